@@ -1,0 +1,1 @@
+"""What runs where the engine is built and measured. Standard library only, Python 3.5 and later."""

@@ -1,0 +1,1 @@
+"""Where engines are built and measured: this machine, later boards over ssh."""

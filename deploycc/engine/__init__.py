@@ -1,0 +1,1 @@
+"""From a compiled network to a build plan."""

@@ -1,0 +1,119 @@
+"""Every diagnosed failure of the compiler.
+
+DeployError                     exit 1, unless a subclass says otherwise
+├── InputError                  a file or value that the user gave
+│   ├── ModelError              a network: unreadable, inconsistent, unsupported
+│   ├── TargetError             a target: unknown name, wrong file, a thing the target cannot do
+│   ├── PictureError            a picture or a folder of pictures
+│   └── ArtefactError           a plan, report or output folder written by an earlier step
+├── BuildError                  the engine builder refused or failed
+├── MeasureError                an engine could not be run or timed
+└── BudgetMissed                exit 3: a budget or regression gate was missed
+
+An error reads: code, what happened, where, the fact behind it, the command that helps. Anything that is not a
+DeployError and reaches the top is a bug of the compiler (exit 70, with its traceback).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+EXIT_DIAGNOSED = 1
+EXIT_USAGE = 2
+EXIT_BUDGET = 3
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class DeployError(Exception):
+    """A failure the user can act on.
+
+    Args:
+        code: stable kebab-case identifier, for example ``caffe-unknown-layer``.
+        message: one sentence: what happened.
+        context: where it happened, in reading order (``{"file": ..., "layer": ..., "line": ...}``).
+        note: the fact behind the refusal.
+        hint: the command or change that helps.
+    """
+
+    exit_code = EXIT_DIAGNOSED
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        context: Mapping[str, object] | None = None,
+        note: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.context = {key: str(value) for key, value in (context or {}).items()}
+        self.note = note
+        self.hint = hint
+
+    def render(self) -> str:
+        """Return the error as plain text, one fact a line."""
+        lines = [f"error[{self.code}]: {self.message}"]
+        width = max((len(key) for key in self.context), default=0)
+        lines += [f"  {key:>{width}}: {value}" for key, value in self.context.items()]
+        if self.note:
+            lines.append(f"  note: {self.note}")
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.render()
+
+
+class InputError(DeployError):
+    """A file or value that the user gave cannot be used."""
+
+
+class ModelError(InputError):
+    """A network is unreadable, inconsistent or uses something unsupported."""
+
+
+class TargetError(InputError):
+    """A target is unknown, its file is wrong, or it cannot do what was asked."""
+
+
+class PictureError(InputError):
+    """A picture, or a folder of pictures, cannot be used."""
+
+
+class ArtefactError(InputError):
+    """A plan, report or output folder of an earlier step cannot be used."""
+
+
+class BuildError(DeployError):
+    """The engine builder refused the network or failed."""
+
+
+class MeasureError(DeployError):
+    """An engine could not be run or timed."""
+
+
+class BudgetMissed(DeployError):
+    """A budget or a regression gate was missed."""
+
+    exit_code = EXIT_BUDGET
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the compiler decided or left alone, which the user should know.
+
+    Attributes:
+        node: the graph node, layer or tensor it is about; empty for the whole network.
+        code: stable kebab-case identifier.
+        reason: one sentence with the fact behind the decision.
+    """
+
+    node: str
+    code: str
+    reason: str

@@ -1,0 +1,1 @@
+"""Decoding, suppression and accuracy on real pictures."""

@@ -1,0 +1,1 @@
+"""Reading and describing graphs: cost, shapes, channel rules, parser support."""

@@ -1,0 +1,121 @@
+"""Operations, parameters and memory of a graph.
+
+One MAC is one multiply-accumulate of a convolution or a matrix product, bias not counted; the white paper's figures
+(31.4 GMACs for VGG-SSD300) are counted the same way. Element-wise work is not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size of a network.
+
+    Attributes:
+        nodes: operators.
+        params: elements of all floating-point constants, each shared constant once.
+        macs: multiply-accumulates for one picture.
+    """
+
+    nodes: int
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One operator that does MACs.
+
+    Attributes:
+        name, op: the node.
+        macs: multiply-accumulates for one picture.
+        params: elements of its floating-point constants.
+        input_shape, output_shape: of the data tensor, as inferred.
+        activation_bytes: bytes read and written of its data tensors, 4 bytes an element.
+    """
+
+    name: str
+    op: str
+    macs: int
+    params: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    activation_bytes: int
+
+
+def node_macs(node: gs.Node) -> int:
+    """MACs of one node; 0 for operators without matrix work or without a static shape.
+
+    Conv: output elements x input channels a group x kernel. ConvTranspose: input elements x output channels a
+    group x kernel. Gemm and MatMul: output elements x the contracted length.
+    """
+    if not node.inputs or not node.outputs:
+        return 0
+    if node.op == "Conv":
+        weight = _dims(node.inputs[1])
+        return _elements(node.outputs[0]) * math.prod(weight[1:])
+    if node.op == "ConvTranspose":
+        weight = _dims(node.inputs[1])
+        return _elements(node.inputs[0]) * math.prod(weight[1:])
+    if node.op == "Gemm":
+        a = _dims(node.inputs[0])
+        return _elements(node.outputs[0]) * (a[0] if node.attrs.get("transA") else a[-1]) if a else 0
+    if node.op == "MatMul":
+        a = _dims(node.inputs[0])
+        return _elements(node.outputs[0]) * a[-1] if a else 0
+    return 0
+
+
+def node_params(node: gs.Node) -> int:
+    """Elements of the node's floating-point constants."""
+    return sum(_constant_elements(tensor) for tensor in node.inputs)
+
+
+def measure_cost(graph: gs.Graph) -> Cost:
+    """Count a graph; each constant once, whoever reads it."""
+    constants = {id(t): t for node in graph.nodes for t in node.inputs if isinstance(t, gs.Constant)}
+    return Cost(
+        nodes=len(graph.nodes),
+        params=sum(_constant_elements(tensor) for tensor in constants.values()),
+        macs=sum(node_macs(node) for node in graph.nodes),
+    )
+
+
+def layer_costs(graph: gs.Graph) -> list[LayerCost]:
+    """The operators that do MACs, in graph order."""
+    return [
+        LayerCost(
+            name=node.name,
+            op=node.op,
+            macs=node_macs(node),
+            params=node_params(node),
+            input_shape=_dims(node.inputs[0]),
+            output_shape=_dims(node.outputs[0]),
+            activation_bytes=4 * (_elements(node.inputs[0]) + _elements(node.outputs[0])),
+        )
+        for node in graph.nodes
+        if node_macs(node)
+    ]
+
+
+def _dims(tensor: gs.Tensor) -> tuple[int, ...]:
+    shape = tensor.shape
+    if shape is None or not all(isinstance(d, int) for d in shape):
+        return ()
+    return tuple(shape)
+
+
+def _elements(tensor: gs.Tensor) -> int:
+    dims = _dims(tensor)
+    return math.prod(dims) if dims else 0
+
+
+def _constant_elements(tensor: gs.Tensor) -> int:
+    if not isinstance(tensor, gs.Constant) or tensor.dtype is None:
+        return 0
+    return math.prod(tensor.shape) if str(tensor.dtype) in ("float32", "float16", "float64", "bfloat16") else 0

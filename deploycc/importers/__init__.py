@@ -1,0 +1,1 @@
+"""Reading trained detectors. One module a format; `load` picks it by suffix."""

@@ -1,0 +1,23 @@
+"""The compiler: a literal list of passes, each with the reason it stands where it does."""
+
+from __future__ import annotations
+
+from deploycc.passes.check_backend import check_backend
+from deploycc.passes.convert_precision import convert_precision
+from deploycc.passes.fit_parser import fit_parser
+from deploycc.passes.fold_affine import fold_affine
+from deploycc.passes.fold_constants import fold_constants
+from deploycc.passes.lower_detection import lower_detection
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Compiled, Pass, Result, Step, run
+
+PIPELINE: tuple[Pass, ...] = (
+    fold_constants,     # first: exporters spell shapes and statistics as little graphs; patterns below need plain numbers
+    fold_affine,        # after constants are numbers: BatchNorm, Scale, Power and Bias vanish into the convolution beside them
+    lower_detection,    # after folding, so that what it adds (decoding, suppression) is not taken for part of the network
+    convert_precision,  # after every node of the network exists, so that none is left without a type
+    fit_parser,         # near the end: opset, IR, INT64 and attribute spellings, whatever the passes above emitted
+    check_backend,      # last: names every node the target's parser would still refuse
+)
+
+__all__ = ["PIPELINE", "Compiled", "Options", "Pass", "Result", "Step", "run"]

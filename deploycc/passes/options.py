@@ -1,0 +1,33 @@
+"""What the passes may be told. Passes know options, never targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from deploycc.graph.parser_support import Contract
+
+Detection = Literal["raw", "onnx-nms", "efficient-nms", "nms-plugin"]
+Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """One network's compilation.
+
+    Attributes:
+        detection: where decoding and suppression happen: on the host (``raw``), as ONNX ``NonMaxSuppression``, as the
+            ``EfficientNMS_TRT`` plugin node, or as the older ``NMS_TRT`` plugin node.
+        precision: numeric type of weights and activations.
+        typed: the network itself carries the precision (TensorRT 11, TensorRT-RTX, ONNX Runtime); otherwise it stays
+            FP32 and the builder is told.
+        keep_fp32: names of nodes that stay FP32 in a typed FP16 network.
+        contract: what the parser that will read the network accepts.
+    """
+
+    contract: Contract
+    detection: Detection = "raw"
+    precision: Precision = "fp32"
+    typed: bool = False
+    keep_fp32: frozenset[str] = field(default_factory=frozenset)

@@ -1,0 +1,1 @@
+"""Running calibration pictures through a detector."""

@@ -1,0 +1,1 @@
+"""Latency reports: schema, statistics, rendering."""
