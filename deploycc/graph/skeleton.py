@@ -1,0 +1,24 @@
+"""A graph without its weights: what shape inference and the text form need."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_graphsurgeon as gs
+
+
+def without_weights(graph: gs.Graph, keep_up_to: int) -> gs.Graph:
+    """Return a copy in which constants of more than ``keep_up_to`` elements are graph inputs of the same shape.
+
+    Nothing large is copied or serialised afterwards. The original stays as it is.
+    """
+    clone = graph.copy()
+    inputs = list(clone.inputs)
+    for tensor in clone.tensors().values():
+        if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) > keep_up_to:
+            dtype, shape = tensor.dtype, list(tensor.shape)  # read before the tensor changes its kind
+            variable = tensor.to_variable(dtype=dtype, shape=shape)
+            variable.type = "tensor_type"  # graphsurgeon 0.6.1 leaves it out
+            inputs.append(variable)
+    clone.inputs = inputs
+    return clone
