@@ -98,7 +98,7 @@ class MeasureError(DeployError):
     """An engine could not be run or timed."""
 
 
-class BudgetMissed(DeployError):
+class BudgetMissed(DeployError):  # noqa: N818 - a verdict, not a fault
     """A budget or a regression gate was missed."""
 
     exit_code = EXIT_BUDGET

@@ -12,12 +12,12 @@ from deploycc.passes.options import Options
 from deploycc.passes.runner import Compiled, Pass, Result, Step, run
 
 PIPELINE: tuple[Pass, ...] = (
-    fold_constants,     # first: exporters spell shapes and statistics as little graphs; patterns below need plain numbers
-    fold_affine,        # after constants are numbers: BatchNorm, Scale, Power and Bias vanish into the convolution beside them
-    lower_detection,    # after folding, so that what it adds (decoding, suppression) is not taken for part of the network
+    fold_constants,     # first: exporters spell shapes as little graphs; the patterns below need plain numbers
+    fold_affine,        # after constants are numbers: BatchNorm, Scale, Power, Bias vanish into their convolution
+    lower_detection,    # after folding: what it adds (decoding, suppression) is no part of the network to fold
     convert_precision,  # after every node of the network exists, so that none is left without a type
     fit_parser,         # near the end: opset, IR, INT64 and attribute spellings, whatever the passes above emitted
-    check_backend,      # last: names every node the target's parser would still refuse
+    check_backend,      # last: names every node that the target's parser would still refuse
 )
 
 __all__ = ["PIPELINE", "Compiled", "Options", "Pass", "Result", "Step", "run"]
