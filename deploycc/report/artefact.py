@@ -1,0 +1,120 @@
+"""Files that one step writes and a later one reads: strict JSON with a version, and one way to refuse them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploycc.errors import ArtefactError
+
+SCHEMA = 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Provenance = Literal["measured", "predicted", "published"]
+
+_SHOWN_PROBLEMS = 5
+
+
+class Record(BaseModel):
+    """Base of everything inside an artefact: no unknown fields, no coercion, no NaN, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Evidence(Record):
+    """Where a group of figures comes from.
+
+    Attributes:
+        kind: ``measured`` by running something, ``predicted`` without running it, ``published`` by somebody else.
+        source: the device that ran it, the method of prediction, or the publication.
+    """
+
+    kind: Provenance
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Document(Record):
+    """Base of a whole file. ``FILE_NAME`` is its name in an output folder."""
+
+    FILE_NAME: ClassVar[str]
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+D = TypeVar("D", bound=Document)
+
+
+def find_document(path: Path, kind: type[D]) -> Path:
+    """Return the file of this kind: ``path`` itself, or the file of the agreed name in the folder ``path``.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    file = path / kind.FILE_NAME if path.is_dir() else path
+    if not file.is_file():
+        where = "in the folder" if path.is_dir() else "at the path"
+        raise ArtefactError(
+            "artefact-missing",
+            f"there is no {kind.FILE_NAME} {where} {path}",
+            hint="an output folder of `deploycc compile` or `deploycc bench` holds it",
+        )
+    return file
+
+
+def read_document(path: Path, kind: type[D]) -> D:
+    """Read a file, or the file of the agreed name in a folder.
+
+    Args:
+        path: file or output folder.
+        kind: the document class.
+
+    Raises:
+        ArtefactError: missing, unreadable, not JSON, of another schema version, or with fields missing, unknown or of
+            the wrong type.
+    """
+    file = find_document(path, kind)
+    try:
+        text = file.read_bytes().decode("utf-8")
+        raw = json.loads(text)
+    except OSError as error:
+        raise ArtefactError("artefact-unreadable", f"cannot read {file}", note=error.strerror) from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise ArtefactError(
+            "artefact-not-json",
+            f"{file.name} is not JSON",
+            context={"file": file},
+            note=str(error),
+            hint="the file was cut short or edited; make it again",
+        ) from error
+    version = raw.get("schema") if isinstance(raw, dict) else None
+    if version != SCHEMA or isinstance(version, bool):
+        raise ArtefactError(
+            "artefact-schema",
+            f"{file.name} does not have schema {SCHEMA}, which this version reads",
+            context={"file": file, "schema": json.dumps(version)},
+            hint=f"make it again with this version, or check that it is a {kind.FILE_NAME}",
+        )
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        more = len(problems) - _SHOWN_PROBLEMS
+        raise ArtefactError(
+            "artefact-invalid",
+            f"{file.name} is not a valid {kind.FILE_NAME}",
+            context={"file": file},
+            note="; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""),
+            hint="the file was edited, or another version wrote it; make it again",
+        ) from error
