@@ -1,1 +1,91 @@
-"""The command line, one file a command."""
+"""The command line, one file a command.
+
+Modules here import only typer and the standard library at their top: `deploycc --help` answers at once, and heavy
+libraries load where a command uses them.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+
+import typer
+
+from deploycc.cli import bench, build, compile, inspect, report, target
+from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError
+
+app = typer.Typer(
+    help="The deployment compiler for SSD detectors on NVIDIA Jetson and DRIVE boards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("compile")(compile.command)
+app.command("inspect")(inspect.command)
+app.command("build")(build.command)
+app.command("bench")(bench.command)
+app.add_typer(report.app, name="report")
+app.add_typer(target.app, name="target")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        from deploycc import __version__
+        from deploycc.cli import console
+
+        console.out(f"deploycc {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    0 done, 1 a diagnosed failure, 2 wrong usage, 3 a budget missed, 70 a bug (with its traceback), 130 interrupted.
+    """
+    from deploycc.cli import console
+
+    try:
+        app(arguments, standalone_mode=True)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 0
+    except DeployError as error:
+        console.fail(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            console.fail(disk_full(error))
+            return DeployError.exit_code
+        return _bug()
+    except Exception:
+        return _bug()
+    return 0
+
+
+def disk_full(error: OSError) -> DeployError:
+    """The diagnosed form of ENOSPC."""
+    return DeployError(
+        "disk-full",
+        "no space is left on the device; nothing was written",
+        context={"file": error.filename or "-"},
+        hint="free some space or choose another output folder with -o",
+    )
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    print(  # noqa: T201
+        "\nThis is a bug of deploycc. Please report it with the traceback above and the command.", file=sys.stderr
+    )
+    return EXIT_BUG
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())
