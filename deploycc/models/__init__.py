@@ -1,0 +1,28 @@
+"""Detectors that ship with the package. `resolve` finds one by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+_SUFFIXES = (".onnx", ".prototxt")
+
+
+def names() -> list[str]:
+    """Names of the shipped detectors."""
+    return sorted(path.stem for path in _FOLDER.iterdir() if path.suffix in _SUFFIXES)
+
+
+def resolve(model: str) -> Path:
+    """Return the file of a shipped detector, or ``model`` itself as a path.
+
+    A name with a suffix or a separator is always a path, and so is a file that exists.
+    """
+    path = Path(model)
+    if path.suffix or path.parent != Path() or path.exists():
+        return path
+    for suffix in _SUFFIXES:
+        shipped = _FOLDER / f"{model}{suffix}"
+        if shipped.exists():
+            return shipped
+    return path
