@@ -116,11 +116,11 @@ def _show(facts: dict[str, Any], layers: bool) -> None:
     detector, spec = facts["detector"], facts["detector"]["input"]
     source = facts["source"]
     seed = source["random_weights"]
+    untrained = "" if seed is None else f" (untrained: random weights, seed {seed})"
+    pixels = f"(pixel - {_list(spec['mean'])}) * {_list(spec['scale'])}{' (assumed)' if spec['assumed'] else ''}"
     rows = [
-        ["source", ", ".join(source["files"]) + (f" (untrained: random weights, seed {seed})" if seed is not None else "")],
-        ["input", f"{spec['name']} {'x'.join(map(str, spec['shape']))} {spec['colour']}"
-                  f", (pixel - {_list(spec['mean'])}) * {_list(spec['scale'])}"
-                  f"{' (assumed)' if spec['assumed'] else ''}"],
+        ["source", ", ".join(source["files"]) + untrained],
+        ["input", f"{spec['name']} {'x'.join(map(str, spec['shape']))} {spec['colour']}, {pixels}"],
         ["heads", _heads(detector)],
         ["outputs", ", ".join(f"{name} {shape}" for name, shape in facts["outputs"].items())],
         ["operators", f"{facts['nodes']}"],

@@ -1,0 +1,1 @@
+"""Writing a compiled detector in the format a target's builder reads."""

@@ -1,0 +1,47 @@
+"""Writing a network as Caffe: prototxt and caffemodel, from layers that stock SSD-Caffe and TensorRT's parser know.
+
+DRIVE PX2's own optimisation tool reads nothing else. Fold BatchNorm and constants before; what Caffe has no layer
+for is refused with the node named.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploycc.detector import Detector
+from deploycc.exporters.caffe import elementwise, layout, spatial
+from deploycc.exporters.caffe.caffemodel import write_caffemodel
+from deploycc.exporters.caffe.prototxt import to_prototxt
+from deploycc.exporters.caffe.writer import Writer
+
+__all__ = ["elementwise", "layout", "save", "spatial"]
+
+
+def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:
+    """Write a detector with raw heads; its priors and suppression stay outside the network.
+
+    Args:
+        detector: FP32, static shapes, batch 1; graph in topological order.
+        prototxt: file to write.
+        caffemodel: file to write; both are complete or neither exists.
+
+    Raises:
+        ModelError: ``caffe-cannot-express``, with the node and the reason.
+    """
+    writer = Writer()
+    shape = {"shape": {"dim": list(detector.input.shape)}}
+    writer.layer("input", "Input", [], [detector.input.name], {"input_param": shape})
+    for node in detector.graph.nodes:
+        writer.node(node)
+    name = detector.name
+    text = to_prototxt({"name": name, "layer": writer.layers})
+    partial = caffemodel.with_name(caffemodel.name + ".partial")
+    try:
+        with partial.open("wb") as stream:
+            write_caffemodel(stream, name, writer.weights)
+        prototxt.write_text(text, encoding="utf-8")
+        partial.rename(caffemodel)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        prototxt.unlink(missing_ok=True)
+        raise
