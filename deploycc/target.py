@@ -1,19 +1,39 @@
-"""Targets: one board with one software stack, as data; and what its TensorRT can do, derived in code.
+"""Targets: one board with one software stack, as data; and what its runtime can do, derived in code.
 
 A target is one TOML file in ``targets/`` (shipped inside the package when installed). Its fields are facts; the
-capabilities below follow from the TensorRT version and are typed into no file.
+capabilities follow from the runtime and its version and are typed into no file.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploycc.errors import TargetError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from deploycc.graph.parser_support import Contract
 
 Runtime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 Tier = Literal["measured", "built", "planned"]
 Conditional = Literal["none", "constant", "select", "equal-shapes", "equal-ranks", "any"]
+Positive = Field(default=None, gt=0)
+
+DEFAULT = "x86-cpu"
+"""The target of a command that names none."""
 
 
 class Target(BaseModel):
@@ -28,24 +48,31 @@ class Target(BaseModel):
     ``planned`` facts from sources only."""
     architecture: Literal["x86_64", "aarch64"]
     runtime: Runtime
-    runtime_version: str | None = None
+    runtime_version: str | None = Field(default=None, pattern=r"^\d+(\.\d+){1,3}$")
     """TensorRT version, ``8.2.1``; None: read on the device."""
     model_format: Literal["onnx", "caffe"] = "onnx"
     builder: Literal["onnxruntime", "tensorrt-rtx", "tensorrt-python", "trtexec", "tensorRT_optimization"]
     """What builds the engine where it is built."""
-    cuda_device: int | None = None
+    cuda_device: int | None = Field(default=None, ge=0)
     """CUDA ordinal on the board (PX2: 0 dGPU, 1 iGPU)."""
-    compute_capability: str | None = None
+    compute_capability: str | None = Field(default=None, pattern=r"^\d+\.\d$")
+    """Of the GPU the engine is for; None: no GPU, or that of the machine where it is built."""
     gpu: str | None = None
-    sm_count: int | None = None
-    cuda_cores: int | None = None
-    memory_mib: int | None = None
-    memory_bandwidth_gb_s: float | None = None
-    fp32_tflops: float | None = None
-    fp16_tflops: float | None = None
-    workspace_mib: int | None = None
-    precisions: tuple[Literal["fp32", "fp16"], ...] = ("fp32",)
-    refused_precisions: dict[str, str] = {}
+    sm_count: int | None = Positive
+    cuda_cores: int | None = Positive
+    gpu_clock_mhz: float | None = Positive
+    """Highest GPU clock of the fastest power mode."""
+    memory_mib: int | None = Positive
+    """What CUDA sees."""
+    memory_clock_mhz: float | None = Positive
+    memory_bus_bits: int | None = Positive
+    memory_bandwidth_gb_s: float | None = Positive
+    fp32_tflops: float | None = Positive
+    fp16_tflops: float | None = Positive
+    """Without tensor cores."""
+    workspace_mib: int | None = Positive
+    precisions: tuple[Literal["fp32", "fp16"], ...] = Field(default=("fp32",), min_length=1)
+    refused_precisions: dict[Literal["fp32", "fp16"], str] = {}
     """Precision -> the reason it is refused."""
     jetpack: str | None = None
     l4t: str | None = None
@@ -66,12 +93,15 @@ class Capabilities:
     """What a runtime version can do; derived, never typed.
 
     Attributes:
-        conditional: what an ONNX ``If`` becomes (see design: gates).
+        conditional: what an ONNX ``If`` becomes: refused (``none``), one branch of a constant condition
+            (``constant``), both branches and a select (``select``), a real conditional whose branches must give
+            ``equal-shapes`` or only ``equal-ranks``, or ``any``.
         detections: lowerings of decoding and NMS it can run, the preferred first.
         max_opset: newest ONNX operator set its parser states.
         max_ir: newest ONNX IR version of the onnx package it was built with.
         int64: whether INT64 tensors stay INT64.
         fp16: how FP16 is asked for: a builder ``flag``, a ``typed`` network, or None.
+        remarks: what was assumed where a fact is missing.
     """
 
     conditional: Conditional
@@ -80,3 +110,200 @@ class Capabilities:
     max_ir: int
     int64: bool
     fp16: Literal["flag", "typed"] | None
+    remarks: tuple[str, ...] = ()
+
+
+def names() -> list[str]:
+    """Names of the shipped targets, sorted."""
+    return sorted(path.stem for path in folder().glob("*.toml"))
+
+
+def folder() -> Path:
+    """The shipped targets: beside the modules when installed from a wheel, at the top of a checkout otherwise."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_targets"
+    return installed if installed.is_dir() else package.parent / "targets"
+
+
+def load(name_or_path: str) -> Target:
+    """Read a target: a shipped one by name, or any file by a path that ends in ``.toml``.
+
+    Raises:
+        TargetError: the name is unknown, or the file is missing, unreadable or breaks the schema. Every wrong key is
+            named with its line.
+    """
+    if name_or_path.endswith(".toml"):
+        return _read(Path(name_or_path))
+    known = names()
+    if name_or_path not in known:
+        raise TargetError(
+            "target-unknown",
+            f"there is no target '{name_or_path}'",
+            context={"targets": ", ".join(known)},
+            hint=_did_you_mean(name_or_path, known) or "deploycc target list; or give the path of a .toml file",
+        )
+    return _read(folder() / f"{name_or_path}.toml")
+
+
+def version_of(target: Target) -> tuple[int, ...]:
+    """The runtime version as numbers, ``(8, 2, 1)``; empty where it is read on the device."""
+    return tuple(int(part) for part in target.runtime_version.split(".")) if target.runtime_version else ()
+
+
+def capabilities(target: Target) -> Capabilities:
+    """Derive what the target's runtime can do from the runtime and its version."""
+    if target.runtime == "onnxruntime":
+        # `If` runs the taken branch only. Opset 21 and IR 10 are those of ONNX Runtime 1.20, the oldest supported.
+        return Capabilities("any", ("onnx-nms", "raw"), max_opset=21, max_ir=10, int64=True, fp16="typed")
+    if target.runtime == "tensorrt-rtx":
+        # Measured with 1.7.1: branches of equal rank build, unequal ranks do not; no plugin, no runner for
+        # NonMaxSuppression; opset and IR are not checked, so the limits are those of the 11.x parser it shares.
+        return Capabilities("equal-ranks", ("raw",), max_opset=24, max_ir=13, int64=True, fp16="typed")
+    version = version_of(target)
+    caffe = target.model_format == "caffe"
+    parser = _CAFFE if caffe else _parser_release(version)
+    remarks: list[str] = []
+    if not version:
+        remarks.append(
+            "the TensorRT version is read on the device; until then the oldest is assumed: no conditional, no plugin"
+        )
+    if caffe:
+        remarks.append("no ONNX parser reads the network: opset and IR are those of the form before Caffe layers")
+    return Capabilities(
+        conditional="none" if caffe else _conditional(version),
+        detections=("raw",) if caffe else _detections(version),
+        max_opset=parser.opset,
+        max_ir=parser.ir,
+        int64=version >= (9, 0),  # before, INT64 is cast down to INT32 (onnx2trt_utils.cpp)
+        fp16="typed" if version >= (11, 0) else "flag",  # 11.0 removed BuilderFlag::kFP16 (NvInfer.h)
+        remarks=tuple(remarks),
+    )
+
+
+def contract(target: Target) -> Contract:
+    """What the parser that reads the network for this target accepts."""
+    from deploycc.graph.parser_support import Contract  # pulls in onnx, which listing targets does not need
+
+    able = capabilities(target)
+    parser: Literal["onnxruntime", "tensorrt-rtx", "tensorrt-onnx", "tensorrt-caffe"]
+    if target.runtime == "tensorrt":
+        parser = "tensorrt-caffe" if target.model_format == "caffe" else "tensorrt-onnx"
+    else:
+        parser = target.runtime
+    version = version_of(target) if target.runtime == "tensorrt" else ()
+    return Contract(parser, version, able.max_opset, able.max_ir, able.int64)
+
+
+@dataclass(frozen=True)
+class _Parser:
+    """ONNX limits of one TensorRT release and those after it."""
+
+    since: tuple[int, int]
+    opset: int
+    ir: int
+
+
+# Opset: as stated by onnx-tensorrt's README and docs/operators.md on each release branch. 7.2 states 13 only at the
+# branch tip and 11 at the tag that was shipped; 5.0 asserts opset < 10 operator by operator. IR: that of the onnx
+# package each release was built with. The parser refuses neither; both are this compiler's own gate.
+_PARSERS = (
+    _Parser((5, 0), 9, 3),
+    _Parser((6, 0), 10, 5),
+    _Parser((7, 0), 11, 6),
+    _Parser((8, 0), 13, 6),
+    _Parser((8, 2), 13, 7),
+    _Parser((8, 4), 17, 8),
+    _Parser((9, 0), 19, 9),
+    _Parser((10, 0), 20, 10),
+    _Parser((10, 9), 22, 10),
+    _Parser((10, 11), 22, 11),
+    _Parser((10, 13), 24, 11),
+    _Parser((11, 0), 24, 13),
+)
+
+_CAFFE = _Parser((0, 0), 13, 7)
+
+
+def _parser_release(version: tuple[int, ...]) -> _Parser:
+    return max((p for p in _PARSERS if p.since <= version), key=lambda p: p.since, default=_PARSERS[0])
+
+
+def _conditional(version: tuple[int, ...]) -> Conditional:
+    if version < (7, 1):
+        return "none"
+    if version < (8, 0):
+        return "constant"  # the importer needs a one-element initialiser and takes one branch in
+    if version < (8, 2):
+        return "select"  # ISelectLayer over both branches; IIfConditional came with 8.2
+    return "equal-shapes" if version < (10, 11) else "equal-ranks"  # release notes 10.11: condition-dependent shapes
+
+
+def _detections(version: tuple[int, ...]) -> tuple[str, ...]:
+    if version >= (8, 5):
+        return ("efficient-nms", "onnx-nms", "raw")  # native addNMS; before, a plugin with padded output
+    if version >= (8, 0):
+        return ("efficient-nms", "raw")
+    if version >= (7, 1):
+        return ("nms-plugin", "raw")
+    return ("raw",)  # the ONNX parser looks plugins up by operator name from 7.1 on
+
+
+def _read(path: Path) -> Target:
+    text = _text(path)
+    try:
+        data = tomllib.loads(text)
+        # JSON in between: strict mode takes a JSON array for a tuple, but no Python list.
+        return Target.model_validate_json(json.dumps(data, default=str))
+    except tomllib.TOMLDecodeError as error:
+        raise TargetError(
+            "target-not-toml", f"the target file is no valid TOML: {error}", context={"file": path}
+        ) from None
+    except ValidationError as error:
+        problems = {_where(text, e["loc"]): _problem(e["type"], e["loc"], e["msg"]) for e in error.errors()}
+        count = "one field is" if len(problems) == 1 else f"{len(problems)} fields are"
+        raise TargetError(
+            "target-invalid",
+            f"{count} wrong in the target file",
+            context={"file": path, **problems},
+            hint="deploycc target show x86-cpu --json shows every field",
+        ) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TargetError("target-missing", "the target file does not exist", context={"file": path}) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise TargetError(
+            "target-unreadable", f"cannot read the target file: {reason}", context={"file": path}
+        ) from None
+
+
+def _where(text: str, location: tuple[int | str, ...]) -> str:
+    """``line 3, sm_count``; without a line where the key is absent."""
+    key = str(location[0])
+    field = ".".join(str(part) for part in location if part != "[key]")
+    pattern = re.compile(rf"^\s*(\[\s*)?[\"']?{re.escape(key)}[\"']?\s*[=\].]")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if pattern.match(line):
+            return f"line {number}, {field}"
+    return field
+
+
+def _problem(kind: str, location: tuple[int | str, ...], message: str) -> str:
+    if kind == "missing":
+        return "this field is required"
+    if kind == "extra_forbidden":
+        return "no such field" + _after(_did_you_mean(str(location[0]), Target.model_fields))
+    return message[:1].lower() + message[1:]
+
+
+def _after(hint: str | None) -> str:
+    return f"; {hint}" if hint else ""
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else None
