@@ -108,12 +108,15 @@ class DetectionOutputs:
         scores: [N] or [1, N] float.
         classes: [N] or [1, N] integer class index, counted like the scores (background included).
         count: number of valid rows, [1] or [1, 1] integer; None where every row is valid.
+        layout: ``columns`` as above, or ``rows``: the three names are one tensor of [1, 1, N, 7] float rows, as Caffe's
+            DetectionOutput and the NMS_TRT plugin write them: image, class (-1: unused row), score, four corners.
     """
 
     boxes: str
     scores: str
     classes: str
     count: str | None = None
+    layout: Literal["columns", "rows"] = "columns"
 
 
 @dataclass(frozen=True)

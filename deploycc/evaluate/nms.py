@@ -1,0 +1,159 @@
+"""Non-maximum suppression on the host, with the semantics of Caffe's DetectionOutput layer (Liu et al., SSD, 2016).
+
+For each class but the background: scores above the threshold, the best ``top_k`` of them, greedy suppression of what
+overlaps a better kept box by more than the IoU threshold; then the best ``keep_top_k`` over all classes. Equal scores
+keep the order of class, then of prior. IoU is computed in float32, as Caffe does.
+
+The layer's result is the beginning of one list: all kept boxes by descending score. Whether a box is kept depends
+only on better boxes, so candidates are taken in portions of descending score until ``keep_top_k`` are kept; with a low
+threshold most candidates are never decoded nor compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycc.detector import Nms
+
+_PORTION = 5  # first portion of candidates, in multiples of keep_top_k
+_GROWTH = 4  # each further portion is this much larger
+_ROWS = 128  # boxes compared with all that follow them at once: bounds memory
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one picture, by descending score; equal scores by class, then by prior.
+
+    Attributes:
+        boxes: [N, 4] float32, xmin ymin xmax ymax, 0..1 of the picture (may reach outside it).
+        scores: [N] float32.
+        classes: [N] int64, counted like the scores of the network (background included).
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def suppress(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], nms: Nms, background: int | None = 0
+) -> Detections:
+    """Suppress decoded boxes.
+
+    Args:
+        boxes: [P, 4], xmin ymin xmax ymax; a box whose sides are reversed has no area and overlaps nothing.
+        scores: [P, C].
+        nms: thresholds and limits.
+        background: class that is never detected, or None.
+    """
+    return suppress_lazily(lambda rows: boxes[rows], scores, nms, background)
+
+
+def suppress_lazily(
+    boxes_of: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    scores: NDArray[np.float32],
+    nms: Nms,
+    background: int | None = 0,
+) -> Detections:
+    """Suppress boxes that are decoded only when they matter: ``boxes_of(rows)`` returns [len(rows), 4] corners.
+
+    See `suppress` for the other arguments.
+    """
+    classes = scores.shape[1]
+    above = scores > np.float32(nms.score_threshold)
+    if background is not None:
+        above[:, background] = False
+    flat = np.flatnonzero(above)  # in the order of the priors, then of the classes
+    score = scores.reshape(-1)[flat]
+    limit = nms.top_k if nms.top_k > -1 else len(scores)
+    size = nms.keep_top_k * _PORTION if nms.keep_top_k > 0 else len(flat)
+    while True:
+        chosen = _best(score, size)
+        prior, label = np.divmod(flat[chosen], classes)
+        grouped = np.lexsort((-score[chosen], label))  # stable: equal scores stay in the order of the priors
+        starts = np.searchsorted(label[grouped], np.arange(classes + 1))
+        rank = np.arange(len(grouped)) - starts[label[grouped]]
+        grouped = grouped[rank < limit]
+        prior, label, best = prior[grouped], label[grouped], score[chosen][grouped]
+        boxes = boxes_of(prior)
+        kept = _greedy(boxes, label, np.float32(nms.iou_threshold))
+        if 0 < nms.keep_top_k <= len(kept) or len(chosen) == len(flat) or _complete(label, flat % classes, limit):
+            break
+        size *= _GROWTH
+    kept = kept[np.argsort(-best[kept], kind="stable")]
+    if nms.keep_top_k > -1:
+        kept = kept[: nms.keep_top_k]
+    return Detections(boxes[kept], best[kept], label[kept])
+
+
+def _best(score: NDArray[np.float32], size: int) -> NDArray[np.int64]:
+    """Indices of the ``size`` best scores and of all that equal the last of them, ascending."""
+    if size >= len(score):
+        return np.arange(len(score))
+    last = np.partition(score, len(score) - size)[len(score) - size]
+    return np.flatnonzero(score >= last)
+
+
+def _complete(taken: NDArray[np.int64], candidates: NDArray[np.int64], limit: int) -> bool:
+    """Whether the labels taken are all that suppression may see: every candidate, up to ``limit`` for each label."""
+    there = np.bincount(candidates)
+    return bool(np.all(np.bincount(taken, minlength=len(there)) >= np.minimum(there, limit)))
+
+
+def _greedy(boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32) -> NDArray[np.int64]:
+    """Indices that survive; the boxes of one label stand together, best first."""
+    better, worse = _overlapping_pairs(boxes, label, threshold)
+    # A box falls when any better box that stands overlaps it. Starting with all standing, each round settles one
+    # more link of the longest chain of overlaps; the greedy result is the only fixed point.
+    stands = np.ones(len(label), bool)
+    while True:
+        after = np.ones(len(label), bool)
+        after[worse[stands[better]]] = False
+        if np.array_equal(after, stands):
+            return np.flatnonzero(stands)
+        stands = after
+
+
+def _overlapping_pairs(
+    boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All pairs (better, worse) of one label whose IoU exceeds the threshold."""
+    cuts = np.flatnonzero(np.diff(label)) + 1
+    sides = np.ascontiguousarray(boxes.T)
+    xmin, ymin, xmax, ymax = sides
+    pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    with np.errstate(all="ignore"):  # a network may put out anything: inf - inf compares false, as in Caffe
+        area = np.where((xmax < xmin) | (ymax < ymin), np.float32(0), (xmax - xmin) * (ymax - ymin))
+        for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(label)], strict=True):
+            for row in range(start, stop - 1, _ROWS):
+                first, second = slice(row, min(row + _ROWS, stop)), slice(row, stop)
+                hit = _overlap(sides, area, first, second) > threshold
+                one, other = np.divmod(np.flatnonzero(hit), stop - row)
+                later = other > one
+                pairs.append((one[later] + row, other[later] + row))
+    better, worse = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return better, worse
+
+
+def _overlap(
+    sides: NDArray[np.float32], area: NDArray[np.float32], first: slice, second: slice
+) -> NDArray[np.float32]:
+    """IoU of each box in ``first`` with each in ``second``, in Caffe's order of operations; NaN or <= 0: none."""
+    xmin, ymin, xmax, ymax = sides
+    common = np.minimum(xmax[first, None], xmax[second])
+    common -= np.maximum(xmin[first, None], xmin[second])
+    np.maximum(common, 0, out=common)  # one side is enough: with the other negative the product is, too
+    height = np.minimum(ymax[first, None], ymax[second])
+    height -= np.maximum(ymin[first, None], ymin[second])
+    common *= height
+    union = np.add(area[first, None], area[second], out=height)
+    union -= common
+    common /= union
+    return common
