@@ -1,0 +1,63 @@
+"""From the trained file to the report: the digests that name each artefact, and whether they still fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploycc.report.compile_schema import CompileReport
+from deploycc.report.schema import LatencyReport
+
+
+@dataclass(frozen=True)
+class Link:
+    """One artefact.
+
+    Attributes:
+        what: ``trained files``, ``network`` or ``engine``.
+        name: files, with their precision where there is one.
+        sha256: None where the file does not exist here.
+    """
+
+    what: str
+    name: str
+    sha256: str | None
+
+
+def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, ...]:
+    """Return the artefacts in the order they were made."""
+    found = [Link("trained files", ", ".join(report.source.files), report.source.sha256)]
+    found += [Link("network", f"{network.file} ({network.precision})", network.sha256) for network in report.networks]
+    found += [
+        Link("engine", f"{engine.file or engine.status} ({engine.precision})", engine.sha256)
+        for engine in report.engines
+    ]
+    built = {engine.sha256 for engine in report.engines}
+    for run in latency.runs if latency else ():
+        if run.engine and run.engine.sha256 and run.engine.sha256 not in built:
+            found.append(Link("engine", f"{run.engine.file} ({run.precision}), built where it ran", run.engine.sha256))
+    return tuple(found)
+
+
+def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, ...]:
+    """Return what does not fit together: figures that belong to another network, engine or target."""
+    found = []
+    networks = {network.precision: network for network in report.networks}
+    engines = {engine.precision: engine for engine in report.engines if engine.sha256}
+    for network in report.networks:
+        if network.source_sha256 != report.source.sha256:
+            found.append(f"network {network.file} was made from other trained files")
+    for engine in report.engines:
+        network_here = networks.get(engine.precision)
+        if network_here is None or engine.network_sha256 != network_here.sha256:
+            found.append(f"the {engine.precision} engine was built from another network")
+    if latency is None:
+        return tuple(found)
+    if latency.target != report.target.name:
+        found.append(f"the latency was measured for target {latency.target}, not {report.target.name}")
+    for run in latency.runs:
+        network_here, engine_here = networks.get(run.precision), engines.get(run.precision)
+        if network_here is None or (run.network_sha256 and run.network_sha256 != network_here.sha256):
+            found.append(f"the {run.precision} latency was measured on another network")
+        elif engine_here and run.engine and run.engine.sha256 and run.engine.sha256 != engine_here.sha256:
+            found.append(f"the {run.precision} latency was measured on another engine than the one built here")
+    return tuple(found)

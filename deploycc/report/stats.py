@@ -1,0 +1,212 @@
+"""Statistics of latency samples: pure functions, nothing read, nothing kept.
+
+Percentiles interpolate linearly between order statistics (type 7 of Hyndman and Fan, Sample Quantiles in Statistical
+Packages, 1996; numpy's default). Successive latencies are correlated (clocks, heat, other programs), so intervals come
+from the circular block bootstrap (Politis and Romano, 1992) with blocks of the cube root of n samples, which keeps
+neighbours together; treating the samples as independent would make the intervals too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.99
+"""Of every interval. A gate that runs on each commit may not cry wolf once in twenty."""
+
+MIN_EFFECT = 0.02
+"""Relative change of the median below which a difference is not called one, however many samples prove it: two
+processes running the same engine differ by about this much (memory layout, clocks), and no sample of one process
+shows it."""
+
+RESAMPLES = 1000
+
+MAD_TO_SIGMA = 1.4826
+"""Standard deviation over median absolute deviation of a normal distribution (1 / 0.6745)."""
+
+OUTLIER_SCORE = 3.5
+"""Modified z-score above which a sample is an outlier (Iglewicz and Hoaglin, How to Detect and Handle Outliers)."""
+
+_CHUNK_ELEMENTS = 2_000_000
+
+Direction = Literal["faster", "slower", "not significant"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a set of samples says; times in ms.
+
+    Attributes:
+        samples: their number.
+        p50_low, p50_high: bootstrap interval of the median, see `CONFIDENCE`.
+        std: sample standard deviation (n - 1); 0 for one sample.
+        mad: median absolute deviation from the median, unscaled.
+        throughput_fps: 1000 / mean: pictures a second, one at a time.
+    """
+
+    samples: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    min_ms: float
+    max_ms: float
+    mean_ms: float
+    std_ms: float
+    mad_ms: float
+    p50_low_ms: float
+    p50_high_ms: float
+    throughput_fps: float
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Whether the samples come from one steady state.
+
+    Attributes:
+        drift: median of the second half over that of the first, minus 1.
+        outliers: samples with a modified z-score above `OUTLIER_SCORE`.
+        variation: standard deviation over mean.
+    """
+
+    drift: float
+    outliers: int
+    variation: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """The candidate's median against the baseline's.
+
+    Attributes:
+        baseline_ms: its median.
+        candidate_ms: its median.
+        ratio: candidate over baseline; 1.05 is 5 % slower.
+        low, high: bootstrap interval of the ratio, see `CONFIDENCE`.
+        direction: ``faster`` or ``slower`` where the interval excludes 1 and the ratio differs from 1 by at least
+            `MIN_EFFECT`; otherwise ``not significant``.
+    """
+
+    baseline_ms: float
+    candidate_ms: float
+    ratio: float
+    low: float
+    high: float
+    direction: Direction
+
+
+def summarise(samples_ms: ArrayLike) -> Summary:
+    """Compute every figure of `Summary`.
+
+    Args:
+        samples_ms: [n] latencies in ms, n >= 1, in the order they were taken, warm-up excluded.
+
+    Raises:
+        ValueError: no samples, or one that is not positive and finite.
+    """
+    samples = _checked(samples_ms)
+    p50, p90, p99 = np.percentile(samples, [50, 90, 99])
+    low, high = _interval(_bootstrap_medians(samples, seed=0))
+    mean = float(samples.mean())
+    return Summary(
+        samples=samples.size,
+        p50_ms=float(p50),
+        p90_ms=float(p90),
+        p99_ms=float(p99),
+        min_ms=float(samples.min()),
+        max_ms=float(samples.max()),
+        mean_ms=mean,
+        std_ms=float(samples.std(ddof=1)) if samples.size > 1 else 0.0,
+        mad_ms=_mad(samples),
+        p50_low_ms=low,
+        p50_high_ms=high,
+        throughput_fps=1000.0 / mean,
+    )
+
+
+def stability(samples_ms: ArrayLike) -> Stability:
+    """Compute drift, outliers and variation.
+
+    Args:
+        samples_ms: [n] latencies in ms, n >= 1, in the order they were taken.
+
+    Raises:
+        ValueError: as in `summarise`.
+    """
+    samples = _checked(samples_ms)
+    half = samples.size // 2
+    drift = float(np.median(samples[-half:]) / np.median(samples[:half])) - 1 if half else 0.0
+    spread = MAD_TO_SIGMA * _mad(samples)
+    distance = np.abs(samples - np.median(samples))
+    outliers = int(np.count_nonzero(distance > OUTLIER_SCORE * spread)) if spread > 0 else 0
+    variation = float(samples.std(ddof=1) / samples.mean()) if samples.size > 1 else 0.0
+    return Stability(drift, outliers, variation)
+
+
+def compare_medians(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, seed: int = 0) -> Change:
+    """Say whether the candidate is faster or slower than the baseline.
+
+    Both sides are resampled independently; the interval is that of the ratio of their medians (percentile bootstrap,
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+
+    Args:
+        baseline_ms: [n] latencies in ms, in the order they were taken.
+        candidate_ms: [m] latencies in ms, likewise.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: as in `summarise`.
+    """
+    baseline, candidate = _checked(baseline_ms), _checked(candidate_ms)
+    before, after = float(np.median(baseline)), float(np.median(candidate))
+    ratio = after / before
+    ratios = _bootstrap_medians(candidate, seed=2 * seed + 1) / _bootstrap_medians(baseline, seed=2 * seed)
+    low, high = _interval(ratios)
+    direction: Direction = "not significant"
+    if low > 1 and ratio >= 1 + MIN_EFFECT:
+        direction = "slower"
+    elif high < 1 and ratio <= 1 - MIN_EFFECT:
+        direction = "faster"
+    return Change(before, after, ratio, low, high, direction)
+
+
+def _checked(samples_ms: ArrayLike) -> NDArray[np.float64]:
+    samples = np.asarray(samples_ms, dtype=np.float64)
+    if samples.ndim != 1 or samples.size == 0:
+        raise ValueError("samples must be a non-empty list of numbers")
+    if not (np.isfinite(samples).all() and (samples > 0).all()):
+        raise ValueError("samples must be positive and finite")
+    return samples
+
+
+def _mad(samples: NDArray[np.float64]) -> float:
+    return float(np.median(np.abs(samples - np.median(samples))))
+
+
+def _bootstrap_medians(samples: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
+    """Medians of `RESAMPLES` circular block resamples."""
+    random = np.random.default_rng(seed)
+    n = samples.size
+    block = max(1, round(n ** (1 / 3)))
+    blocks = -(-n // block)
+    wrapped = np.concatenate([samples, samples[: block - 1]])
+    rows = np.lib.stride_tricks.sliding_window_view(wrapped, block)  # rows[s] is the block that starts at s
+    medians = [
+        np.median(rows[random.integers(0, n, (count, blocks))].reshape(count, -1)[:, :n], axis=1)
+        for count in _chunks(RESAMPLES, max(1, _CHUNK_ELEMENTS // n))
+    ]
+    return np.concatenate(medians)
+
+
+def _chunks(total: int, largest: int) -> Iterator[int]:
+    for start in range(0, total, largest):
+        yield min(largest, total - start)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,151 @@
+"""Reports as tables of text and as plain JSON values; printing is the command line's business."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deploycc.report.compare import Comparison, describe_change
+from deploycc.report.compile_schema import CompileReport
+from deploycc.report.format import bare_ms, change, count, seconds, size
+from deploycc.report.schema import LatencyReport
+from deploycc.report.verdict import Assessment, assess
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of text; every row has one cell a column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def latency_table(report: LatencyReport) -> Table:
+    """One row a run."""
+    columns = ("precision", "p50 ms", "p90 ms", "p99 ms", "min ms", "max ms", "pictures/s", "samples", "verdict")
+    return Table(f"Latency for {report.target}", columns, tuple(_latency_row(item) for item in assess(report)))
+
+
+def latency_remarks(report: LatencyReport) -> list[str]:
+    """What a reader must know beside the table: failed constraints, conditions and what to do next."""
+    remarks = []
+    for item in assess(report):
+        precision = item.run.precision
+        if item.verdict.failed:
+            remarks.append(f"{precision}: {item.verdict.status}: " + "; ".join(item.verdict.failed))
+        if item.verdict.status == "NOT MEASURED" and item.run.hint:
+            remarks.append(f"{precision}: {item.run.hint}")
+        remarks += [f"{precision}: {advice}" for advice in item.verdict.warnings]
+    return remarks
+
+
+def passes_tables(report: CompileReport) -> list[Table]:
+    """One table a network: what each pass did to its size."""
+    tables = []
+    for network in report.networks:
+        rows = tuple(
+            (
+                step.name,
+                seconds(step.seconds),
+                str(step.after.nodes),
+                count(step.after.params),
+                count(step.after.macs),
+                change(step.before.macs, step.after.macs),
+                str(len(step.notes)),
+            )
+            for step in network.steps
+        )
+        columns = ("pass", "time", "nodes", "parameters", "MACs", "MACs change", "notes")
+        tables.append(Table(f"Passes, {network.precision} ({network.file})", columns, rows))
+    return tables
+
+
+def engines_table(report: CompileReport) -> Table:
+    """One row an engine."""
+    rows = tuple(
+        (
+            engine.precision,
+            engine.status,
+            engine.file or "-",
+            "-" if engine.size_bytes is None else size(engine.size_bytes),
+            "-" if engine.build_seconds is None else seconds(engine.build_seconds),
+            engine.reason or "",
+        )
+        for engine in report.engines
+    )
+    return Table(f"Engines for {report.target.name}", ("precision", "status", "file", "size", "built in", "why"), rows)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One row a precision."""
+    rows = tuple(
+        (
+            row.precision,
+            _median(row.baseline),
+            _median(row.candidate),
+            "-" if row.change is None else f"{row.change.ratio:.3f}",
+            "nothing to compare" if row.change is None else describe_change(row.change),
+        )
+        for row in comparison.rows
+    )
+    title = f"{comparison.candidate_target} against {comparison.baseline_target}"
+    return Table(title, ("precision", "baseline p50 ms", "candidate p50 ms", "ratio", "result"), rows)
+
+
+def latency_json(report: LatencyReport) -> dict[str, Any]:
+    """The table's figures with full precision, and every verdict."""
+    return {
+        "target": report.target,
+        "quick": report.quick,
+        "runs": [_assessment_json(item) for item in assess(report)],
+    }
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison with full precision."""
+    return {
+        "baseline_target": comparison.baseline_target,
+        "candidate_target": comparison.candidate_target,
+        "rows": [
+            {
+                "precision": row.precision,
+                "baseline": row.baseline and _assessment_json(row.baseline),
+                "candidate": row.candidate and _assessment_json(row.candidate),
+                "change": row.change and asdict(row.change),
+            }
+            for row in comparison.rows
+        ],
+        "differences": [asdict(difference) for difference in comparison.differences],
+        "warnings": list(comparison.warnings),
+    }
+
+
+def _assessment_json(item: Assessment) -> dict[str, Any]:
+    return {
+        "precision": item.run.precision,
+        "device": item.run.device,
+        "status": item.run.status,
+        "provenance": "measured" if item.summary else None,
+        "verdict": asdict(item.verdict),
+        "statistics": item.summary and asdict(item.summary),
+        "stability": item.stability and asdict(item.stability),
+    }
+
+
+def _latency_row(item: Assessment) -> tuple[str, ...]:
+    summary = item.summary
+    if summary is None:
+        return (item.run.precision, *["-"] * 7, item.verdict.status)
+    times = (summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.min_ms, summary.max_ms)
+    return (
+        item.run.precision,
+        *map(bare_ms, times),
+        f"{summary.throughput_fps:.1f}",
+        str(summary.samples),
+        item.verdict.status,
+    )
+
+
+def _median(item: Assessment | None) -> str:
+    return bare_ms(item.summary.p50_ms) if item and item.summary else "-"

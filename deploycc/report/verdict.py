@@ -1,0 +1,167 @@
+"""Whether a measurement is valid, and what to do next where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from deploycc.report.environment import changed_clocks, cpu_count, governors, load_average
+from deploycc.report.schema import Constraints, LatencyReport, Run
+from deploycc.report.stats import Stability, Summary, stability, summarise
+
+MAX_DRIFT = 0.05
+"""Change of the median between the halves of a run above which it had not reached a steady state."""
+
+MAX_VARIATION = 0.10
+MAX_OUTLIER_SHARE = 0.05
+MAX_LOAD_PER_CPU = 0.5
+MIN_BUSY_SHARE = 0.5
+
+Status = Literal["VALID", "INVALID", "NOT MEASURED"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something about the conditions that weakens a figure.
+
+    Attributes:
+        text: what was seen.
+        next_step: what to do about it.
+    """
+
+    text: str
+    next_step: str
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.next_step}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A run's verdict.
+
+    Attributes:
+        status: ``VALID`` where every constraint holds.
+        failed: the constraints that do not hold, with both numbers; for a run that was not measured, the reason.
+        warnings: conditions that weaken a valid figure without making it void.
+    """
+
+    status: Status
+    failed: tuple[str, ...] = ()
+    warnings: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A run with everything derived from it; without samples there are no statistics."""
+
+    run: Run
+    verdict: Verdict
+    summary: Summary | None
+    stability: Stability | None
+
+
+def assess(report: LatencyReport) -> tuple[Assessment, ...]:
+    """Derive the statistics and the verdict of every run, in the report's order."""
+    return tuple(assess_run(run, report) for run in report.runs)
+
+
+def assess_run(run: Run, report: LatencyReport) -> Assessment:
+    """Derive the statistics and the verdict of one run."""
+    if not run.samples_ms:
+        return Assessment(run, judge(run, report), None, None)
+    return Assessment(run, judge(run, report), summarise(run.samples_ms), stability(run.samples_ms))
+
+
+def judge(run: Run, report: LatencyReport) -> Verdict:
+    """Judge one run of a report.
+
+    The file's own constraints may be stricter than the project's (10 s, 100 samples), never looser. The duration is
+    read from the samples and their start times, so a file cannot claim more than it shows.
+    """
+    if run.status != "measured":
+        return Verdict("NOT MEASURED", (run.reason or run.status,))
+    failed = []
+    floor = Constraints()
+    seconds = min(run.duration_s, run.start_offsets_s[-1] + run.samples_ms[-1] / 1000)
+    min_seconds = max(run.constraints.min_duration_s, floor.min_duration_s)
+    min_samples = max(run.constraints.min_samples, floor.min_samples)
+    if report.quick:
+        failed.append("measured with --quick, which is for trying out")
+    if seconds < min_seconds:
+        failed.append(f"ran for {seconds:.1f} s, {min_seconds:g} s needed")
+    if len(run.samples_ms) < min_samples:
+        failed.append(f"{len(run.samples_ms)} samples, {min_samples} needed")
+    return Verdict(
+        "INVALID" if failed else "VALID", tuple(failed), _from_conditions(run, report.environment) + _from_samples(run)
+    )
+
+
+def _from_conditions(run: Run, environment: Mapping[str, JsonValue]) -> tuple[Advice, ...]:
+    found = []
+    slow = sorted(governors(environment) - {"performance"})
+    if slow:
+        found.append(
+            Advice(
+                f"the clock governor is {', '.join(slow)}, so clocks follow the load",
+                "set it to performance (`sudo jetson_clocks` on a Jetson, "
+                "`sudo cpupower frequency-set -g performance` on a PC) and measure again",
+            )
+        )
+    clocks = changed_clocks(environment, run.environment_after)
+    if clocks:
+        found.append(
+            Advice(
+                "clocks changed during the run: " + ", ".join(map(str, clocks[:3])),
+                "fix the clocks, look for heat, and measure again",
+            )
+        )
+    load, cpus = load_average(environment), cpu_count(environment)
+    if load is not None and load > MAX_LOAD_PER_CPU * cpus:
+        found.append(
+            Advice(
+                f"the load average before the run was {load:.2f} on {cpus} CPUs: other programs were running",
+                "stop them and measure again",
+            )
+        )
+    return tuple(found)
+
+
+def _from_samples(run: Run) -> tuple[Advice, ...]:
+    found = []
+    state = stability(run.samples_ms)
+    outlier_share = state.outliers / len(run.samples_ms)
+    busy = sum(run.samples_ms) / 1000 / run.duration_s if run.duration_s else 1.0
+    if abs(state.drift) > MAX_DRIFT:
+        found.append(
+            Advice(
+                f"the second half of the samples is {abs(state.drift):.1%} {'slower' if state.drift > 0 else 'faster'} "
+                "than the first",
+                "warm up longer, or look for heat and changing clocks",
+            )
+        )
+    if state.variation > MAX_VARIATION:
+        found.append(
+            Advice(
+                f"latency varies by {state.variation:.0%} (standard deviation over mean)",
+                "look at the samples over time for what disturbs the run",
+            )
+        )
+    if outlier_share > MAX_OUTLIER_SHARE:
+        found.append(
+            Advice(
+                f"{state.outliers} of {len(run.samples_ms)} samples ({outlier_share:.1%}) are outliers",
+                "look for other programs and interrupts on the device",
+            )
+        )
+    if busy < MIN_BUSY_SHARE:
+        found.append(
+            Advice(
+                f"the device was busy for only {busy:.0%} of the run, so it may have clocked down between pictures",
+                "measure with pictures one directly after the other",
+            )
+        )
+    return tuple(found)
