@@ -1,0 +1,120 @@
+"""Networks written as Caffe give the same outputs in OpenCV's importer, an independent reader of the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+import pytest
+
+from deploycc.detector import Detector, InputSpec, Source
+from deploycc.errors import ModelError
+from deploycc.exporters import caffe
+from deploycc.graph.shapes import infer_shapes
+
+SOURCE = Source(files=("test",), sha256="0" * 64, format="onnx")
+
+
+class FourPlanes(InputSpec):
+    """Four planes, so that grouped and depthwise layers have something to group."""
+
+    channels = 4
+
+
+# one body a rule; x is float[1,4,9,11], every c* is a random constant of the shape in its name
+BODIES = {
+    "conv": "y = Conv <pads=[1,2,1,2], strides=[2,1]> (x, c6_4_3_5, c6)",
+    "conv without bias": "y = Conv (x, c6_4_1_1)",
+    "grouped dilated conv": "y = Conv <group=2, dilations=[2,2], pads=[2,2,2,2]> (x, c6_2_3_3, c6)",
+    "depthwise": "y = Conv <group=4, pads=[1,1,1,1]> (x, c4_1_3_3, c4)",
+    "deconvolution": "y = ConvTranspose <strides=[2,2], pads=[1,1,1,1]> (x, c4_6_4_4, c6)",
+    "gemm": "f = Flatten (x)\n y = Gemm <transB=1> (f, c5_396, c5)",
+    "gemm scaled": "f = Flatten (x)\n y = Gemm <alpha=0.5, beta=2.0> (f, c396_5, c1_5)",
+    "max pool": "y = MaxPool <kernel_shape=[3,3], strides=[2,2]> (x)",
+    "max pool ceil": "y = MaxPool <kernel_shape=[2,2], strides=[2,2], ceil_mode=1> (x)",
+    "average pool padded": "y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1> (x)",
+    "global average": "y = GlobalAveragePool (x)",
+    "lrn": "y = LRN <size=3, alpha=0.1, beta=0.75, bias=1.0> (x)",
+    "activations": "a = Relu (x)\n b = Sigmoid (x)\n d = Tanh (x)\n e = Abs (x)\n f = Elu (x)\n"
+    " g = LeakyRelu <alpha=0.2> (x)\n s = Add (a, b)\n t = Add (d, e)\n u = Add (f, g)\n v = Add (s, t)\n y = Add (u, v)",
+    "prelu per channel": "y = PRelu (x, c4_1_1)",
+    "relu6": "zero = Constant <value = float {0.0}> ()\n six = Constant <value = float {0.6}> ()\n y = Clip (x, zero, six)",
+    "clip": "low = Constant <value = float {-0.5}> ()\n high = Constant <value = float {0.7}> ()\n y = Clip (x, low, high)",
+    "power": "a = Abs (x)\n three = Constant <value = float {3.0}> ()\n y = Pow (a, three)",
+    "scalar arithmetic": "a = Mul (x, c1)\n b = Sub (c1, a)\n d = Div (b, c1)\n y = Sub (d, c1)",
+    "channel arithmetic": "a = Mul (x, c4_1_1)\n b = Add (a, c1_4_1_1)\n d = Sub (c4_1_1, b)\n y = Div (d, c4_1_1)",
+    "two blobs": "a = Relu (x)\n b = Mul (x, a)\n d = Sub (b, x)\n y = Max (d, a)",
+    "l2 norm": "n = ReduceL2 <axes=[1]> (x)\n y = Div (x, n)",
+    "sum of squares": "axis = Constant <value_ints = [1]> ()\n q = Mul (x, x)\n n = ReduceSum (q, axis)\n y = Mul (x, n)",
+    "concat and split": "a, b = Split <axis=1> (x)\n r = Relu (b)\n y = Concat <axis=1> (r, a)",
+    "slice": "st = Constant <value_ints = [1]> ()\n en = Constant <value_ints = [3]> ()\n"
+    " ax = Constant <value_ints = [1]> ()\n p = Slice (x, st, en, ax)\n y = Abs (p)",
+    "head": "t = Transpose <perm=[0,2,3,1]> (x)\n f = Flatten (t)\n sh = Constant <value_ints = [1,99,4]> ()\n"
+    " r = Reshape (f, sh)\n y = Softmax <axis=2> (r)",
+}
+
+
+def graph_of(body: str, seed: int = 0) -> gs.Graph:
+    rng = np.random.default_rng(seed)
+    names = sorted({word.strip("(),") for word in body.split() if word.strip("(,)")[:1] == "c"} - {"ceil_mode=1>"})
+    names = [name for name in names if name[1:].replace("_", "").isdigit()]
+    dims = {name: [int(part) for part in name[1:].split("_")] for name in names}
+    constants = ", ".join(f"float[{','.join(map(str, dims[name]))}] {name}" for name in names)
+    inputs = "float[1,4,9,11] x" + (", " + constants if constants else "")
+    text = f'<ir_version: 7, opset_import: ["" : 13]>\nnet ({inputs}) => (float[] y) {{\n {body}\n}}'
+    model = onnx.parser.parse_model(text)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    for name in names:
+        values = rng.uniform(0.2, 1.0, dims[name]).astype(np.float32) * rng.choice([-1, 1], dims[name])
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+    graph = gs.import_onnx(model)
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name == "x"]
+    graph.fold_constants().cleanup().toposort()
+    infer_shapes(graph)
+    return graph
+
+
+def detector_of(graph: gs.Graph) -> Detector:
+    return Detector(graph=graph, input=FourPlanes("x", 9, 11), source=SOURCE)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_opencv_reads_the_same_network(name: str, tmp_path: Path) -> None:
+    graph = graph_of(BODIES[name])
+    detector = detector_of(graph)
+    caffe.save(detector, tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    picture = np.random.default_rng(1).standard_normal((1, 4, 9, 11)).astype(np.float32)
+
+    session = ort.InferenceSession(gs.export_onnx(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(["y"], {"x": picture})[0]
+    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    net.setInput(picture)
+    actual = net.forward()
+
+    np.testing.assert_allclose(actual.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)
+
+
+REFUSED = {
+    "y = Conv <pads=[0,0,1,1]> (x, c6_4_3_3)": "padding",
+    "y = MaxPool <kernel_shape=[2,2], strides=[2,2]> (x)": "rounding",
+    "y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x)": "counts the padding",
+    "y = Erf (x)": "no layer for the operator Erf",
+    "y = Add (x, c9_11)": "neither one number nor one a channel",
+    "y = ReduceSum <keepdims=0> (x)": "sums over the axes None",
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), REFUSED.items())
+def test_what_caffe_cannot_say_is_refused_by_name(body: str, reason: str, tmp_path: Path) -> None:
+    detector = detector_of(graph_of(body))
+    with pytest.raises(ModelError, match=reason) as raised:
+        caffe.save(detector, tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    assert raised.value.code == "caffe-cannot-express"
+    assert raised.value.context["node"] == detector.graph.nodes[-1].name
+    assert list(tmp_path.iterdir()) == []
