@@ -1,0 +1,5 @@
+"""Street-like pictures with exact boxes, drawn from a seed: data for training and tests without a download."""
+
+from deploycc.scenes.scene import CLASS_NAMES, Scene, draw_scene
+
+__all__ = ["CLASS_NAMES", "Scene", "draw_scene"]
