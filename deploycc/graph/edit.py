@@ -1,0 +1,100 @@
+"""Small edits of a graph that keep producers, readers and output names consistent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+
+def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
+    """Whether the tensor is an output of the graph."""
+    return any(output is tensor for output in graph.outputs)
+
+
+def holds(graph: gs.Graph, node: gs.Node) -> bool:
+    """Whether the node belongs to this graph itself, not to a subgraph that reads its tensors."""
+    return any(own is node for own in graph.nodes)
+
+
+def sole_reader(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
+    """The node that reads the tensor, where nothing else does: no other node, no second operand, no graph output."""
+    return tensor.outputs[0] if len(tensor.outputs) == 1 and not is_output(graph, tensor) else None
+
+
+def producer(tensor: gs.Tensor) -> gs.Node | None:
+    """The node that writes the tensor; None for constants and graph inputs."""
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def constant_values(tensor: gs.Tensor) -> NDArray[Any] | None:
+    """The values of a constant, or None for a variable."""
+    return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
+
+
+def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
+    """The tensor's shape, or None where a dimension is unknown."""
+    shape = tensor.shape
+    return tuple(shape) if shape is not None and all(isinstance(dim, int) for dim in shape) else None
+
+
+def fresh_name(graph: gs.Graph, stem: str) -> str:
+    """A tensor name that the graph and its subgraphs do not use: ``stem``, ``stem_2``, ``stem_3``..."""
+    taken = {name for each in (graph, *graph.subgraphs(recursive=True)) for name in each.tensors()}
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def redirect_readers(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Make every node that reads ``old`` read ``new``; graph outputs stay."""
+    for reader in list(old.outputs):
+        for index, tensor in enumerate(reader.inputs):
+            if tensor is old:
+                reader.inputs[index] = new
+
+
+def bypass(graph: gs.Graph, node: gs.Node) -> bool:
+    """Take out a node whose first output equals its first input; output names of the graph stay.
+
+    Returns:
+        False, with nothing changed, where the node is needed to connect a graph input, a constant or another graph
+        output with a graph output. Otherwise the node is left without tensors for ``Graph.cleanup`` to remove.
+    """
+    source, target = node.inputs[0], node.outputs[0]
+    if not is_output(graph, target):
+        redirect_readers(target, source)
+    else:
+        writer = producer(source)
+        if writer is None or not holds(graph, writer) or is_output(graph, source):
+            return False
+        node.outputs.clear()
+        index = next(i for i, tensor in enumerate(writer.outputs) if tensor is source)
+        writer.outputs[index] = target
+        redirect_readers(source, target)
+    node.inputs.clear()
+    node.outputs.clear()
+    return True
+
+
+def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any], name: str) -> None:
+    """Give operand ``index`` of a node new values; a constant that others read too is copied, not changed.
+
+    Args:
+        graph: the node's graph.
+        node: its operand list is extended with empty tensors where it is shorter.
+        index: operand position.
+        values: the new array.
+        name: of the constant, where a new one is needed.
+    """
+    while len(node.inputs) <= index:
+        node.inputs.append(gs.Variable.empty())
+    old = node.inputs[index]
+    if isinstance(old, gs.Constant) and len(old.outputs) == 1:
+        old.values = values
+    else:
+        node.inputs[index] = gs.Constant(fresh_name(graph, name), values)

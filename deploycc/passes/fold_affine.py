@@ -1,0 +1,254 @@
+"""BatchNorm, Scale, Power and Bias vanish into the convolution or matrix product beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Detector
+from deploycc.errors import Note
+from deploycc.graph.affine import Affine, Array, Step, affine_chain, affine_of, compose
+from deploycc.graph.edit import bypass, constant_values, fresh_name, is_output, producer, set_constant, static_shape
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Result
+
+_LINEAR = ("Conv", "ConvTranspose", "Gemm")
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """New weights of a node, in float64, not yet written to it."""
+
+    node: gs.Node
+    weight: Array
+    bias: Array | None
+
+
+def fold_affine(detector: Detector, options: Options) -> Result:
+    """Fold ``s * x + t`` (one s and t a channel) into the linear node before it, else into those after it.
+
+    Before a fold, neighbouring affine nodes are composed in float64; the result is rounded once to the weights' type.
+
+    After the linear node, ``s * (W x + b) + t = (s W) x + (s b + t)``: always exact, if nothing else reads W x + b.
+    In front of it, ``W (s x + t) + b = (W s) x + (W t + b)``: exact for a Gemm and for a convolution without padding;
+    with padding only for t = 0, because the border adds zeros and not t; never with t for ConvTranspose, whose border
+    outputs sum fewer taps. A constant that another node reads too is copied. What stays is composed into one node.
+
+    Before: ``c = Conv(x, W, b); n = BatchNormalization(c, ...); y = Relu(n)``
+    After:  ``n = Conv(x, W', b'); y = Relu(n)``
+    """
+    graph, notes, changed = detector.graph, [], False
+    done: set[int] = set()
+    for node in list(graph.nodes):
+        first = affine_of(node) if id(node) not in done else None
+        if first is None:
+            continue
+        chain = [first, *affine_chain(graph, node.outputs[0])]
+        done.update(id(step.node) for step in chain)
+        reasons: list[str] = []
+        folded = _fold(graph, chain, reasons) or _merge(graph, chain)
+        changed |= folded
+        if reasons:
+            notes.append(Note(node.name, "affine-kept", f"{node.op} is not folded: {'; '.join(reasons)}"))
+        elif not folded and any(step.node.op == "BatchNormalization" for step in chain):
+            reason = "no convolution or matrix product beside it to fold into"
+            notes.append(Note(node.name, "batchnorm-kept", reason))
+    if changed:
+        graph.cleanup().toposort()
+    return Result(detector, changed, tuple(notes))
+
+
+def _fold(graph: gs.Graph, chain: list[Step], reasons: list[str]) -> bool:
+    """Fold a chain backwards or forwards; on failure say why in ``reasons``, if there was anything to fold into."""
+    affine = compose(chain)
+    before = _before(graph, chain[0], affine)
+    if isinstance(before, str):
+        reasons.append(before)
+    after = _after(graph, chain, affine) if before is None or isinstance(before, str) else None
+    if isinstance(after, str):
+        reasons.append(after)
+    changes = [before] if isinstance(before, _Linear) else after if isinstance(after, list) else []
+    if not changes:
+        return False
+    for change in changes:
+        _write(graph, change)
+    for step in chain:
+        bypass(graph, step.node)
+    reasons.clear()
+    return True
+
+
+def _before(graph: gs.Graph, first: Step, affine: Affine) -> _Linear | str | None:
+    """New weights of the linear node in front of the affine, or why it cannot take it, or None without one."""
+    node = producer(first.data)
+    if node is None or node.op not in _LINEAR:
+        return None
+    if not _reads_alone(graph, first.data):
+        return f"something else reads the output of {node.name}"
+    linear = _weights(node)
+    if linear is None:
+        return f"the weights of {node.name} are not constant"
+    weight, bias = linear
+    channels = _output_channels(node, weight)
+    scale, shift = np.broadcast_to(affine.scale, channels), np.broadcast_to(affine.shift, channels)
+    with np.errstate(over="ignore", invalid="ignore"):
+        new_weight = _scale_outputs(node, weight, scale)
+        new_bias = _scaled_bias(bias, scale) + shift if bias is not None or shift.any() else None
+    return _checked(node, new_weight, new_bias)
+
+
+def _after(graph: gs.Graph, chain: list[Step], affine: Affine) -> list[_Linear] | str | None:
+    """New weights of all readers of the affine, or why they cannot take it, or None where one is not linear."""
+    result = chain[-1].node.outputs[0]
+    readers = list(result.outputs)
+    if not readers or is_output(graph, result):
+        return None
+    if any(node.op not in _LINEAR or [t is result for t in node.inputs].index(True) != 0 for node in readers):
+        return None
+    changes: list[_Linear] = []
+    for node in readers:
+        linear = _weights(node)
+        if linear is None or sum(tensor is result for tensor in node.inputs) > 1:
+            return f"the weights of {node.name} are not constant"
+        if affine.shift.any() and not _shift_passes(node):
+            return f"{node.name} pads with zeros, which the shift would have to reach"
+        weight, bias = linear
+        channels = _input_channels(node, weight)
+        scale, shift = np.broadcast_to(affine.scale, channels), np.broadcast_to(affine.shift, channels)
+        with np.errstate(over="ignore", invalid="ignore"):
+            added = _through(node, weight, shift)
+            new_bias = bias if not affine.shift.any() else added if bias is None else bias + added
+            change = _checked(node, _scale_inputs(node, weight, scale), new_bias)
+        if isinstance(change, str):
+            return change
+        changes.append(change)
+    return changes
+
+
+def _reads_alone(graph: gs.Graph, tensor: gs.Tensor) -> bool:
+    return len(tensor.outputs) == 1 and not is_output(graph, tensor)
+
+
+def _shift_passes(node: gs.Node) -> bool:
+    """Whether a constant added to the input is a constant added to the whole output."""
+    if node.op == "Gemm":
+        return True
+    return node.op == "Conv" and not _pads(node)
+
+
+def _pads(node: gs.Node) -> bool:
+    return node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(node.attrs.get("pads", ()))
+
+
+def _weights(node: gs.Node) -> tuple[Array, Array | None] | None:
+    """Weight and bias as float64, a Gemm's bias already times beta; None where they are not constants."""
+    weight = constant_values(node.inputs[1])
+    has_bias = len(node.inputs) > 2 and not node.inputs[2].is_empty()
+    bias = constant_values(node.inputs[2]) if has_bias else None
+    if weight is None or not np.issubdtype(weight.dtype, np.floating) or (has_bias and bias is None):
+        return None
+    if node.op == "Gemm" and node.attrs.get("transA", 0):
+        return None
+    factor = node.attrs.get("beta", 1.0) if node.op == "Gemm" else 1.0
+    return weight.astype(np.float64), None if bias is None else bias.astype(np.float64) * factor
+
+
+def _groups(node: gs.Node) -> int:
+    return int(node.attrs.get("group", 1))
+
+
+def _output_channels(node: gs.Node, weight: Array) -> int:
+    if node.op == "Gemm":
+        return int(weight.shape[0 if node.attrs.get("transB", 0) else 1])
+    return int(weight.shape[0] if node.op == "Conv" else weight.shape[1] * _groups(node))
+
+
+def _input_channels(node: gs.Node, weight: Array) -> int:
+    if node.op == "Gemm":
+        return int(weight.shape[1 if node.attrs.get("transB", 0) else 0])
+    return int(weight.shape[1] * _groups(node) if node.op == "Conv" else weight.shape[0])
+
+
+def _scale_outputs(node: gs.Node, weight: Array, scale: Array) -> Array:
+    """Scale output channels. Conv holds them in axis 0; ConvTranspose in axis 1, its groups stacked in axis 0."""
+    if node.op == "Gemm":
+        return weight * (scale[:, None] if node.attrs.get("transB", 0) else scale[None, :])
+    if node.op == "Conv":
+        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    groups, kernel = _groups(node), weight.shape[2:]
+    stacked = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
+    return (stacked * scale.reshape(groups, 1, weight.shape[1], *(1,) * len(kernel))).reshape(weight.shape)
+
+
+def _scaled_bias(bias: Array | None, scale: Array) -> Array:
+    return np.zeros_like(scale) if bias is None else bias * scale
+
+
+def _scale_inputs(node: gs.Node, weight: Array, scale: Array) -> Array:
+    """Scale input channels. ConvTranspose holds them in axis 0; Conv in axis 1, its groups stacked in axis 0."""
+    if node.op == "Gemm":
+        return weight * (scale[None, :] if node.attrs.get("transB", 0) else scale[:, None])
+    if node.op == "ConvTranspose":
+        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    groups, kernel = _groups(node), weight.shape[2:]
+    stacked = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
+    return (stacked * scale.reshape(groups, 1, weight.shape[1], *(1,) * len(kernel))).reshape(weight.shape)
+
+
+def _through(node: gs.Node, weight: Array, shift: Array) -> Array:
+    """What a constant input of ``shift`` a channel adds to the output, one value an output channel."""
+    if node.op == "Gemm":
+        matrix = weight.T if node.attrs.get("transB", 0) else weight
+        return np.asarray(node.attrs.get("alpha", 1.0) * (shift @ matrix))
+    if node.op == "ConvTranspose":
+        return np.zeros(_output_channels(node, weight))
+    total: Array = _scale_inputs(node, weight, shift).sum(axis=tuple(range(1, weight.ndim)))
+    return total
+
+
+def _checked(node: gs.Node, weight: Array, bias: Array | None) -> _Linear | str:
+    largest = float(np.finfo(node.inputs[1].dtype).max)
+    parts = (weight,) if bias is None else (weight, bias)
+    if all(np.abs(part).max(initial=0.0) <= largest for part in parts):  # False for NaN too
+        return _Linear(node, weight, bias)
+    return f"the weights of {node.name} would not be finite"
+
+
+def _write(graph: gs.Graph, change: _Linear) -> None:
+    node, dtype = change.node, change.node.inputs[1].dtype
+    name = node.name or node.outputs[0].name
+    set_constant(graph, node, 1, change.weight.astype(dtype), f"{name}_weight")
+    if change.bias is not None:
+        set_constant(graph, node, 2, change.bias.astype(dtype), f"{name}_bias")
+        if node.op == "Gemm":
+            node.attrs["beta"] = 1.0
+
+
+def _merge(graph: gs.Graph, chain: list[Step]) -> bool:
+    """Replace several affine nodes by one: Mul, Add, or BatchNormalization (one Scale layer in TensorRT)."""
+    data, affine = chain[0].data, compose(chain)
+    shape = static_shape(data)
+    if len(chain) == 1 or shape is None or len(shape) != 4 or not affine.finite:
+        return False
+    dtype, channels, name = np.dtype(data.dtype or np.float32), shape[1], chain[0].node.name
+    scale, shift = (np.broadcast_to(part, channels).astype(dtype) for part in (affine.scale, affine.shift))
+    result = chain[-1].node.outputs[0]
+    for step in chain:
+        step.node.outputs.clear()
+        step.node.inputs.clear()
+
+    def constant(kind: str, values: Array) -> gs.Constant:
+        return gs.Constant(fresh_name(graph, f"{name or result.name}_{kind}"), values)
+
+    if shift.any() and (scale != 1).any():
+        ones, zeros = np.ones_like(scale), np.zeros_like(shift)
+        parts = [constant("scale", scale), constant("shift", shift), constant("mean", zeros), constant("var", ones)]
+        merged = gs.Node("BatchNormalization", name, {"epsilon": 0.0}, [data, *parts], [result])
+    elif shift.any():
+        merged = gs.Node("Add", name, inputs=[data, constant("shift", shift.reshape(1, -1, 1, 1))], outputs=[result])
+    else:
+        merged = gs.Node("Mul", name, inputs=[data, constant("scale", scale.reshape(1, -1, 1, 1))], outputs=[result])
+    graph.nodes.append(merged)
+    return True
