@@ -196,4 +196,5 @@ def _warnings(
             elif side.verdict.status != "VALID":
                 reasons = "; ".join(side.verdict.failed)
                 warnings.append(f"{row.precision}: the {name} is {side.verdict.status}: {reasons}")
+            warnings += [f"{row.precision}: the {name}: {advice}" for advice in (side.verdict.warnings if side else ())]
     return warnings

@@ -1,0 +1,108 @@
+"""What a report says first: the verdict in a sentence, and the key figures, each with where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploycc.report.artefact import Provenance
+from deploycc.report.compile_schema import CompileReport
+from deploycc.report.format import change, count, milliseconds, rate, size
+from deploycc.report.published import SOURCE, published_latency
+from deploycc.report.verdict import Assessment, Status
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict.
+
+    Attributes:
+        status: of all runs together: one invalid run makes the report invalid.
+        sentences: what was found, one a run.
+        command: what measures it, where nothing was measured.
+    """
+
+    status: Status
+    sentences: tuple[str, ...]
+    command: str | None
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One figure.
+
+    Attributes:
+        label: what it is.
+        value: with its unit.
+        detail: further figures of the same group.
+        provenance, source: see `deploycc.report.artefact.Evidence`.
+    """
+
+    label: str
+    value: str
+    detail: str
+    provenance: Provenance
+    source: str
+
+
+def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
+    """Say how the measurement went."""
+    measured = [item for item in runs if item.summary]
+    if not measured:
+        reasons = [f"{item.run.precision}: {'; '.join(item.verdict.failed)}" for item in runs]
+        reasons += [
+            f"{engine.precision}: no engine was built here: {engine.reason}"
+            for engine in report.engines
+            if engine.reason and not runs
+        ]
+        told = ("Nothing was measured for this target. This report holds no latency, and predicts none.", *reasons)
+        return Headline("NOT MEASURED", told, report.next_command)
+    valid = all(item.verdict.status == "VALID" for item in measured)
+    return Headline("VALID" if valid else "INVALID", tuple(_sentence(item) for item in runs), None)
+
+
+def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyFigure, ...]:
+    """Latency where it was measured, then the size of network and engine, then what was published."""
+    figures = [
+        KeyFigure(
+            f"latency {item.run.precision}, median",
+            milliseconds(item.summary.p50_ms),
+            f"p99 {milliseconds(item.summary.p99_ms)}, {rate(item.summary.throughput_fps)}",
+            "measured",
+            item.run.device,
+        )
+        for item in runs
+        if item.summary
+    ]
+    networks = [network for network in report.networks if network.steps]
+    if networks:
+        first, last, counts = networks[0].steps[0].before, networks[0].steps[-1].after, networks[0].counts
+        for label, before, after in (
+            ("MACs a picture", first.macs, last.macs),
+            ("parameters", first.params, last.params),
+        ):
+            detail = f"{change(before, after)} from {count(before)}" if before != after else "as imported"
+            figures.append(KeyFigure(label, count(after), detail, counts.kind, counts.source))
+    for engine in report.engines:
+        if engine.size_bytes is not None:
+            source = f"size of {engine.file}"
+            detail = " ".join(filter(None, (engine.builder, engine.builder_version)))
+            figures.append(KeyFigure(f"engine {engine.precision}", size(engine.size_bytes), detail, "measured", source))
+    published = published_latency(report)
+    if published:
+        value = milliseconds(published.latency_ms)
+        figures.append(KeyFigure(f"{published.network} on this board", value, "in Caffe", "published", SOURCE))
+    return tuple(figures)
+
+
+def _sentence(item: Assessment) -> str:
+    run, summary = item.run, item.summary
+    if summary is None:
+        return f"{run.precision} was not measured: {'; '.join(item.verdict.failed)}."
+    text = (
+        f"{run.precision} takes {milliseconds(summary.p50_ms)} in the median and {milliseconds(summary.p99_ms)} "
+        f"in the 99th percentile on {run.device}."
+    )
+    if item.verdict.failed:
+        text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
+    return text

@@ -1,0 +1,100 @@
+"""The report as one HTML file that loads nothing: styles, pictures and text are inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from deploycc.report import format as formats
+from deploycc.report import plots
+from deploycc.report.chain import breaks, links
+from deploycc.report.compile_schema import CompileReport, NetworkRecord
+from deploycc.report.environment import flatten
+from deploycc.report.headline import headline, key_figures
+from deploycc.report.notes import gather_notes
+from deploycc.report.schema import LatencyReport
+from deploycc.report.stats import CONFIDENCE
+from deploycc.report.verdict import Assessment, assess
+
+TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class _RunSection:
+    """A measured run with its pictures."""
+
+    item: Assessment
+    distribution: Markup
+    over_time: Markup
+    layers: Markup | None
+
+
+@dataclass(frozen=True)
+class _NetworkSection:
+    """A network with its picture; None where no pass ran."""
+
+    network: NetworkRecord
+    passes: Markup | None
+
+
+def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
+    """Return the page.
+
+    Names, notes and reasons come from other people's files: the template escapes all of them. Only the pictures,
+    which matplotlib has escaped, go in as they are.
+    """
+    runs = assess(latency) if latency else ()
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("milliseconds", "bare_ms", "seconds", "rate", "count", "size", "change", "scientific"):
+        environment.filters[name] = getattr(formats, name)
+    return environment.get_template(TEMPLATE).render(
+        report=report,
+        latency=latency,
+        runs=runs,
+        headline=headline(report, runs),
+        figures=key_figures(report, runs),
+        measured=[_run_section(item) for item in runs if item.summary],
+        networks=[_network_section(network) for network in report.networks],
+        notes=gather_notes(report),
+        links=links(report, latency),
+        breaks=breaks(report, latency),
+        facts=_facts(latency) if latency else [],
+        confidence=CONFIDENCE,
+        top_layers=plots.TOP_LAYERS,
+    )
+
+
+def _run_section(item: Assessment) -> _RunSection:
+    assert item.summary is not None
+    return _RunSection(
+        item,
+        Markup(plots.distribution(item.run, item.summary)),
+        Markup(plots.over_time(item.run, item.summary)),
+        Markup(plots.layer_bars(item.run)) if item.run.layers else None,
+    )
+
+
+def _network_section(network: NetworkRecord) -> _NetworkSection:
+    return _NetworkSection(network, Markup(plots.size_over_passes(network)) if network.steps else None)
+
+
+def _facts(latency: LatencyReport) -> list[tuple[str, object, dict[str, object]]]:
+    """Rows of the environment: key, value before, and value after each run, where it changed."""
+    after = {run.precision: flatten(run.environment_after) for run in latency.runs}
+    return [
+        (
+            key,
+            value,
+            {name: facts[key] for name, facts in after.items() if key in facts and facts[key] != value},
+        )
+        for key, value in flatten(latency.environment).items()
+    ]

@@ -1,0 +1,161 @@
+"""The report as Markdown, for a pull request or a wiki."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from deploycc.report.chain import breaks, links
+from deploycc.report.compile_schema import CompileReport, LayerError, OutputError, PrecisionComparison
+from deploycc.report.environment import flatten
+from deploycc.report.format import bare_ms, change, count, scientific, seconds
+from deploycc.report.headline import headline, key_figures
+from deploycc.report.notes import gather_notes
+from deploycc.report.schema import LatencyReport
+from deploycc.report.terminal import Table, engines_table, latency_table
+from deploycc.report.verdict import Assessment, assess
+
+TOP_LAYERS = 10
+
+
+def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str:
+    """Return the report; names and notes are escaped, so that none of them can change its structure."""
+    runs = assess(latency) if latency else ()
+    blocks = [f"# {_text(report.detector.name)} on {_text(report.target.title)}", *_verdict(report, runs)]
+    blocks += ["## Key figures", _key_figures(report, runs)]
+    if latency and any(item.summary for item in runs):
+        blocks += ["## Latency", _table(latency_table(latency))]
+    for item in runs:
+        blocks += _layers(item)
+    for network in report.networks:
+        if network.steps:
+            blocks += [f"## Passes, {_text(network.precision)}", _passes(report, network.precision)]
+        if network.parts:
+            rows = [(part.name, count(part.macs), count(part.params)) for part in network.parts]
+            blocks.append(_rows(("part", "MACs", "parameters"), rows))
+    if report.comparison:
+        blocks += _comparison(report.comparison)
+    if report.engines:
+        blocks += ["## Engines", _table(engines_table(report))]
+    notes = gather_notes(report)
+    if notes:
+        rows = [(note.code, ", ".join(note.nodes), note.reason) for note in notes]
+        blocks += ["## Notes", _rows(("code", "where", "reason"), rows)]
+    if latency:
+        blocks += ["## Environment", _rows(("fact", "value"), _facts(latency))]
+    blocks += ["## Provenance", *_provenance(report, latency), *_reproduce(report)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
+    head = headline(report, runs)
+    blocks = [f"**{head.status}** " + " ".join(_text(sentence) for sentence in head.sentences)]
+    if head.command:
+        blocks.append("Build and measure it on the board with:\n\n" + _code(head.command))
+    if report.source.random_weights is not None:
+        blocks.append(
+            f"The weights are random (seed {report.source.random_weights}): latency holds, detections mean nothing."
+        )
+    warnings = [
+        f"- {_text(item.run.precision)}: {_text(str(advice))}" for item in runs for advice in item.verdict.warnings
+    ]
+    if warnings:
+        blocks.append("\n".join(warnings))
+    return blocks
+
+
+def _key_figures(report: CompileReport, runs: Sequence[Assessment]) -> str:
+    rows = [(f.label, f.value, f.detail, f.provenance, f.source) for f in key_figures(report, runs)]
+    return _rows(("figure", "value", "", "provenance", "source"), rows)
+
+
+def _layers(item: Assessment) -> list[str]:
+    if not item.run.layers:
+        return []
+    layers = sorted(item.run.layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
+    rows = [(layer.name, layer.op, bare_ms(layer.median_ms), f"{layer.share:.1%}") for layer in layers]
+    return [f"## Slowest layers, {_text(item.run.precision)}", _rows(("layer", "operator", "median ms", "share"), rows)]
+
+
+def _passes(report: CompileReport, precision: str) -> str:
+    network = next(network for network in report.networks if network.precision == precision)
+    rows = [
+        (
+            step.name,
+            seconds(step.seconds),
+            f"{step.before.nodes} → {step.after.nodes}",
+            f"{count(step.after.params)} ({change(step.before.params, step.after.params)})",
+            f"{count(step.after.macs)} ({change(step.before.macs, step.after.macs)})",
+        )
+        for step in network.steps
+    ]
+    return _rows(("pass", "time", "nodes", "parameters", "MACs"), rows)
+
+
+def _comparison(comparison: PrecisionComparison) -> list[str]:
+    evidence = comparison.evidence
+    blocks = [
+        f"## {comparison.other.upper()} against {comparison.reference.upper()}",
+        f"{comparison.pictures} pictures from {_text(comparison.picture_source)}; "
+        f"{evidence.kind}: {_text(evidence.source)}.",
+    ]
+    errors = [(error.tensor, *_errors(error), f"{error.reference_max_abs:.3g}") for error in comparison.outputs]
+    blocks.append(_rows(("output", "max abs error", "relative RMS error", "reference max"), errors))
+    if comparison.layers:
+        worst = comparison.layers[:TOP_LAYERS]
+        layers = [(layer.node, layer.op, *_errors(layer), str(layer.overflowed)) for layer in worst]
+        columns = ("layer", "operator", "max abs error", "relative RMS error", "overflowed")
+        blocks.append(_rows(columns, layers))
+    found = comparison.detections
+    if found:
+        score = "-" if found.max_score_difference is None else f"{found.max_score_difference:.4f}"
+        iou = "-" if found.min_iou is None else f"{found.min_iou:.3f}"
+        blocks.append(
+            f"Detections with a score of at least {found.score_threshold:g}: {found.reference} against {found.other}, "
+            f"{found.matched} matched at IoU {found.match_iou:g} or more; "
+            f"largest score difference {score}, smallest IoU {iou}."
+        )
+    return blocks
+
+
+def _errors(error: OutputError | LayerError) -> tuple[str, str]:
+    return scientific(error.max_abs_error), scientific(error.relative_rms_error)
+
+
+def _facts(latency: LatencyReport) -> list[tuple[str, str]]:
+    return [(key, "not stated" if value is None else str(value)) for key, value in flatten(latency.environment).items()]
+
+
+def _provenance(report: CompileReport, latency: LatencyReport | None) -> list[str]:
+    rows = [(link.what, link.name, link.sha256 or "-") for link in links(report, latency)]
+    table = _rows(("artefact", "file", "SHA-256"), rows)
+    broken = [f"- {_text(problem)}" for problem in breaks(report, latency)]
+    return [table, "The artefacts do not fit together:\n\n" + "\n".join(broken)] if broken else [table]
+
+
+def _reproduce(report: CompileReport) -> list[str]:
+    commands = [command for command in (report.command, report.next_command) if command]
+    return ["## Reproduce", _code("\n".join(commands))] if commands else []
+
+
+def _table(table: Table) -> str:
+    return _rows(table.columns, table.rows)
+
+
+def _rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_text(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _code(text: str) -> str:
+    """A fenced block whose fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}console\n{text}\n{fence}"
+
+
+def _text(text: str) -> str:
+    """Escape what Markdown or HTML would read as markup; line breaks and control characters become spaces."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)

@@ -1,0 +1,28 @@
+"""The notes of a compilation, gathered: one entry a reason, with every node it holds for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploycc.report.compile_schema import CompileReport, NoteRecord
+
+
+@dataclass(frozen=True)
+class GatheredNote:
+    """Notes with the same code and reason, in the order of their first appearance."""
+
+    code: str
+    reason: str
+    nodes: tuple[str, ...]
+
+
+def gather_notes(report: CompileReport) -> tuple[GatheredNote, ...]:
+    """Gather the importer's and all passes' notes; those that every precision repeats appear once."""
+    notes: list[NoteRecord] = [*report.detector.notes]
+    notes += [note for network in report.networks for step in network.steps for note in step.notes]
+    groups: dict[tuple[str, str], dict[str, None]] = {}
+    for note in notes:
+        nodes = groups.setdefault((note.code, note.reason), {})
+        if note.node:
+            nodes[note.node] = None
+    return tuple(GatheredNote(code, reason, tuple(nodes)) for (code, reason), nodes in groups.items())

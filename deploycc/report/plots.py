@@ -1,0 +1,229 @@
+"""The report's pictures: inline SVG whose colours follow the page, so that one file reads in light, dark and print."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deploycc.report.compile_schema import NetworkRecord
+from deploycc.report.format import bare_ms, count
+from deploycc.report.schema import LayerTime, Run
+from deploycc.report.stats import Summary
+
+TOP_LAYERS = 20
+MAX_DOTS = 400
+TIME_BINS = 240
+
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its "building the font cache" is no news here
+
+# Colours that matplotlib draws with; `_inline` replaces each by the page's own.
+_INK, _FAINT, _BAR, _BAND, _LINE = "#010101", "#020202", "#030303", "#040404", "#050505"
+_PAGE_COLOURS = {
+    _INK: "var(--ink)",
+    _FAINT: "var(--rule)",
+    _BAR: "var(--bar)",
+    _BAND: "var(--band)",
+    _LINE: "var(--accent)",
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a layer may be called $x$
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+}
+
+
+def distribution(run: Run, summary: Summary) -> str:
+    """Histogram of the samples with the percentiles; the far tail is counted in the label, not drawn."""
+    samples = np.asarray(run.samples_ms)
+    end = min(summary.max_ms, summary.p99_ms + 2 * (summary.p99_ms - summary.p50_ms))
+    shown = samples[samples <= end]
+    beyond = samples.size - shown.size
+    percentiles = (("p50", summary.p50_ms), ("p90", summary.p90_ms), ("p99", summary.p99_ms))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        heights, edges = np.histogram(shown, bins=min(60, max(10, round(samples.size**0.5))))
+        axes.stairs(heights, edges, fill=True, color=_BAR)
+        axes.set_ylim(0, heights.max() * 1.36)
+        for level, (name, value) in enumerate(percentiles):
+            axes.axvline(value, color=_LINE, linewidth=1.2)
+            near_end = value > edges[0] + 0.7 * (edges[-1] - edges[0])
+            axes.annotate(
+                f"{name} {bare_ms(value)} ms",
+                (value, heights.max() * (1.29 - 0.1 * level)),
+                xytext=(-4 if near_end else 4, 0),
+                textcoords="offset points",
+                ha="right" if near_end else "left",
+                va="center",
+            )
+        axes.set_xlabel("latency of one picture, ms" + (f" ({beyond} slower samples not drawn)" if beyond else ""))
+        axes.set_ylabel("samples")
+        _grid(axes, "y")
+
+    facts = ", ".join(f"{name} {bare_ms(value)} ms" for name, value in percentiles)
+    return _render(f"dist-{run.precision}", f"Latency distribution, {run.precision}", facts, draw, 6.4, 3.0)
+
+
+def over_time(run: Run, summary: Summary) -> str:
+    """Every sample against its start; from `MAX_DOTS` samples on, the range and median of equal slices of time."""
+    starts, samples = np.asarray(run.start_offsets_s), np.asarray(run.samples_ms)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        if samples.size <= MAX_DOTS:
+            axes.plot(starts, samples, ".", color=_BAR, markersize=4)
+        else:
+            slices = np.minimum((starts / max(starts[-1], 1e-9) * TIME_BINS).astype(int), TIME_BINS - 1)
+            groups = [samples[slices == number] for number in np.unique(slices)]
+            centres = [starts[slices == number].mean() for number in np.unique(slices)]
+            axes.fill_between(
+                centres, [g.min() for g in groups], [g.max() for g in groups], color=_BAND, linewidth=0, step="mid"
+            )
+            axes.plot(centres, [np.median(g) for g in groups], color=_BAR, linewidth=1.1)
+        axes.axhline(summary.p50_ms, color=_LINE, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, max(starts[-1], 1e-3))
+        axes.set_xlabel("time since the first sample, s")
+        axes.set_ylabel("latency, ms")
+        _grid(axes, "y")
+
+    facts = f"{samples.size} samples over {run.duration_s:.1f} s, {summary.min_ms:.3f} to {summary.max_ms:.3f} ms"
+    return _render(f"time-{run.precision}", f"Latency over time, {run.precision}", facts, draw, 6.4, 3.0)
+
+
+def layer_bars(run: Run) -> str:
+    """The slowest layers and their share."""
+    layers = slowest(run.layers)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(layers))[::-1]
+        axes.barh(places, [layer.median_ms for layer in layers], color=_BAR, height=0.68)
+        for place, layer in zip(places, layers, strict=True):
+            text = f" {bare_ms(layer.median_ms)} ms, {layer.share:.1%}"
+            axes.text(layer.median_ms, place, text, va="center", fontsize=8)
+        axes.set_yticks(places, [_shortened(f"{layer.name}  {layer.op}") for layer in layers])
+        axes.set_ylim(-0.6, len(layers) - 0.4)
+        axes.set_xlim(0, max(layer.median_ms for layer in layers) * 1.22 or 1)
+        axes.set_xlabel("median of the profiled runs, ms")
+        _grid(axes, "x")
+
+    facts = f"slowest: {layers[0].name}, {bare_ms(layers[0].median_ms)} ms, {layers[0].share:.1%} of all layers"
+    height = 0.8 + 0.24 * len(layers)
+    return _render(f"layers-{run.precision}", f"Slowest layers, {run.precision}", facts, draw, 9.2, height)
+
+
+def size_over_passes(network: NetworkRecord) -> str:
+    """MACs, parameters and nodes as imported and after every pass."""
+    first = network.steps[0].before
+    names = ["as imported", *(step.name for step in network.steps)]
+    sizes = [first, *(step.after for step in network.steps)]
+    measures: tuple[tuple[str, list[int]], ...] = (
+        ("MACs", [size.macs for size in sizes]),
+        ("parameters", [size.params for size in sizes]),
+        ("nodes", [size.nodes for size in sizes]),
+    )
+
+    def draw(figure: Figure) -> None:
+        places = np.arange(len(names))[::-1]
+        for axes, (title, values) in zip(figure.subplots(1, 3, sharey=True), measures, strict=True):
+            axes.barh(places, values, color=_BAR, height=0.66)
+            for number, (place, value) in enumerate(zip(places, values, strict=True)):
+                changed = number and value != values[number - 1]
+                axes.text(value, place, f" {count(value)}", va="center", fontsize=8, weight="bold" if changed else None)
+            axes.set_title(title)
+            axes.set_xlim(0, max(max(values), 1) * 1.3)
+            axes.set_xticks([])
+            axes.spines["bottom"].set_visible(False)
+            axes.set_yticks(places, [_shortened(name) for name in names])
+
+    last = sizes[-1]
+    facts = (
+        f"MACs {count(first.macs)} to {count(last.macs)}, parameters {count(first.params)} to {count(last.params)}, "
+        f"nodes {first.nodes} to {last.nodes}"
+    )
+    title = f"Size over the passes, {network.precision}"
+    return _render(f"passes-{network.precision}", title, facts, draw, 9.2, 0.5 + 0.27 * len(names))
+
+
+def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:
+    """The `TOP_LAYERS` slowest layers, slowest first."""
+    return sorted(layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
+
+
+def _render(
+    key: str, title: str, description: str, draw: Callable[[Figure], None], width: float, height: float
+) -> str:
+    """Draw into a figure of ``width`` x ``height`` inches and return it as an SVG element.
+
+    Ids start with ``key``, so that several pictures share a page.
+    """
+    key = re.sub(r"[^a-z0-9-]", "-", key.lower())
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has its own fonts
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(buffer.getvalue(), key, title, description)
+
+
+def _inline(svg: str, key: str, title: str, description: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r">\s+<", "><", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag[0], key), svg)  # tags only: a label may look like an attribute
+    head, rest = svg.split(">", 1)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    names = f'role="img" aria-labelledby="{key}-title {key}-desc"'
+    return (
+        f'{head} {names}><title id="{key}-title">{escape(title)}</title>'
+        f'<desc id="{key}-desc">{escape(description)}</desc>{rest}'
+    )
+
+
+def _page_tag(tag: str, key: str) -> str:
+    """Give a tag the page's colours and font, and ids that no other picture has."""
+    tag = re.sub(r' xmlns(:\w+)?="[^"]*"', "", tag)
+    tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", tag)
+    tag = tag.replace("'DejaVu Sans'", "inherit")
+    for drawn, shown in _PAGE_COLOURS.items():
+        tag = tag.replace(drawn, shown)
+    return tag
+
+
+def _grid(axes: Axes, direction: str) -> None:
+    axes.grid(axis=direction)  # type: ignore[arg-type]
+    axes.spines["left"].set_visible(direction == "x")
+
+
+def _shortened(name: str, longest: int = 46) -> str:
+    """Cut the middle out of a long name, and what no picture can show."""
+    name = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
