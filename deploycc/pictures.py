@@ -110,7 +110,8 @@ def resize(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
     Args:
         picture: [H, W, C] uint8.
-        height, width: of the result.
+        height: of the result.
+        width: of the result.
 
     Returns:
         [height, width, C] uint8, within one grey level of OpenCV's (which computes with 11-bit weights).
@@ -133,7 +134,7 @@ def _mix(
 ) -> NDArray[np.float32]:
     """``one + (other - one) * weight``."""
     base = one.astype(np.float32, copy=False)
-    mixed = np.subtract(other, base, dtype=np.float32)
+    mixed: NDArray[np.float32] = np.subtract(other, base, dtype=np.float32)
     mixed *= weight
     mixed += base
     return mixed

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Nms
 
-_PORTION = 5  # first portion of candidates, in multiples of keep_top_k
-_GROWTH = 4  # each further portion is this much larger
+_PORTION = 3  # first portion of candidates, in multiples of keep_top_k
+_GROWTH = 2  # each portion reaches this much further; what fell in an earlier one is not looked at again
 _ROWS = 128  # boxes compared with all that follow them at once: bounds memory
 
 
@@ -74,18 +74,25 @@ def suppress_lazily(
     score = scores.reshape(-1)[flat]
     limit = nms.top_k if nms.top_k > -1 else len(scores)
     size = nms.keep_top_k * _PORTION if nms.keep_top_k > 0 else len(flat)
+    fallen = np.zeros(len(flat), bool)
+    reach = None  # candidates that suppression may see, over all classes
     while True:
         chosen = _best(score, size)
         prior, label = np.divmod(flat[chosen], classes)
         grouped = np.lexsort((-score[chosen], label))  # stable: equal scores stay in the order of the priors
         starts = np.searchsorted(label[grouped], np.arange(classes + 1))
-        rank = np.arange(len(grouped)) - starts[label[grouped]]
-        grouped = grouped[rank < limit]
-        prior, label, best = prior[grouped], label[grouped], score[chosen][grouped]
-        boxes = boxes_of(prior)
-        kept = _greedy(boxes, label, np.float32(nms.iou_threshold))
-        if 0 < nms.keep_top_k <= len(kept) or len(chosen) == len(flat) or _complete(label, flat % classes, limit):
+        grouped = grouped[np.arange(len(grouped)) - starts[label[grouped]] < limit]
+        standing = grouped[~fallen[chosen[grouped]]]
+        boxes, label, best = boxes_of(prior[standing]), label[standing], score[chosen[standing]]
+        stands = _greedy(boxes, label, np.float32(nms.iou_threshold))
+        kept = np.flatnonzero(stands)
+        if 0 < nms.keep_top_k <= len(kept) or len(chosen) == len(flat):
             break
+        if reach is None:
+            reach = np.minimum(np.bincount(flat % classes), limit).sum()
+        if len(grouped) == reach:
+            break
+        fallen[chosen[standing[~stands]]] = True
         size *= _GROWTH
     kept = kept[np.argsort(-best[kept], kind="stable")]
     if nms.keep_top_k > -1:
@@ -101,14 +108,8 @@ def _best(score: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     return np.flatnonzero(score >= last)
 
 
-def _complete(taken: NDArray[np.int64], candidates: NDArray[np.int64], limit: int) -> bool:
-    """Whether the labels taken are all that suppression may see: every candidate, up to ``limit`` for each label."""
-    there = np.bincount(candidates)
-    return bool(np.all(np.bincount(taken, minlength=len(there)) >= np.minimum(there, limit)))
-
-
-def _greedy(boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32) -> NDArray[np.int64]:
-    """Indices that survive; the boxes of one label stand together, best first."""
+def _greedy(boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32) -> NDArray[np.bool_]:
+    """Which boxes survive; those of one label stand together, best first."""
     better, worse = _overlapping_pairs(boxes, label, threshold)
     # A box falls when any better box that stands overlaps it. Starting with all standing, each round settles one
     # more link of the longest chain of overlaps; the greedy result is the only fixed point.
@@ -117,7 +118,7 @@ def _greedy(boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.
         after = np.ones(len(label), bool)
         after[worse[stands[better]]] = False
         if np.array_equal(after, stands):
-            return np.flatnonzero(stands)
+            return stands
         stands = after
 
 
@@ -146,14 +147,12 @@ def _overlap(
     sides: NDArray[np.float32], area: NDArray[np.float32], first: slice, second: slice
 ) -> NDArray[np.float32]:
     """IoU of each box in ``first`` with each in ``second``, in Caffe's order of operations; NaN or <= 0: none."""
-    xmin, ymin, xmax, ymax = sides
-    common = np.minimum(xmax[first, None], xmax[second])
-    common -= np.maximum(xmin[first, None], xmin[second])
-    np.maximum(common, 0, out=common)  # one side is enough: with the other negative the product is, too
-    height = np.minimum(ymax[first, None], ymax[second])
-    height -= np.maximum(ymin[first, None], ymin[second])
-    common *= height
-    union = np.add(area[first, None], area[second], out=height)
+    common: NDArray[np.float32]
+    sizes = np.minimum(sides[2:, first, None], sides[2:, None, second])
+    sizes -= np.maximum(sides[:2, first, None], sides[:2, None, second])
+    common, union = np.maximum(sizes, 0, out=sizes)
+    common *= union
+    np.add(area[first, None], area[second], out=union)
     union -= common
     common /= union
     return common

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from deploycc.detector import DetectionOutputs, Detector, Nms, SsdHeads
 from deploycc.errors import Note
@@ -44,7 +44,7 @@ def lower_detection(detector: Detector, options: Options) -> Result:
         return Result(detector, changed=False)
     heads = detector.heads
     if heads is None:
-        note = Note("", "opaque", "no SSD heads were recognised: the outputs are left as they are, nothing decodes them")
+        note = Note("", "opaque", "no SSD heads were recognised: the outputs stay as they are, nothing decodes them")
         return Result(detector, changed=False, notes=(note,))
     if options.detection == "raw":
         return Result(detector, changed=False)
@@ -75,9 +75,9 @@ class _Tail:
         """An existing tensor."""
         return self._tensors[name]
 
-    def constant(self, name: str, values: NDArray[np.generic]) -> gs.Constant:
+    def constant(self, name: str, values: ArrayLike, dtype: DTypeLike = np.float32) -> gs.Constant:
         """A new constant."""
-        return gs.Constant(self._unused(f"detection/{name}"), np.array(values, order="C"))
+        return gs.Constant(self._unused(f"detection/{name}"), np.array(values, dtype, order="C"))
 
     def output(self, name: str, shape: Sequence[int | str], dtype: DTypeLike) -> gs.Variable:
         """A new tensor that keeps its name: a graph output."""
@@ -117,7 +117,7 @@ class _Tail:
         """``data`` in a static shape; nothing where it already has it."""
         if list(data.shape or ()) == list(shape):
             return data
-        return self.add("Reshape", name, [data, self.constant(f"{name}/shape", np.array(shape, np.int64))], shape)
+        return self.add("Reshape", name, [data, self.constant(f"{name}/shape", shape, np.int64)], shape)
 
     def gather(
         self,
@@ -132,7 +132,7 @@ class _Tail:
     ) -> gs.Variable:
         """Append a Gather; a single index drops the axis."""
         if not isinstance(indices, gs.Tensor):
-            indices = self.constant(f"{name}/indices", np.array(indices, np.int64))
+            indices = self.constant(f"{name}/indices", indices, np.int64)
         return self.add("Gather", name, [data, indices], shape, dtype=dtype, to=to, axis=axis)
 
     def _unused(self, name: str) -> str:
@@ -172,8 +172,8 @@ def _decode(tail: _Tail, heads: SsdHeads) -> gs.Variable:
             boxes = tail.add("Mul", "move", [boxes, sides], [1, count, 4])
         boxes = tail.add("Add", "corners", [tail.constant("priors", priors[None]), boxes], [1, count, 4])
     if heads.clip:  # Min and Max, since Clip changed its form between operator sets
-        inside = tail.add("Min", "clip_high", [boxes, tail.constant("one", np.float32([1]))], [1, count, 4])
-        boxes = tail.add("Max", "clip_low", [inside, tail.constant("zero", np.float32([0]))], [1, count, 4])
+        inside = tail.add("Min", "clip_high", [boxes, tail.constant("one", [1])], [1, count, 4])
+        boxes = tail.add("Max", "clip_low", [inside, tail.constant("zero", [0])], [1, count, 4])
     return boxes
 
 
@@ -216,7 +216,7 @@ def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     if kept < count:
         best = tail.output("detection/top_k/scores", [len(labels), kept], np.float32)
         priors = tail.output("detection/top_k/priors", [len(labels), kept], np.int64)
-        limit = tail.constant("top_k/limit", np.array([kept], np.int64))
+        limit = tail.constant("top_k/limit", [kept], np.int64)
         tail.plugin("TopK", "top_k", [scores, limit], [best, priors], {"axis": 1}, domain=None)
         flat_boxes = tail.reshape("boxes", decoded, [count, 4])
         candidates = tail.gather("candidates", flat_boxes, priors, [len(labels), kept, 4])
@@ -227,19 +227,19 @@ def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
         shape, label_column = [1, count, 4], 1
 
     inputs = [_upright(tail, heads, boxes, shape), scores]
-    inputs.append(tail.constant("max_a_class", np.array([kept], np.int64)))
-    inputs.append(tail.constant("iou_threshold", np.float32([nms.iou_threshold])))
-    inputs.append(tail.constant("score_threshold", np.float32([nms.score_threshold])))
+    inputs.append(tail.constant("max_a_class", [kept], np.int64))
+    inputs.append(tail.constant("iou_threshold", [nms.iou_threshold]))
+    inputs.append(tail.constant("score_threshold", [nms.score_threshold]))
     chosen = tail.add("NonMaxSuppression", "suppress", inputs, ["kept", 3], dtype=np.int64)
 
     label = tail.gather("label", chosen, label_column, ["kept"], axis=1, dtype=np.int64)
     position = tail.gather("position", chosen, 2, ["kept"], axis=1, dtype=np.int64)
-    row = tail.add("Mul", "row", [label, tail.constant("width", np.int64([kept]))], ["kept"], dtype=np.int64)
+    row = tail.add("Mul", "row", [label, tail.constant("width", [kept], np.int64)], ["kept"], dtype=np.int64)
     entry = tail.add("Add", "entry", [row, position], ["kept"], dtype=np.int64)
     found = tail.gather("found", tail.reshape("score_list", scores, [len(labels) * kept]), entry, ["kept"])
     amount = tail.add("Shape", "amount", [found], [1], dtype=np.int64)
     if nms.keep_top_k >= 0:
-        most = tail.constant("keep_top_k", np.int64([nms.keep_top_k]))
+        most = tail.constant("keep_top_k", [nms.keep_top_k], np.int64)
         amount = tail.add("Min", "keep", [amount, most], [1], dtype=np.int64)
 
     out_scores = tail.output("detection_scores", ["detections"], np.float32)
@@ -252,7 +252,7 @@ def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     box_list = tail.reshape("box_list", boxes, [shape[0] * shape[1], 4])
     tail.gather("detection_boxes", box_list, box_row, ["detections", 4], to=out_boxes)
     ordinal = tail.gather("ordinal", label, order, ["detections"], dtype=np.int64)
-    tail.gather("detection_classes", tail.constant("labels", np.int64(labels)), ordinal, ["detections"], to=out_classes)
+    tail.gather("detection_classes", tail.constant("labels", labels, np.int64), ordinal, ["detections"], to=out_classes)
     described = DetectionOutputs(out_boxes.name, out_scores.name, out_classes.name)
     return [out_boxes, out_scores, out_classes], described, []
 
