@@ -1,0 +1,208 @@
+"""The machine a figure was taken on: read what exists, None otherwise, nothing guessed.
+
+Keys carry their units. Values are strings, numbers or None.
+"""
+
+import glob
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from typing import Any, Dict, List, Optional
+
+from . import gpu
+
+# import name -> distributions that provide it
+_LIBRARIES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime_gpu"),
+    "tensorrt": ("tensorrt", "tensorrt_cu11", "tensorrt_cu12", "tensorrt_cu13"),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_cu12", "tensorrt_rtx_cu13"),
+    "numpy": ("numpy",),
+    "pycuda": ("pycuda",),
+}
+_TEGRA_GPUS = ("gp10b", "gv11b", "ga10b", "gb10b")  # devfreq names: TX2, Xavier, Orin, Thor
+
+
+def probe() -> "Dict[str, Any]":
+    """Everything: hardware, software, clocks and load now."""
+    facts = hardware()
+    facts.update(software())
+    facts.update(state())
+    return facts
+
+
+def hardware() -> "Dict[str, Any]":
+    """What does not change while the machine runs."""
+    gpus = gpu.devices()
+    model = read("/proc/device-tree/model") or read("/sys/firmware/devicetree/base/model")
+    return {
+        "architecture": platform.machine(),
+        "board_model": model.strip("\0") if model else None,
+        "cpu_model": cpu_model(),
+        "gpu": ", ".join("{name} (sm {compute_capability})".format(**found) for found in gpus) or None,
+        "memory_total_mib": memory_mib("MemTotal"),
+    }
+
+
+def software() -> "Dict[str, Any]":
+    """Operating system, Python, libraries, board release."""
+    release = read("/etc/os-release") or ""
+    name = re.search(r'^PRETTY_NAME="?([^"\n]*)', release, re.MULTILINE)
+    facts = {
+        "os": name.group(1) if name else None,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "l4t_release": first_line(read("/etc/nv_tegra_release")),
+        "nvpmodel": command_output(["nvpmodel", "-q"]),
+        "tensorrt_library": tensorrt_library(),
+    }  # type: Dict[str, Any]
+    for library in _LIBRARIES:
+        facts["version_" + library] = library_version(library)
+    return facts
+
+
+def state() -> "Dict[str, Any]":
+    """What may change from one minute to the next: clocks, governors, load, free memory."""
+    facts = {
+        "cpus_online": len(_online_cpus()) or os.cpu_count(),
+        "cpu_governor": _cpu_governors(),
+        "cpu_clocks_mhz": _cpu_clocks_mhz(),
+        "memory_available_mib": memory_mib("MemAvailable"),
+        "emc_cap_hz": number(read("/sys/kernel/nvpmodel_emc_cap/emc_iso_cap")),
+    }  # type: Dict[str, Any]
+    load = (read("/proc/loadavg") or "").split()
+    facts["load_1min"] = float(load[0]) if load else None
+    facts["load_5min"] = float(load[1]) if load else None
+    facts.update(_tegra_gpu())
+    facts["nvidia_smi"] = command_output(
+        [
+            "nvidia-smi",
+            "--query-gpu=name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw,pstate",
+            "--format=csv,noheader",
+        ]
+    )
+    return facts
+
+
+def read(path: str) -> "Optional[str]":
+    """A small text file's content, stripped; None where it is absent or forbidden."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def first_line(text: "Optional[str]") -> "Optional[str]":
+    """The first line, or None of nothing."""
+    return text.splitlines()[0].lstrip("# ") if text else None
+
+
+def number(text: "Optional[str]") -> "Optional[int]":
+    """A whole number, or None."""
+    return int(text) if text and text.lstrip("-").isdigit() else None
+
+
+def command_output(arguments: "List[str]") -> "Optional[str]":
+    """What a program says, its lines joined with semicolons; None where it is absent or refuses."""
+    if shutil.which(arguments[0]) is None:
+        return None
+    try:
+        output = subprocess.check_output(
+            arguments, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, universal_newlines=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return "; ".join(line.strip() for line in output.splitlines() if line.strip()) or None
+
+
+def cpu_model() -> "Optional[str]":
+    """The processor in its own words."""
+    text = read("/proc/cpuinfo") or ""
+    names = sorted(set(re.findall(r"^(?:model name|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)))
+    return ", ".join(names) or None
+
+
+def memory_mib(field: str) -> "Optional[int]":
+    """A field of /proc/meminfo in MiB."""
+    found = re.search(r"^{}:\s*(\d+) kB".format(field), read("/proc/meminfo") or "", re.MULTILINE)
+    return int(found.group(1)) // 1024 if found else None
+
+
+def peak_memory_mib() -> "Optional[int]":
+    """Largest resident size of this process so far.
+
+    From /proc, because getrusage carries over what a process held before it called exec.
+    """
+    found = re.search(r"^VmHWM:\s*(\d+) kB", read("/proc/self/status") or "", re.MULTILINE)
+    return int(found.group(1)) // 1024 if found else None
+
+
+def library_version(library: str) -> "Optional[str]":
+    """Version of an importable library, from the name of its metadata folder: importing it would cost memory."""
+    try:
+        spec = importlib.util.find_spec(library)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = os.path.dirname(next(iter(spec.submodule_search_locations)))
+    for distribution in _LIBRARIES[library]:
+        for path in glob.glob(os.path.join(glob.escape(folder), distribution + "-*-info")):
+            found = re.match(r"[^-]+-([^-]+?)(?:-py\d.*)?\.(?:dist|egg)-info$", os.path.basename(path))
+            if found:
+                return found.group(1)
+    return None
+
+
+def tensorrt_library() -> "Optional[str]":
+    """Version of the installed libnvinfer package, ``8.2.1-1+cuda10.2``."""
+    listed = command_output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}\\n", "libnvinfer[0-9]*"])
+    installed = [line.split()[-1] for line in (listed or "").split("; ") if line.startswith("ii")]
+    return installed[0] if installed else None
+
+
+def _online_cpus() -> "List[int]":
+    """Numbers of the CPUs that run, from a list such as ``0,3-5``."""
+    numbers = []  # type: List[int]
+    for part in (read("/sys/devices/system/cpu/online") or "").split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _cpufreq(cpu: int, name: str) -> "Optional[str]":
+    return read("/sys/devices/system/cpu/cpu{}/cpufreq/{}".format(cpu, name))
+
+
+def _cpu_governors() -> "Optional[str]":
+    found = {_cpufreq(cpu, "scaling_governor") for cpu in _online_cpus()}
+    return ", ".join(sorted(name for name in found if name)) or None
+
+
+def _cpu_clocks_mhz() -> "Optional[str]":
+    """Clock of every online CPU: ``0:2035 3:2035``."""
+    clocks = []
+    for cpu in _online_cpus():
+        khz = number(_cpufreq(cpu, "scaling_cur_freq"))
+        if khz is not None:
+            clocks.append("{}:{:.0f}".format(cpu, khz / 1000.0))
+    if not clocks:  # virtual machines have no cpufreq
+        mhz = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", read("/proc/cpuinfo") or "", re.MULTILINE)
+        clocks = ["{}:{:.0f}".format(cpu, float(value)) for cpu, value in enumerate(mhz)]
+    return " ".join(clocks) or None
+
+
+def _tegra_gpu() -> "Dict[str, Any]":
+    """Clock and governor of a Jetson's GPU."""
+    for path in sorted(glob.glob("/sys/class/devfreq/*")):
+        if any(name in path for name in _TEGRA_GPUS):
+            hz = {name: number(read(os.path.join(path, name + "_freq"))) for name in ("cur", "min", "max")}
+            facts = {"gpu_governor": read(os.path.join(path, "governor"))}  # type: Dict[str, Any]
+            for name, value in hz.items():
+                facts["gpu_clock_{}_mhz".format(name)] = None if value is None else value / 1e6
+            return facts
+    return {"gpu_governor": None, "gpu_clock_cur_mhz": None, "gpu_clock_min_mhz": None, "gpu_clock_max_mhz": None}

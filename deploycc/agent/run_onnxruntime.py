@@ -1,0 +1,175 @@
+"""ONNX Runtime on the CPU: the engine is the graph after all its optimisations, which depend on this very processor."""
+
+import collections
+import json
+import os
+import statistics
+import tempfile
+import time
+from typing import Any, Dict, List, Optional
+
+from . import environment, timing
+from .outcome import Failed, NotPossible
+
+_CONTROL_FLOW = ("If", "Loop", "Scan")  # their time contains the time of the nodes inside
+_PROFILE_WARMUP = 2
+_PROFILE_RUNS = (5, 20)  # at least, at most
+_PROFILE_S = 2.0
+
+
+def _import() -> "Any":
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise NotPossible(
+            "Python cannot import onnxruntime here: {}".format(error), "python3 -m pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _options(ort: "Any", threads: int) -> "Any":
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; they come back as exceptions
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def build(plan: "Dict[str, Any]", network: str, partial: str) -> "Dict[str, Any]":
+    """Optimise ``network`` for this processor and save it as ``partial``.
+
+    Raises:
+        NotPossible: ONNX Runtime is not installed.
+        Failed: it refuses the network.
+    """
+    ort = _import()
+    options = _options(ort, plan["measurement"]["threads"])
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = partial
+    options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights are not saved, only paid for
+    try:
+        ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        raise Failed("ONNX Runtime refuses the network: " + _first_line(error)) from error
+    return {"builder_version": ort.__version__, "layers": []}
+
+
+def load(engine: str, threads: int, profile_prefix: "Optional[str]" = None) -> "Any":
+    """Return a session on an engine, which is not optimised again.
+
+    Raises:
+        NotPossible: ONNX Runtime is not installed.
+        Failed: it does not load.
+    """
+    ort = _import()
+    options = _options(ort, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    try:
+        return ort.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise Failed("ONNX Runtime does not load the engine: " + _first_line(error), hint="build it again") from error
+
+
+def make_input(plan: "Dict[str, Any]", tensor: "Dict[str, Any]", file: "Optional[str]") -> "Any":
+    """Return the picture tensor: the given .npy file, or standard normal values from the plan's seed.
+
+    Raises:
+        Failed: the file cannot be read or has another shape.
+    """
+    import numpy
+
+    shape = tuple(tensor["shape"])
+    if file is None:
+        return numpy.random.RandomState(plan["measurement"]["seed"]).standard_normal(shape).astype(numpy.float32)
+    try:
+        value = numpy.load(file)
+    except (OSError, ValueError) as error:
+        raise Failed("cannot read the input {}: {}".format(file, error)) from error
+    if value.shape != shape:
+        raise Failed("the input {} has shape {}, the network takes {}".format(file, value.shape, shape))
+    return value.astype(numpy.float32)
+
+
+def measure(
+    plan: "Dict[str, Any]", network: "Dict[str, Any]", engine: str, input_file: "Optional[str]"
+) -> "Dict[str, Any]":
+    """Time an engine, then profile its layers in a session of its own.
+
+    Raises:
+        NotPossible: ONNX Runtime is not installed.
+        Failed: the engine does not load or does not run.
+    """
+    ort = _import()
+    picture = {network["input"]["name"]: make_input(plan, network["input"], input_file)}
+    result = _time(plan["measurement"], engine, picture)  # its session is gone before the profiled one starts
+    result["layers"] = profile_layers(engine, plan["measurement"]["threads"], picture)
+    result["device"] = environment.cpu_model() or "CPU"
+    result["runtime_version"] = ort.__version__
+    return result
+
+
+def _time(limits: "Dict[str, Any]", engine: str, picture: "Dict[str, Any]") -> "Dict[str, Any]":
+    session = load(engine, limits["threads"])
+    try:
+        return timing.measure(
+            lambda: session.run(None, picture), limits["warmup_s"], limits["min_duration_s"], limits["min_samples"]
+        )
+    except Exception as error:  # as above
+        raise Failed("the engine does not run: " + _first_line(error)) from error
+
+
+def profile_layers(engine: str, threads: int, picture: "Dict[str, Any]") -> "List[Dict[str, Any]]":
+    """Median time of every node over some profiled runs, in the order of execution."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = load(engine, threads, os.path.join(folder, "profile"))
+        start = time.perf_counter()
+        for number in range(_PROFILE_WARMUP + _PROFILE_RUNS[1]):
+            session.run(None, picture)
+            if number + 1 >= _PROFILE_WARMUP + _PROFILE_RUNS[0] and time.perf_counter() - start > _PROFILE_S:
+                break
+        with open(session.end_profiling(), encoding="utf-8") as file:
+            events = json.load(file)
+    return read_profile(events, _PROFILE_WARMUP)
+
+
+def read_profile(events: "List[Dict[str, Any]]", skip: int) -> "List[Dict[str, Any]]":
+    """Turn ONNX Runtime's trace into layers.
+
+    Args:
+        events: Chrome trace events; ``<node>_kernel_time`` of category ``Node`` lasts ``dur`` microseconds.
+        skip: occurrences of every node to leave out (warm-up).
+
+    Returns:
+        name, op, median_ms and share of every node. A control-flow node counts its own time only, without the nodes
+        of its branch.
+    """
+    suffix = "_kernel_time"
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(suffix)]
+    nodes.sort(key=lambda event: (event["ts"], -event["dur"]))
+    own_us = [float(event["dur"]) for event in nodes]
+    open_nodes = []  # type: Any  # (end in microseconds, index), innermost last
+    for index, event in enumerate(nodes):
+        while open_nodes and event["ts"] >= open_nodes[-1][0]:
+            open_nodes.pop()
+        if open_nodes:
+            own_us[open_nodes[-1][1]] -= event["dur"]
+        if event["args"]["op_name"] in _CONTROL_FLOW:
+            open_nodes.append((event["ts"] + event["dur"], index))
+    times = collections.OrderedDict()  # type: Any
+    for event, microseconds in zip(nodes, own_us):  # noqa: B905 - strict came with Python 3.10
+        key = (event["name"][: -len(suffix)], event["args"]["op_name"])
+        times.setdefault(key, []).append(max(microseconds, 0.0))
+    return timing.with_shares(
+        [
+            {"name": name, "op": op, "median_ms": statistics.median(values[skip:] or values) / 1e3}
+            for (name, op), values in times.items()
+        ]
+    )

@@ -1,0 +1,38 @@
+"""The agent as one file, which any Python from 3.5 on runs: ``python3 agent.pyz build plan.json``."""
+
+from __future__ import annotations
+
+import importlib.resources
+import zipfile
+from pathlib import Path
+
+FILE_NAME = "agent.pyz"
+
+_PACKAGE = "deploycc_agent"  # apart from the package's own name, so that an installed deploycc cannot shadow it
+_START = f"import sys\n\nfrom {_PACKAGE}.__main__ import main\n\nsys.exit(main())\n"
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the oldest a zip file can hold: the same sources always give the same bytes
+_SHEBANG = b"#!/usr/bin/env python3\n"
+
+
+def write_agent(path: Path) -> None:
+    """Pack ``deploycc.agent`` into a zipapp; its bytes depend on the sources only."""
+    folder = importlib.resources.files("deploycc.agent")
+    sources = {
+        f"{_PACKAGE}/{entry.name}": entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(".py")
+    }
+    sources["__main__.py"] = _START.encode()
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(_SHEBANG)
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in sorted(sources):
+                    entry = zipfile.ZipInfo(name, _TIMESTAMP)
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    entry.create_system = 3  # Unix, wherever it was packed
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, sources[name])
+        partial.chmod(0o755)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

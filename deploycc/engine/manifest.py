@@ -1,0 +1,102 @@
+"""``build.json``: which engines were built, from what, by what; the agent writes it beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue, ValidationError
+
+from deploycc.engine.plan import FileName, Precision, Record, Sha256
+from deploycc.errors import ArtefactError
+
+FILE_NAME = "build.json"
+
+
+class Tool(Record):
+    """Versions of what made the file."""
+
+    deploycc: str
+    agent: str
+
+
+class Layer(Record):
+    """A layer of the parsed network, in TensorRT's words: ``CONVOLUTION``, ``HALF``."""
+
+    name: str
+    type: str
+    precision: str | None = None
+
+
+class BuiltEngine(Record):
+    """One engine, built or not.
+
+    Attributes:
+        file: engine file beside this one, there when `status` is ``built``.
+        precision: of the engine.
+        network_sha256: what it was built from.
+        status: ``built``; ``not-possible`` on this machine; ``failed``.
+        reason, hint: where it was not built: the fact behind it, and what helps.
+        node: the network's node or layer the reason is about, where the builder names one.
+        sha256, bytes: of the engine file.
+        builder, builder_version: what built it.
+        compute_capability: of the GPU it is for.
+        seconds: wall time of reading, building and writing.
+        peak_memory_mib: largest resident size of the building process.
+        layers: of the parsed network, empty where the builder does not tell.
+    """
+
+    file: FileName
+    precision: Precision
+    network_sha256: Sha256
+    status: Literal["built", "not-possible", "failed"]
+    reason: str | None = None
+    hint: str | None = None
+    node: str | None = None
+    sha256: Sha256 | None = None
+    bytes: int | None = None
+    builder: str | None = None
+    builder_version: str | None = None
+    compute_capability: str | None = None
+    seconds: float | None = None
+    peak_memory_mib: int | None = None
+    layers: tuple[Layer, ...] = ()
+
+
+class BuildResult(Record):
+    """The whole file."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    target: str
+    tool: Tool
+    plan_sha256: Sha256
+    environment: dict[str, JsonValue]
+    engines: tuple[BuiltEngine, ...]
+
+
+def read_manifest(path: Path) -> BuildResult:
+    """Read ``build.json``, given itself or its folder.
+
+    Raises:
+        ArtefactError: missing, or not a valid file of this schema.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        return BuildResult.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ArtefactError(
+            "build-record-unreadable",
+            f"cannot read {file}",
+            note=error.strerror,
+            hint="`deploycc build` builds the engines of a plan and writes it",
+        ) from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise ArtefactError(
+            "build-record-invalid",
+            f"{file.name} is not a valid build record",
+            context={"file": file, "field": ".".join(map(str, problem["loc"])) or json.dumps(None)},
+            note=problem["msg"],
+            hint="build again with this version",
+        ) from error
