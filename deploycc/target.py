@@ -13,11 +13,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploycc.errors import TargetError
+from deploycc.graph.tensorrt_releases import numbers, parser_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -147,7 +148,7 @@ def load(name_or_path: str) -> Target:
 
 def version_of(target: Target) -> tuple[int, ...]:
     """The runtime version as numbers, ``(8, 2, 1)``; empty where it is read on the device."""
-    return tuple(int(part) for part in target.runtime_version.split(".")) if target.runtime_version else ()
+    return numbers(target.runtime_version) if target.runtime_version else ()
 
 
 def capabilities(target: Target) -> Capabilities:
@@ -161,7 +162,7 @@ def capabilities(target: Target) -> Capabilities:
         return Capabilities("equal-ranks", ("raw",), max_opset=24, max_ir=13, int64=True, fp16="typed")
     version = version_of(target)
     caffe = target.model_format == "caffe"
-    parser = _CAFFE if caffe else _parser_release(version)
+    parser = parser_of((8, 2) if caffe else version)  # opset 13, this compiler's own, for Caffe
     remarks: list[str] = []
     if not version:
         remarks.append(
@@ -192,40 +193,6 @@ def contract(target: Target) -> Contract:
         parser = target.runtime
     version = version_of(target) if target.runtime == "tensorrt" else ()
     return Contract(parser, version, able.max_opset, able.max_ir, able.int64)
-
-
-@dataclass(frozen=True)
-class _Parser:
-    """ONNX limits of one TensorRT release and those after it."""
-
-    since: tuple[int, int]
-    opset: int
-    ir: int
-
-
-# Opset: as stated by onnx-tensorrt's README and docs/operators.md on each release branch. 7.2 states 13 only at the
-# branch tip and 11 at the tag that was shipped; 5.0 asserts opset < 10 operator by operator. IR: that of the onnx
-# package each release was built with. The parser refuses neither; both are this compiler's own gate.
-_PARSERS = (
-    _Parser((5, 0), 9, 3),
-    _Parser((6, 0), 10, 5),
-    _Parser((7, 0), 11, 6),
-    _Parser((8, 0), 13, 6),
-    _Parser((8, 2), 13, 7),
-    _Parser((8, 4), 17, 8),
-    _Parser((9, 0), 19, 9),
-    _Parser((10, 0), 20, 10),
-    _Parser((10, 9), 22, 10),
-    _Parser((10, 11), 22, 11),
-    _Parser((10, 13), 24, 11),
-    _Parser((11, 0), 24, 13),
-)
-
-_CAFFE = _Parser((0, 0), 13, 7)
-
-
-def _parser_release(version: tuple[int, ...]) -> _Parser:
-    return max((p for p in _PARSERS if p.since <= version), key=lambda p: p.since, default=_PARSERS[0])
 
 
 def _conditional(version: tuple[int, ...]) -> Conditional:

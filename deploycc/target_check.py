@@ -12,7 +12,8 @@ _PEAK_TOLERANCE = 0.02
 """Relative; published peaks and clocks are rounded to three digits."""
 
 # L4T -> JetPack (jetson_stats NVIDIA_JETPACK) and TensorRT's major.minor (JetPack comparison tables, l4t-tensorrt image
-# tags, jetson-containers); None where no source states the TensorRT of that JetPack.
+# tags, jetson-containers); None where no source states the TensorRT of that JetPack. JetPack 3.2.1 shares L4T 28.2.1
+# with 3.3 and is left out.
 _L4T: dict[str, tuple[str, tuple[int, int] | None]] = {
     "28.2.1": ("3.3", (4, 0)),
     "32.2.0": ("4.2.1", (5, 1)),
@@ -23,6 +24,7 @@ _L4T: dict[str, tuple[str, tuple[int, int] | None]] = {
     "32.4.4": ("4.4.1", (7, 1)),
     "32.5.0": ("4.5", (7, 1)),
     "32.5.1": ("4.5.1", (7, 1)),
+    "32.5.2": ("4.5.1", (7, 1)),
     "32.6.1": ("4.6", (8, 0)),
     "32.7.1": ("4.6.1", (8, 2)),
     "32.7.2": ("4.6.2", (8, 2)),
@@ -39,6 +41,8 @@ _L4T: dict[str, tuple[str, tuple[int, int] | None]] = {
     "36.3.0": ("6.0", (8, 6)),
     "36.4.0": ("6.1", (10, 3)),
     "36.4.3": ("6.2", (10, 3)),
+    "36.4.4": ("6.2.1", (10, 3)),
+    "36.4.7": ("6.2.1", (10, 3)),
     "38.2.0": ("7.0", (10, 13)),
     "38.4.0": ("7.1", None),
 }

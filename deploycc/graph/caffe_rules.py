@@ -1,0 +1,192 @@
+"""Which ONNX nodes can be written as layers that TensorRT's Caffe parser takes (DRIVE PX 2: TensorRT 4).
+
+TensorRT 4's own parser is closed. The layers are those in the table of the published parser
+(parsers/caffe/caffeParser/opParsers of NVIDIA/TensorRT, 2019 to release 8.2), so a board may take fewer; PReLU joined
+the table later and counts as 8.2. What the parser reads of each layer comes from the same files. Layers that need a
+plugin factory (PriorBox, DetectionOutput, Normalize) are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import onnx_graphsurgeon as gs
+
+from deploycc.graph.tensorrt_rules import Limit, computed, constant, given, rank
+
+# ONNX operator -> the Caffe layers it becomes.
+LAYERS = {
+    "Abs": "AbsVal",
+    "Add": "Eltwise, Power or Scale",
+    "AveragePool": "Pooling",
+    "BatchNormalization": "BatchNorm and Scale",
+    "Clip": "ReLU and Power",
+    "Concat": "Concat",
+    "Conv": "Convolution",
+    "ConvTranspose": "Deconvolution",
+    "Div": "Power and Eltwise, or Scale",
+    "Dropout": "Dropout",
+    "Elu": "ELU",
+    "Flatten": "Reshape",
+    "Gemm": "InnerProduct",
+    "GlobalAveragePool": "Pooling",
+    "GlobalMaxPool": "Pooling",
+    "Identity": "Dropout",
+    "LRN": "LRN",
+    "LeakyRelu": "ReLU",
+    "Max": "Eltwise",
+    "MaxPool": "Pooling",
+    "Mul": "Eltwise, Power or Scale",
+    "Neg": "Power",
+    "Pow": "Power",
+    "Reciprocal": "Power",
+    "ReduceL2": "Power and Convolution",
+    "ReduceSum": "Convolution",
+    "ReduceSumSquare": "Power and Convolution",
+    "Relu": "ReLU",
+    "Reshape": "Reshape",
+    "Sigmoid": "Sigmoid",
+    "Softmax": "Softmax",
+    "Sqrt": "Power",
+    "Squeeze": "Reshape",
+    "Sub": "Power, Scale and Eltwise",
+    "Tanh": "TanH",
+    "Transpose": "Permute",
+    "Unsqueeze": "Reshape",
+}
+NOT_IN_TABLE = {"Exp": "Exp", "Log": "Log", "Slice": "Slice", "Split": "Slice"}
+"""Stock Caffe has the layer, TensorRT's parser does not."""
+LATER = {"PRelu": ("PReLU", "8.2")}
+"""Layers that joined the table after TensorRT 4."""
+
+Rule = Callable[[gs.Node], Iterator[Limit]]
+
+
+def limits(node: gs.Node) -> Iterator[Limit]:
+    """What keeps a node from being written as layers of TensorRT's Caffe parser; nothing where it can be."""
+    if node.op in NOT_IN_TABLE:
+        yield Limit(f"TensorRT's Caffe parser has no layer {NOT_IN_TABLE[node.op]}")
+    elif node.op in LATER:
+        layer, first = LATER[node.op]
+        yield Limit(f"the layer {layer} is not in the oldest published Caffe parser of TensorRT", first)
+    elif node.op not in LAYERS:
+        yield Limit(f"no layer of TensorRT's Caffe parser computes {node.op}")
+    else:
+        for function in _RULES.get(node.op, ()):
+            yield from function(node)
+
+
+def _weights(node: gs.Node) -> Iterator[Limit]:
+    if computed(node, 1):
+        yield Limit("its weights are computed, Caffe keeps them in the layer")
+
+
+def _plane(node: gs.Node) -> Iterator[Limit]:
+    dims = rank(node)
+    if dims is not None and dims != 4:
+        yield Limit(f"its input has {dims} axes, the layer reads NCHW")
+    pads = list(node.attrs.get("pads", ()))
+    half = len(pads) // 2
+    if pads[:half] != pads[half:]:
+        yield Limit(f"its padding {pads} differs between the sides, the layer pads both alike")
+    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        yield Limit("its padding is automatic (auto_pad), the layer needs numbers")
+
+
+def _deconvolution(node: gs.Node) -> Iterator[Limit]:
+    if any(node.attrs.get("output_padding", ())) or "output_shape" in node.attrs:
+        yield Limit("output padding has no Caffe parameter")
+
+
+def _pooling(node: gs.Node) -> Iterator[Limit]:
+    if any(d != 1 for d in node.attrs.get("dilations", ())):
+        yield Limit("dilated pooling has no Caffe parameter")
+    if len(node.outputs) > 1 and not node.outputs[1].is_empty():
+        yield Limit("its Indices output has no Caffe layer")
+    if node.op == "AveragePool" and any(node.attrs.get("pads", ())) and not node.attrs.get("count_include_pad", 0):
+        yield Limit("it leaves padding out of the average, Caffe counts it")
+
+
+def _inner_product(node: gs.Node) -> Iterator[Limit]:
+    if node.attrs.get("transA", 0):
+        yield Limit("it transposes its data, InnerProduct does not")
+
+
+def _two_bottoms(node: gs.Node) -> Iterator[Limit]:
+    blobs = [index for index in range(len(node.inputs)) if constant(node, index) is None]
+    if len(node.inputs) != 2:
+        yield Limit(f"it has {len(node.inputs)} inputs; the parser reads Eltwise with exactly two")
+    elif node.op == "Sub" and len(blobs) == 2:
+        # parseEltwise.cpp reads operation and ignores coeff: the difference would silently become a sum.
+        yield Limit("it subtracts two tensors; the parser ignores Eltwise's coefficients and would add them")
+
+
+def _exponent(node: gs.Node) -> Iterator[Limit]:
+    exponent = constant(node, 1)
+    if exponent is None or exponent.size != 1:
+        yield Limit("Power takes one constant exponent")
+
+
+def _channel_sum(node: gs.Node) -> Iterator[Limit]:
+    values = constant(node, 1)
+    axes = node.attrs.get("axes") if values is None else values.tolist()
+    if axes not in ([1], [-3]) or rank(node) not in (None, 4) or not node.attrs.get("keepdims", 1):
+        yield Limit(f"it reduces the axes {axes}; only the channels of a map, kept as an axis, can be written")
+
+
+def _concat(node: gs.Node) -> Iterator[Limit]:
+    if _positive(node, node.attrs.get("axis", 1)) == 0:
+        yield Limit("it concatenates along the batch")
+
+
+def _softmax(node: gs.Node) -> Iterator[Limit]:
+    axis = _positive(node, node.attrs.get("axis", -1))
+    if axis is not None and axis not in (1, 2, 3):
+        yield Limit(f"its axis is {axis}, the parser reads 1 to 3")
+
+
+def _permute(node: gs.Node) -> Iterator[Limit]:
+    dims = rank(node)
+    order = node.attrs.get("perm") or (None if dims is None else list(range(dims))[::-1])
+    if order is not None and order[0] != 0:
+        yield Limit("it moves the batch axis")
+
+
+def _batch(node: gs.Node) -> Iterator[Limit]:
+    source, result = given(node, 0), node.outputs[0]
+    if source is None or not source.shape or not result.shape:
+        return
+    if source.shape[0] != result.shape[0]:
+        yield Limit(f"it regroups the batch axis ({list(source.shape)} to {list(result.shape)})")
+
+
+def _positive(node: gs.Node, axis: int) -> int | None:
+    dims = rank(node)
+    if axis >= 0:
+        return int(axis)
+    return None if dims is None else axis + dims
+
+
+_RULES: dict[str, tuple[Rule, ...]] = {
+    "Add": (_two_bottoms,),
+    "AveragePool": (_plane, _pooling),
+    "Concat": (_concat,),
+    "Conv": (_weights, _plane),
+    "ConvTranspose": (_weights, _plane, _deconvolution),
+    "Div": (_two_bottoms,),
+    "Flatten": (_batch,),
+    "Gemm": (_weights, _inner_product),
+    "Max": (_two_bottoms,),
+    "MaxPool": (_plane, _pooling),
+    "Mul": (_two_bottoms,),
+    "Pow": (_exponent,),
+    "ReduceL2": (_channel_sum,),
+    "ReduceSum": (_channel_sum,),
+    "ReduceSumSquare": (_channel_sum,),
+    "Reshape": (_batch,),
+    "Softmax": (_softmax,),
+    "Squeeze": (_batch,),
+    "Sub": (_two_bottoms,),
+    "Transpose": (_permute,),
+    "Unsqueeze": (_batch,),
+}
