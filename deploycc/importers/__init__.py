@@ -1,1 +1,111 @@
-"""Reading trained detectors. One module a format; `load` picks it by suffix."""
+"""From trained files to a `Detector`: one module a format, chosen by suffix."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.detector import Colour, Detector
+from deploycc.errors import ModelError
+
+if TYPE_CHECKING:
+    from deploycc.importers.description import Description
+
+CAFFE = (".prototxt", ".caffemodel", ".pbtxt")
+ONNX = (".onnx",)
+
+
+def load(
+    path: str | Path,
+    *,
+    weights: Path | None = None,
+    random_weights: int | None = None,
+    describe: Path | None = None,
+    mean: tuple[float, ...] | None = None,
+    scale: tuple[float, ...] | None = None,
+    colour: Colour | None = None,
+) -> Detector:
+    """Read a trained detector.
+
+    Args:
+        path: ``.onnx``, ``.prototxt``, or ``.caffemodel`` with its prototxt of the same name beside it.
+        weights: Caffe weights; default: the prototxt's name with ``.caffemodel``.
+        random_weights: seed of the weights of a prototxt without any.
+        describe: detector description; default: ``NAME.detector.toml`` beside the model, where it exists.
+        mean: pixel mean, one value or one a channel in the order of ``colour``; it goes before the description.
+        scale: factor after the mean is subtracted, likewise.
+        colour: channel order the network expects.
+
+    Raises:
+        ModelError: an unknown suffix, or as the importers and the description say.
+    """
+    from deploycc.importers.described_detector import describe_results
+    from deploycc.importers.description import Description, find_description, read_description
+
+    _silence_graphsurgeon()
+    model = Path(path)
+    file = describe or find_description(model)
+    description = read_description(file) if file else Description()
+    overrides = {"mean": mean, "scale": scale, "colour": colour}
+    given = description.input.model_copy(update={key: value for key, value in overrides.items() if value is not None})
+    description = description.model_copy(update={"input": given})
+    detector = _read(model, weights, random_weights, description)
+    if file is not None:
+        detector = describe_results(detector, description)
+    return detector
+
+
+def _read(model: Path, weights: Path | None, random_weights: int | None, description: Description) -> Detector:
+    suffix = model.suffix.lower()
+    if suffix in ONNX:
+        from deploycc.importers import onnx_file
+
+        if weights is not None or random_weights is not None:
+            option = "--weights" if weights is not None else "--random-weights"
+            raise ModelError(
+                "onnx-has-weights",
+                f"{option} is for Caffe; {model.name} holds its own weights",
+                context={"file": model},
+            )
+        return onnx_file.load(model, description)
+    if suffix in CAFFE:
+        return _read_caffe(model, weights, random_weights, description)
+    close = difflib.get_close_matches(suffix, (*ONNX, *CAFFE), n=1)
+    raise ModelError(
+        "unknown-format",
+        f"{model.name} has no suffix of a known format",
+        context={"file": model},
+        note=f"known: {', '.join((*CAFFE, *ONNX))}",
+        hint=f"did you mean {model.stem}{close[0]}?" if close else None,
+    )
+
+
+def _read_caffe(model: Path, weights: Path | None, random_weights: int | None, description: Description) -> Detector:
+    from deploycc.importers import caffe
+    from deploycc.importers.described_detector import describe_known_heads
+
+    prototxt = model
+    if model.suffix.lower() == ".caffemodel":
+        prototxt, weights = model.with_suffix(".prototxt"), weights or model
+        if not prototxt.exists():
+            raise ModelError(
+                "caffe-no-prototxt",
+                f"{model.name} holds weights; the network's definition {prototxt.name} is not beside it",
+                context={"file": model},
+                hint=f"deploycc ... NETWORK.prototxt --weights {model}",
+            )
+    elif weights is None and random_weights is None and model.with_suffix(".caffemodel").exists():
+        weights = model.with_suffix(".caffemodel")
+    given = description.input
+    detector = caffe.load(
+        prototxt, weights, random_weights=random_weights, mean=given.mean, scale=given.scale, colour=given.colour
+    )
+    return describe_known_heads(detector, description)
+
+
+def _silence_graphsurgeon() -> None:
+    """Its logger prints to stdout, which belongs to what another program could read."""
+    import onnx_graphsurgeon as gs
+
+    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR

@@ -1,0 +1,155 @@
+"""Heads that the description names: raw offsets and scores in the graph, priors from a file or from PriorBox layers."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from deploycc.detector import InputSpec, SsdHeads
+from deploycc.errors import ModelError, Note
+from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
+from deploycc.importers.network_part import elements
+from deploycc.importers.priors import prior_boxes
+from deploycc.importers.ssd_heads import RawHeads, as_rows, output_pairs
+
+Array = NDArray[np.float32]
+
+
+def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -> tuple[RawHeads, list[Note]]:
+    """Cut ``graph`` at the tensors the description means, in place.
+
+    Raises:
+        ModelError: a tensor or file does not exist, or the shapes of tensors and priors do not fit together.
+    """
+    wanted, path = description.heads, description.path
+    if not wanted.has_priors:
+        raise ModelError(
+            "description-no-priors",
+            "the description names heads but no priors",
+            context={"file": path, "key": "heads"},
+            hint="give priors = 'file.npy' or one [[heads.prior_box]] a feature map",
+        )
+    priors, variances = _priors(wanted, spec, path)
+    count = len(priors)
+    locations, scores = _tensors(graph, wanted, path)
+    if elements(locations) != 4 * count:
+        raise _mismatch(path, locations, f"{count} priors need {4 * count} offsets")
+    if not elements(scores) or elements(scores) % count:
+        raise _mismatch(path, scores, f"its size is no multiple of {count} priors")
+    classes = elements(scores) // count
+    locations = as_rows(graph, locations, count, 4)
+    scores = as_rows(graph, scores, count, classes)
+    graph.outputs = [locations, scores]
+    graph.cleanup().toposort()
+    heads = SsdHeads(
+        locations=locations.name,
+        scores=scores.name,
+        priors=priors,
+        variances=variances,
+        classes=classes,
+        box_coding=wanted.box_coding,
+        variance_encoded=wanted.variance_encoded,
+        y_first=wanted.y_first,
+        clip=wanted.clip,
+    )
+    return RawHeads(heads), [
+        Note(locations.name, "ssd-heads-described", f"{count} priors and their coding are taken from {path.name}")
+    ]
+
+
+def _tensors(graph: gs.Graph, wanted: HeadsDescription, path: Path) -> tuple[gs.Variable, gs.Variable]:
+    known = {name: t for name, t in graph.tensors().items() if isinstance(t, gs.Variable)}
+    guesses = list(output_pairs(graph))
+    chosen: list[gs.Variable] = []
+    for key, name in (("locations", wanted.locations), ("scores", wanted.scores)):
+        if name is None:
+            if len(guesses) != 1:
+                outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs)
+                raise ModelError(
+                    "description-ambiguous",
+                    f"the outputs do not tell which of them are the {key}",
+                    context={"file": path, "key": f"heads.{key}", "outputs": outputs},
+                    hint=f"name it: [heads] {key} = ...",
+                )
+            chosen.append(guesses[0].boxes if key == "locations" else guesses[0].scores)
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ModelError(
+                "description-unknown-tensor",
+                f"the network has no tensor {name}",
+                context={"file": path, "key": f"heads.{key}"},
+                hint=f"did you mean {close[0]}?" if close else f"outputs: {', '.join(t.name for t in graph.outputs)}",
+            )
+        chosen.append(known[name])
+    return chosen[0], chosen[1]
+
+
+def _priors(wanted: HeadsDescription, spec: InputSpec, path: Path) -> tuple[Array, Array]:
+    if wanted.priors is not None:
+        return _read_priors(wanted, path.parent / wanted.priors, path)
+    layers = [_layer_priors(layer, number, spec, path) for number, layer in enumerate(wanted.prior_box)]
+    return np.concatenate([boxes for boxes, _ in layers]), np.concatenate([variances for _, variances in layers])
+
+
+def _layer_priors(layer: PriorBoxDescription, number: int, spec: InputSpec, path: Path) -> tuple[Array, Array]:
+    try:
+        return prior_boxes(
+            layer.feature,
+            (spec.height, spec.width),
+            min_sizes=layer.min_size,
+            max_sizes=layer.max_size,
+            aspect_ratios=layer.aspect_ratio,
+            flip=layer.flip,
+            clip=layer.clip,
+            variances=layer.variance,
+            step=layer.step,
+            offset=layer.offset,
+        )
+    except ValueError as reason:
+        raise ModelError(
+            "description-priors",
+            f"PriorBox {number}: {reason}",
+            context={"file": path, "key": f"heads.prior_box.{number}"},
+        ) from None
+
+
+def _read_priors(wanted: HeadsDescription, source: Path, path: Path) -> tuple[Array, Array]:
+    context = {"file": path, "key": "heads.priors", "priors": source}
+    try:
+        values: NDArray[np.generic] = np.lib.format.read_array(io.BytesIO(source.read_bytes()), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as reason:
+        raise ModelError("description-file", "the priors cannot be read", context=context, note=str(reason)) from None
+    if values.dtype.kind != "f" or values.ndim != 2 or values.shape[1] not in (4, 8) or not len(values):
+        held = f"{list(values.shape)} of {values.dtype}"
+        message = f"priors are [P, 4] or [P, 8] floats, the file holds {held}"
+        raise ModelError("description-priors", message, context=context)
+    if not np.isfinite(values).all():
+        raise ModelError("description-priors", "the priors hold values that are not a number", context=context)
+    boxes = values[:, :4].astype(np.float32)
+    if wanted.priors_form == "centers":
+        half = boxes[:, 2:] / 2
+        boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+    if not (boxes[:, 2:] > boxes[:, :2]).all():
+        row = int(np.argmin((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))
+        raise ModelError(
+            "description-priors",
+            f"prior {row} has no size: {boxes[row].tolist()}",
+            context=context,
+            hint='priors are xmin ymin xmax ymax, 0..1; say priors_form = "centers" for centre and size',
+        )
+    given = values[:, 4:] if values.shape[1] == 8 else np.broadcast_to(wanted.variance, boxes.shape)
+    return boxes, given.astype(np.float32)
+
+
+def _mismatch(path: Path, tensor: gs.Variable, why: str) -> ModelError:
+    return ModelError(
+        "description-shape",
+        f"{tensor.name} {tensor.shape} does not fit: {why}",
+        context={"file": path, "tensor": tensor.name},
+    )

@@ -1,0 +1,212 @@
+"""The detector description: what a network file does not say about the detector in it, as TOML beside the model.
+
+An example with every common key::
+
+    class_names = ["background", "face"]          # or class_names_file = "names.txt", one a line
+
+    [input]
+    size = [240, 320]                             # height, width; only where the network leaves them open
+    colour = "RGB"
+    mean = [127.0]                                # one value, or one a channel in the order of `colour`
+    scale = [0.0078125]
+
+    [heads]
+    locations = "boxes"                           # tensor of P x 4 offsets; default: recognised
+    scores = "scores"                             # tensor of P x C scores; default: recognised
+    activation = "softmax"                        # what turns the scores into 0..1, appended where it is missing
+    background = 0                                # index, or "none"
+    variance = [0.1, 0.1, 0.2, 0.2]               # of x y w h, for priors from a file without variances
+    priors = "priors.npy"                         # [P, 4] or, with variances, [P, 8]; or [[heads.prior_box]] layers
+
+    [[heads.prior_box]]                           # as Caffe's PriorBox layer, one a feature map, in order
+    feature = [30, 40]                            # height, width
+    min_size = [10.0, 16.0, 24.0]                 # pixels
+
+    [nms]
+    iou_threshold = 0.45
+
+Every key may be left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploycc.detector import BoxCoding, Colour
+from deploycc.errors import ModelError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SUFFIX = ".detector.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class InputDescription(_Strict):
+    """How pictures enter the network."""
+
+    name: str | None = None
+    size: tuple[int, int] | None = None
+    """Height and width, pixels."""
+    colour: Colour | None = None
+    mean: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
+
+
+class PriorBoxDescription(_Strict):
+    """One PriorBox layer; sizes in pixels."""
+
+    feature: tuple[int, int]
+    """Height and width of the feature map."""
+    min_size: tuple[float, ...] = Field(min_length=1)
+    max_size: tuple[float, ...] = ()
+    aspect_ratio: tuple[float, ...] = ()
+    flip: bool = True
+    clip: bool = False
+    variance: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)
+    step: tuple[float, float] | None = None
+    """Height and width of a feature-map cell in pixels; default: picture size / feature size."""
+    offset: float = 0.5
+
+
+class HeadsDescription(_Strict):
+    """Where the raw heads are and how they become boxes."""
+
+    locations: str | None = None
+    scores: str | None = None
+    activation: Literal["softmax", "sigmoid", "none"] | None = None
+    background: int | Literal["none"] | None = None
+    box_coding: BoxCoding = "center_size"
+    y_first: bool = False
+    variance_encoded: bool = False
+    clip: bool = False
+    variance: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    priors: str | None = None
+    """A .npy file beside the description: [P, 4], or [P, 8] with the variances in the last four columns."""
+    priors_form: Literal["corners", "centers"] = "corners"
+    """xmin ymin xmax ymax, or centre x, centre y, width, height; 0..1 of the picture."""
+    prior_box: tuple[PriorBoxDescription, ...] = ()
+
+    @property
+    def has_priors(self) -> bool:
+        """Whether priors are given, in either way."""
+        return self.priors is not None or bool(self.prior_box)
+
+
+class NmsDescription(_Strict):
+    """What to change in the suppression; see `deploycc.detector.Nms`."""
+
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    top_k: int | None = None
+    keep_top_k: int | None = None
+
+
+class Description(_Strict):
+    """One ``.detector.toml`` file."""
+
+    class_names: tuple[str, ...] | None = None
+    class_names_file: str | None = None
+    """A text file beside the description, one name a line."""
+    input: InputDescription = InputDescription()
+    heads: HeadsDescription = HeadsDescription()
+    nms: NmsDescription = NmsDescription()
+    path: Path = Field(default=Path(), exclude=True)
+    """The file itself; what it refers to lies beside it."""
+
+    def names(self) -> tuple[str, ...] | None:
+        """The class names, from either key, or None.
+
+        Raises:
+            ModelError: the file of names cannot be read.
+        """
+        if self.class_names_file is None:
+            return self.class_names
+        source = self.path.parent / self.class_names_file
+        try:
+            lines = source.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as reason:
+            raise ModelError(
+                "description-file",
+                "the class names cannot be read",
+                context={"file": self.path, "key": "class_names_file", "names": source},
+                note=str(reason),
+            ) from None
+        return tuple(line.strip() for line in lines if line.strip())
+
+
+def find_description(model: Path) -> Path | None:
+    """``name.detector.toml`` beside ``name.onnx`` or ``name.prototxt``, where it exists."""
+    beside = model.with_name(model.stem + SUFFIX)
+    return beside if beside.is_file() else None
+
+
+def read_description(path: Path) -> Description:
+    """Read a description.
+
+    Raises:
+        ModelError: the file is missing, no TOML, or has a key or value it must not have.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        note = reason.strerror if isinstance(reason, OSError) else str(reason)
+        raise ModelError(
+            "description-unreadable", "the detector description cannot be read", context={"file": path}, note=note
+        ) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as reason:
+        raise ModelError(
+            "description-syntax", "the detector description is no TOML", context={"file": path}, note=str(reason)
+        ) from None
+    if "path" in table:
+        raise _wrong(path, "path", "is not a key of a detector description", None)
+    try:
+        described = Description.model_validate_json(json.dumps(table, default=str))
+    except ValidationError as invalid:
+        raise _explain(path, invalid) from None
+    if described.class_names is not None and described.class_names_file is not None:
+        raise _wrong(path, "class_names_file", "stands beside class_names; give one of the two", None)
+    if described.heads.priors is not None and described.heads.prior_box:
+        raise _wrong(path, "heads.priors", "stands beside [[heads.prior_box]]; give one of the two", None)
+    return described.model_copy(update={"path": path})
+
+
+def _explain(path: Path, invalid: ValidationError) -> ModelError:
+    first, *others = invalid.errors(include_url=False)
+    where = [part for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
+    key = ".".join(str(part) for part in where)
+    note = f"and {len(others)} more" if others else None
+    if first["type"] != "extra_forbidden":
+        return _wrong(path, key, f"cannot be {first['input']!r}: {first['msg'].lower()}", note)
+    known = _keys_beside(where)
+    close = difflib.get_close_matches(str(where[-1]), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    return _wrong(path, key, "is not a key of a detector description", note, hint)
+
+
+def _keys_beside(where: list[int | str]) -> list[str]:
+    tables: dict[str, type[BaseModel]] = {
+        "input": InputDescription,
+        "heads": HeadsDescription,
+        "nms": NmsDescription,
+        "prior_box": PriorBoxDescription,
+    }
+    parents = [tables[str(part)] for part in where[:-1] if str(part) in tables]
+    return sorted(set((parents[-1] if parents else Description).model_fields) - {"path"})
+
+
+def _wrong(path: Path, key: str, what: str, note: str | None, hint: str | None = None) -> ModelError:
+    return ModelError("description-key", f"{key} {what}", context={"file": path, "key": key}, note=note, hint=hint)

@@ -1,0 +1,141 @@
+"""What the scores of raw heads are: activated or not, and which class is the background.
+
+The network is run once on a picture of its mean colour (all zeros at the input) and the numbers are looked at: rows
+that sum to 1 went through a softmax however it was spelled, values outside 0..1 through nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from deploycc.detector import InputSpec, SsdHeads
+from deploycc.errors import ModelError, Note
+from deploycc.importers.description import Description
+from deploycc.importers.network_part import session
+from deploycc.importers.ssd_heads import RawHeads
+
+_DOMINATES = 0.9  # share of priors in which the background wins on an empty picture
+
+
+def settle_scores(
+    graph: gs.Graph, found: RawHeads, spec: InputSpec, description: Description
+) -> tuple[SsdHeads | None, list[Note]]:
+    """Append a missing activation as described, in place, and settle the background.
+
+    Returns:
+        The heads, or None where the scores are not activated and nobody says how they are to be; and notes.
+
+    Raises:
+        ModelError: the description contradicts the network.
+    """
+    heads, wanted = found.heads, description.heads
+    rows = _run(graph, heads, spec)
+    kind = _kind(rows)
+    notes: list[Note] = []
+    if wanted.activation in ("softmax", "sigmoid"):
+        if kind == "softmax" and wanted.activation == "sigmoid":
+            raise ModelError(
+                "description-activation",
+                "the description asks for a sigmoid where the network ends in a softmax",
+                context={"file": description.path, "key": "heads.activation", "tensor": heads.scores},
+            )
+        if kind in ("logits", "unknown"):
+            heads = _activate(graph, heads, wanted.activation)
+            rows = rows if rows is None else _run(graph, heads, spec)
+            kind = wanted.activation
+    elif wanted.activation is None and kind == "logits":
+        notes.append(
+            Note(
+                heads.scores,
+                "ssd-scores-logits",
+                f"{heads.scores} leaves 0..1, so it holds logits; whether a softmax or a sigmoid belongs on them is "
+                'not in the file: say [heads] activation = "softmax" or "sigmoid" in a description (--describe)',
+            )
+        )
+        return None, notes
+    elif wanted.activation is None and kind == "unknown":
+        notes.append(
+            Note(
+                heads.scores,
+                "ssd-scores-unchecked",
+                f"the network cannot be run here, so {heads.scores} is taken to be activated without a check",
+            )
+        )
+    background, note = _background(found, heads, kind, rows, description)
+    return replace(heads, background=background), [*notes, *note]
+
+
+def _run(graph: gs.Graph, heads: SsdHeads, spec: InputSpec) -> NDArray[np.float32] | None:
+    """Scores [P, C] on the mean colour; None where ONNX Runtime cannot run the network."""
+    try:
+        runner = session(graph)
+        scores = runner.run([heads.scores], {spec.name: np.zeros(spec.shape, dtype=np.float32)})[0]
+    except Exception:  # custom operators: the board's parser may know them, this machine does not
+        return None
+    rows: NDArray[np.float32] = np.asarray(scores, dtype=np.float32).reshape(-1, heads.classes)
+    return rows
+
+
+def _kind(rows: NDArray[np.float32] | None) -> str:
+    if rows is None:
+        return "unknown"
+    if not ((rows >= 0) & (rows <= 1 + 1e-6)).all():
+        return "logits"
+    if rows.shape[1] > 1 and np.allclose(rows.sum(axis=1), 1.0, rtol=0, atol=1e-4):
+        return "softmax"
+    return "sigmoid"
+
+
+def _activate(graph: gs.Graph, heads: SsdHeads, activation: str) -> SsdHeads:
+    """Append a softmax over the classes or a sigmoid to the scores."""
+    tensor = next(t for t in graph.outputs if t.name == heads.scores)
+    shape = [1, len(heads.priors), heads.classes]
+    if list(tensor.shape) != shape:
+        rows = gs.Variable(f"{tensor.name}_rows", dtype=np.float32, shape=shape)
+        target = gs.Constant(f"{tensor.name}_rows_shape", np.array(shape, dtype=np.int64))
+        graph.nodes.append(gs.Node("Reshape", rows.name, {}, [tensor, target], [rows]))
+        tensor = rows
+    result = gs.Variable(f"{heads.scores}_{activation}", dtype=np.float32, shape=shape)
+    op, attrs = ("Softmax", {"axis": 2}) if activation == "softmax" else ("Sigmoid", {})
+    graph.nodes.append(gs.Node(op, result.name, attrs, [tensor], [result]))
+    graph.outputs = [result if t.name == heads.scores else t for t in graph.outputs]
+    return replace(heads, scores=result.name)
+
+
+def _background(
+    found: RawHeads, heads: SsdHeads, kind: str, rows: NDArray[np.float32] | None, description: Description
+) -> tuple[int | None, list[Note]]:
+    said = description.heads.background
+    if said == "none":
+        return None, []
+    if said is not None:
+        if not 0 <= said < heads.classes:
+            raise ModelError(
+                "description-background",
+                f"the background is said to be class {said} of {heads.classes}",
+                context={"file": description.path, "key": "heads.background"},
+                hint=f'0 to {heads.classes - 1}, or "none"',
+            )
+        return said, []
+    if heads.classes == 1:
+        return None, []
+    if found.background_removed:
+        return None, [Note(heads.scores, "ssd-no-background", "the network drops the background's column itself")]
+    if kind == "softmax" and rows is not None:
+        wins = np.bincount(rows.argmax(axis=1), minlength=heads.classes) / len(rows)
+        best = int(wins.argmax())
+        if wins[best] >= _DOMINATES:
+            reason = f"class {best} is the background: it wins at {wins[best]:.0%} of the priors on an empty picture"
+            return best, [Note(heads.scores, "ssd-background-found", reason)]
+    return 0, [
+        Note(
+            heads.scores,
+            "ssd-background-assumed",
+            "class 0 is taken to be the background, as SSDs are trained; a network without one needs "
+            '[heads] background = "none" in a description (--describe)',
+        )
+    ]

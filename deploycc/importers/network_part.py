@@ -1,0 +1,91 @@
+"""Running a piece of a graph: everything between one tensor and another, without the rest of the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import onnxruntime
+from numpy.typing import NDArray
+
+# Box arithmetic holds none of these; looking for heads stops where the network begins.
+_NETWORK = frozenset(
+    ["Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "LSTM", "GRU", "LRN"]
+    + ["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"]
+)
+
+
+class NetworkPart:
+    """The part of a graph from ``start`` to ``end``, ready to run."""
+
+    def __init__(self, graph: gs.Graph, start: gs.Variable, end: gs.Variable) -> None:
+        """Cut the part out of a copy of ``graph``.
+
+        Raises:
+            Exception: whatever ONNX Runtime raises where it cannot run an operator of the part.
+        """
+        clone = graph.copy()
+        tensors = clone.tensors()
+        entry, leave = tensors[start.name], tensors[end.name]
+        entry.inputs.clear()
+        clone.inputs, clone.outputs = [entry], [leave]
+        clone.cleanup()
+        self.shape = tuple(start.shape)
+        self._names = (start.name, end.name)
+        self._session = session(clone)
+
+    def __call__(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run it on one value of the start tensor, reshaped as needed."""
+        entry, leave = self._names
+        result: NDArray[np.float32] = self._session.run([leave], {entry: value.reshape(self.shape)})[0]
+        return result
+
+
+def session(graph: gs.Graph) -> onnxruntime.InferenceSession:
+    """A quiet ONNX Runtime session on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    model = gs.export_onnx(graph)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def elements(tensor: gs.Tensor) -> int:
+    """Number of elements, 0 where the shape is not static."""
+    shape = tensor.shape
+    return math.prod(shape) if shape and all(isinstance(d, int) for d in shape) else 0
+
+
+def separators(end: gs.Variable, count: int) -> Iterator[gs.Variable]:
+    """Float tensors of ``count`` elements through which alone ``end`` depends on the network, the nearest first.
+
+    Constants do not count as dependence. ``end`` itself is the first where it has ``count`` elements.
+    """
+    seen: dict[int, gs.Variable] = {}
+    queue: list[gs.Variable] = [end]
+    for tensor in queue:  # grows while it is walked
+        if id(tensor) in seen or not isinstance(tensor, gs.Variable):
+            continue
+        seen[id(tensor)] = tensor
+        for node in tensor.inputs:
+            if node.op not in _NETWORK:
+                queue.extend(node.inputs)
+    for tensor in seen.values():
+        if elements(tensor) == count and tensor.dtype == np.float32 and _separates(tensor, end):
+            yield tensor
+
+
+def _separates(cut: gs.Variable, end: gs.Variable) -> bool:
+    seen: set[int] = {id(cut)}
+    stack: list[gs.Tensor] = [end]
+    while stack:
+        tensor = stack.pop()
+        if id(tensor) in seen or isinstance(tensor, gs.Constant) or tensor.is_empty():
+            continue
+        seen.add(id(tensor))
+        if not tensor.inputs or tensor.inputs[0].op in _NETWORK:
+            return False
+        stack.extend(tensor.inputs[0].inputs)
+    return True

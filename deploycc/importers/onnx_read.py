@@ -1,0 +1,227 @@
+"""From bytes on disk to a checked ONNX model of one operator set; every way the file can be wrong is told here."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from deploycc.errors import ModelError
+
+OPSET = 13  # what the passes read: the newest that TensorRT 8.0 to 8.2 take; newer files keep theirs
+_OLDEST_IR, _NEWEST_IR = 3, min(13, onnx.IR_VERSION)
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str]:
+    """Read and check an ONNX file with its external data.
+
+    Returns:
+        The model, the files it was read from (the model first), and the SHA-256 over their bytes in that order.
+
+    Raises:
+        ModelError: the file is missing, unreadable, empty, no ONNX, inconsistent, cyclic, or holds NaN weights.
+    """
+    data = _read_bytes(path)
+    model = _parse(data, path)
+    digest = hashlib.sha256(data)
+    del data
+    _check_ir(model, path)
+    if not model.graph.node:
+        raise ModelError("onnx-no-nodes", "the network has no operators", context={"file": path})
+    _drop_initializer_inputs(model)
+    _check_cycles(model, path)
+    _check(model, path)
+    files = (path, *_load_external(model, path))
+    for extra in files[1:]:
+        digest.update(_read_bytes(extra))
+    _check_weights(model, path)
+    return model, files, digest.hexdigest()
+
+
+def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, int]:
+    """Bring a model of an older operator set to opset 13 with ONNX's version converter.
+
+    Returns:
+        The model (newer ones as they are) and the operator set it was written in.
+
+    Raises:
+        ModelError: the model names no ONNX operator set, or the converter refuses it.
+    """
+    written = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    if written is None:
+        raise ModelError("onnx-no-opset", "the file does not say which operator set it uses", context={"file": path})
+    if written < OPSET:
+        try:
+            converted = onnx.version_converter.convert_version(model, OPSET)
+        except Exception as reason:  # the converter raises RuntimeError and its own C++ types
+            raise ModelError(
+                "onnx-opset-conversion",
+                f"the network cannot be brought from opset {written} to {OPSET}",
+                context={"file": path, "opset": written},
+                note=first_line(reason),
+                hint=f"export it again with opset {OPSET} or newer",
+            ) from None
+        converted.metadata_props.extend(model.metadata_props)
+        model = converted
+    model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(model.opset_import, True))
+    return model, int(written)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError("file-not-found", f"{path.name} does not exist", context={"file": path}) from None
+    except OSError as reason:
+        note = reason.strerror or str(reason)
+        raise ModelError("file-unreadable", f"{path.name} cannot be read", context={"file": path}, note=note) from None
+    if not data:
+        raise ModelError("file-empty", f"{path.name} is empty", context={"file": path})
+    return data
+
+
+def _parse(data: bytes, path: Path) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        known = b"onnx" in data[:256] or data[:1] == b"\x08"
+        raise ModelError(
+            "onnx-unreadable",
+            f"{path.name} is {'a damaged or truncated' if known else 'no'} ONNX file",
+            context={"file": path, "bytes": len(data)},
+            hint="copy or export it again",
+        ) from None
+    if not model.ir_version or not model.HasField("graph"):
+        raise ModelError(
+            "onnx-unreadable",
+            f"{path.name} is no ONNX model, or its end is missing",
+            context={"file": path, "bytes": len(data)},
+            note="it states no IR version" if not model.ir_version else "it holds no graph",
+        )
+    return model
+
+
+def _check_ir(model: onnx.ModelProto, path: Path) -> None:
+    if not _OLDEST_IR <= model.ir_version <= _NEWEST_IR:
+        raise ModelError(
+            "onnx-ir-version",
+            f"IR version {model.ir_version} is not supported",
+            context={"file": path},
+            note=f"IR versions {_OLDEST_IR} to {_NEWEST_IR} are read",
+            hint="export it with a current exporter" if model.ir_version < _OLDEST_IR else "update the onnx package",
+        )
+
+
+def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
+    """IR 3 lists every weight as a graph input too; from IR 4 on that means "may be overridden"."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in weights]
+    if len(kept) < len(model.graph.input):
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, 4)
+
+
+def _check_cycles(model: onnx.ModelProto, path: Path) -> None:
+    """Sort the nodes if they are not in order; refuse a cycle."""
+    nodes = list(model.graph.node)
+    producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    waits = [{producer[name] for name in node.input if name in producer} for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for index, sources in enumerate(waits):
+        for source in sources:
+            readers.setdefault(source, []).append(index)
+    missing = [len(sources) for sources in waits]
+    ready = [index for index, count in enumerate(missing) if count == 0]
+    for index in ready:  # grows while it is walked
+        for reader in readers.get(index, ()):
+            missing[reader] -= 1
+            if missing[reader] == 0:
+                ready.append(reader)
+    if len(ready) < len(nodes):
+        cycle = _walk_cycle(waits, set(range(len(nodes))) - set(ready))
+        names = [nodes[index].name or f"{nodes[index].op_type} making {nodes[index].output[0]}" for index in cycle]
+        raise ModelError(
+            "onnx-cycle",
+            "the network feeds its own output back into itself",
+            context={"file": path, "nodes": " -> ".join([*names, names[0]])},
+        )
+    if any(source >= index for index, sources in enumerate(waits) for source in sources):
+        ordered = [nodes[index] for index in ready]
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+        del model.graph.node[:]
+        model.graph.node.extend(copies)
+
+
+def _walk_cycle(waits: list[set[int]], left: set[int]) -> list[int]:
+    """Follow producers among the nodes that never became ready until one repeats; return the loop, in data order."""
+    seen: list[int] = []
+    at = min(left)
+    while at not in seen:
+        seen.append(at)
+        at = min(waits[at] & left)
+    return seen[seen.index(at) :][::-1]
+
+
+def _check(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as reason:
+        raise ModelError(
+            "onnx-invalid",
+            "the file breaks the ONNX standard",
+            context={"file": path},
+            note=first_line(reason),
+            hint="export it again, or ask the exporter's maintainers",
+        ) from None
+
+
+def _load_external(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    """Load weights that lie in files of their own; return those files."""
+    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    names = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
+    if not names:
+        return ()
+    try:
+        load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as reason:
+        raise ModelError(
+            "onnx-external-data",
+            "weights that the file keeps outside itself cannot be read",
+            context={"file": path, "weights": ", ".join(sorted(names))},
+            note=first_line(reason),
+            hint="keep the weight files beside the model, under the names it gives",
+        ) from None
+    return tuple(path.parent / name for name in sorted(names))
+
+
+def _check_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse weights that are not numbers, and tensors whose data do not fill their shape."""
+    for tensor in model.graph.initializer:
+        try:
+            values = onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as reason:
+            raise ModelError(
+                "onnx-weight-size",
+                f"the data of {tensor.name} do not fill its shape",
+                context={"file": path, "tensor": tensor.name, "shape": list(tensor.dims)},
+                note=first_line(reason),
+            ) from None
+        if values.dtype.kind == "f" and (count := int(np.isnan(values).sum())):
+            raise ModelError(
+                "nan-weights",
+                f"{tensor.name} holds {count} of {values.size} values that are not a number",
+                context={"file": path, "tensor": tensor.name},
+                hint="the training diverged; use an earlier snapshot",
+            )
+
+
+def first_line(reason: object) -> str:
+    """First line of a library's message that says something."""
+    lines = [line.strip() for line in str(reason).splitlines()]
+    return next((line for line in lines if line), type(reason).__name__)

@@ -1,0 +1,192 @@
+"""The picture input of an ONNX graph: exactly one, float32, NCHW, batch 1, with a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Colour, InputSpec
+from deploycc.errors import ModelError, Note
+from deploycc.importers.description import InputDescription
+
+DEFAULT_COLOUR: Colour = "RGB"
+DEFAULT_MEAN, DEFAULT_SCALE = 127.5, 1 / 127.5  # -1..1, what most public ONNX SSDs were trained with
+
+_NHWC_TO_NCHW = [0, 3, 1, 2]
+
+
+def fix_picture_input(graph: gs.Graph, wanted: InputDescription, path: Path) -> tuple[InputSpec, list[Note]]:
+    """Give the graph's input a static NCHW float32 shape with batch 1, in place.
+
+    Args:
+        graph: as imported; a NHWC input is turned to NCHW.
+        wanted: size, colour, mean and scale as the user gave them, where the file does not say.
+        path: the model, for messages.
+
+    Raises:
+        ModelError: no input, several inputs, no picture, an open size, or values that do not fit the channels.
+    """
+    tensor = _only_input(graph, path)
+    notes: list[Note] = []
+    shape = _static_shape(tensor, wanted, path)
+    if shape[1] not in (1, 3) and shape[3] in (1, 3):
+        shape = _turn_to_nchw(graph, tensor, shape)
+        tensor = graph.inputs[0]
+        notes.append(Note(tensor.name, "onnx-nhwc-input", "the file takes NHWC pictures; its input is now NCHW"))
+    if shape[1] not in (1, 3):
+        raise _no_picture(tensor, path, f"it has {shape[1]} channels")
+    tensor.shape = list(shape)
+    return _spec(tensor.name, shape, wanted, path, notes), notes
+
+
+def override(spec: InputSpec, wanted: InputDescription, path: Path) -> InputSpec:
+    """Replace what the user gave: colour, mean, scale.
+
+    Raises:
+        ModelError: a value does not fit the number of channels.
+    """
+    colour = wanted.colour or spec.colour
+    if (colour == "GRAY") != (spec.channels == 1):
+        raise ModelError(
+            "input-colour",
+            f"{colour} does not fit an input of {spec.channels} channels",
+            context={"file": path, "input": spec.name},
+        )
+    return InputSpec(
+        name=spec.name,
+        height=spec.height,
+        width=spec.width,
+        colour=colour,
+        mean=_per_channel("mean", wanted.mean, spec.channels, path) or spec.mean,
+        scale=_per_channel("scale", wanted.scale, spec.channels, path) or spec.scale,
+        assumed=spec.assumed and None in (wanted.colour, wanted.mean, wanted.scale),
+    )
+
+
+def _only_input(graph: gs.Graph, path: Path) -> gs.Variable:
+    if len(graph.inputs) == 1:
+        return graph.inputs[0]
+    if not graph.inputs:
+        raise ModelError("onnx-no-input", "the network has no input", context={"file": path})
+    raise ModelError(
+        "onnx-several-inputs",
+        f"the network has {len(graph.inputs)} inputs, a detector takes one picture",
+        context={"file": path, "inputs": ", ".join(f"{t.name} {t.shape}" for t in graph.inputs)},
+        hint="export it with the other inputs as constants",
+    )
+
+
+def _static_shape(tensor: gs.Variable, wanted: InputDescription, path: Path) -> tuple[int, int, int, int]:
+    if tensor.dtype != np.float32:
+        kind = np.dtype(tensor.dtype).name if tensor.dtype else "unknown"
+        raise _no_picture(tensor, path, f"its type is {kind}, not float32")
+    if tensor.shape is None or len(tensor.shape) != 4:
+        raise _no_picture(tensor, path, f"its shape is {tensor.shape}, not [1, channels, height, width]")
+    dims = [d if isinstance(d, int) and d > 0 else None for d in tensor.shape]
+    if dims[0] not in (None, 1):
+        raise ModelError(
+            "onnx-batch",
+            f"the network takes {dims[0]} pictures at once, the compiler one",
+            context={"file": path, "input": tensor.name, "shape": tensor.shape},
+            hint="export it with batch 1 or an open batch",
+        )
+    nhwc = dims[1] not in (1, 3) and dims[3] in (1, 3)
+    rows, columns, channels = (1, 2, 3) if nhwc else (2, 3, 1)
+    for axis, size in zip((rows, columns), wanted.size or (None, None), strict=True):
+        if size is None:
+            continue
+        if dims[axis] not in (None, size):
+            raise ModelError(
+                "input-size",
+                f"the description says {size} where the network is fixed to {dims[axis]}",
+                context={"file": path, "input": tensor.name, "shape": tensor.shape, "key": "input.size"},
+            )
+        dims[axis] = size
+    if dims[channels] is None or dims[rows] is None or dims[columns] is None:
+        raise ModelError(
+            "onnx-open-size",
+            "the network leaves the size of its picture open",
+            context={"file": path, "input": tensor.name, "shape": tensor.shape},
+            note="engines are built for one size",
+            hint="write `[input]` `size = [height, width]` into a description and give it with --describe",
+        )
+    known = [d or 1 for d in dims]
+    return (1, known[1], known[2], known[3])
+
+
+def _turn_to_nchw(graph: gs.Graph, tensor: gs.Variable, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Make the input NCHW; a transpose that did just that goes away, other readers get one back to NHWC."""
+    turned = (1, shape[3], shape[1], shape[2])
+    planes = gs.Variable(f"{tensor.name}_nchw", dtype=tensor.dtype, shape=list(turned))
+    for node in list(tensor.outputs):
+        if node.op == "Transpose" and list(node.attrs.get("perm", [])) == _NHWC_TO_NCHW:
+            dead = node.outputs[0]
+            for reader in list(dead.outputs):
+                reader.inputs[:] = [planes if t is dead else t for t in reader.inputs]
+            graph.outputs = [planes if t is dead else t for t in graph.outputs]
+            node.inputs.clear()
+            node.outputs.clear()
+    name = tensor.name
+    if tensor.outputs:
+        tensor.name = f"{name}_nhwc"
+        tensor.shape = list(shape)
+        node = gs.Node("Transpose", f"{name}_to_nhwc", {"perm": [0, 2, 3, 1]}, [planes], [tensor])
+        graph.nodes.insert(0, node)
+    planes.name = name
+    graph.inputs = [planes]
+    return turned
+
+
+def _spec(
+    name: str, shape: tuple[int, int, int, int], wanted: InputDescription, path: Path, notes: list[Note]
+) -> InputSpec:
+    channels = shape[1]
+    default = InputSpec(
+        name=name,
+        height=shape[2],
+        width=shape[3],
+        colour=DEFAULT_COLOUR if channels == 3 else "GRAY",
+        mean=(DEFAULT_MEAN,) * channels,
+        scale=(DEFAULT_SCALE,) * channels,
+        assumed=True,
+    )
+    spec = override(default, wanted, path)
+    missing = [key for key in ("colour", "mean", "scale") if getattr(wanted, key) is None]
+    if missing == ["colour"] and channels == 1:
+        missing = []
+    if missing:
+        values = ", ".join(f"{key} {getattr(spec, key)}" for key in missing)
+        notes.append(
+            Note(
+                name,
+                "input-assumed",
+                f"an ONNX file does not say how pixels enter; assumed: {values}. Give --mean, --scale, --colour or a "
+                "description if the network was trained otherwise",
+            )
+        )
+    return InputSpec(**{**spec.__dict__, "assumed": bool(missing)})
+
+
+def _per_channel(key: str, values: Sequence[float] | None, channels: int, path: Path) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if len(values) not in (1, channels):
+        raise ModelError(
+            f"input-{key}",
+            f"{len(values)} values of {key} do not fit {channels} channels",
+            context={"file": path, "key": f"input.{key}"},
+            hint="give one value, or one a channel",
+        )
+    return tuple(float(v) for v in values) * (channels if len(values) == 1 else 1)
+
+
+def _no_picture(tensor: gs.Variable, path: Path, why: str) -> ModelError:
+    return ModelError(
+        "onnx-no-picture",
+        f"the input {tensor.name} is no picture: {why}",
+        context={"file": path, "input": tensor.name, "shape": tensor.shape},
+        note="a detector takes one float32 picture [1, channels, height, width] with 1 or 3 channels",
+    )

@@ -1,0 +1,269 @@
+"""Recognising SSD heads in a graph and cutting the graph at them.
+
+Three spellings are met: decoded boxes and scores as outputs, the same in front of an ONNX ``NonMaxSuppression``, and
+raw offsets whose priors only a description knows. Decoded boxes are recognised by what the arithmetic computes
+(`box_decoding`), not by how it is spelled. What cannot be verified is left alone and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import InputSpec, Nms, SsdHeads
+from deploycc.errors import Note
+from deploycc.importers.box_decoding import BoxDecoding, identify
+from deploycc.importers.network_part import NetworkPart, elements, separators
+
+_DESCRIBE = "write [heads] into a description (--describe) to say it"
+
+
+@dataclass(frozen=True, eq=False)
+class RawHeads:
+    """Heads before their scores are looked at.
+
+    Attributes:
+        heads: complete but for `background`, which is a convention until `score_heads` has looked.
+        nms: suppression parameters, where the graph states them.
+        background_removed: the graph drops the background's column before its scores.
+    """
+
+    heads: SsdHeads
+    nms: Nms | None = None
+    background_removed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Boxes or offsets [1, P, 4] and the scores of the same P rows."""
+
+    boxes: gs.Variable
+    scores: gs.Variable
+    priors: int
+    nms: Nms | None = None
+
+
+def find_decoded_heads(graph: gs.Graph, spec: InputSpec) -> tuple[RawHeads | None, list[Note]]:
+    """Find heads whose decoding stands in the graph; on success cut the graph there, in place.
+
+    Returns:
+        The heads or None, and what was found or was not.
+    """
+    notes: list[Note] = []
+    pairs = [*_before_nms(graph, notes), *output_pairs(graph)]
+    for pair in pairs:
+        found = _undecoded(graph, pair, spec)
+        if found is not None:
+            return _cut(graph, pair, *found)
+    if pairs:
+        boxes, scores = pairs[0].boxes, pairs[0].scores
+        notes.append(
+            Note(
+                boxes.name,
+                "ssd-decoding-unknown",
+                f"{boxes.name} {boxes.shape} and {scores.name} {scores.shape} have the shapes of SSD heads, but no SSD "
+                f"decoding with priors stands before {boxes.name}; if they are raw offsets and scores, the file does "
+                f"not hold their priors: {_DESCRIBE}",
+            )
+        )
+    else:
+        outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs)
+        notes.append(
+            Note(
+                "",
+                "ssd-heads-unknown",
+                f"no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: {outputs}); "
+                f"the network is compiled as it is: {_DESCRIBE}",
+            )
+        )
+    return None, notes
+
+
+def output_pairs(graph: gs.Graph) -> Iterator[Pair]:
+    """Outputs that have the shapes of SSD heads: one [1, P, 4] and exactly one other with P rows."""
+    for boxes in graph.outputs:
+        shape = _static(boxes)
+        if len(shape) < 2 or shape[-1] != 4 or elements(boxes) < 8:
+            continue
+        priors = elements(boxes) // 4
+        others = [t for t in graph.outputs if t is not boxes and _class_axis(_static(t), priors) is not None]
+        if len(others) == 1:
+            yield Pair(boxes, others[0], priors)
+
+
+def _before_nms(graph: gs.Graph, notes: list[Note]) -> Iterator[Pair]:
+    nodes = [node for node in graph.nodes if node.op == "NonMaxSuppression"]
+    if len(nodes) > 1:
+        notes.append(Note(nodes[0].name, "ssd-several-nms", f"{len(nodes)} NonMaxSuppression nodes, one was expected"))
+        return
+    for node in nodes:
+        boxes, scores = node.inputs[:2]
+        limits = [_number(node, 3, 0.0), _number(node, 4, 0.0)]
+        if None in limits or not isinstance(boxes, gs.Variable) or not isinstance(scores, gs.Variable):
+            notes.append(Note(node.name, "ssd-nms-computed", "the thresholds of NonMaxSuppression are no constants"))
+            continue
+        priors = elements(boxes) // 4
+        if priors and elements(scores) % priors == 0 and _static(scores)[-1:] == (priors,):
+            nms = Nms(score_threshold=limits[1] or 0.0, iou_threshold=limits[0] or 0.0)
+            yield Pair(boxes, scores, priors, nms)
+
+
+def _number(node: gs.Node, index: int, default: float) -> float | None:
+    """A scalar operand; ``default`` where it is left out, None where it is computed."""
+    if index >= len(node.inputs) or node.inputs[index].is_empty():
+        return default
+    tensor = node.inputs[index]
+    return float(np.asarray(tensor.values).reshape(-1)[0]) if isinstance(tensor, gs.Constant) else None
+
+
+def _static(tensor: gs.Tensor) -> tuple[int, ...]:
+    shape = tuple(tensor.shape or ())
+    return shape if all(isinstance(d, int) for d in shape) else ()
+
+
+def _class_axis(shape: tuple[int, ...], priors: int) -> int | None:
+    """Axis of the classes in a score tensor [1, P, C], [P, C] or [1, C, P]; None for other shapes."""
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1):
+        return None
+    if shape[-2] == priors:
+        return len(shape) - 1
+    return len(shape) - 2 if shape[-1] == priors and len(shape) == 3 else None
+
+
+def _undecoded(graph: gs.Graph, pair: Pair, spec: InputSpec) -> tuple[gs.Variable, bool, bool, BoxDecoding] | None:
+    """Find the tensor from which ``pair.boxes`` is an SSD decoding: (tensor, lies [4, P], clips, decoding).
+
+    The farthest tensor that verifies is taken, so that as little arithmetic as possible stays in the network; one that
+    already has the shape [1, P, 4] or [1, P*4] is preferred to one that needs reshaping.
+    """
+    end, clips = _before_clip(pair.boxes)
+    count = pair.priors
+    order = {id(node): index for index, node in enumerate(graph.nodes)}
+    found = list(separators(end, 4 * count))
+    found.sort(key=lambda t: (_static(t) not in ((1, count, 4), (1, 4 * count)), order.get(id(_producer(t)), -1)))
+    for tensor in found:
+        try:
+            part = NetworkPart(graph, tensor, end)
+        except Exception:  # an operator that ONNX Runtime cannot run here: this cut cannot be verified
+            continue
+        for columns in (False, True) if _static(tensor)[-2:] == (4, count) and count != 4 else (False,):
+
+            def decode(offsets: np.ndarray, part: NetworkPart = part, columns: bool = columns) -> np.ndarray:
+                return part(np.ascontiguousarray(offsets.T) if columns else offsets).reshape(count, 4)
+
+            decoding = identify(decode, count, (spec.height, spec.width))
+            if decoding is not None:
+                return tensor, columns, clips, decoding
+    return None
+
+
+def _producer(tensor: gs.Tensor) -> gs.Node | None:
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def _before_clip(boxes: gs.Variable) -> tuple[gs.Variable, bool]:
+    """The tensor before a final clip to 0..1; at zero offsets it would hide the priors' true edges."""
+    tensor, clips = boxes, False
+    while (node := _producer(tensor)) is not None:
+        bounds = {float(t.values) for t in node.inputs[1:] if isinstance(t, gs.Constant) and t.values.size == 1}
+        if (node.op in ("Clip", "Min", "Max") and bounds and bounds <= {0.0, 1.0}) or (
+            clips and node.op in ("Identity", "Reshape")
+        ):
+            clips, tensor = True, node.inputs[0]
+            continue
+        return tensor, clips
+    return tensor, clips
+
+
+def _cut(
+    graph: gs.Graph, pair: Pair, tensor: gs.Variable, columns: bool, clips: bool, decoding: BoxDecoding
+) -> tuple[RawHeads, list[Note]]:
+    count = pair.priors
+    locations = as_rows(graph, tensor, count, 4, columns=columns)
+    axis = _class_axis(_static(pair.scores), count)
+    classes = elements(pair.scores) // count
+    removed = _drops_background(pair.scores, count, classes)
+    scores = as_rows(graph, pair.scores, count, classes, columns=axis == len(_static(pair.scores)) - 2)
+    graph.outputs = [locations, scores]
+    graph.cleanup().toposort()
+    heads = SsdHeads(
+        locations=locations.name,
+        scores=scores.name,
+        priors=decoding.priors,
+        variances=decoding.variances,
+        classes=classes,
+        box_coding=decoding.box_coding,
+        y_first=decoding.y_first,
+        clip=clips,
+    )
+    notes = [
+        Note(
+            tensor.name,
+            "ssd-heads-recognised",
+            f"the graph decodes {count} boxes from {tensor.name} ({decoding.box_coding}"
+            f"{', y first' if decoding.y_first else ''}); verified on random offsets to {decoding.error:.1e} of the "
+            "picture, and cut off",
+        )
+    ]
+    if not decoding.axes_known:
+        notes.append(
+            Note(pair.boxes.name, "ssd-axes-assumed", "nothing tells x from y in the boxes; x is taken to come first")
+        )
+    if decoding.clamped:
+        notes.append(
+            Note(
+                tensor.name,
+                "ssd-offsets-clamped",
+                "the file limits how far an extreme offset moves or stretches a box; the decoding used here does not",
+            )
+        )
+    if pair.nms is not None:
+        notes.append(
+            Note("", "ssd-nms-removed", "the file's own NonMaxSuppression is cut off; its thresholds are kept")
+        )
+    return RawHeads(heads, pair.nms, removed), notes
+
+
+def as_rows(graph: gs.Graph, tensor: gs.Variable, rows: int, width: int, *, columns: bool = False) -> gs.Variable:
+    """Return ``tensor`` as [1, rows, width] or [1, rows * width], adding a Transpose and a Reshape where needed."""
+    if columns:
+        rank = len(tensor.shape)
+        perm = [*range(rank - 2), rank - 1, rank - 2]
+        shape = [tensor.shape[i] for i in perm]
+        tensor = _append(graph, "Transpose", tensor, shape, attrs={"perm": perm})
+    if _static(tensor) in ((1, rows, width), (1, rows * width)):
+        return tensor
+    target = gs.Constant(f"{tensor.name}_rows_shape", np.array([1, rows, width], dtype=np.int64))
+    return _append(graph, "Reshape", tensor, [1, rows, width], operand=target)
+
+
+def _append(
+    graph: gs.Graph,
+    op: str,
+    tensor: gs.Variable,
+    shape: list[int],
+    *,
+    attrs: dict[str, object] | None = None,
+    operand: gs.Constant | None = None,
+) -> gs.Variable:
+    result = gs.Variable(f"{tensor.name}_{op.lower()}", dtype=np.float32, shape=shape)
+    inputs = [tensor] if operand is None else [tensor, operand]
+    graph.nodes.append(gs.Node(op, result.name, attrs or {}, inputs, [result]))
+    return result
+
+
+def _drops_background(scores: gs.Variable, priors: int, classes: int) -> bool:
+    """Whether the scores are a slice of one class more, as exporters make them that drop the background."""
+    tensor: gs.Tensor = scores
+    while (node := _producer(tensor)) is not None and node.inputs:
+        source = node.inputs[0]
+        if node.op in ("Slice", "Split", "Gather") and elements(source) == priors * (classes + 1):
+            return True
+        if elements(source) != elements(tensor) or node.op in ("Conv", "Gemm", "MatMul"):
+            return False
+        tensor = source
+    return False
+
