@@ -1,0 +1,33 @@
+"""``deploycc bench DIR``: time the engines of a built folder on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from deploycc.cli.build import Folder
+
+
+def command(
+    folder: Folder,
+    only: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--only", metavar="PRECISION", help="Time this engine only."),
+    ] = None,
+    input_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--input", metavar="NPY", help="Picture tensor as .npy; default: seeded random values."),
+    ] = None,
+) -> None:
+    """Time the engines of a built folder and update its report; the plan says how long."""
+    from deploycc.cli import console
+    from deploycc.cli.finish import LATENCY_FILE, bench_folder, render_folder
+
+    with console.progress("bench") as say:
+        bench_folder(folder, say, only, input_file)
+        lines = render_folder(folder)
+    console.out(str(folder / LATENCY_FILE))
+    for line in lines:
+        console.note(line)

@@ -1,0 +1,26 @@
+"""``deploycc build DIR``: build the engines of a compiled folder on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `deploycc compile`.")]
+
+
+def command(folder: Folder) -> None:
+    """Build the engines of a compiled folder and update its report."""
+    from deploycc.cli import console
+    from deploycc.cli.finish import build_folder, render_folder
+    from deploycc.report.compile_schema import read_compile_report
+
+    with console.progress("build") as say:
+        build_folder(folder, say)
+        lines = render_folder(folder)
+    for engine in read_compile_report(folder).engines:
+        if engine.file:
+            console.out(str(folder / engine.file))
+    for line in lines:
+        console.note(line)

@@ -1,0 +1,178 @@
+"""``deploycc compile MODEL --target T -o DIR``: import, passes, plan, build, measure, report, in a row."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from deploycc.cli.model_options import (
+    Colour,
+    Describe,
+    Mean,
+    Model,
+    ModelChoice,
+    RandomWeights,
+    Scale,
+    Weights,
+    comma_list,
+)
+
+if TYPE_CHECKING:
+    from deploycc.cli.optimise import Optimised, Say
+    from deploycc.detector import Detector
+    from deploycc.report.compile_schema import CompileReport
+    from deploycc.target import Target
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compile; the options below, resolved."""
+
+    precisions: tuple[str, ...]
+    detection: str | None
+    keep_fp32: tuple[str, ...]
+    images: Path | None
+    dump_each: Path | None
+    build: bool
+    measure: bool
+    quick: bool
+    threads: int
+
+
+def command(
+    model: Model,
+    target: Annotated[
+        list[str],
+        typer.Option("--target", "-t", help="Target name or .toml file; several make one folder each inside DIR."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything made.")],
+    precision: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--precision", "-p", metavar="LIST", help="fp32,fp16; default: all that the target does."),
+    ] = None,
+    detection: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--detection", help="raw, onnx-nms, efficient-nms or nms-plugin; default: the target's best."),
+    ] = None,
+    keep_fp32: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--keep-fp32", metavar="LAYERS", help="Layers that stay FP32 in the FP16 network, by name."),
+    ] = None,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", metavar="DIR", help="Pictures on which FP16 is compared with FP32."),
+    ] = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = None,
+    describe: Describe = None,
+    mean: Mean = None,
+    scale: Scale = None,
+    colour: Colour = None,
+    build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
+    measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="Time for half a second: a smoke test, not valid.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the runtime; 0: every core.")] = 0,
+    dump_each: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--dump-each", metavar="DIR", help="Write the network as ONNX text after every pass."),
+    ] = None,
+) -> None:
+    """Compile a trained SSD detector for one or more targets."""
+    from deploycc import target as targets
+    from deploycc.cli import console
+    from deploycc.cli.machine import usable_cores
+
+    settings = Settings(
+        precisions=comma_list(precision),
+        detection=detection,
+        keep_fp32=comma_list(keep_fp32),
+        images=images,
+        dump_each=dump_each,
+        build=build,
+        measure=measure and build,
+        quick=quick,
+        threads=threads or usable_cores(),
+    )
+    choice = ModelChoice(model, weights, random_weights, describe, mean, scale, colour)
+    chosen = [targets.load(name) for name in target]  # all of them before the first long step
+    with console.progress("reading") as say:
+        say(model)
+        detector = choice.load()
+    for one in chosen:
+        folder = output / one.name if len(chosen) > 1 else output
+        _compile_one(detector, one, folder, settings)
+
+
+def _compile_one(detector: Detector, target: Target, output: Path, settings: Settings) -> None:
+    from deploycc.cli import console
+    from deploycc.cli.finish import bench_folder, build_folder, render_folder, write_report
+    from deploycc.cli.optimise import write_plan_and_agent
+    from deploycc.cli.staging import staged_folder
+    from deploycc.engine.plan import QUICK, Measurement
+
+    threads = settings.threads
+    timing = QUICK.model_copy(update={"threads": threads}) if settings.quick else Measurement(threads=threads)
+    with staged_folder(output) as folder, console.progress(target.name) as say:
+        done = _optimise(detector, target, folder, settings, say)
+        write_plan_and_agent(folder, target, [one.network for one in done], detector, timing)
+        write_report(folder, _report(detector, target, done, settings, say))
+        if settings.build:
+            build_folder(folder, say)
+        if settings.measure:
+            bench_folder(folder, say)
+        say("writing the report")
+        summary = render_folder(folder)
+    console.out(str(output))
+    for line in summary:
+        console.note(line)
+
+
+def _optimise(detector: Detector, target: Target, folder: Path, settings: Settings, say: Say) -> list[Optimised]:
+    from deploycc.cli.optimise import run_passes, write_network
+    from deploycc.graph.split import split_heads
+
+    heads = detector.heads
+    done = []
+    for precision in settings.precisions or target.precisions:
+        compiled = run_passes(
+            detector,
+            target,
+            precision,  # type: ignore[arg-type]
+            detection=settings.detection,  # type: ignore[arg-type]
+            keep_fp32=settings.keep_fp32 if precision == "fp16" else (),
+            dump_to=settings.dump_each,
+            say=say,
+        )
+        graph = compiled.detector.graph
+        split = split_heads(graph, heads.locations, heads.scores) if heads else None
+        say(f"{precision} writing the network")
+        done.append(write_network(compiled, target, folder, split))
+    return done
+
+
+def _report(
+    detector: Detector, target: Target, done: list[Optimised], settings: Settings, say: Say
+) -> CompileReport:
+    from deploycc import __version__
+    from deploycc.cli.compare_precision import compare
+    from deploycc.cli.records import detector_record, source_record, target_record
+    from deploycc.report.compile_schema import CompileReport
+
+    comparison = None
+    if settings.images is not None:
+        say("comparing FP16 with FP32")
+        comparison = compare(detector, target, settings.images, settings.keep_fp32)
+    return CompileReport(
+        tool_version=__version__,
+        command=shlex.join(["deploycc", *sys.argv[1:]]),
+        source=source_record(detector),
+        detector=detector_record(detector),
+        target=target_record(target),
+        networks=tuple(one.record for one in done),
+        comparison=comparison,
+    )

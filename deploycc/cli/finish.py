@@ -1,0 +1,94 @@
+"""The steps after the network is written: build, measure, render. They work on an output folder, at any time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploycc.report.compile_schema import CompileReport
+
+Say = Callable[[str], None]
+
+LATENCY_FILE = "latency.json"
+_ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent.pyz bench plan.json --out latency.json"
+
+
+def write_report(folder: Path, report: CompileReport) -> None:
+    """Write ``compile.json``."""
+    (folder / report.FILE_NAME).write_text(report.to_json(), encoding="utf-8")
+
+
+def build_folder(folder: Path, say: Say) -> None:
+    """Build the engines of a folder's plan and record them in ``compile.json``.
+
+    Raises:
+        BuildError: a builder refused a network or failed. An engine that cannot be built on this machine is no error.
+    """
+    from deploycc.device import local
+    from deploycc.engine.plan import read_plan
+    from deploycc.report.compile_schema import EngineRecord, read_compile_report
+
+    say("building")
+    plan = read_plan(folder)
+    result = local.build(folder, say)
+    engines = tuple(
+        EngineRecord(
+            precision=engine.precision,
+            network_sha256=engine.network_sha256,
+            status=engine.status,
+            builder=engine.builder or plan.target.builder,
+            builder_version=engine.builder_version,
+            file=engine.file if engine.status == "built" else None,
+            sha256=engine.sha256,
+            size_bytes=engine.bytes,
+            build_seconds=engine.seconds,
+            reason=engine.reason,
+            hint=engine.hint,
+        )
+        for engine in result.engines
+    )
+    elsewhere = any(engine.status != "built" for engine in engines)
+    report = read_compile_report(folder)
+    write_report(
+        folder, report.model_copy(update={"engines": engines, "next_command": _ON_BOARD if elsewhere else None})
+    )
+
+
+def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Path | None = None) -> None:
+    """Time the engines of a folder's plan and write ``latency.json``.
+
+    Raises:
+        MeasureError: an engine is missing, stale, or does not run. One that this machine cannot run is no error.
+    """
+    from deploycc.device import local
+    from deploycc.report.compile_schema import read_compile_report
+
+    say("measuring")
+    raw = local.bench(folder, say, only, input_file=input_file)
+    (folder / LATENCY_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    report = read_compile_report(folder)
+    elsewhere = any(run["status"] != "measured" for run in raw["runs"])
+    if elsewhere and report.next_command is None:
+        write_report(folder, report.model_copy(update={"next_command": "deploycc bench DIR"}))
+
+
+def render_folder(folder: Path) -> list[str]:
+    """Write ``report.md`` and ``report.html`` and return what the user should know next, a line each."""
+    from deploycc.report.compile_schema import read_compile_report
+    from deploycc.report.html import render_html
+    from deploycc.report.markdown import render_markdown
+    from deploycc.report.schema import read_latency_report
+
+    report = read_compile_report(folder)
+    latency = read_latency_report(folder) if (folder / LATENCY_FILE).exists() else None
+    (folder / "report.md").write_text(render_markdown(report, latency), encoding="utf-8")
+    (folder / "report.html").write_text(render_html(report, latency), encoding="utf-8")
+    lines = [f"{engine.precision} engine not built here: {engine.reason}" for engine in report.engines if engine.reason]
+    if latency:
+        lines += [f"{run.precision} not timed here: {run.reason}" for run in latency.runs if run.reason]
+    if report.next_command:
+        lines.append(f"on the device: {report.next_command}")
+    return lines
