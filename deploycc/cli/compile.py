@@ -159,12 +159,13 @@ def _report(
     detector: Detector, target: Target, done: list[Optimised], settings: Settings, say: Say
 ) -> CompileReport:
     from deploycc import __version__
-    from deploycc.cli.compare_precision import compare
     from deploycc.cli.records import detector_record, source_record, target_record
     from deploycc.report.compile_schema import CompileReport
 
     comparison = None
     if settings.images is not None:
+        from deploycc.cli.compare_precision import compare
+
         say("comparing FP16 with FP32")
         comparison = compare(detector, target, settings.images, settings.keep_fp32)
     return CompileReport(

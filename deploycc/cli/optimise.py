@@ -103,7 +103,8 @@ def write_plan_and_agent(
     folder: Path, target: Target, networks: Sequence[Network], detector: Detector, measurement: Measurement
 ) -> BuildPlan:
     """Write ``plan.json`` and the agent that obeys it."""
-    from deploycc.device.agent_file import AGENT_FILE, write_agent
+    from deploycc.device.agent_file import FILE_NAME as AGENT_FILE
+    from deploycc.device.agent_file import write_agent
     from deploycc.engine.plan import FILE_NAME, make_plan, write_plan
 
     plan = make_plan(target, networks, source_sha256=detector.source.sha256, measurement=measurement)
