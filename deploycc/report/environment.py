@@ -19,11 +19,13 @@ CLOCK_TOLERANCE = 0.05
 """Relative difference of a clock that counts as a change: readings of a fixed clock jitter by a few percent."""
 
 _CLOCK = re.compile(r"_(mhz|khz|hz)$")
-_CLOCK_LIMIT = re.compile(r"(max|min|limit|base|available)")
+_CLOCK_LIMIT = re.compile(r"(^|_)(max|min|cap|limit|base)_")
 _VOLATILE = re.compile(
-    r"_(mhz|khz|hz|c|mc|celsius|mw|w|percent)$|load|temperature|uptime|time$|timestamp|date$|free|available|used|pid$"
+    r"_(mhz|khz|hz|c|mc|celsius|mw|w|percent)$|(^|[._])load|temperature|uptime|(^|[._])(time|date|pid)$"
+    r"|timestamp|(^|[._])(free|available|used)([._]|$)"
 )
-_CPUS = ("cpus", "cores", "cpu_count", "logical_cpus")
+_CPUS = ("cpus_online", "cpus", "cpu_count")
+_SMI = "nvidia_smi"  # one line a GPU: name, driver, then clocks, heat and power
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,22 @@ def flatten(environment: Mapping[str, JsonValue], prefix: str = "") -> Flat:
     return dict(_leaves(environment, prefix))
 
 
-def governors(environment: Mapping[str, JsonValue]) -> set[str]:
-    """Return the names of all clock governors stated anywhere."""
-    return {str(value) for key, value in flatten(environment).items() if "governor" in _last(key) and value}
+def free_governors(environment: Mapping[str, JsonValue]) -> list[str]:
+    """Return ``key value`` of every clock governor that lets its clock follow the load.
+
+    That is any but ``performance``, unless the unit's lowest and highest clock are stated and equal, which is how
+    jetson_clocks fixes a GPU without changing its governor.
+    """
+    facts = flatten(environment)
+    found = []
+    for key, value in facts.items():
+        if "governor" not in _last(key) or value in (None, "", "performance"):
+            continue
+        unit = key.replace("governor", "clock")
+        lowest, highest = facts.get(f"{unit}_min_mhz"), facts.get(f"{unit}_max_mhz")
+        if lowest is None or lowest != highest:
+            found.append(f"{key} {value}")
+    return found
 
 
 def load_average(environment: Mapping[str, JsonValue]) -> float | None:
@@ -67,14 +82,14 @@ def cpu_count(environment: Mapping[str, JsonValue]) -> int:
 def changed_clocks(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> list[Difference]:
     """Return the current clocks that both trees state and that differ by more than `CLOCK_TOLERANCE`."""
     first, second = flatten(before), flatten(after)
-    changed = []
-    for key in first.keys() & second.keys():
-        a, b = first[key], second[key]
-        if not _CLOCK.search(_last(key)) or _CLOCK_LIMIT.search(_last(key)):
-            continue
-        if isinstance(a, (int, float)) and isinstance(b, (int, float)) and abs(a - b) > CLOCK_TOLERANCE * max(a, b):
-            changed.append(Difference(key, a, b))
-    return sorted(changed, key=lambda difference: difference.key)
+    return [
+        Difference(key, value, second[key])
+        for key, value in first.items()
+        if key in second
+        and _CLOCK.search(_last(key))
+        and not _CLOCK_LIMIT.search(_last(key))
+        and _clocks_differ(value, second[key])
+    ]
 
 
 def differences(baseline: Mapping[str, JsonValue], candidate: Mapping[str, JsonValue]) -> list[Difference]:
@@ -84,8 +99,32 @@ def differences(baseline: Mapping[str, JsonValue], candidate: Mapping[str, JsonV
     return [
         Difference(key, first.get(key), second.get(key))
         for key in keys
-        if first.get(key) != second.get(key) and (_CLOCK_LIMIT.search(_last(key)) or not _VOLATILE.search(key.lower()))
+        if (_CLOCK_LIMIT.search(_last(key)) or not _VOLATILE.search(key.lower()))
+        and _steady(key, first.get(key)) != _steady(key, second.get(key))
     ]
+
+
+def _steady(key: str, value: Leaf) -> Leaf:
+    """The part of a fact that does not change by itself."""
+    if _last(key) == _SMI and isinstance(value, str):
+        return "; ".join(", ".join(gpu.split(", ")[:2]) for gpu in value.split("; "))
+    return value
+
+
+def _clocks_differ(before: Leaf, after: Leaf) -> bool:
+    """Whether any clock differs by more than `CLOCK_TOLERANCE`; a text lists clocks as ``unit:value unit:value``."""
+    first, second = _clocks(before), _clocks(after)
+    return any(
+        abs(clock - second[unit]) > CLOCK_TOLERANCE * max(clock, second[unit])
+        for unit, clock in first.items()
+        if unit in second
+    )
+
+
+def _clocks(value: Leaf) -> dict[str, float]:
+    if isinstance(value, str):
+        return {unit: float(clock) for unit, clock in re.findall(r"(\w+):(\d+(?:\.\d+)?)", value)}
+    return {"": float(value)} if value is not None else {}
 
 
 def _leaves(value: JsonValue | Mapping[str, JsonValue], key: str) -> Iterator[tuple[str, Leaf]]:

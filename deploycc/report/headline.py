@@ -105,4 +105,7 @@ def _sentence(item: Assessment) -> str:
     )
     if item.verdict.failed:
         text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
+    if item.verdict.warnings:
+        number = len(item.verdict.warnings)
+        text += f" {number} {'warning weakens' if number == 1 else 'warnings weaken'} it, see below."
     return text

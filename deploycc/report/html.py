@@ -70,6 +70,7 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
         facts=_facts(latency) if latency else [],
         confidence=CONFIDENCE,
         top_layers=plots.TOP_LAYERS,
+        max_dots=plots.MAX_DOTS,
     )
 
 

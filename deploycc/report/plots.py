@@ -27,13 +27,14 @@ TIME_BINS = 240
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its "building the font cache" is no news here
 
 # Colours that matplotlib draws with; `_inline` replaces each by the page's own.
-_INK, _FAINT, _BAR, _BAND, _LINE = "#010101", "#020202", "#030303", "#040404", "#050505"
+_INK, _FAINT, _BAR, _BAND, _LINE, _PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _PAGE_COLOURS = {
     _INK: "var(--ink)",
     _FAINT: "var(--rule)",
     _BAR: "var(--bar)",
     _BAND: "var(--band)",
     _LINE: "var(--accent)",
+    _PAGE: "var(--page)",
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -60,14 +61,14 @@ _STYLE: dict[Any, Any] = {
 def distribution(run: Run, summary: Summary) -> str:
     """Histogram of the samples with the percentiles; the far tail is counted in the label, not drawn."""
     samples = np.asarray(run.samples_ms)
-    end = min(summary.max_ms, summary.p99_ms + 2 * (summary.p99_ms - summary.p50_ms))
+    end = min(summary.max_ms, summary.p99_ms + 0.3 * (summary.p99_ms - summary.min_ms))
     shown = samples[samples <= end]
     beyond = samples.size - shown.size
     percentiles = (("p50", summary.p50_ms), ("p90", summary.p90_ms), ("p99", summary.p99_ms))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        heights, edges = np.histogram(shown, bins=min(60, max(10, round(samples.size**0.5))))
+        heights, edges = np.histogram(shown, bins=min(70, max(10, round(2 * samples.size**0.5))))
         axes.stairs(heights, edges, fill=True, color=_BAR)
         axes.set_ylim(0, heights.max() * 1.36)
         for level, (name, value) in enumerate(percentiles):
@@ -80,6 +81,7 @@ def distribution(run: Run, summary: Summary) -> str:
                 textcoords="offset points",
                 ha="right" if near_end else "left",
                 va="center",
+                bbox={"facecolor": _PAGE, "edgecolor": "none", "pad": 1},
             )
         axes.set_xlabel("latency of one picture, ms" + (f" ({beyond} slower samples not drawn)" if beyond else ""))
         axes.set_ylabel("samples")
@@ -125,8 +127,7 @@ def layer_bars(run: Run) -> str:
         places = np.arange(len(layers))[::-1]
         axes.barh(places, [layer.median_ms for layer in layers], color=_BAR, height=0.68)
         for place, layer in zip(places, layers, strict=True):
-            text = f" {bare_ms(layer.median_ms)} ms, {layer.share:.1%}"
-            axes.text(layer.median_ms, place, text, va="center", fontsize=8)
+            _beside_bar(axes, layer.median_ms, place, f"{bare_ms(layer.median_ms)} ms, {layer.share:.1%}")
         axes.set_yticks(places, [_shortened(f"{layer.name}  {layer.op}") for layer in layers])
         axes.set_ylim(-0.6, len(layers) - 0.4)
         axes.set_xlim(0, max(layer.median_ms for layer in layers) * 1.22 or 1)
@@ -154,8 +155,7 @@ def size_over_passes(network: NetworkRecord) -> str:
         for axes, (title, values) in zip(figure.subplots(1, 3, sharey=True), measures, strict=True):
             axes.barh(places, values, color=_BAR, height=0.66)
             for number, (place, value) in enumerate(zip(places, values, strict=True)):
-                changed = number and value != values[number - 1]
-                axes.text(value, place, f" {count(value)}", va="center", fontsize=8, weight="bold" if changed else None)
+                _beside_bar(axes, value, place, count(value), bold=number > 0 and value != values[number - 1])
             axes.set_title(title)
             axes.set_xlim(0, max(max(values), 1) * 1.3)
             axes.set_xticks([])
@@ -215,6 +215,13 @@ def _page_tag(tag: str, key: str) -> str:
     for drawn, shown in _PAGE_COLOURS.items():
         tag = tag.replace(drawn, shown)
     return tag
+
+
+def _beside_bar(axes: Axes, end: float, place: float, text: str, *, bold: bool = False) -> None:
+    weight = "bold" if bold else "normal"
+    axes.annotate(
+        text, (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, fontweight=weight
+    )
 
 
 def _grid(axes: Axes, direction: str) -> None:
