@@ -6,9 +6,9 @@ Any ONNX tool reads the network; `read_detector` restores the `Detector`, so pas
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploycc.detector import BoxCoding, DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.errors import ArtefactError, ModelError, Note
+from deploycc.graph.export import to_onnx
 
 KEY = "deploycc.detector"
 
@@ -57,9 +58,9 @@ class _Record(BaseModel):
     notes: tuple[Note, ...]
 
 
-def to_onnx(detector: Detector) -> onnx.ModelProto:
+def describe(detector: Detector) -> onnx.ModelProto:
     """The detector as an ONNX model with its description in the metadata. IR version and opset are the graph's."""
-    model: onnx.ModelProto = gs.export_onnx(detector.graph)
+    model = to_onnx(detector.graph)
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, _record(detector).model_dump_json()
     return model
@@ -74,21 +75,19 @@ def save(detector: Detector, path: Path) -> str:
     Raises:
         ArtefactError: the file cannot be written (no folder, no permission, disk full).
     """
-    data = to_onnx(detector).SerializeToString()
+    data = describe(detector).SerializeToString()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside.write_bytes(data)
+        beside.replace(path)
     except OSError as reason:
-        raise _unwritable(path, reason) from None
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        Path(beside).chmod(0o666 & ~_umask())
-        Path(beside).replace(path)
-    except BaseException as reason:
-        Path(beside).unlink(missing_ok=True)
-        if isinstance(reason, OSError):
-            raise _unwritable(path, reason) from None
-        raise
+        note = reason.strerror or str(reason)
+        raise ArtefactError(
+            "file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=note
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):  # it was renamed, or its folder cannot be read
+            beside.unlink()
     return hashlib.sha256(data).hexdigest()
 
 
@@ -195,15 +194,3 @@ def _pack(values: NDArray[np.float32]) -> str:
 def _unpack(text: str) -> NDArray[np.float32]:
     data = zlib.decompress(base64.b64decode(text, validate=True))
     return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(-1, 4)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _unwritable(path: Path, reason: OSError) -> ArtefactError:
-    return ArtefactError(
-        "file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=reason.strerror or str(reason)
-    )

@@ -55,13 +55,14 @@ def decode_boxes(offsets: Array, priors: Array, variances: Array, coding: BoxCod
     """Decode offsets [P, 4] in x y w h order to corners [P, 4], as Caffe's DetectionOutput does without clipping."""
     offsets = offsets * variances
     if coding == "corner":
-        return priors + offsets
+        return np.add(priors, offsets)
     size = priors[:, 2:] - priors[:, :2]
     if coding == "corner_size":
-        return priors + offsets * np.concatenate([size, size], axis=1)
+        return np.add(priors, offsets * np.concatenate([size, size], axis=1))
     centre: Array = (priors[:, :2] + priors[:, 2:]) / 2 + offsets[:, :2] * size
     half: Array = size * np.exp(offsets[:, 2:]) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
+    boxes: Array = np.concatenate([centre - half, centre + half], axis=1)
+    return boxes
 
 
 def identify(decode: Decode, count: int, picture: tuple[int, int]) -> BoxDecoding | None:

@@ -10,10 +10,14 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 from numpy.typing import NDArray
 
+from deploycc.graph.export import to_onnx
+
 # Box arithmetic holds none of these; looking for heads stops where the network begins.
 _NETWORK = frozenset(
-    ["Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "LSTM", "GRU", "LRN"]
-    + ["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"]
+    [
+        *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "LSTM", "GRU"),
+        *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "LRN"),
+    ]
 )
 
 
@@ -48,7 +52,7 @@ def session(graph: gs.Graph) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model = gs.export_onnx(graph)
+    model = to_onnx(graph)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -62,7 +62,7 @@ def _restored(model: onnx.ModelProto, path: Path, description: Description) -> D
 
 def _import(model: onnx.ModelProto, path: Path) -> gs.Graph:
     graph = gs.import_onnx(model)
-    graph.name = graph.name if graph.name not in ("", "torch-jit-export", "torch_jit", "main_graph") else path.stem
+    graph.name = path.stem  # exporters write the same placeholder into every file
     _name_nodes(graph)
     return graph
 
