@@ -1,0 +1,9 @@
+"""Caffe detectors: ``.prototxt`` with ``.caffemodel``."""
+
+from __future__ import annotations
+
+from deploycc.importers.caffe.load import load
+
+SUFFIXES = (".prototxt", ".caffemodel")
+
+__all__ = ["SUFFIXES", "load"]

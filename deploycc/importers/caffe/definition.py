@@ -1,0 +1,271 @@
+"""From the text of a network definition to the layers that run at test time, in one form for old and new files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from deploycc.errors import ModelError
+from deploycc.importers.caffe.prototxt import Message
+
+# Types of the old ``layers`` field (caffe.proto, V1LayerParameter.LayerType) and today's names.
+_V1_TYPES = {
+    "ABSVAL": (35, "AbsVal"), "ACCURACY": (1, "Accuracy"), "ARGMAX": (30, "ArgMax"), "BNLL": (2, "BNLL"),
+    "CONCAT": (3, "Concat"), "CONTRASTIVE_LOSS": (37, "ContrastiveLoss"), "CONVOLUTION": (4, "Convolution"),
+    "CROP": (40, "Crop"), "DATA": (5, "Data"), "DECONVOLUTION": (39, "Deconvolution"), "DROPOUT": (6, "Dropout"),
+    "DUMMY_DATA": (32, "DummyData"), "EUCLIDEAN_LOSS": (7, "EuclideanLoss"), "ELTWISE": (25, "Eltwise"),
+    "EXP": (38, "Exp"), "FLATTEN": (8, "Flatten"), "HDF5_DATA": (9, "HDF5Data"), "HDF5_OUTPUT": (10, "HDF5Output"),
+    "HINGE_LOSS": (28, "HingeLoss"), "IMAGE_DATA": (12, "ImageData"), "INFOGAIN_LOSS": (13, "InfogainLoss"),
+    "INNER_PRODUCT": (14, "InnerProduct"), "LRN": (15, "LRN"), "MEMORY_DATA": (29, "MemoryData"),
+    "MULTINOMIAL_LOGISTIC_LOSS": (16, "MultinomialLogisticLoss"), "POOLING": (17, "Pooling"), "POWER": (26, "Power"),
+    "PRELU": (None, "PReLU"), "RELU": (18, "ReLU"), "SIGMOID": (19, "Sigmoid"), "SILENCE": (36, "Silence"),
+    "SIGMOID_CROSS_ENTROPY_LOSS": (27, "SigmoidCrossEntropyLoss"), "SOFTMAX": (20, "Softmax"),
+    "SOFTMAX_LOSS": (21, "SoftmaxWithLoss"), "SPLIT": (22, "Split"), "SLICE": (33, "Slice"), "TANH": (23, "TanH"),
+    "THRESHOLD": (31, "Threshold"), "WINDOW_DATA": (24, "WindowData"),
+}  # fmt: skip
+_DATA_TYPES = frozenset(
+    ("Data", "AnnotatedData", "ImageData", "MemoryData", "DummyData", "WindowData", "HDF5Data", "VideoData", "Input")
+)
+_MEASURING_TYPES = frozenset(("Accuracy", "DetectionEvaluate", "HDF5Output"))
+_COMMON_FIELDS = frozenset(  # fmt: skip
+    ("name", "type", "bottom", "top", "include", "exclude", "phase", "param", "loss_weight", "propagate_down",
+     "blobs", "blobs_lr", "weight_decay", "blob_share_mode")
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDef:
+    """One layer as defined.
+
+    Attributes:
+        name: unique in the network; layers that share a name get ``_1``, ``_2``, ... from the second on.
+        given_name: as written, the key into the weights; `occurrence` counts the layers before it with this name.
+        type: today's spelling.
+        line: in the file.
+        bottoms, tops: blobs read and written.
+        message: the whole definition.
+        shared: names under which parameters are shared with other layers; empty text where not shared.
+    """
+
+    name: str
+    given_name: str
+    occurrence: int
+    type: str
+    line: int
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    message: Message
+    shared: tuple[str, ...] = ()
+
+    def error(self, code: str, message: str, note: str | None = None, hint: str | None = None) -> ModelError:
+        """An error that says where this layer stands."""
+        context = {"file": self.message.file, "layer": self.name, "type": self.type, "line": self.line}
+        return ModelError(code, message, context=context, note=note, hint=hint)
+
+
+@dataclass(frozen=True, eq=False)
+class InputDef:
+    """A blob that is fed from outside.
+
+    Attributes:
+        blob: its name.
+        shape: as given, empty where the file does not say.
+        line: in the file.
+        transform: ``transform_param`` of the layer that feeds it, or None.
+    """
+
+    blob: str
+    shape: tuple[int, ...]
+    line: int
+    transform: Message | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """A network at test time.
+
+    Attributes:
+        file, name: where it stands and what it calls itself (may be empty).
+        inputs: blobs fed from outside, pictures and labels alike.
+        layers: what computes, in file order.
+        dropped: names of layers that only train or measure.
+    """
+
+    file: str
+    name: str
+    inputs: tuple[InputDef, ...]
+    layers: tuple[LayerDef, ...]
+    dropped: tuple[str, ...] = field(default=())
+
+
+def define(root: Message) -> Definition:
+    """Bring a parsed file into one form: old ``layers`` renamed, training layers out, names unique.
+
+    Raises:
+        ModelError: no layers, wrong input shapes, a format older than V1, an attribute of the wrong type.
+    """
+    entries = [entry for name, entry in root.items() if name in ("layer", "layers") and isinstance(entry, Message)]
+    if not entries:
+        raise ModelError(
+            "caffe-empty-network",
+            "the network definition has no layers",
+            context={"file": root.file},
+            note="a network is a list of `layer { ... }` (or the older `layers { ... }`)",
+        )
+    phase_fields = root.message("state")
+    stages = set(phase_fields.texts("stage"))
+    level = phase_fields.integer("level", 0)
+    inputs, kept, dropped = _declared_inputs(root), [], []
+    seen: Counter[str] = Counter()
+    spare_transform: Message | None = None
+    for message in entries:
+        layer = _layer(message, seen)
+        if layer.type in _DATA_TYPES or (layer.type == "Python" and not layer.bottoms):
+            transform = message.message("transform_param") if "transform_param" in message else None
+            if not _runs(message, level, stages):
+                spare_transform = spare_transform or transform
+                continue
+            inputs += _fed_blobs(layer, transform)
+        elif not _runs(message, level, stages):
+            continue
+        elif layer.type.endswith("Loss") or layer.type in _MEASURING_TYPES:
+            dropped.append(layer.name)
+        else:
+            kept.append(layer)
+        seen[layer.given_name] += 1
+    if spare_transform is not None:  # the training data layer says how pictures are normalised
+        inputs = [InputDef(i.blob, i.shape, i.line, i.transform or spare_transform) for i in inputs]
+    if not kept:
+        raise ModelError(
+            "caffe-empty-network", "no layer of the network runs at test time", context={"file": root.file}
+        )
+    name = root.text("name")
+    return Definition(root.file, name, tuple(inputs), tuple(kept), tuple(dropped))
+
+
+def check_common_fields(layer: LayerDef, own_param: str) -> None:
+    """Refuse a field beside the type's own parameters that this importer does not know.
+
+    Caffe itself ignores the ``*_param`` of other layer types, so they may stand.
+
+    Raises:
+        ModelError: ``caffe-unknown-attribute``.
+    """
+    for name, _ in layer.message.items():
+        if name not in _COMMON_FIELDS and not name.endswith("_param") and name != own_param:
+            raise layer.error("caffe-unknown-attribute", f"a layer has no attribute {name}")
+
+
+def _layer(message: Message, seen: Counter[str]) -> LayerDef:
+    if message.name == "layers" and "layer" in message:
+        raise ModelError(
+            "caffe-too-old",
+            "the network definition is in Caffe's oldest form (V0)",
+            context={"file": message.file, "line": message.line},
+            hint="convert it with Caffe's upgrade_net_proto_text",
+        )
+    given = message.text("name") or "unnamed"
+    layer_type = message.text("type")
+    if message.name == "layers":
+        layer_type = _modern_type(layer_type if layer_type else "")
+    if not layer_type:
+        raise ModelError(
+            "caffe-no-type", f"layer {given} has no type", context={"file": message.file, "line": message.line}
+        )
+    occurrence = seen[given]
+    shared = tuple(
+        value.text("name") if isinstance(value, Message) else value.text
+        for name, value in message.items()
+        if name == "param"
+    )
+    return LayerDef(
+        name=f"{given}_{occurrence}" if occurrence else given,
+        given_name=given,
+        occurrence=occurrence,
+        type=layer_type,
+        line=message.line,
+        bottoms=tuple(message.texts("bottom")),
+        tops=tuple(message.texts("top")),
+        message=message,
+        shared=shared,
+    )
+
+
+def _modern_type(name: str) -> str:
+    for old, (number, modern) in _V1_TYPES.items():
+        if name == old or (number is not None and name == str(number)):
+            return modern
+    return name
+
+
+def _runs(message: Message, level: int, stages: set[str]) -> bool:
+    include, exclude = message.messages("include"), message.messages("exclude")
+    if include:
+        return any(_meets(rule, level, stages) for rule in include)
+    return not any(_meets(rule, level, stages) for rule in exclude)
+
+
+def _meets(rule: Message, level: int, stages: set[str]) -> bool:
+    return (
+        rule.choice("phase", {"TRAIN": 0, "TEST": 1}, "TEST") == "TEST"
+        and rule.integer("min_level", level) <= level <= rule.integer("max_level", level)
+        and set(rule.texts("stage")) <= stages
+        and not set(rule.texts("not_stage")) & stages
+    )
+
+
+def _declared_inputs(root: Message) -> list[InputDef]:
+    names = root.texts("input")
+    shapes = [tuple(shape.integers("dim")) for shape in root.messages("input_shape")]
+    dims = root.integers("input_dim")
+    lines = [value.line for field_name, value in root.items() if field_name == "input"]
+    if dims:
+        shapes = [tuple(dims[start : start + 4]) for start in range(0, len(dims), 4)]
+    if shapes and (len(shapes) != len(names) or (dims and len(dims) != 4 * len(names))):
+        given = f"{len(dims)} input_dim" if dims else f"{len(shapes)} input_shape"
+        raise ModelError(
+            "caffe-input-shape",
+            f"{len(names)} inputs, but {given}",
+            context={"file": root.file, "line": lines[0] if lines else 1},
+            note="each input needs four input_dim, or one input_shape",
+        )
+    return [
+        InputDef(name, shape, line)
+        for name, shape, line in zip(names, shapes or [()] * len(names), lines, strict=True)
+    ]
+
+
+def _fed_blobs(layer: LayerDef, transform: Message | None) -> list[InputDef]:
+    shapes = _fed_shapes(layer, transform)
+    shapes += [()] * (len(layer.tops) - len(shapes))
+    return [
+        InputDef(top, shape, layer.line, transform if index == 0 else None)
+        for index, (top, shape) in enumerate(zip(layer.tops, shapes, strict=False))
+    ]
+
+
+def _fed_shapes(layer: LayerDef, transform: Message | None) -> list[tuple[int, ...]]:
+    """Shapes of a data layer's tops as far as its parameters say; the first is the picture."""
+    message = layer.message
+    if layer.type in ("Input", "DummyData"):
+        param = message.message("input_param" if layer.type == "Input" else "dummy_data_param")
+        shapes = [tuple(shape.integers("dim")) for shape in param.messages("shape")]
+        old = [param.integers(name) for name in ("num", "channels", "height", "width")]
+        shapes = shapes or [tuple(dims) for dims in zip(*old, strict=False)]
+        return shapes * len(layer.tops) if len(shapes) == 1 else shapes
+    transform = transform or Message(message.file)
+    colours = 1 if transform.flag("force_gray") else 3
+    if layer.type == "MemoryData":
+        param = message.message("memory_data_param")
+        return [tuple(param.integer(name, 0) for name in ("batch_size", "channels", "height", "width"))]
+    if layer.type == "ImageData":
+        param = message.message("image_data_param")
+        colours = 3 if param.flag("is_color", True) else 1
+        size = (param.integer("new_height", 0), param.integer("new_width", 0))
+    else:
+        resize = transform.message("resize_param")
+        size = (resize.integer("height", 0), resize.integer("width", 0))
+    old_params = message.message("data_param") if layer.type == "Data" else Message(message.file)
+    crop = transform.integer("crop_size", old_params.integer("crop_size", 0))
+    size = (crop, crop) if crop else size
+    return [(1, colours, *size)] if all(size) else []

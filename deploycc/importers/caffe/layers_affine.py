@@ -1,0 +1,152 @@
+"""Normalisation and per-channel scale and shift: BatchNorm, Scale, Bias, Normalize, MVN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.errors import Note
+from deploycc.importers.caffe.layer import Emitted, Layer, Shape, emits
+from deploycc.importers.caffe.weights import Array, Blob
+
+
+@emits("BatchNorm", param="batch_norm_param")
+def batch_norm(layer: Layer) -> Emitted:
+    """(x - mean) / sqrt(variance + eps); both stored times a factor, the third blob.
+
+    NVIDIA's fork adds scale and shift as blobs four and five (``scale_bias: true``).
+    """
+    layer.param.ignore("moving_average_fraction", "engine", "scale_filler", "bias_filler")
+    shape = layer.shape()
+    if len(shape) < 2:
+        raise layer.error("caffe-wrong-rank", f"BatchNorm needs channels in axis 1, but has {list(shape)}")
+    channels, eps = shape[1], layer.param.number("eps", 1e-5)
+    size = layer.input_scale
+    wanted = [Blob("mean", (channels,), input_scale=size), Blob("variance", (channels,), input_scale=size)]
+    wanted.append(Blob("factor", (1,)))
+    affine = layer.param.flag("scale_bias")
+    if affine:
+        wanted += [Blob("scale", (channels,)), Blob("shift", (channels,))]
+    mean, variance, factor, *rest = layer.blobs(*wanted)
+    scale, shift = rest if affine else (np.ones(channels, np.float32), np.zeros(channels, np.float32))
+    constants = [layer.constant("scale", scale), layer.constant("shift", shift)]
+    if not layer.param.flag("use_global_stats", True):
+        layer.network.notes.append(
+            Note(
+                layer.definition.name,
+                "caffe-picture-statistics",
+                "use_global_stats is false: each picture is normalised with its own mean and variance, as Caffe does",
+            )
+        )
+        return [layer.node("InstanceNormalization", [layer.inputs[0], *constants], shape, {"epsilon": eps})]
+    weight = 1.0 / float(factor[0]) if float(factor[0]) else 0.0
+    mean, variance = (np.asarray(values * np.float32(weight), np.float32) for values in (mean, variance))
+    if (variance < 0).any():
+        raise layer.error("caffe-negative-variance", f"layer {layer.definition.name} stores a negative variance")
+    constants += [layer.constant("mean", mean), layer.constant("variance", variance)]
+    return [layer.node("BatchNormalization", [layer.inputs[0], *constants], shape, {"epsilon": eps})]
+
+
+@emits("Scale", param="scale_param", bottoms=(1, 2))
+def scale(layer: Layer) -> Emitted:
+    """Multiply by a learned array, or by a second input, then an optional shift."""
+    layer.param.ignore("filler", "bias_filler")
+    learned = _covered(layer)
+    with_bias = layer.param.flag("bias_term")
+    wanted = [] if len(layer.inputs) == 2 else [Blob("scale", learned)]
+    if with_bias:
+        wanted.append(Blob("shift", learned))
+    arrays = layer.blobs(*wanted) if wanted else []
+    if len(layer.inputs) == 2:
+        factor = layer.reshaped(layer.inputs[1], _aligned(layer, learned), "align")
+    else:
+        factor = _constant(layer, "scale", arrays[0])
+    x = layer.node("Mul", [layer.inputs[0], factor], layer.shape())
+    return [layer.node("Add", [x, _constant(layer, "shift", arrays[-1])], layer.shape()) if with_bias else x]
+
+
+@emits("Bias", param="bias_param", bottoms=(1, 2))
+def bias(layer: Layer) -> Emitted:
+    """Add a learned array, or a second input."""
+    layer.param.ignore("filler")
+    learned = _covered(layer)
+    if len(layer.inputs) == 2:
+        term = layer.reshaped(layer.inputs[1], _aligned(layer, learned), "align")
+    else:
+        term = _constant(layer, "shift", layer.blobs(Blob("shift", learned))[0])
+    return [layer.node("Add", [layer.inputs[0], term], layer.shape())]
+
+
+def _covered(layer: Layer) -> Shape:
+    """Shape of the array that scales or shifts: the input's dimensions from ``axis`` on, ``num_axes`` of them."""
+    shape = layer.shape()
+    axis = layer.axis(layer.param.integer("axis", 1), len(shape))
+    count = layer.param.integer("num_axes", 1)
+    if len(layer.inputs) == 2:
+        second = layer.shape(1)
+        start = 0 if not second else axis
+        if second != shape[start : start + len(second)]:
+            raise layer.error(
+                "caffe-shape-mismatch",
+                f"the second input {list(second)} does not match the first {list(shape)} from axis {axis} on",
+            )
+        return second
+    if count < -1 or axis + count > len(shape):
+        raise layer.error("caffe-wrong-axis", f"num_axes {count} from axis {axis} on exceeds {len(shape)} dimensions")
+    return shape[axis:] if count == -1 else shape[axis : axis + count]
+
+
+def _aligned(layer: Layer, covered: Sequence[int]) -> Shape:
+    """The covered shape with ones around it, so that ONNX broadcasts it to the input."""
+    rank = len(layer.shape())
+    if not covered:
+        return (1,) * rank
+    axis = layer.axis(layer.param.integer("axis", 1), rank)
+    return (*[1] * axis, *covered, *[1] * (rank - axis - len(covered)))
+
+
+def _constant(layer: Layer, role: str, array: Array) -> gs.Constant:
+    return layer.constant(role, array.reshape(_aligned(layer, array.shape)))
+
+
+@emits("Normalize", param="norm_param")
+def normalize(layer: Layer) -> Emitted:
+    """Divide by a norm and scale: s x / sqrt(sum x^2 + eps), over each pixel's channels or over the whole picture.
+
+    Liu et al., "ParseNet", 2015, section 3.3; SSD uses it on conv4_3.
+    """
+    batch, channels, *_ = shape = layer.image_shape()
+    eps = layer.param.number("eps", 1e-10)
+    across_spatial = layer.param.flag("across_spatial", True)
+    filler = layer.param.message("scale_filler")
+    start = filler.number("value") if filler.text("type", "constant") == "constant" else 1.0
+    count = 1 if layer.param.flag("channel_shared", True) else channels
+    (factor,) = layer.blobs(Blob("norm", (count,), value=start or 1.0))
+    axes = [1, 2, 3] if across_spatial else [1]
+    reduced = (batch, 1, 1, 1) if across_spatial else (batch, 1, *shape[2:])
+    x = layer.inputs[0]
+    total = layer.node("ReduceSumSquare", [x], reduced, {"axes": axes, "keepdims": 1}, part="sum")
+    guarded = layer.node("Add", [total, layer.scalar("eps", eps)], reduced, part="guard")
+    norm = layer.node("Sqrt", [guarded], reduced, part="norm")
+    unit = layer.node("Div", [x, norm], shape, part="divide")
+    return [layer.node("Mul", [unit, layer.constant("scale", factor.reshape(1, -1, 1, 1))], shape, part="scale")]
+
+
+@emits("MVN", param="mvn_param")
+def mean_variance(layer: Layer) -> Emitted:
+    """(x - mean) / (sqrt(variance) + eps), over each channel or over all."""
+    shape, x = layer.image_shape(), layer.inputs[0]
+    eps = layer.param.number("eps", 1e-9)
+    axes = [1, 2, 3] if layer.param.flag("across_channels") else [2, 3]
+    reduced = [1 if axis in axes else size for axis, size in enumerate(shape)]
+    mean = layer.node("ReduceMean", [x], reduced, {"axes": axes, "keepdims": 1}, part="mean")
+    centred = layer.node("Sub", [x, mean], shape, part="centre")
+    if not layer.param.flag("normalize_variance", True):
+        return [centred]
+    square = layer.node("Mul", [centred, centred], shape, part="square")
+    variance = layer.node("ReduceMean", [square], reduced, {"axes": axes, "keepdims": 1}, part="variance")
+    deviation = layer.node("Sqrt", [variance], reduced, part="deviation")
+    guarded = layer.node("Add", [deviation, layer.scalar("eps", eps)], reduced, part="guard")
+    return [layer.node("Div", [centred, guarded], shape, part="divide")]

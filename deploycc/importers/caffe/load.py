@@ -1,0 +1,112 @@
+"""Reading a Caffe detector from its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Colour, Detector, Nms, Source
+from deploycc.errors import ModelError, Note
+from deploycc.importers.caffe import (  # noqa: F401 - the layer modules register their emitters
+    detection,
+    layers_activation,
+    layers_affine,
+    layers_combine,
+    layers_convolution,
+    layers_pooling,
+    layers_resize,
+    layers_shape,
+    priors,
+    prototxt,
+)
+from deploycc.importers.caffe.definition import define
+from deploycc.importers.caffe.input_spec import describe_input, find_picture
+from deploycc.importers.caffe.network import Network
+from deploycc.importers.caffe.random_weights import SeededWeights
+from deploycc.importers.caffe.weights import TrainedWeights
+
+
+def load(
+    path: Path,
+    weights: Path | None = None,
+    *,
+    random_weights: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
+    colour: Colour | None = None,
+) -> Detector:
+    """Import a Caffe detector.
+
+    Args:
+        path: network definition; its ``.caffemodel`` is taken too, and the definition looked for beside it.
+        weights: trained weights; default: the definition's name with ``.caffemodel``.
+        random_weights: seed for weights instead of trained ones.
+        mean: subtracted from pixels, one value or one a channel, in the tensor's channel order; default: the
+            definition's ``transform_param``, else SSD's usual values with a note.
+        scale: factor after that, likewise.
+        colour: channel order; default BGR, as Caffe reads pictures.
+
+    Returns:
+        The detector, its graph in opset 13 with static shapes and batch 1. With a DetectionOutput layer the graph's
+        outputs are that layer's first two inputs; without one, every blob that no layer reads, and no heads.
+
+    Raises:
+        ModelError: a file is missing or broken, the network uses something unsupported, or the two do not match.
+    """
+    if path.suffix == ".caffemodel":
+        weights, path = weights or path, path.with_suffix(".prototxt")
+    root, text = prototxt.read(path)
+    definition = define(root)
+    picture = find_picture(definition)
+    spec, notes = describe_input(picture, definition.file, _values(mean), _values(scale), colour)
+    trained = None if random_weights is not None else TrainedWeights(_weight_file(path, weights))
+    tensor = gs.Variable(picture.blob, dtype=np.float32, shape=list(spec.shape))
+    network = Network(definition, tensor, trained or SeededWeights(random_weights or 0))
+    graph = network.build()
+    graph.name = definition.name or path.stem
+    if definition.dropped:
+        names = ", ".join(definition.dropped)
+        notes.append(Note("", "caffe-training-layers", f"layers that only train or measure are left out: {names}"))
+    decoding = network.decoding
+    if decoding is None:
+        outputs = ", ".join(output.name for output in graph.outputs)
+        notes.append(
+            Note(
+                "",
+                "caffe-no-detection-output",
+                f"the network has no DetectionOutput layer, so boxes are not decoded: its outputs are {outputs}",
+            )
+        )
+    digest = hashlib.sha256(text)
+    digest.update(trained.data if trained else f"seed:{random_weights}".encode())
+    files = (str(path), *([str(_weight_file(path, weights))] if trained else []))
+    return Detector(
+        graph=graph,
+        input=spec,
+        source=Source(files, digest.hexdigest(), "caffe", random_weights),
+        heads=decoding.heads if decoding else None,
+        nms=decoding.nms if decoding else Nms(),
+        notes=(*notes, *network.notes),
+    )
+
+
+def _values(given: float | Sequence[float] | None) -> Sequence[float] | None:
+    return (float(given),) if isinstance(given, int | float) else given
+
+
+def _weight_file(definition: Path, weights: Path | None) -> Path:
+    if weights is not None:
+        return weights
+    beside = definition.with_suffix(".caffemodel")
+    if not beside.exists():
+        raise ModelError(
+            "caffe-no-weights",
+            f"there are no weights beside the definition: {beside.name} does not exist",
+            context={"file": definition},
+            hint="name them with --weights FILE, or fill the network with --random-weights SEED",
+        )
+    return beside

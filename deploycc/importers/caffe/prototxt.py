@@ -1,0 +1,374 @@
+"""Caffe's network definitions: protobuf text format, read into a tree that remembers where everything stands.
+
+The tree has no schema. protobuf's own reader needs one fixed schema, while every SSD fork adds fields of its own, and
+it forgets line numbers, which every error of this importer names. What a field means is decided where it is read: each
+getter states the type, and `Message.unread` lists what nobody asked for, so that no attribute is ignored by accident.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar
+
+from deploycc.errors import ModelError
+
+Kind = Literal["string", "number", "word"]
+T = TypeVar("T")
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
+      | (?P<newline>\n)
+      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?)(?![\w.]))
+      | (?P<word>-?[A-Za-z_][\w.]*)
+      | (?P<mark>[{}<>\[\]:,;])""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_DEEPEST = 64  # protobuf stops at 100, Caffe needs 5
+_TRUE, _FALSE = ("true", "True", "t", "1"), ("false", "False", "f", "0")
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One value as written: text without quotes, what kind of token it was, and where it stands (from 1)."""
+
+    text: str
+    kind: Kind
+    line: int
+    column: int
+
+
+class Message:
+    """One ``{ ... }`` of the text, or the whole file.
+
+    Attributes:
+        file: where it was read from.
+        name: the field it is the value of; empty for the file.
+        line: of its opening brace, counted from 1.
+    """
+
+    def __init__(self, file: str, name: str = "", line: int = 1) -> None:
+        self.file, self.name, self.line = file, name, line
+        self._fields: dict[str, list[Scalar | Message]] = {}
+        self._read: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
+    def add(self, name: str, value: Scalar | Message) -> None:
+        """Append one value of a field."""
+        self._fields.setdefault(name, []).append(value)
+
+    def items(self) -> Iterator[tuple[str, Scalar | Message]]:
+        """Every field and value; fields in the order of their first value."""
+        for name, values in self._fields.items():
+            for value in values:
+                yield name, value
+
+    def unread(self) -> list[tuple[str, int]]:
+        """Fields that no getter asked for, with the line of each."""
+        return [(name, values[0].line) for name, values in self._fields.items() if name not in self._read]
+
+    def ignore(self, *names: str) -> None:
+        """State that fields do not change what the network computes."""
+        self._read.update(names)
+
+    def messages(self, name: str) -> list[Message]:
+        """All values of a message field.
+
+        Raises:
+            ModelError: a plain value stands there.
+        """
+        found = []
+        for value in self._values(name):
+            if not isinstance(value, Message):
+                self._wrong(name, value, "a message in braces")
+            found.append(value)
+        return found
+
+    def message(self, name: str) -> Message:
+        """The value of a message field, empty where it is not given; given twice, the values are merged."""
+        found = self.messages(name)
+        if not found:
+            return Message(self.file, name, self.line)
+        for more in found[1:]:
+            for key, value in more.items():
+                found[0].add(key, value)
+        self._fields[name] = [found[0]]
+        return found[0]
+
+    def texts(self, name: str) -> list[str]:
+        """All values of a string field."""
+        return self._each(name, _to_text)
+
+    def integers(self, name: str) -> list[int]:
+        """All values of an integer field."""
+        return self._each(name, _to_integer)
+
+    def numbers(self, name: str) -> list[float]:
+        """All values of a number field."""
+        return self._each(name, _to_number)
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value of a string field."""
+        return self._one(name, _to_text, default)
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """The value of an integer field."""
+        return self._one(name, _to_integer, default)
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """The value of a number field."""
+        return self._one(name, _to_number, default)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """The value of a true/false field."""
+        return self._one(name, _to_flag, default)
+
+    def choice(self, name: str, choices: Mapping[str, int], default: str) -> str:
+        """The name of an enumeration's value, which the file may also give by its number.
+
+        Args:
+            name: the field.
+            choices: every name with its number in Caffe's schema.
+            default: the name where the field is not given.
+
+        Raises:
+            ModelError: the value is none of them.
+        """
+
+        def convert(value: Scalar) -> str:
+            for key, number in choices.items():
+                if value.text in (key, str(number)):
+                    return key
+            raise ValueError("one of " + ", ".join(choices))
+
+        return self._one(name, convert, default)
+
+    def _values(self, name: str) -> list[Scalar | Message]:
+        self._read.add(name)
+        return self._fields.get(name, [])
+
+    def _each(self, name: str, convert: Callable[[Scalar], T]) -> list[T]:
+        found = []
+        for value in self._values(name):
+            if isinstance(value, Message):
+                self._wrong(name, value, "a plain value")
+            try:
+                found.append(convert(value))
+            except ValueError as error:
+                self._wrong(name, value, str(error))
+        return found
+
+    def _one(self, name: str, convert: Callable[[Scalar], T], default: T) -> T:
+        found = self._each(name, convert)
+        if len(found) > 1:
+            raise ModelError(
+                "caffe-repeated-field",
+                f"{name} is given {len(found)} times, but takes one value",
+                context={"file": self.file, "line": self._fields[name][1].line},
+            )
+        return found[0] if found else default
+
+    def _wrong(self, name: str, value: Scalar | Message, wanted: str) -> NoReturn:
+        written = f"{value.text!r}" if isinstance(value, Scalar) else "a message in braces"
+        raise ModelError(
+            "caffe-wrong-value",
+            f"{name} is {written}, but must be {wanted}",
+            context={"file": self.file, "line": value.line},
+        )
+
+
+def _to_text(value: Scalar) -> str:
+    if value.kind == "number":
+        raise ValueError("a string in quotes")
+    return value.text
+
+
+def _to_integer(value: Scalar) -> int:
+    try:
+        return int(value.text, 0)
+    except ValueError:
+        pass
+    try:
+        if value.kind == "number" and float(value.text) == int(float(value.text)):
+            return int(float(value.text))  # ``2.0`` and ``08``: protobuf takes neither, generated files have both
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a whole number")
+
+
+def _to_number(value: Scalar) -> float:
+    text = value.text.rstrip("fF") if value.kind == "number" and "x" not in value.text.lower() else value.text
+    if value.kind != "string":
+        try:
+            return float(int(text, 16)) if "x" in text.lower() else float(text)
+        except ValueError:
+            pass
+    raise ValueError("a number")
+
+
+def _to_flag(value: Scalar) -> bool:
+    if value.kind != "string" and value.text in _TRUE:
+        return True
+    if value.kind != "string" and value.text in _FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    line: int
+    column: int
+
+
+def parse(text: str, file: str) -> Message:
+    """Read a network definition.
+
+    Args:
+        text: contents of the file.
+        file: its name, for errors.
+
+    Raises:
+        ModelError: syntax error, with line and column.
+    """
+    return _Parser(text, file).parse()
+
+
+def read(path: Path) -> tuple[Message, bytes]:
+    """Read a network definition from a file; also return the file's bytes.
+
+    Raises:
+        ModelError: the file is missing, unreadable or empty, or has a syntax error.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError("file-missing", "the network definition does not exist", context={"file": path}) from None
+    except OSError as error:
+        raise ModelError(
+            "file-unreadable", f"the network definition cannot be read: {error.strerror}", context={"file": path}
+        ) from None
+    if not data.strip():
+        raise ModelError("file-empty", "the network definition is empty", context={"file": path})
+    if b"\0" in data[:4096]:
+        raise ModelError(
+            "caffe-not-text",
+            "the network definition is not text",
+            context={"file": path},
+            hint="give the .prototxt first and the .caffemodel with --weights",
+        )
+    # Comments in real files come in every encoding; names and attributes are ASCII.
+    return parse(data.decode("utf-8-sig", errors="replace"), str(path)), data
+
+
+class _Parser:
+    def __init__(self, text: str, file: str) -> None:
+        self._file = file
+        self._tokens = self._split(text)
+        self._next = self._depth = 0
+
+    def parse(self) -> Message:
+        root = Message(self._file)
+        self._fields(root, end="")
+        return root
+
+    def _split(self, text: str) -> list[_Token]:
+        tokens, position, line, line_start = [], 0, 1, 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None:
+                wrong = "string without its closing quote" if text[position] in "\"'" else repr(text[position])
+                self._fail(f"unexpected {wrong}", line, position - line_start + 1)
+            kind = match.lastgroup or ""
+            if kind == "newline":
+                line, line_start = line + 1, match.end()
+            elif kind != "space":
+                tokens.append(_Token(kind, match.group(), line, position - line_start + 1))
+            position = match.end()
+        tokens.append(_Token("end", "", line, position - line_start + 1))
+        return tokens
+
+    def _fields(self, message: Message, end: str) -> None:
+        while True:
+            token = self._take()
+            if token.text == end and token.kind in ("mark", "end"):
+                return
+            if token.text in (",", ";") and token.kind == "mark":
+                continue
+            if token.kind == "end":
+                self._fail(f"the file ends inside {message.name} {{, opened in line {message.line}", *_at(token))
+            if token.kind != "word":
+                self._fail(f"expected a field name, found {token.text!r}", *_at(token))
+            self._field(message, token)
+
+    def _field(self, message: Message, name: _Token) -> None:
+        colon = self._peek().text == ":" and self._peek().kind == "mark"
+        if colon:
+            self._take()
+        token = self._peek()
+        if token.kind == "mark" and token.text == "[":
+            self._take()
+            while not (self._peek().kind == "mark" and self._peek().text == "]"):
+                self._value(message, name, colon)
+                if self._peek().text == ",":
+                    self._take()
+            self._take()
+        else:
+            self._value(message, name, colon)
+
+    def _value(self, message: Message, name: _Token, colon: bool) -> None:
+        token = self._take()
+        if token.kind == "mark" and token.text in ("{", "<"):
+            child = Message(self._file, name.text, token.line)
+            self._depth += 1
+            if self._depth > _DEEPEST:
+                self._fail(f"messages are nested more than {_DEEPEST} deep", *_at(token))
+            self._fields(child, end="}" if token.text == "{" else ">")
+            self._depth -= 1
+            message.add(name.text, child)
+            return
+        if token.kind not in ("string", "number", "word") or not colon:
+            found = repr(token.text) if token.text else "the end of the file"
+            wanted = "a value" if colon else "':' or '{'"
+            self._fail(f"expected {wanted} after {name.text}, found {found}", *_at(token))
+        text = token.text
+        if token.kind == "string":
+            text = _unquote(text)
+            while self._peek().kind == "string":  # neighbours join, as in C
+                text += _unquote(self._take().text)
+        message.add(name.text, Scalar(text, token.kind, token.line, token.column))  # type: ignore[arg-type]
+
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _take(self) -> _Token:
+        token = self._tokens[self._next]
+        self._next = min(self._next + 1, len(self._tokens) - 1)
+        return token
+
+    def _fail(self, what: str, line: int, column: int) -> NoReturn:
+        raise ModelError("caffe-syntax", what, context={"file": self._file, "line": line, "column": column})
+
+
+def _at(token: _Token) -> tuple[int, int]:
+    return token.line, token.column
+
+
+def _unquote(text: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        code = match.group(1)
+        if code[0] == "x" and len(code) > 1:
+            return chr(int(code[1:], 16))
+        if code[0] in "01234567":
+            return chr(int(code, 8))
+        return _ESCAPED.get(code, code)
+
+    return _ESCAPE.sub(replace, text[1:-1]) if "\\" in text else text[1:-1]

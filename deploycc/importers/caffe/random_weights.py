@@ -1,0 +1,57 @@
+"""Seeded weights for a definition without a trained file.
+
+Every array depends on the seed, the layer's name and its place in the layer alone, so that adding or reordering layers
+changes nothing else. Kernels are drawn as He et al., "Delving Deep into Rectifiers", 2015, equation 10:
+normal with variance 2 / fan_in, which keeps the size of activations through any number of rectified layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from deploycc.importers.caffe.definition import LayerDef
+from deploycc.importers.caffe.weights import Array, Blob
+
+
+class SeededWeights:
+    """Draws weights from a seed.
+
+    Args:
+        seed: any integer; the same seed gives the same network everywhere.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
+        """Return one array for each wanted blob."""
+        return [self._draw(layer, index, blob) for index, blob in enumerate(wanted)]
+
+    def _draw(self, layer: LayerDef, index: int, blob: Blob) -> Array:
+        shared = layer.shared[index] if index < len(layer.shared) else ""
+        key = f"param/{shared}" if shared else f"layer/{layer.name}/{index}"
+        digest = hashlib.sha256(f"{self.seed}/{key}".encode()).digest()
+        rng = np.random.Generator(np.random.SFC64(int.from_bytes(digest[:16], "little")))
+        return _fill(rng, blob)
+
+
+def _fill(rng: np.random.Generator, blob: Blob) -> Array:
+    if blob.role == "factor":
+        return np.ones(blob.shape, np.float32)
+    values = np.asarray(rng.standard_normal(blob.shape, dtype=np.float32))
+    if blob.role == "weight":
+        values *= np.float32(np.sqrt(2.0 / max(blob.fan_in, 1)) / blob.input_scale)  # in place: VGG has 26 million
+    elif blob.role == "variance":
+        values = np.exp(np.float32(0.2) * values) * np.float32(blob.input_scale**2)
+    elif blob.role == "mean":
+        values *= np.float32(0.1 * blob.input_scale)
+    elif blob.role == "slope":
+        values = np.float32(0.25) + np.float32(0.05) * values
+    elif blob.role in ("scale", "norm"):
+        values = np.float32(blob.value if blob.value is not None else 1.0) * (1 + np.float32(0.1) * values)
+    else:  # bias, shift
+        values *= np.float32(0.1)
+    return np.asarray(values, np.float32)

@@ -1,0 +1,112 @@
+"""Where a layer's numbers come from: a trained file, checked against the definition, or a seed."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycc.importers.caffe import caffemodel
+from deploycc.importers.caffe.definition import LayerDef
+
+Array = NDArray[np.float32]
+Role = Literal["weight", "bias", "scale", "shift", "mean", "variance", "factor", "slope", "norm"]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One parameter array that a layer needs.
+
+    Attributes:
+        role: what it does in the layer.
+        shape: as Caffe stores it.
+        fan_in: inputs that one output sums over.
+        input_scale: size of the values that the layer reads, relative to activations inside the network.
+        value: initial value that the definition states, or None.
+    """
+
+    role: Role
+    shape: tuple[int, ...]
+    fan_in: int = 1
+    input_scale: float = 1.0
+    value: float | None = None
+
+
+class WeightSource(Protocol):
+    """Gives the parameters of a layer."""
+
+    def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
+        """Return one array for each wanted blob, in its shape."""
+
+
+class TrainedWeights:
+    """Weights of a ``.caffemodel``, each checked against what the definition needs.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModelError: as `caffemodel.read`.
+
+    Attributes:
+        data: the file's bytes, for its digest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        layers, self.data = caffemodel.read(path)
+        self._path = path
+        self._layers: dict[str, list[tuple[Array, ...]]] = defaultdict(list)
+        for layer in layers:
+            self._layers[layer.name].append(layer.blobs)
+
+    def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
+        """Return the layer's arrays in the wanted shapes, without copying.
+
+        Raises:
+            ModelError: the layer is not in the file, or its blobs differ in number or shape, or are not finite.
+        """
+        stored = self._layers.get(layer.given_name)
+        if not stored:
+            near = difflib.get_close_matches(layer.given_name, self._layers, n=1)
+            raise layer.error(
+                "caffe-weights-missing",
+                f"layer {layer.given_name} has no weights in {self._path}",
+                hint=f"the file has a layer {near[0]}" if near else "the file belongs to another network",
+            )
+        # Layers that share a name take the entries of that name in turn, as OpenCV does.
+        found = stored[min(layer.occurrence, len(stored) - 1)]
+        needs = ", ".join(f"{blob.role} {list(blob.shape)}" for blob in wanted)
+        has = ", ".join(str(list(array.shape)) for array in found)
+        if len(found) != len(wanted):
+            raise layer.error(
+                "caffe-weights-mismatch",
+                f"layer {layer.name} needs {len(wanted)} blobs, but the weight file has {len(found)}",
+                note=f"the definition needs {needs}; {self._path} has {has}",
+            )
+        return [self._checked(layer, blob, array) for blob, array in zip(wanted, found, strict=True)]
+
+    def _checked(self, layer: LayerDef, blob: Blob, array: Array) -> Array:
+        # Old files store four dimensions for everything: [1, 1, N, K] is [N, K]. Ones do not change the order.
+        if [d for d in array.shape if d != 1] != [d for d in blob.shape if d != 1]:
+            raise layer.error(
+                "caffe-weights-mismatch",
+                f"layer {layer.name} needs a {blob.role} of shape {list(blob.shape)}, "
+                f"but the weight file has {list(array.shape)}",
+                note=f"weight file: {self._path}",
+            )
+        if not np.isfinite(array).all():
+            where = np.argwhere(~np.isfinite(array))
+            kinds = "NaN" if np.isnan(array).any() else "infinite"
+            raise layer.error(
+                "caffe-weights-not-finite",
+                f"the {blob.role} of layer {layer.name} holds {kinds} values",
+                note=f"{len(where)} of {array.size} numbers in {self._path}, the first at {where[0].tolist()}",
+                hint="training diverged: take an earlier snapshot",
+            )
+        return array.reshape(blob.shape)
