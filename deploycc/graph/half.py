@@ -1,0 +1,206 @@
+"""Which nodes of an FP32 network must stay FP32 when the rest becomes FP16, and why.
+
+FP16 has 11 significant bits, 65504 as its largest value and 2**-24 as its smallest (IEEE 754-2008, binary16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from deploycc.graph.edit import constant_values, producer
+
+FP16_MAX = 65504.0
+
+Formal = onnx.defs.OpSchema.FormalParameter
+
+Reason = Literal["asked", "no-half", "decoding", "sum-of-squares", "overflow", "underflow", "between"]
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_SQUARE_SUMS = ("ReduceL2", "ReduceSumSquare", "LpNormalization", "LRN", "LpPool", "GlobalLpPool")
+_AFTER_SQUARE_SUM = ("Add", "Max", "Clip", "Sqrt", "Reciprocal", "Pow", "Expand")  # epsilon, root, reciprocal
+_DECODING = ("Exp", "NonMaxSuppression", "TopK")
+_ARITHMETIC = ("Mul", "Add", "Sub", "Div", "Neg", "Min", "Max", "Clip", "Slice", "Split", "Gather")
+_MOVES_DATA = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Split", "Gather")
+_TYPED_BY_ATTRIBUTE = ("ConstantOfShape", "EyeLike", "CastLike", "Range", "Loop", "Scan")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Why one node stays FP32; ``detail`` holds counts where the values are the reason."""
+
+    node: gs.Node
+    reason: Reason
+    detail: str = ""
+
+
+def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
+    """The nodes of a graph and of its subgraphs."""
+    for node in graph.nodes:
+        yield node
+        for subgraph in node.subgraphs():
+            yield from all_nodes(subgraph)
+
+
+def is_fp32(tensor: gs.Tensor) -> bool:
+    """Whether the tensor is known to be float32."""
+    return not tensor.is_empty() and tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
+
+
+def schema_of(node: gs.Node, opset: int) -> onnx.defs.OpSchema | None:
+    """The ONNX definition of a node, or None for plugins and foreign domains."""
+    if node.domain not in (None, "", "ai.onnx") or not onnx.defs.has(node.op, opset):
+        return None
+    return onnx.defs.get_schema(node.op, max_inclusive_version=opset, domain="")
+
+
+def formal(parameters: list[Formal], index: int) -> Formal | None:
+    """The formal parameter of one operand; the last one where it repeats."""
+    if index < len(parameters):
+        return parameters[index]
+    repeats = parameters and parameters[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return parameters[-1] if repeats else None
+
+
+def takes_half(parameter: Formal | None) -> bool:
+    """Whether an operand may be FP16; one that the definition fixes to ``tensor(float)`` (Resize scales) may not."""
+    return parameter is not None and "tensor(float16)" in parameter.types
+
+
+def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
+    """Choose the nodes that stay FP32.
+
+    * asked: named by the user;
+    * no-half: a plugin, a type that is unknown, or an operator whose definition has no FP16 form;
+    * decoding: box decoding and suppression behind the last convolution: a coordinate of a 300 pixel picture
+      needs more than the 11 bits that FP16 has;
+    * sum-of-squares: squares of activations near 100 to 200 over 512 channels exceed 65504 (L2 normalisation of
+      conv4_3, Liu et al., ParseNet, 2015), and the epsilon beside them vanishes;
+    * overflow, underflow: constants beyond 65504, or all of them below the smallest FP16;
+    * between: only moves data from FP32 nodes to FP32 nodes.
+
+    Returns:
+        ``id(node)`` -> reason, subgraphs included.
+    """
+    kept: dict[int, Kept] = {}
+
+    def keep(node: gs.Node, reason: Reason, detail: str = "") -> None:
+        kept.setdefault(id(node), Kept(node, reason, detail))
+
+    for node in all_nodes(graph):
+        if node.name in asked:
+            keep(node, "asked")
+        elif not _has_half_form(node, graph.opset):
+            keep(node, "no-half")
+    for node in _square_sum_nodes(graph):
+        keep(node, "sum-of-squares")
+    for node in _decoding_nodes(graph):
+        keep(node, "decoding")
+    for node in all_nodes(graph):
+        if id(node) not in kept and (out_of_range := _out_of_range(node)):
+            keep(node, *out_of_range)
+    grown = True
+    while grown:
+        between = [n for n in all_nodes(graph) if id(n) not in kept and _only_moves(n, lambda other: id(other) in kept)]
+        for node in between:
+            keep(node, "between")
+        grown = bool(between)
+    return kept
+
+
+def lost_weights(values: NDArray[np.float32]) -> int:
+    """How many non-zero values become zero in FP16: those up to half the smallest FP16, 2**-25."""
+    magnitude = np.abs(values)
+    return int(np.count_nonzero((magnitude > 0) & (magnitude <= 2.0**-25)))
+
+
+def _has_half_form(node: gs.Node, opset: int) -> bool:
+    schema = schema_of(node, opset)
+    if schema is None or node.op in _TYPED_BY_ATTRIBUTE or "dtype" in node.attrs:
+        return False
+    if node.op == "Cast" and not is_fp32(node.inputs[0]):
+        return False  # integers: their range is not FP16's
+    operands = [(t, formal(list(schema.inputs), i)) for i, t in enumerate(node.inputs)]
+    operands += [(t, formal(list(schema.outputs), i)) for i, t in enumerate(node.outputs)]
+    if any(not t.is_empty() and t.dtype is None for t, _ in operands):
+        return False
+    floats = [(t, parameter) for t, parameter in operands if is_fp32(t)]
+    fixed = [parameter is not None and parameter.types == {"tensor(float)"} for _, parameter in floats]
+    if floats and all(fixed):
+        return False
+    return all(is_fixed or takes_half(parameter) for is_fixed, (_, parameter) in zip(fixed, floats, strict=True))
+
+
+def _square_sum_nodes(graph: gs.Graph) -> list[gs.Node]:
+    found: list[gs.Node] = []
+    for node in all_nodes(graph):
+        if node.op in _SQUARE_SUMS:
+            found.append(node)
+        elif node.op in ("ReduceSum", "ReduceMean", "Conv", "AveragePool", "GlobalAveragePool"):
+            square = producer(node.inputs[0])
+            if square is not None and _squares(square):
+                found += [square, node]
+    pending = [node for node in found if not _squares(node)]
+    while pending:
+        for reader in pending.pop().outputs[0].outputs:
+            if reader.op in (*_AFTER_SQUARE_SUM, "Div", "Mul") and not any(reader is node for node in found):
+                found.append(reader)
+                if reader.op in _AFTER_SQUARE_SUM:
+                    pending.append(reader)
+    return found
+
+
+def _squares(node: gs.Node) -> bool:
+    if node.op == "Pow":
+        exponent = constant_values(node.inputs[1])
+        return exponent is not None and bool((exponent == 2).all())
+    return node.op == "Mul" and node.inputs[0] is node.inputs[1]
+
+
+def _decoding_nodes(graph: gs.Graph) -> list[gs.Node]:
+    """Exp, suppression and plugins behind the last weighted layer, what follows them, and the arithmetic before."""
+    feeds_weights: set[int] = set()
+    for node in reversed(graph.nodes):
+        readers = [reader for tensor in node.outputs for reader in tensor.outputs]
+        if node.op in _WEIGHTED or any(id(reader) in feeds_weights for reader in readers):
+            feeds_weights.add(id(node))
+    tail = [node for node in graph.nodes if id(node) not in feeds_weights]
+    plugin = {id(node) for node in tail if schema_of(node, graph.opset) is None}
+    decoding = {id(node) for node in tail if node.op in _DECODING or id(node) in plugin}
+    for node in tail:
+        if any(id(writer) in decoding for tensor in node.inputs for writer in tensor.inputs):
+            decoding.add(id(node))
+    for node in reversed(tail):
+        readers = [reader for tensor in node.outputs for reader in tensor.outputs]
+        if node.op in _ARITHMETIC and any(id(reader) in decoding for reader in readers):
+            decoding.add(id(node))
+    return [node for node in tail if id(node) in decoding and any(is_fp32(t) for t in [*node.inputs, *node.outputs])]
+
+
+def _out_of_range(node: gs.Node) -> tuple[Reason, str] | None:
+    for index, tensor in enumerate(node.inputs):
+        if not isinstance(tensor, gs.Constant) or not is_fp32(tensor) or (node.op == "Clip" and index > 0):
+            continue  # a Clip bound beyond the range is no bound, which infinity says too
+        magnitude = np.abs(np.asarray(tensor.values))
+        largest = float(magnitude.max(initial=0.0))
+        if largest > FP16_MAX:
+            count = int(np.count_nonzero(magnitude > FP16_MAX))
+            return "overflow", f"{count} of {magnitude.size} constants exceed {FP16_MAX:.0f} (largest {largest:.3g})"
+        if 0.0 < largest <= 2.0**-25:
+            count = int(np.count_nonzero(magnitude))
+            return "underflow", f"all {count} non-zero constants become 0 (largest {largest:.3g})"
+    return None
+
+
+def _only_moves(node: gs.Node, is_kept: Callable[[gs.Node], bool]) -> bool:
+    if node.op not in _MOVES_DATA:
+        return False
+    writers = [writer for tensor in node.inputs if is_fp32(tensor) for writer in tensor.inputs]
+    readers = [reader for tensor in node.outputs for reader in tensor.outputs]
+    return bool(writers and readers) and all(is_kept(other) for other in [*writers, *readers])

@@ -1,0 +1,184 @@
+"""A typed FP16 network, for builders that take the precision from the network itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Detector
+from deploycc.errors import ModelError, Note
+from deploycc.graph.edit import fresh_name, producer, redirect_readers
+from deploycc.graph.half import Kept, all_nodes, formal, is_fp32, keep_in_fp32, lost_weights, schema_of, takes_half
+from deploycc.graph.shapes import infer_shapes
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Result
+
+_WHY = {
+    "no-half": "has no FP16 form",
+    "sum-of-squares": "sums squares: activations near 200 over 512 channels exceed the FP16 range of 65504",
+    "overflow": "has constants outside the FP16 range",
+    "underflow": "has constants that FP16 rounds to zero",
+}
+
+
+def convert_precision(detector: Detector, options: Options) -> Result:
+    """Convert weights and activations to FP16 where ``options.precision`` is fp16 and the network carries the type.
+
+    Graph inputs and outputs stay FP32 with one Cast each, so that no caller needs a half type. Nodes in
+    ``options.keep_fp32`` and those of `deploycc.graph.half.keep_in_fp32` stay FP32; neighbouring FP32 nodes have no
+    Cast between them, and a tensor is cast once for all its readers. Integers stay. Where the builder is told the
+    precision instead (``typed`` is False), only the names are checked.
+
+    Before: ``c = Conv(x, W, b); y = Relu(c)``                        all float32
+    After:  ``h = Cast(x); c = Conv(h, W', b'); r = Relu(c); y = Cast(r)``   x, y float32, the rest float16
+
+    Raises:
+        ModelError: ``unknown-node``: a name in ``options.keep_fp32`` is no node of the network.
+    """
+    graph = detector.graph
+    _check_names(graph, options.keep_fp32)
+    if options.precision != "fp16" or not options.typed:
+        return Result(detector, changed=False)
+    infer_shapes(graph)
+    kept = keep_in_fp32(graph, options.keep_fp32)
+    notes = [*_kept_notes(kept), *_weight_notes(graph, kept)]
+    _Typing(graph, kept).apply()
+    graph.cleanup().toposort()
+    reason = "graph inputs and outputs stay float32, so that no caller needs a half type; a Cast stands at each"
+    return Result(detector, changed=True, notes=(Note("", "fp16-borders", reason), *notes))
+
+
+def _check_names(graph: gs.Graph, names: frozenset[str]) -> None:
+    known = sorted({node.name for node in all_nodes(graph) if node.name})
+    for name in sorted(names):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ModelError(
+                "unknown-node",
+                f"no node is named '{name}', so it cannot be kept in FP32",
+                context={"network": graph.name or "network"},
+                note="names are those after folding: BatchNorm, Scale and Dropout layers are no nodes any more",
+                hint=f"did you mean '{close[0]}'?" if close else "`deploycc inspect` lists the layers",
+            )
+
+
+def _kept_notes(kept: dict[int, Kept]) -> list[Note]:
+    notes = []
+    for each in kept.values():
+        touches_float = any(is_fp32(t) for t in [*each.node.inputs, *each.node.outputs])
+        if touches_float and each.reason in _WHY:
+            detail = f" ({each.detail})" if each.detail else ""
+            notes.append(Note(each.node.name, f"fp32-{each.reason}", f"{each.node.op} {_WHY[each.reason]}{detail}"))
+    decoding = [each.node.name for each in kept.values() if each.reason == "decoding"]
+    if decoding:
+        reason = f"{len(decoding)} nodes of box decoding and suppression stay FP32: coordinates need more than 11 bits"
+        notes.append(Note(decoding[0], "fp32-decoding", reason))
+    return notes
+
+
+def _weight_notes(graph: gs.Graph, kept: dict[int, Kept]) -> list[Note]:
+    """One note with the number of weights that FP16 rounds to zero."""
+    lost: Counter[str] = Counter()
+    total = 0
+    for node in all_nodes(graph):
+        for tensor in node.inputs:
+            if id(node) not in kept and isinstance(tensor, gs.Constant) and is_fp32(tensor):
+                total += int(np.prod(tensor.shape))
+                lost[node.name] += lost_weights(tensor.values)
+    count = lost.total()
+    if not count:
+        return []
+    worst, most = lost.most_common(1)[0]
+    reason = f"{count} of {total} constants are below 2**-25 and become zero in FP16, most in {worst} ({most})"
+    return [Note("", "fp16-lost-weights", reason)]
+
+
+class _Typing:
+    """Gives every tensor its new type and puts Casts where a node wants another one."""
+
+    def __init__(self, graph: gs.Graph, kept: dict[int, Kept]) -> None:
+        self._graph = graph
+        self._kept = kept
+        self._casts: dict[tuple[int, int, str], gs.Variable] = {}
+        self._constants: dict[int, gs.Constant] = {}
+        tensors = [tensor for node in all_nodes(graph) for tensor in [*node.inputs, *node.outputs]]
+        self._were_fp32 = {id(tensor): tensor for tensor in tensors if is_fp32(tensor)}
+
+    def apply(self) -> None:
+        """Retype the results, then the operands, then restore the borders."""
+        for node in all_nodes(self._graph):
+            for index, tensor in enumerate(node.outputs):
+                if id(tensor) in self._were_fp32 and self._wants_half(node, index, output=True):
+                    tensor.dtype = np.dtype(np.float16)
+                    if node.op == "Cast":
+                        node.attrs["to"] = onnx.TensorProto.FLOAT16
+        self._operands(self._graph)
+        for output in self._graph.outputs:
+            if id(output) in self._were_fp32 and output.dtype == np.float16:
+                self._restore(output)
+
+    def _wants_half(self, node: gs.Node, index: int, *, output: bool = False) -> bool:
+        if id(node) in self._kept:
+            return False
+        schema = schema_of(node, self._graph.opset)
+        if schema is None or (node.op == "Resize" and not output and index > 0):
+            return False  # the region and the scales of a Resize are no activations
+        return takes_half(formal(list(schema.outputs if output else schema.inputs), index))
+
+    def _operands(self, graph: gs.Graph) -> None:
+        for node in list(graph.nodes):
+            for index, tensor in enumerate(node.inputs):
+                if id(tensor) not in self._were_fp32:
+                    continue
+                half = self._wants_half(node, index)
+                if isinstance(tensor, gs.Constant):
+                    if half:
+                        node.inputs[index] = self._half_constant(tensor)
+                else:
+                    node.inputs[index] = self._as(graph, tensor, np.dtype(np.float16 if half else np.float32))
+            for subgraph in node.subgraphs():
+                self._operands(subgraph)
+                for index, result in enumerate(subgraph.outputs):
+                    if node.op == "If" and id(result) in self._were_fp32:
+                        subgraph.outputs[index] = self._as(subgraph, result, np.dtype(node.outputs[index].dtype))
+
+    def _half_constant(self, constant: gs.Constant) -> gs.Constant:
+        if id(constant) not in self._constants:
+            with np.errstate(over="ignore"):  # the bounds of a Clip; other constants were checked
+                values = np.asarray(constant.values).astype(np.float16)
+            name = fresh_name(self._graph, f"{constant.name}_fp16")
+            self._constants[id(constant)] = gs.Constant(name, values)
+        return self._constants[id(constant)]
+
+    def _as(self, graph: gs.Graph, tensor: gs.Variable, dtype: np.dtype[np.generic]) -> gs.Variable:
+        if tensor.dtype == dtype:
+            return tensor
+        key = (id(graph), id(tensor), dtype.name)
+        if key not in self._casts:
+            suffix = "fp16" if dtype == np.float16 else "fp32"
+            name = fresh_name(self._graph, f"{tensor.name}_{suffix}")
+            cast = gs.Variable(name, dtype=dtype, shape=tensor.shape)
+            to = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+            graph.nodes.append(gs.Node("Cast", f"{name}_cast", {"to": to}, [tensor], [cast]))
+            self._casts[key] = cast
+        return self._casts[key]
+
+    def _restore(self, output: gs.Variable) -> None:
+        """Give an output its float32 back: its writer writes a half tensor beside it."""
+        writer = producer(output)
+        if writer is None:
+            return
+        name = fresh_name(self._graph, f"{output.name}_fp16")
+        half = gs.Variable(name, dtype=np.dtype(np.float16), shape=output.shape)
+        index = next(i for i, tensor in enumerate(writer.outputs) if tensor is output)
+        writer.outputs[index] = half
+        redirect_readers(output, half)
+        if cast := self._casts.get((id(self._graph), id(output), "float32")):
+            redirect_readers(cast, output)  # FP32 readers share the Cast of the border
+        output.dtype = np.dtype(np.float32)
+        attrs = {"to": onnx.TensorProto.FLOAT}
+        self._graph.nodes.append(gs.Node("Cast", f"{output.name}_cast", attrs, [half], [output]))

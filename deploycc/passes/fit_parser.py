@@ -1,0 +1,88 @@
+"""The spelling that the target's parser reads: IR, operator set, number types, attributes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Detector
+from deploycc.errors import Note
+from deploycc.graph.edit import static_shape
+from deploycc.graph.half import all_nodes
+from deploycc.graph.narrow import narrow_floats, narrow_integers
+from deploycc.graph.opset import lower_opset
+from deploycc.graph.shapes import infer_shapes
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Result
+
+_OLDEST_IR = 4  # the first that lets weights stand outside the graph inputs
+_WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool")
+
+
+def fit_parser(detector: Detector, options: Options) -> Result:
+    """Bring the network within ``options.contract``; what cannot be respelled exactly stays, with a note.
+
+    * IR: at most ``max_ir``.
+    * Operator set: stepped down to ``max_opset`` (`deploycc.graph.opset`).
+    * INT64 becomes INT32 where the parser lacks it (`deploycc.graph.narrow`); FP64 becomes FP32 for every TensorRT.
+    * Attributes: ``auto_pad`` becomes the pads that it stands for, dilations of 1 are left out of poolings.
+
+    Before: ``y = Softmax<axis=1>(x); i = Gather(a, <int64>)``   x [1, 21, 8732], opset 17
+    After:  ``t = Transpose(x); s = Softmax<axis=2>(t); y = Transpose(s); i = Gather(a, <int32>)``   opset 12
+    """
+    contract, notes = options.contract, list[Note]()
+    graph, changed = detector.graph, False
+    infer_shapes(graph)
+    if contract.parser != "onnxruntime":
+        changed |= sum(_plain_attributes(node) for node in all_nodes(graph)) > 0
+        narrowed, said = narrow_floats(graph)
+        changed, notes = changed | narrowed, notes + said
+    if not contract.int64:
+        narrowed, said = narrow_integers(graph)
+        changed, notes = changed | narrowed, notes + said
+    if graph.opset > contract.max_opset:
+        lowered, stuck = lower_opset(graph, contract.max_opset)
+        changed |= lowered is not graph
+        graph = lowered
+        notes += [Note(node.name, "opset-stays", f"opset {graph.opset} stays: {reason}") for node, reason in stuck]
+    ir_version = max(_OLDEST_IR, min(graph.ir_version or contract.max_ir, contract.max_ir))
+    changed |= graph.ir_version != ir_version
+    graph.ir_version = ir_version
+    return Result(replace(detector, graph=graph), changed, tuple(notes))
+
+
+def _plain_attributes(node: gs.Node) -> bool:
+    if node.op not in _WINDOWED:
+        return False
+    spare = node.op != "Conv" and set(node.attrs.get("dilations", ())) == {1}
+    if spare:
+        del node.attrs["dilations"]
+    auto_pad = node.attrs.get("auto_pad", "NOTSET")
+    if auto_pad == "NOTSET":
+        spare |= node.attrs.pop("auto_pad", None) is not None
+        return bool(spare)
+    pads = _explicit_pads(node, auto_pad)
+    if pads is None:
+        return bool(spare)
+    del node.attrs["auto_pad"]
+    node.attrs["pads"] = pads
+    return True
+
+
+def _explicit_pads(node: gs.Node, auto_pad: str) -> list[int] | None:
+    """What SAME_UPPER, SAME_LOWER and VALID stand for (ONNX, Conv): output = ceil(input / stride) for SAME."""
+    shape = static_shape(node.inputs[0])
+    kernel = node.attrs.get("kernel_shape") or (static_shape(node.inputs[1]) or ())[2:]
+    if shape is None or not kernel or node.attrs.get("ceil_mode", 0):
+        return None
+    spatial = len(kernel)
+    strides, dilations = node.attrs.get("strides", [1] * spatial), node.attrs.get("dilations", [1] * spatial)
+    first, last = [], []
+    for size, taps, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
+        reach = (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1
+        total = max(reach - size, 0) if auto_pad != "VALID" else 0
+        smaller, larger = total // 2, total - total // 2
+        first.append(smaller if auto_pad == "SAME_UPPER" else larger)
+        last.append(larger if auto_pad == "SAME_UPPER" else smaller)
+    return first + last
