@@ -131,7 +131,7 @@ def _overlapping_pairs(
     xmin, ymin, xmax, ymax = sides
     pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
     with np.errstate(all="ignore"):  # a network may put out anything: inf - inf compares false, as in Caffe
-        area = np.where((xmax < xmin) | (ymax < ymin), np.float32(0), (xmax - xmin) * (ymax - ymin))
+        area = (xmax - xmin) * (ymax - ymin)  # of a box with reversed sides nothing is ever common
         for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(label)], strict=True):
             for row in range(start, stop - 1, _ROWS):
                 first, second = slice(row, min(row + _ROWS, stop)), slice(row, stop)

@@ -1,0 +1,89 @@
+"""Suppression on the host agrees with Caffe's layer, written down box by box."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from detection_reference import detection_output
+from hypothesis import given, settings
+from mutation import find_example, mutant
+from strategies import SuppressionCase, suppression_cases
+
+from deploycc.detector import Nms
+from deploycc.evaluate import nms as nms_module
+from deploycc.evaluate.nms import suppress
+
+
+def agrees(case: SuppressionCase, module: ModuleType = nms_module) -> bool:
+    """Whether the module's suppression gives exactly the reference's detections, in its order."""
+    expected = detection_output(case.boxes, case.scores, case.nms, case.background)
+    got = module.suppress(case.boxes, case.scores, case.nms, case.background)
+    return (
+        got.classes.tolist() == [found.label for found in expected]
+        and got.scores.tolist() == [found.score for found in expected]
+        and np.array_equal(got.boxes.reshape(-1), [side for found in expected for side in found.box])
+    )
+
+
+@settings(max_examples=300)
+@given(suppression_cases())
+def test_suppression_is_caffes(case: SuppressionCase) -> None:
+    assert agrees(case)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("second) > threshold", "second) >= threshold", id="drops at the IoU threshold, not beyond"),
+        pytest.param("scores > np.float32(", "scores >= np.float32(", id="keeps scores at the threshold"),
+        pytest.param("        above[:, background] = False", "        pass", id="background not skipped"),
+        pytest.param("[label[grouped]] < limit]", "[label[grouped]] < len(flat)]", id="top_k forgotten"),
+        pytest.param("kept = np.flatnonzero(stands)", "kept = np.flatnonzero(stands)[: nms.top_k]", id="top_k after NMS"),
+        pytest.param("    if nms.keep_top_k > -1:", "    if False:", id="keep_top_k forgotten"),
+        pytest.param("after[worse[stands[better]]] = False", "after[worse] = False", id="fallen boxes still suppress"),
+        pytest.param("cuts = np.flatnonzero(np.diff(label)) + 1", "cuts = np.empty(0, int)", id="across classes"),
+        pytest.param("    union -= common\n", "", id="common area counted twice"),
+        pytest.param("np.maximum(sizes, 0, out=sizes)", "sizes", id="two negative sides make an area"),
+        pytest.param("fallen[chosen[standing[~stands]]]", "fallen[chosen[standing[stands]]]", id="portions forget"),
+    ],
+)
+def test_planted_bugs_are_caught(old: str, new: str) -> None:
+    buggy = mutant(nms_module, old, new)
+    find_example(suppression_cases(), lambda case: not agrees(case, buggy))
+
+
+def test_a_box_at_the_threshold_stays() -> None:
+    boxes = np.float32([[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 1, 0.75]])
+    scores = np.float32([[0.9], [0.8], [0.7]])
+    kept = suppress(boxes, scores, Nms(iou_threshold=0.5), background=None)
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.8], abs=1e-7, rel=0)
+
+
+def test_nothing_above_the_threshold() -> None:
+    kept = suppress(np.zeros((5, 4), np.float32), np.zeros((5, 3), np.float32), Nms())
+    assert len(kept) == 0
+    assert kept.boxes.shape == (0, 4)
+
+
+def test_every_box_of_a_large_untrained_head() -> None:
+    """All priors are candidates of all classes, without limits: memory stays bounded and the result is the greedy one."""
+    rng = np.random.default_rng(0)
+    low = rng.random((3000, 2), np.float32)
+    boxes = np.concatenate([low, low + 0.05], axis=1)
+    scores = rng.random((3000, 2), np.float32)
+    nms = Nms(top_k=-1, keep_top_k=-1)
+    kept = suppress(boxes, scores, nms, background=0)
+    best = boxes[np.argmax(scores[:, 1])]
+    assert np.array_equal(kept.boxes[0], best)
+    assert np.all(np.diff(kept.scores) <= 0)
+    again = suppress(kept.boxes, kept.scores[:, None], nms, background=None)
+    assert len(again) == len(kept)  # what was kept does not overlap
+
+
+def test_infinite_and_undefined_values_do_no_harm() -> None:
+    boxes = np.float32([[-np.inf, 0, np.inf, 1], [0, 0, 1, 1], [np.nan, 0, 1, 1]])
+    scores = np.float32([[0.9], [0.8], [np.nan]])
+    kept = suppress(boxes, scores, Nms(), background=None)
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.8], abs=1e-7, rel=0)
