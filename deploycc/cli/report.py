@@ -145,9 +145,13 @@ def _render(
     for file, render in ((markdown, render_markdown), (html, render_html)):
         if file is None:
             continue
+        text = render(compiled, latency)
+        partial = file.with_name(file.name + ".partial")
         try:
-            file.write_text(render(compiled, latency), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(file)
         except OSError as error:
+            partial.unlink(missing_ok=True)
             raise ArtefactError("report-unwritable", f"cannot write {file}", note=error.strerror) from error
 
 
