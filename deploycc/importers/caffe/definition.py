@@ -27,7 +27,7 @@ _DATA_TYPES = frozenset(
     ("Data", "AnnotatedData", "ImageData", "MemoryData", "DummyData", "WindowData", "HDF5Data", "VideoData", "Input")
 )
 _MEASURING_TYPES = frozenset(("Accuracy", "DetectionEvaluate", "HDF5Output"))
-_COMMON_FIELDS = frozenset(  # fmt: skip
+_COMMON_FIELDS = frozenset(
     ("name", "type", "bottom", "top", "include", "exclude", "phase", "param", "loss_weight", "propagate_down",
      "blobs", "blobs_lr", "weight_decay", "blob_share_mode")
 )
