@@ -1,0 +1,83 @@
+"""Pictures with annotations, from a VOC folder or from the generator of street scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycc.errors import InputError
+from deploycc.evaluate.truth import Truth
+from deploycc.evaluate.voc_folder import read_voc_folder
+from deploycc.pictures import read_picture
+from deploycc.scenes import CLASS_NAMES, draw_scene
+
+GENERATED_COUNT = 500  # pictures, where none are asked for
+_SYNTAX = "voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Annotated pictures, read or drawn one at a time.
+
+    Attributes:
+        spelling: what the user wrote.
+        class_names: no background.
+        names: one a picture.
+        sample: picture [H, W, 3] uint8 (red first) and truth of a number.
+    """
+
+    spelling: str
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    sample: Callable[[int], tuple[NDArray[np.uint8], Truth]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def open_dataset(spelling: str, *, size: int = 160, classes: tuple[str, ...] | None = None) -> Dataset:
+    """Open ``voc:FOLDER[@SPLIT]`` or ``generated:SEED[:COUNT]``.
+
+    Args:
+        spelling: the data set.
+        size: height and width of generated pictures.
+        classes: the class names allowed in a VOC folder, and their order; None takes what occurs.
+
+    Raises:
+        InputError: the spelling is wrong, or the folder's data is (see `read_voc_folder`).
+    """
+    kind, _, rest = spelling.partition(":")
+    if kind == "voc" and rest:
+        return _open_voc(spelling, rest, classes)
+    if kind == "generated":
+        parts = rest.split(":")
+        if len(parts) <= 2 and all(p.isdigit() for p in parts):
+            count = int(parts[1]) if len(parts) == 2 else GENERATED_COUNT
+            if count > 0:
+                return _open_generated(spelling, int(parts[0]), count, size)
+    raise InputError("data-spelling", f"{spelling!r} names no data set", hint=f"write {_SYNTAX}")
+
+
+def _open_voc(spelling: str, rest: str, classes: tuple[str, ...] | None) -> Dataset:
+    folder, split = Path(rest), None
+    if not folder.exists() and "@" in rest:
+        path, _, split = rest.rpartition("@")
+        folder = Path(path)
+    names, pictures = read_voc_folder(folder, classes, split)
+
+    def sample(number: int) -> tuple[NDArray[np.uint8], Truth]:
+        return read_picture(pictures[number].picture), pictures[number].truth
+
+    return Dataset(spelling, names, tuple(p.picture.name for p in pictures), sample)
+
+
+def _open_generated(spelling: str, seed: int, count: int, size: int) -> Dataset:
+    def sample(number: int) -> tuple[NDArray[np.uint8], Truth]:
+        scene = draw_scene(seed, number, size)
+        return scene.pixels, Truth(scene.boxes, scene.classes, scene.difficult)
+
+    return Dataset(spelling, CLASS_NAMES, tuple(f"scene-{seed}-{n}" for n in range(count)), sample)

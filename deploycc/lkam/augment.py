@@ -1,0 +1,101 @@
+"""Changing a training picture so that none is seen twice (Liu et al., SSD, 2016, section 2.2 and figure 6)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_PATCH_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+_TRIES = 20
+_FILL = 128  # grey around a picture that was zoomed out
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def augment(
+    pixels: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    """Zoom out or sample a patch, mirror, and change the light.
+
+    Args:
+        pixels: [H, W, 3] picture.
+        boxes: [N, 4] corners, 0..1 of the picture.
+        labels: [N].
+        size: height and width of the result.
+        rng: where the choices come from.
+
+    Returns:
+        [size, size, 3] picture, the boxes that remain (0..1) and their labels.
+    """
+    choice = rng.random()
+    if choice < 0.25:
+        pixels, boxes = _zoom_out(pixels, boxes, size, rng)
+    elif choice < 0.65:
+        pixels, boxes, labels = _patch(pixels, boxes, labels, size, rng)
+    else:
+        pixels = _resize(pixels, size, None)
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+        boxes = boxes[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1]) + np.float32([1, 0, 1, 0])
+    return _relight(pixels, rng), boxes, labels
+
+
+def fit(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize without anything else."""
+    return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, None)
+
+
+def _resize(pixels: NDArray[np.uint8], size: int, box: tuple[float, float, float, float] | None) -> NDArray[np.uint8]:
+    if box is None and pixels.shape[:2] == (size, size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))
+
+
+def _zoom_out(
+    pixels: NDArray[np.uint8], boxes: NDArray[np.float32], size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    inner = round(size / rng.uniform(1.0, 2.0))
+    x, y = (int(v) for v in rng.integers(0, size - inner + 1, 2))
+    result = np.full((size, size, 3), _FILL, np.uint8)
+    result[y : y + inner, x : x + inner] = _resize(pixels, inner, None)
+    return result, (boxes * inner + np.float32([x, y, x, y])) / np.float32(size)
+
+
+def _patch(
+    pixels: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+    """A patch that holds at least a random share of some object; objects stay whose centre lies in it."""
+    height, width = pixels.shape[:2]
+    least = _PATCH_SHARES[int(rng.integers(len(_PATCH_SHARES)))]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    for _ in range(_TRIES):
+        w, h = rng.uniform(0.4, 1.0, 2)
+        if not 0.5 <= w / h <= 2:
+            continue
+        x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
+        patch = np.array([x, y, x + w, y + h], np.float32)
+        inside = ((centres > patch[:2]) & (centres < patch[2:])).all(1)
+        if len(boxes) and not (inside.any() and _share_inside(boxes[inside], patch).max() >= least):
+            continue
+        kept = np.clip(boxes[inside], np.tile(patch[:2], 2), np.tile(patch[2:], 2))
+        kept = (kept - np.tile(patch[:2], 2)) / np.tile(patch[2:] - patch[:2], 2)
+        region = (float(x * width), float(y * height), float((x + w) * width), float((y + h) * height))
+        return _resize(pixels, size, region), kept.astype(np.float32), labels[inside]
+    return _resize(pixels, size, None), boxes, labels
+
+
+def _share_inside(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Share of each box that lies in the patch."""
+    common = np.clip(np.minimum(boxes[:, 2:], patch[2:]) - np.maximum(boxes[:, :2], patch[:2]), 0, None).prod(1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    result: NDArray[np.float32] = common / np.maximum(area, 1e-9)
+    return result
+
+
+def _relight(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    contrast, shift, saturation = rng.uniform(0.7, 1.3), rng.uniform(-24, 24), rng.uniform(0.6, 1.4)
+    colour = rng.uniform(0.93, 1.07, 3)
+    # One 3x3 matrix: saturation mixes with the luma, then contrast and cast scale each channel.
+    mix = (saturation * np.eye(3) + (1 - saturation) * np.outer(_LUMA, np.ones(3))) * (contrast * colour)
+    changed = pixels.astype(np.float32) @ mix.astype(np.float32) + np.float32(shift + 128 * (1 - contrast))
+    return np.clip(changed, 0, 255).astype(np.uint8)

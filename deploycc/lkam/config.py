@@ -1,0 +1,90 @@
+"""Everything that a training run depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deploycc.lkam.gate import Granularity
+from deploycc.lkam.insert import Place
+from deploycc.lkam.network import Architecture, SsdConfig
+from deploycc.lkam.sparsity import Ramp
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Which convolutions are gated, and how hard they are pressed.
+
+    Attributes:
+        patterns: module names, see `insert_gates`.
+        granularity, block, hidden, place: see `insert_gates`.
+        gain: G of the sparsity term.
+        weigh_macs: gains in proportion to the layers' MACs instead of equal.
+        target: share of the gated MACs to keep engaged; the gain follows it. None leaves the gain alone.
+        threshold, slope: schedules of the gates' decision.
+        press: schedule that multiplies the gain.
+        freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts.
+    """
+
+    patterns: tuple[str, ...]
+    granularity: Granularity = "kernel"
+    block: int = 32
+    hidden: int = 16
+    place: Place = "norm"
+    gain: float = 1.0
+    weigh_macs: bool = True
+    target: float | None = 0.55
+    threshold: Ramp = Ramp(0.5, 0.5)
+    slope: Ramp = Ramp(1.0, 2.0, 0.0, 0.6)
+    press: Ramp = Ramp(0.0, 1.0, 0.0, 0.2)
+    freeze: float = 0.75
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        network: the detector.
+        class_names: without background.
+        data, validation: data sets as `open_dataset` spells them.
+        steps, batch: length of the run.
+        lr, weight_decay: AdamW; the rate warms up and then falls as a cosine to zero.
+        warmup: steps.
+        seed: of weights, order and augmentation.
+        initial: checkpoint whose weights to start from, or None.
+        gates: None trains a dense detector.
+    """
+
+    network: SsdConfig
+    class_names: tuple[str, ...]
+    data: str
+    validation: str
+    steps: int = 4000
+    batch: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: int = 200
+    seed: int = 1
+    initial: str | None = None
+    gates: GateConfig | None = field(default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The inverse of `to_dict`."""
+        gates = values["gates"]
+        if gates is not None:
+            ramps = {key: Ramp(**gates[key]) for key in ("threshold", "slope", "press")}
+            gates = GateConfig(**{**gates, **ramps, "patterns": tuple(gates["patterns"])})
+        return cls(
+            **{
+                **values,
+                "network": SsdConfig(**values["network"]),
+                "class_names": tuple(values["class_names"]),
+                "gates": gates,
+            }
+        )

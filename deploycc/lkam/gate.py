@@ -1,0 +1,90 @@
+"""The gate module: from the input of a convolution to one binary value for each of its kernels.
+
+LKAM (Theodorakopoulos et al., Parsimonious Inference, 2017): global average pooling, 1x1 convolutions, a sigmoid and a
+hard threshold. The threshold has no gradient; the sigmoid's is used in its place (straight-through).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Granularity = Literal["kernel", "group", "nested"]
+
+
+class _HardThreshold(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, probability: Tensor, threshold: float) -> Tensor:
+        return (probability > threshold).to(probability.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+def hard_threshold(probability: Tensor, threshold: float) -> Tensor:
+    """1 where the value exceeds the threshold, else 0; the gradient passes unchanged."""
+    result: Tensor = _HardThreshold.apply(probability, threshold)  # type: ignore[no-untyped-call]
+    return result
+
+
+class KernelGate(nn.Module):
+    """Decides from a feature map which kernels of the convolution that reads it are engaged.
+
+    Args:
+        inputs: channels of the map.
+        kernels: output channels of the gated convolution.
+        granularity: ``kernel``: one decision a kernel (the paper). ``group``: one a group of neighbouring kernels.
+            ``nested``: the map gives one number, and the groups go off from the last to the first as it falls.
+        groups: number of groups, which must divide `kernels`; ignored for ``kernel``.
+        hidden: channels between two 1x1 convolutions; 0 uses a single one.
+
+    Attributes:
+        threshold, slope: the decision is ``sigmoid(slope * z) > threshold``; schedules may move both while training.
+        engaged: [N, units] of the last call, with gradient; what the sparsity term counts.
+    """
+
+    def __init__(
+        self, inputs: int, kernels: int, granularity: Granularity = "kernel", groups: int = 4, hidden: int = 16
+    ) -> None:
+        super().__init__()
+        units = kernels if granularity == "kernel" else groups
+        if kernels % units:
+            raise ValueError(f"{kernels} kernels cannot be split into {units} equal groups")
+        self.granularity: Granularity = granularity
+        self.kernels, self.units = kernels, units
+        self.threshold, self.slope = 0.5, 1.0
+        self.squeeze = nn.Conv2d(inputs, hidden, 1) if hidden else None
+        self.decide = nn.Conv2d(hidden or inputs, 1 if granularity == "nested" else units, 1)
+        nn.init.normal_(self.decide.weight, std=0.05)
+        nn.init.constant_(self.decide.bias, 2.0)  # everything engaged at first
+        # Nested groups: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
+        self.steps = nn.Parameter(torch.full((units - 1,), -1.0)) if granularity == "nested" else None
+        self.register_buffer("unit_of", torch.arange(kernels) // (kernels // units), persistent=False)
+        self.engaged: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] to a mask [N, kernels, 1, 1] of zeros and ones."""
+        y = functional.adaptive_avg_pool2d(x, 1)
+        if self.squeeze is not None:
+            y = functional.relu(self.squeeze(y))
+        weight, bias = self.logit_filters()
+        probability = torch.sigmoid(functional.conv2d(y, weight, bias))
+        mask = hard_threshold(probability, self.threshold)
+        self.engaged = mask.flatten(1)
+        if self.units == self.kernels:
+            return mask
+        unit_of: Tensor = self.get_buffer("unit_of")
+        return mask.index_select(1, unit_of)
+
+    def logit_filters(self) -> tuple[Tensor, Tensor]:
+        """Weight [units, C, 1, 1] and bias [units] of the last 1x1 convolution, with the slope in it."""
+        weight, bias = self.decide.weight, self.decide.bias
+        assert bias is not None
+        if self.steps is not None:
+            falls = torch.cat([torch.zeros(1), torch.cumsum(functional.softplus(self.steps), 0)])
+            weight, bias = weight.expand(self.units, -1, -1, -1), bias - falls
+        return weight * self.slope, bias * self.slope

@@ -1,0 +1,113 @@
+"""Putting gates around the convolutions of a trained PyTorch model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import Tensor, nn
+
+from deploycc.errors import InputError
+from deploycc.lkam.gate import Granularity, KernelGate
+
+Place = Literal["conv", "norm"]
+
+
+class GatedConv(nn.Module):
+    """A convolution, its BatchNorm where there is one, and the gate that multiplies the result.
+
+    With BatchNorm inside, an engaged kernel gives what it gave before and any other gives exactly 0 (also after a
+    ReLU); without, an idle kernel becomes the constant that a later BatchNorm makes of 0.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, gate: KernelGate) -> None:
+        super().__init__()
+        self.conv, self.norm, self.gate = conv, norm, gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the convolution, with idle kernels zero."""
+        y = self.conv(x)
+        if self.norm is not None:
+            y = self.norm(y)
+        masked: Tensor = y * self.gate(x)
+        return masked
+
+
+def insert_gates(
+    model: nn.Module,
+    patterns: Sequence[str],
+    *,
+    granularity: Granularity = "kernel",
+    block: int = 32,
+    hidden: int = 16,
+    place: Place = "norm",
+) -> list[str]:
+    """Gate convolutions of a model, in place; everything is engaged at first.
+
+    Args:
+        model: any module whose convolutions are `torch.nn.Conv2d`.
+        patterns: module names, with ``*`` and ``[...]`` as in shell patterns.
+        granularity: see `KernelGate`.
+        block: kernels a group, for ``group`` and ``nested``.
+        hidden: see `KernelGate`.
+        place: where the mask multiplies: ``conv`` after the convolution and its bias, ``norm`` after the BatchNorm
+            that follows it among its parent's children (after the bias where none follows).
+
+    Returns:
+        Names of the gated modules, in the model's order.
+
+    Raises:
+        InputError: a pattern matches no convolution, a convolution is depthwise or already gated, or its kernels
+            cannot be split into groups of `block`.
+    """
+    convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not _inside_gate(model, n)}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in convs):
+            raise InputError(
+                "gate-pattern",
+                f"no convolution is called {pattern!r}",
+                note="convolutions that are gated already do not count",
+                hint=f"convolutions: {', '.join(list(convs)[:8])} ...",
+            )
+    chosen = [name for name in convs if any(fnmatchcase(name, p) for p in patterns)]
+    for name in chosen:
+        conv = convs[name]
+        if conv.groups != 1:
+            raise InputError("gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name})
+        if granularity != "kernel" and conv.out_channels % block:
+            raise InputError(
+                "gate-block",
+                f"{conv.out_channels} kernels cannot be split into blocks of {block}",
+                context={"layer": name},
+            )
+    for name in chosen:
+        parent_name, _, child = name.rpartition(".")
+        parent, conv = model.get_submodule(parent_name), convs[name]
+        gate = KernelGate(conv.in_channels, conv.out_channels, granularity, conv.out_channels // block or 1, hidden)
+        following = _following(parent, child) if place == "norm" else None
+        norm = None
+        if following is not None:
+            norm = parent.get_submodule(following)
+            setattr(parent, following, nn.Identity())
+        assert norm is None or isinstance(norm, nn.BatchNorm2d)
+        setattr(parent, child, GatedConv(conv, norm, gate).train(model.training))
+    return chosen
+
+
+def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
+    """Name and module of every gated convolution, in the model's order."""
+    for name, module in model.named_modules():
+        if isinstance(module, GatedConv):
+            yield name, module
+
+
+def _following(parent: nn.Module, child: str) -> str | None:
+    names = [name for name, _ in parent.named_children()]
+    later = names[names.index(child) + 1 :]
+    return later[0] if later and isinstance(parent.get_submodule(later[0]), nn.BatchNorm2d) else None
+
+
+def _inside_gate(model: nn.Module, name: str) -> bool:
+    parts = name.split(".")
+    return any(isinstance(model.get_submodule(".".join(parts[:k])), GatedConv) for k in range(1, len(parts)))

@@ -1,0 +1,71 @@
+"""Which prior is responsible for which object, and what it should predict (Liu et al., SSD, 2016, section 2.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+IGNORED = -1  # label of a prior that is neither trained as an object nor as background
+
+
+def match_priors(priors: Tensor, boxes: Tensor, labels: Tensor, iou_threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Assign objects to priors.
+
+    Every object gets the prior that it overlaps most; besides, every prior gets the object that it overlaps most,
+    where the overlap exceeds the threshold. Priors that overlap an ignored object by more than 0.4 are ignored,
+    unless they have an object.
+
+    Args:
+        priors: [P, 4] corners, 0..1.
+        boxes: [B, N, 4] corners, 0..1, padded.
+        labels: [B, N] class from 1, 0 for padding, `IGNORED` for difficult objects.
+        iou_threshold: overlap above which a prior is responsible.
+
+    Returns:
+        [B, P] labels, 0 for background; [B, P] index of the object.
+    """
+    overlap = _iou(boxes, priors)
+    real = labels > 0
+    wanted = overlap.masked_fill(~real.unsqueeze(2), -1.0)
+    best, owner = wanted.max(1) if boxes.shape[1] else _nothing(len(boxes), len(priors))
+    found = best > iou_threshold
+    result = torch.zeros_like(owner)
+    if boxes.shape[1]:
+        shunned = overlap.masked_fill((labels != IGNORED).unsqueeze(2), -1.0).amax(1) > 0.4
+        result[shunned] = IGNORED
+        result = torch.where(found, labels.gather(1, owner), result)
+        favourite = wanted.argmax(2)
+        for picture, number in real.nonzero().tolist():
+            prior = favourite[picture, number]
+            owner[picture, prior] = number
+            result[picture, prior] = labels[picture, number]
+    return result, owner
+
+
+def encode_boxes(priors: Tensor, boxes: Tensor, variances: tuple[float, float, float, float]) -> Tensor:
+    """Offsets of boxes from priors, ``center_size`` coding.
+
+    With prior centre c, prior size s: t_xy = (centre - c) / (s v_xy), t_wh = log(size / s) / v_wh.
+
+    Args:
+        priors: [..., 4] corners.
+        boxes: [..., 4] corners.
+        variances: of x y w h.
+    """
+    v = torch.tensor(variances)
+    size, box_size = priors[..., 2:] - priors[..., :2], boxes[..., 2:] - boxes[..., :2]
+    shift = (boxes[..., :2] + boxes[..., 2:] - priors[..., :2] - priors[..., 2:]) / 2
+    return torch.cat([shift / size / v[:2], torch.log(box_size.clamp(min=1e-6) / size) / v[2:]], -1)
+
+
+def _iou(boxes: Tensor, priors: Tensor) -> Tensor:
+    """[B, N, P] intersection over union."""
+    a, b = boxes.unsqueeze(2), priors[None, None]
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    area_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
+    area_b = (b[..., 2:] - b[..., :2]).prod(-1)
+    return overlap / (area_a + area_b - overlap).clamp(min=1e-12)
+
+
+def _nothing(pictures: int, priors: int) -> tuple[Tensor, Tensor]:
+    return torch.full((pictures, priors), -1.0), torch.zeros((pictures, priors), dtype=torch.long)

@@ -1,0 +1,95 @@
+"""Training batches whose content depends on nothing but the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from deploycc.evaluate.dataset import Dataset
+from deploycc.lkam.augment import augment, fit
+from deploycc.lkam.matching import IGNORED
+
+MEAN, SCALE = 128.0, 1 / 128  # of the network's input
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pictures [B, 3, size, size], boxes [B, N, 4] (0..1, padded) and labels [B, N] (0 padding, -1 difficult)."""
+
+    pictures: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+
+class Samples:
+    """A data set in memory, at most twice as large as the network's input.
+
+    Args:
+        dataset: read once, now.
+        size: the network's input, pixels.
+        seed: of order and augmentation.
+        progress: called with each number read.
+    """
+
+    def __init__(
+        self, dataset: Dataset, size: int, seed: int, progress: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self.size = size
+        self.seed = seed
+        self._pixels: list[NDArray[np.uint8]] = []
+        self._boxes: list[NDArray[np.float32]] = []
+        self._labels: list[NDArray[np.int64]] = []
+        for number in range(len(dataset)):
+            pixels, truth = dataset.sample(number)
+            height, width = pixels.shape[:2]
+            self._boxes.append(truth.boxes / np.float32([width, height, width, height]))
+            self._labels.append(np.where(truth.difficult, IGNORED, truth.classes + 1))
+            self._pixels.append(_shrink(pixels, 2 * size))
+            progress(number + 1)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def batch(self, step: int, count: int) -> Batch:
+        """The batch of a training step: shuffled anew each time through the data, each picture augmented."""
+        places = np.arange(step * count, (step + 1) * count)
+        orders = {e: np.random.default_rng([self.seed, 0, e]).permutation(len(self)) for e in set(places // len(self))}
+        rows = []
+        for place in places:
+            number = int(orders[place // len(self)][place % len(self)])
+            rng = np.random.default_rng([self.seed, 1, int(place)])
+            rows.append(augment(self._pixels[number], self._boxes[number], self._labels[number], self.size, rng))
+        return _collate(rows)
+
+    def plain(self, numbers: range) -> Batch:
+        """Some pictures without augmentation."""
+        return _collate([(fit(self._pixels[n], self.size), self._boxes[n], self._labels[n]) for n in numbers])
+
+
+def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """[B, H, W, 3] uint8 to the network's input, channels last in memory."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().sub_(MEAN).mul_(SCALE)
+
+
+def _collate(rows: list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]]) -> Batch:
+    most = max(len(labels) for _, _, labels in rows)
+    boxes = torch.zeros(len(rows), most, 4)
+    labels = torch.zeros(len(rows), most, dtype=torch.long)
+    for index, (_, box, label) in enumerate(rows):
+        boxes[index, : len(label)] = torch.from_numpy(box)
+        labels[index, : len(label)] = torch.from_numpy(label)
+    return Batch(to_tensor(np.stack([pixels for pixels, _, _ in rows])), boxes, labels)
+
+
+def _shrink(pixels: NDArray[np.uint8], limit: int) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    if max(height, width) <= limit:
+        return pixels
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((min(width, limit), min(height, limit)), Image.Resampling.BOX))

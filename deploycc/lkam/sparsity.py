@@ -1,0 +1,93 @@
+"""The price of an engaged kernel, and how it moves while training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deploycc.lkam.insert import gated_convs
+
+
+def sparsity_loss(model: nn.Module, gains: Mapping[str, float]) -> Tensor:
+    """``sum over layers i of G_i / (2 m_i) * sum over gates k of sw_ik``, averaged over the batch (US 11,321,613).
+
+    Args:
+        model: after a forward pass.
+        gains: G for each gated layer by name.
+    """
+    terms = []
+    for name, module in gated_convs(model):
+        engaged = module.gate.engaged
+        assert engaged is not None
+        terms.append(gains[name] / 2 * engaged.mean())
+    return torch.stack(terms).sum()
+
+
+def layer_gains(model: nn.Module, gain: float, macs: Mapping[str, int] | None) -> dict[str, float]:
+    """One gain a layer: equal, or in proportion to what a layer's kernels cost; their mean is `gain`."""
+    names = [name for name, _ in gated_convs(model)]
+    weights = {n: float(macs[n]) if macs else 1.0 for n in names}
+    mean = sum(weights.values()) / len(weights)
+    return {n: gain * w / mean for n, w in weights.items()}
+
+
+def engaged_share(model: nn.Module, macs: Mapping[str, int]) -> Tensor:
+    """[N] share of the gated layers' MACs that each picture of the last forward pass engaged.
+
+    Args:
+        model: after a forward pass.
+        macs: of each gated convolution with all kernels engaged. Only its own kernels count: what the next layer
+            could save on idle input channels is left out.
+    """
+    total = sum(macs.values())
+    parts = []
+    for name, module in gated_convs(model):
+        engaged = module.gate.engaged
+        assert engaged is not None
+        parts.append(engaged.detach().mean(1) * (macs[name] / total))
+    return torch.stack(parts).sum(0)
+
+
+def conv_macs(model: nn.Module, picture: Tensor) -> dict[str, int]:
+    """MACs of each gated convolution for one picture [1, C, H, W], all kernels engaged."""
+    counts: dict[str, int] = {}
+    hooks = []
+    for name, module in gated_convs(model):
+
+        def count(conv: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
+            weight = conv.get_parameter("weight")
+            counts[name] = math.prod(output.shape[1:]) * math.prod(weight.shape[1:])
+
+        hooks.append(module.conv.register_forward_hook(count))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        model(picture)
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return counts
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A value that moves linearly from `first` to `last` between two shares of the training's length."""
+
+    first: float
+    last: float
+    start: float = 0.0
+    stop: float = 0.5
+
+    def at(self, progress: float) -> float:
+        """The value after a share 0..1 of the steps."""
+        t = min(1.0, max(0.0, (progress - self.start) / max(self.stop - self.start, 1e-9)))
+        return self.first + (self.last - self.first) * t
+
+
+def follow_target(gain: float, share: float, target: float, rate: float = 0.01) -> float:
+    """Raise the gain while more is engaged than wanted, lower it while less is; both by up to `rate` a step."""
+    return gain * math.exp(rate * max(-1.0, min(1.0, (share - target) / 0.05)))

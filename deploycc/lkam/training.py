@@ -1,0 +1,208 @@
+"""The training loop, for dense detectors and for gates on top of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deploycc.errors import DeployError, InputError
+from deploycc.evaluate.dataset import Dataset
+from deploycc.lkam.assess import assess
+from deploycc.lkam.checkpoint import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    restore_model,
+    save_checkpoint,
+    set_schedules,
+)
+from deploycc.lkam.config import TrainConfig
+from deploycc.lkam.insert import gated_convs
+from deploycc.lkam.multibox import multibox_loss
+from deploycc.lkam.network import Ssd
+from deploycc.lkam.priors import make_priors
+from deploycc.lkam.samples import Samples
+from deploycc.lkam.sparsity import conv_macs, engaged_share, follow_target, layer_gains, sparsity_loss
+
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
+_RECORD_EVERY = 50
+_SAVE_EVERY = 250
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train(
+    config: TrainConfig,
+    samples: Samples,
+    validation: Dataset,
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    report: Report = lambda _: None,
+) -> Checkpoint:
+    """Run or resume a training.
+
+    Args:
+        config: the run. Where `folder` holds a checkpoint of the same run, it is continued; the result is the same,
+            bit for bit, as without the interruption (on the same machine and thread count).
+        samples: training data.
+        validation: what the detector is scored on at the end.
+        folder: where checkpoint and metrics go.
+        stop_after: stop early, after this many steps in all.
+        report: called with each record of the history.
+
+    Raises:
+        ArtefactError: the folder holds another run's checkpoint.
+        DeployError: the loss is no longer finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state, model = _start(config, folder / CHECKPOINT)
+    optimiser = _make_optimiser(model, config)
+    if state.step:
+        optimiser.load_state_dict(state.optimiser)
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    priors = torch.from_numpy(make_priors(config.network.size))
+    macs = conv_macs(model, torch.zeros(1, 3, config.network.size, config.network.size))
+    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    clock = time.monotonic()
+    while state.step < end:
+        record = _step(config, state, model, optimiser, samples, priors, macs)
+        state.step += 1
+        if state.step % _RECORD_EVERY == 0 or state.step == end:
+            record["seconds"] = round(time.monotonic() - clock, 1)
+            state.history.append(record)
+            report(record)
+        if state.step % _SAVE_EVERY == 0 or state.step == end:
+            state.model, state.optimiser = model.state_dict(), optimiser.state_dict()
+            save_checkpoint(state, folder / CHECKPOINT)
+    if state.step == config.steps:
+        set_schedules(model, config, 1.0)
+        result = assess(model.eval(), validation, config.class_names)
+        write_metrics(folder / METRICS, {"config": config.to_dict(), "result": result, "history": state.history})
+        report(result)
+    return state
+
+
+def write_metrics(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON beside, then rename."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    t = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * t))
+
+
+def _start(config: TrainConfig, path: Path) -> tuple[Checkpoint, Ssd]:
+    model = build_model(config)
+    if path.exists():
+        state = load_checkpoint(path)
+        if state.config != config:
+            raise InputError(
+                "checkpoint-other-run",
+                "the folder holds a checkpoint of a run with other settings",
+                context={"file": path},
+                hint="give another folder, or remove that one",
+            )
+        model.load_state_dict(state.model)
+        return state, model
+    if config.initial is not None:
+        _copy_weights(restore_model(load_checkpoint(Path(config.initial))), model, config.initial)
+    gain = config.gates.gain if config.gates else 0.0
+    return Checkpoint(config, 0, {}, {}, gain), model
+
+
+def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:
+    """Copy a dense network's weights into a gated one; gating moves a convolution and its norm one level down."""
+    weights = source.state_dict()
+    renamed = dict(weights)
+    for gated, module in gated_convs(model):
+        if f"{gated}.conv.weight" in weights:
+            continue
+        renamed[f"{gated}.conv.weight"] = renamed.pop(f"{gated}.weight")
+        if f"{gated}.bias" in renamed:
+            renamed[f"{gated}.conv.bias"] = renamed.pop(f"{gated}.bias")
+        if module.norm is not None:
+            parent = gated.rpartition(".")[0]
+            for key in module.norm.state_dict():
+                renamed[f"{gated}.norm.{key}"] = renamed.pop(f"{parent}.norm.{key}")
+    try:
+        missing, unexpected = model.load_state_dict(renamed, strict=False)
+    except RuntimeError as error:
+        raise InputError(
+            "checkpoint-other-network",
+            "the initial weights belong to another network",
+            context={"file": name},
+            note=str(error).splitlines()[1].strip(),
+        ) from None
+    foreign = [key for key in missing if ".gate." not in key] + list(unexpected)
+    if foreign:
+        raise InputError(
+            "checkpoint-other-network",
+            "the initial weights belong to another network",
+            context={"file": name, "parameter": foreign[0]},
+        )
+
+
+def _make_optimiser(model: Ssd, config: TrainConfig) -> torch.optim.AdamW:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def _step(
+    config: TrainConfig,
+    state: Checkpoint,
+    model: Ssd,
+    optimiser: torch.optim.AdamW,
+    samples: Samples,
+    priors: torch.Tensor,
+    macs: dict[str, int],
+) -> dict[str, Any]:
+    progress = state.step / config.steps
+    rate = learning_rate(config, state.step)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    set_schedules(model, config, progress)
+    batch = samples.batch(state.step, config.batch)
+    offsets, logits = model(batch.pictures.contiguous(memory_format=torch.channels_last))
+    loss = multibox_loss(offsets, logits, priors, batch.boxes, batch.labels)
+    total = loss.location + loss.score
+    record: dict[str, Any] = {"step": state.step + 1, "lr": rate}
+    if config.gates is not None:
+        frozen = progress >= config.gates.freeze
+        share = engaged_share(model, macs)
+        if not frozen:
+            gains = layer_gains(model, state.gain, macs if config.gates.weigh_macs else None)
+            total = total + config.gates.press.at(progress) * sparsity_loss(model, gains)
+            if config.gates.target is not None and progress >= config.gates.press.stop:
+                state.gain = follow_target(state.gain, float(share.mean()), config.gates.target)
+        record |= {"engaged": float(share.mean()), "engaged_std": float(share.std()), "gain": state.gain}
+    if not bool(torch.isfinite(total)):
+        raise DeployError(
+            "training-diverged",
+            "the loss is no longer finite",
+            context={"step": state.step + 1},
+            hint="use a lower learning rate",
+        )
+    optimiser.zero_grad()
+    total.backward()  # type: ignore[no-untyped-call]
+    if config.gates is not None and progress >= config.gates.freeze:
+        for _, module in gated_convs(model):
+            module.gate.zero_grad()
+    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimiser.step()
+    return record | {"location": float(loss.location.detach()), "score": float(loss.score.detach())}
