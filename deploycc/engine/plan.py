@@ -36,7 +36,7 @@ ENGINE_SUFFIX = {
 def _inside(name: str) -> str:
     """Refuse a name that could leave the plan's folder or be read as an option."""
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or str(path) != name or "\\" in name or name[0] == "-":
+    if name in ("", ".") or path.is_absolute() or ".." in path.parts or str(path) != name or "\\" in name or name[0] == "-":
         raise ValueError("must be a path inside the plan's folder")
     return name
 

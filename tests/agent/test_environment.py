@@ -1,0 +1,96 @@
+"""What the agent says of a machine: what is there, None otherwise."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from deploycc.agent import environment
+
+
+def test_probing_this_machine() -> None:
+    facts = environment.probe()
+    assert facts["architecture"] == platform.machine()
+    assert facts["python"] == platform.python_version()
+    assert facts["version_onnxruntime"] == onnxruntime.__version__
+    assert facts["cpus_online"] == os.cpu_count()
+    assert facts["memory_total_mib"] > facts["memory_available_mib"] > 0
+    assert facts["load_1min"] >= 0
+    assert all(value is None or isinstance(value, str | int | float) for value in facts.values())
+
+
+FILES = {
+    "/sys/devices/system/cpu/online": "0,3-5",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil",
+    "/sys/devices/system/cpu/cpu3/cpufreq/scaling_governor": "performance",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "345600",
+    "/sys/devices/system/cpu/cpu3/cpufreq/scaling_cur_freq": "2035200",
+    "/sys/kernel/nvpmodel_emc_cap/emc_iso_cap": "1600000000",
+    "/proc/loadavg": "0.25 0.50 0.75 1/100 4242",
+    "/proc/meminfo": "MemTotal:        8040404 kB\nMemAvailable:    1048576 kB",
+    "/sys/class/devfreq/17000000.gp10b/cur_freq": "1032750000",
+    "/sys/class/devfreq/17000000.gp10b/min_freq": "114750000",
+    "/sys/class/devfreq/17000000.gp10b/max_freq": "1300500000",
+    "/sys/class/devfreq/17000000.gp10b/governor": "nvhost_podgov",
+}
+
+
+def test_a_tx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "read", FILES.get)
+    monkeypatch.setattr(environment.glob, "glob", lambda pattern: ["/sys/class/devfreq/17000000.gp10b"])
+    state = environment.state()
+    assert state["cpus_online"] == 4
+    assert state["cpu_governor"] == "performance, schedutil"
+    assert state["cpu_clocks_mhz"] == "0:346 3:2035"
+    assert state["emc_cap_hz"] == 1_600_000_000
+    assert (state["load_1min"], state["load_5min"]) == (0.25, 0.5)
+    assert state["memory_available_mib"] == 1024
+    assert state["gpu_governor"] == "nvhost_podgov"
+    assert [state[f"gpu_clock_{name}_mhz"] for name in ("cur", "min", "max")] == [1032.75, 114.75, 1300.5]
+
+
+def test_a_machine_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "read", lambda path: None)
+    monkeypatch.setattr(environment.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    state = environment.state()
+    assert state.pop("cpus_online") == os.cpu_count()  # from the operating system
+    assert set(state.values()) == {None}
+    software = environment.software()
+    assert software["l4t_release"] is software["nvpmodel"] is software["tensorrt_library"] is software["os"] is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("numpy-1.13.3.egg-info", "1.13.3"),
+        ("numpy-1.19.5.dist-info", "1.19.5"),
+        ("numpy-1.13.3-py3.6.egg-info", "1.13.3"),
+        ("numpydoc-1.0.dist-info", None),
+    ],
+)
+def test_library_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, expected: str | None
+) -> None:
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (tmp_path / folder).mkdir()
+    monkeypatch.delitem(sys.modules, "numpy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environment.library_version("numpy") == expected
+
+
+def test_tensorrt_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "command_output", lambda arguments: "un ; ii  8.2.1-1+cuda10.2")
+    assert environment.tensorrt_library() == "8.2.1-1+cuda10.2"
+
+
+def test_a_command_that_fails_says_nothing() -> None:
+    assert environment.command_output(["false"]) is None
+    assert environment.command_output(["no-such-program"]) is None
+    assert environment.command_output(["printf", "a\\n\\n b\\n"]) == "a; b"
