@@ -55,6 +55,8 @@ def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, .
     if latency.target != report.target.name:
         found.append(f"the latency was measured for target {latency.target}, not {report.target.name}")
     for run in latency.runs:
+        if not run.samples_ms:
+            continue
         network_here, engine_here = networks.get(run.precision), engines.get(run.precision)
         if network_here is None or (run.network_sha256 and run.network_sha256 != network_here.sha256):
             found.append(f"the {run.precision} latency was measured on another network")

@@ -202,8 +202,8 @@ def _inline(svg: str, key: str, title: str, description: str) -> str:
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
     names = f'role="img" aria-labelledby="{key}-title {key}-desc"'
     return (
-        f'{head} {names}><title id="{key}-title">{escape(title)}</title>'
-        f'<desc id="{key}-desc">{escape(description)}</desc>{rest}'
+        f'{head} {names}><title id="{key}-title">{escape(_printable(title))}</title>'
+        f'<desc id="{key}-desc">{escape(_printable(description))}</desc>{rest}'
     )
 
 
@@ -230,7 +230,12 @@ def _grid(axes: Axes, direction: str) -> None:
 
 
 def _shortened(name: str, longest: int = 46) -> str:
-    """Cut the middle out of a long name, and what no picture can show."""
-    name = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
+    """Cut the middle out of a long name."""
+    name = _printable(name)
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
+
+
+def _printable(text: str) -> str:
+    """Replace what no picture can show and XML forbids."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import sample_reports
+from sample_reports import ENGINE, NETWORK, TRAINED, latency, run, samples, unmeasured
+
+from deploycc.report.chain import breaks, links
+
+OTHER = "f" * 64
+
+
+def test_the_chain_walks_from_the_trained_file_to_the_engine() -> None:
+    found = links(sample_reports.compiled(), latency())
+
+    assert [(link.what, link.sha256) for link in found] == [
+        ("trained files", TRAINED),
+        ("network", NETWORK),
+        ("engine", ENGINE),
+    ]
+    assert breaks(sample_reports.compiled(), latency()) == ()
+    assert breaks(sample_reports.compiled(), None) == ()
+
+
+def test_an_engine_built_on_the_board_joins_the_chain() -> None:
+    board = sample_reports.compiled_for_board()
+    measured = latency(target="jetson-tx2-jp461")
+
+    assert [link.sha256 for link in links(board, measured)] == [TRAINED, NETWORK, None, ENGINE]
+    assert breaks(board, measured) == ()
+
+
+def test_figures_of_something_else_are_named() -> None:
+    report = sample_reports.compiled()
+    engine = report.engines[0].model_copy(update={"sha256": OTHER})
+    network = report.networks[0].model_copy(update={"source_sha256": OTHER})
+
+    assert "another engine" in breaks(sample_reports.compiled(engines=(engine,)), latency())[0]
+    assert "other trained files" in breaks(sample_reports.compiled(networks=(network,)), None)[0]
+    assert "another network" in breaks(report, latency(run(samples(), network_sha256=OTHER)))[0]
+    assert "for target other" in breaks(report, latency(target="other"))[0]
+    unknown = latency(run(samples(), precision="fp16", network_sha256=None))
+    assert "the fp16 latency was measured on another network" in breaks(report, unknown)[0]
+    assert breaks(report, latency(unmeasured())) == ()

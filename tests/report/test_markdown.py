@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import sample_reports
+from golden_files import assert_golden
+from sample_reports import latency, run, samples, unmeasured
+
+from deploycc.report.markdown import render_markdown
+from deploycc.report.schema import LayerTime
+
+
+def test_a_measured_report() -> None:
+    report = latency(run(samples()), unmeasured(), environment={"cpu_governor": "schedutil", "gpu": None})
+
+    assert_golden("report_measured.md", render_markdown(sample_reports.compiled(), report))
+
+
+def test_a_board_that_is_not_here() -> None:
+    assert_golden("report_board.md", render_markdown(sample_reports.compiled_for_board(), None))
+
+
+def test_names_cannot_change_the_structure() -> None:
+    hostile = "a|b\n# c `d` <script>x</script> [e](f) *g* \\"
+    layer = LayerTime(name=hostile, op="Conv", median_ms=1.0, share=1.0)
+    text = render_markdown(
+        sample_reports.compiled(command="echo '```' && rm"), latency(run(samples(), layers=(layer,)))
+    )
+    row = next(line for line in text.splitlines() if line.startswith("| a"))
+
+    assert row.startswith(r"| a\|b \# c \`d\` &lt;script&gt;x&lt;/script&gt; \[e\](f) \*g\* \\ | Conv |")
+    assert "<script>" not in text
+    assert "````console\necho '```' && rm\n````" in text
