@@ -24,19 +24,20 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     blocks = [f"# {_text(report.detector.name)} on {_text(report.target.title)}", *_verdict(report, runs)]
     blocks += ["## Key figures", _key_figures(report, runs)]
     if latency and any(item.summary for item in runs):
-        blocks += ["## Latency", _table(latency_table(latency))]
+        blocks += ["## Latency (measured)", _table(latency_table(latency))]
     for item in runs:
         blocks += _layers(item)
     for network in report.networks:
         if network.steps:
-            blocks += [f"## Passes, {_text(network.precision)}", _passes(report, network.precision)]
+            kinds = f"counts {network.counts.kind}, times measured"
+            blocks += [f"## Passes, {_text(network.precision)} ({kinds})", _passes(report, network.precision)]
         if network.parts:
             rows = [(part.name, count(part.macs), count(part.params)) for part in network.parts]
-            blocks.append(_rows(("part", "MACs", "parameters"), rows))
+            blocks += [f"Back-end and front-end ({network.counts.kind}):", _rows(("part", "MACs", "parameters"), rows)]
     if report.comparison:
         blocks += _comparison(report.comparison)
     if report.engines:
-        blocks += ["## Engines", _table(engines_table(report))]
+        blocks += ["## Engines (measured where built)", _table(engines_table(report))]
     notes = gather_notes(report)
     if notes:
         rows = [(note.code, ", ".join(note.nodes), note.reason) for note in notes]
@@ -74,7 +75,8 @@ def _layers(item: Assessment) -> list[str]:
         return []
     layers = sorted(item.run.layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
     rows = [(layer.name, layer.op, bare_ms(layer.median_ms), f"{layer.share:.1%}") for layer in layers]
-    return [f"## Slowest layers, {_text(item.run.precision)}", _rows(("layer", "operator", "median ms", "share"), rows)]
+    title = f"## Slowest layers, {_text(item.run.precision)} (measured)"
+    return [title, _rows(("layer", "operator", "median ms", "share"), rows)]
 
 
 def _passes(report: CompileReport, precision: str) -> str:
