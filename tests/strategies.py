@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -79,7 +81,7 @@ def ssd_heads(draw: st.DrawFn, priors: int, classes: int) -> SsdHeads:
         priors=np.concatenate([low, low + size], axis=1),
         variances=np.tile(variances, (priors, 1)),
         classes=classes,
-        background=draw(st.sampled_from([None, *range(classes)])),
+        background=draw(st.sampled_from([None, *range(classes)])) if classes > 1 else None,
         box_coding=draw(st.sampled_from(["center_size", "corner", "corner_size"])),
         variance_encoded=draw(st.booleans()),
         y_first=draw(st.booleans()),
@@ -141,3 +143,132 @@ def ssd_tails(draw: st.DrawFn) -> Tail:
         nms=draw(st.booleans()),
         seed=draw(st.integers(0, 99)),
     )
+
+
+# ---- importers: Caffe layers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CaffeLayer:
+    """One Caffe layer that reads a blob of ``shape``.
+
+    Attributes:
+        type: Caffe's name.
+        params: text of its parameters.
+        shape: of its input, NCHW.
+        blobs: shapes of its parameters.
+    """
+
+    type: str
+    params: str
+    shape: tuple[int, int, int, int]
+    blobs: tuple[tuple[int, ...], ...] = ()
+
+
+@st.composite
+def _caffe_window(
+    draw: st.DrawFn, *, dilated: bool = False, pad_below_kernel: bool = False, repeated: bool = True
+) -> tuple[str, NDArray[np.int64]]:
+    """Text of a window, and [kernel, stride, pad, dilation] x [height, width]; in any of Caffe's spellings."""
+    spelling = draw(st.sampled_from(["one", "h_w", "two"] if repeated else ["one", "h_w"]))
+    count = 1 if spelling == "one" else 2
+    kernel = [draw(st.integers(1, 4)) for _ in range(count)]
+    stride = [draw(st.integers(1, 3)) for _ in range(count)]
+    pad = [draw(st.integers(0, k - 1 if pad_below_kernel else 2)) for k in kernel]
+    dilation = [draw(st.integers(1, 2)) if dilated else 1 for _ in range(count)]
+    text = []
+    for name, values in (("kernel", kernel), ("stride", stride), ("pad", pad)):
+        if spelling == "h_w":
+            text += [f"{name}_h: {values[0]} {name}_w: {values[1]}"]
+        else:
+            text += [f"{name + '_size' if name == 'kernel' else name}: {value}" for value in values]
+    text += [f"dilation: {value}" for value in dilation] if dilated else []
+    return " ".join(text), np.array([np.broadcast_to(v, 2) for v in (kernel, stride, pad, dilation)])
+
+
+@st.composite
+def caffe_convolutions(draw: st.DrawFn) -> CaffeLayer:
+    """Convolution in every spelling: rectangular, strided, padded, dilated, grouped, depthwise, with or without bias."""
+    text, (kernel, _, pad, dilation) = draw(_caffe_window(dilated=True))
+    least = dilation * (kernel - 1) + 1 - 2 * pad
+    size = [int(max(1, n)) + draw(st.integers(0, 5)) for n in least]
+    group, each, outputs = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    bias = draw(st.booleans())
+    kind = "Convolution"
+    if each == outputs == 1 and draw(st.booleans()):
+        kind = "ConvolutionDepthwise"  # the fork's files leave the group out or not
+    group_text = f"group: {group}" if kind == "Convolution" or draw(st.booleans()) else ""
+    return CaffeLayer(
+        kind,
+        f"convolution_param {{ num_output: {group * outputs} {group_text} bias_term: {str(bias).lower()} {text} }}",
+        (1, group * each, *size),
+        ((group * outputs, each, *map(int, kernel)), *([(group * outputs,)] if bias else [])),
+    )
+
+
+@st.composite
+def caffe_deconvolutions(draw: st.DrawFn) -> CaffeLayer:
+    """Deconvolution: strided, padded, grouped; the output is never empty."""
+    text, (kernel, stride, pad, _) = draw(_caffe_window(pad_below_kernel=True))
+    least = 1 + np.ceil(np.maximum(0, 2 * pad + 1 - kernel) / stride).astype(int)
+    size = [int(n) + draw(st.integers(0, 4)) for n in least]
+    group, each, outputs = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    bias = draw(st.booleans())
+    return CaffeLayer(
+        "Deconvolution",
+        f"convolution_param {{ num_output: {group * outputs} group: {group} bias_term: {str(bias).lower()} {text} }}",
+        (1, group * each, *size),
+        ((group * each, outputs, *map(int, kernel)), *([(group * outputs,)] if bias else [])),
+    )
+
+
+@st.composite
+def caffe_poolings(draw: st.DrawFn) -> tuple[CaffeLayer, dict[str, Any]]:
+    """Pooling whose windows all touch the picture, with the numbers behind its text."""
+    text, (kernel, stride, pad, _) = draw(_caffe_window(pad_below_kernel=True, repeated=False))
+    size = [int(max(1, k - 2 * p)) + draw(st.integers(0, 7)) for k, p in zip(kernel, pad, strict=True)]
+    method = draw(st.sampled_from(["MAX", "AVE"]))
+    round_up = draw(st.booleans())
+    if not pad.any():  # without padding Caffe keeps a last window that lies wholly behind the picture
+        last = -(-(np.array(size) - kernel) // stride) * stride
+        assume(not round_up or (last < size).all())
+    layer = CaffeLayer(
+        "Pooling",
+        f"pooling_param {{ pool: {method} {text} {'' if round_up else 'round_mode: FLOOR'} }}",
+        (1, draw(st.integers(1, 2)), *size),
+    )
+    return layer, {"method": method, "kernel": kernel, "stride": stride, "pad": pad, "round_up": round_up}
+
+
+@st.composite
+def caffe_activations(draw: st.DrawFn) -> CaffeLayer:
+    """Layers that treat every number on its own, with and without their parameters."""
+    value = st.sampled_from([-1.5, -0.5, 0.0, 0.25, 1.0, 2.0])
+    kind = draw(
+        st.sampled_from(
+            "ReLU ReLU6 PReLU ELU Sigmoid TanH AbsVal BNLL Power Exp Log Dropout Clip Swish Threshold".split()
+        )
+    )
+    shape = (1, draw(st.integers(1, 3)), 3, 4)
+    params, blobs = "", ()
+    if kind == "ReLU":
+        params = draw(st.sampled_from(["", "relu_param { negative_slope: 0.1 }", "relu_param { engine: CAFFE }"]))
+    elif kind == "PReLU":
+        shared = draw(st.booleans())
+        params, blobs = f"prelu_param {{ channel_shared: {str(shared).lower()} }}", ((1 if shared else shape[1],),)
+    elif kind == "ELU":
+        params = f"elu_param {{ alpha: {draw(st.sampled_from([0.5, 1.0, 2.0]))} }}"
+    elif kind == "Power":
+        power = draw(st.sampled_from([1.0, 2.0, 3.0, 0.0]))
+        params = f"power_param {{ power: {power} scale: {draw(value)} shift: {draw(value)} }}"
+    elif kind == "Exp":
+        params = f"exp_param {{ base: {draw(st.sampled_from([-1.0, 2.0, 10.0]))} scale: {draw(value)} shift: {draw(value)} }}"
+    elif kind == "Log":  # of what is positive: the input is below 4
+        params = f"log_param {{ base: {draw(st.sampled_from([-1.0, 2.0, 10.0]))} scale: 0.1 shift: 1.0 }}"
+    elif kind == "Clip":
+        params = "clip_param { min: -0.5 max: 0.75 }"
+    elif kind == "Threshold":
+        params = f"threshold_param {{ threshold: {draw(value)} }}"
+    elif kind == "Swish" and draw(st.booleans()):
+        params = f"swish_param {{ beta: {draw(value)} }}"
+    return CaffeLayer(kind, params, shape, blobs)

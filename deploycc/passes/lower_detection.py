@@ -38,7 +38,8 @@ def lower_detection(detector: Detector, options: Options) -> Result:
     """Lower the detector's heads to ``options.detection``.
 
     Before: the graph's outputs are the heads. After: they are the tensors of `Detector.detections`, and `heads` is
-    None. A detector without heads, or whose operator set is too old for the lowering, stays as it is, with a note.
+    None. A detector without heads or classes, or whose operator set is too old for the lowering, stays as it is, with a
+    note.
     """
     if detector.detections is not None:
         return Result(detector, changed=False)
@@ -48,6 +49,9 @@ def lower_detection(detector: Detector, options: Options) -> Result:
         return Result(detector, changed=False, notes=(note,))
     if options.detection == "raw":
         return Result(detector, changed=False)
+    if not _foreground(heads):
+        note = Note(heads.scores, "detection-raw", "the only class is the background: there is nothing to suppress")
+        return Result(detector, changed=False, notes=(note,))
     if options.detection == "onnx-nms" and detector.graph.opset < _NMS_OPSET:
         reason = f"the network's operator set is {detector.graph.opset}, in-graph suppression needs {_NMS_OPSET}"
         return Result(detector, changed=False, notes=(Note("", "detection-raw", f"{reason}: the host decodes"),))
@@ -332,7 +336,7 @@ def _nms_plugin(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     prior_data = tail.constant("prior_data", priors.reshape(1, 2, count * 4, 1))
     tail.plugin("NMS_TRT", "suppress", [offsets, scores, prior_data], outputs, attrs)
     notes = [
-        Note("detection/suppress", "detection-clipped", "NMS_TRT clips the boxes it returns to the picture"),
+        Note("detection/suppress", "detection-clipped", "NMS_TRT clips boxes to the picture, after suppression"),
         Note(
             "detection/suppress",
             "detection-unproven",
