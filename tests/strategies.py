@@ -272,3 +272,15 @@ def caffe_activations(draw: st.DrawFn) -> CaffeLayer:
     elif kind == "Swish" and draw(st.booleans()):
         params = f"swish_param {{ beta: {draw(value)} }}"
     return CaffeLayer(kind, params, shape, blobs)
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> tuple[NDArray[np.uint8], int, int]:
+    """A picture of noise, and a height and width to resize it to."""
+    side = st.integers(1, 40)
+    height, width = draw(side), draw(side)
+    noise = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return noise.integers(0, 256, (height, width, 3), np.uint8), draw(side), draw(side)
