@@ -128,9 +128,10 @@ def _per_channel(constant: gs.Tensor, data: gs.Tensor) -> Array | None:
         return None
     if shape is None or values.ndim > len(shape):
         return None
+    flat = values.astype(np.float64).reshape(-1)
     if values.size == 1:
-        return values.astype(np.float64).reshape(())
+        return flat.reshape(())
     aligned = (1,) * (len(shape) - values.ndim) + values.shape
     if len(shape) < 2 or aligned[1] != shape[1] or any(d != 1 for axis, d in enumerate(aligned) if axis != 1):
         return None
-    return values.astype(np.float64).reshape(-1)
+    return flat[:1].reshape(()) if (flat == flat[0]).all() else flat

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
 from deploycc.graph.edit import constant_values, producer
 
@@ -20,7 +19,7 @@ FP16_MAX = 65504.0
 
 Formal = onnx.defs.OpSchema.FormalParameter
 
-Reason = Literal["asked", "no-half", "decoding", "sum-of-squares", "overflow", "underflow", "between"]
+Reason = Literal["asked", "no-half", "decoding", "sum-of-squares", "after-sum", "overflow", "underflow", "between"]
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _SQUARE_SUMS = ("ReduceL2", "ReduceSumSquare", "LpNormalization", "LRN", "LpPool", "GlobalLpPool")
@@ -81,7 +80,8 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
     * decoding: box decoding and suppression behind the last convolution: a coordinate of a 300 pixel picture
       needs more than the 11 bits that FP16 has;
     * sum-of-squares: squares of activations near 100 to 200 over 512 channels exceed 65504 (L2 normalisation of
-      conv4_3, Liu et al., ParseNet, 2015), and the epsilon beside them vanishes;
+      conv4_3, Liu et al., ParseNet, 2015);
+    * after-sum: the epsilon, the root and the division that follow, where FP16 would lose the epsilon;
     * overflow, underflow: constants beyond 65504, or all of them below the smallest FP16;
     * between: only moves data from FP32 nodes to FP32 nodes.
 
@@ -98,8 +98,11 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
             keep(node, "asked")
         elif not _has_half_form(node, graph.opset):
             keep(node, "no-half")
-    for node in _square_sum_nodes(graph):
+    sums = _square_sums(graph)
+    for node in sums:
         keep(node, "sum-of-squares")
+    for node in _after(sums):
+        keep(node, "after-sum")
     for node in _decoding_nodes(graph):
         keep(node, "decoding")
     for node in all_nodes(graph):
@@ -112,12 +115,6 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
             keep(node, "between")
         grown = bool(between)
     return kept
-
-
-def lost_weights(values: NDArray[np.float32]) -> int:
-    """How many non-zero values become zero in FP16: those up to half the smallest FP16, 2**-25."""
-    magnitude = np.abs(values)
-    return int(np.count_nonzero((magnitude > 0) & (magnitude <= 2.0**-25)))
 
 
 def _has_half_form(node: gs.Node, opset: int) -> bool:
@@ -137,7 +134,7 @@ def _has_half_form(node: gs.Node, opset: int) -> bool:
     return all(is_fixed or takes_half(parameter) for is_fixed, (_, parameter) in zip(fixed, floats, strict=True))
 
 
-def _square_sum_nodes(graph: gs.Graph) -> list[gs.Node]:
+def _square_sums(graph: gs.Graph) -> list[gs.Node]:
     found: list[gs.Node] = []
     for node in all_nodes(graph):
         if node.op in _SQUARE_SUMS:
@@ -146,7 +143,13 @@ def _square_sum_nodes(graph: gs.Graph) -> list[gs.Node]:
             square = producer(node.inputs[0])
             if square is not None and _squares(square):
                 found += [square, node]
-    pending = [node for node in found if not _squares(node)]
+    return found
+
+
+def _after(sums: list[gs.Node]) -> list[gs.Node]:
+    """What follows the sums up to the node that divides by the root or multiplies with its reciprocal."""
+    found: list[gs.Node] = []
+    pending = [node for node in sums if not _squares(node)]
     while pending:
         for reader in pending.pop().outputs[0].outputs:
             if reader.op in (*_AFTER_SQUARE_SUM, "Div", "Mul") and not any(reader is node for node in found):
@@ -187,13 +190,13 @@ def _out_of_range(node: gs.Node) -> tuple[Reason, str] | None:
     for index, tensor in enumerate(node.inputs):
         if not isinstance(tensor, gs.Constant) or not is_fp32(tensor) or (node.op == "Clip" and index > 0):
             continue  # a Clip bound beyond the range is no bound, which infinity says too
-        magnitude = np.abs(np.asarray(tensor.values))
-        largest = float(magnitude.max(initial=0.0))
+        values = np.asarray(tensor.values)
+        largest = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
         if largest > FP16_MAX:
-            count = int(np.count_nonzero(magnitude > FP16_MAX))
-            return "overflow", f"{count} of {magnitude.size} constants exceed {FP16_MAX:.0f} (largest {largest:.3g})"
+            count = int(np.count_nonzero(np.abs(values) > FP16_MAX))
+            return "overflow", f"{count} of {values.size} constants exceed {FP16_MAX:.0f} (largest {largest:.3g})"
         if 0.0 < largest <= 2.0**-25:
-            count = int(np.count_nonzero(magnitude))
+            count = int(np.count_nonzero(values))
             return "underflow", f"all {count} non-zero constants become 0 (largest {largest:.3g})"
     return None
 

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from deploycc.detector import Detector
 from deploycc.errors import ModelError, Note
 from deploycc.graph.edit import fresh_name, producer, redirect_readers
-from deploycc.graph.half import Kept, all_nodes, formal, is_fp32, keep_in_fp32, lost_weights, schema_of, takes_half
+from deploycc.graph.half import Kept, all_nodes, formal, is_fp32, keep_in_fp32, schema_of, takes_half
 from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
@@ -45,8 +45,10 @@ def convert_precision(detector: Detector, options: Options) -> Result:
         return Result(detector, changed=False)
     infer_shapes(graph)
     kept = keep_in_fp32(graph, options.keep_fp32)
-    notes = [*_kept_notes(kept), *_weight_notes(graph, kept)]
-    _Typing(graph, kept).apply()
+    notes = _kept_notes(kept)
+    typing = _Typing(graph, kept)
+    typing.apply()
+    notes += typing.lost_weights()
     graph.cleanup().toposort()
     reason = "graph inputs and outputs stay float32, so that no caller needs a half type; a Cast stands at each"
     return Result(detector, changed=True, notes=(Note("", "fp16-borders", reason), *notes))
@@ -80,23 +82,6 @@ def _kept_notes(kept: dict[int, Kept]) -> list[Note]:
     return notes
 
 
-def _weight_notes(graph: gs.Graph, kept: dict[int, Kept]) -> list[Note]:
-    """One note with the number of weights that FP16 rounds to zero."""
-    lost: Counter[str] = Counter()
-    total = 0
-    for node in all_nodes(graph):
-        for tensor in node.inputs:
-            if id(node) not in kept and isinstance(tensor, gs.Constant) and is_fp32(tensor):
-                total += int(np.prod(tensor.shape))
-                lost[node.name] += lost_weights(tensor.values)
-    count = lost.total()
-    if not count:
-        return []
-    worst, most = lost.most_common(1)[0]
-    reason = f"{count} of {total} constants are below 2**-25 and become zero in FP16, most in {worst} ({most})"
-    return [Note("", "fp16-lost-weights", reason)]
-
-
 class _Typing:
     """Gives every tensor its new type and puts Casts where a node wants another one."""
 
@@ -105,6 +90,8 @@ class _Typing:
         self._kept = kept
         self._casts: dict[tuple[int, int, str], gs.Variable] = {}
         self._constants: dict[int, gs.Constant] = {}
+        self._lost: Counter[str] = Counter()
+        self._total = 0
         tensors = [tensor for node in all_nodes(graph) for tensor in [*node.inputs, *node.outputs]]
         self._were_fp32 = {id(tensor): tensor for tensor in tensors if is_fp32(tensor)}
 
@@ -120,6 +107,15 @@ class _Typing:
         for output in self._graph.outputs:
             if id(output) in self._were_fp32 and output.dtype == np.float16:
                 self._restore(output)
+
+    def lost_weights(self) -> list[Note]:
+        """One note with the number of non-zero constants that FP16 rounds to zero, if there are any."""
+        count = self._lost.total()
+        if not count:
+            return []
+        worst, most = self._lost.most_common(1)[0]
+        reason = f"{count} of {self._total} constants are below 2**-25 and become zero in FP16, most in {worst} ({most})"
+        return [Note("", "fp16-lost-weights", reason)]
 
     def _wants_half(self, node: gs.Node, index: int, *, output: bool = False) -> bool:
         if id(node) in self._kept:
@@ -152,6 +148,8 @@ class _Typing:
                 values = np.asarray(constant.values).astype(np.float16)
             name = fresh_name(self._graph, f"{constant.name}_fp16")
             self._constants[id(constant)] = gs.Constant(name, values)
+            self._total += values.size
+            self._lost[constant.name] = int(np.count_nonzero(constant.values) - np.count_nonzero(values))
         return self._constants[id(constant)]
 
     def _as(self, graph: gs.Graph, tensor: gs.Variable, dtype: np.dtype[np.generic]) -> gs.Variable:

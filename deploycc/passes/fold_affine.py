@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.errors import Note
@@ -17,13 +19,16 @@ from deploycc.passes.runner import Result
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 
 
+Weights = NDArray[Any]
+
+
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """New weights of a node, in float64, not yet written to it."""
+    """New weights of a node, in the type of the old ones, not yet written to it."""
 
     node: gs.Node
-    weight: Array
-    bias: Array | None
+    weight: Weights
+    bias: Weights | None
 
 
 def fold_affine(detector: Detector, options: Options) -> Result:
@@ -118,8 +123,9 @@ def _after(graph: gs.Graph, chain: list[Step], affine: Affine) -> list[_Linear] 
         channels = _input_channels(node, weight)
         scale, shift = np.broadcast_to(affine.scale, channels), np.broadcast_to(affine.shift, channels)
         with np.errstate(over="ignore", invalid="ignore"):
-            added = _through(node, weight, shift)
-            new_bias = bias if not affine.shift.any() else added if bias is None else bias + added
+            new_bias = bias
+            if affine.shift.any():
+                new_bias = _through(node, weight, shift) + (0.0 if bias is None else bias)
             change = _checked(node, _scale_inputs(node, weight, scale), new_bias)
         if isinstance(change, str):
             return change
@@ -142,8 +148,8 @@ def _pads(node: gs.Node) -> bool:
     return node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(node.attrs.get("pads", ()))
 
 
-def _weights(node: gs.Node) -> tuple[Array, Array | None] | None:
-    """Weight and bias as float64, a Gemm's bias already times beta; None where they are not constants."""
+def _weights(node: gs.Node) -> tuple[Weights, Array | None] | None:
+    """Weight, and bias as float64 (a Gemm's already times beta); None where they are not constants."""
     weight = constant_values(node.inputs[1])
     has_bias = len(node.inputs) > 2 and not node.inputs[2].is_empty()
     bias = constant_values(node.inputs[2]) if has_bias else None
@@ -152,76 +158,86 @@ def _weights(node: gs.Node) -> tuple[Array, Array | None] | None:
     if node.op == "Gemm" and node.attrs.get("transA", 0):
         return None
     factor = node.attrs.get("beta", 1.0) if node.op == "Gemm" else 1.0
-    return weight.astype(np.float64), None if bias is None else bias.astype(np.float64) * factor
+    return weight, None if bias is None else bias.astype(np.float64) * factor
 
 
 def _groups(node: gs.Node) -> int:
     return int(node.attrs.get("group", 1))
 
 
-def _output_channels(node: gs.Node, weight: Array) -> int:
+def _output_channels(node: gs.Node, weight: Weights) -> int:
     if node.op == "Gemm":
         return int(weight.shape[0 if node.attrs.get("transB", 0) else 1])
     return int(weight.shape[0] if node.op == "Conv" else weight.shape[1] * _groups(node))
 
 
-def _input_channels(node: gs.Node, weight: Array) -> int:
+def _input_channels(node: gs.Node, weight: Weights) -> int:
     if node.op == "Gemm":
         return int(weight.shape[1 if node.attrs.get("transB", 0) else 0])
     return int(weight.shape[1] * _groups(node) if node.op == "Conv" else weight.shape[0])
 
 
-def _scale_outputs(node: gs.Node, weight: Array, scale: Array) -> Array:
-    """Scale output channels. Conv holds them in axis 0; ConvTranspose in axis 1, its groups stacked in axis 0."""
+def _scale_outputs(node: gs.Node, weight: Weights, scale: Array) -> Weights:
+    """Scale output channels: axis 0 of a Conv, axis 1 of a ConvTranspose."""
     if node.op == "Gemm":
-        return weight * (scale[:, None] if node.attrs.get("transB", 0) else scale[None, :])
-    if node.op == "Conv":
-        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    groups, kernel = _groups(node), weight.shape[2:]
-    stacked = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
-    return (stacked * scale.reshape(groups, 1, weight.shape[1], *(1,) * len(kernel))).reshape(weight.shape)
+        return _times(weight, scale[:, None] if node.attrs.get("transB", 0) else scale[None, :])
+    return _scale_first_axis(weight, scale) if node.op == "Conv" else _scale_second_axis(node, weight, scale)
+
+
+def _scale_inputs(node: gs.Node, weight: Weights, scale: Array) -> Weights:
+    """Scale input channels: axis 1 of a Conv, axis 0 of a ConvTranspose."""
+    if node.op == "Gemm":
+        return _times(weight, scale[None, :] if node.attrs.get("transB", 0) else scale[:, None])
+    return _scale_second_axis(node, weight, scale) if node.op == "Conv" else _scale_first_axis(weight, scale)
+
+
+def _scale_first_axis(weight: Weights, scale: Array) -> Weights:
+    return _times(weight, scale.reshape(-1, *(1,) * (weight.ndim - 1)))
+
+
+def _scale_second_axis(node: gs.Node, weight: Weights, scale: Array) -> Weights:
+    """Axis 1 starts anew in every group, and the groups are stacked in axis 0."""
+    stacked = _by_group(node, weight)
+    factor = scale.reshape(len(stacked), 1, weight.shape[1], *(1,) * (weight.ndim - 2))
+    return _times(stacked, factor).reshape(weight.shape)
+
+
+def _by_group(node: gs.Node, weight: Weights) -> Weights:
+    groups = _groups(node)
+    return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+
+
+def _times(weight: Weights, factor: Array) -> Weights:
+    """Multiply in float64 and round once, piece by piece: no float64 copy of all weights."""
+    return np.multiply(weight, factor, out=np.empty_like(weight), dtype=np.float64, casting="same_kind")
 
 
 def _scaled_bias(bias: Array | None, scale: Array) -> Array:
     return np.zeros_like(scale) if bias is None else bias * scale
 
 
-def _scale_inputs(node: gs.Node, weight: Array, scale: Array) -> Array:
-    """Scale input channels. ConvTranspose holds them in axis 0; Conv in axis 1, its groups stacked in axis 0."""
-    if node.op == "Gemm":
-        return weight * (scale[None, :] if node.attrs.get("transB", 0) else scale[:, None])
-    if node.op == "ConvTranspose":
-        return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    groups, kernel = _groups(node), weight.shape[2:]
-    stacked = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
-    return (stacked * scale.reshape(groups, 1, weight.shape[1], *(1,) * len(kernel))).reshape(weight.shape)
-
-
-def _through(node: gs.Node, weight: Array, shift: Array) -> Array:
-    """What a constant input of ``shift`` a channel adds to the output, one value an output channel."""
+def _through(node: gs.Node, weight: Weights, shift: Array) -> Array:
+    """What a constant input of ``shift`` a channel adds to each output channel of a Conv or Gemm."""
     if node.op == "Gemm":
         matrix = weight.T if node.attrs.get("transB", 0) else weight
         return np.asarray(node.attrs.get("alpha", 1.0) * (shift @ matrix))
-    if node.op == "ConvTranspose":
-        return np.zeros(_output_channels(node, weight))
-    total: Array = _scale_inputs(node, weight, shift).sum(axis=tuple(range(1, weight.ndim)))
-    return total
+    taps = _by_group(node, weight).sum(axis=tuple(range(3, weight.ndim + 1)), dtype=np.float64)
+    return np.asarray(np.einsum("gmc,gc->gm", taps, shift.reshape(len(taps), -1)).reshape(-1))
 
 
-def _checked(node: gs.Node, weight: Array, bias: Array | None) -> _Linear | str:
-    largest = float(np.finfo(node.inputs[1].dtype).max)
-    parts = (weight,) if bias is None else (weight, bias)
-    if all(np.abs(part).max(initial=0.0) <= largest for part in parts):  # False for NaN too
-        return _Linear(node, weight, bias)
+def _checked(node: gs.Node, weight: Weights, bias: Array | None) -> _Linear | str:
+    rounded = None if bias is None else bias.astype(weight.dtype)
+    if np.isfinite(weight).all() and (rounded is None or np.isfinite(rounded).all()):
+        return _Linear(node, weight, rounded)
     return f"the weights of {node.name} would not be finite"
 
 
 def _write(graph: gs.Graph, change: _Linear) -> None:
-    node, dtype = change.node, change.node.inputs[1].dtype
+    node = change.node
     name = node.name or node.outputs[0].name
-    set_constant(graph, node, 1, change.weight.astype(dtype), f"{name}_weight")
+    set_constant(graph, node, 1, change.weight, f"{name}_weight")
     if change.bias is not None:
-        set_constant(graph, node, 2, change.bias.astype(dtype), f"{name}_bias")
+        set_constant(graph, node, 2, change.bias, f"{name}_bias")
         if node.op == "Gemm":
             node.attrs["beta"] = 1.0
 
