@@ -107,7 +107,7 @@ def _whole_network(graph: gs.Graph, contract: Contract) -> Iterator[Refusal]:
     if contract.parser == "onnxruntime":
         return
     for tensor in graph.inputs:
-        if tensor.shape is not None and not all(isinstance(dim, int) and dim > 0 for dim in tensor.shape):
+        if tensor.shape is not None and not all(isinstance(dim, int) and dim >= 0 for dim in tensor.shape):
             yield Refusal(
                 tensor.name,
                 "input",
@@ -222,18 +222,22 @@ _TYPES = {
     "INT4": (10, 0),
     "FLOAT4E2M1": (10, 8),
 }
+_QUANTISED = ("INT8", "FLOAT8E4M3FN", "INT4", "FLOAT4E2M1")
 _INT32 = np.iinfo(np.int32)
 
 
 def _types(node: gs.Node, contract: Contract) -> Iterator[Limit]:
-    seen: set[str] = set()
-    for tensor in (*node.inputs, *node.outputs):
-        kind = _type_of(tensor.dtype)
-        limit = _type_limit(kind, contract) if kind is not None and kind not in seen else None
-        if kind is not None:
-            seen.add(kind)
+    kinds = dict.fromkeys(_type_of(tensor.dtype) for tensor in (*node.inputs, *node.outputs))
+    for kind in kinds:
+        if kind is None:
+            continue
+        limit = _type_limit(kind, contract)
         if limit is not None:
             yield limit
+        elif kind in _QUANTISED and node.op not in ("QuantizeLinear", "DequantizeLinear", "Constant"):
+            yield Limit(f"it computes in {kind}, which exists only between QuantizeLinear and DequantizeLinear")
+        elif kind == "UINT8" and node.op not in ("Cast", "Constant", "Identity"):
+            yield Limit("it computes in UINT8, which is a type of network inputs and outputs only")
     if contract.int64 or node.op == "Slice":  # Slice's "to the end" is clamped, which changes nothing
         return
     for tensor in node.inputs:
@@ -255,7 +259,8 @@ def _type_limit(kind: str, contract: Contract) -> Limit | None:
 
 
 def _type_of(dtype: Any) -> str | None:
-    if dtype is None:
+    """Name of an ONNX tensor type; None where unknown, or where the value is a sequence or an optional."""
+    if dtype is None or isinstance(dtype, onnx.TypeProto):
         return None
     number = dtype if isinstance(dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return str(onnx.TensorProto.DataType.Name(number))

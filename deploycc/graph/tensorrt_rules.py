@@ -122,6 +122,12 @@ def _pool_dilations(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         yield Limit(f"its dilations are {list(node.attrs['dilations'])}, they must be 1")
 
 
+@rule("LpPool", "LpNormalization")
+def _norm_order(node: gs.Node, scope: Scope) -> Iterator[Limit]:
+    if node.attrs.get("p", 2) not in (1, 2):  # onnxOpCheckers.cpp: only L1 and L2
+        yield Limit(f"its p is {node.attrs['p']}, only L1 and L2 exist")
+
+
 @rule("MaxPool")
 def _pool_indices(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if len(node.outputs) > 1 and not node.outputs[1].is_empty():
@@ -159,7 +165,7 @@ def _padding(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         if len(axes) > 2:
             yield Limit(f"it pads {len(axes)} axes, at most two are padded", "8.2")
     elif any(axis < half - 2 for axis in axes):
-        yield Limit(f"it pads axis {axes[0]}, only the last two axes are padded", "8.2")
+        yield Limit(f"it pads axis {axes[0]}, only the last two axes are padded", "8.0" if len(axes) <= 2 else "8.2")
 
 
 @rule("TopK")
@@ -168,8 +174,9 @@ def _top_k(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         yield Limit("its K is computed, it must be an initialiser", "8.6")
     values = constant(node, 1)
     count = node.attrs.get("k") if values is None else int(values.reshape(-1)[0])
-    if count is not None and count >= 3840:
-        yield Limit(f"its K is {count}, it must be less than 3840")
+    largest = 3840 if scope.rtx else 3839  # measured with TensorRT-RTX 1.7.1; operators.md says less than 3840
+    if count is not None and count > largest:
+        yield Limit(f"its K is {count}, at most {largest} are taken")
     if not node.attrs.get("sorted", 1) and scope.version >= (10, 1) and not scope.rtx:
         yield Limit("it asks for unsorted results, sorted must be 1")
 
@@ -221,6 +228,12 @@ def _resize(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         yield Limit("only the aspect ratio policy 'stretch' is supported")
 
 
+@rule(*REDUCTIONS)
+def _reduction_of_booleans(node: gs.Node, scope: Scope) -> Iterator[Limit]:
+    if node.inputs and node.inputs[0].dtype == np.bool_:
+        yield Limit("it reduces BOOL, only numbers are reduced")
+
+
 @rule("If")
 def _conditional(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if constant(node, 0) is not None:
@@ -258,8 +271,9 @@ def _negative_indices(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         yield Limit("it has negative indices, only indices >= 0 are read", "8.2")
 
 
-@rule("ScatterND")
+@rule("ScatterND", "ScatterElements")
 def _scatter_reduction(node: gs.Node, scope: Scope) -> Iterator[Limit]:
+    # Documented for ScatterND; ScatterElements measured with TensorRT-RTX 1.7.1.
     if node.attrs.get("reduction", "none") != "none":
         yield Limit(f"its reduction is '{node.attrs['reduction']}', only none is supported")
 
@@ -294,6 +308,13 @@ def _dropout(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     training = constant(node, 2)
     if computed(node, 2) or (training is not None and bool(training.any())):
         yield Limit("it trains: training_mode must be an initialiser that is false")
+
+
+@rule("BatchNormalization")
+def _batch_norm(node: gs.Node, scope: Scope) -> Iterator[Limit]:
+    # Measured with TensorRT-RTX 1.7.1; every release computes inference only.
+    if node.attrs.get("training_mode", 0) or any(not output.is_empty() for output in node.outputs[1:]):
+        yield Limit("it trains: training_mode and its further outputs are not supported")
 
 
 @rule("QuantizeLinear", "DequantizeLinear")
