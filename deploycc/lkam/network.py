@@ -155,4 +155,4 @@ def _head(inputs: int, outputs: int) -> nn.Module:
 
 
 def _rows(x: Tensor, width: int) -> Tensor:
-    return x.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, width))
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, width)

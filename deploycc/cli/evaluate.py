@@ -1,0 +1,109 @@
+"""``deploycc evaluate MODEL --data D``: accuracy on annotated pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from deploycc.cli.model_options import (
+    Colour,
+    Describe,
+    Mean,
+    Model,
+    ModelChoice,
+    RandomWeights,
+    Scale,
+    Weights,
+    comma_list,
+)
+
+
+def command(
+    model: Model,
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].")
+    ],
+    detections: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--detections", metavar="FILE", help="Write every detection as JSON."),
+    ] = None,
+    names: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
+    ] = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = None,
+    describe: Describe = None,
+    mean: Mean = None,
+    scale: Scale = None,
+    colour: Colour = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Score a detector on annotated pictures: VOC (11-point and area) and COCO mean average precision."""
+    from deploycc.cli import console
+    from deploycc.evaluate.accuracy import measure_accuracy
+    from deploycc.evaluate.dataset import open_dataset
+
+    detector = ModelChoice(model, weights, random_weights, describe, mean, scale, colour).load()
+    dataset = open_dataset(data, size=detector.input.height)
+    with console.progress("evaluating") as say:
+        accuracy = measure_accuracy(
+            detector, dataset, names=comma_list(names), progress=lambda n: say(f"{n}/{len(dataset)} pictures")
+        )
+    if detections is not None:
+        _write_json(detections, accuracy.detections())
+    for note in accuracy.notes:
+        console.note(note.reason)
+    summary = accuracy.summary()
+    if as_json:
+        console.print_json({"model": model, **summary})
+    else:
+        _show(summary)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    from deploycc.cli import console
+
+    rows = [
+        [
+            row["class"],
+            f"{row['objects']}",
+            _percent(row["ap50_area"]),
+            _percent(row["ap50_11point"]),
+            _percent(row["coco_ap"]),
+        ]
+        for row in summary["classes"]
+    ]
+    total = sum(row["objects"] for row in summary["classes"])
+    rows.append(
+        [
+            "mean",
+            f"{total}",
+            _percent(summary["map50_area"]),
+            _percent(summary["map50_11point"]),
+            _percent(summary["coco_map"]),
+        ]
+    )
+    title = f"{summary['data']}: {summary['pictures']} pictures"
+    console.table(["class", "objects", "AP50 area", "AP50 11-point", "COCO AP"], rows, title)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _write_json(path: Path, rows: list[dict[str, Any]]) -> None:
+    from deploycc.errors import ArtefactError
+
+    beside = path.with_name(path.name + ".part")
+    try:
+        beside.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ArtefactError(
+            "file-unwritable", "the detections cannot be written", context={"file": path}, note=error.strerror
+        ) from None

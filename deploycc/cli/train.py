@@ -1,0 +1,161 @@
+"""``deploycc train ssd``: train a detector, dense or with kernel gates; ``deploycc train export``: write it as ONNX."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from deploycc.lkam.config import GateConfig, TrainConfig
+
+app = typer.Typer(help="Train SSD detectors, with learned kernel gates (extra: train).", no_args_is_help=True)
+
+# The convolutions that hold most of each trunk's multiply-accumulates.
+_GATED = {
+    "mobilenet": "backend.0.[45].conv,backend.[12].[01].conv",
+    "squeezenet": "backend.*.expand3.conv",
+}
+
+
+@app.command("ssd")
+def ssd(
+    data: Annotated[str, typer.Option("--data", "-d", help="Training data: voc:FOLDER[@SPLIT] or generated:SEED:COUNT.")],
+    validation: Annotated[str, typer.Option("--validation", help="What the result is scored on, likewise.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Checkpoint, metrics and ONNX file.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the detector and of its ONNX file.")] = "ssd",
+    architecture: Annotated[str, typer.Option("--arch", help="mobilenet or squeezenet.")] = "mobilenet",
+    size: Annotated[int, typer.Option("--size", help="Height and width of the input, a multiple of 32.")] = 160,
+    width: Annotated[float, typer.Option("--width", help="Multiplies the trunk's channel counts.")] = 1.0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 4500,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a step.")] = 32,
+    rate: Annotated[float, typer.Option("--lr", min=0, help="Highest learning rate.")] = 2e-3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, order and augmentation.")] = 1,
+    initial: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--from", metavar="CHECKPOINT", help="Start from the weights of another run."),
+    ] = None,
+    gates: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--gates", help="Insert kernel gates: kernel, group or nested."),
+    ] = None,
+    gate_layers: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--gate-layers", metavar="LIST", help="Convolutions to gate; * and [..] allowed."),
+    ] = None,
+    block: Annotated[int, typer.Option("--block", min=1, help="Kernels a group, for group and nested.")] = 32,
+    keep: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; the gain follows it."),
+    ] = None,
+    gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 1.0,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print each record of the history on stderr.")] = False,
+) -> None:
+    """Train an SSD detector; run the same command again to resume."""
+    _require_torch()
+    import torch
+
+    from deploycc.cli import console
+    from deploycc.errors import InputError
+    from deploycc.evaluate.dataset import open_dataset
+    from deploycc.lkam.config import TrainConfig
+    from deploycc.lkam.export import export_checkpoint
+    from deploycc.lkam.network import SsdConfig
+    from deploycc.lkam.samples import Samples
+    from deploycc.lkam.training import CHECKPOINT, train
+
+    if architecture not in _GATED:
+        raise InputError("train-architecture", f"--arch {architecture} is none of {', '.join(_GATED)}")
+    if size % 32 or size < 96:
+        raise InputError("train-size", f"--size {size} is no multiple of 32 from 96 on")
+    torch.set_num_threads(threads)
+    dataset = open_dataset(data, size=size)
+    held_out = open_dataset(validation, size=size, classes=dataset.class_names)
+    config = TrainConfig(
+        network=SsdConfig(len(dataset.class_names) + 1, size, architecture, width),  # type: ignore[arg-type]
+        class_names=dataset.class_names,
+        data=data,
+        validation=validation,
+        steps=steps,
+        batch=batch,
+        lr=rate,
+        warmup=min(200, max(1, steps // 10)),
+        seed=seed,
+        initial=str(initial) if initial else None,
+        gates=_gate_config(gates, gate_layers or _GATED[architecture], block, keep, gain),
+    )
+    with console.progress("training") as say:
+        samples = Samples(dataset, size, seed, lambda n: say(f"reading {n}/{len(dataset)} pictures"))
+
+        def report(record: dict[str, Any]) -> None:
+            if "step" in record:
+                say(f"step {record['step']}/{steps}, loss {record['location'] + record['score']:.2f}")
+            if verbose:
+                print(json.dumps(record), file=sys.stderr, flush=True)  # noqa: T201
+
+        train(config, samples, held_out, output, report=report)
+    export_checkpoint(output / CHECKPOINT, output / f"{name}.onnx")
+    _show(config, output)
+    console.out(str(output / f"{name}.onnx"))
+
+
+@app.command("export")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="checkpoint.pt of a training run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file.")],
+    gates_metadata: Annotated[
+        bool, typer.Option("--gates-metadata/--no-gates-metadata", help="Describe the gates in the file's metadata.")
+    ] = True,
+) -> None:
+    """Write a trained detector as one ONNX file that every command of deploycc reads."""
+    _require_torch()
+    from deploycc.cli import console
+    from deploycc.lkam.export import export_checkpoint
+
+    export_checkpoint(checkpoint, output, gates_metadata=gates_metadata)
+    console.out(str(output))
+
+
+def _gate_config(gates: str | None, layers: str, block: int, keep: float | None, gain: float) -> GateConfig | None:
+    from deploycc.cli.model_options import comma_list
+    from deploycc.errors import InputError
+    from deploycc.lkam.config import GateConfig
+
+    if gates is None:
+        return None
+    if gates not in ("kernel", "group", "nested"):
+        raise InputError("train-gates", f"--gates {gates} is none of kernel, group, nested")
+    return GateConfig(comma_list(layers), gates, block=block, target=keep, gain=gain)  # type: ignore[arg-type]
+
+
+def _show(config: TrainConfig, output: Path) -> None:
+    from deploycc.cli import console
+    from deploycc.lkam.training import METRICS
+
+    result = json.loads((output / METRICS).read_text(encoding="utf-8"))["result"]
+    rows = [[name, f"{100 * value:.1f}"] for name, value in result["classes"].items()]
+    rows.append(["mean", f"{100 * result['map50_area']:.1f}"])
+    console.table(["class", "AP50"], rows, f"{config.validation}: {result['pictures']} pictures")
+    if "gates" in result:
+        saved = result["gates"]["saved_percent"]
+        console.note(
+            f"gates switch off {saved['mean']:.1f} % of their MACs (std {saved['std']:.1f}, "
+            f"{saved['min']:.1f} to {saved['max']:.1f})"
+        )
+
+
+def _require_torch() -> None:
+    from deploycc.errors import DeployError
+
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise DeployError(
+            "train-extra-missing",
+            "training needs PyTorch, which is not installed",
+            hint="pip install 'deploycc[train]'",
+        ) from None

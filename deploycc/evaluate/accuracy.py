@@ -1,0 +1,158 @@
+"""Running a detector over a data set and scoring what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deploycc.detector import Detector
+from deploycc.errors import InputError, Note
+from deploycc.evaluate.coco import CocoScore, coco_scores
+from deploycc.evaluate.dataset import Dataset
+from deploycc.evaluate.detect import OnnxRuntimeDetector
+from deploycc.evaluate.nms import Detections
+from deploycc.evaluate.truth import Found, Truth
+from deploycc.evaluate.voc import VocScore, mean_ap, voc_scores
+from deploycc.evaluate.voc_folder import VOC_CLASSES
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """What a detector found in a data set, and how right it was.
+
+    Attributes:
+        dataset: what it ran on.
+        truths, founds: one a picture.
+        voc, coco: one a class of the data set.
+        notes: what was assumed about the classes.
+    """
+
+    dataset: Dataset
+    truths: tuple[Truth, ...]
+    founds: tuple[Found, ...]
+    voc: tuple[VocScore, ...]
+    coco: tuple[CocoScore, ...]
+    notes: tuple[Note, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Means over the classes that occur, and one row a class; JSON values."""
+        occurring = [score for score in self.coco if score.objects]
+        return {
+            "data": self.dataset.spelling,
+            "pictures": len(self.dataset),
+            "map50_area": mean_ap(self.voc),
+            "map50_11point": mean_ap(self.voc, eleven_point=True),
+            "coco_map": float(np.mean([score.ap for score in occurring])),
+            "coco_map75": float(np.mean([score.ap75 for score in occurring])),
+            "classes": [
+                {
+                    "class": name,
+                    "objects": voc.objects,
+                    "ap50_area": voc.area if voc.objects else None,
+                    "ap50_11point": voc.eleven_point if voc.objects else None,
+                    "coco_ap": coco.ap if voc.objects else None,
+                }
+                for name, voc, coco in zip(self.dataset.class_names, self.voc, self.coco, strict=True)
+            ],
+        }
+
+    def detections(self) -> list[dict[str, Any]]:
+        """Every detection: picture, class, score, and box in pixels (xmin ymin xmax ymax); JSON values."""
+        rows = []
+        for name, found in zip(self.dataset.names, self.founds, strict=True):
+            for box, label, score in zip(found.boxes.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True):
+                rows.append({"picture": name, "class": self.dataset.class_names[label], "score": score, "box": box})
+        return rows
+
+
+def measure_accuracy(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    names: tuple[str, ...] = (),
+    progress: Callable[[int], None] = lambda _: None,
+) -> Accuracy:
+    """Run a detector over a data set with ONNX Runtime and score it.
+
+    Args:
+        detector: with raw heads or with in-graph detections.
+        dataset: pictures and truth.
+        names: the detector's class names with the background, where it does not know them.
+        progress: called with the number of pictures done.
+
+    Raises:
+        InputError: no picture shows an object to score, or the classes cannot be matched.
+        ModelError, MeasureError: the detector cannot run or be read.
+    """
+    label_of, notes = match_classes(detector, dataset.class_names, names)
+    runner = OnnxRuntimeDetector(detector)
+    truths, founds = [], []
+    for number in range(len(dataset)):
+        picture, truth = dataset.sample(number)
+        truths.append(truth)
+        founds.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
+        progress(number + 1)
+    if not any(np.count_nonzero(~truth.difficult) for truth in truths):
+        raise InputError("data-no-objects", "no picture shows an object", context={"data": dataset.spelling})
+    classes = len(dataset.class_names)
+    return Accuracy(
+        dataset,
+        tuple(truths),
+        tuple(founds),
+        tuple(voc_scores(truths, founds, classes)),
+        tuple(coco_scores(truths, founds, classes)),
+        notes,
+    )
+
+
+def match_classes(
+    detector: Detector, wanted: tuple[str, ...], names: tuple[str, ...] = ()
+) -> tuple[dict[int, int], tuple[Note, ...]]:
+    """Match the detector's classes with the data set's by name.
+
+    Returns:
+        Data-set class for each detector class that the data set has, and what was assumed.
+
+    Raises:
+        InputError: the detector's names are unknown or none of them occurs in the data.
+    """
+    known, notes = names or detector.class_names, []
+    if not known and detector.heads is not None and detector.heads.classes == len(VOC_CLASSES) + 1:
+        known = ("background", *VOC_CLASSES)
+        notes.append(Note("", "classes-assumed", "the model names no classes; 21 of them are taken as Pascal VOC's"))
+    if not known:
+        raise InputError(
+            "classes-unknown",
+            "the model does not say what its classes are called",
+            context={"model": detector.name},
+            hint="give them in order with --names background,car,...",
+        )
+    if detector.heads is not None and len(known) != detector.heads.classes:
+        raise InputError(
+            "classes-count",
+            f"{len(known)} names for {detector.heads.classes} classes",
+            context={"model": detector.name},
+            note="the background has a name, too, where the model has a background class",
+        )
+    position = {name.lower(): index for index, name in enumerate(wanted)}
+    label_of = {k: position[name.lower()] for k, name in enumerate(known) if name.lower() in position}
+    if not label_of:
+        raise InputError(
+            "classes-foreign",
+            "the model knows none of the data set's classes",
+            context={"model": ", ".join(known), "data": ", ".join(wanted)},
+        )
+    missing = [name for index, name in enumerate(wanted) if index not in label_of.values()]
+    if missing:
+        notes.append(Note("", "classes-missing", f"the model has no class {', '.join(missing)}: scored as never found"))
+    return label_of, tuple(notes)
+
+
+def _in_pixels(detections: Detections, width: int, height: int, label_of: dict[int, int]) -> Found:
+    labels = np.array([label_of.get(int(k), -1) for k in detections.classes], np.int64)
+    kept = labels >= 0
+    boxes = detections.boxes[kept] * np.array([width, height, width, height], np.float32)
+    return Found(boxes, labels[kept], detections.scores[kept])

@@ -1,0 +1,270 @@
+"""From a trained PyTorch detector to one ONNX file that is a whole `Detector`.
+
+Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for groups a Gather, Mul).
+Beside them the metadata entry ``deploycc.gates`` says in JSON what each one is::
+
+    {"schema_version": 1, "gates": [{
+        "layer": "backend.1.0.conv",       module that was gated
+        "conv": "...", "multiply": "...",  nodes: the convolution, and the product with the mask
+        "place": "before-activation",      where the mask multiplies: after bias and folded BatchNorm
+        "probability": "...",              tensor [1, units, 1, 1] after the sigmoid
+        "decision": "...",                 tensor [1, units, 1, 1] bool: probability > threshold
+        "mask": "...",                     tensor [1, kernels, 1, 1] of 0 and 1 that is multiplied
+        "threshold": 0.5,
+        "granularity": "kernel",           or "group", "nested" (units go off from the last to the first)
+        "kernels": 128, "units": 128,
+        "unit_of": [0, 1, ...]             unit that decides about each kernel
+    }, ...]}
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from deploycc.detector import Detector, InputSpec, Source
+from deploycc.detector_file import describe
+from deploycc.errors import ModelError
+from deploycc.lkam.assess import NMS, make_heads
+from deploycc.lkam.checkpoint import load_checkpoint, restore_model
+from deploycc.lkam.gate import KernelGate
+from deploycc.lkam.insert import GatedConv, gated_convs
+from deploycc.lkam.network import Deployed, Ssd
+from deploycc.lkam.samples import MEAN, SCALE
+
+GATES_KEY = "deploycc.gates"
+_OPSET = 13  # the newest that TensorRT 8.0 to 8.2 take
+_PICTURE = "image"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far ONNX Runtime and PyTorch are apart on some pictures.
+
+    Attributes:
+        outputs: largest absolute difference of offsets and scores.
+        gates: decisions that differ, and how many were compared.
+        pictures: pictures compared.
+    """
+
+    outputs: float
+    gates: int
+    decisions: int
+    pictures: int
+
+
+def export_checkpoint(checkpoint: Path, path: Path, *, gates_metadata: bool = True) -> None:
+    """Write a finished training run as an ONNX detector.
+
+    Args:
+        checkpoint: written by the training.
+        path: the ONNX file; written beside, then renamed.
+        gates_metadata: also describe the gates; without, they can only be recognised by structure.
+
+    Raises:
+        ArtefactError: the checkpoint cannot be read.
+        ModelError: the graph PyTorch wrote does not hold the gates that the model has.
+    """
+    state = load_checkpoint(checkpoint)
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    source = Source((checkpoint.name,), digest, "pytorch")
+    model = to_model(restore_model(state), state.config.class_names, source, path.stem, gates_metadata=gates_metadata)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        onnx.save(model, str(beside))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def to_model(
+    network: Ssd, class_names: tuple[str, ...], source: Source, name: str, *, gates_metadata: bool = True
+) -> onnx.ModelProto:
+    """The detector as an ONNX model with its description; arguments as in `export_checkpoint`."""
+    network = _freeze_gates(network)
+    size = network.config.size
+    graph = trace(Deployed(network), torch.zeros(1, 3, size, size), [_PICTURE], ["locations", "scores"])
+    graph.name = name
+    gates = describe_gates(graph, network)
+    spec = InputSpec(_PICTURE, size, size, "RGB", (MEAN,) * 3, (SCALE,) * 3)
+    heads = make_heads(size, network.config.classes)
+    names = ("background", *class_names)
+    detector = Detector(graph=graph, input=spec, source=source, heads=heads, nms=NMS, class_names=names)
+    model = describe(detector)
+    if gates and gates_metadata:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = GATES_KEY, json.dumps({"schema_version": 1, "gates": gates})
+    return model
+
+
+def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: list[str]) -> gs.Graph:
+    """Export a module through PyTorch's tracer, BatchNorms folded, nodes named after their modules."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The newer exporter needs onnxscript and writes opset 18 and later, which no Jetson below TensorRT 8.6 reads.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (picture,),
+            buffer,
+            opset_version=_OPSET,
+            dynamo=False,
+            input_names=inputs,
+            output_names=outputs,
+        )
+    graph = gs.import_onnx(onnx.load_from_string(buffer.getvalue()))
+    graph.fold_constants().cleanup()  # no toposort: PyTorch writes nodes in the order in which modules ran
+    for tensor in graph.tensors().values():
+        if tensor.name not in (*inputs, *outputs):
+            tensor.name = _plain(tensor.name)
+    for node in graph.nodes:
+        node.name = _plain(node.name)
+    return graph
+
+
+def describe_gates(graph: gs.Graph, network: nn.Module) -> list[dict[str, Any]]:
+    """Find each gate of the model in its graph and describe it; see the module's docstring.
+
+    Raises:
+        ModelError: the graph holds another number of gates, or other ones.
+    """
+    modules = list(gated_convs(network))
+    products = [found for node in graph.nodes if (found := _read_product(node)) is not None]
+    if len(products) != len(modules):
+        raise ModelError(
+            "export-gates",
+            f"the model has {len(modules)} gates and its exported graph {len(products)}",
+            note="each gated convolution must run exactly once",
+        )
+    # Nodes stand in the order in which the modules ran.
+    described = []
+    for (name, module), found in zip(_in_order_of_use(network, modules), products, strict=True):
+        gate = module.gate
+        unit_of = (np.arange(gate.kernels) // (gate.kernels // gate.units)).tolist()
+        if found["kernels"] != gate.kernels or abs(found["threshold"] - gate.threshold) > 1e-6:
+            raise ModelError("export-gates", "an exported gate differs from the model's", context={"layer": name})
+        folded = module.norm is not None
+        described.append(
+            {
+                "layer": name,
+                **found,
+                "place": "before-activation" if folded else "after-bias",
+                "granularity": gate.granularity,
+                "units": gate.units,
+                "unit_of": unit_of,
+            }
+        )
+    return described
+
+
+def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32]) -> Agreement:
+    """Run PyTorch and ONNX Runtime side by side, the gates' decisions included.
+
+    Args:
+        network: in evaluation mode.
+        model: what was exported from it; its gates are described.
+        pictures: [N, 3, size, size] network inputs.
+    """
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    entries = [e.value for e in model.metadata_props if e.key == GATES_KEY]
+    gates = json.loads(entries[0])["gates"] if entries else []
+    for gate in gates:
+        probe.graph.output.append(onnx.helper.make_tensor_value_info(gate["decision"], onnx.TensorProto.BOOL, None))
+    session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    by_layer = dict(gated_convs(network))
+    worst, differing, decisions = 0.0, 0, 0
+    for picture in pictures:
+        results = session.run(None, {_PICTURE: picture[None]})
+        with torch.no_grad():
+            expected = Deployed(network)(torch.from_numpy(picture[None]))
+        for mine, theirs in zip(results[:2], expected, strict=True):
+            worst = max(worst, float(np.abs(mine - theirs.numpy()).max()))
+        for gate, decided in zip(gates, results[2:], strict=True):
+            engaged = by_layer[gate["layer"]].gate.engaged
+            assert engaged is not None
+            differing += int(np.count_nonzero(decided.ravel() != (engaged.numpy().ravel() > 0)))
+            decisions += decided.size
+    return Agreement(worst, differing, decisions, len(pictures))
+
+
+def _freeze_gates(network: Ssd) -> Ssd:
+    """A copy whose gates have plain filters: slope and nested steps are worked into weight and bias."""
+    frozen = copy.deepcopy(network).eval()
+    for _, module in gated_convs(frozen):
+        gate: KernelGate = module.gate
+        with torch.no_grad():
+            weight, bias = gate.logit_filters()
+            decide = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+            decide.weight.copy_(weight)
+            assert decide.bias is not None
+            decide.bias.copy_(bias)
+        gate.decide, gate.steps, gate.slope = decide, None, 1.0
+    return frozen
+
+
+def _in_order_of_use(network: nn.Module, modules: list[tuple[str, GatedConv]]) -> list[tuple[str, GatedConv]]:
+    order: list[str] = []
+    hooks = [m.register_forward_hook(lambda *_, name=name: order.append(name)) for name, m in modules]
+    assert isinstance(network, Ssd)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, network.config.size, network.config.size))
+    for hook in hooks:
+        hook.remove()
+    by_name = dict(modules)
+    return [(name, by_name[name]) for name in order]
+
+
+def _read_product(node: gs.Node) -> dict[str, Any] | None:
+    """Conv x mask, where the mask is Greater(Sigmoid, constant) cast to float, perhaps gathered."""
+    if node.op != "Mul" or len(node.inputs) != 2:
+        return None
+    for data, mask in (node.inputs, node.inputs[::-1]):
+        conv, last = _producer(data, "Conv"), mask
+        gather = _producer(mask, "Gather")
+        cast = _producer(gather.inputs[0] if gather else mask, "Cast")
+        greater = _producer(cast.inputs[0], "Greater") if cast else None
+        if conv is None or greater is None or _producer(greater.inputs[0], "Sigmoid") is None:
+            continue
+        return {
+            "conv": conv.name,
+            "multiply": node.name,
+            "probability": greater.inputs[0].name,
+            "decision": greater.outputs[0].name,
+            "mask": last.name,
+            "threshold": round(float(greater.inputs[1].values), 7),
+            "kernels": int(conv.inputs[1].shape[0]),
+        }
+    return None
+
+
+def _producer(tensor: gs.Tensor, op: str) -> gs.Node | None:
+    node = tensor.inputs[0] if tensor.inputs else None
+    return node if node is not None and node.op == op else None
+
+
+def _plain(name: str) -> str:
+    """``/network/backend.0/backend.0.4/conv/Conv`` to ``backend.0.4/conv/Conv``: PyTorch repeats the path."""
+    if not name.startswith("/"):
+        return name
+    parts: list[str] = []
+    for part in name.strip("/").split("/"):
+        if parts and part.startswith(parts[-1] + "."):
+            parts.pop()
+        parts.append(part)
+    return "/".join(parts[1:] if parts[0] == "network" and len(parts) > 1 else parts)
