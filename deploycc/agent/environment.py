@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 from typing import Any, Dict, List, Optional
@@ -132,12 +133,14 @@ def memory_mib(field: str) -> "Optional[int]":
 
 
 def peak_memory_mib() -> "Optional[int]":
-    """Largest resident size of this process so far.
+    """Largest resident size so far of this process or of a program it ran.
 
-    From /proc, because getrusage carries over what a process held before it called exec.
+    Its own from /proc, because getrusage carries over what a process held before it called exec.
     """
     found = re.search(r"^VmHWM:\s*(\d+) kB", read("/proc/self/status") or "", re.MULTILINE)
-    return int(found.group(1)) // 1024 if found else None
+    own_kib = int(found.group(1)) if found else 0
+    programs_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return max(own_kib, programs_kib) // 1024 or None
 
 
 def library_version(library: str) -> "Optional[str]":

@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -55,6 +56,8 @@ def build(plan: "Dict[str, Any]", network: str, partial: str) -> "Dict[str, Any]
     try:
         ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        if shutil.disk_usage(os.path.dirname(partial)).free < os.path.getsize(network):
+            raise Failed("cannot write the engine: no space is left on the device") from error
         raise Failed("ONNX Runtime refuses the network: " + _first_line(error)) from error
     return {"builder_version": ort.__version__, "layers": []}
 

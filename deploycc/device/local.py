@@ -17,8 +17,9 @@ from deploycc.device.agent_file import FILE_NAME, write_agent
 from deploycc.device.session import AgentStopped, Progress, Session
 from deploycc.engine.manifest import FILE_NAME as BUILD_FILE
 from deploycc.engine.manifest import BuildResult, read_manifest
-from deploycc.engine.plan import BuildPlan, read_plan
-from deploycc.errors import BuildError, DeployError, MeasureError
+from deploycc.engine.plan import FILE_NAME as PLAN_FILE
+from deploycc.engine.plan import read_plan
+from deploycc.errors import ArtefactError, BuildError, DeployError, MeasureError
 
 _KEPT_LINES = 12
 _GRACE_S = 2.0
@@ -40,14 +41,22 @@ def build(plan_path: Path, on_progress: Progress = _quiet, session: Session | No
         what was built; engines that cannot be built here have the status ``not-possible``, a reason and a hint.
 
     Raises:
-        ArtefactError: the plan cannot be used.
+        ArtefactError: the plan cannot be used, or its folder cannot be written.
         BuildError: a builder refused a network or failed; the node is named where the builder names it.
     """
     file = _plan_file(plan_path)
     read_plan(file)
     record = file.with_name(BUILD_FILE)
     raw = _run(session, file, ["build"], on_progress, BuildError)
-    _write_json(raw, record)
+    try:
+        _write_json(raw, record)
+    except PermissionError as error:
+        raise ArtefactError(
+            "folder-not-writable",
+            f"cannot write {record.name} into the plan's folder",
+            context={"folder": record.parent},
+            note=error.strerror,
+        ) from error
     result = read_manifest(record)
     for engine in result.engines:
         if engine.status == "failed":
@@ -114,7 +123,7 @@ def bench(
 
 
 def _plan_file(path: Path) -> Path:
-    return path / "plan.json" if path.is_dir() else path
+    return path / PLAN_FILE if path.is_dir() else path
 
 
 def _run(
@@ -193,7 +202,6 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def _remove_partials(plan: Path) -> None:
     """Remove what a killed agent could not."""
-    described: BuildPlan = read_plan(plan)
-    for engine in described.engines:
+    for engine in read_plan(plan).engines:
         for partial in plan.parent.glob(f"{engine.file}*.partial"):
             partial.unlink(missing_ok=True)

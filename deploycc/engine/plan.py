@@ -36,7 +36,8 @@ ENGINE_SUFFIX = {
 def _inside(name: str) -> str:
     """Refuse a name that could leave the plan's folder or be read as an option."""
     path = PurePosixPath(name)
-    if name in ("", ".") or path.is_absolute() or ".." in path.parts or str(path) != name or "\\" in name or name[0] == "-":
+    leaves = path.is_absolute() or ".." in path.parts or "\\" in name
+    if leaves or name in ("", ".") or str(path) != name or name.startswith("-"):
         raise ValueError("must be a path inside the plan's folder")
     return name
 
