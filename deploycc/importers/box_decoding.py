@@ -58,7 +58,8 @@ def decode_boxes(offsets: Array, priors: Array, variances: Array, coding: BoxCod
         return np.add(priors, offsets)
     size = priors[:, 2:] - priors[:, :2]
     if coding == "corner_size":
-        return np.add(priors, offsets * np.concatenate([size, size], axis=1))
+        shifted: Array = priors + offsets * np.concatenate([size, size], axis=1)
+        return shifted
     centre: Array = (priors[:, :2] + priors[:, 2:]) / 2 + offsets[:, :2] * size
     half: Array = size * np.exp(offsets[:, 2:]) / 2
     boxes: Array = np.concatenate([centre - half, centre + half], axis=1)
@@ -107,7 +108,7 @@ def _readings(outputs: list[Array], picture: tuple[int, int]) -> Iterator[list[A
         plain = [y[:, _SWAP] if swapped else y for y in outputs]
         for form in (_from_corners, _from_centre, _from_top_left):
             boxes = [form(y) for y in plain]
-            if np.median(boxes[0][:, 2:] - boxes[0][:, :2]) > 2:  # prior boxes of several pictures' size: pixels
+            if (boxes[0][:, :2] + boxes[0][:, 2:]).max() > 4:  # a prior centred beyond 2 lies in no picture: pixels
                 boxes = [y / [width, height, width, height] for y in boxes]
             yield boxes
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -38,11 +39,16 @@ class RawHeads:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Boxes or offsets [1, P, 4] and the scores of the same P rows."""
+    """Boxes or offsets [1, P, 4] and the scores of the same P rows.
+
+    Attributes:
+        columns: the scores lie [C, P].
+    """
 
     boxes: gs.Variable
     scores: gs.Variable
     priors: int
+    columns: bool
     nms: Nms | None = None
 
 
@@ -89,9 +95,9 @@ def output_pairs(graph: gs.Graph) -> Iterator[Pair]:
         if len(shape) < 2 or shape[-1] != 4 or elements(boxes) < 8:
             continue
         priors = elements(boxes) // 4
-        others = [t for t in graph.outputs if t is not boxes and _class_axis(_static(t), priors) is not None]
+        others = [t for t in graph.outputs if t is not boxes and _lies(_static(t), priors)]
         if len(others) == 1:
-            yield Pair(boxes, others[0], priors)
+            yield Pair(boxes, others[0], priors, _lies(_static(others[0]), priors) == "columns")
 
 
 def _before_nms(graph: gs.Graph, notes: list[Note]) -> Iterator[Pair]:
@@ -106,9 +112,14 @@ def _before_nms(graph: gs.Graph, notes: list[Note]) -> Iterator[Pair]:
             notes.append(Note(node.name, "ssd-nms-computed", "the thresholds of NonMaxSuppression are no constants"))
             continue
         priors = elements(boxes) // 4
-        if priors and elements(scores) % priors == 0 and _static(scores)[-1:] == (priors,):
-            nms = Nms(score_threshold=limits[1] or 0.0, iou_threshold=limits[0] or 0.0)
-            yield Pair(boxes, scores, priors, nms)
+        if not priors or len(_static(scores)) != 3 or scores.shape[2] != priors:
+            continue
+        nms = Nms(score_threshold=limits[1] or 0.0, iou_threshold=limits[0] or 0.0)
+        turn = _producer(scores)
+        if turn is not None and turn.op == "Transpose" and list(turn.attrs.get("perm", ())) == [0, 2, 1]:
+            yield Pair(boxes, turn.inputs[0], priors, columns=False, nms=nms)
+        else:
+            yield Pair(boxes, scores, priors, columns=True, nms=nms)
 
 
 def _number(node: gs.Node, index: int, default: float) -> float | None:
@@ -124,13 +135,13 @@ def _static(tensor: gs.Tensor) -> tuple[int, ...]:
     return shape if all(isinstance(d, int) for d in shape) else ()
 
 
-def _class_axis(shape: tuple[int, ...], priors: int) -> int | None:
-    """Axis of the classes in a score tensor [1, P, C], [P, C] or [1, C, P]; None for other shapes."""
+def _lies(shape: tuple[int, ...], priors: int) -> Literal["rows", "columns"] | None:
+    """How a score tensor lies: [1, P, C] or [P, C] in rows, [1, C, P] in columns; None for other shapes."""
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1):
         return None
     if shape[-2] == priors:
-        return len(shape) - 1
-    return len(shape) - 2 if shape[-1] == priors and len(shape) == 3 else None
+        return "rows"
+    return "columns" if shape[-1] == priors and len(shape) == 3 else None
 
 
 def _undecoded(graph: gs.Graph, pair: Pair, spec: InputSpec) -> tuple[gs.Variable, bool, bool, BoxDecoding] | None:
@@ -166,16 +177,16 @@ def _producer(tensor: gs.Tensor) -> gs.Node | None:
 
 def _before_clip(boxes: gs.Variable) -> tuple[gs.Variable, bool]:
     """The tensor before a final clip to 0..1; at zero offsets it would hide the priors' true edges."""
-    tensor, clips = boxes, False
-    while (node := _producer(tensor)) is not None:
-        bounds = {float(t.values) for t in node.inputs[1:] if isinstance(t, gs.Constant) and t.values.size == 1}
-        if (node.op in ("Clip", "Min", "Max") and bounds and bounds <= {0.0, 1.0}) or (
-            clips and node.op in ("Identity", "Reshape")
-        ):
-            clips, tensor = True, node.inputs[0]
-            continue
-        return tensor, clips
-    return tensor, clips
+    unclipped, tensor = boxes, boxes
+    while (node := _producer(tensor)) is not None and node.op in ("Clip", "Min", "Max", "Identity"):
+        tensor = node.inputs[0]
+        limits = [t.values for t in node.inputs[1:] if isinstance(t, gs.Constant) and t.values.size == 1]
+        bounds = [float(value.reshape(())) for value in limits]
+        if node.op != "Identity":
+            if not bounds or not set(bounds) <= {0.0, 1.0}:
+                break
+            unclipped = tensor
+    return unclipped, unclipped is not boxes
 
 
 def _cut(
@@ -183,10 +194,9 @@ def _cut(
 ) -> tuple[RawHeads, list[Note]]:
     count = pair.priors
     locations = as_rows(graph, tensor, count, 4, columns=columns)
-    axis = _class_axis(_static(pair.scores), count)
     classes = elements(pair.scores) // count
     removed = _drops_background(pair.scores, count, classes)
-    scores = as_rows(graph, pair.scores, count, classes, columns=axis == len(_static(pair.scores)) - 2)
+    scores = as_rows(graph, pair.scores, count, classes, columns=pair.columns)
     graph.outputs = [locations, scores]
     graph.cleanup().toposort()
     heads = SsdHeads(
