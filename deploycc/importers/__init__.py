@@ -12,7 +12,7 @@ from deploycc.errors import ModelError
 if TYPE_CHECKING:
     from deploycc.importers.description import Description
 
-CAFFE = (".prototxt", ".caffemodel", ".pbtxt")
+CAFFE = (".prototxt", ".caffemodel")
 ONNX = (".onnx",)
 
 
@@ -85,21 +85,9 @@ def _read_caffe(model: Path, weights: Path | None, random_weights: int | None, d
     from deploycc.importers import caffe
     from deploycc.importers.described_detector import describe_known_heads
 
-    prototxt = model
-    if model.suffix.lower() == ".caffemodel":
-        prototxt, weights = model.with_suffix(".prototxt"), weights or model
-        if not prototxt.exists():
-            raise ModelError(
-                "caffe-no-prototxt",
-                f"{model.name} holds weights; the network's definition {prototxt.name} is not beside it",
-                context={"file": model},
-                hint=f"deploycc ... NETWORK.prototxt --weights {model}",
-            )
-    elif weights is None and random_weights is None and model.with_suffix(".caffemodel").exists():
-        weights = model.with_suffix(".caffemodel")
     given = description.input
     detector = caffe.load(
-        prototxt, weights, random_weights=random_weights, mean=given.mean, scale=given.scale, colour=given.colour
+        model, weights, random_weights=random_weights, mean=given.mean, scale=given.scale, colour=given.colour
     )
     return describe_known_heads(detector, description)
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from deploycc.detector import InputSpec, SsdHeads
 from deploycc.errors import ModelError, Note
+from deploycc.importers.caffe.priors import PriorGrid, box_sizes
 from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
 from deploycc.importers.network_part import elements
-from deploycc.importers.priors import prior_boxes
 from deploycc.importers.ssd_heads import RawHeads, as_rows, output_pairs
 
 Array = NDArray[np.float32]
@@ -98,25 +98,28 @@ def _priors(wanted: HeadsDescription, spec: InputSpec, path: Path) -> tuple[Arra
 
 
 def _layer_priors(layer: PriorBoxDescription, number: int, spec: InputSpec, path: Path) -> tuple[Array, Array]:
-    try:
-        return prior_boxes(
-            layer.feature,
-            (spec.height, spec.width),
-            min_sizes=layer.min_size,
-            max_sizes=layer.max_size,
-            aspect_ratios=layer.aspect_ratio,
-            flip=layer.flip,
-            clip=layer.clip,
-            variances=layer.variance,
-            step=layer.step,
-            offset=layer.offset,
-        )
-    except ValueError as reason:
+    if why := _contradiction(layer):
         raise ModelError(
-            "description-priors",
-            f"PriorBox {number}: {reason}",
-            context={"file": path, "key": f"heads.prior_box.{number}"},
-        ) from None
+            "description-priors", why, context={"file": path, "key": f"heads.prior_box, number {number + 1}"}
+        )
+    picture = (spec.height, spec.width)
+    step = layer.step or (picture[0] / layer.feature[0], picture[1] / layer.feature[1])
+    sizes = box_sizes(layer.min_size, layer.max_size, layer.aspect_ratio, layer.flip)
+    boxes = PriorGrid(layer.feature, picture, step, [(layer.offset, layer.offset)], sizes, layer.clip).boxes()
+    variances = np.broadcast_to(np.array(layer.variance, dtype=np.float32), boxes.shape)
+    return boxes, variances.copy()
+
+
+def _contradiction(layer: PriorBoxDescription) -> str | None:
+    if min(layer.feature) < 1 or min(layer.min_size) <= 0:
+        return "feature and min_size must be positive"
+    if layer.max_size and len(layer.max_size) != len(layer.min_size):
+        return f"{len(layer.max_size)} max_size for {len(layer.min_size)} min_size"
+    if any(large <= small for small, large in zip(layer.min_size, layer.max_size, strict=False)):
+        return "max_size must be larger than its min_size"
+    if min((*layer.aspect_ratio, *(layer.step or ()), *layer.variance)) <= 0:
+        return "aspect_ratio, step and variance must be positive"
+    return None
 
 
 def _read_priors(wanted: HeadsDescription, source: Path, path: Path) -> tuple[Array, Array]:

@@ -74,7 +74,7 @@ class PriorBoxDescription(_Strict):
     aspect_ratio: tuple[float, ...] = ()
     flip: bool = True
     clip: bool = False
-    variance: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)
+    variance: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
     step: tuple[float, float] | None = None
     """Height and width of a feature-map cell in pixels; default: picture size / feature size."""
     offset: float = 0.5
