@@ -18,7 +18,8 @@ class Cost:
 
     Attributes:
         nodes: operators.
-        params: elements of all floating-point constants, each shared constant once.
+        params: elements of the floating-point constants that training sets, each shared constant once: statistics of
+            a BatchNormalization are not counted, nor a scale of ones and a shift of zeros, which Caffe's layer has.
         macs: multiply-accumulates for one picture.
     """
 
@@ -72,16 +73,16 @@ def node_macs(node: gs.Node) -> int:
 
 
 def node_params(node: gs.Node) -> int:
-    """Elements of the node's floating-point constants."""
-    return sum(_constant_elements(tensor) for tensor in node.inputs)
+    """Elements of the node's parameters; see `Cost.params`."""
+    return sum(_elements_of_constant(tensor) for tensor in _parameters(node))
 
 
 def measure_cost(graph: gs.Graph) -> Cost:
     """Count a graph; each constant once, whoever reads it."""
-    constants = {id(t): t for node in graph.nodes for t in node.inputs if isinstance(t, gs.Constant)}
+    parameters = {id(tensor): tensor for node in graph.nodes for tensor in _parameters(node)}
     return Cost(
         nodes=len(graph.nodes),
-        params=sum(_constant_elements(tensor) for tensor in constants.values()),
+        params=sum(_elements_of_constant(tensor) for tensor in parameters.values()),
         macs=sum(node_macs(node) for node in graph.nodes),
     )
 
@@ -115,7 +116,13 @@ def _elements(tensor: gs.Tensor) -> int:
     return math.prod(dims) if dims else 0
 
 
-def _constant_elements(tensor: gs.Tensor) -> int:
-    if not isinstance(tensor, gs.Constant) or tensor.dtype is None:
-        return 0
+def _parameters(node: gs.Node) -> list[gs.Constant]:
+    constants = [tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)]
+    if node.op != "BatchNormalization":
+        return constants
+    identities = zip(node.inputs[1:3], (1, 0), strict=True)
+    return [t for t, identity in identities if isinstance(t, gs.Constant) and (t.values != identity).any()]
+
+
+def _elements_of_constant(tensor: gs.Constant) -> int:
     return math.prod(tensor.shape) if str(tensor.dtype) in ("float32", "float16", "float64", "bfloat16") else 0
