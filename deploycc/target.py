@@ -155,7 +155,7 @@ def capabilities(target: Target) -> Capabilities:
     """Derive what the target's runtime can do from the runtime and its version."""
     if target.runtime == "onnxruntime":
         # `If` runs the taken branch only. Opset 21 and IR 10 are those of ONNX Runtime 1.20, the oldest supported.
-        # The host suppresses faster than the operator, which cannot stop at keep_top_k (tests/benchmarks/bench_frame.py).
+        # The host suppresses faster than the operator, which cannot stop at keep_top_k (benchmarks/bench_frame.py).
         return Capabilities("any", ("raw", "onnx-nms"), max_opset=21, max_ir=10, int64=True, fp16="typed")
     if target.runtime == "tensorrt-rtx":
         # Measured with 1.7.1: branches of equal rank build, unequal ranks do not; no plugin, no runner for

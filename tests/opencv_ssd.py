@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import InputSpec, Nms, SsdHeads
 from deploycc.evaluate.nms import Detections
+from deploycc.pictures import prepare, read_picture
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Seen:
     detections: Detections
 
 
-def run_caffe(assets: Path, model: CaffeSsd) -> list[Seen]:
-    """Run a model on its pictures."""
+def run_caffe(assets: Path, model: CaffeSsd, *, prepared: bool = False) -> list[Seen]:
+    """Run a model on its pictures, prepared by OpenCV or by this project (which differs by a grey level at most)."""
     folder = assets / model.folder
     network = cv2.dnn.readNetFromCaffe(str(folder / model.topology), str(folder / model.weights))
     size = (model.input.width, model.input.height)
@@ -81,7 +82,8 @@ def run_caffe(assets: Path, model: CaffeSsd) -> list[Seen]:
         picture = cv2.imread(str(assets / name))
         assert len(set(model.input.scale)) == 1
         swap = model.input.colour == "RGB"
-        network.setInput(cv2.dnn.blobFromImage(picture, model.input.scale[0], size, model.input.mean, swap))
+        blob = cv2.dnn.blobFromImage(picture, model.input.scale[0], size, model.input.mean, swap)
+        network.setInput(prepare(read_picture(assets / name), model.input) if prepared else blob)
         locations, scores, priors, rows = network.forward(
             ["mbox_loc", "mbox_conf_flatten", "mbox_priorbox", "detection_out"]
         )
