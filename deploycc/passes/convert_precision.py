@@ -114,7 +114,7 @@ class _Typing:
         if not count:
             return []
         worst, most = self._lost.most_common(1)[0]
-        reason = f"{count} of {self._total} constants are below 2**-25 and become zero in FP16, most in {worst} ({most})"
+        reason = f"{count} of {self._total} constants, below 2**-25, become zero in FP16; most in {worst} ({most})"
         return [Note("", "fp16-lost-weights", reason)]
 
     def _wants_half(self, node: gs.Node, index: int, *, output: bool = False) -> bool:
