@@ -18,11 +18,13 @@ class Headline:
 
     Attributes:
         status: of all runs together: one invalid run makes the report invalid.
+        label: the status as the reader sees it.
         sentences: what was found, one a run.
         command: what measures it, where nothing was measured.
     """
 
     status: Status
+    label: str
     sentences: tuple[str, ...]
     command: str | None
 
@@ -56,9 +58,10 @@ def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
             if engine.reason and not runs
         ]
         told = ("Nothing was measured for this target. This report holds no latency, and predicts none.", *reasons)
-        return Headline("NOT MEASURED", told, report.next_command)
-    valid = all(item.verdict.status == "VALID" for item in measured)
-    return Headline("VALID" if valid else "INVALID", tuple(_sentence(item) for item in runs), None)
+        return Headline("NOT MEASURED", "NOT MEASURED", told, report.next_command)
+    status: Status = "VALID" if all(item.verdict.status == "VALID" for item in measured) else "INVALID"
+    warned = ", with warnings" if any(item.verdict.warnings for item in measured) else ""
+    return Headline(status, status + warned, tuple(_sentence(item) for item in runs), None)
 
 
 def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyFigure, ...]:
@@ -107,5 +110,5 @@ def _sentence(item: Assessment) -> str:
         text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
     if item.verdict.warnings:
         number = len(item.verdict.warnings)
-        text += f" {number} {'warning weakens' if number == 1 else 'warnings weaken'} it, see below."
+        text += f" {number} {'warning weakens' if number == 1 else 'warnings weaken'} this figure, see below."
     return text

@@ -50,7 +50,7 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
 
 def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
     head = headline(report, runs)
-    blocks = [f"**{head.status}** " + " ".join(_text(sentence) for sentence in head.sentences)]
+    blocks = [f"**{head.label}.** " + " ".join(_text(sentence) for sentence in head.sentences)]
     if head.command:
         blocks.append("Build and measure it on the board with:\n\n" + _code(head.command))
     if report.source.random_weights is not None:

@@ -230,10 +230,9 @@ def _grid(axes: Axes, direction: str) -> None:
 
 
 def _shortened(name: str, longest: int = 46) -> str:
-    """Cut the middle out of a long name."""
+    """Cut the front off a long name: runtimes put their own prefixes there."""
     name = _printable(name)
-    half = (longest - 1) // 2
-    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
 def _printable(text: str) -> str:

@@ -2,8 +2,8 @@
 
 Percentiles interpolate linearly between order statistics (type 7 of Hyndman and Fan, Sample Quantiles in Statistical
 Packages, 1996; numpy's default). Successive latencies are correlated (clocks, heat, other programs), so intervals come
-from the circular block bootstrap (Politis and Romano, 1992) with blocks of the cube root of n samples, which keeps
-neighbours together; treating the samples as independent would make the intervals too narrow.
+from the circular block bootstrap (Politis and Romano, 1992), which keeps neighbours together in blocks as long as the
+samples' own correlation asks for; treating the samples as independent would make the intervals too narrow.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CONFIDENCE = 0.99
 """Of every interval. A gate that runs on each commit may not cry wolf once in twenty."""
 
 MIN_EFFECT = 0.02
-"""Relative change of the median below which a difference is not called one, however many samples prove it: two
-processes running the same engine differ by about this much (memory layout, clocks), and no sample of one process
-shows it."""
+"""Relative change of the median below which a difference is not called one, however many samples prove it. Chosen:
+processes that run the same engine differ (memory layout, clocks), and no number of samples of one process shows by how
+much, so a smaller change is not claimed."""
 
 RESAMPLES = 1000
 
@@ -173,6 +173,41 @@ def compare_medians(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, seed: in
     return Change(before, after, ratio, low, high, direction)
 
 
+def block_length(samples_ms: ArrayLike) -> int:
+    """Return how many successive samples a bootstrap block must keep together, 1 to n / 4.
+
+    The automatic choice of Politis and White (Automatic Block-Length Selection for the Dependent Bootstrap, 2004,
+    section 3.2, for the circular bootstrap), applied to "slower than the median", because the median is what is
+    resampled and single outliers must not decide.
+
+    Args:
+        samples_ms: [n] latencies in ms, in the order they were taken.
+    """
+    samples = np.asarray(samples_ms, dtype=np.float64)
+    n = samples.size
+    above = (samples > np.median(samples)).astype(np.float64)
+    above -= above.mean()
+    longest = n // 4
+    if longest < 2 or not above.any():
+        return 1
+    spectrum = np.abs(np.fft.rfft(above, 2 * n)) ** 2  # zero-padded: correlation without wrapping round
+    covariance = np.fft.irfft(spectrum)[: longest + 1] / n
+    noise = 2 * np.sqrt(np.log10(n) / n)
+    quiet_lags = max(5, round(np.sqrt(np.log10(n))))
+    loud = np.abs(covariance[1:] / covariance[0]) >= noise
+    last = next((lag for lag in range(longest) if not loud[lag : lag + quiet_lags].any()), longest)
+    lags = np.arange(1, min(2 * last, longest) + 1)
+    if lags.size == 0:
+        return 1
+    window = np.clip(2 * (1 - lags / (2 * last)), 0, 1)  # flat, then falling to 0: their trapezoid
+    slope = 2 * float(np.sum(window * lags * covariance[lags]))
+    power = float(covariance[0] + 2 * np.sum(window * covariance[lags]))
+    if power <= 0:
+        return 1
+    length = (1.5 * (slope / power) ** 2 * n) ** (1 / 3)  # (2 G^2 / D)^(1/3) n^(1/3) with D = 4/3 g(0)^2
+    return int(np.clip(round(length), 1, longest))
+
+
 def _checked(samples_ms: ArrayLike) -> NDArray[np.float64]:
     samples = np.asarray(samples_ms, dtype=np.float64)
     if samples.ndim != 1 or samples.size == 0:
@@ -190,7 +225,7 @@ def _bootstrap_medians(samples: NDArray[np.float64], *, seed: int) -> NDArray[np
     """Medians of `RESAMPLES` circular block resamples."""
     random = np.random.default_rng(seed)
     n = samples.size
-    block = max(1, round(n ** (1 / 3)))
+    block = block_length(samples)
     blocks = -(-n // block)
     wrapped = np.concatenate([samples, samples[: block - 1]])
     rows = np.lib.stride_tricks.sliding_window_view(wrapped, block)  # rows[s] is the block that starts at s

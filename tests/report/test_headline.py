@@ -15,6 +15,16 @@ def test_a_measured_report_says_how_fast() -> None:
     assert head.sentences[0].startswith("fp32 takes 9.9")
     assert head.sentences[1] == "fp16 was not measured: no FP16 convolution on this CPU."
     assert head.command is None
+    assert head.label == "VALID"
+
+
+def test_warnings_stand_in_the_verdict() -> None:
+    report = latency(environment={"cpu_governor": "schedutil"})
+    head = headline(sample_reports.compiled(), assess(report))
+
+    assert head.status == "VALID"
+    assert head.label == "VALID, with warnings"
+    assert "1 warning weakens this figure" in head.sentences[0]
 
 
 def test_a_quick_report_is_not_valid_and_says_so_first() -> None:
