@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,9 @@ import pytest
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.errors import ModelError
 from deploycc.exporters import caffe
+from deploycc.graph.parser_support import refusals
 from deploycc.graph.shapes import infer_shapes
+from deploycc.target import contract, load
 
 SOURCE = Source(files=("test",), sha256="0" * 64, format="onnx")
 
@@ -47,6 +50,8 @@ BODIES = {
     "power": "a = Abs (x)\n three = Constant <value = float {3.0}> ()\n y = Pow (a, three)",
     "scalar arithmetic": "a = Mul (x, c1)\n b = Sub (c1, a)\n d = Div (b, c1)\n y = Sub (d, c1)",
     "channel arithmetic": "a = Mul (x, c4_1_1)\n b = Add (a, c1_4_1_1)\n d = Sub (c4_1_1, b)\n y = Div (d, c4_1_1)",
+    "batch normalization": "v = Abs (c4)\n y = BatchNormalization <epsilon=0.01> (x, c4, c04, c004, v)",
+    "copies": "a = Identity (x)\n b = Relu (a)\n d = Dropout (b)\n y = Add (d, x)",
     "two blobs": "a = Relu (x)\n b = Mul (x, a)\n d = Sub (b, x)\n y = Max (d, a)",
     "l2 norm": "n = ReduceL2 <axes=[1]> (x)\n y = Div (x, n)",
     "sum of squares": "axis = Constant <value_ints = [1]> ()\n q = Mul (x, x)\n n = ReduceSum (q, axis)\n y = Mul (x, n)",
@@ -118,3 +123,22 @@ def test_what_caffe_cannot_say_is_refused_by_name(body: str, reason: str, tmp_pa
     assert raised.value.code == "caffe-cannot-express"
     assert raised.value.context["node"] == detector.graph.nodes[-1].name
     assert list(tmp_path.iterdir()) == []
+
+
+# gParseTable of TensorRT's Caffe parser (opParsers.h, 2019), and what it skips over.
+TENSORRT_LAYERS = {
+    *("AbsVal", "BNLL", "BatchNorm", "Clip", "Concat", "Convolution", "Crop", "Deconvolution", "ELU", "Eltwise"),
+    *("InnerProduct", "LRN", "Permute", "Pooling", "Power", "ReLU", "Reduction", "Reshape", "Scale", "Sigmoid"),
+    *("Softmax", "TanH", "Input", "Dropout"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_what_the_contract_accepts_is_written_in_layers_that_tensorrt_parses(name: str, tmp_path: Path) -> None:
+    graph = graph_of(BODIES[name])
+    refused = refusals(graph, contract(load("drive-px2-igpu")))
+    caffe.save(detector_of(graph), tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
+    text = (tmp_path / "net.prototxt").read_text(encoding="utf-8")
+    outside = set(re.findall(r'type: "(\w+)"', text)) - TENSORRT_LAYERS
+    assert bool(outside) == bool(refused), (outside, refused)
+    assert "coeff" not in text  # Eltwise's coefficients are not read

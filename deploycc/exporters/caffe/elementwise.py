@@ -66,6 +66,16 @@ def clip(writer: Writer, node: gs.Node) -> None:
     _power(writer, f"{node.name}/back", f"{top}/ceiling", top, scale=-1.0, shift=high)
 
 
+@writes("BatchNormalization")
+def batch_normalization(writer: Writer, node: gs.Node) -> None:
+    """Scale with scale / sqrt(variance + epsilon) and the shift that the mean leaves."""
+    gain, shift, mean, variance = (required(node, index).astype(np.float64) for index in (1, 2, 3, 4))
+    factor = gain / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+    blobs = [factor.astype(np.float32), (shift - mean * factor).astype(np.float32)]
+    parameters = {"scale_param": {"axis": 1, "bias_term": True}}
+    writer.layer(node.name, "Scale", [node.inputs[0].name], [node.outputs[0].name], parameters, blobs)
+
+
 @writes("Neg")
 def negate(writer: Writer, node: gs.Node) -> None:
     """Power with scale -1."""
@@ -137,9 +147,10 @@ def _two_blobs(writer: Writer, node: gs.Node) -> None:
         _power(writer, f"{node.name}/inverse", bottoms[1], f"{node.outputs[0].name}/inverse", power=-1.0)
         bottoms[1] = f"{node.outputs[0].name}/inverse"
     operation = {"Mul": "PROD", "Div": "PROD", "Max": "MAX"}.get(node.op, "SUM")
+    if node.op == "Sub":  # not by Eltwise's coeff, which TensorRT's parser ignores (parseEltwise.cpp)
+        _power(writer, f"{node.name}/minus", bottoms[1], f"{node.outputs[0].name}/minus", scale=-1.0)
+        bottoms[1] = f"{node.outputs[0].name}/minus"
     parameters: dict[str, Any] = {"operation": Enum(operation)}
-    if node.op == "Sub":
-        parameters["coeff"] = [1.0, -1.0]
     writer.layer(node.name, "Eltwise", bottoms, [node.outputs[0].name], {"eltwise_param": parameters})
 
 

@@ -85,5 +85,5 @@ def softmax(writer: Writer, node: gs.Node) -> None:
 
 @writes("Identity", "Dropout")
 def identity(writer: Writer, node: gs.Node) -> None:
-    """Split with one top: a copy under another name."""
-    writer.layer(node.name, "Split", [node.inputs[0].name], [node.outputs[0].name])
+    """Dropout, which copies when it does not train; TensorRT's Caffe parser has no Split."""
+    writer.layer(node.name, "Dropout", [node.inputs[0].name], [node.outputs[0].name])
