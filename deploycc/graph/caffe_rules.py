@@ -19,7 +19,7 @@ LAYERS = {
     "Abs": "AbsVal",
     "Add": "Eltwise, Power or Scale",
     "AveragePool": "Pooling",
-    "BatchNormalization": "BatchNorm and Scale",
+    "BatchNormalization": "Scale",
     "Clip": "ReLU and Power",
     "Concat": "Concat",
     "Conv": "Convolution",
@@ -113,12 +113,13 @@ def _inner_product(node: gs.Node) -> Iterator[Limit]:
 
 
 def _two_bottoms(node: gs.Node) -> Iterator[Limit]:
-    blobs = [index for index in range(len(node.inputs)) if constant(node, index) is None]
     if len(node.inputs) != 2:
         yield Limit(f"it has {len(node.inputs)} inputs; the parser reads Eltwise with exactly two")
-    elif node.op == "Sub" and len(blobs) == 2:
-        # parseEltwise.cpp reads operation and ignores coeff: the difference would silently become a sum.
-        yield Limit("it subtracts two tensors; the parser ignores Eltwise's coefficients and would add them")
+
+
+def _normalisation(node: gs.Node) -> Iterator[Limit]:
+    if any(computed(node, index) for index in (1, 2, 3, 4)):
+        yield Limit("its statistics are computed, Caffe keeps them in the layer")
 
 
 def _exponent(node: gs.Node) -> Iterator[Limit]:
@@ -170,6 +171,7 @@ def _positive(node: gs.Node, axis: int) -> int | None:
 _RULES: dict[str, tuple[Rule, ...]] = {
     "Add": (_two_bottoms,),
     "AveragePool": (_plane, _pooling),
+    "BatchNormalization": (_normalisation,),
     "Concat": (_concat,),
     "Conv": (_weights, _plane),
     "ConvTranspose": (_weights, _plane, _deconvolution),

@@ -354,7 +354,7 @@ CAFFE_CASES = {
         f"{X} => (float[1,4,16,16] y) <float[4] s = {{1,1,2,2}}> {{ y = Resize (x, , s) }}", "computes Resize",
     ),
     "difference of tensors": (
-        "(float[1,4,8,8] x, float[1,4,8,8] z) => (float[1,4,8,8] y) { y = Sub (x, z) }", "would add them",
+        "(float[1,4,8,8] x, float[1,4,8,8] z) => (float[1,4,8,8] y) { y = Sub (x, z) }", None,
     ),
     "difference of a tensor and a number": (
         f"{X} => (float[1,4,8,8] y) <float c = {{1}}> {{ y = Sub (x, c) }}", None,
@@ -365,6 +365,11 @@ CAFFE_CASES = {
     ),
     "average without padding": (
         f"{X} => (float[1,4,8,8] y) {{ y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x) }}", "Caffe counts it",
+    ),
+    "computed statistics": (
+        "(float[1,4,8,8] x, float[4] a) => (float[1,4,8,8] y) <float[4] s = {1,1,1,1}>"
+        " { m = Relu (a)  y = BatchNormalization (x, s, s, m, s) }",
+        "statistics are computed",
     ),
     "batch moved": (f"{X} => (float[4,1,8,8] y) {{ y = Transpose <perm=[1,0,2,3]> (x) }}", "moves the batch axis"),
     "batch kept": (f"{X} => (float[1,8,8,4] y) {{ y = Transpose <perm=[0,2,3,1]> (x) }}", None),
