@@ -42,7 +42,9 @@ def build(plan: "Dict[str, Any]", engine: "Dict[str, Any]", network_path: str, p
     version = tuple(int(part) for part in trt.__version__.split(".")[:2])
     described = next(found for found in plan["networks"] if found["precision"] == engine["precision"])
     messages = []  # type: Any
-    builder = trt.Builder(make_logger(trt, messages))
+    logger = make_logger(trt, messages)
+    trt.init_libnvinfer_plugins(logger, "")  # EfficientNMS_TRT and its like
+    builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt, version, described["typed"]))
     parser = trt.OnnxParser(network, builder.logger)
     with open(network_path, "rb") as file:  # parse_from_file is not there before 8.0

@@ -13,6 +13,7 @@ from .outcome import Failed, NotPossible
 
 SCHEMA = 1
 BUILD_FILE = "build.json"
+_GRACE_S = 2.0
 VALID = {"min_duration_s": 10.0, "min_samples": 100}
 
 
@@ -77,8 +78,7 @@ def _in_child(
         code = child.wait()
     finally:
         if child.poll() is None:
-            child.kill()
-            child.wait()
+            _end(child)
         for name in _leftovers(engine):
             files.remove(os.path.join(folder, name))
     if code == 0 and text:
@@ -89,6 +89,16 @@ def _in_child(
     row["reason"] = "the process that worked on {} {}".format(engine["file"], end)
     row["hint"] = "signal 9 is how the kernel ends a process when memory runs out" if code == -9 else None
     return row
+
+
+def _end(child: "Any") -> None:
+    """End a job: politely, so that it ends the program it runs, then for good."""
+    child.terminate()
+    try:
+        child.wait(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _leftovers(engine: "Dict[str, Any]") -> "List[str]":

@@ -67,8 +67,11 @@ def _runtime(name: str) -> "Any":
 def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Any":
     """Load the engine, place its tensors, and return a function that runs one picture."""
     messages = []  # type: Any
+    logger = make_logger(trt, messages)
+    trt.init_libnvinfer_plugins(logger, "")  # an engine may hold EfficientNMS_TRT and its like
+    runtime = trt.Runtime(logger)
     with open(engine_path, "rb") as file:
-        engine = trt.Runtime(make_logger(trt, messages)).deserialize_cuda_engine(file.read())
+        engine = runtime.deserialize_cuda_engine(file.read())
     if engine is None:
         raise Failed(
             "the engine does not load: " + (messages[-1] if messages else "TensorRT gives no reason"),

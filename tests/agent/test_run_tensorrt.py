@@ -26,7 +26,7 @@ def test_without_the_plans_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_api_has_the_names() -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
     used = {
-        trt: ["Runtime", "TensorIOMode", "nptype"],
+        trt: ["Runtime", "TensorIOMode", "nptype", "init_libnvinfer_plugins"],
         trt.Runtime: ["deserialize_cuda_engine"],
         trt.ICudaEngine: [
             "num_io_tensors", "get_tensor_name", "get_tensor_dtype", "get_tensor_mode", "create_execution_context",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import signal
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
 
+import fake_trtexec
 import pytest
+from small_networks import conv_model, plan_folder
 
 import deploycc.agent
+from deploycc import target
 from deploycc.device.agent_file import write_agent
 
 
@@ -61,6 +66,24 @@ def test_a_missing_plan_is_said_in_one_line(agent: Path, tmp_path: Path) -> None
     assert done.stderr.startswith("error: cannot read")
     assert len(done.stderr.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.pyz"]
+
+
+def test_sigterm_ends_the_program_too(agent: Path, tmp_path: Path) -> None:
+    program = fake_trtexec.write(tmp_path / "trtexec", "hang")
+    here = {"architecture": platform.machine(), "trtexec": str(program)}
+    plan_folder(tmp_path, target.load("jetson-tx2-jp461").model_copy(update=here), {"fp32": conv_model()})
+    command = [sys.executable, str(agent), "build", str(tmp_path / "plan.json")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line == "building\n" for line in process.stderr)
+        assert list(tmp_path.glob("*.partial"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read() == ""  # and no process holds the other end any more
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not list(tmp_path.glob("*.partial"))
+    assert not (tmp_path / "build.json").exists()
 
 
 def test_wrong_usage(agent: Path) -> None:
