@@ -172,6 +172,15 @@ def test_a_name_like_no_other_is_told_how_to_list() -> None:
         load("zzz")
 
 
+def test_an_installed_package_reads_the_targets_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = tmp_path / "deploycc" / "_targets"
+    shipped.mkdir(parents=True)
+    write(shipped, body())
+    monkeypatch.setattr(targets, "__file__", str(tmp_path / "deploycc" / "target.py"))
+    assert names() == ["board"]
+    assert load("board").title == "A board"
+
+
 def test_a_file_of_the_users_own_is_read_by_its_path(tmp_path: Path) -> None:
     path = write(tmp_path, body(name='"mine"', sm_count="2", memory_bandwidth_gb_s="51"), "mine.toml")
     own = load(path)
