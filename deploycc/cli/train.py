@@ -23,7 +23,9 @@ _GATED = {
 
 @app.command("ssd")
 def ssd(
-    data: Annotated[str, typer.Option("--data", "-d", help="Training data: voc:FOLDER[@SPLIT] or generated:SEED:COUNT.")],
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="Training data: voc:FOLDER[@SPLIT] or generated:SEED:COUNT.")
+    ],
     validation: Annotated[str, typer.Option("--validation", help="What the result is scored on, likewise.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Checkpoint, metrics and ONNX file.")],
     name: Annotated[str, typer.Option("--name", help="Name of the detector and of its ONNX file.")] = "ssd",

@@ -63,7 +63,8 @@ class Accuracy:
         """Every detection: picture, class, score, and box in pixels (xmin ymin xmax ymax); JSON values."""
         rows = []
         for name, found in zip(self.dataset.names, self.founds, strict=True):
-            for box, label, score in zip(found.boxes.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True):
+            columns = (found.boxes.tolist(), found.classes.tolist(), found.scores.tolist())
+            for box, label, score in zip(*columns, strict=True):
                 rows.append({"picture": name, "class": self.dataset.class_names[label], "score": score, "box": box})
         return rows
 

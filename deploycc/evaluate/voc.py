@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 from deploycc.evaluate.truth import Found, Truth, of_class, pairwise_iou
 
+# As the development kit and its ports compute them: 3 * 0.1 is slightly more than a recall of 3 / 10, so that recall
+# does not reach it. Exact tenths would give up to 0.01 more than the published figures of small data sets.
+_ELEVEN = np.arange(11) * 0.1
+
 
 @dataclass(frozen=True)
 class VocScore:
@@ -64,7 +68,8 @@ def _score(pictures: Sequence[tuple[Truth, Found]], iou_threshold: float) -> Voc
     recall, precision = hits / objects, hits / total
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.diff(recall, prepend=0.0)
-    eleven = [float(envelope[i]) if (i := int(np.searchsorted(recall, r - 1e-12))) < len(recall) else 0.0 for r in np.linspace(0, 1, 11)]
+    first = np.searchsorted(recall, _ELEVEN)
+    eleven = np.where(first < len(recall), np.append(envelope, 0.0)[np.minimum(first, len(recall))], 0.0)
     return VocScore(float(np.sum(steps * envelope)), float(np.mean(eleven)), objects)
 
 

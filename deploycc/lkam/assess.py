@@ -28,7 +28,7 @@ _BATCH = 50
 def make_heads(size: int, classes: int) -> SsdHeads:
     """The description of the heads, for decoding."""
     priors = make_priors(size)
-    variances = np.tile(np.float32(VARIANCES), (len(priors), 1))
+    variances = np.tile(np.array(VARIANCES, np.float32), (len(priors), 1))
     return SsdHeads("locations", "scores", priors, variances, classes, clip=True)
 
 
@@ -64,7 +64,7 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...]) -> dict[str,
             height, width = pixels.shape[:2]
             kept = suppress(decode_boxes(offset, heads), score, NMS)
             truths.append(truth)
-            founds.append(Found(kept.boxes * np.float32([width, height] * 2), kept.classes - 1, kept.scores))
+            founds.append(Found(kept.boxes * np.array([width, height] * 2, np.float32), kept.classes - 1, kept.scores))
     table = voc_scores(truths, founds, len(class_names))
     result: dict[str, Any] = {
         "data": data.spelling,

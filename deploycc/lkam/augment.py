@@ -9,11 +9,17 @@ from PIL import Image
 _PATCH_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _TRIES = 20
 _FILL = 128  # grey around a picture that was zoomed out
+_MIRROR = np.array([-1, 1, -1, 1], np.float32)
+_MIRROR_SHIFT = np.array([1, 0, 1, 0], np.float32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def augment(
-    pixels: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int, rng: np.random.Generator
+    pixels: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    size: int,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
     """Zoom out or sample a patch, mirror, and change the light.
 
@@ -36,7 +42,7 @@ def augment(
         pixels = _resize(pixels, size, None)
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
-        boxes = boxes[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1]) + np.float32([1, 0, 1, 0])
+        boxes = boxes[:, [2, 1, 0, 3]] * _MIRROR + _MIRROR_SHIFT
     return _relight(pixels, rng), boxes, labels
 
 
@@ -58,11 +64,15 @@ def _zoom_out(
     x, y = (int(v) for v in rng.integers(0, size - inner + 1, 2))
     result = np.full((size, size, 3), _FILL, np.uint8)
     result[y : y + inner, x : x + inner] = _resize(pixels, inner, None)
-    return result, (boxes * inner + np.float32([x, y, x, y])) / np.float32(size)
+    return result, (boxes * inner + np.array([x, y, x, y], np.float32)) / np.float32(size)
 
 
 def _patch(
-    pixels: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int, rng: np.random.Generator
+    pixels: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    size: int,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
     """A patch that holds at least a random share of some object; objects stay whose centre lies in it."""
     height, width = pixels.shape[:2]
@@ -73,14 +83,14 @@ def _patch(
         if not 0.5 <= w / h <= 2:
             continue
         x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
-        patch = np.array([x, y, x + w, y + h], np.float32)
+        patch: NDArray[np.float32] = np.array([x, y, x + w, y + h], np.float32)
         inside = ((centres > patch[:2]) & (centres < patch[2:])).all(1)
         if len(boxes) and not (inside.any() and _share_inside(boxes[inside], patch).max() >= least):
             continue
         kept = np.clip(boxes[inside], np.tile(patch[:2], 2), np.tile(patch[2:], 2))
-        kept = (kept - np.tile(patch[:2], 2)) / np.tile(patch[2:] - patch[:2], 2)
+        kept = ((kept - np.tile(patch[:2], 2)) / np.tile(patch[2:] - patch[:2], 2)).astype(np.float32)
         region = (float(x * width), float(y * height), float((x + w) * width), float((y + h) * height))
-        return _resize(pixels, size, region), kept.astype(np.float32), labels[inside]
+        return _resize(pixels, size, region), kept, labels[inside]
     return _resize(pixels, size, None), boxes, labels
 
 
@@ -88,7 +98,7 @@ def _share_inside(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDA
     """Share of each box that lies in the patch."""
     common = np.clip(np.minimum(boxes[:, 2:], patch[2:]) - np.maximum(boxes[:, :2], patch[:2]), 0, None).prod(1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    result: NDArray[np.float32] = common / np.maximum(area, 1e-9)
+    result: NDArray[np.float32] = common / np.maximum(area, np.float32(1e-9))
     return result
 
 
@@ -98,4 +108,5 @@ def _relight(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     # One 3x3 matrix: saturation mixes with the luma, then contrast and cast scale each channel.
     mix = (saturation * np.eye(3) + (1 - saturation) * np.outer(_LUMA, np.ones(3))) * (contrast * colour)
     changed = pixels.astype(np.float32) @ mix.astype(np.float32) + np.float32(shift + 128 * (1 - contrast))
-    return np.clip(changed, 0, 255).astype(np.uint8)
+    result: NDArray[np.uint8] = np.clip(changed, 0, 255).astype(np.uint8)
+    return result

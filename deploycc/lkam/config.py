@@ -7,8 +7,12 @@ from typing import Any
 
 from deploycc.lkam.gate import Granularity
 from deploycc.lkam.insert import Place
-from deploycc.lkam.network import Architecture, SsdConfig
+from deploycc.lkam.network import SsdConfig
 from deploycc.lkam.sparsity import Ramp
+
+_THRESHOLD = Ramp(0.5, 0.5)
+_SLOPE = Ramp(1.0, 2.0, 0.0, 0.6)
+_PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class GateConfig:
     gain: float = 1.0
     weigh_macs: bool = True
     target: float | None = 0.55
-    threshold: Ramp = Ramp(0.5, 0.5)
-    slope: Ramp = Ramp(1.0, 2.0, 0.0, 0.6)
-    press: Ramp = Ramp(0.0, 1.0, 0.0, 0.2)
+    threshold: Ramp = _THRESHOLD
+    slope: Ramp = _SLOPE
+    press: Ramp = _PRESS
     freeze: float = 0.75
 
 

@@ -27,7 +27,7 @@ class _HardThreshold(torch.autograd.Function):
 
 def hard_threshold(probability: Tensor, threshold: float) -> Tensor:
     """1 where the value exceeds the threshold, else 0; the gradient passes unchanged."""
-    result: Tensor = _HardThreshold.apply(probability, threshold)  # type: ignore[no-untyped-call]
+    result: Tensor = _HardThreshold.apply(probability, threshold)
     return result
 
 

@@ -74,7 +74,9 @@ def insert_gates(
     for name in chosen:
         conv = convs[name]
         if conv.groups != 1:
-            raise InputError("gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name})
+            raise InputError(
+                "gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name}
+            )
         if granularity != "kernel" and conv.out_channels % block:
             raise InputError(
                 "gate-block",

@@ -1,4 +1,4 @@
-"""The SSD training objective: smooth L1 on offsets, cross entropy with hard negatives (Liu et al., SSD, 2016, eq. 1)."""
+"""The SSD objective: smooth L1 on offsets, cross entropy with hard negatives (Liu et al., SSD, 2016, equation 1)."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ kernel gates find something to switch off.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from deploycc.lkam.priors import ASPECTS
 
 Architecture = Literal["mobilenet", "squeezenet"]
+_Width = Callable[[int], int]
 
 
 class ConvUnit(nn.Module):
@@ -121,7 +123,7 @@ class Deployed(nn.Module):
         return locations, torch.softmax(logits, 2)
 
 
-def _mobilenet(w):  # type: ignore[no-untyped-def]
+def _mobilenet(w: _Width) -> tuple[list[nn.Module], list[int]]:
     c = [w(n) for n in (16, 32, 48, 64, 64, 96, 128, 128, 128, 128)]
     stride8 = nn.Sequential(
         ConvUnit(3, c[0], 3, 2),
@@ -136,7 +138,7 @@ def _mobilenet(w):  # type: ignore[no-untyped-def]
     return [stride8, stride16, stride32], [c[5], c[7], c[9]]
 
 
-def _squeezenet(w):  # type: ignore[no-untyped-def]
+def _squeezenet(w: _Width) -> tuple[list[nn.Module], list[int]]:
     stride8 = nn.Sequential(
         ConvUnit(3, w(32), 3, 2),
         nn.MaxPool2d(2),

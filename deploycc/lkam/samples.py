@@ -48,7 +48,8 @@ class Samples:
         for number in range(len(dataset)):
             pixels, truth = dataset.sample(number)
             height, width = pixels.shape[:2]
-            self._boxes.append(truth.boxes / np.float32([width, height, width, height]))
+            extent: NDArray[np.float32] = np.array([width, height, width, height], np.float32)
+            self._boxes.append(truth.boxes / extent)
             self._labels.append(np.where(truth.difficult, IGNORED, truth.classes + 1))
             self._pixels.append(_shrink(pixels, 2 * size))
             progress(number + 1)
@@ -59,10 +60,11 @@ class Samples:
     def batch(self, step: int, count: int) -> Batch:
         """The batch of a training step: shuffled anew each time through the data, each picture augmented."""
         places = np.arange(step * count, (step + 1) * count)
-        orders = {e: np.random.default_rng([self.seed, 0, e]).permutation(len(self)) for e in set(places // len(self))}
+        epochs = {int(e) for e in places // len(self)}
+        orders = {e: np.random.default_rng([self.seed, 0, e]).permutation(len(self)) for e in epochs}
         rows = []
         for place in places:
-            number = int(orders[place // len(self)][place % len(self)])
+            number = int(orders[int(place) // len(self)][place % len(self)])
             rng = np.random.default_rng([self.seed, 1, int(place)])
             rows.append(augment(self._pixels[number], self._boxes[number], self._labels[number], self.size, rng))
         return _collate(rows)

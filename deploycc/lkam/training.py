@@ -67,7 +67,7 @@ def train(
     optimiser = _make_optimiser(model, config)
     if state.step:
         optimiser.load_state_dict(state.optimiser)
-    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train().to(memory_format=torch.channels_last)
     priors = torch.from_numpy(make_priors(config.network.size))
     macs = conv_macs(model, torch.zeros(1, 3, config.network.size, config.network.size))
     end = config.steps if stop_after is None else min(stop_after, config.steps)
@@ -199,7 +199,7 @@ def _step(
             hint="use a lower learning rate",
         )
     optimiser.zero_grad()
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     if config.gates is not None and progress >= config.gates.freeze:
         for _, module in gated_convs(model):
             module.gate.zero_grad()

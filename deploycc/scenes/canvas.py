@@ -75,7 +75,8 @@ class Canvas:
     def owned(self, owner: int) -> NDArray[np.bool_]:
         """[side, side] pixels that show an object."""
         plane: NDArray[np.uint8] = np.asarray(self.owners)
-        return plane == owner
+        mask: NDArray[np.bool_] = plane == owner
+        return mask
 
 
 @dataclass

@@ -28,11 +28,11 @@ def photograph(image: Image.Image, rng: np.random.Generator, night: bool, rain: 
     contrast, lift = np.float32(rng.uniform(0.75, 1.1)), np.float32(rng.uniform(0.0, 0.08))
     noise = rng.standard_normal(pixels.shape, dtype=np.float32)
     pixels = pixels * contrast + lift + noise * np.float32(rng.uniform(0.005, 0.06 if night else 0.035))
-    result = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    result: NDArray[np.uint8] = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.3:
         buffer = io.BytesIO()
         Image.fromarray(result).save(buffer, "JPEG", quality=int(rng.integers(25, 80)))
-        result = np.array(Image.open(buffer).convert("RGB"))
+        return np.array(Image.open(buffer).convert("RGB"))
     return result
 
 

@@ -17,14 +17,30 @@ def draw_person(pen: Pen, rng: np.random.Generator, night: bool) -> None:
     hip, neck = 0.5 * h, 0.83 * h
     for side in (-1, 1):
         foot = side * swing
-        pen.polygon([(-0.1, hip), (0.1, hip), (foot + 0.08, 0), (foot - 0.07, 0)], tint(trousers, 0.85 if side < 0 else 1))
+        pen.polygon(
+            [(-0.1, hip), (0.1, hip), (foot + 0.08, 0), (foot - 0.07, 0)], tint(trousers, 0.85 if side < 0 else 1)
+        )
         pen.box(foot - 0.08, 0, foot + 0.15, 0.07, (30, 28, 26))
     hem = hip - (0.22 * h if rng.random() < 0.3 else 0.02 * h)
     breadth = rng.uniform(0.18, 0.25)
-    pen.polygon([(-breadth * 0.85, hem), (breadth * 0.85, hem), (breadth, neck - 0.05), (0.07, neck), (-0.07, neck), (-breadth, neck - 0.05)], coat)
+    pen.polygon(
+        [
+            (-breadth * 0.85, hem),
+            (breadth * 0.85, hem),
+            (breadth, neck - 0.05),
+            (0.07, neck),
+            (-0.07, neck),
+            (-breadth, neck - 0.05),
+        ],
+        coat,
+    )
     for side in (-1, 1):
         hand = side * (breadth + 0.03) - 0.8 * swing * side * (1 if rng.random() < 0.5 else -1)
-        pen.line([(side * breadth * 0.9, neck - 0.06), (side * (breadth + 0.05), 0.66 * h), (hand, 0.5 * h)], 0.1, tint(coat, 0.8))
+        pen.line(
+            [(side * breadth * 0.9, neck - 0.06), (side * (breadth + 0.05), 0.66 * h), (hand, 0.5 * h)],
+            0.1,
+            tint(coat, 0.8),
+        )
     pen.disc(0, neck + 0.085 * h, 0.072 * h, face)
     pen.polygon([(-0.075 * h, neck + 0.09 * h), (-0.05 * h, h), (0.05 * h, h), (0.07 * h, neck + 0.11 * h)], hair)
     if rng.random() < 0.25:
@@ -52,11 +68,21 @@ def draw_cyclist(pen: Pen, rng: np.random.Generator, night: bool) -> None:
     for du, shade in ((-0.06, 0.8), (0.03, 1.0)):
         pen.line([(-0.2, 0.98), (0.16 + knee + du, 0.75), (0.0 + du, 0.22 + knee)], 0.14, tint(trousers, shade))
     shoulder = (-0.2 + lean, 1.5 - 0.25 * lean)
-    pen.polygon([(-0.34, 0.95), (-0.08, 0.93), (shoulder[0] + 0.14, shoulder[1] - 0.06), (shoulder[0] - 0.1, shoulder[1] + 0.02)], shirt)
+    pen.polygon(
+        [
+            (-0.34, 0.95),
+            (-0.08, 0.93),
+            (shoulder[0] + 0.14, shoulder[1] - 0.06),
+            (shoulder[0] - 0.1, shoulder[1] + 0.02),
+        ],
+        shirt,
+    )
     pen.line([shoulder, (0.28, 1.15), (0.48, 1.03)], 0.09, tint(shirt, 0.85))
     head = (shoulder[0] + 0.1, shoulder[1] + 0.19)
     pen.disc(*head, 0.125, skin(rng))
-    pen.polygon([(head[0] - 0.15, head[1] + 0.02), (head[0] - 0.05, head[1] + 0.16), (head[0] + 0.13, head[1] + 0.06)], helmet)
+    pen.polygon(
+        [(head[0] - 0.15, head[1] + 0.02), (head[0] - 0.05, head[1] + 0.16), (head[0] + 0.13, head[1] + 0.06)], helmet
+    )
     if night and rng.random() < 0.7:
         pen.disc(0.56, 0.9, 0.05, (255, 250, 220), True)
 

@@ -63,7 +63,9 @@ def draw_scene(seed: int, index: int, size: int) -> Scene:
         size: height and width in pixels.
     """
     rng = np.random.default_rng([seed, index])
-    setting, _, objects, weights, clutter, town = _SETTINGS[int(rng.choice(len(_SETTINGS), p=[s[1] for s in _SETTINGS]))]
+    setting, _, objects, weights, clutter, town = _SETTINGS[
+        int(rng.choice(len(_SETTINGS), p=[s[1] for s in _SETTINGS]))
+    ]
     night, fog, rain = rng.random() < 0.3, rng.random() < 0.15, rng.random() < 0.15
     canvas = _open_canvas(rng, size, night)
     side = canvas.side
@@ -106,9 +108,7 @@ def _open_canvas(rng: np.random.Generator, size: int, night: bool) -> Canvas:
     return Canvas(size, light, (tone, tone, tone * 1.04))
 
 
-def _annotate(
-    pixels: NDArray[np.uint8], canvas: Canvas, drawn: list[tuple[int, Pen, float]], setting: str
-) -> Scene:
+def _annotate(pixels: NDArray[np.uint8], canvas: Canvas, drawn: list[tuple[int, Pen, float]], setting: str) -> Scene:
     boxes, classes, difficult = [], [], []
     for number, (kind, pen, area) in enumerate(drawn, start=1):
         mask = canvas.owned(number)

@@ -40,7 +40,18 @@ def draw_sign(pen: Pen, rng: np.random.Generator, night: bool) -> None:
         plate.box(-0.6 * r, -0.14 * r, 0.6 * r, 0.14 * r, white)
     elif kind == 3:
         plate.disc(0, 0, r, blue)
-        plate.polygon([(-0.55 * r, -0.1 * r), (0.1 * r, -0.1 * r), (0.1 * r, -0.4 * r), (0.6 * r, 0), (0.1 * r, 0.4 * r), (0.1 * r, 0.1 * r), (-0.55 * r, 0.1 * r)], white)
+        plate.polygon(
+            [
+                (-0.55 * r, -0.1 * r),
+                (0.1 * r, -0.1 * r),
+                (0.1 * r, -0.4 * r),
+                (0.6 * r, 0),
+                (0.1 * r, 0.4 * r),
+                (0.1 * r, 0.1 * r),
+                (-0.55 * r, 0.1 * r),
+            ],
+            white,
+        )
     elif kind == 4:
         plate.polygon(_ring(4, 1.15 * r, math.pi / 4 + turn), blue)
         plate.box(-0.35 * r, -0.5 * r, -0.15 * r, 0.5 * r, white)
@@ -84,7 +95,13 @@ def draw_false_sign(pen: Pen, rng: np.random.Generator) -> None:
     elif kind == 2:
         pen.box(-1.3 * r, height - r, 1.3 * r, height + r, colour)
         for k in range(3):
-            pen.box(-1.0 * r, height + (0.5 - 0.5 * k) * r, r * rng.uniform(0.1, 1.0), height + (0.3 - 0.5 * k) * r, paint(rng, 0.8))
+            pen.box(
+                -1.0 * r,
+                height + (0.5 - 0.5 * k) * r,
+                r * rng.uniform(0.1, 1.0),
+                height + (0.3 - 0.5 * k) * r,
+                paint(rng, 0.8),
+            )
     elif kind == 3:
         pen.polygon([(0, height), (2.4 * r, height - 0.3 * r), (0, height - 0.8 * r)], colour)
     else:

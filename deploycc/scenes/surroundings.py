@@ -35,7 +35,9 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, horizon: float) -> Non
     vanish = side * rng.uniform(0.25, 0.75)
     left, right = vanish - side * rng.uniform(0.7, 1.8), vanish + side * rng.uniform(0.7, 1.8)
     road = rng.uniform(60, 125)
-    canvas.polygon([(vanish - 4, horizon), (vanish + 4, horizon), (right, side), (left, side)], (road, road, road * 1.03))
+    canvas.polygon(
+        [(vanish - 4, horizon), (vanish + 4, horizon), (right, side), (left, side)], (road, road, road * 1.03)
+    )
     for _ in range(int(rng.integers(2, 10))):
         t = rng.uniform(0.15, 1.0) ** 1.5
         y = horizon + t * (side - horizon)
@@ -86,7 +88,9 @@ def _draw_house(canvas: Canvas, rng: np.random.Generator, x: float, horizon: flo
     base = horizon + rng.uniform(2, 14)
     canvas.rectangle(x, base - h, x + w, base, wall)
     if rng.random() < 0.4:
-        canvas.polygon([(x - 3, base - h), (x + w / 2, base - h - w * 0.3), (x + w + 3, base - h)], paint(rng, 0.3, 0.2, 0.6))
+        canvas.polygon(
+            [(x - 3, base - h), (x + w / 2, base - h - w * 0.3), (x + w + 3, base - h)], paint(rng, 0.3, 0.2, 0.6)
+        )
     columns, rows = int(rng.integers(2, 6)), int(rng.integers(2, 6))
     lit = rng.random()
     for i in range(columns):
@@ -102,7 +106,19 @@ def _draw_house(canvas: Canvas, rng: np.random.Generator, x: float, horizon: flo
 
 def draw_clutter(pen: Pen, rng: np.random.Generator) -> None:
     """One thing that stands in the street and is no object of any class."""
-    kinds = (_tree, _bush, _container, _kiosk, _bollard, _board, _hydrant, _tyres, _barrier, draw_false_sign, draw_false_sign)
+    kinds = (
+        _tree,
+        _bush,
+        _container,
+        _kiosk,
+        _bollard,
+        _board,
+        _hydrant,
+        _tyres,
+        _barrier,
+        draw_false_sign,
+        draw_false_sign,
+    )
     kinds[int(rng.integers(len(kinds)))](pen, rng)
 
 
@@ -111,12 +127,19 @@ def _tree(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-0.15, 0, 0.15, h * 0.6, (80, 60, 45))
     leaf = tint((70, 115, 55), rng.uniform(0.5, 1.2))
     for _ in range(6):
-        pen.disc(rng.uniform(-1, 1), h * rng.uniform(0.55, 1.0), rng.uniform(0.5, 1.1), tint(leaf, rng.uniform(0.8, 1.15)))
+        pen.disc(
+            rng.uniform(-1, 1), h * rng.uniform(0.55, 1.0), rng.uniform(0.5, 1.1), tint(leaf, rng.uniform(0.8, 1.15))
+        )
 
 
 def _bush(pen: Pen, rng: np.random.Generator) -> None:
     for _ in range(4):
-        pen.disc(rng.uniform(-0.9, 0.9), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.6), tint((65, 105, 55), rng.uniform(0.6, 1.2)))
+        pen.disc(
+            rng.uniform(-0.9, 0.9),
+            rng.uniform(0.2, 0.7),
+            rng.uniform(0.3, 0.6),
+            tint((65, 105, 55), rng.uniform(0.6, 1.2)),
+        )
 
 
 def _container(pen: Pen, rng: np.random.Generator) -> None:

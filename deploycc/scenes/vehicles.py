@@ -121,7 +121,12 @@ def _car_side(pen: Pen, body: Body) -> None:
     belt, floor = 0.58 * h, 0.2 * h
     nose = 0.28 if body.style < 0.75 else 0.14
     tail = 0.02 if body.style > 0.45 else 0.16
-    roof = [(tail * n + 0.03 * n, belt), (tail * n + 0.09 * n, h), ((1 - nose) * n - 0.14 * n, h), ((1 - nose) * n, belt)]
+    roof = [
+        (tail * n + 0.03 * n, belt),
+        (tail * n + 0.09 * n, h),
+        ((1 - nose) * n - 0.14 * n, h),
+        ((1 - nose) * n, belt),
+    ]
     pen.polygon(roof, tint(body.colour, 0.93))
     glass = [(u + (0.04 * n if i < 2 else -0.035 * n), min(v, h * 0.95)) for i, (u, v) in enumerate(roof)]
     pen.polygon(glass, GLASS)
@@ -164,10 +169,15 @@ def _truck_side(pen: Pen, body: Body) -> None:
         pen.disc(0.64 * n, 0.56 * h, 0.3 * h, tint(body.second, 0.9))
     else:
         pen.box(0, 0.24 * h, 0.74 * n, 0.42 * h, body.second)
-        pen.polygon([(0.06 * n, 0.42 * h), (0.2 * n, 0.68 * h), (0.6 * n, 0.62 * h), (0.7 * n, 0.42 * h)], (120, 100, 75))
-    pen.polygon([(n - cab, 0.16 * h), (n - cab, 0.86 * h), (n - 0.25 * cab, 0.86 * h), (n, 0.5 * h), (n, 0.16 * h)], body.colour)
+        pen.polygon(
+            [(0.06 * n, 0.42 * h), (0.2 * n, 0.68 * h), (0.6 * n, 0.62 * h), (0.7 * n, 0.42 * h)], (120, 100, 75)
+        )
     pen.polygon(
-        [(n - 0.7 * cab, 0.52 * h), (n - 0.7 * cab, 0.8 * h), (n - 0.3 * cab, 0.8 * h), (n - 0.1 * cab, 0.52 * h)], GLASS
+        [(n - cab, 0.16 * h), (n - cab, 0.86 * h), (n - 0.25 * cab, 0.86 * h), (n, 0.5 * h), (n, 0.16 * h)], body.colour
+    )
+    pen.polygon(
+        [(n - 0.7 * cab, 0.52 * h), (n - 0.7 * cab, 0.8 * h), (n - 0.3 * cab, 0.8 * h), (n - 0.1 * cab, 0.52 * h)],
+        GLASS,
     )
     pen.box(n - 0.06 * cab, 0.22 * h, n, 0.28 * h, (255, 250, 225), body.lights)
     for u in (0.1, 0.21, 0.86):
@@ -214,6 +224,8 @@ def _bus_end(pen: Pen, body: Body) -> None:
     pen.box(0.8 * w, 0, 0.94 * w, 0.2 * h, RUBBER)
     pen.box(0, 0.1 * h, w, h, tint(body.colour, 0.85))
     pen.box(0.06 * w, (0.5 if body.rear else 0.36) * h, 0.94 * w, 0.8 * h, GLASS)
-    pen.box(0.2 * w, 0.84 * h, 0.8 * w, 0.94 * h, (245, 190, 60) if not body.rear else tint(body.second, 0.8), body.lights)
+    pen.box(
+        0.2 * w, 0.84 * h, 0.8 * w, 0.94 * h, (245, 190, 60) if not body.rear else tint(body.second, 0.8), body.lights
+    )
     pen.box(0, 0.22 * h, w, 0.3 * h, tint(body.second, 0.85))
     _lamps(pen, body, 0.19 * h, 0.06 * w)
