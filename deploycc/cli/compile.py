@@ -163,11 +163,10 @@ def _report(
     from deploycc.report.compile_schema import CompileReport
 
     comparison = None
-    if settings.images is not None:
+    if settings.images is not None and any(one.record.precision == "fp16" for one in done):
         from deploycc.cli.compare_precision import compare
 
-        say("comparing FP16 with FP32")
-        comparison = compare(detector, target, settings.images, settings.keep_fp32)
+        comparison = compare(detector, target, settings.images, settings.keep_fp32, say)
     return CompileReport(
         tool_version=__version__,
         command=shlex.join(["deploycc", *sys.argv[1:]]),

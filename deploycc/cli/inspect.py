@@ -112,6 +112,7 @@ def _acceptance(detector: Detector) -> list[dict[str, Any]]:
 
 def _show(facts: dict[str, Any], layers: bool) -> None:
     from deploycc.cli import console
+    from deploycc.report.format import count
 
     detector, spec = facts["detector"], facts["detector"]["input"]
     source = facts["source"]
@@ -124,11 +125,11 @@ def _show(facts: dict[str, Any], layers: bool) -> None:
         ["heads", _heads(detector)],
         ["outputs", ", ".join(f"{name} {shape}" for name, shape in facts["outputs"].items())],
         ["operators", f"{facts['nodes']}"],
-        ["parameters", f"{facts['params'] / 1e6:.3f} M"],
-        ["MACs", f"{facts['macs'] / 1e9:.3f} G"],
+        ["parameters", count(facts["params"])],
+        ["MACs", count(facts["macs"])],
     ]
     for part in facts["parts"]:
-        rows.append([part["name"], f"{part['macs'] / 1e9:.3f} GMACs, {part['params'] / 1e6:.3f} M parameters"])
+        rows.append([part["name"], f"{count(part['macs'])} MACs, {count(part['params'])} parameters"])
     console.table(["", detector["name"]], rows)
     if layers:
         console.out()

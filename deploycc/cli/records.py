@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from deploycc.report.compile_schema import (
     DetectorRecord,
     InputRecord,
@@ -98,7 +100,7 @@ def network_record(compiled: Compiled, split: Split | None, file: Path, sha256: 
             "detection": options.detection,
             "precision": options.precision,
             "typed": options.typed,
-            "keep_fp32": sorted(options.keep_fp32),
+            "keep_fp32": list[JsonValue](sorted(options.keep_fp32)),
             "parser": options.contract.parser,
             "parser_version": ".".join(map(str, options.contract.version)) or None,
         },

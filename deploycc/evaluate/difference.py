@@ -1,0 +1,49 @@
+"""How far two lists of detections of the same pictures are apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deploycc.evaluate.nms import Detections
+from deploycc.evaluate.truth import pairwise_iou
+
+SCORE_THRESHOLD = 0.3  # below, detections come and go with the last bit and nobody acts on them
+MATCH_IOU = 0.5
+
+
+@dataclass
+class DetectionDifferences:
+    """Running comparison; add the pictures one by one.
+
+    Attributes:
+        reference, other: detections seen on each side, above the score threshold.
+        matched: pairs of one class that overlap by MATCH_IOU or more; each detection in one pair at most.
+        max_score_difference, min_iou: over the pairs; None without pairs.
+    """
+
+    reference: int = 0
+    other: int = 0
+    matched: int = 0
+    max_score_difference: float | None = None
+    min_iou: float | None = None
+
+    def add(self, reference: Detections, other: Detections) -> None:
+        """Compare the detections of one picture; the pairs that overlap most are matched first."""
+        keep_a, keep_b = reference.scores >= SCORE_THRESHOLD, other.scores >= SCORE_THRESHOLD
+        self.reference += int(keep_a.sum())
+        self.other += int(keep_b.sum())
+        overlap = pairwise_iou(reference.boxes[keep_a], other.boxes[keep_b])
+        overlap[reference.classes[keep_a][:, None] != other.classes[keep_b][None, :]] = 0.0
+        scores = np.abs(reference.scores[keep_a][:, None] - other.scores[keep_b][None, :])
+        while overlap.size and overlap.max() >= MATCH_IOU:
+            a, b = np.unravel_index(overlap.argmax(), overlap.shape)
+            self._pair(float(overlap[a, b]), float(scores[a, b]))
+            overlap[a, :] = 0.0
+            overlap[:, b] = 0.0
+
+    def _pair(self, iou: float, score_difference: float) -> None:
+        self.matched += 1
+        self.min_iou = min(iou, 1.0 if self.min_iou is None else self.min_iou)
+        self.max_score_difference = max(score_difference, self.max_score_difference or 0.0)
