@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Nms
 
-_PORTION = 3  # first portion of candidates, in multiples of keep_top_k
+_PORTION = 4  # first portion of candidates, in multiples of keep_top_k
 _GROWTH = 2  # each portion reaches this much further; what fell in an earlier one is not looked at again
-_ROWS = 128  # boxes compared with all that follow them at once: bounds memory
+_ROWS = 64  # boxes compared with all that may share a label with them, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,19 +126,18 @@ def _overlapping_pairs(
     boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All pairs (better, worse) of one label whose IoU exceeds the threshold."""
-    cuts = np.flatnonzero(np.diff(label)) + 1
+    ends = np.searchsorted(label, label, side="right").tolist()
     sides = np.ascontiguousarray(boxes.T)
-    xmin, ymin, xmax, ymax = sides
     pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
     with np.errstate(all="ignore"):  # a network may put out anything: inf - inf compares false, as in Caffe
-        area = (xmax - xmin) * (ymax - ymin)  # of a box with reversed sides nothing is ever common
-        for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(label)], strict=True):
-            for row in range(start, stop - 1, _ROWS):
-                first, second = slice(row, min(row + _ROWS, stop)), slice(row, stop)
-                hit = _overlap(sides, area, first, second) > threshold
-                one, other = np.divmod(np.flatnonzero(hit), stop - row)
-                later = other > one
-                pairs.append((one[later] + row, other[later] + row))
+        area = (sides[2] - sides[0]) * (sides[3] - sides[1])  # nothing is ever common with a box of reversed sides
+        for row in range(0, len(label), _ROWS):
+            last = min(row + _ROWS, len(label))
+            stop = ends[last - 1]  # further boxes share no label with these rows
+            hits = _overlap(sides, area, slice(row, last), slice(row, stop)) > threshold
+            one, other = np.divmod(np.flatnonzero(hits), stop - row)
+            pair = (other > one) & (label[one + row] == label[other + row])
+            pairs.append((one[pair] + row, other[pair] + row))
     better, worse = (np.concatenate(side) for side in zip(*pairs, strict=True))
     return better, worse
 
