@@ -47,6 +47,7 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
     which matplotlib has escaped, go in as they are.
     """
     runs = assess(latency) if latency else ()
+    measured = [_run_section(item) for item in runs if item.summary]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -62,12 +63,12 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
         runs=runs,
         headline=headline(report, runs),
         figures=key_figures(report, runs),
-        measured=[_run_section(item) for item in runs if item.summary],
+        measured=measured,
         networks=[_network_section(network) for network in report.networks],
         notes=gather_notes(report),
         links=links(report, latency),
         breaks=breaks(report, latency),
-        facts=_facts(latency) if latency else [],
+        facts=_facts(latency) if latency and measured else [],  # of a machine that ran nothing: no facts
         confidence=CONFIDENCE,
         top_layers=plots.TOP_LAYERS,
         max_dots=plots.MAX_DOTS,

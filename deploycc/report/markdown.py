@@ -23,7 +23,8 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     runs = assess(latency) if latency else ()
     blocks = [f"# {_text(report.detector.name)} on {_text(report.target.title)}", *_verdict(report, runs)]
     blocks += ["## Key figures", _key_figures(report, runs)]
-    if latency and any(item.summary for item in runs):
+    measured = latency is not None and any(item.summary for item in runs)
+    if latency and measured:
         blocks += ["## Latency (measured)", _table(latency_table(latency))]
     for item in runs:
         blocks += _layers(item)
@@ -42,7 +43,7 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     if notes:
         rows = [(note.code, ", ".join(note.nodes), note.reason) for note in notes]
         blocks += ["## Notes", _rows(("code", "where", "reason"), rows)]
-    if latency:
+    if latency and measured:  # the facts of a machine that ran nothing are not the target's
         blocks += ["## Environment", _rows(("fact", "value"), _facts(latency))]
     blocks += ["## Provenance", *_provenance(report, latency), *_reproduce(report)]
     return "\n\n".join(blocks) + "\n"

@@ -6,6 +6,7 @@ import sample_reports
 from sample_reports import latency, run, samples, unmeasured
 
 from deploycc.report.html import render_html
+from deploycc.report.markdown import render_markdown
 from deploycc.report.schema import LayerTime
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -85,6 +86,15 @@ def test_a_board_that_is_not_here_shows_the_command_and_no_latency() -> None:
     assert "NOT MEASURED" in words
     assert "deploycc bench out --on nvidia@tx2" in words
     assert "p99" not in words
+
+
+def test_the_machine_that_only_compiled_is_not_shown_as_the_boards_environment() -> None:
+    report = latency(unmeasured("fp32"), target="jetson-tx2-jp461", environment={"cpu_model": "Workstation"})
+    board = sample_reports.compiled_for_board()
+
+    for text in (render_html(board, report), render_markdown(board, report)):
+        assert "no FP16 convolution on this CPU" in text
+        assert "Workstation" not in text
 
 
 def test_an_invalid_report_and_a_broken_chain_are_plain() -> None:

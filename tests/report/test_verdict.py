@@ -34,6 +34,11 @@ def test_a_quiet_run_is_valid() -> None:
         (samples(), {"constraints": Constraints(min_duration_s=60.0)}, ("ran for 12.0 s, 60 s needed",)),
         # a file that lowers its own constraints, or claims a duration that its samples do not show
         (samples(900), {"constraints": Constraints(min_duration_s=1.0, min_samples=1)}, ("ran for 9.0 s, 10 s needed",)),
+        (
+            samples(99, median_ms=200),
+            {"constraints": Constraints(min_duration_s=1.0, min_samples=1)},
+            ("99 samples, 100 needed",),
+        ),
         (samples(900), {"duration_s": 100.0}, ("ran for 9.0 s, 10 s needed",)),
     ],
 )
