@@ -78,16 +78,14 @@ def identify(decode: Decode, count: int, picture: tuple[int, int]) -> BoxDecodin
     probes = [np.zeros((count, 4)), *(_one_column(count, column) for column in range(4))]
     randoms = [rng.uniform(-reach, reach, (count, 4)) for reach in (_RANGE, _RANGE, _RANGE, _FAR)]
     inputs = [*probes, *randoms]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # far offsets overflow in some readings; what is no number is refused below
         outputs = [decode(x.astype(np.float32)).astype(np.float64) for x in inputs]
-    if not all(np.isfinite(y).all() for y in outputs[:-1]):
-        return None
-    found = [
-        decoding
-        for boxes in _readings(outputs, picture)
-        for y_first in (False, True)
-        if (decoding := _fit(inputs, boxes, y_first)) is not None
-    ]
+        if not all(np.isfinite(y).all() for y in outputs[:-1]):
+            return None
+        fits = [
+            _fit(inputs, boxes, y_first) for boxes in _readings(outputs, picture) for y_first in (False, True)
+        ]
+    found = [fit for fit in fits if fit is not None]
     if not found:
         return None
     # The same function with x and y exchanged is the same function: only the order of the priors tells them apart.
@@ -155,11 +153,10 @@ def _fit(inputs: list[Array], boxes: list[Array], y_first: bool) -> BoxDecoding 
 
 def _variances(responses: list[Array], priors: Array, size: Array) -> Iterator[tuple[BoxCoding, Array]]:
     """What each coding would need as variances to explain the responses, [P, 4] in x y w h order."""
-    with np.errstate(all="ignore"):
-        centre = (priors[:, :2] + priors[:, 2:]) / 2
-        moved = [((responses[k][:, k] + responses[k][:, k + 2]) / 2 - centre[:, k]) / size[:, k] for k in (0, 1)]
-        grown = [np.log((responses[k + 2][:, k + 2] - responses[k + 2][:, k]) / size[:, k]) for k in (0, 1)]
-        variances = np.stack([*moved, *grown], axis=1) / _PROBE
+    centre = (priors[:, :2] + priors[:, 2:]) / 2
+    moved = [((responses[k][:, k] + responses[k][:, k + 2]) / 2 - centre[:, k]) / size[:, k] for k in (0, 1)]
+    grown = [np.log((responses[k + 2][:, k + 2] - responses[k + 2][:, k]) / size[:, k]) for k in (0, 1)]
+    variances = np.stack([*moved, *grown], axis=1) / _PROBE
     if np.isfinite(variances).all():
         yield "center_size", variances
     shift = np.stack([responses[k][:, k] - priors[:, k] for k in range(4)], axis=1) / _PROBE
@@ -187,10 +184,9 @@ def _error(
     """Largest difference in units of the tolerance; infinite where either side is no number."""
     worst = 0.0
     for x, y in zip(offsets, boxes, strict=True):
-        with np.errstate(all="ignore"):
-            own = decode_boxes(x, priors, variances, coding)
-            allowed = _ATOL * slack * np.maximum(1.0, np.abs(own).max(axis=1, keepdims=True))
-            ratio = np.abs(own - y) / allowed
+        own = decode_boxes(x, priors, variances, coding)
+        allowed = _ATOL * slack * np.maximum(1.0, np.abs(own).max(axis=1, keepdims=True))
+        ratio = np.abs(own - y) / allowed
         worst = max(worst, float(ratio.max()) if np.isfinite(ratio).all() else np.inf)
     return worst
 

@@ -34,8 +34,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str]:
         raise ModelError("onnx-no-nodes", "the network has no operators", context={"file": path})
     _drop_initializer_inputs(model)
     _check_cycles(model, path)
-    _check(model, path)
     files = (path, *_load_external(model, path))
+    _check(model, path)
     for extra in files[1:]:
         digest.update(_read_bytes(extra))
     _check_weights(model, path)
@@ -62,7 +62,7 @@ def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto
                 "onnx-opset-conversion",
                 f"the network cannot be brought from opset {written} to {OPSET}",
                 context={"file": path, "opset": written},
-                note=first_line(reason),
+                note=first_line(reason).rpartition(" failed: ")[2],
                 hint=f"export it again with opset {OPSET} or newer",
             ) from None
         converted.metadata_props.extend(model.metadata_props)

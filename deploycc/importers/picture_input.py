@@ -125,7 +125,9 @@ def _turn_to_nchw(graph: gs.Graph, tensor: gs.Variable, shape: tuple[int, int, i
         if node.op == "Transpose" and list(node.attrs.get("perm", [])) == _NHWC_TO_NCHW:
             dead = node.outputs[0]
             for reader in list(dead.outputs):
-                reader.inputs[:] = [planes if t is dead else t for t in reader.inputs]
+                for index, source in enumerate(reader.inputs):
+                    if source is dead:
+                        reader.inputs[index] = planes
             graph.outputs = [planes if t is dead else t for t in graph.outputs]
             node.inputs.clear()
             node.outputs.clear()

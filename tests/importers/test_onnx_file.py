@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from deploycc.detector import Detector
+from deploycc.errors import ModelError
+from deploycc.evaluate.decode import decode_boxes
+from deploycc.importers import load, onnx_file
+from deploycc.importers.description import Description, HeadsDescription, InputDescription
+
+Array = NDArray[np.float32]
+
+
+def outputs(model: onnx.ModelProto | Path, picture: Array) -> dict[str, Array]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    data = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: picture}), strict=True))
+
+
+def cut_outputs(detector: Detector, picture: Array) -> dict[str, Array]:
+    model = gs.export_onnx(detector.graph)
+    onnx.checker.check_model(model, full_check=True)
+    return outputs(model, picture)
+
+
+def pictures(assets: Path, detector: Detector) -> list[Array]:
+    """Three real pictures as the network takes them."""
+    from PIL import Image
+
+    files = sorted((assets / "voc100").rglob("*.jpg"))[:3]
+    size = (detector.input.width, detector.input.height)
+    loaded = [np.asarray(Image.open(f).convert("RGB").resize(size), dtype=np.float32) for f in files]
+    return [((x - 127.5) / 127.5).transpose(2, 0, 1)[None].copy() for x in loaded]
+
+
+def codes(detector: Detector) -> list[str]:
+    return [note.code for note in detector.notes]
+
+
+# ---- real models ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def voc(assets: Path) -> Path:
+    return assets / "voc21_ssd_mobilenet" / "voc21_ssd_mnv1_075_boxes.onnx"
+
+
+@pytest.fixture(scope="module")
+def ultralight(assets: Path) -> Path:
+    return assets / "ultralight_rfb320"
+
+
+def caffe_rows() -> list[int]:
+    """Rows of the Caffe definition's priors in the order of the ONNX file.
+
+    The definition lays six priors a cell everywhere and its first map uses three; a cell's mean square stands second
+    there and last in the ONNX file.
+    """
+    first = [6 * cell + box for cell in range(19 * 19) for box in (0, 4, 5)]
+    cells = [100, 25, 9, 4, 1]
+    rest = [6 * cell + box for cell in range(19 * 19, 19 * 19 + sum(cells)) for box in (0, 2, 3, 4, 5, 1)]
+    return first + rest
+
+
+def test_priors_read_from_arithmetic_are_those_of_the_caffe_definition(voc: Path) -> None:
+    ours = onnx_file.load(voc).heads
+    theirs = load(voc.with_name("voc21_ssd_mnv1_075.prototxt")).heads
+    assert ours is not None
+    assert theirs is not None
+    rows = caffe_rows()
+    np.testing.assert_allclose(ours.priors, theirs.priors[rows], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(ours.variances, theirs.variances[rows])
+    assert (ours.y_first, ours.classes, ours.background) == (True, 21, 0)
+
+
+def test_decoding_outside_the_graph_gives_the_files_own_boxes(voc: Path, assets: Path) -> None:
+    detector = onnx_file.load(voc)
+    assert detector.heads is not None
+    for picture in pictures(assets, detector):
+        raw, whole = cut_outputs(detector, picture), outputs(voc, picture)
+        boxes = decode_boxes(raw[detector.heads.locations][0], detector.heads)
+        np.testing.assert_allclose(boxes, whole["boxes"][0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(raw[detector.heads.scores], whole["scores"], rtol=0, atol=1e-5)
+
+
+def test_opset_9_with_weights_as_inputs_and_unfolded_batch_norm(ultralight: Path, assets: Path) -> None:
+    path = ultralight / "version-RFB-320.onnx"
+    detector = onnx_file.load(path)
+    ops = [node.op for node in detector.graph.nodes]
+    assert (detector.graph.opset, len(detector.graph.inputs)) == (13, 1)
+    assert ops.count("BatchNormalization") == 35
+    assert not {"Shape", "Gather", "Unsqueeze", "Constant"} & set(ops)
+    assert "onnx-opset-converted" in codes(detector)
+    assert detector.heads is not None
+    for picture in pictures(assets, detector):
+        raw, whole = cut_outputs(detector, picture), outputs(path, picture)
+        boxes = decode_boxes(raw[detector.heads.locations][0], detector.heads)
+        np.testing.assert_allclose(boxes, whole["boxes"][0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(raw["scores"], whole["scores"], rtol=0, atol=1e-5)
+
+
+def test_three_spellings_of_one_network_have_the_same_raw_outputs(ultralight: Path, assets: Path) -> None:
+    decoded = onnx_file.load(ultralight / "version-RFB-320.onnx")
+    picture = pictures(assets, decoded)[0]
+    assert decoded.heads is not None
+    expected = cut_outputs(decoded, picture)
+    for name in ("version-RFB-320_simplified.onnx", "version-RFB-320_without_postprocessing.onnx"):
+        raw = onnx_file.load(ultralight / name)
+        assert raw.heads is None
+        assert "ssd-decoding-unknown" in codes(raw)
+        found = cut_outputs(raw, picture)
+        np.testing.assert_allclose(found["boxes"], expected[decoded.heads.locations], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["scores"], expected["scores"], rtol=0, atol=1e-5)
+
+
+RFB_DESCRIPTION = """
+class_names = ["background", "face"]
+[input]
+mean = [127.0]
+scale = [0.0078125]
+colour = "RGB"
+[heads]
+[[heads.prior_box]]
+feature = [30, 40]
+min_size = [10, 16, 24]
+[[heads.prior_box]]
+feature = [15, 20]
+min_size = [32, 48]
+[[heads.prior_box]]
+feature = [8, 10]
+min_size = [64, 96]
+[[heads.prior_box]]
+feature = [4, 5]
+min_size = [128, 192, 256]
+"""
+
+
+def test_a_description_gives_raw_outputs_their_priors(ultralight: Path, tmp_path: Path) -> None:
+    describe = tmp_path / "rfb.toml"
+    describe.write_text(RFB_DESCRIPTION)
+    decoded = onnx_file.load(ultralight / "version-RFB-320.onnx").heads
+    described = load(ultralight / "version-RFB-320_without_postprocessing.onnx", describe=describe)
+    assert decoded is not None
+    assert described.heads is not None
+    assert described.class_names == ("background", "face")
+    assert (described.input.mean, described.input.scale[0], described.input.assumed) == ((127.0,) * 3, 2**-7, False)
+    assert (described.heads.background, described.heads.classes) == (0, 2)
+    # the file's own priors are clipped as centre and size, so those centred outside the picture differ
+    inside = (np.abs(described.heads.priors[:, :2] + described.heads.priors[:, 2:] - 1) < 1).all(axis=1)
+    assert inside.sum() > 4300
+    np.testing.assert_allclose(described.heads.priors[inside], decoded.priors[inside], rtol=0, atol=1e-6)
+
+
+# ---- small files ----------------------------------------------------------------------------------------------------
+
+
+def write(text: str, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def network(inputs: str, body: str = "y = Relu (x)", output: str = "float[n,c,h,w] y", opset: int = 13) -> str:
+    return f'<ir_version: 8, opset_import: ["" : {opset}]> net ({inputs}) => ({output}) {{ {body} }}'
+
+
+def refused(path: Path, description: Description | None = None) -> str:
+    with pytest.raises(ModelError) as caught:
+        onnx_file.load(path, description)
+    return caught.value.render().replace(str(path), "net.onnx")
+
+
+def test_open_batch_becomes_one_through_shape_arithmetic(tmp_path: Path) -> None:
+    body = """
+        s = Shape (x)
+        i = Constant <value = int64[1] {0}> ()
+        b = Gather (s, i)
+        r = Constant <value = int64[1] {-1}> ()
+        t = Concat <axis = 0> (b, r)
+        y = Reshape (x, t)
+    """
+    detector = onnx_file.load(write(network("float[batch,3,4,4] x", body, "float[batch,n] y"), tmp_path))
+    assert [node.op for node in detector.graph.nodes] == ["Reshape"]
+    assert detector.graph.outputs[0].shape == [1, 48]
+    assert detector.input.shape == (1, 3, 4, 4)
+
+
+def test_an_opaque_network_says_what_was_not_recognised(tmp_path: Path) -> None:
+    detector = onnx_file.load(write(network("float[1,3,4,4] x"), tmp_path))
+    assert detector.heads is None
+    note = next(note for note in detector.notes if note.code == "ssd-heads-unknown")
+    assert note.reason == (
+        "no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: y [1, 3, 4, 4]); the "
+        "network is compiled as it is: write [heads] into a description (--describe) to say it"
+    )
+
+
+def test_what_onnx_does_not_say_of_its_input_is_assumed_and_said(tmp_path: Path) -> None:
+    spec = onnx_file.load(write(network("float[1,3,4,4] x"), tmp_path)).input
+    assert (spec.colour, spec.mean, spec.scale, spec.assumed) == ("RGB", (127.5,) * 3, (1 / 127.5,) * 3, True)
+
+
+def test_grey_pictures(tmp_path: Path) -> None:
+    spec = onnx_file.load(write(network("float[1,1,4,4] x"), tmp_path)).input
+    assert (spec.colour, spec.channels) == ("GRAY", 1)
+
+
+def test_nhwc_input_with_the_exporters_transpose_becomes_nchw_without_one(tmp_path: Path) -> None:
+    body = "a = Transpose <perm = [0, 3, 1, 2]> (x)  y = Relu (a)"
+    detector = onnx_file.load(write(network("float[n,6,8,3] x", body), tmp_path))
+    assert [node.op for node in detector.graph.nodes] == ["Relu"]
+    assert (detector.input.name, detector.input.shape) == ("x", (1, 3, 6, 8))
+    assert "onnx-nhwc-input" in codes(detector)
+
+
+def test_nhwc_input_read_otherwise_computes_the_same(tmp_path: Path) -> None:
+    path = write(network("float[1,6,8,3] x", "y = Softmax <axis = 2> (x)"), tmp_path)
+    detector = onnx_file.load(path)
+    picture = np.random.default_rng(0).normal(size=(1, 3, 6, 8)).astype(np.float32)
+    own = cut_outputs(detector, picture)["y"]
+    np.testing.assert_allclose(own, outputs(path, picture.transpose(0, 2, 3, 1).copy())["y"], rtol=1e-6, atol=0)
+
+
+def test_open_size_asks_for_a_description(tmp_path: Path) -> None:
+    path = write(network("float[1,3,h,w] x"), tmp_path)
+    assert refused(path) == (
+        "error[onnx-open-size]: the network leaves the size of its picture open\n"
+        "   file: net.onnx\n  input: x\n  shape: [1, 3, 'h', 'w']\n"
+        "  note: engines are built for one size\n"
+        "  hint: write `[input]` `size = [height, width]` into a description and give it with --describe"
+    )
+    detector = onnx_file.load(path, Description(input=InputDescription(size=(6, 8))))
+    assert detector.input.shape == (1, 3, 6, 8)
+    assert detector.graph.outputs[0].shape == [1, 3, 6, 8]
+
+
+def test_another_size_than_the_files(tmp_path: Path) -> None:
+    text = refused(
+        write(network("float[1,3,4,4] x"), tmp_path), Description(input=InputDescription(size=(4, 8)))
+    )
+    assert text.startswith("error[input-size]: the description says 8 where the network is fixed to 4\n")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "first_line"),
+    [
+        ("float[2,3,4,4] x", "error[onnx-batch]: the network takes 2 pictures at once, the compiler one"),
+        ("float[1,5,4,4] x", "error[onnx-no-picture]: the input x is no picture: it has 5 channels"),
+        ("float[1,3] x", "error[onnx-no-picture]: the input x is no picture: its shape is [1, 3], not "
+         "[1, channels, height, width]"),
+        ("uint8[1,3,4,4] x", "error[onnx-no-picture]: the input x is no picture: its type is uint8, not float32"),
+        ("float[1,3,4,4] x, float[1] z", "error[onnx-several-inputs]: the network has 2 inputs, a detector takes one "
+         "picture"),
+        ("", "error[onnx-no-input]: the network has no input"),
+    ],
+)  # fmt: skip
+def test_inputs_that_are_no_picture(inputs: str, first_line: str, tmp_path: Path) -> None:
+    kind = inputs.split("[")[0] or "float"
+    body = "y = Identity (x)" if inputs else "y = Constant <value = float[1] {1}> ()"
+    text = refused(write(network(inputs, body, f"{kind}[n] y" if "[1,3] x" not in inputs else "float[1,3] y"), tmp_path))
+    assert text.splitlines()[0] == first_line
+
+
+def test_a_description_that_does_not_fit(tmp_path: Path) -> None:
+    path = write(network("float[1,3,4,4] x"), tmp_path)
+    grey = refused(path, Description(input=InputDescription(colour="GRAY")))
+    assert grey.startswith("error[input-colour]: GRAY does not fit an input of 3 channels")
+    means = refused(path, Description(input=InputDescription(mean=(1.0, 2.0))))
+    assert means.startswith("error[input-mean]: 2 values of mean do not fit 3 channels")
+    heads = refused(path, Description(heads=HeadsDescription(locations="y")))
+    assert heads.startswith("error[description-no-priors]: the description names heads but no priors")

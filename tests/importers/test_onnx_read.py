@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deploycc.errors import ModelError
+from deploycc.importers.onnx_read import read_model, to_common_opset
+
+CONV = """<ir_version: 8, opset_import: ["" : 13]>
+small (float[1,3,4,4] x) => (float[1,2,4,4] y) <float[2,3,1,1] w = {1,2,3,4,5,6}>
+{ a = Conv (x, w)  y = Relu (a) }"""
+
+
+def write(model: onnx.ModelProto | bytes, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        read_model(path)
+    return caught.value.render().replace(str(path), "net.onnx")
+
+
+def parse(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(text)
+
+
+def test_a_good_file_and_its_digest(tmp_path: Path) -> None:
+    path = write(parse(CONV), tmp_path)
+    model, files, digest = read_model(path)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Relu"]
+    assert files == (path,)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert refused(tmp_path / "net.onnx") == "error[file-not-found]: net.onnx does not exist\n  file: net.onnx"
+
+
+def test_folder(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.mkdir()
+    assert refused(path).startswith("error[file-unreadable]: net.onnx cannot be read\n  file: net.onnx\n  note: ")
+
+
+def test_empty(tmp_path: Path) -> None:
+    assert refused(write(b"", tmp_path)) == "error[file-empty]: net.onnx is empty\n  file: net.onnx"
+
+
+def test_not_onnx(tmp_path: Path) -> None:
+    assert refused(write(b"layer { name: 'conv' }\n" * 9, tmp_path)) == (
+        "error[onnx-unreadable]: net.onnx is no ONNX file\n   file: net.onnx\n  bytes: 207\n"
+        "  hint: copy or export it again"
+    )
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_truncated_anywhere(share: float, tmp_path: Path) -> None:
+    data = parse(CONV).SerializeToString()
+    text = refused(write(data[: int(len(data) * share)], tmp_path))
+    assert text.startswith("error[onnx-")
+    assert "file: net.onnx" in text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_anywhere_is_diagnosed_or_still_valid(seed: int, tmp_path: Path) -> None:
+    data = bytearray(parse(CONV).SerializeToString())
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(0, len(data), 4):
+        data[place] = rng.integers(0, 256)
+    with contextlib.suppress(ModelError):  # anything else would be a bug, and fails here
+        model, _, _ = read_model(write(bytes(data), tmp_path))
+        onnx.checker.check_model(model)
+
+
+def test_no_operators(tmp_path: Path) -> None:
+    model = parse(CONV)
+    del model.graph.node[:]
+    assert refused(write(model, tmp_path)) == (
+        "error[onnx-no-nodes]: the network has no operators\n  file: net.onnx"
+    )
+
+
+@pytest.mark.parametrize(("version", "hint"), [(2, "export it with a current exporter"), (99, "update the onnx package")])
+def test_ir_version(version: int, hint: str, tmp_path: Path) -> None:
+    model = parse(CONV)
+    model.ir_version = version
+    text = refused(write(model, tmp_path))
+    assert text.startswith(f"error[onnx-ir-version]: IR version {version} is not supported\n")
+    assert text.endswith(f"hint: {hint}")
+
+
+def test_cycle_names_the_loop(tmp_path: Path) -> None:
+    model = parse(CONV.replace("a = Conv (x, w)", "b = Add (x, d)  c = Relu (b)  d = Relu (c)  a = Conv (d, w)"))
+    for node in model.graph.node:
+        node.name = f"make_{node.output[0]}"
+    assert refused(write(model, tmp_path)) == (
+        "error[onnx-cycle]: the network feeds its own output back into itself\n"
+        "   file: net.onnx\n"
+        "  nodes: make_c -> make_d -> make_b -> make_c"
+    )
+
+
+def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:
+    model = parse(CONV)
+    model.graph.node.insert(0, model.graph.node.pop(1))
+    read, _, _ = read_model(write(model, tmp_path))
+    assert [node.op_type for node in read.graph.node] == ["Conv", "Relu"]
+
+
+def test_unknown_operator(tmp_path: Path) -> None:
+    text = refused(write(parse(CONV.replace("Relu", "Rleu")), tmp_path))
+    assert text.startswith("error[onnx-invalid]: the file breaks the ONNX standard\n  file: net.onnx\n  note: ")
+    assert "Rleu" in text
+
+
+def test_missing_tensor(tmp_path: Path) -> None:
+    text = refused(write(parse(CONV.replace("Conv (x, w)", "Conv (x, v)")), tmp_path))
+    assert text.startswith("error[onnx-invalid]")
+    assert "v" in text
+
+
+def test_nan_weights(tmp_path: Path) -> None:
+    model = parse(CONV)
+    values = np.array([1, np.nan, 3, 4, np.nan, 6], dtype=np.float32).reshape(2, 3, 1, 1)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
+    assert refused(write(model, tmp_path)) == (
+        "error[nan-weights]: w holds 2 of 6 values that are not a number\n    file: net.onnx\n  tensor: w\n"
+        "  hint: the training diverged; use an earlier snapshot"
+    )
+
+
+def test_weights_that_do_not_fill_their_shape(tmp_path: Path) -> None:
+    model = parse(CONV)
+    weight = model.graph.initializer[0]
+    weight.ClearField("float_data")
+    weight.raw_data = b"\0" * 20
+    text = refused(write(model, tmp_path))
+    assert text.startswith(("error[onnx-weight-size]", "error[onnx-invalid]"))
+    assert "w" in text
+
+
+def external(folder: Path) -> Path:
+    path = folder / "net.onnx"
+    model = parse(CONV)
+    weight = numpy_helper.to_array(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w"))  # only raw data can lie outside
+    onnx.save_model(model, path, save_as_external_data=True, location="net.weights", size_threshold=0)
+    return path
+
+
+def test_external_weights_are_read_and_digested(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    model, files, digest = read_model(path)
+    np.testing.assert_array_equal(numpy_helper.to_array(model.graph.initializer[0]).ravel(), [1, 2, 3, 4, 5, 6])
+    assert files == (path, tmp_path / "net.weights")
+    assert digest == hashlib.sha256(path.read_bytes() + files[1].read_bytes()).hexdigest()
+
+
+def test_external_weights_missing(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "net.weights").unlink()
+    text = refused(path)
+    assert text.startswith("error[onnx-external-data]: weights that the file keeps outside itself cannot be read\n")
+    assert "net.weights" in text
+
+
+def test_external_weights_truncated(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "net.weights").write_bytes(b"\0" * 8)
+    assert refused(path).startswith("error[onnx-")
+
+
+def test_external_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "secret").write_bytes(b"\0" * 24)
+    model = onnx.load(external(tmp_path / "model"), load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../secret"
+    path = tmp_path / "model" / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert refused(path).startswith("error[onnx-external-data]")
+
+
+def test_no_opset(tmp_path: Path) -> None:
+    model = parse(CONV)
+    model.opset_import[0].domain = "com.example"
+    with pytest.raises(ModelError) as caught:
+        to_common_opset(model, Path("net.onnx"))
+    assert caught.value.code == "onnx-no-opset"
+
+
+# What changed its spelling between opset 7 and 13, each with its newest old form.
+SPELLINGS = {
+    "dropout": "y = Dropout <ratio = 0.5> (x)",
+    "clip": "y = Clip <min = 0.0, max = 6.0> (x)",
+    "slice": "y = Slice <axes = [2], starts = [0], ends = [2]> (x)",
+    "squeeze": "a = Unsqueeze <axes = [0]> (x)  y = Squeeze <axes = [0]> (a)",
+    "pad": "y = Pad <pads = [0,0,1,1,0,0,1,1]> (x)",
+    "softmax": "y = Softmax <axis = 1> (x)",
+    "split": "y, z = Split <axis = 1, split = [1, 2]> (x)",
+    "reduce": "y = ReduceSum <axes = [1], keepdims = 1> (x)",
+    "norm": "y = BatchNormalization <epsilon = 0.001> (x, s, s, s, s)",
+    "pool": "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)",
+}
+
+
+@pytest.mark.parametrize("opset", [7, 9])
+@pytest.mark.parametrize("body", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_older_operator_sets_compute_the_same_afterwards(body: str, opset: int, tmp_path: Path) -> None:
+    text = f'<ir_version: 4, opset_import: ["" : {opset}]> old (float[1,3,4,4] x) => (y) <float[3] s = {{1,2,3}}> {{ {body} }}'
+    model = parse(text)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4))
+    path = write(model, tmp_path)
+    new, written = to_common_opset(read_model(path)[0], path)
+    assert (written, new.opset_import[0].version) == (opset, 13)
+    onnx.checker.check_model(new)
+    picture = np.random.default_rng(0).normal(2, 3, (1, 3, 4, 4)).astype(np.float32)
+    old_values, new_values = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(["y"], {"x": picture})[0]
+        for m in (model, new)
+    )
+    np.testing.assert_allclose(new_values, old_values, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("opset", range(13, 22))
+def test_newer_operator_sets_stay(opset: int, tmp_path: Path) -> None:
+    model = parse(CONV.replace('"" : 13', f'"" : {opset}'))
+    new, written = to_common_opset(model, tmp_path)
+    assert (written, new.opset_import[0].version) == (opset, opset)
+
+
+def test_what_the_converter_refuses_is_said_with_its_reason() -> None:
+    model = parse(CONV.replace('"" : 13', '"" : 9').replace("Relu", "EfficientNMS_TRT"))
+    with pytest.raises(ModelError) as caught:
+        to_common_opset(model, Path("net.onnx"))
+    text = caught.value.render()
+    assert text.startswith(
+        "error[onnx-opset-conversion]: the network cannot be brought from opset 9 to 13\n"
+        "   file: net.onnx\n  opset: 9\n  note: "
+    )
+    assert "has no registered schema" in text
+    assert text.endswith("hint: export it again with opset 13 or newer")
