@@ -111,7 +111,7 @@ def in_graph(case: HeadsCase, module: ModuleType = PASS, *, flat: bool = True) -
 # ---- onnx-nms -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(heads_cases())
 def test_onnx_nms_finds_what_the_host_finds(case: HeadsCase) -> None:
     assert same(in_graph(case, flat=len(case.scores) % 2 == 0), on_host(case))
@@ -176,7 +176,7 @@ def test_names_in_use_are_left_alone() -> None:
 # ---- efficient-nms --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(heads_cases())
 def test_efficient_nms_finds_what_the_host_finds(case: HeadsCase) -> None:
     case = replace(case, nms=replace(case.nms, top_k=-1))  # the plugin has no limit a class
@@ -254,7 +254,7 @@ def test_efficient_nms_on_real_pictures(assets: Path, model: CaffeSsd) -> None:
 # ---- nms-plugin -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(heads_cases())
 def test_nms_plugin_finds_what_the_host_finds(case: HeadsCase) -> None:
     case = replace(case, heads=replace(case.heads, clip=False))  # the plugin clips after suppression
