@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ from numpy.typing import NDArray
 from deploycc.detector import Detector
 from deploycc.errors import ModelError
 from deploycc.graph.shapes import infer_shapes
-from deploycc.importers.caffe import load
+from deploycc.importers.caffe import load, prototxt
+from deploycc.importers.caffe.definition import Definition, InputDef, LayerDef, define
+from deploycc.importers.caffe.input_spec import find_picture
+from deploycc.importers.caffe.network import Network
+from deploycc.importers.caffe.prototxt import Message
+from deploycc.importers.caffe.random_weights import SeededWeights
+from deploycc.importers.caffe.weights import Blob
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Sequence[Array]]
@@ -57,37 +63,39 @@ def varint(value: int) -> bytes:
     return bytes((*out, value))
 
 
-def field(number: int, payload: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
+def field(number: int, *parts: bytes) -> list[bytes]:
+    """A length-delimited field, in pieces: VGG's 105 MB are joined once, at the end."""
+    return [varint(number << 3 | 2), varint(sum(map(len, parts))), *parts]
 
 
-def blob(array: Array, style: Style = Style()) -> bytes:
+def blob(array: Array, style: Style = Style()) -> list[bytes]:  # noqa: B008 - frozen
     if style.legacy_shape:
         dims = (1,) * (4 - array.ndim) + array.shape
-        out = b"".join(varint(number << 3) + varint(dim) for number, dim in enumerate(dims, start=1))
+        out = [varint(number << 3) + varint(dim) for number, dim in enumerate(dims, start=1)]
     else:
-        out = field(7, field(1, b"".join(varint(dim) for dim in array.shape)))
+        out = field(7, *field(1, b"".join(varint(dim) for dim in array.shape)))
     flat = np.ascontiguousarray(array).reshape(-1)
     if style.half:
-        return out + varint(10 << 3) + varint(2) + field(12, flat.astype("<f2").tobytes())
+        return [*out, varint(10 << 3) + varint(2), *field(12, flat.astype("<f2").tobytes())]
     number, code, wire = (8, "<f8", 1) if style.doubles else (5, "<f4", 5)
     if style.packed:
-        return out + field(number, flat.astype(code).tobytes())
+        return [*out, *field(number, flat.astype(code, copy=False).tobytes())]
     tag = varint(number << 3 | wire)
-    return out + b"".join(tag + struct.pack("<d" if style.doubles else "<f", value) for value in flat)
+    return [*out, *(tag + struct.pack("<d" if style.doubles else "<f", value) for value in flat)]
 
 
-def caffemodel(weights: Weights | Iterable[tuple[str, Sequence[Array]]], style: Style = Style()) -> bytes:
+def caffemodel(weights: Weights | Iterable[tuple[str, Sequence[Array]]], style: Style = Style()) -> bytes:  # noqa: B008
     """A weight file: layer name to blobs, or pairs where names repeat."""
     out = field(1, b"net")
     for name, arrays in weights.items() if isinstance(weights, Mapping) else weights:
         if style.old:
-            layer = field(4, name.encode()) + varint(5 << 3) + varint(4)
-            layer += b"".join(field(6, blob(array, style)) for array in arrays)
+            layer = [*field(4, name.encode()), varint(5 << 3) + varint(4)]
         else:
-            layer = field(1, name.encode()) + field(2, b"Any") + b"".join(field(7, blob(a, style)) for a in arrays)
-        out += field(2 if style.old else 100, layer)
-    return out
+            layer = [*field(1, name.encode()), *field(2, b"Any")]
+        for array in arrays:
+            layer += field(6 if style.old else 7, *blob(array, style))
+        out += field(2 if style.old else 100, *layer)
+    return b"".join(out)
 
 
 def import_text(
@@ -179,7 +187,7 @@ def one_layer(
     seed: int = 0,
     tops: int = 1,
     second: str = "",
-    extra: Sequence[str] = (),
+    bottoms: Sequence[str] = ("pre",),
 ) -> Case:
     """A network of one layer, ``under``, behind a 1x1 convolution ``pre`` that gives it a blob of ``shape``.
 
@@ -191,10 +199,9 @@ def one_layer(
         seed: of weights and picture.
         tops: number of its outputs: under, under1, under2, ... (OpenCV calls some layers by their top)
         second: text of layers that make more blobs out of ``pre``.
-        extra: blobs it reads behind ``pre``.
+        bottoms: blobs it reads.
     """
     rng = np.random.default_rng(seed)
-    bottoms = ["pre", *extra]
     text = f"""
     input: "data" input_shape {{ dim: 1 dim: 3 dim: {shape[2]} dim: {shape[3]} }}
     layer {{ name: "pre" type: "Convolution" bottom: "data" top: "pre"
@@ -217,3 +224,54 @@ def pre(case: Case) -> Array:
     """What the layer under test reads."""
     kernel, bias = case.weights["pre"]
     return np.einsum("oc,bchw->bohw", kernel[:, :, 0, 0], case.picture) + bias[:, None, None]
+
+
+def to_text(message: Message, indent: str = "") -> str:
+    """A parsed message as text again."""
+    lines = []
+    for name, value in message.items():
+        if isinstance(value, Message):
+            lines.append(f"{indent}{name} {{\n{to_text(value, indent + '  ')}{indent}}}\n")
+        else:
+            lines.append(f'{indent}{name}: "{value.text}"\n' if value.kind == "string" else f"{indent}{name}: {value.text}\n")
+    return "".join(lines)
+
+
+class RecordingWeights(SeededWeights):
+    """Seeded weights that remember what they gave, in order, as a weight file holds it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.given: list[tuple[str, list[Array]]] = []
+
+    def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
+        arrays = super().blobs(layer, wanted)
+        self.given.append((layer.given_name, arrays))
+        return arrays
+
+
+def deployable(definition: Definition, until: str | None = None) -> Definition:
+    """The definition up to a layer, without it."""
+    names = [layer.name for layer in definition.layers]
+    kept = definition.layers[: names.index(until)] if until else definition.layers
+    return replace(definition, layers=kept)
+
+
+def deploy_text(definition: Definition, picture: InputDef) -> str:
+    """The definition as every importer reads it: one declared input, no training layers, one phase."""
+    dims = " ".join(f"dim: {dim}" for dim in (1, *picture.shape[1:]))
+    layers = "".join(f"layer {{\n{to_text(layer.message, '  ')}}}\n" for layer in definition.layers)
+    return f'name: "{definition.name}"\ninput: "{picture.blob}" input_shape {{ {dims} }}\n{layers}'
+
+
+def seeded_files(path: Path, folder: Path, seed: int, until: str | None = None) -> tuple[Path, Path]:
+    """Write a definition without training layers and seeded weights for it."""
+    definition = deployable(define(prototxt.read(path)[0]), until)
+    picture = find_picture(definition)
+    weights = RecordingWeights(seed)
+    tensor = gs.Variable(picture.blob, dtype=np.float32, shape=[1, *picture.shape[1:]])
+    Network(definition, tensor, weights).build()
+    text, model = folder / f"{path.stem}.prototxt", folder / f"{path.stem}.caffemodel"
+    text.write_text(deploy_text(definition, picture), encoding="utf-8")
+    model.write_bytes(caffemodel(weights.given))
+    return text, model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploycc.importers.caffe.load import load
+from deploycc.importers.caffe.assemble import load
 
 SUFFIXES = (".prototxt", ".caffemodel")
 

@@ -1,4 +1,4 @@
-"""Reading a Caffe detector from its files."""
+"""From the files to the detector: every part of this package in order."""
 
 from __future__ import annotations
 
