@@ -130,7 +130,7 @@ def _turn_to_nchw(graph: gs.Graph, tensor: gs.Variable, shape: tuple[int, int, i
                         reader.inputs[index] = planes
             graph.outputs = [planes if t is dead else t for t in graph.outputs]
             node.inputs.clear()
-            node.outputs.clear()
+            graph.nodes = [other for other in graph.nodes if other is not node]
     name = tensor.name
     if tensor.outputs:
         tensor.name = f"{name}_nhwc"

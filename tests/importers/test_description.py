@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploycc.errors import ModelError
+from deploycc.importers import description as module
+from deploycc.importers.description import find_description, read_description
+
+
+def write(text: str, folder: Path) -> Path:
+    path = folder / "net.detector.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(text: str, folder: Path) -> str:
+    path = write(text, folder)
+    with pytest.raises(ModelError) as caught:
+        read_description(path)
+    return caught.value.render().replace(str(path), "net.detector.toml")
+
+
+def test_the_example_in_the_documentation_is_read(tmp_path: Path) -> None:
+    block = (module.__doc__ or "").split("::\n", 1)[1].rsplit("Every key", 1)[0]
+    text = "\n".join(line[4:] for line in block.splitlines())
+    exclusive = "\n".join(line for line in text.splitlines() if not line.startswith("priors ="))
+    described = read_description(write(exclusive, tmp_path))
+    assert described.names() == ("background", "face")
+    assert (described.input.size, described.input.mean) == ((240, 320), (127.0,))
+    assert described.heads.prior_box[0].min_size == (10.0, 16.0, 24.0)
+    assert described.nms.iou_threshold == 0.45
+
+
+def test_empty(tmp_path: Path) -> None:
+    described = read_description(write("", tmp_path))
+    assert described.names() is None
+    assert not described.heads.has_priors
+
+
+def test_beside_the_model(tmp_path: Path) -> None:
+    assert find_description(tmp_path / "net.onnx") is None
+    path = write("", tmp_path)
+    assert find_description(tmp_path / "net.onnx") == path
+    assert find_description(tmp_path / "net.prototxt") == path
+
+
+def test_names_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("one\n two \n\n", encoding="utf-8")
+    assert read_description(write('class_names_file = "names.txt"', tmp_path)).names() == ("one", "two")
+    with pytest.raises(ModelError) as caught:
+        read_description(write('class_names_file = "gone.txt"', tmp_path)).names()
+    assert caught.value.context["key"] == "class_names_file"
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        read_description(tmp_path / "gone.toml")
+    assert (caught.value.code, caught.value.note) == ("description-unreadable", "No such file or directory")
+
+
+def test_syntax_names_the_line(tmp_path: Path) -> None:
+    text = refused("[input]\nsize = [240 320]\n", tmp_path)
+    assert text.startswith("error[description-syntax]: the detector description is no TOML\n  file: net.detector.toml\n")
+    assert "line 2" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ("[input]\ncolor = 'RGB'", "input.color", "did you mean colour?"),
+        ("[heads]\nlocation = 'a'", "heads.location", "did you mean locations?"),
+        ("[head]\nscores = 'a'", "head", "did you mean heads?"),
+        ("[[heads.prior_box]]\nfeature=[1,1]\nmin_size=[1]\nmin_sizes=[1]", "heads.prior_box.0.min_sizes",
+         "did you mean min_size?"),
+        ("xyz = 1", "xyz", "known here: class_names, class_names_file, heads, input, nms"),
+        ("path = 'a'", "path", None),
+    ],
+)  # fmt: skip
+def test_unknown_keys(text: str, key: str, hint: str | None, tmp_path: Path) -> None:
+    expected = f"error[description-key]: {key} is not a key of a detector description\n"
+    expected += f"  file: net.detector.toml\n   key: {key}"
+    assert refused(text, tmp_path) == expected + (f"\n  hint: {hint}" if hint else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "first_line"),
+    [
+        ("[input]\nsize = [240]", "input.size.1 cannot be [240]: field required"),
+        ("[input]\ncolour = 'rgb'", "input.colour cannot be 'rgb': input should be 'bgr', 'rgb' or 'gray'"),
+        ("[input]\nmean = 3.0", "input.mean cannot be 3.0: input should be a valid array"),
+        ("[nms]\ntop_k = 1.5", "nms.top_k cannot be 1.5: input should be a valid integer"),
+        ("[nms]\niou_threshold = '0.5'", "nms.iou_threshold cannot be '0.5': input should be a valid number"),
+        ("[heads]\nactivation = 'relu'", "heads.activation cannot be 'relu': input should be 'softmax', 'sigmoid' or "
+         "'none'"),
+        ("class_names = ['a']\nclass_names_file = 'b'", "class_names_file stands beside class_names; give one of the two"),
+        ("[heads]\npriors = 'a'\n[[heads.prior_box]]\nfeature=[1,1]\nmin_size=[1]", "heads.priors stands beside "
+         "[[heads.prior_box]]; give one of the two"),
+    ],
+)  # fmt: skip
+def test_wrong_values(text: str, first_line: str, tmp_path: Path) -> None:
+    assert refused(text, tmp_path).splitlines()[0] == f"error[description-key]: {first_line}"
+
+
+def test_further_mistakes_are_counted(tmp_path: Path) -> None:
+    assert "note: and 1 more" in refused("[nms]\na = 1\nb = 2", tmp_path)
