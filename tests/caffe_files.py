@@ -68,7 +68,7 @@ def field(number: int, *parts: bytes) -> list[bytes]:
     return [varint(number << 3 | 2), varint(sum(map(len, parts))), *parts]
 
 
-def blob(array: Array, style: Style = Style()) -> list[bytes]:  # noqa: B008 - frozen
+def blob(array: Array, style: Style = Style()) -> list[bytes]:
     if style.legacy_shape:
         dims = (1,) * (4 - array.ndim) + array.shape
         out = [varint(number << 3) + varint(dim) for number, dim in enumerate(dims, start=1)]
@@ -84,7 +84,7 @@ def blob(array: Array, style: Style = Style()) -> list[bytes]:  # noqa: B008 - f
     return [*out, *(tag + struct.pack("<d" if style.doubles else "<f", value) for value in flat)]
 
 
-def caffemodel(weights: Weights | Iterable[tuple[str, Sequence[Array]]], style: Style = Style()) -> bytes:  # noqa: B008
+def caffemodel(weights: Weights | Iterable[tuple[str, Sequence[Array]]], style: Style = Style()) -> bytes:
     """A weight file: layer name to blobs, or pairs where names repeat."""
     out = field(1, b"net")
     for name, arrays in weights.items() if isinstance(weights, Mapping) else weights:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
+from affine_networks import Layer, Stack
 from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from ssd_tails import Tail, grid_priors
 
 from deploycc.detector import Nms, SsdHeads
+from deploycc.evaluate.truth import Found, Truth
 
 # ---- detection: boxes, scores, heads --------------------------------------------------------------------------------
 
@@ -275,3 +278,164 @@ def pictures(draw: st.DrawFn) -> tuple[NDArray[np.uint8], int, int]:
     height, width = draw(side), draw(side)
     noise = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return noise.integers(0, 256, (height, width, 3), np.uint8), draw(side), draw(side)
+
+
+# ---- accuracy: annotations and detections ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyCase:
+    """Annotations and detections of some pictures; annotated boxes do not overlap one another."""
+
+    truths: list[Truth]
+    founds: list[Found]
+    classes: int
+
+
+@st.composite
+def accuracy_cases(draw: st.DrawFn) -> AccuracyCase:
+    """Objects in the cells of a grid; detections are objects moved a little, doubles, and misses.
+
+    Scores differ from one another: which of two equal ones comes first is nobody's rule.
+    """
+    classes = draw(st.integers(1, 3))
+    truths, founds = [], []
+    number = 0
+    for _ in range(draw(st.integers(1, 4))):
+        cells = draw(st.lists(st.integers(0, 15), min_size=0, max_size=6, unique=True))
+        boxes, found = [], []
+        for cell in cells:
+            x, y = 20.0 * (cell % 4), 20.0 * (cell // 4)
+            box = [x, y, x + draw(st.integers(4, 16)), y + draw(st.integers(4, 16))]
+            boxes.append(box)
+            for _ in range(draw(st.integers(0, 2))):
+                found.append([v + draw(st.integers(-2, 2)) for v in box])
+        found += [[x, x, x + 5.0, x + 7.0] for x in draw(st.lists(st.integers(0, 70), max_size=2))]
+        found = [[a, b, max(c, a + 1), max(d, b + 1)] for a, b, c, d in found]
+        order = draw(st.permutations(range(len(found))))
+        scores = [0.9 - 0.01 * (number + k) for k in order]
+        number += len(found)
+        label = st.integers(0, classes - 1)
+        truths.append(
+            Truth(
+                np.array(boxes, np.float32).reshape(-1, 4),
+                np.array([draw(label) for _ in boxes], np.int64),
+                np.zeros(len(boxes), np.bool_),
+            )
+        )
+        founds.append(
+            Found(
+                np.array(found, np.float32).reshape(-1, 4),
+                np.array([draw(label) for _ in found], np.int64),
+                np.array(scores, np.float32),
+            )
+        )
+    return AccuracyCase(truths, founds, classes)
+
+
+# ---- networks of linear and affine layers ---------------------------------------------------------------------------
+
+_AFFINE_KINDS = ("bn", "mul", "scale", "add", "shift", "sub", "mirror", "div", "neg")
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> Stack:
+    """Convolutions, plain, grouped, depthwise, padded, transposed, with affine layers before and after them."""
+    linear = st.builds(
+        Layer,
+        kind=st.sampled_from(["Conv", "Conv", "ConvTranspose"]),
+        out=st.sampled_from([2, 4]),
+        groups=st.sampled_from([1, 2, 4]),
+        kernel=st.sampled_from([1, 3]),
+        pad=st.integers(0, 1),
+        bias=st.booleans(),
+        share=st.booleans(),
+        tap=st.sampled_from([False, False, False, True]),
+    )
+    affine = st.builds(Layer, kind=st.sampled_from(_AFFINE_KINDS), tap=st.sampled_from([False] * 7 + [True]))
+    layers = draw(st.lists(st.one_of(linear, affine, affine, st.just(Layer("relu"))), min_size=1, max_size=7))
+    words = ["alpha", "beta", "transB", "before", "after"]
+    matrix = " ".join(["gemm", *draw(st.lists(st.sampled_from(words), unique=True))]) if draw(st.booleans()) else ""
+    return Stack(tuple(layers), matrix, draw(st.integers(0, 2**16)))
+
+
+# ---- networks that only move data -----------------------------------------------------------------------------------
+
+
+@st.composite
+def reshaping_networks(draw: st.DrawFn) -> gs.Graph:
+    """Chains of operators that move, retype or repeat nothing, with branches off and shapes computed in the graph."""
+    x = gs.Variable("x", np.float32, [1, 2, 3, 4])
+    graph = gs.Graph(inputs=[x], name="moves", opset=13, ir_version=8)
+
+    def node(op: str, inputs: list[gs.Tensor], shape: list[int], dtype: type = np.float32, **attrs: object) -> gs.Variable:
+        name = f"n{len(graph.nodes)}"
+        result = gs.Variable(f"{name}_out", dtype, shape)
+        graph.nodes.append(gs.Node(op, name, dict(attrs), inputs, [result]))
+        return result
+
+    def numbers(*values: int) -> gs.Constant:
+        return gs.Constant(f"k{len(graph.nodes)}", np.array(values, np.int64))
+
+    tensor, outputs = x, []
+    steps = ["Identity", "Transpose", "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Cast", "Dropout", "Concat", "Pad", "Relu"]
+    for step in draw(st.lists(st.sampled_from([*steps, "Computed"]), min_size=1, max_size=7)):
+        shape = list(tensor.shape)
+        rank = len(shape)
+        if step == "Transpose":
+            perm = draw(st.permutations(range(rank)))
+            tensor = node(step, [tensor], [shape[axis] for axis in perm], perm=list(perm))
+        elif step == "Reshape":
+            to = draw(st.sampled_from([[24], [1, 24], [2, 3, 4], [1, 2, 3, 4], [4, 6], shape]))
+            tensor = node(step, [tensor, numbers(*to)], to)
+        elif step == "Computed":
+            parts = node("Concat", [node("Shape", [tensor], [rank], np.int64), numbers(1)], [rank + 1], np.int64, axis=0)
+            tensor = node("Reshape", [tensor, parts], [*shape, 1])
+        elif step == "Flatten":
+            axis = draw(st.integers(0, rank))
+            tensor = node(step, [tensor], [int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))], axis=axis)
+        elif step == "Unsqueeze":
+            axis = draw(st.integers(0, rank))
+            tensor = node(step, [tensor, numbers(axis)], [*shape[:axis], 1, *shape[axis:]])
+        elif step == "Squeeze" and 1 in shape:
+            axis = shape.index(1)
+            tensor = node(step, [tensor, numbers(axis)], shape[:axis] + shape[axis + 1 :])
+        elif step == "Cast":
+            wide = node(step, [tensor], shape, draw(st.sampled_from([np.float64, np.float16])), to=0)
+            graph.nodes[-1].attrs["to"] = 11 if wide.dtype == np.float64 else 10
+            tensor = node(step, [wide], shape, to=1)
+        elif step == "Concat":
+            tensor = node(step, [tensor], shape, axis=0)
+        elif step == "Pad":
+            tensor = node(step, [tensor, numbers(*[0] * (2 * rank))], shape)
+        elif step in ("Identity", "Dropout", "Relu"):
+            tensor = node(step, [tensor], shape)
+        if draw(st.integers(0, 5)) == 0 and tensor is not x:
+            outputs.append(tensor)
+    if tensor is x:
+        tensor = node("Identity", [x], list(x.shape))
+    graph.outputs = [tensor, *{tap.name: tap for tap in outputs if tap is not tensor}.values()]
+    return graph
+
+
+@st.composite
+def caffe_messages(draw: st.DrawFn, depth: int = 2) -> tuple[str, list[Any]]:
+    """Text of a message in a free layout, and the (name, kind, text) or (name, children) it holds."""
+    gap = st.sampled_from([" ", "\n", "\t", " # a { comment\n", ", ", "; "])
+    text, tree = "", []
+    for _ in range(draw(st.integers(0, 4))):
+        name = draw(st.sampled_from(["a", "name_2", "Type"]))
+        kind = draw(st.sampled_from(["string", "number", "word", "message"] if depth else ["string", "number", "word"]))
+        if kind == "message":
+            inner, children = draw(caffe_messages(depth - 1))
+            opening, closing = draw(st.sampled_from(["{}", "<>"]))
+            text += f"{name}{draw(st.sampled_from(['', ':', ' : ', ' ']))}{opening}{inner}{closing}"
+            tree.append((name, children))
+        else:
+            values = {"string": ["x", "", "a b#"], "number": ["1", "-2.5e-3", ".5", "0x1f"], "word": ["TEST", "-inf", "t"]}
+            value = draw(st.sampled_from(values[kind]))
+            quote = draw(st.sampled_from("'\"")) if kind == "string" else ""
+            text += f"{name}{draw(st.sampled_from([':', ' : ', ':  ']))}{quote}{value}{quote}"
+            tree.append((name, kind, value))
+        text += draw(gap)
+    return text, tree

@@ -165,9 +165,8 @@ def _layer(message: Message, seen: Counter[str]) -> LayerDef:
             hint="convert it with Caffe's upgrade_net_proto_text",
         )
     given = message.text("name") or "unnamed"
-    layer_type = message.text("type")
-    if message.name == "layers":
-        layer_type = _modern_type(layer_type if layer_type else "")
+    old = message.name == "layers"
+    layer_type = _modern_type(message.written("type")) if old else message.text("type")
     if not layer_type:
         raise ModelError(
             "caffe-no-type", f"layer {given} has no type", context={"file": message.file, "line": message.line}

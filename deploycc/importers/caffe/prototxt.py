@@ -130,6 +130,10 @@ class Message:
         """The value of a true/false field."""
         return self._one(name, _to_flag, default)
 
+    def written(self, name: str) -> str:
+        """A value as written, whatever its kind; empty where the field is not given."""
+        return self._one(name, lambda value: value.text, "")
+
     def choice(self, name: str, choices: Mapping[str, int], default: str) -> str:
         """The name of an enumeration's value, which the file may also give by its number.
 
