@@ -58,14 +58,14 @@ def redirect_readers(old: gs.Tensor, new: gs.Tensor) -> None:
                 reader.inputs[index] = new
 
 
-def bypass(graph: gs.Graph, node: gs.Node) -> bool:
-    """Take out a node whose first output equals its first input; output names of the graph stay.
+def bypass(graph: gs.Graph, node: gs.Node, source: gs.Tensor) -> bool:
+    """Take out a node whose first output equals ``source``, one of its inputs; output names of the graph stay.
 
     Returns:
         False, with nothing changed, where the node is needed to connect a graph input, a constant or another graph
         output with a graph output. Otherwise the node is left without tensors for ``Graph.cleanup`` to remove.
     """
-    source, target = node.inputs[0], node.outputs[0]
+    target = node.outputs[0]
     if not is_output(graph, target):
         redirect_readers(target, source)
     else:

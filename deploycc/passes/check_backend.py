@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploycc.detector import Detector
 from deploycc.errors import Note
+from deploycc.graph.parser_support import refusals
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
@@ -14,8 +15,6 @@ def check_backend(detector: Detector, options: Options) -> Result:
     Before: any network
     After:  the same network; one Note ``parser-refuses`` a refused node
     """
-    from deploycc.graph.parser_support import refusals
-
     notes = []
     for refusal in refusals(detector.graph, options.contract):
         taken = f" (taken from {refusal.first_release} on)" if refusal.first_release else ""

@@ -80,7 +80,7 @@ def _fold(graph: gs.Graph, chain: list[Step], reasons: list[str]) -> bool:
     for change in changes:
         _write(graph, change)
     for step in chain:
-        bypass(graph, step.node)
+        bypass(graph, step.node, chain[0].data)  # which the step before left to it
     reasons.clear()
     return True
 

@@ -76,7 +76,7 @@ def _simplify(graph: gs.Graph, node: gs.Node) -> int:
         shorten = _join_reshapes
     edits = int(shorten is not None and shorten(graph, node))
     does_nothing = _DOES_NOTHING.get(node.op)
-    return edits + int(does_nothing is not None and does_nothing(node) and bypass(graph, node))
+    return edits + int(does_nothing is not None and does_nothing(node) and bypass(graph, node, node.inputs[0]))
 
 
 def _join_transposes(graph: gs.Graph, node: gs.Node) -> bool:
