@@ -6,9 +6,7 @@ Any ONNX tool reads the network; `read_detector` restores the `Detector`, so pas
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -20,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploycc.detector import BoxCoding, DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
-from deploycc.errors import ArtefactError, ModelError, Note
+from deploycc.errors import ModelError, Note
+from deploycc.files import replacing
 from deploycc.graph.export import to_onnx
 
 KEY = "deploycc.detector"
@@ -76,18 +75,8 @@ def save(detector: Detector, path: Path) -> str:
         ArtefactError: the file cannot be written (no folder, no permission, disk full).
     """
     data = describe(detector).SerializeToString()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as beside:
         beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as reason:
-        note = reason.strerror or str(reason)
-        raise ArtefactError(
-            "file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=note
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or its folder cannot be read
-            beside.unlink()
     return hashlib.sha256(data).hexdigest()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deploycc.report.artefact import Evidence
+from deploycc.artefact import Evidence
 from deploycc.report.compile_schema import (
     CompileReport,
     DetectionDifference,

@@ -9,15 +9,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deploycc.engine.plan import (
-    FILE_NAME,
     BuildPlan,
     Measurement,
     Network,
     Tensor,
     make_plan,
-    sha256_of,
-    write_plan,
 )
+from deploycc.files import sha256_of
 from deploycc.target import Target
 
 SHAPE = (1, 3, 32, 32)
@@ -133,7 +131,7 @@ def plan_folder(
             )
         )
     plan = make_plan(target, networks, source_sha256=SOURCE, measurement=measurement)
-    write_plan(plan, folder / FILE_NAME)
+    plan.write(folder / plan.FILE_NAME)
     return plan
 
 

@@ -31,13 +31,13 @@ def compare(
     Raises:
         PictureError: the folder has no pictures, or one cannot be read.
     """
+    from deploycc.artefact import Evidence
     from deploycc.evaluate.detect import OnnxRuntimeDetector
     from deploycc.evaluate.difference import MATCH_IOU, SCORE_THRESHOLD, DetectionDifferences
     from deploycc.passes import PIPELINE, run
     from deploycc.passes.for_target import options_for
     from deploycc.pictures import find_pictures, prepare, read_picture
     from deploycc.profile.precision import compare_precision, store_as_half
-    from deploycc.report.artefact import Evidence
     from deploycc.report.compile_schema import DetectionDifference, PrecisionComparison
 
     paths = find_pictures(images)

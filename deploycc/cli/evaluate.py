@@ -46,6 +46,7 @@ def command(
     from deploycc.cli import console
     from deploycc.evaluate.accuracy import measure_accuracy
     from deploycc.evaluate.dataset import open_dataset
+    from deploycc.files import write_text
 
     detector = ModelChoice(model, weights, random_weights, describe, mean, scale, colour).load()
     dataset = open_dataset(data, size=detector.input.height)
@@ -54,7 +55,7 @@ def command(
             detector, dataset, names=comma_list(names), progress=lambda n: say(f"{n}/{len(dataset)} pictures")
         )
     if detections is not None:
-        _write_json(detections, accuracy.detections())
+        write_text(detections, json.dumps(accuracy.detections(), indent=1) + "\n")
     for note in accuracy.notes:
         console.note(note.reason)
     summary = accuracy.summary()
@@ -93,17 +94,3 @@ def _show(summary: dict[str, Any]) -> None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _write_json(path: Path, rows: list[dict[str, Any]]) -> None:
-    from deploycc.errors import ArtefactError
-
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise ArtefactError(
-            "file-unwritable", "the detections cannot be written", context={"file": path}, note=error.strerror
-        ) from None

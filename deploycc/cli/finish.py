@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploycc.files import write_text
+
 if TYPE_CHECKING:
     from deploycc.report.compile_schema import CompileReport
 
@@ -18,7 +20,7 @@ _ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent
 
 def write_report(folder: Path, report: CompileReport) -> None:
     """Write ``compile.json``."""
-    (folder / report.FILE_NAME).write_text(report.to_json(), encoding="utf-8")
+    report.write(folder / report.FILE_NAME)
 
 
 def build_folder(folder: Path, say: Say) -> None:
@@ -68,7 +70,7 @@ def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Pa
 
     say("measuring")
     raw = local.bench(folder, say, only, input_file=input_file)
-    (folder / LATENCY_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / LATENCY_FILE, json.dumps(raw, indent=1) + "\n")
     report = read_compile_report(folder)
     elsewhere = any(run["status"] != "measured" for run in raw["runs"])
     if elsewhere and report.next_command is None:
@@ -84,8 +86,8 @@ def render_folder(folder: Path) -> list[str]:
 
     report = read_compile_report(folder)
     latency = read_latency_report(folder) if (folder / LATENCY_FILE).exists() else None
-    (folder / "report.md").write_text(render_markdown(report, latency), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(report, latency), encoding="utf-8")
+    write_text(folder / "report.md", render_markdown(report, latency))
+    write_text(folder / "report.html", render_html(report, latency))
     lines = [f"{engine.precision} engine not built here: {engine.reason}" for engine in report.engines if engine.reason]
     if latency:
         lines += [f"{run.precision} not timed here: {run.reason}" for run in latency.runs if run.reason]

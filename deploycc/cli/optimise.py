@@ -72,7 +72,8 @@ def write_network(compiled: Compiled, target: Target, folder: Path, split: Split
     """Write one compiled network in the format that the target's builder reads."""
     from deploycc.cli.records import network_record
     from deploycc.detector_file import save
-    from deploycc.engine.plan import Network, Tensor, sha256_of
+    from deploycc.engine.plan import Network, Tensor
+    from deploycc.files import sha256_of
 
     detector, options = compiled.detector, compiled.options
     stem = f"network-{options.precision if options.typed else 'fp32'}"
@@ -105,9 +106,9 @@ def write_plan_and_agent(
     """Write ``plan.json`` and the agent that obeys it."""
     from deploycc.device.agent_file import FILE_NAME as AGENT_FILE
     from deploycc.device.agent_file import write_agent
-    from deploycc.engine.plan import FILE_NAME, make_plan, write_plan
+    from deploycc.engine.plan import make_plan
 
     plan = make_plan(target, networks, source_sha256=detector.source.sha256, measurement=measurement)
-    write_plan(plan, folder / FILE_NAME)
+    plan.write(folder / plan.FILE_NAME)
     write_agent(folder / AGENT_FILE)
     return plan

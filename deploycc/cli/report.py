@@ -137,6 +137,7 @@ def _render(
     path: Path, compiled: CompileReport | None, latency: LatencyReport | None, markdown: Path | None, html: Path | None
 ) -> None:
     from deploycc.errors import ArtefactError
+    from deploycc.files import write_text
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
 
@@ -145,14 +146,7 @@ def _render(
     for file, render in ((markdown, render_markdown), (html, render_html)):
         if file is None:
             continue
-        text = render(compiled, latency)
-        partial = file.with_name(file.name + ".partial")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(file)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise ArtefactError("report-unwritable", f"cannot write {file}", note=error.strerror) from error
+        write_text(file, render(compiled, latency))
 
 
 def _percent(text: str) -> float:

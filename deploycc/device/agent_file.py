@@ -6,6 +6,8 @@ import importlib.resources
 import zipfile
 from pathlib import Path
 
+from deploycc.files import replacing
+
 FILE_NAME = "agent.pyz"
 
 _PACKAGE = "deploycc_agent"  # apart from the package's own name, so that an installed deploycc cannot shadow it
@@ -21,9 +23,8 @@ def write_agent(path: Path) -> None:
         f"{_PACKAGE}/{entry.name}": entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(".py")
     }
     sources["__main__.py"] = _START.encode()
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
+    with replacing(path) as beside:
+        with beside.open("wb") as file:
             file.write(_SHEBANG)
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name in sorted(sources):
@@ -32,7 +33,4 @@ def write_agent(path: Path) -> None:
                     entry.create_system = 3  # Unix, wherever it was packed
                     entry.external_attr = 0o644 << 16
                     archive.writestr(entry, sources[name])
-        partial.chmod(0o755)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        beside.chmod(0o755)

@@ -15,11 +15,10 @@ from typing import Any
 
 from deploycc.device.agent_file import FILE_NAME, write_agent
 from deploycc.device.session import AgentStopped, Progress, Session
-from deploycc.engine.manifest import FILE_NAME as BUILD_FILE
 from deploycc.engine.manifest import BuildResult, read_manifest
-from deploycc.engine.plan import FILE_NAME as PLAN_FILE
-from deploycc.engine.plan import read_plan
-from deploycc.errors import ArtefactError, BuildError, DeployError, MeasureError
+from deploycc.engine.plan import BuildPlan, read_plan
+from deploycc.errors import BuildError, DeployError, MeasureError
+from deploycc.files import write_text
 
 _KEPT_LINES = 12
 _GRACE_S = 2.0
@@ -46,17 +45,9 @@ def build(plan_path: Path, on_progress: Progress = _quiet, session: Session | No
     """
     file = _plan_file(plan_path)
     read_plan(file)
-    record = file.with_name(BUILD_FILE)
+    record = file.with_name(BuildResult.FILE_NAME)
     raw = _run(session, file, ["build"], on_progress, BuildError)
-    try:
-        _write_json(raw, record)
-    except PermissionError as error:
-        raise ArtefactError(
-            "folder-not-writable",
-            f"cannot write {record.name} into the plan's folder",
-            context={"folder": record.parent},
-            note=error.strerror,
-        ) from error
+    write_text(record, json.dumps(raw, indent=1, sort_keys=True) + "\n")
     result = read_manifest(record)
     for engine in result.engines:
         if engine.status == "failed":
@@ -123,7 +114,7 @@ def bench(
 
 
 def _plan_file(path: Path) -> Path:
-    return path / PLAN_FILE if path.is_dir() else path
+    return path / BuildPlan.FILE_NAME if path.is_dir() else path
 
 
 def _run(
@@ -138,15 +129,6 @@ def _run(
             context={"plan": plan, "command": arguments[0]},
             note=" | ".join(stopped.last_lines) or None,
         ) from stopped
-
-
-def _write_json(value: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class LocalSession:

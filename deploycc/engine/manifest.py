@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
-from deploycc.engine.plan import FileName, Precision, Record, Sha256
-from deploycc.errors import ArtefactError
-
-FILE_NAME = "build.json"
+from deploycc.artefact import Document, Record, Sha256, read_document
+from deploycc.engine.plan import FileName, Precision
 
 
 class Tool(Record):
@@ -64,10 +61,12 @@ class BuiltEngine(Record):
     layers: tuple[Layer, ...] = ()
 
 
-class BuildResult(Record):
+class BuildResult(Document):
     """The whole file."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    FILE_NAME: ClassVar[str] = "build.json"
+    MADE_BY: ClassVar[str] = "deploycc build"
+
     target: str
     tool: Tool
     plan_sha256: Sha256
@@ -81,22 +80,4 @@ def read_manifest(path: Path) -> BuildResult:
     Raises:
         ArtefactError: missing, or not a valid file of this schema.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    try:
-        return BuildResult.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ArtefactError(
-            "build-record-unreadable",
-            f"cannot read {file}",
-            note=error.strerror,
-            hint="`deploycc build` builds the engines of a plan and writes it",
-        ) from error
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ArtefactError(
-            "build-record-invalid",
-            f"{file.name} is not a valid build record",
-            context={"file": file, "field": ".".join(map(str, problem["loc"])) or json.dumps(None)},
-            note=problem["msg"],
-            hint="build again with this version",
-        ) from error
+    return read_document(path, BuildResult)

@@ -6,21 +6,18 @@ knows no targets and no TensorRT dialects, so the command lines of NVIDIA's tool
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from deploycc import __version__
+from deploycc.artefact import Document, Record, Sha256, read_document
 from deploycc.engine import dialect
-from deploycc.errors import ArtefactError, TargetError
+from deploycc.errors import TargetError
 from deploycc.target import Target
 
-SCHEMA = 1
-FILE_NAME = "plan.json"
 VALID_DURATION_S = 10.0
 VALID_SAMPLES = 100
 
@@ -43,14 +40,7 @@ def _inside(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_inside)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16"]
-
-
-class Record(BaseModel):
-    """Base of everything in the file: no unknown fields, no coercion, no change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Board(Record):
@@ -126,7 +116,7 @@ class Commands(Record):
     times_file: FileName | None = None
     profile_file: FileName | None = None
     warmup_in_times: bool = False
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
 
 
 class Engine(Record):
@@ -175,8 +165,8 @@ class Measurement(Record):
 QUICK = Measurement(warmup_s=0.1, min_duration_s=0.5, min_samples=10, quick=True)
 
 
-class BuildPlan(Record):
-    """The whole file. Field ``schema_version`` is spelled ``schema`` in JSON.
+class BuildPlan(Document):
+    """The whole file.
 
     Attributes:
         deploycc: version that wrote it.
@@ -186,7 +176,8 @@ class BuildPlan(Record):
         measurement: how the engines are timed.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    FILE_NAME: ClassVar[str] = "plan.json"
+
     deploycc: str
     source_sha256: Sha256
     target: Board
@@ -212,15 +203,6 @@ class BuildPlan(Record):
     def network(self, precision: str) -> Network:
         """The network of a precision."""
         return next(network for network in self.networks if network.precision == precision)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def make_plan(
@@ -294,60 +276,10 @@ def _engine(board: Board, network: Network, timing: Measurement) -> Engine:
     )
 
 
-def write_plan(plan: BuildPlan, path: Path) -> None:
-    """Write ``plan`` to ``path``, beside it first, so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(plan.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def read_plan(path: Path) -> BuildPlan:
     """Read a plan, given the file or its folder.
 
     Raises:
         ArtefactError: missing, not JSON, of another schema, or with fields missing, unknown or wrong.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8")
-        raw = json.loads(text)
-    except OSError as error:
-        raise ArtefactError(
-            "plan-unreadable",
-            f"cannot read {file}",
-            note=error.strerror,
-            hint="`deploycc compile MODEL --target NAME -o DIR` writes DIR/plan.json",
-        ) from error
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise ArtefactError(
-            "plan-not-json",
-            f"{file.name} is not JSON",
-            context={"file": file},
-            note=str(error),
-            hint="the file was cut short or edited; compile again",
-        ) from error
-    version = raw.get("schema") if isinstance(raw, dict) else None
-    if version != SCHEMA or isinstance(version, bool):
-        raise ArtefactError(
-            "plan-schema",
-            f"{file.name} does not have schema {SCHEMA}, which this version reads",
-            context={"file": file, "schema": json.dumps(version)},
-            hint="compile again with this version",
-        )
-    try:
-        return BuildPlan.model_validate_json(text)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'plan'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise ArtefactError(
-            "plan-invalid",
-            f"{file.name} is not a valid plan",
-            context={"file": file},
-            note="; ".join(problems[:5]),
-            hint="the file was edited, or another version wrote it; compile again",
-        ) from error
+    return read_document(path, BuildPlan)

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from deploycc.report.artefact import Count, Document, Evidence, Record, Seconds, Sha256, read_document
+from deploycc.artefact import Count, Document, Evidence, Record, Seconds, Sha256, read_document
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from deploycc.report.artefact import Count, Document, Record, Seconds, Sha256, read_document
+from deploycc.artefact import Count, Document, Record, Seconds, Sha256, read_document
 
 Positive = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(ge=0)]

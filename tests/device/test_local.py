@@ -19,8 +19,8 @@ from deploycc.agent import environment
 from deploycc.device import local
 from deploycc.device.session import AgentStopped
 from deploycc.engine.manifest import read_manifest
-from deploycc.engine.plan import sha256_of
 from deploycc.errors import ArtefactError, BuildError, MeasureError
+from deploycc.files import sha256_of
 from deploycc.report.schema import LatencyReport
 
 HERE = environment.hardware()["architecture"]

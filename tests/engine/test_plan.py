@@ -18,10 +18,9 @@ from deploycc.engine.plan import (
     Tensor,
     make_plan,
     read_plan,
-    sha256_of,
-    write_plan,
 )
 from deploycc.errors import ArtefactError, TargetError
+from deploycc.files import sha256_of
 
 DIGEST = "a" * 64
 
@@ -52,7 +51,7 @@ def suited(board: target.Target, precision: str) -> Network:
 def test_every_target_can_be_planned_in_every_precision_it_builds(name: str, tmp_path: Path) -> None:
     board = target.load(name)
     plan = make_plan(board, [suited(board, precision) for precision in board.precisions], source_sha256=SOURCE)
-    write_plan(plan, tmp_path / "plan.json")
+    plan.write(tmp_path / "plan.json")
     assert read_plan(tmp_path) == plan
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     assert [engine.precision for engine in plan.engines] == list(board.precisions)
@@ -116,12 +115,12 @@ def plan() -> BuildPlan:
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
-        ({"surprise": 1}, "plan-invalid", "surprise"),
-        ({"schema": 2}, "plan-schema", "2"),
-        ({"schema": True}, "plan-schema", "true"),
-        ({"source_sha256": "short"}, "plan-invalid", "source_sha256"),
-        ({"engines": []}, "plan-invalid", "engines"),
-        ({"networks": "all"}, "plan-invalid", "networks"),
+        ({"surprise": 1}, "artefact-invalid", "surprise"),
+        ({"schema": 2}, "artefact-schema", "2"),
+        ({"schema": True}, "artefact-schema", "true"),
+        ({"source_sha256": "short"}, "artefact-invalid", "source_sha256"),
+        ({"engines": []}, "artefact-invalid", "engines"),
+        ({"networks": "all"}, "artefact-invalid", "networks"),
     ],
 )
 def test_a_wrong_file_is_refused(plan: BuildPlan, tmp_path: Path, changes: dict[str, object], code: str, said: str) -> None:
@@ -137,13 +136,13 @@ def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(ArtefactError) as caught:
         read_plan(tmp_path)
-    assert caught.value.code == "plan-not-json"
+    assert caught.value.code == "artefact-not-json"
 
 
 def test_a_missing_plan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError) as caught:
         read_plan(tmp_path)
-    assert caught.value.code == "plan-unreadable"
+    assert caught.value.code == "artefact-missing"
 
 
 def test_engines_and_networks_must_agree(plan: BuildPlan) -> None:
@@ -160,6 +159,6 @@ def test_engines_and_networks_must_agree(plan: BuildPlan) -> None:
 
 def test_a_full_disk_leaves_no_partial_plan(plan: BuildPlan, tmp_path: Path) -> None:
     (tmp_path / "plan.json").mkdir()  # the final rename fails
-    with pytest.raises(OSError, match="directory"):
-        write_plan(plan, tmp_path / "plan.json")
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        plan.write(tmp_path / "plan.json")
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]

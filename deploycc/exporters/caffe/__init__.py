@@ -13,6 +13,7 @@ from deploycc.exporters.caffe import elementwise, layout, spatial
 from deploycc.exporters.caffe.caffemodel import write_caffemodel
 from deploycc.exporters.caffe.prototxt import to_prototxt
 from deploycc.exporters.caffe.writer import Writer
+from deploycc.files import replacing
 
 __all__ = ["elementwise", "layout", "save", "spatial"]
 
@@ -27,6 +28,7 @@ def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:
 
     Raises:
         ModelError: ``caffe-cannot-express``, with the node and the reason.
+        ArtefactError: ``file-unwritable``.
     """
     writer = Writer()
     shape = {"shape": {"dim": list(detector.input.shape)}}
@@ -34,14 +36,7 @@ def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:
     for node in detector.graph.nodes:
         writer.node(node)
     name = detector.name
-    text = to_prototxt({"name": name, "layer": writer.layers})
-    partial = caffemodel.with_name(caffemodel.name + ".partial")
-    try:
-        with partial.open("wb") as stream:
+    with replacing(prototxt) as text, replacing(caffemodel) as weights:
+        text.write_text(to_prototxt({"name": name, "layer": writer.layers}), encoding="utf-8")
+        with weights.open("wb") as stream:
             write_caffemodel(stream, name, writer.weights)
-        prototxt.write_text(text, encoding="utf-8")
-        partial.rename(caffemodel)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        prototxt.unlink(missing_ok=True)
-        raise

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import sample_reports
 
+from deploycc.artefact import Document
 from deploycc.errors import ArtefactError
-from deploycc.report.artefact import Document
 from deploycc.report.compile_schema import CompileReport, read_compile_report
 from deploycc.report.schema import LatencyReport, read_latency_report
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploycc.errors import ArtefactError
+from deploycc.files import write_text
 
 SCHEMA = 1
 
@@ -39,15 +40,24 @@ class Evidence(Record):
 
 
 class Document(Record):
-    """Base of a whole file. ``FILE_NAME`` is its name in an output folder."""
+    """Base of a whole file. ``FILE_NAME`` is its name in an output folder, ``MADE_BY`` the command that writes it."""
 
     FILE_NAME: ClassVar[str]
+    MADE_BY: ClassVar[str] = "deploycc compile"
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
 
     def to_json(self) -> str:
         """Return the file's text."""
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            ArtefactError: ``file-unwritable``.
+        """
+        write_text(path, self.to_json())
 
 
 D = TypeVar("D", bound=Document)
@@ -65,7 +75,7 @@ def find_document(path: Path, kind: type[D]) -> Path:
         raise ArtefactError(
             "artefact-missing",
             f"there is no {kind.FILE_NAME} {where} {path}",
-            hint="an output folder of `deploycc compile` or `deploycc bench` holds it",
+            hint=f"`{kind.MADE_BY}` writes it",
         )
     return file
 

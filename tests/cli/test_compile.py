@@ -1,0 +1,167 @@
+"""The whole way on real builders: networks, engines, timings, reports, and nothing after a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from deploycc import importers
+from deploycc.cli import main
+from deploycc.report.compile_schema import read_compile_report
+from deploycc.report.schema import read_latency_report
+
+TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
+SEEDED = [TINY, "--random-weights", "1"]
+EVERYWHERE = {"agent.pyz", "compile.json", "plan.json", "report.html", "report.md"}
+
+
+def compile_(*arguments: str) -> int:
+    return main(["compile", *SEEDED, *arguments])
+
+
+def test_x86_cpu_from_definition_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--threads", "1") == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    made = {path.name for path in out.iterdir()}
+    assert made == EVERYWHERE | {"build.json", "latency.json", "network-fp32.onnx", "engine-fp32.onnx"}
+    report, latency = read_compile_report(out), read_latency_report(out)
+    assert report.source.random_weights == 1
+    [network], [engine], [run] = report.networks, report.engines, latency.runs
+    assert engine.network_sha256 == run.network_sha256 == network.sha256
+    assert run.engine is not None
+    assert run.engine.sha256 == engine.sha256
+    assert run.status == "measured"
+    assert len(run.samples_ms) >= 10
+    assert latency.quick
+    assert report.next_command is None
+    assert "random (seed 1)" in (out / "report.md").read_text(encoding="utf-8")
+    reread = importers.load(out / "network-fp32.onnx")
+    assert reread.heads is not None
+    assert len(reread.heads.priors) == 320
+
+
+def test_x86_rtx_builds_real_engines_without_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra `rtx` is not installed")
+    out = tmp_path / "out"
+    assert compile_("-t", "x86-rtx", "-o", str(out), "--no-measure") == 0
+    report = read_compile_report(out)
+    assert [(engine.precision, engine.status) for engine in report.engines] == [("fp32", "built"), ("fp16", "built")]
+    layers = json.loads((out / "build.json").read_text(encoding="utf-8"))["engines"][1]["layers"]
+    kinds = {layer["precision"] for layer in layers if layer["type"] == "CONVOLUTION"}
+    assert kinds == {"HALF"}
+    assert all((out / str(engine.file)).stat().st_size == engine.size_bytes for engine in report.engines)
+
+
+@pytest.mark.parametrize("board", ["jetson-tx2-jp461", "drive-px2-igpu"])
+def test_a_board_that_is_not_there_gets_everything_but_the_engine(
+    board: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert compile_("-t", board, "-o", str(out)) == 0
+    made = {path.name for path in out.iterdir()}
+    caffe = {"network-fp32.prototxt", "network-fp32.caffemodel"} if board.startswith("drive") else set()
+    assert EVERYWHERE | caffe <= made
+    assert not any(name.startswith("engine") for name in made)
+    report = read_compile_report(out)
+    assert {engine.status for engine in report.engines} == {"not-possible"}
+    assert report.next_command is not None
+    assert "agent.pyz build plan.json" in report.next_command
+    assert report.next_command in capsys.readouterr().err
+    assert report.next_command in (out / "report.md").read_text(encoding="utf-8")
+
+
+def test_several_targets_make_a_folder_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert compile_("-t", "x86-cpu", "-t", "jetson-orin-jp62", "-o", str(out), "--no-build") == 0
+    assert capsys.readouterr().out.split() == [str(out / "x86-cpu"), str(out / "jetson-orin-jp62")]
+    assert (out / "x86-cpu" / "plan.json").exists()
+    assert (out / "jetson-orin-jp62" / "plan.json").exists()
+
+
+def test_compile_is_the_steps_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--no-build", "--threads", "1") == 0
+    assert not (out / "build.json").exists()
+    assert main(["build", str(out)]) == 0
+    assert main(["bench", str(out)]) == 0
+    assert main(["report", "show", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        str(out),
+        str(out / "engine-fp32.onnx"),
+        str(out / "latency.json"),
+    ]
+
+
+def test_fp16_is_compared_on_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.effect_noise((90, 70), 80).convert("RGB").save(pictures / "a.png")
+    out = tmp_path / "out"
+    keep = ["--keep-fp32", "conv1"]
+    assert compile_("-t", "x86-rtx", "-o", str(out), "--no-build", "--images", str(pictures), *keep) == 0
+    comparison = read_compile_report(out).comparison
+    assert comparison is not None
+    assert comparison.pictures == 1
+    assert {output.tensor for output in comparison.outputs} == {"mbox_loc", "mbox_conf_flatten"}
+    assert all(0 < output.relative_rms_error < 0.05 for output in comparison.outputs)
+    assert comparison.detections is not None
+    weights = {t.name: t.dtype for t in importers.load(out / "network-fp16.onnx").graph.tensors().values()}
+    assert {str(dtype) for name, dtype in weights.items() if name.startswith("conv1")} >= {"float32"}
+    assert (read_compile_report(out).networks[1].options["keep_fp32"]) == ["conv1"]
+
+
+def test_dumps_show_every_pass(tmp_path: Path) -> None:
+    dumps = tmp_path / "dumps"
+    assert compile_("-t", "x86-cpu", "-o", str(tmp_path / "out"), "--no-build", "--dump-each", str(dumps)) == 0
+    names = sorted(path.name for path in (dumps / "fp32").iterdir())
+    assert names[0] == "00_fold_constants.txt"
+    assert "BatchNormalization" in (dumps / "fp32" / names[0]).read_text(encoding="utf-8")
+    assert "BatchNormalization" not in (dumps / "fp32" / names[-1]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-t", "x86-cpy"], "x86-cpu"),
+        (["-t", "x86-cpu", "--precision", "fp16"], "does not build fp16"),
+        (["-t", "x86-cpu", "--precision", "int3"], "does not build int3"),
+        (["-t", "x86-rtx", "--detection", "onnx-nms"], "cannot run the detection lowering"),
+        (["-t", "x86-rtx", "--keep-fp32", "conv9"], "conv9"),
+        (["-t", "x86-cpu", "--colour", "mauve"], "BGR, RGB, GRAY"),
+        (["-t", "x86-cpu", "--mean", "1,a"], "--mean 1,a"),
+    ],
+)
+def test_a_wrong_choice_is_one_error_and_leaves_nothing(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compile_(*arguments, "-o", str(tmp_path / "out")) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("error[") == 1
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploycc", "compile", *SEEDED, "-t", "x86-cpu", "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.partial-*/engine-fp32.onnx")):  # the measurement is next, ten seconds of it
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,85 @@
+"""Exit statuses, streams, and what a bug looks like."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploycc import __version__, cli
+from deploycc.cli import inspect, main
+
+
+def test_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"deploycc {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["compile"], ["report", "compare", "one"], ["inspect", "--what"]])
+def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage" in captured.err
+    assert captured.out == ""
+
+
+def test_a_diagnosed_error_is_status_1_on_stderr_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["inspect", str(tmp_path / "nothing.onnx")]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error[")
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def load(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(inspect.ModelChoice, "load", load)
+    return main(["inspect", "x.onnx"])
+
+
+def test_a_bug_is_status_70_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _failing(monkeypatch, ZeroDivisionError("planted")) == 70
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "planted" in err
+    assert "bug of deploycc" in err
+
+
+def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _failing(monkeypatch, KeyboardInterrupt()) == 130
+
+
+def test_a_full_disk_is_diagnosed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "net.onnx")
+    assert _failing(monkeypatch, full) == 1
+    assert "error[disk-full]" in capsys.readouterr().err
+
+
+def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("compile", "inspect", "build", "bench", "report", "target", "evaluate"):
+        assert f"\n  {command} " in out
+
+
+def test_start_up_imports_no_heavy_library() -> None:
+    """`deploycc --help` stays quick because of this; the time itself is a benchmark."""
+    heavy = ["numpy", "onnx", "onnxruntime", "onnx_graphsurgeon", "pydantic", "matplotlib", "PIL", "jinja2", "rich", "torch", "tensorrt_rtx"]
+    code = f"import sys, deploycc.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_module_runs_as_the_script_does() -> None:
+    done = subprocess.run([sys.executable, "-m", "deploycc", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"deploycc {__version__}\n"
+    assert callable(cli.entry)
