@@ -16,7 +16,7 @@ An example with every common key::
     activation = "softmax"                        # what turns the scores into 0..1, appended where it is missing
     background = 0                                # index, or "none"
     variance = [0.1, 0.1, 0.2, 0.2]               # of x y w h, for priors from a file without variances
-    priors = "priors.npy"                         # [P, 4] or, with variances, [P, 8]; or [[heads.prior_box]] layers
+    # priors = "priors.npy"                       # [P, 4], or [P, 8] with variances; or the layers below
 
     [[heads.prior_box]]                           # as Caffe's PriorBox layer, one a feature map, in order
     feature = [30, 40]                            # height, width

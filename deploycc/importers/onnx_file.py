@@ -33,7 +33,15 @@ def load(path: Path, description: Description | None = None) -> Detector:
     Raises:
         ModelError: the file is unreadable, inconsistent, no network of one picture, or contradicts the description.
     """
-    description = description or Description()
+    try:
+        return _load(path, description or Description())
+    except UnicodeDecodeError as reason:  # protobuf checks its text only where it is read
+        raise ModelError(
+            "onnx-unreadable", f"{path.name} is a damaged ONNX file", context={"file": path}, note=str(reason)
+        ) from None
+
+
+def _load(path: Path, description: Description) -> Detector:
     model, files, digest = read_model(path)
     if holds_detector(model):
         return _restored(model, path, description)

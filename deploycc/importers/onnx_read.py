@@ -205,10 +205,10 @@ def _check_weights(model: onnx.ModelProto, path: Path) -> None:
     for tensor in model.graph.initializer:
         try:
             values = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as reason:
+        except (ValueError, TypeError, KeyError) as reason:  # KeyError: an element type that ONNX does not have
             raise ModelError(
-                "onnx-weight-size",
-                f"the data of {tensor.name} do not fill its shape",
+                "onnx-weight-data",
+                f"the data of {tensor.name} do not fit its shape and type",
                 context={"file": path, "tensor": tensor.name, "shape": list(tensor.dims)},
                 note=first_line(reason),
             ) from None

@@ -211,6 +211,14 @@ def test_what_onnx_does_not_say_of_its_input_is_assumed_and_said(tmp_path: Path)
     assert (spec.colour, spec.mean, spec.scale, spec.assumed) == ("RGB", (127.5,) * 3, (1 / 127.5,) * 3, True)
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = write(network("float[1,3,4,4] x"), tmp_path)
+    model = onnx.load(path)
+    model.graph.node[0].name = "qqqq"
+    path.write_bytes(model.SerializeToString().replace(b"qqqq", b"q\xff\xfeq"))
+    assert refused(path).startswith("error[onnx-unreadable]: net.onnx is a damaged ONNX file\n")
+
+
 def test_grey_pictures(tmp_path: Path) -> None:
     spec = onnx_file.load(write(network("float[1,1,4,4] x"), tmp_path)).input
     assert (spec.colour, spec.channels) == ("GRAY", 1)

@@ -145,8 +145,14 @@ def test_weights_that_do_not_fill_their_shape(tmp_path: Path) -> None:
     weight.ClearField("float_data")
     weight.raw_data = b"\0" * 20
     text = refused(write(model, tmp_path))
-    assert text.startswith(("error[onnx-weight-size]", "error[onnx-invalid]"))
+    assert text.startswith(("error[onnx-weight-data]", "error[onnx-invalid]"))  # by the age of the onnx package
     assert "w" in text
+
+
+def test_weights_of_no_known_type(tmp_path: Path) -> None:
+    model = parse(CONV)
+    model.graph.initializer[0].data_type = 77
+    assert refused(write(model, tmp_path)).startswith(("error[onnx-weight-data]", "error[onnx-invalid]"))
 
 
 def external(folder: Path) -> Path:
