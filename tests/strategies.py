@@ -439,3 +439,39 @@ def caffe_messages(draw: st.DrawFn, depth: int = 2) -> tuple[str, list[Any]]:
             tree.append((name, kind, value))
         text += draw(gap)
     return text, tree
+
+
+@dataclass(frozen=True)
+class CaffePriors:
+    """A PriorBox layer: its text and the numbers behind it; (height, width) everywhere."""
+
+    text: str
+    cells: tuple[int, int]
+    image: tuple[int, int]
+    min_sizes: list[float]
+    max_sizes: list[float]
+    ratios: list[float]
+    variances: list[float]
+    flip: bool
+    step: tuple[float, float] | None
+    offset: float
+    clip: bool
+
+
+@st.composite
+def caffe_priors(draw: st.DrawFn, sizes: int = 3) -> CaffePriors:
+    """PriorBox with up to ``sizes`` minimum sizes, repeated ratios, all forms of step and variance."""
+    cells = (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
+    image = (cells[0] * draw(st.integers(4, 9)), cells[1] * draw(st.integers(4, 9)))
+    min_sizes = draw(st.lists(st.sampled_from([4.0, 7.5, 10.0]), min_size=1, max_size=sizes))
+    max_sizes = [size * 2.5 for size in min_sizes] if draw(st.booleans()) else []
+    ratios = draw(st.lists(st.sampled_from([1.0, 2.0, 3.0, 0.5]), max_size=3))
+    variances = draw(st.sampled_from([[0.1], [0.1, 0.1, 0.2, 0.2]]))
+    flip, clip, offset = draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([0.5, 0.0, 0.25]))
+    step = draw(st.sampled_from([None, (8.0, 8.0), (6.0, 5.5)]))
+    fields = [("min_size", min_sizes), ("max_size", max_sizes), ("aspect_ratio", ratios), ("variance", variances)]
+    fields += [("flip", [str(flip).lower()]), ("clip", [str(clip).lower()]), ("offset", [offset])]
+    if step is not None:
+        fields += [("step", [8.0])] if step == (8.0, 8.0) else [("step_h", [step[0]]), ("step_w", [step[1]])]
+    text = " ".join(f"{name}: {value}" for name, values in fields for value in values)
+    return CaffePriors(text, cells, image, min_sizes, max_sizes, ratios, variances, flip, step, offset, clip)

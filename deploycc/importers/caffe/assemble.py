@@ -59,6 +59,13 @@ def load(
     """
     if path.suffix == ".caffemodel":
         weights, path = weights or path, path.with_suffix(".prototxt")
+    if weights is not None and random_weights is not None:
+        raise ModelError(
+            "caffe-two-weights",
+            f"weights come from {weights.name} or from a seed, not from both",
+            context={"file": path},
+            hint="leave out --weights or --random-weights",
+        )
     root, text = prototxt.read(path)
     definition = define(root)
     picture = find_picture(definition)

@@ -193,6 +193,11 @@ def test_missing_weights_say_how_to_go_on(tmp_path: Path) -> None:
         load(text, tmp_path / "other.caffemodel")
 
 
+def test_trained_and_seeded_weights_exclude_one_another(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="weights come from net.caffemodel or from a seed, not from both"):
+        load(tmp_path / "net.caffemodel", random_weights=1)
+
+
 def test_network_without_detection_output_is_opaque_and_says_so(tmp_path: Path) -> None:
     text = tmp_path / "net.prototxt"
     text.write_text(SMALL)

@@ -1,0 +1,124 @@
+"""Names, outputs and wiring; networks that hang together wrongly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from caffe_files import import_text, run
+
+from deploycc.errors import ModelError
+
+HEAD = "input: 'data' input_shape { dim: [1, 3, 8, 8] }\n"
+
+
+def conv(name: str, bottom: str, top: str) -> str:
+    return (
+        f"layer {{ name: '{name}' type: 'Convolution' bottom: '{bottom}' top: '{top}' "
+        "convolution_param { num_output: 3 kernel_size: 1 } }\n"
+    )
+
+
+def simple(kind: str, name: str, bottom: str, top: str, extra: str = "") -> str:
+    return f"layer {{ name: '{name}' type: '{kind}' bottom: '{bottom}' top: '{top}' {extra} }}\n"
+
+
+def refused(text: str) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        import_text(text)
+    return caught.value
+
+
+def test_in_place_layers_take_their_own_names_and_outputs_keep_the_blobs() -> None:
+    text = HEAD + conv("c1", "data", "x") + simple("ReLU", "r1", "x", "x") + conv("c2", "x", "y")
+    text += simple("BatchNorm", "b", "y", "y") + simple("Scale", "s", "y", "y", "scale_param { bias_term: true }")
+    graph = import_text(text).graph
+    assert [(node.name, node.outputs[0].name) for node in graph.nodes] == [
+        ("c1", "x"),
+        ("r1", "r1"),
+        ("c2", "y/c2"),  # its own name went to the output
+        ("b", "b"),
+        ("s/mul", "s/mul"),
+        ("s/add", "y"),
+    ]
+    assert [output.name for output in graph.outputs] == ["y"]
+    assert graph.nodes[0].inputs[1].name == "c1/weight"
+
+
+def test_layers_named_like_blobs_of_others_stay_apart() -> None:
+    text = HEAD + conv("x", "data", "a") + conv("a", "a", "x") + simple("ReLU", "a", "x", "x")
+    graph = import_text(text).graph
+    assert [node.name for node in graph.nodes] == ["x", "a", "a_1"]
+    assert [node.outputs[0].name for node in graph.nodes] == ["a", "x/a", "x"]
+    run(import_text(text), np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_every_blob_that_nobody_reads_is_an_output() -> None:
+    text = HEAD + conv("c", "data", "x") + simple("ReLU", "r", "x", "a") + simple("TanH", "t", "x", "b")
+    text += simple("Dropout", "d", "a", "a2") + simple("Split", "s", "b", "b2")
+    assert [output.name for output in import_text(text).graph.outputs] == ["a2", "b2"]
+
+
+def test_the_picture_itself_and_one_blob_twice_are_copied_into_outputs() -> None:
+    text = HEAD + conv("c", "data", "x") + simple("Dropout", "d", "data", "same")
+    text += "layer { name: 's' type: 'Split' bottom: 'x' top: 'p' top: 'q' }"
+    detector = import_text(text)
+    picture = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    outputs = run(detector, picture)
+    assert list(outputs) == ["same", "p", "q"]
+    np.testing.assert_array_equal(outputs["same"], picture)
+    np.testing.assert_array_equal(outputs["p"], outputs["q"])
+
+
+def test_loss_layers_leave_what_they_read_as_outputs() -> None:
+    text = HEAD + "layer { name: 'label' type: 'DummyData' top: 'label' }" + conv("c", "data", "x")
+    text += "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'x' bottom: 'label' top: 'loss' }"
+    detector = import_text(text)
+    assert [output.name for output in detector.graph.outputs] == ["x"]
+    assert "caffe-training-layers" in {note.code for note in detector.notes}
+
+
+def test_unknown_type_is_named_with_line_and_neighbour() -> None:
+    error = refused(HEAD + conv("c", "data", "x") + simple("Convolutoin", "y", "x", "y") + simple("Foo", "z", "y", "z"))
+    assert error.code == "caffe-unknown-layer"
+    assert error.message == "layer y has the type Convolutoin, which is not supported"
+    assert (error.context["layer"], error.context["type"], error.context["line"]) == ("y", "Convolutoin", "3")
+    assert error.note == "nor are z (Foo, line 4)"
+    assert error.hint == "did you mean Convolution?"
+
+
+def test_wrong_wiring_is_diagnosed() -> None:
+    error = refused(HEAD + conv("c", "data", "conv1") + simple("ReLU", "r", "conv", "y"))
+    assert (error.code, error.message, error.hint) == (
+        "caffe-unknown-blob", "layer r reads blob conv, which no layer before it produces", "did you mean conv1?"
+    )  # fmt: skip
+    error = refused(HEAD + simple("ReLU", "r", "late", "y") + conv("c", "data", "late"))
+    assert error.code == "caffe-unknown-blob"
+    assert error.note == "layer c in line 3 produces it; Caffe runs layers in the order of the file"
+    two = "layer { name: 'sum' type: 'Eltwise' bottom: 'data' bottom: 'back' top: 'a' }\n"
+    error = refused(HEAD + two + conv("mid", "a", "b") + conv("end", "b", "back"))
+    assert (error.code, error.message) == ("caffe-cycle", "the layers form a cycle: sum -> mid -> end -> sum")
+    error = refused(HEAD + conv("c", "data", "x") + conv("d", "data", "x"))
+    assert (error.code, error.message) == (
+        "caffe-duplicate-blob", "layer d writes blob x, which another layer has written before"
+    )  # fmt: skip
+    error = refused(HEAD + conv("c", "data", "x") + "layer { name: 'q' type: 'Silence' bottom: 'x' }")
+    assert (error.code, error.message) == ("caffe-no-output", "the network has no output")
+
+
+def test_a_label_is_no_picture() -> None:
+    text = HEAD + "layer { name: 'l' type: 'DummyData' top: 'label' }" + simple("ReLU", "r", "label", "x")
+    text += conv("c", "data", "y")
+    assert refused(text).message == "layer r reads the input label beside the picture data"
+
+
+def test_unknown_attributes_of_a_layer_are_refused_and_others_parameters_ignored() -> None:
+    error = refused(HEAD + simple("ReLU", "r", "data", "x", "slope: 1"))
+    assert (error.code, error.message) == ("caffe-unknown-attribute", "a layer has no attribute slope")
+    text = HEAD + simple("ReLU", "r", "data", "x", "loss_param { normalize: true } pooling_param { kernel_size: 2 }")
+    assert [node.op for node in import_text(text).graph.nodes] == ["Relu"]
+
+
+def test_errors_inside_parameters_name_the_layer() -> None:
+    error = refused(HEAD + "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'x' relu_param { negative_slope: x } }")
+    assert error.context["layer"] == "r"
+    assert error.context["line"] == "2"
