@@ -98,3 +98,13 @@ def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any
         old.values = values
     else:
         node.inputs[index] = gs.Constant(fresh_name(graph, name), values)
+
+
+def type_float_constants(graph: gs.Graph) -> None:
+    """Write ``Constant<value_float>`` as a float32 tensor, before graphsurgeon 0.6.1 folds it to FP64."""
+    for each in (graph, *graph.subgraphs(recursive=True)):
+        for node in each.nodes:
+            for attribute in ("value_float", "value_floats"):
+                if node.op == "Constant" and attribute in node.attrs:
+                    values = np.array(node.attrs.pop(attribute), dtype=np.float32)
+                    node.attrs["value"] = gs.Constant(node.outputs[0].name, values)

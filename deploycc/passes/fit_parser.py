@@ -34,8 +34,8 @@ def fit_parser(detector: Detector, options: Options) -> Result:
     contract, notes = options.contract, list[Note]()
     graph, changed = detector.graph, False
     infer_shapes(graph)
+    changed |= sum(_plain_attributes(node) for node in all_nodes(graph)) > 0
     if contract.parser != "onnxruntime":
-        changed |= sum(_plain_attributes(node) for node in all_nodes(graph)) > 0
         narrowed, said = narrow_floats(graph)
         changed, notes = changed | narrowed, notes + said
     if not contract.int64:

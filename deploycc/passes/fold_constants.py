@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
 from deploycc.errors import Note
-from deploycc.graph.edit import bypass, constant_values, fresh_name, producer, static_shape
+from deploycc.graph.edit import bypass, constant_values, fresh_name, producer, static_shape, type_float_constants
 from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
@@ -31,6 +31,7 @@ def fold_constants(detector: Detector, options: Options) -> Result:
     """
     graph, notes = detector.graph, []
     nodes = len(graph.nodes)
+    type_float_constants(graph)
     infer_shapes(graph)
     try:
         # Before cleanup: the other order leaves Constant nodes without outputs, which the ONNX checker refuses.

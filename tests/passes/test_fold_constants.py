@@ -72,6 +72,21 @@ def test_a_chain_between_input_and_output_keeps_one_node() -> None:
     assert (folded.inputs[0].name, folded.outputs[0].name) == ("x", "y")
 
 
+def test_float_constants_stay_float32() -> None:
+    text = """<ir_version: 8, opset_import: ["": 13]>
+    g (float[1,2] x) => (float[1,2] y) {
+      one = Constant <value_float = 1.5> ()
+      two = Constant <value_floats = [2.0, 3.0]> ()
+      a = Mul (x, one)
+      y = Add (a, two)
+    }"""
+    source = network(text)
+    folded = PASS.fold_constants(source, FP16).detector.graph
+    assert operators(folded) == ["Mul", "Add"]
+    assert {np.dtype(tensor.dtype) for tensor in folded.tensors().values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(run(folded, np.ones((1, 2), np.float32))[0], [[3.5, 4.5]])
+
+
 def test_narrowing_casts_stay() -> None:
     """float -> int32 -> float rounds; only what was widened may be read directly."""
     text = """<ir_version: 8, opset_import: ["": 13]>
