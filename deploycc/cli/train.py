@@ -32,8 +32,8 @@ def ssd(
     architecture: Annotated[str, typer.Option("--arch", help="mobilenet or squeezenet.")] = "mobilenet",
     size: Annotated[int, typer.Option("--size", help="Height and width of the input, a multiple of 32.")] = 160,
     width: Annotated[float, typer.Option("--width", help="Multiplies the trunk's channel counts.")] = 1.0,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 4500,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a step.")] = 32,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 8000,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a step.")] = 16,
     rate: Annotated[float, typer.Option("--lr", min=0, help="Highest learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, order and augmentation.")] = 1,
     initial: Annotated[
@@ -87,11 +87,18 @@ def ssd(
         lr=rate,
         warmup=min(200, max(1, steps // 10)),
         seed=seed,
+        mirror_only=data.startswith("generated:"),  # the generator varies more than an augmentation could
         initial=str(initial) if initial else None,
         gates=_gate_config(gates, gate_layers or _GATED[architecture], block, keep, gain),
     )
     with console.progress("training") as say:
-        samples = Samples(dataset, size, seed, lambda n: say(f"reading {n}/{len(dataset)} pictures"))
+        samples = Samples(
+            dataset,
+            size,
+            seed,
+            mirror_only=config.mirror_only,
+            progress=lambda n: say(f"reading {n}/{len(dataset)} pictures"),
+        )
 
         def report(record: dict[str, Any]) -> None:
             if "step" in record:

@@ -189,8 +189,10 @@ def _check(objects: Sequence[_Object], picture: Path, file: Path, classes: Seque
                 hint=f"classes: {', '.join(classes)}",
             )
         xmin, ymin, xmax, ymax = found.box
-        # Some tools count from 0: one pixel of slack on either side.
-        if not (-1 <= xmin < xmax <= width + 1 and -1 <= ymin < ymax <= height + 1):
+        # Some tools count from 0: one pixel of slack on either side, but some of the box must be in the picture.
+        across = -1 <= xmin < xmax <= width + 1 and xmin < width and xmax > 0
+        down = -1 <= ymin < ymax <= height + 1 and ymin < height and ymax > 0
+        if not (across and down):
             shown = f"{xmin + 1:g} {ymin + 1:g} {xmax:g} {ymax:g}"
             raise _fault(
                 "data-box",

@@ -20,6 +20,7 @@ def augment(
     labels: NDArray[np.int64],
     size: int,
     rng: np.random.Generator,
+    mirror_only: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
     """Zoom out or sample a patch, mirror, and change the light.
 
@@ -29,11 +30,12 @@ def augment(
         labels: [N].
         size: height and width of the result.
         rng: where the choices come from.
+        mirror_only: for pictures that vary enough by themselves.
 
     Returns:
         [size, size, 3] picture, the boxes that remain (0..1) and their labels.
     """
-    choice = rng.random()
+    choice = 1.0 if mirror_only else rng.random()
     if choice < 0.25:
         pixels, boxes = _zoom_out(pixels, boxes, size, rng)
     elif choice < 0.65:
@@ -43,7 +45,7 @@ def augment(
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
         boxes = boxes[:, [2, 1, 0, 3]] * _MIRROR + _MIRROR_SHIFT
-    return _relight(pixels, rng), boxes, labels
+    return pixels if mirror_only else _relight(pixels, rng), boxes, labels
 
 
 def fit(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -56,6 +56,7 @@ class TrainConfig:
         lr, weight_decay: AdamW; the rate warms up and then falls as a cosine to zero.
         warmup: steps.
         seed: of weights, order and augmentation.
+        mirror_only: no other augmentation, for data that varies enough by itself.
         initial: checkpoint whose weights to start from, or None.
         gates: None trains a dense detector.
     """
@@ -70,6 +71,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup: int = 200
     seed: int = 1
+    mirror_only: bool = False
     initial: str | None = None
     gates: GateConfig | None = field(default=None)
 

@@ -98,9 +98,10 @@ def to_model(
     """The detector as an ONNX model with its description; arguments as in `export_checkpoint`."""
     network = _freeze_gates(network)
     size = network.config.size
-    graph = trace(Deployed(network), torch.zeros(1, 3, size, size), [_PICTURE], ["locations", "scores"])
+    picture = torch.zeros(1, 3, size, size)
+    graph = trace(Deployed(network), picture, [_PICTURE], ["locations", "scores"])
     graph.name = name
-    gates = describe_gates(graph, network)
+    gates = describe_gates(graph, network, picture)
     spec = InputSpec(_PICTURE, size, size, "RGB", (MEAN,) * 3, (SCALE,) * 3)
     heads = make_heads(size, network.config.classes)
     names = ("background", *class_names)
@@ -137,23 +138,33 @@ def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: 
     return graph
 
 
-def describe_gates(graph: gs.Graph, network: nn.Module) -> list[dict[str, Any]]:
+def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -> list[dict[str, Any]]:
     """Find each gate of the model in its graph and describe it; see the module's docstring.
+
+    Args:
+        graph: from `trace`.
+        network: what was traced; its gates' filters are frozen.
+        picture: an input of it.
 
     Raises:
         ModelError: the graph holds another number of gates, or other ones.
     """
-    modules = list(gated_convs(network))
+    modules = _in_order_of_use(network, picture)
     products = [found for node in graph.nodes if (found := _read_product(node)) is not None]
+    names = [name for name, _ in modules]
+    if len(set(names)) != len(names) or len(names) != len(list(gated_convs(network))):
+        raise ModelError(
+            "export-gates",
+            "each gated convolution must run exactly once",
+            context={"layers as they ran": ", ".join(names)},
+        )
     if len(products) != len(modules):
         raise ModelError(
             "export-gates",
             f"the model has {len(modules)} gates and its exported graph {len(products)}",
-            note="each gated convolution must run exactly once",
         )
-    # Nodes stand in the order in which the modules ran.
     described = []
-    for (name, module), found in zip(_in_order_of_use(network, modules), products, strict=True):
+    for (name, module), found in zip(modules, products, strict=True):  # nodes stand in the order of use
         gate = module.gate
         unit_of = (np.arange(gate.kernels) // (gate.kernels // gate.units)).tolist()
         if found["kernels"] != gate.kernels or abs(found["threshold"] - gate.threshold) > 1e-6:
@@ -218,16 +229,18 @@ def _freeze_gates(network: Ssd) -> Ssd:
     return frozen
 
 
-def _in_order_of_use(network: nn.Module, modules: list[tuple[str, GatedConv]]) -> list[tuple[str, GatedConv]]:
-    order: list[str] = []
-    hooks = [m.register_forward_hook(lambda *_, name=name: order.append(name)) for name, m in modules]
-    assert isinstance(network, Ssd)
+def _in_order_of_use(network: nn.Module, picture: torch.Tensor) -> list[tuple[str, GatedConv]]:
+    """Gated convolutions as they run, each as often as it runs."""
+    order: list[tuple[str, GatedConv]] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, pair=(name, module): order.append(pair))
+        for name, module in gated_convs(network)
+    ]
     with torch.no_grad():
-        network(torch.zeros(1, 3, network.config.size, network.config.size))
+        network(picture)
     for hook in hooks:
         hook.remove()
-    by_name = dict(modules)
-    return [(name, by_name[name]) for name in order]
+    return order
 
 
 def _read_product(node: gs.Node) -> dict[str, Any] | None:

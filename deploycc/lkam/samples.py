@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from deploycc.evaluate.dataset import Dataset
-from deploycc.lkam.augment import augment, fit
+from deploycc.lkam.augment import augment
 from deploycc.lkam.matching import IGNORED
 
 MEAN, SCALE = 128.0, 1 / 128  # of the network's input
@@ -34,13 +34,21 @@ class Samples:
         dataset: read once, now.
         size: the network's input, pixels.
         seed: of order and augmentation.
+        mirror_only: see `augment`.
         progress: called with each number read.
     """
 
     def __init__(
-        self, dataset: Dataset, size: int, seed: int, progress: Callable[[int], None] = lambda _: None
+        self,
+        dataset: Dataset,
+        size: int,
+        seed: int,
+        *,
+        mirror_only: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.size = size
+        self.mirror_only = mirror_only
         self.seed = seed
         self._pixels: list[NDArray[np.uint8]] = []
         self._boxes: list[NDArray[np.float32]] = []
@@ -66,12 +74,9 @@ class Samples:
         for place in places:
             number = int(orders[int(place) // len(self)][place % len(self)])
             rng = np.random.default_rng([self.seed, 1, int(place)])
-            rows.append(augment(self._pixels[number], self._boxes[number], self._labels[number], self.size, rng))
+            known = (self._pixels[number], self._boxes[number], self._labels[number])
+            rows.append(augment(*known, self.size, rng, self.mirror_only))
         return _collate(rows)
-
-    def plain(self, numbers: range) -> Batch:
-        """Some pictures without augmentation."""
-        return _collate([(fit(self._pixels[n], self.size), self._boxes[n], self._labels[n]) for n in numbers])
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:

@@ -20,14 +20,14 @@ def photograph(image: Image.Image, rng: np.random.Generator, night: bool, rain: 
     if night:
         image = _bloom(image)
     if rng.random() < 0.35:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
     gain = np.float32(rng.uniform(0.8, 1.2)) * rng.uniform(0.92, 1.08, 3).astype(np.float32)
     gamma = np.float32(rng.uniform(0.8, 1.25))
     pixels = np.clip(pixels * gain, 0, 1) ** gamma
     contrast, lift = np.float32(rng.uniform(0.75, 1.1)), np.float32(rng.uniform(0.0, 0.08))
     noise = rng.standard_normal(pixels.shape, dtype=np.float32)
-    pixels = pixels * contrast + lift + noise * np.float32(rng.uniform(0.005, 0.06 if night else 0.035))
+    pixels = pixels * contrast + lift + noise * np.float32(rng.uniform(0.005, 0.045 if night else 0.03))
     result: NDArray[np.uint8] = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.3:
         buffer = io.BytesIO()

@@ -1,0 +1,84 @@
+"""Gates: hard decisions, straight-through gradients, three granularities."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+from deploycc.lkam.gate import Granularity, KernelGate, hard_threshold  # noqa: E402
+
+
+def test_the_threshold_is_hard_and_its_gradient_passes() -> None:
+    probability = torch.tensor([0.1, 0.5, 0.50001, 0.9], requires_grad=True)
+    mask = hard_threshold(probability, 0.5)
+    assert mask.tolist() == [0.0, 0.0, 1.0, 1.0]
+    (mask * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
+    assert probability.grad is not None
+    assert probability.grad.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_everything_is_engaged_at_first_and_every_parameter_learns(granularity: Granularity, hidden: int) -> None:
+    torch.manual_seed(0)
+    gate = KernelGate(6, 12, granularity, groups=4, hidden=hidden)
+    x = torch.rand(5, 6, 7, 9)
+    mask = gate(x)
+    assert mask.shape == (5, 12, 1, 1)
+    assert mask.min() == 1.0
+    (mask.sum(1) * torch.arange(5.0).view(5, 1, 1)).sum().backward()
+    for name, parameter in gate.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("granularity", ["group", "nested"])
+def test_kernels_of_a_group_agree(granularity: Granularity) -> None:
+    gate = _unsettled(KernelGate(6, 12, granularity, groups=4))
+    mask = gate(torch.randn(64, 6, 4, 4)).view(64, 4, 3)
+    assert 0 < mask.mean() < 1
+    assert (mask == mask[:, :, :1]).all()
+    assert gate.engaged is not None
+    assert torch.equal(gate.engaged, mask[:, :, 0])
+
+
+def test_nested_groups_go_off_from_the_last_to_the_first() -> None:
+    gate = _unsettled(KernelGate(6, 12, "nested", groups=4))
+    gate(torch.randn(256, 6, 4, 4))
+    engaged = gate.engaged
+    assert engaged is not None
+    assert (engaged[:, 1:] <= engaged[:, :-1]).all()
+    assert len(engaged.sum(1).unique()) > 2
+
+
+def test_the_decision_looks_at_the_average_of_the_map_only() -> None:
+    gate = _unsettled(KernelGate(6, 12))
+    x = torch.randn(3, 6, 4, 4)
+    shuffled = x.flatten(2)[:, :, torch.randperm(16)].view_as(x)
+    assert torch.equal(gate(x), gate(shuffled))
+
+
+def test_a_higher_threshold_engages_fewer() -> None:
+    gate = _unsettled(KernelGate(6, 64))
+    x = torch.randn(32, 6, 4, 4)
+    shares = []
+    for gate.threshold in (0.2, 0.5, 0.8):
+        shares.append(gate(x).mean().item())
+    assert shares[0] > shares[1] > shares[2]
+
+
+def test_groups_must_divide_the_kernels() -> None:
+    with pytest.raises(ValueError, match="cannot be split"):
+        KernelGate(6, 12, "group", groups=5)
+
+
+def _unsettled(gate: KernelGate) -> KernelGate:
+    """Decisions that differ from picture to picture."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in gate.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+        assert gate.decide.bias is not None
+        gate.decide.bias.copy_(torch.randn_like(gate.decide.bias) * 0.1 + (1.0 if gate.steps is not None else 0.0))
+    return gate

@@ -1,0 +1,95 @@
+"""Gates around the convolutions of any PyTorch model."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+from torch import nn  # noqa: E402
+
+from deploycc.errors import InputError  # noqa: E402
+from deploycc.lkam.insert import gated_convs, insert_gates  # noqa: E402
+from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Conv2d(8, 16, 1),
+        nn.ReLU(),
+    )
+    for norm in (m for m in model if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.normal_(norm.bias)
+        nn.init.normal_(norm.running_mean)
+    return model.eval()
+
+
+@pytest.mark.parametrize("place", ["conv", "norm"])
+def test_with_all_gates_on_nothing_changes(place: str) -> None:
+    model, x = small(), torch.randn(2, 3, 8, 8)
+    before = model(x)
+    assert insert_gates(model, ["0", "4"], place=place) == ["0", "4"]  # type: ignore[arg-type]
+    assert torch.allclose(model(x), before, rtol=0, atol=1e-6)
+
+
+def test_an_idle_kernel_is_zero_after_norm_and_relu() -> None:
+    model, x = small(), torch.randn(2, 3, 8, 8)
+    insert_gates(model, ["0"], place="norm")
+    _switch_off(model)
+    assert model[2](model[1](model[0](x))).abs().max().item() == 0.0
+
+
+def test_an_idle_kernel_before_the_norm_is_its_constant() -> None:
+    model, x = small(), torch.randn(2, 3, 8, 8)
+    norm = model[1]
+    insert_gates(model, ["0"], place="conv")
+    _switch_off(model)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    constant = norm.bias - norm.weight * norm.running_mean / torch.sqrt(norm.running_var + norm.eps)
+    expected = constant.relu().view(1, 8, 1, 1).expand(2, 8, 8, 8)
+    assert torch.allclose(model[2](model[1](model[0](x))), expected, rtol=0, atol=1e-6)
+
+
+def test_patterns_choose_by_name() -> None:
+    model = Ssd(SsdConfig(3, 96))
+    names = insert_gates(model, ["backend.0.[45].conv", "backend.2.*.conv"])
+    assert names == ["backend.0.4.conv", "backend.0.5.conv", "backend.2.0.conv", "backend.2.1.conv"]
+    assert [name for name, _ in gated_convs(model)] == names
+    assert all(gated.norm is not None for _, gated in gated_convs(model))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "options", "code"),
+    [
+        (["9"], {}, "gate-pattern"),
+        (["3"], {}, "gate-grouped"),
+        (["0"], {"granularity": "group", "block": 3}, "gate-block"),
+    ],
+)
+def test_what_cannot_be_gated_is_refused(patterns: list[str], options: dict[str, object], code: str) -> None:
+    model = small()
+    with pytest.raises(InputError) as caught:
+        insert_gates(model, patterns, **options)  # type: ignore[arg-type]
+    assert caught.value.code == code
+    assert not list(gated_convs(model))
+
+
+def test_a_gated_convolution_is_not_gated_again() -> None:
+    model = small()
+    insert_gates(model, ["0"])
+    with pytest.raises(InputError, match="gate-pattern"):
+        insert_gates(model, ["0*"])
+
+
+def _switch_off(model: nn.Module) -> None:
+    for _, module in gated_convs(model):
+        assert module.gate.decide.bias is not None
+        nn.init.constant_(module.gate.decide.bias, -1e3)

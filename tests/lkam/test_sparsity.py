@@ -1,0 +1,81 @@
+"""The sparsity term, MAC counts and schedules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+from torch import nn  # noqa: E402
+
+from deploycc.lkam.insert import gated_convs, insert_gates  # noqa: E402
+from deploycc.lkam.sparsity import (  # noqa: E402
+    Ramp,
+    conv_macs,
+    engaged_share,
+    follow_target,
+    layer_gains,
+    sparsity_loss,
+)
+
+
+@pytest.fixture
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    built = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 8, 3, stride=2, padding=1))
+    insert_gates(built, ["*"])
+    return built
+
+
+def test_macs_are_output_elements_times_filter(model: nn.Sequential) -> None:
+    assert conv_macs(model, torch.zeros(1, 3, 8, 8)) == {"0": 4 * 64 * 27, "2": 8 * 16 * 36}
+
+
+def test_the_term_is_the_paper_s(model: nn.Sequential) -> None:
+    """L = sum over layers of G / (2 m) * sum of the layer's gate values, averaged over the batch."""
+    gates = {name: module.gate for name, module in gated_convs(model)}
+    for gate in gates.values():
+        nn.init.normal_(gate.decide.weight)
+        nn.init.zeros_(gate.decide.bias)  # type: ignore[arg-type]
+    model(torch.randn(6, 3, 8, 8))
+    loss = sparsity_loss(model, {"0": 2.0, "2": 3.0})
+    expected = 0.0
+    for name, gain in (("0", 2.0), ("2", 3.0)):
+        engaged = gates[name].engaged
+        assert engaged is not None
+        assert 0 < engaged.mean() < 1
+        expected += gain / (2 * engaged.shape[1]) * engaged.sum().item() / 6
+    assert math.isclose(loss.item(), expected, rel_tol=1e-6)
+    loss.backward()
+    for gate in gates.values():
+        bias = gate.decide.bias
+        assert bias is not None
+        assert bias.grad is not None
+        assert (bias.grad > 0).all(), "a step against the gradient switches kernels off"
+
+
+def test_the_share_weighs_layers_by_their_macs(model: nn.Sequential) -> None:
+    first = dict(gated_convs(model))["0"].gate
+    nn.init.constant_(first.decide.bias, -50.0)  # type: ignore[arg-type]
+    macs = conv_macs(model, torch.zeros(1, 3, 8, 8))
+    model(torch.randn(3, 3, 8, 8))
+    expected = macs["2"] / (macs["0"] + macs["2"])
+    assert torch.allclose(engaged_share(model, macs), torch.full((3,), expected), rtol=0, atol=1e-6)
+
+
+def test_gains_follow_macs_and_keep_their_mean(model: nn.Sequential) -> None:
+    assert layer_gains(model, 2.0, None) == {"0": 2.0, "2": 2.0}
+    assert layer_gains(model, 2.0, {"0": 100, "2": 300}) == {"0": 1.0, "2": 3.0}
+
+
+def test_a_ramp_is_level_outside_and_linear_inside() -> None:
+    ramp = Ramp(1.0, 3.0, 0.2, 0.6)
+    assert [ramp.at(p) for p in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([1, 1, 2, 3, 3], rel=1e-12, abs=0)
+
+
+def test_the_gain_rises_above_the_target_and_falls_below() -> None:
+    assert follow_target(1.0, 0.9, 0.5) == pytest.approx(math.exp(0.01), rel=1e-12, abs=0)
+    assert follow_target(1.0, 0.1, 0.5) == pytest.approx(math.exp(-0.01), rel=1e-12, abs=0)
+    assert follow_target(1.0, 0.5, 0.5) == 1.0

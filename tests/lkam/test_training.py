@@ -1,0 +1,139 @@
+"""Training: it learns, and an interrupted run ends like an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
+
+from deploycc.errors import ArtefactError, DeployError, InputError  # noqa: E402
+from deploycc.evaluate.dataset import open_dataset  # noqa: E402
+from deploycc.lkam.checkpoint import build_model, load_checkpoint, restore_model  # noqa: E402
+from deploycc.lkam.multibox import multibox_loss  # noqa: E402
+from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
+from deploycc.lkam.priors import make_priors  # noqa: E402
+from deploycc.lkam.samples import Samples  # noqa: E402
+from deploycc.lkam.sparsity import Ramp  # noqa: E402
+from deploycc.lkam.training import CHECKPOINT, METRICS, learning_rate  # noqa: E402
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_resuming_changes_nothing(tmp_path: Path, gated: bool) -> None:
+    config = small_config(gates=small_gates() if gated else None)
+    whole = run(config, tmp_path / "whole")
+    run(config, tmp_path / "parts", stop_after=2)
+    parts = run(config, tmp_path / "parts")
+    assert (whole.step, parts.step) == (4, 4)
+    assert whole.gain == parts.gain
+    assert whole.model.keys() == parts.model.keys()
+    for name, tensor in whole.model.items():
+        assert torch.equal(tensor, parts.model[name]), name
+    scores = [json.loads((tmp_path / run_ / METRICS).read_text())["result"] for run_ in ("whole", "parts")]
+    assert scores[0] == scores[1]
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    one, other = run(small_config(steps=1), tmp_path / "a"), run(small_config(steps=1, seed=2), tmp_path / "b")
+    assert not torch.equal(one.model["backend.0.0.conv.weight"], other.model["backend.0.0.conv.weight"])
+
+
+def test_a_few_steps_lower_the_loss_of_one_batch() -> None:
+    config = small_config()
+    model, samples = build_model(config).train(), Samples(open_dataset(config.data, size=SIZE), SIZE, 1)
+    optimiser, priors, batch = torch.optim.AdamW(model.parameters(), 5e-3), torch.from_numpy(make_priors(SIZE)), samples.batch(0, 6)
+    losses = []
+    for _ in range(25):
+        loss = multibox_loss(*model(batch.pictures), priors, batch.boxes, batch.labels)
+        total = loss.location + loss.score
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        losses.append(total.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_gates_start_from_a_dense_run(tmp_path: Path) -> None:
+    dense = run(small_config(), tmp_path / "dense")
+    config = small_config(gates=small_gates(), initial=str(tmp_path / "dense" / CHECKPOINT), steps=1, lr=0.0)
+    gated = run(config, tmp_path / "gated")
+    weight = dense.model["backend.1.0.conv.weight"]
+    assert torch.equal(gated.model["backend.1.0.conv.conv.weight"], weight)
+    assert torch.equal(gated.model["backend.1.0.conv.norm.weight"], dense.model["backend.1.0.norm.weight"])
+    x = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    network = restore_model(load_checkpoint(tmp_path / "gated" / CHECKPOINT))
+    network(x)  # everything is still engaged: what differs is what BatchNorm saw in one more step
+    result = json.loads((tmp_path / "gated" / METRICS).read_text())["result"]["gates"]
+    assert result["saved_percent"] == {"mean": 0.0, "std": 0.0, "min": 0.0, "max": 0.0}
+    assert result["used_below_5_percent"] == 0.0
+
+
+def test_pressure_switches_kernels_off(tmp_path: Path) -> None:
+    # A gain that outweighs the detector's loss.
+    gates = small_gates(gain=1e3, target=None, press=Ramp(1.0, 1.0), slope=Ramp(1.0, 1.0), freeze=1.0)
+    run(small_config(steps=40, warmup=1, lr=5e-2, gates=gates), tmp_path)
+    saved = json.loads((tmp_path / METRICS).read_text())["result"]["gates"]["saved_percent"]["mean"]
+    assert saved > 90
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(small_config(), tmp_path, stop_after=1)
+    with pytest.raises(InputError, match="checkpoint-other-run"):
+        run(small_config(seed=9), tmp_path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    run(small_config(), tmp_path / "a", stop_after=1)
+    other = small_config(network=SsdConfig(7, SIZE, "squeezenet", 0.25), initial=str(tmp_path / "a" / CHECKPOINT))
+    with pytest.raises(InputError, match="checkpoint-other-network"):
+        run(other, tmp_path / "b")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / CHECKPOINT
+    if content is None:
+        run(small_config(), tmp_path, stop_after=1)
+        content = path.read_bytes()[:5000]
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError):
+        load_checkpoint(path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="training-diverged"):
+        run(small_config(steps=40, lr=1e30, warmup=1), tmp_path)
+
+
+def test_the_rate_warms_up_and_ends_at_nothing() -> None:
+    config = small_config(steps=100, warmup=10, lr=1.0)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-12, abs=0)
+    assert max(rates) == 1.0
+    assert rates[9] == 1.0
+    assert rates[-1] < 0.001
+
+
+def test_batches_depend_on_the_step_alone() -> None:
+    data = open_dataset("generated:1:6", size=SIZE)
+    samples, again = Samples(data, SIZE, 3), Samples(data, SIZE, 3)
+    samples.batch(0, 4)
+    one, other = samples.batch(5, 4), again.batch(5, 4)
+    assert torch.equal(one.pictures, other.pictures)
+    assert torch.equal(one.boxes, other.boxes)
+    assert not torch.equal(one.pictures, samples.batch(6, 4).pictures)
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet", "squeezenet"])
+@pytest.mark.parametrize("size", [96, 160])
+def test_heads_have_one_row_a_prior(architecture: str, size: int) -> None:
+    network = Ssd(SsdConfig(4, size, architecture, 0.5)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        offsets, logits = network(torch.zeros(1, 3, size, size))
+    priors = len(make_priors(size))
+    assert offsets.shape == (1, priors, 4)
+    assert logits.shape == (1, priors, 4)
