@@ -76,9 +76,9 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
     """Choose the nodes that stay FP32.
 
     * asked: named by the user;
-    * no-half: a plugin, a type that is unknown, or an operator whose definition has no FP16 form;
     * decoding: box decoding and suppression behind the last convolution: a coordinate of a 300 pixel picture
       needs more than the 11 bits that FP16 has;
+    * no-half: a plugin, a type that is unknown, or an operator whose definition has no FP16 form;
     * sum-of-squares: squares of activations near 100 to 200 over 512 channels exceed 65504 (L2 normalisation of
       conv4_3, Liu et al., ParseNet, 2015);
     * after-sum: the epsilon, the root and the division that follow, where FP16 would lose the epsilon;
@@ -96,15 +96,16 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
     for node in all_nodes(graph):
         if node.name in asked:
             keep(node, "asked")
-        elif not _has_half_form(node, graph.opset):
+    for node in _decoding_nodes(graph):
+        keep(node, "decoding")
+    for node in all_nodes(graph):
+        if not _has_half_form(node, graph.opset):
             keep(node, "no-half")
     sums = _square_sums(graph)
     for node in sums:
         keep(node, "sum-of-squares")
     for node in _after(sums):
         keep(node, "after-sum")
-    for node in _decoding_nodes(graph):
-        keep(node, "decoding")
     for node in all_nodes(graph):
         if id(node) not in kept and (out_of_range := _out_of_range(node)):
             keep(node, *out_of_range)

@@ -25,7 +25,7 @@ from deploycc.importers import caffe
 from deploycc.passes import PIPELINE
 from deploycc.passes import run as run_passes
 from deploycc.passes.fold_constants import fold_constants
-from deploycc.passes.options import Options
+from deploycc.passes.options import Detection, Options
 from deploycc.passes.runner import Result
 from deploycc.profile.precision import store_as_half
 
@@ -259,6 +259,29 @@ def test_box_decoding_stays_fp32(assets: Path) -> None:
     assert [note.code for note in result.notes] == ["fp16-borders", "fp32-decoding"]
     assert operators(graph).count("Cast") == 3  # the picture, the offsets, the scores
     assert_no_spare_casts(graph)
+
+
+@pytest.mark.parametrize("detection", ["onnx-nms", "efficient-nms", "nms-plugin"])
+def test_suppression_in_the_graph_stays_fp32(assets: Path, detection: Detection) -> None:
+    folder = assets / "res10_face_ssd"
+    source = caffe.load(folder / "deploy.prototxt", next(folder.glob("*.caffemodel")))
+    options = replace(FP16, detection=detection)
+    compiled = run_passes(source, options, PIPELINE[:-1])  # no parser knows the plugins here
+    graph = compiled.detector.graph
+    added = [node for node in graph.nodes if node.name.startswith("detection/") and node.op != "Cast"]
+    floats = [t for node in added for t in [*node.inputs, *node.outputs] if t.dtype in (np.float16, np.float32)]
+    assert floats
+    # reshapes of the heads in front of the decoding may be half; what computes is not
+    for node in added:
+        if node.op not in ("Reshape", "Transpose"):
+            assert all(t.dtype != np.float16 for t in [*node.inputs, *node.outputs]), node.name
+    assert_no_spare_casts(graph)
+    assert [note.code for note in compiled.notes].count("fp32-decoding") == 1
+    assert "fp32-no-half" not in [note.code for note in compiled.notes]
+    if detection == "onnx-nms":
+        reference = run_passes(source, replace(options, precision="fp32"), PIPELINE[:-1]).detector.graph
+        for got, want in zip(run(graph), run(reference), strict=True):
+            np.testing.assert_allclose(got[:1], want[:1], rtol=2e-2, atol=5e-3)
 
 
 def built_by_tensorrt(graph: gs.Graph) -> Counter[tuple[str, str]]:
