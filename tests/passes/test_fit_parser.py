@@ -92,6 +92,8 @@ STUCK = [
     ("mode", 19, 18, 'g (float[1,1,2,2] x, int64[8] p) => (float[1,1,2,4] y) { [n] y = Pad <mode="wrap"> (x, p) }', {"p": [0, 0, 0, 1, 0, 0, 0, 1]}),
     ("new operator", 20, 13, "g (float[1,4] x) => (float[1,4] y) { [n] y = Gelu (x) }", {}),
     ("resize rounding", 13, 10, 'g (float[1,1,2,2] x, float[4] s) => (float[1,1,4,4] y) { [n] y = Resize (x, , s) }', {"s": [1.0, 1.0, 2.0, 2.0]}),
+    ("resize to the nearest", 13, 10, 'g (float[1,1,2,2] x, float[4] s) => (float[1,1,4,4] y) { [n] y = Resize <coordinate_transformation_mode="asymmetric"> (x, , s) }', {"s": [1.0, 1.0, 2.0, 2.0]}),
+    ("attribute", 14, 13, "g (float[1,4] x, int64[2] s) => (float[2,2] y) { [n] y = Reshape <allowzero=1> (x, s) }", {"s": [2, 2]}),
     ("types", 12, 11, "g (float[1,4] x) => (float[1,4] y) { c = Cast <to=2> (x) i = Cast <to=3> (x) [n] m = Max (i, i) y = Cast <to=1> (m) }", {}),
     ("step of a slice", 13, 9, "g (float[1,8] x, int64[1] s, int64[1] e, int64[1] a, int64[1] t) => (float[1,4] y) { [n] y = Slice (x, s, e, a, t) }", {"s": [0], "e": [8], "a": [1], "t": [2]}),
     ("oldest", 7, 5, "g (float[1,4] x) => (float[1,4] y) { [n] y = Relu (x) }", {}),
@@ -204,6 +206,13 @@ def test_unproven_variables_stay_int64() -> None:
     graph = fit(network(text, {"one": np.ones((1, 2), np.int64)})).detector.graph
     assert {graph.tensors()[name].dtype for name in ("i", "one", "s")} == {np.dtype(np.int64)}
     run(graph)
+
+
+def test_a_cast_from_float_proves_nothing() -> None:
+    text = """<ir_version: 7, opset_import: ["": 13]>
+    g (float[1,2] x) => (float[1,2,2] y) { r = Sigmoid (x) i = Cast <to = 7> (r) y = Gather <axis = 0> (x, i) }"""
+    graph = fit(network(text)).detector.graph
+    assert graph.tensors()["i"].dtype == np.int64
 
 
 def test_variables_that_move_proven_values_become_int32() -> None:
