@@ -23,11 +23,11 @@ def command(
 ) -> None:
     """Time the engines of a built folder and update its report; the plan says how long."""
     from deploycc.cli import console
-    from deploycc.cli.finish import LATENCY_FILE, bench_folder, render_folder
+    from deploycc.cli.finish import bench_folder, render_folder, summarise_folder
+    from deploycc.report.schema import LatencyReport
 
     with console.progress("bench") as say:
         bench_folder(folder, say, only, input_file)
-        lines = render_folder(folder)
-    console.out(str(folder / LATENCY_FILE))
-    for line in lines:
-        console.note(line)
+        render_folder(folder)
+    console.out(str(folder / LatencyReport.FILE_NAME))
+    console.say(str(folder), summarise_folder(folder))

@@ -13,14 +13,13 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `d
 def command(folder: Folder) -> None:
     """Build the engines of a compiled folder and update its report."""
     from deploycc.cli import console
-    from deploycc.cli.finish import build_folder, render_folder
+    from deploycc.cli.finish import build_folder, render_folder, summarise_folder
     from deploycc.report.compile_schema import read_compile_report
 
     with console.progress("build") as say:
         build_folder(folder, say)
-        lines = render_folder(folder)
+        render_folder(folder)
     for engine in read_compile_report(folder).engines:
         if engine.file:
             console.out(str(folder / engine.file))
-    for line in lines:
-        console.note(line)
+    console.say(str(folder), summarise_folder(folder))

@@ -110,7 +110,7 @@ def command(
 
 def _compile_one(detector: Detector, target: Target, output: Path, settings: Settings) -> None:
     from deploycc.cli import console
-    from deploycc.cli.finish import bench_folder, build_folder, render_folder, write_report
+    from deploycc.cli.finish import bench_folder, build_folder, render_folder, summarise_folder, write_report
     from deploycc.cli.optimise import write_plan_and_agent
     from deploycc.cli.staging import staged_folder
     from deploycc.engine.plan import QUICK, Measurement
@@ -126,10 +126,9 @@ def _compile_one(detector: Detector, target: Target, output: Path, settings: Set
         if settings.measure:
             bench_folder(folder, say)
         say("writing the report")
-        summary = render_folder(folder)
+        render_folder(folder)
     console.out(str(output))
-    for line in summary:
-        console.note(line)
+    console.say(f"{target.name}: {detector.name}", summarise_folder(output))
 
 
 def _optimise(detector: Detector, target: Target, folder: Path, settings: Settings, say: Say) -> list[Optimised]:

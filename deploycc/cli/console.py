@@ -39,6 +39,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
         out("  ".join(cells).rstrip())
 
 
+def say(title: str, lines: Sequence[str]) -> None:
+    """Print a title and indented lines on stderr."""
+    _say(title, "", "bold")
+    for line in lines:
+        print(f"  {line}", file=sys.stderr)  # noqa: T201
+
+
 def note(text: str) -> None:
     """Say something on stderr."""
     _say("note", text, "cyan")
@@ -94,9 +101,9 @@ def _say(kind: str, text: str, style: str) -> None:
         from rich.console import Console
         from rich.text import Text
 
-        Console(stderr=True).print(Text.assemble((f"{kind}: ", style), text))
+        Console(stderr=True).print(Text.assemble((kind, style), f": {text}" if text else ""))
     else:
-        print(f"{kind}: {text}", file=sys.stderr)  # noqa: T201
+        print(f"{kind}: {text}" if text else kind, file=sys.stderr)  # noqa: T201
 
 
 def _rich_table(

@@ -11,10 +11,10 @@ from deploycc.files import write_text
 
 if TYPE_CHECKING:
     from deploycc.report.compile_schema import CompileReport
+    from deploycc.report.schema import LatencyReport
 
 Say = Callable[[str], None]
 
-LATENCY_FILE = "latency.json"
 _ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent.pyz bench plan.json --out latency.json"
 
 
@@ -67,30 +67,51 @@ def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Pa
     """
     from deploycc.device import local
     from deploycc.report.compile_schema import read_compile_report
+    from deploycc.report.schema import LatencyReport
 
     say("measuring")
     raw = local.bench(folder, say, only, input_file=input_file)
-    write_text(folder / LATENCY_FILE, json.dumps(raw, indent=1) + "\n")
+    write_text(folder / LatencyReport.FILE_NAME, json.dumps(raw, indent=1) + "\n")
     report = read_compile_report(folder)
     elsewhere = any(run["status"] != "measured" for run in raw["runs"])
     if elsewhere and report.next_command is None:
         write_report(folder, report.model_copy(update={"next_command": "deploycc bench DIR"}))
 
 
-def render_folder(folder: Path) -> list[str]:
-    """Write ``report.md`` and ``report.html`` and return what the user should know next, a line each."""
-    from deploycc.report.compile_schema import read_compile_report
+def render_folder(folder: Path) -> None:
+    """Write ``report.md`` and ``report.html`` from ``compile.json`` and, where it is there, ``latency.json``."""
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
-    from deploycc.report.schema import read_latency_report
 
-    report = read_compile_report(folder)
-    latency = read_latency_report(folder) if (folder / LATENCY_FILE).exists() else None
+    report, latency = _read(folder)
     write_text(folder / "report.md", render_markdown(report, latency))
     write_text(folder / "report.html", render_html(report, latency))
-    lines = [f"{engine.precision} engine not built here: {engine.reason}" for engine in report.engines if engine.reason]
-    if latency:
-        lines += [f"{run.precision} not timed here: {run.reason}" for run in latency.runs if run.reason]
+
+
+def summarise_folder(folder: Path) -> list[str]:
+    """Say in a few lines what a folder holds: engines, the verdict on the latency, what to do next."""
+    from deploycc.report.format import size
+    from deploycc.report.headline import headline
+    from deploycc.report.verdict import assess
+
+    report, latency = _read(folder)
+    lines = [
+        f"{engine.precision} engine {folder / engine.file} ({size(engine.size_bytes)}, "
+        f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
+        for engine in report.engines
+        if engine.file and engine.size_bytes is not None
+    ]
+    said = headline(report, assess(latency) if latency else ())
+    lines += said.sentences
     if report.next_command:
         lines.append(f"on the device: {report.next_command}")
+    lines.append(f"report: {folder / 'report.html'}")
     return lines
+
+
+def _read(folder: Path) -> tuple[CompileReport, LatencyReport | None]:
+    from deploycc.report.compile_schema import read_compile_report
+    from deploycc.report.schema import LatencyReport, read_latency_report
+
+    latency = read_latency_report(folder) if (folder / LatencyReport.FILE_NAME).exists() else None
+    return read_compile_report(folder), latency
