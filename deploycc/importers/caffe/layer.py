@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 PICTURE_SCALE = 64.0
 """Size of a picture's values (0..255 less a mean) against activations inside a network; scales seeded weights."""
+
+LARGEST = (1 << 29) - 1
+"""Elements of the largest float32 tensor that protobuf's 2 GiB can hold."""
 
 Shape = tuple[int, ...]
 Emitted = Sequence[gs.Tensor]
@@ -126,6 +130,7 @@ class Layer:
             dtype: of the output.
         """
         part = part or op.lower()
+        self._check_size(shape, f"the output of {self.definition.type}")
         output = gs.Variable(self.network.unique(f"{self.definition.name}/{part}"), dtype=dtype, shape=list(shape))
         self.nodes.append(
             gs.Node(op, name=part, attrs=dict(attrs or {}), inputs=list(inputs), outputs=[output])
@@ -151,8 +156,22 @@ class Layer:
         return self.node("Reshape", [tensor, self.integers(f"{part}_shape", shape)], shape, part=part)
 
     def blobs(self, *wanted: Blob) -> list[Array]:
-        """The layer's parameters."""
+        """The layer's parameters.
+
+        Raises:
+            ModelError: they are not what the definition needs, or larger than a file can be.
+        """
+        for blob in wanted:
+            self._check_size(blob.shape, f"the {blob.role} of layer {self.definition.name}")
         return self.network.weights.blobs(self.definition, wanted)
+
+    def _check_size(self, shape: Sequence[int], what: str) -> None:
+        if math.prod(shape) > LARGEST:
+            raise self.error(
+                "caffe-too-large",
+                f"{what} would have the shape {list(shape)}",
+                note="an ONNX or Caffe file holds at most 2 GiB",
+            )
 
     @property
     def input_scale(self) -> float:

@@ -7,6 +7,7 @@ getter states the type, and `Message.unread` lists what nobody asked for, so tha
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _TOKEN = re.compile(
 )
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_WIDEST = 1 << 32
 _DEEPEST = 64  # protobuf stops at 100, Caffe needs 5
 _TRUE, _FALSE = ("true", "True", "t", "1"), ("false", "False", "f", "0")
 
@@ -196,15 +198,16 @@ def _to_text(value: Scalar) -> str:
 
 def _to_integer(value: Scalar) -> int:
     try:
-        return int(value.text, 0)
+        number = int(value.text, 0)
     except ValueError:
-        pass
-    try:
-        if value.kind == "number" and float(value.text) == int(float(value.text)):
-            return int(float(value.text))  # ``2.0`` and ``08``: protobuf takes neither, generated files have both
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("a whole number")
+        try:  # ``2.0`` and ``08``: protobuf takes neither, generated files have both
+            exact = float(value.text) if value.kind == "number" else math.nan
+            number = int(exact) if exact.is_integer() else _WIDEST
+        except ValueError:
+            number = _WIDEST
+    if value.kind != "number" or not -_WIDEST < number < _WIDEST:
+        raise ValueError("a whole number of 32 bits")
+    return number
 
 
 def _to_number(value: Scalar) -> float:

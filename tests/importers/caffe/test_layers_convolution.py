@@ -81,7 +81,8 @@ def test_inner_product_multiplies_everything_behind_the_axis(axis: int, transpos
         ("num_output: 2 kernel_size: 1 kernel_size: 1 kernel_size: 1", "caffe-wrong-value", "kernel_size has 3 values; pictures have two dimensions"),
         ("num_output: 2 kernel_size: 1 axis: 2", "caffe-unsupported-attribute", "Convolution with axis 2 is not supported"),
         ("num_output: 2 kernel_size: 1 kernal: 3", "caffe-unknown-attribute", "Convolution with the attribute kernal is not supported"),
-        ("num_output: 2.5 kernel_size: 1", "caffe-wrong-value", "num_output is '2.5', but must be a whole number"),
+        ("num_output: 400000000 kernel_size: 1", "caffe-too-large", "the weight of layer under would have the shape [400000000, 4, 1, 1]"),
+        ("num_output: 2.5 kernel_size: 1", "caffe-wrong-value", "num_output is '2.5', but must be a whole number of 32 bits"),
     ],
 )  # fmt: skip
 def test_wrong_convolution_is_refused(params: str, code: str, says: str) -> None:

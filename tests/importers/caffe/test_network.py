@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from caffe_files import import_text, run
+from caffe_files import SMALL_DETECTOR, check_shapes, import_text, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deploycc.errors import ModelError
 
@@ -116,6 +120,22 @@ def test_unknown_attributes_of_a_layer_are_refused_and_others_parameters_ignored
     assert (error.code, error.message) == ("caffe-unknown-attribute", "a layer has no attribute slope")
     text = HEAD + simple("ReLU", "r", "data", "x", "loss_param { normalize: true } pooling_param { kernel_size: 2 }")
     assert [node.op for node in import_text(text).graph.nodes] == ["Relu"]
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_a_damaged_definition_is_imported_or_diagnosed(data: st.DataObject) -> None:
+    words = re.findall(r'"[^"]*"|[\w.\-]+|[{}:\[\]]', SMALL_DETECTOR)
+    values = [index for index, word in enumerate(words) if re.fullmatch(r'-?[\d.]+|".*"', word)]
+    strange = ["0", "-1", "3", "7", "4294967295", "1e30", "nan", "true", "TEST", '"data"', '"conv1"', "{", "dim: 0", "0.5"]
+    for _ in range(data.draw(st.integers(1, 2))):
+        index = data.draw(st.sampled_from(values))
+        words[index] = data.draw(st.sampled_from([*strange, words[data.draw(st.sampled_from(values))], ""]))
+    try:
+        detector = import_text(" ".join(words), seed=0)
+    except ModelError:
+        return
+    check_shapes(detector)
 
 
 def test_errors_inside_parameters_name_the_layer() -> None:

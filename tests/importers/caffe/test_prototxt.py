@@ -107,8 +107,10 @@ def test_syntax_errors_name_line_and_column(text: str, line: int, column: int, s
 @pytest.mark.parametrize(
     ("text", "getter", "says"),
     [
-        ("a: 'x'", "integer", "a is 'x', but must be a whole number"),
-        ("a: 1.5", "integer", "a is '1.5', but must be a whole number"),
+        ("a: 'x'", "integer", "a is 'x', but must be a whole number of 32 bits"),
+        ("a: 1.5", "integer", "a is '1.5', but must be a whole number of 32 bits"),
+        ("a: 4294967296", "integer", "a is '4294967296', but must be a whole number of 32 bits"),
+        ("a: 1e400", "integer", "a is '1e400', but must be a whole number of 32 bits"),
         ("a: x", "number", "a is 'x', but must be a number"),
         ("a: 2", "flag", "a is '2', but must be true or false"),
         ("a: 2", "text", "a is '2', but must be a string in quotes"),
