@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
+
+from deploycc.errors import ModelError
 
 _FOLDER = Path(__file__).parent
 _SUFFIXES = (".onnx", ".prototxt")
@@ -17,6 +20,9 @@ def resolve(model: str) -> Path:
     """Return the file of a shipped detector, or ``model`` itself as a path.
 
     A name with a suffix or a separator is always a path, and so is a file that exists.
+
+    Raises:
+        ModelError: ``unknown-model``: neither a file nor a shipped detector.
     """
     path = Path(model)
     if path.suffix or path.parent != Path() or path.exists():
@@ -25,4 +31,10 @@ def resolve(model: str) -> Path:
         shipped = _FOLDER / f"{model}{suffix}"
         if shipped.exists():
             return shipped
-    return path
+    close = difflib.get_close_matches(model, names(), n=1)
+    raise ModelError(
+        "unknown-model",
+        f"there is no file and no shipped detector '{model}'",
+        context={"shipped": ", ".join(names()) or "none"},
+        hint=f"did you mean {close[0]}?" if close else "give a path that ends in .prototxt, .caffemodel or .onnx",
+    )
