@@ -11,17 +11,25 @@ _READ_BY_INFERENCE = 4096  # elements: values of Reshape and Slice operands are 
 
 
 def infer_shapes(graph: gs.Graph) -> None:
-    """Fill in ``shape`` and ``dtype`` of the graph's variables, in place; what cannot be inferred stays as it is."""
+    """Fill in ``shape`` and ``dtype`` of the variables, subgraphs included; what cannot be inferred stays as it is."""
     proto = gs.export_onnx(without_weights(graph, _READ_BY_INFERENCE))
-    model = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    _fill(graph, onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
+
+
+def _fill(graph: gs.Graph, inferred: onnx.GraphProto) -> None:
     own = graph.tensors()
-    for info in [*model.graph.value_info, *model.graph.output]:
+    for info in [*inferred.value_info, *inferred.output]:
         tensor = own.get(info.name)
         tensor_type = info.type.tensor_type
-        if not isinstance(tensor, gs.Variable) or not tensor_type.HasField("shape"):
+        if not isinstance(tensor, gs.Variable):
             continue
-        tensor.shape = [
-            d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor_type.shape.dim
-        ]
+        if tensor_type.HasField("shape"):
+            tensor.shape = [
+                d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor_type.shape.dim
+            ]
         if tensor_type.elem_type:
             tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
+    for node, proto in zip(graph.nodes, inferred.node, strict=True):
+        for attribute in proto.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _fill(node.attrs[attribute.name], attribute.g)
