@@ -101,6 +101,10 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
     for node in all_nodes(graph):
         if not _has_half_form(node, graph.opset):
             keep(node, "no-half")
+        if node.op in ("Loop", "Scan"):  # what they carry from turn to turn has one type, that of their FP32 inputs
+            for body in node.subgraphs():
+                for inner in all_nodes(body):
+                    keep(inner, "no-half")
     sums = _square_sums(graph)
     for node in sums:
         keep(node, "sum-of-squares")

@@ -241,7 +241,26 @@ def test_if_branches_agree_with_their_node() -> None:
         fold_constants(source, FP16)
         expected = run(source.graph)
         graph = convert(source, *keep).detector.graph
+        branch = next(node for node in graph.nodes if node.op == "If").attrs["then_branch"]
+        assert types(branch)["t_conv"] == "float16"
         np.testing.assert_allclose(run(graph)[0], expected[0], rtol=1e-2, atol=1e-2)
+
+
+def test_a_loop_stays_fp32_with_its_body() -> None:
+    text = """<ir_version: 8, opset_import: ["": 13]>
+    g (float[1,4] x, int64 turns, bool go) => (float[1,4] y) {
+      [a] a = Relu (x)
+      [loop] r = Loop (turns, go, a) <body = b (int64 i, bool c, float[1,4] s) => (bool c_out, float[1,4] s_out) {
+        c_out = Identity (c)
+        [inner] s_out = Add (s, a)
+      }>
+      [z] y = Neg (r)
+    }"""
+    source = network(text, {"turns": np.array(3), "go": np.array(True)})
+    expected = run(source.graph)
+    graph = convert(source).detector.graph
+    assert types(graph) == {"a": "float16", "loop": "float32", "z": "float16"}
+    np.testing.assert_allclose(run(graph)[0], expected[0], rtol=1e-2, atol=1e-2)
 
 
 def decoder(assets: Path) -> gs.Graph:
