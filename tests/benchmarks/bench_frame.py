@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import sys
 import time
@@ -76,12 +77,14 @@ def main() -> int:
                 assert_same_detections(detect(tensor), expected, score_atol=1e-3, min_iou=0.99)
 
     load_before = os.getloadavg()[0] - arguments.threads  # without this process's own warm-up
+    shuffle = random.Random(0)
     samples: dict[str, list[float]] = {name: [] for name in compared}
     for round_number in range(arguments.rounds):
         tensor = tensors[round_number % len(tensors)]
-        for name, detect in compared.items():
+        turns = shuffle.sample(sorted(compared), len(compared))  # threads of the one before may still be spinning
+        for name in turns:
             start = time.perf_counter()
-            detect(tensor)
+            compared[name](tensor)
             samples[name].append((time.perf_counter() - start) * 1000)
 
     lines = [f"{'':14}{'median ms':>10}{'p90 ms':>9}{'min ms':>9}{'OpenCV / this':>15}"]
