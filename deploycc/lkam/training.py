@@ -125,9 +125,16 @@ def _start(config: TrainConfig, path: Path) -> tuple[Checkpoint, Ssd]:
 
 
 def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:
-    """Copy a dense network's weights into a gated one; gating moves a convolution and its norm one level down."""
+    """Copy a dense network's weights into a gated one; gating moves a convolution and its norm one level down.
+
+    Where the two know other numbers of classes, the last layers of the score heads start anew.
+    """
     weights = source.state_dict()
     renamed = dict(weights)
+    fresh: set[str] = set()
+    if isinstance(source, Ssd) and isinstance(model, Ssd) and source.config.classes != model.config.classes:
+        fresh = {f"score.{level}.1.{part}" for level in range(len(model.score)) for part in ("weight", "bias")}
+        renamed = {key: value for key, value in renamed.items() if key not in fresh}
     for gated, module in gated_convs(model):
         if f"{gated}.conv.weight" in weights:
             continue
@@ -147,7 +154,7 @@ def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:
             context={"file": name},
             note=str(error).splitlines()[1].strip(),
         ) from None
-    foreign = [key for key in missing if ".gate." not in key] + list(unexpected)
+    foreign = [key for key in missing if ".gate." not in key and key not in fresh] + list(unexpected)
     if foreign:
         raise InputError(
             "checkpoint-other-network",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
@@ -13,13 +15,14 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 
 from deploycc.errors import ArtefactError, DeployError, InputError  # noqa: E402
 from deploycc.evaluate.dataset import open_dataset  # noqa: E402
+from deploycc.evaluate.truth import Truth  # noqa: E402
 from deploycc.lkam.checkpoint import build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
 from deploycc.lkam.samples import Samples  # noqa: E402
 from deploycc.lkam.sparsity import Ramp  # noqa: E402
-from deploycc.lkam.training import CHECKPOINT, METRICS, learning_rate  # noqa: E402
+from deploycc.lkam.training import CHECKPOINT, METRICS, learning_rate, train  # noqa: E402
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -91,6 +94,23 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     other = small_config(network=SsdConfig(7, SIZE, "squeezenet", 0.25), initial=str(tmp_path / "a" / CHECKPOINT))
     with pytest.raises(InputError, match="checkpoint-other-network"):
         run(other, tmp_path / "b")
+
+
+def test_other_classes_keep_the_trunk_and_start_new_scores(tmp_path: Path) -> None:
+    first = run(small_config(), tmp_path / "a", stop_after=1)
+    config = small_config(
+        network=SsdConfig(3, SIZE, "mobilenet", 0.25), initial=str(tmp_path / "a" / CHECKPOINT), lr=0.0, seed=5
+    )
+    data = open_dataset("generated:1:8", size=SIZE)
+    two = replace(data, class_names=("one", "two"), sample=lambda n: _fold_classes(*data.sample(n)))
+    second = train(config, Samples(two, SIZE, 5), two, tmp_path / "b", stop_after=1)
+    for name in ("backend.0.0.conv.weight", "score.0.0.conv.weight", "location.0.1.weight"):
+        assert torch.equal(first.model[name], second.model[name]), name
+    assert second.model["score.0.1.weight"].shape[0] == 6 * 3
+
+
+def _fold_classes(pixels: np.ndarray, truth: Truth) -> tuple[np.ndarray, Truth]:
+    return pixels, replace(truth, classes=truth.classes % 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])

@@ -1,0 +1,63 @@
+"""``deploycc train``: refusals that need no PyTorch, and a run of a few steps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploycc.cli import main
+
+
+def test_without_pytorch_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    command = ["train", "ssd", "--data", "generated:1:2", "--validation", "generated:2:2", "-o", str(tmp_path)]
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert "error[train-extra-missing]" in err
+    assert "pip install 'deploycc[train]'" in err
+
+
+def test_training_evaluating_and_compiling_speak_of_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+    size = ["--size", "96", "--width", "0.25", "--steps", "2", "--batch", "2"]
+    data = ["--data", "generated:1:4", "--validation", "generated:2:3"]
+    assert main(["train", "ssd", *data, *size, "-o", str(tmp_path / "dense"), "--name", "tiny"]) == 0
+    gates = ["--gates", "nested", "--gate-layers", "backend.1.*.conv", "--block", "8", "--keep", "0.5"]
+    start = ["--from", str(tmp_path / "dense" / "checkpoint.pt")]
+    assert main(["train", "ssd", *data, *size, *gates, *start, "-o", str(tmp_path / "gated"), "--name", "tiny"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == str(tmp_path / "gated" / "tiny.onnx")
+    metrics = json.loads((tmp_path / "gated" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["config"]["gates"]["granularity"] == "nested"
+    assert set(metrics["result"]["gates"]["layers"]) == {"backend.1.0.conv", "backend.1.1.conv"}
+    assert main(["evaluate", str(tmp_path / "gated" / "tiny.onnx"), "--data", "generated:2:3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--size", "100"], "train-size"),
+        (["--arch", "resnet"], "train-architecture"),
+        (["--gates", "some"], "train-gates"),
+        (["--gates", "kernel", "--gate-layers", "nothing.*"], "gate-pattern"),
+        (["--gates", "group", "--block", "7"], "gate-block"),
+        (["--from", "missing.pt"], "checkpoint-missing"),
+        (["--data", "voc:missing"], "data-folder"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    options: list[str], code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+    command = ["train", "ssd", "--data", "generated:1:2", "--validation", "generated:2:2", "-o", str(tmp_path / "run")]
+    assert main([*command, *options]) == 1
+    assert f"error[{code}]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
