@@ -263,6 +263,7 @@ def _session(graph: gs.Graph, extra: set[str]) -> ort.InferenceSession:
     clone.outputs = [*clone.outputs, *(tensor for name, tensor in clone.tensors().items() if name in offered)]
     options = ort.SessionOptions()
     options.intra_op_num_threads = _THREADS
+    options.enable_cpu_mem_arena = False  # two networks share the memory: give back what a run no longer needs
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     model = gs.export_onnx(clone).SerializeToString()
