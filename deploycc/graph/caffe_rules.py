@@ -46,7 +46,9 @@ LAYERS = {
     "Relu": "ReLU",
     "Reshape": "Reshape",
     "Sigmoid": "Sigmoid",
+    "Slice": "Convolution",
     "Softmax": "Softmax",
+    "Split": "Convolution",
     "Sqrt": "Power",
     "Squeeze": "Reshape",
     "Sub": "Power, Scale and Eltwise",
@@ -54,7 +56,7 @@ LAYERS = {
     "Transpose": "Permute",
     "Unsqueeze": "Reshape",
 }
-NOT_IN_TABLE = {"Exp": "Exp", "Log": "Log", "Slice": "Slice", "Split": "Slice"}
+NOT_IN_TABLE = {"Exp": "Exp", "Log": "Log"}
 """Stock Caffe has the layer, TensorRT's parser does not."""
 LATER = {"PRelu": ("PReLU", "8.2")}
 """Layers that joined the table after TensorRT 4."""
@@ -85,12 +87,26 @@ def _plane(node: gs.Node) -> Iterator[Limit]:
     dims = rank(node)
     if dims is not None and dims != 4:
         yield Limit(f"its input has {dims} axes, the layer reads NCHW")
-    pads = list(node.attrs.get("pads", ()))
-    half = len(pads) // 2
-    if pads[:half] != pads[half:]:
-        yield Limit(f"its padding {pads} differs between the sides, the layer pads both alike")
     if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         yield Limit("its padding is automatic (auto_pad), the layer needs numbers")
+
+
+def _even_padding(node: gs.Node) -> Iterator[Limit]:
+    pads = list(node.attrs.get("pads", ()))
+    half = len(pads) // 2
+    steps = node.attrs.get("dilations", [1] * half) if node.op == "Conv" else [0] * half
+    for before, after, step in zip(pads[:half], pads[half:], steps, strict=True):
+        if before != after and (step == 0 or (after - before) % step):  # zero taps make up for it, see the exporter
+            yield Limit(f"its padding {pads} differs between the sides, the layer pads both alike")
+
+
+def _range(node: gs.Node) -> Iterator[Limit]:
+    axes = [node.attrs.get("axis", 0)] if node.op == "Split" else constant(node, 3)
+    if rank(node) != 4 or axes is None or len(axes) != 1 or int(axes[0]) % 4 == 0:
+        yield Limit("the parser has no layer Slice; only one axis of a map can be cut, by a convolution")
+    steps = constant(node, 4) if node.op == "Slice" else None
+    if steps is not None and any(step != 1 for step in steps):
+        yield Limit(f"it takes every {steps.tolist()}th element; only a range can be cut, by a convolution")
 
 
 def _deconvolution(node: gs.Node) -> Iterator[Limit]:
@@ -170,23 +186,25 @@ def _positive(node: gs.Node, axis: int) -> int | None:
 
 _RULES: dict[str, tuple[Rule, ...]] = {
     "Add": (_two_bottoms,),
-    "AveragePool": (_plane, _pooling),
+    "AveragePool": (_plane, _even_padding, _pooling),
     "BatchNormalization": (_normalisation,),
     "Concat": (_concat,),
-    "Conv": (_weights, _plane),
-    "ConvTranspose": (_weights, _plane, _deconvolution),
+    "Conv": (_weights, _plane, _even_padding),
+    "ConvTranspose": (_weights, _plane, _even_padding, _deconvolution),
     "Div": (_two_bottoms,),
     "Flatten": (_batch,),
     "Gemm": (_weights, _inner_product),
     "Max": (_two_bottoms,),
-    "MaxPool": (_plane, _pooling),
+    "MaxPool": (_plane, _even_padding, _pooling),
     "Mul": (_two_bottoms,),
     "Pow": (_exponent,),
     "ReduceL2": (_channel_sum,),
     "ReduceSum": (_channel_sum,),
     "ReduceSumSquare": (_channel_sum,),
     "Reshape": (_batch,),
+    "Slice": (_range,),
     "Softmax": (_softmax,),
+    "Split": (_range,),
     "Squeeze": (_batch,),
     "Sub": (_two_bottoms,),
     "Transpose": (_permute,),

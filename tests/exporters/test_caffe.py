@@ -33,6 +33,9 @@ BODIES = {
     "conv": "y = Conv <pads=[1,2,1,2], strides=[2,1]> (x, c6_4_3_5, c6)",
     "conv without bias": "y = Conv (x, c6_4_1_1)",
     "grouped dilated conv": "y = Conv <group=2, dilations=[2,2], pads=[2,2,2,2]> (x, c6_2_3_3, c6)",
+    "conv padded like SAME": "y = Conv <pads=[0,0,1,1], strides=[2,2]> (x, c6_4_3_3, c6)",
+    "conv padded in front": "y = Conv <pads=[2,1,0,0], strides=[2,3]> (x, c6_4_3_3)",
+    "dilated conv padded unevenly": "y = Conv <pads=[2,0,4,2], dilations=[2,2]> (x, c6_4_3_3)",
     "depthwise": "y = Conv <group=4, pads=[1,1,1,1]> (x, c4_1_3_3, c4)",
     "deconvolution": "y = ConvTranspose <strides=[2,2], pads=[1,1,1,1]> (x, c4_6_4_4, c6)",
     "gemm": "f = Flatten (x)\n y = Gemm <transB=1> (f, c5_396, c5)",
@@ -58,6 +61,10 @@ BODIES = {
     "concat and split": "a, b = Split <axis=1> (x)\n r = Relu (b)\n y = Concat <axis=1> (r, a)",
     "slice": "st = Constant <value_ints = [1]> ()\n en = Constant <value_ints = [3]> ()\n"
     " ax = Constant <value_ints = [1]> ()\n p = Slice (x, st, en, ax)\n y = Abs (p)",
+    "crop rows": "st = Constant <value_ints = [2]> ()\n en = Constant <value_ints = [7]> ()\n"
+    " ax = Constant <value_ints = [2]> ()\n p = Slice (x, st, en, ax)\n y = Abs (p)",
+    "crop the last column": "st = Constant <value_ints = [0]> ()\n en = Constant <value_ints = [-1]> ()\n"
+    " ax = Constant <value_ints = [-1]> ()\n p = Slice (x, st, en, ax)\n y = Abs (p)",
     "head": "t = Transpose <perm=[0,2,3,1]> (x)\n f = Flatten (t)\n sh = Constant <value_ints = [1,99,4]> ()\n"
     " r = Reshape (f, sh)\n y = Softmax <axis=2> (r)",
 }
@@ -106,7 +113,8 @@ def test_opencv_reads_the_same_network(name: str, tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "y = Conv <pads=[0,0,1,1]> (x, c6_4_3_3)": "padding",
+    "y = Conv <pads=[0,0,1,0], dilations=[2,2]> (x, c6_4_3_3)": "padding",
+    "y = MaxPool <kernel_shape=[3,3], pads=[0,0,1,1]> (x)": "padding",
     "y = MaxPool <kernel_shape=[2,2], strides=[2,2]> (x)": "rounding",
     "y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x)": "counts the padding",
     "y = Erf (x)": "no layer for the operator Erf",

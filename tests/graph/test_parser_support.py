@@ -340,14 +340,28 @@ CAFFE_CASES = {
         " z = Gemm <transB=1> (f, v) }",
         None,
     ),
-    "asymmetric padding": (
+    "asymmetric padding of a convolution": (
         f"{X} => (float[1,4,4,4] y) <float[4,4,3,3] w> {{ y = Conv <pads=[0,0,1,1], strides=[2,2]> (x, w) }}",
+        None,
+    ),
+    "asymmetric padding of a pooling": (
+        f"{X} => (float[1,4,4,4] y) {{ y = MaxPool <kernel_shape=[3,3], pads=[0,0,1,1], strides=[2,2]> (x) }}",
         "differs between the sides",
     ),
-    "Slice": (
+    "Slice of rows": (
         f"{X} => (float[1,4,4,8] y) <int64[1] s = {{0}}, int64[1] e = {{4}}, int64[1] a = {{2}}>"
         " { y = Slice (x, s, e, a) }",
+        None,
+    ),
+    "Slice of two axes": (
+        f"{X} => (float[1,4,4,4] y) <int64[2] s = {{0,0}}, int64[2] e = {{4,4}}, int64[2] a = {{2,3}}>"
+        " { y = Slice (x, s, e, a) }",
         "no layer Slice",
+    ),
+    "Slice of every second": (
+        f"{X} => (float[1,4,4,8] y) <int64[1] s = {{0}}, int64[1] e = {{8}}, int64[1] a = {{2}}, int64[1] t = {{2}}>"
+        " { y = Slice (x, s, e, a, t) }",
+        "only a range",
     ),
     "PRelu": (f"{X} => (float[1,4,8,8] y) <float[4,1,1] s> {{ y = PRelu (x, s) }}", "PReLU is not in the oldest"),
     "Resize": (

@@ -18,9 +18,14 @@ def concat(writer: Writer, node: gs.Node) -> None:
 
 @writes("Split")
 def split(writer: Writer, node: gs.Node) -> None:
-    """Split -> Slice with the points between the parts."""
-    axis = node.attrs.get("axis", 0) % len(shape(node, node.inputs[0]))
+    """Split -> Slice with the points between the parts; of a map, convolutions that select (see `_select`)."""
+    dims = shape(node, node.inputs[0])
+    axis = node.attrs.get("axis", 0) % len(dims)
     sizes = [shape(node, top)[axis] for top in node.outputs]
+    if axis and len(dims) == 4:
+        for top, start, size in zip(node.outputs, np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
+            _select(writer, f"{node.name}/{top.name}", node.inputs[0], top, axis, int(start), size)
+        return
     points = np.cumsum(sizes)[:-1].tolist()
     tops = [tensor.name for tensor in node.outputs]
     writer.layer(
@@ -39,6 +44,9 @@ def slice_(writer: Writer, node: gs.Node) -> None:
     axis = int(axes[0]) % len(dims)
     start, stop, _ = slice(int(required(node, 1)[0]), int(required(node, 2)[0])).indices(dims[axis])
     top = node.outputs[0].name
+    if axis and len(dims) == 4:
+        _select(writer, node.name, node.inputs[0], node.outputs[0], axis, start, stop - start)
+        return
     parts = [(start, f"{top}/before"), (stop - start, top), (dims[axis] - stop, f"{top}/after")]
     tops = [name for size, name in parts if size > 0]
     points = [point for point in (start, stop) if 0 < point < dims[axis]]
@@ -48,6 +56,28 @@ def slice_(writer: Writer, node: gs.Node) -> None:
     unused = [name for name in tops if name != top]
     if unused:
         writer.layer(f"{node.name}/silence", "Silence", unused, [])
+
+
+def _select(
+    writer: Writer, name: str, source: gs.Tensor, top: gs.Tensor, axis: int, start: int, size: int
+) -> None:
+    """Take a range of a map by a convolution with ones: TensorRT's Caffe parser has no Slice.
+
+    Channels: a 1x1 convolution, row k of its weights has its one at channel start + k. Rows or columns: a depthwise
+    convolution whose kernel is as long as what falls away, plus one, with its one at ``start``.
+    """
+    _, channels, *plane = source.shape
+    if axis == 1:
+        weight = np.eye(channels, dtype=np.float32)[start : start + size, :, None, None]
+        parameters = {"num_output": size, "kernel_size": 1, "bias_term": False}
+    else:
+        kernel = [1, 1]
+        kernel[axis - 2] = plane[axis - 2] - size + 1
+        weight = np.zeros((channels, 1, *kernel), np.float32)
+        weight.reshape(channels, -1)[:, start] = 1.0
+        group = {"group": channels, "kernel_h": kernel[0], "kernel_w": kernel[1]}
+        parameters = {"num_output": channels, "bias_term": False, **group}
+    writer.layer(name, "Convolution", [source.name], [top.name], {"convolution_param": parameters}, [weight])
 
 
 @writes("Transpose")

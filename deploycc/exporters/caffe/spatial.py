@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from deploycc.exporters.caffe.writer import Writer, constant, refuse, required, shape, symmetric_pads, writes
 
@@ -20,9 +21,12 @@ def convolution(writer: Writer, node: gs.Node) -> None:
     transposed = node.op == "ConvTranspose"
     if any(node.attrs.get("output_padding", [0])) or "output_shape" in node.attrs:
         refuse(node, "output padding has no Caffe parameter")
-    pad_h, pad_w = symmetric_pads(node)
     stride_h, stride_w = node.attrs.get("strides", [1, 1])
     dilation = list(node.attrs.get("dilations", [1, 1]))
+    if transposed:
+        pad_h, pad_w = symmetric_pads(node)
+    else:
+        weight, pad_h, pad_w = _even_padding(node, weight, dilation)
     group = node.attrs.get("group", 1)
     parameters: dict[str, Any] = {
         "num_output": weight.shape[1] * group if transposed else weight.shape[0],
@@ -46,6 +50,28 @@ def convolution(writer: Writer, node: gs.Node) -> None:
         {"convolution_param": parameters},
         [weight] if bias is None else [weight, bias],
     )
+
+
+def _even_padding(
+    node: gs.Node, weight: NDArray[np.float32], dilation: list[int]
+) -> tuple[NDArray[np.float32], int, int]:
+    """Return (weights, pad_h, pad_w) with padding that is alike on both sides.
+
+    Caffe has one number an axis. Padding (a, b) with a kernel k equals padding m = max(a, b) with k between m - a zero
+    taps before and m - b after it: every window reads what it read, and there are as many windows. TensorFlow's SAME
+    padding needs this.
+    """
+    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        refuse(node, "auto_pad is not resolved")
+    top, left, bottom, right = node.attrs.get("pads", [0, 0, 0, 0])
+    taps, pads = [(0, 0), (0, 0)], []
+    for (before, after), step in zip(((top, bottom), (left, right)), dilation, strict=True):
+        pad = max(before, after)
+        if (pad - before) % step or (pad - after) % step:
+            refuse(node, f"padding {[top, left, bottom, right]} differs between the sides by no multiple of dilation")
+        taps.append(((pad - before) // step, (pad - after) // step))
+        pads.append(pad)
+    return np.pad(weight, taps) if any(map(any, taps)) else weight, pads[0], pads[1]
 
 
 @writes("Gemm")
