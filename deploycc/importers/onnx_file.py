@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector_file import holds_detector, read_detector
 from deploycc.errors import ModelError, Note
+from deploycc.graph.edit import type_float_constants
 from deploycc.graph.shapes import infer_shapes
 from deploycc.importers.described_detector import describe_known_heads
 from deploycc.importers.described_heads import describe_heads
@@ -97,6 +98,7 @@ def _settle_shapes(graph: gs.Graph, path: Path) -> None:
         if isinstance(tensor, gs.Variable) and tensor not in graph.inputs:
             tensor.shape = None  # stated for an open batch; inferred anew below
     try:
+        type_float_constants(graph)
         infer_shapes(graph)
         for _ in range(4):  # a folded shape may make the next one static; exporters nest two deep
             nodes = len(graph.nodes)

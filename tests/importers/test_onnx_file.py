@@ -288,3 +288,13 @@ def test_a_description_that_does_not_fit(tmp_path: Path) -> None:
     assert means.startswith("error[input-mean]: 2 values of mean do not fit 3 channels")
     heads = refused(path, Description(heads=HeadsDescription(locations="y")))
     assert heads.startswith("error[description-no-priors]: the description names heads but no priors")
+
+
+def test_float_constants_written_as_attributes_stay_float32(tmp_path: Path) -> None:
+    path = tmp_path / "scaled.onnx"
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 13]>
+    g (float[1,3,4,4] x) => (float[1,3,4,4] y) { c = Constant <value_float = 2.5> () y = Mul (x, c) }""")
+    onnx.save(model, path)
+    detector = onnx_file.load(path)
+    picture = np.ones((1, 3, 4, 4), np.float32)
+    np.testing.assert_array_equal(cut_outputs(detector, picture)["y"], 2.5 * picture)
