@@ -35,7 +35,7 @@ class GateConfig:
     block: int = 32
     hidden: int = 16
     place: Place = "norm"
-    gain: float = 1.0
+    gain: float = 0.5
     weigh_macs: bool = True
     target: float | None = 0.55
     threshold: Ramp = _THRESHOLD

@@ -59,7 +59,7 @@ class KernelGate(nn.Module):
         self.threshold, self.slope = 0.5, 1.0
         self.squeeze = nn.Conv2d(inputs, hidden, 1) if hidden else None
         self.decide = nn.Conv2d(hidden or inputs, 1 if granularity == "nested" else units, 1)
-        nn.init.normal_(self.decide.weight, std=0.05)
+        nn.init.normal_(self.decide.weight, std=0.3)
         nn.init.constant_(self.decide.bias, 2.0)  # everything engaged at first
         # Nested groups: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
         self.steps = nn.Parameter(torch.full((units - 1,), -1.0)) if granularity == "nested" else None
@@ -79,6 +79,22 @@ class KernelGate(nn.Module):
             return mask
         unit_of: Tensor = self.get_buffer("unit_of")
         return mask.index_select(1, unit_of)
+
+    @torch.no_grad()
+    def settle(self, maps: Tensor) -> None:
+        """Scale the hidden channels to mean 0 and deviation 1 over some inputs [N, inputs, H, W].
+
+        Averages over a map vary little between pictures; without this a gate starts out deaf to what it looks at.
+        """
+        if self.squeeze is None:
+            return
+        hidden = self.squeeze(functional.adaptive_avg_pool2d(maps, 1))
+        # A channel that varies by less than a twentieth of its size is noise: it is not blown up further.
+        least = 0.05 * hidden.square().mean((0, 2, 3)).sqrt()
+        mean, deviation = hidden.mean((0, 2, 3)), torch.maximum(hidden.std((0, 2, 3)), least + 1e-6)
+        assert self.squeeze.bias is not None
+        self.squeeze.weight.div_(deviation.view(-1, 1, 1, 1))
+        self.squeeze.bias.sub_(mean).div_(deviation)
 
     def logit_filters(self) -> tuple[Tensor, Tensor]:
         """Weight [units, C, 1, 1] and bias [units] of the last 1x1 convolution, with the slope in it."""

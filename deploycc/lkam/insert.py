@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from deploycc.errors import InputError
@@ -95,6 +96,20 @@ def insert_gates(
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
         setattr(parent, child, GatedConv(conv, norm, gate).train(model.training))
     return chosen
+
+
+def settle_gates(model: nn.Module, pictures: Tensor) -> None:
+    """Fit every new gate to what its convolution sees of some pictures, see `KernelGate.settle`."""
+    hooks = [
+        module.gate.register_forward_pre_hook(lambda gate, inputs: gate.settle(inputs[0]))
+        for _, module in gated_convs(model)
+    ]
+    was_training = model.training
+    with torch.no_grad():
+        model.eval()(pictures)
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
 
 
 def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:

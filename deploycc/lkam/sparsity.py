@@ -88,6 +88,6 @@ class Ramp:
         return self.first + (self.last - self.first) * t
 
 
-def follow_target(gain: float, share: float, target: float, rate: float = 0.01) -> float:
+def follow_target(gain: float, share: float, target: float, rate: float = 0.005) -> float:
     """Raise the gain while more is engaged than wanted, lower it while less is; both by up to `rate` a step."""
     return gain * math.exp(rate * max(-1.0, min(1.0, (share - target) / 0.05)))

@@ -24,7 +24,7 @@ from deploycc.lkam.checkpoint import (
     set_schedules,
 )
 from deploycc.lkam.config import TrainConfig
-from deploycc.lkam.insert import gated_convs
+from deploycc.lkam.insert import gated_convs, settle_gates
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
@@ -34,6 +34,7 @@ from deploycc.lkam.sparsity import conv_macs, engaged_share, follow_target, laye
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
 _SAVE_EVERY = 250
+_SETTLE = 128  # pictures on which new gates are fitted to their inputs
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -63,7 +64,7 @@ def train(
         DeployError: the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state, model = _start(config, folder / CHECKPOINT)
+    state, model = _start(config, folder / CHECKPOINT, samples)
     optimiser = _make_optimiser(model, config)
     if state.step:
         optimiser.load_state_dict(state.optimiser)
@@ -105,7 +106,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * t))
 
 
-def _start(config: TrainConfig, path: Path) -> tuple[Checkpoint, Ssd]:
+def _start(config: TrainConfig, path: Path, samples: Samples) -> tuple[Checkpoint, Ssd]:
     model = build_model(config)
     if path.exists():
         state = load_checkpoint(path)
@@ -120,6 +121,8 @@ def _start(config: TrainConfig, path: Path) -> tuple[Checkpoint, Ssd]:
         return state, model
     if config.initial is not None:
         _copy_weights(restore_model(load_checkpoint(Path(config.initial))), model, config.initial)
+    if config.gates is not None:
+        settle_gates(model, samples.batch(0, _SETTLE).pictures)
     gain = config.gates.gain if config.gates else 0.0
     return Checkpoint(config, 0, {}, {}, gain), model
 

@@ -68,6 +68,17 @@ def test_a_higher_threshold_engages_fewer() -> None:
     assert shares[0] > shares[1] > shares[2]
 
 
+def test_settling_makes_the_hidden_channels_hear_the_pictures() -> None:
+    torch.manual_seed(2)
+    gate = KernelGate(6, 12, hidden=5)
+    maps = torch.rand(64, 6, 1, 1) + torch.rand(64, 6, 4, 4) * 0.01
+    gate.settle(maps)
+    assert gate.squeeze is not None
+    hidden = gate.squeeze(maps.mean((2, 3), keepdim=True))
+    assert torch.allclose(hidden.mean((0, 2, 3)), torch.zeros(5), rtol=0, atol=1e-3)
+    assert torch.allclose(hidden.std((0, 2, 3)), torch.ones(5), rtol=0, atol=1e-3)
+
+
 def test_groups_must_divide_the_kernels() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         KernelGate(6, 12, "group", groups=5)

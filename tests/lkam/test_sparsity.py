@@ -76,6 +76,6 @@ def test_a_ramp_is_level_outside_and_linear_inside() -> None:
 
 
 def test_the_gain_rises_above_the_target_and_falls_below() -> None:
-    assert follow_target(1.0, 0.9, 0.5) == pytest.approx(math.exp(0.01), rel=1e-12, abs=0)
-    assert follow_target(1.0, 0.1, 0.5) == pytest.approx(math.exp(-0.01), rel=1e-12, abs=0)
+    assert follow_target(1.0, 0.9, 0.5) == pytest.approx(math.exp(0.005), rel=1e-12, abs=0)
+    assert follow_target(1.0, 0.1, 0.5) == pytest.approx(math.exp(-0.005), rel=1e-12, abs=0)
     assert follow_target(1.0, 0.5, 0.5) == 1.0
