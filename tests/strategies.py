@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from affine_networks import Layer, Stack
+from gated_networks import DECISIONS, GROUPS, LAYERS, LAYOUTS, POOLS, PRODUCTS, Spelling
 from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -357,6 +358,22 @@ def stacks(draw: st.DrawFn) -> Stack:
     words = ["alpha", "beta", "transB", "before", "after"]
     matrix = " ".join(["gemm", *draw(st.lists(st.sampled_from(words), unique=True))]) if draw(st.booleans()) else ""
     return Stack(tuple(layers), matrix, draw(st.integers(0, 2**16)))
+
+
+# ---- gated convolutions ---------------------------------------------------------------------------------------------
+
+
+def gate_spellings() -> st.SearchStrategy[Spelling]:
+    """Every way to write a gate: pooling, layers, decision, groups, place and product."""
+    return st.builds(
+        Spelling,
+        pool=st.sampled_from(sorted(POOLS)),
+        layer=st.sampled_from(sorted(LAYERS)),
+        decision=st.sampled_from(sorted(DECISIONS)),
+        group=st.sampled_from([None, *sorted(GROUPS)]),
+        layout=st.sampled_from(sorted(LAYOUTS)),
+        product=st.sampled_from(sorted(PRODUCTS)),
+    )
 
 
 # ---- networks that only move data -----------------------------------------------------------------------------------
