@@ -81,6 +81,15 @@ def bypass(graph: gs.Graph, node: gs.Node, source: gs.Tensor) -> bool:
     return True
 
 
+def replace_values(constant: gs.Constant, values: NDArray[Any]) -> None:
+    """Give a constant new values, of any type.
+
+    A copied graph (graphsurgeon 0.6.1) pins each constant's type at export; a change of type must release it.
+    """
+    constant.values = values
+    constant.export_dtype = None
+
+
 def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any], name: str) -> None:
     """Give operand ``index`` of a node new values; a constant that others read too is copied, not changed.
 
@@ -95,7 +104,7 @@ def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any
         node.inputs.append(gs.Variable.empty())
     old = node.inputs[index]
     if isinstance(old, gs.Constant) and len(old.outputs) == 1:
-        old.values = values
+        replace_values(old, values)
     else:
         node.inputs[index] = gs.Constant(fresh_name(graph, name), values)
 

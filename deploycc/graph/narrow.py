@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc.errors import Note
-from deploycc.graph.edit import constant_values, is_output, producer, set_constant
+from deploycc.graph.edit import constant_values, is_output, producer, replace_values, set_constant
 from deploycc.graph.half import Formal, all_nodes, formal, schema_of
 
 _INT32 = np.iinfo(np.int32)
@@ -53,7 +53,7 @@ def narrow_integers(graph: gs.Graph) -> tuple[bool, list[Note]]:
             del chosen[key]
     for tensor in chosen.values():
         if isinstance(tensor, gs.Constant):
-            tensor.values = np.asarray(tensor.values).astype(np.int32)
+            replace_values(tensor, np.asarray(tensor.values).astype(np.int32))
         else:
             tensor.dtype = np.dtype(np.int32)
             writer = producer(tensor)
@@ -82,7 +82,7 @@ def narrow_floats(graph: gs.Graph) -> tuple[bool, list[Note]]:
                 narrowed = np.asarray(tensor.values).astype(np.float32)
             if not np.isfinite(narrowed).all() and np.isfinite(tensor.values).all():
                 notes.append(Note(tensor.name, "fp64-range", f"constant {tensor.name} holds values beyond FP32"))
-            tensor.values = narrowed
+            replace_values(tensor, narrowed)
         else:
             tensor.dtype = np.dtype(np.float32)
     for node in all_nodes(graph):

@@ -190,6 +190,13 @@ def test_int64_becomes_int32_where_the_definition_allows_it() -> None:
     assert not fit(network(GATHERED, VALUES), int64=True).changed
 
 
+def test_a_copied_graph_exports_its_narrowed_constants() -> None:
+    source = network(GATHERED, VALUES)
+    (expected,) = run(source.graph)
+    copied = replace(source, graph=source.graph.copy())  # as the runner does; the copy pins each constant's type
+    np.testing.assert_array_equal(run(fit(copied).detector.graph)[0], expected)
+
+
 def test_values_beyond_int32_are_noted() -> None:
     text = """<ir_version: 7, opset_import: ["": 13]>
     g (float[1,2] x, int64[1,2] big) => (float[1,2] y) { i = Cast <to = 7> (x) s = Add (i, big) y = Cast <to = 1> (s) }"""
