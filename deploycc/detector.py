@@ -17,6 +17,8 @@ from deploycc.errors import Note
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
+    from deploycc.graph.gate_metadata import DescribedGate
+
 BoxCoding = Literal["center_size", "corner", "corner_size"]
 Colour = Literal["BGR", "RGB", "GRAY"]
 
@@ -150,6 +152,7 @@ class Detector:
         class_names: one name a class, background included; empty where unknown.
         source: where it came from.
         notes: what the importer decided or could not recognise.
+        gates: what the file says about its kernel gates; `deploycc.graph.gates` proves it.
     """
 
     graph: gs.Graph
@@ -160,6 +163,7 @@ class Detector:
     detections: DetectionOutputs | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    gates: tuple[DescribedGate, ...] = ()
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from deploycc.detector import BoxCoding, DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.errors import ModelError, Note
 from deploycc.files import replacing
+from deploycc.graph import gate_metadata
 from deploycc.graph.export import to_onnx
 
 KEY = "deploycc.detector"
@@ -62,6 +63,9 @@ def describe(detector: Detector) -> onnx.ModelProto:
     model = to_onnx(detector.graph)
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, _record(detector).model_dump_json()
+    if detector.gates:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = gate_metadata.KEY, gate_metadata.write_entry(detector.gates)
     return model
 
 
@@ -83,6 +87,22 @@ def save(detector: Detector, path: Path) -> str:
 def holds_detector(model: onnx.ModelProto) -> bool:
     """Whether `save` wrote this model."""
     return any(entry.key == KEY for entry in model.metadata_props)
+
+
+def read_gates(model: onnx.ModelProto) -> tuple[tuple[gate_metadata.DescribedGate, ...], tuple[Note, ...]]:
+    """Return what a model's metadata say about its gates, or a note where they cannot be read.
+
+    They may only confirm what the network itself shows, so a damaged entry is no reason to refuse the file.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == gate_metadata.KEY), None)
+    if text is None:
+        return (), ()
+    try:
+        return gate_metadata.read_entry(text), ()
+    except ValueError as reason:  # pydantic's ValidationError is one
+        lines = str(reason).splitlines()
+        said = f"the metadata {gate_metadata.KEY} cannot be read and are left out: {'; '.join(lines[1:3]).strip()}"
+        return (), (Note("", "gate-metadata", said),)
 
 
 def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
@@ -118,6 +138,7 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
             context={"file": path, "network": ", ".join(sorted(named))},
             note="the network was changed after deploycc wrote it",
         )
+    gates, notes = read_gates(model)
     return Detector(
         graph=graph,
         input=record.input,
@@ -126,7 +147,8 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
         nms=record.nms,
         detections=record.detections,
         class_names=record.class_names,
-        notes=record.notes,
+        notes=(*record.notes, *notes),
+        gates=gates,
     )
 
 

@@ -11,12 +11,15 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from gated_networks import Spelling, gated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploycc.detector import DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector_file import describe, read_detector, save
 from deploycc.errors import ArtefactError, ModelError, Note
+from deploycc.graph.gate_metadata import DescribedGate
+from deploycc.graph.gates import find_gates
 from deploycc.importers import load
 
 
@@ -156,3 +159,38 @@ def test_a_damaged_description_is_said() -> None:
         "     file: tiny.onnx\n  network: conf, data, loc\n"
         "  note: the network was changed after deploycc wrote it"
     )
+
+
+# ---- gates ----------------------------------------------------------------------------------------------------------
+
+
+def gated_detector() -> Detector:
+    found = gated(Spelling(group="gather"))
+    gate = find_gates(found.graph)[0]
+    facts = {
+        "layer": "backend.1", "conv": gate.layer, "multiply": gate.multiply, "place": "after-bias",
+        "probability": "s", "decision": "o", "mask": gate.vector, "threshold": 0.5, "granularity": "group",
+        "kernels": 8, "units": 4, "unit_of": gate.unit_of,
+    }  # fmt: skip
+    return replace(found, gates=(DescribedGate.model_validate(facts),))
+
+
+def test_what_is_said_about_gates_stays_with_the_file(tmp_path: Path) -> None:
+    detector = gated_detector()
+    save(detector, tmp_path / "gated.onnx")
+    restored = load(tmp_path / "gated.onnx")
+    assert restored.gates == detector.gates
+    assert [gate.source for gate in find_gates(restored.graph, restored.gates)] == ["metadata"]
+
+
+def test_damaged_words_about_gates_become_a_note(tmp_path: Path) -> None:
+    model = describe(gated_detector())
+    for entry in model.metadata_props:
+        entry.value = entry.value.replace('"kernels":8', '"kernels":-8')
+    onnx.save(model, str(tmp_path / "gated.onnx"))
+    restored = load(tmp_path / "gated.onnx")
+    assert restored.gates == ()
+    (note,) = restored.notes
+    assert note.code == "gate-metadata"
+    assert "kernels" in note.reason
+    assert [gate.source for gate in find_gates(restored.graph, restored.gates)] == ["structure"]

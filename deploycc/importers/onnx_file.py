@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
-from deploycc.detector_file import holds_detector, read_detector
+from deploycc.detector_file import holds_detector, read_detector, read_gates
 from deploycc.errors import ModelError, Note
 from deploycc.graph.edit import type_float_constants
 from deploycc.graph.shapes import infer_shapes
@@ -47,6 +47,7 @@ def _load(path: Path, description: Description) -> Detector:
     if holds_detector(model):
         return _restored(model, path, description)
     model, written = to_common_opset(model, path)
+    gates, gate_notes = read_gates(model)
     graph = _import(model, path)
     spec, notes = fix_picture_input(graph, description.input, path)
     if written < OPSET:
@@ -59,7 +60,8 @@ def _load(path: Path, description: Description) -> Detector:
         source=Source(tuple(str(file) for file in files), digest, "onnx"),
         heads=heads,
         nms=nms or Nms(),
-        notes=(*notes, *found),
+        notes=(*notes, *gate_notes, *found),
+        gates=gates,
     )
 
 
