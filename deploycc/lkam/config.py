@@ -25,6 +25,8 @@ class GateConfig:
         gain: G of the sparsity term.
         weigh_macs: gains in proportion to the layers' MACs instead of equal.
         target: share of the gated MACs to keep engaged; the gain follows it. None leaves the gain alone.
+        spread: standard deviation of the engaged share that pictures of a batch should have, and
+        spread_weight: what falling short of it costs, see `spread_loss`.
         threshold, slope: schedules of the gates' decision.
         press: schedule that multiplies the gain.
         freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts.
@@ -38,6 +40,8 @@ class GateConfig:
     gain: float = 0.5
     weigh_macs: bool = True
     target: float | None = 0.55
+    spread: float = 0.06
+    spread_weight: float = 10.0
     threshold: Ramp = _THRESHOLD
     slope: Ramp = _SLOPE
     press: Ramp = _PRESS

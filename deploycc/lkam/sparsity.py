@@ -27,6 +27,15 @@ def sparsity_loss(model: nn.Module, gains: Mapping[str, float]) -> Tensor:
     return torch.stack(terms).sum()
 
 
+def spread_loss(model: nn.Module, macs: Mapping[str, int], wanted: float) -> Tensor:
+    """How far the pictures' engaged shares of a batch are from differing by a standard deviation of `wanted`.
+
+    The sparsity term alone lets gates settle on the same kernels for every picture. Which pictures get less is left
+    to the detector's loss: those that it costs least. (This term is not part of LKAM.)
+    """
+    return torch.clamp(wanted - _shares(model, macs).std(), min=0)
+
+
 def layer_gains(model: nn.Module, gain: float, macs: Mapping[str, int] | None) -> dict[str, float]:
     """One gain a layer: equal, or in proportion to what a layer's kernels cost; their mean is `gain`."""
     names = [name for name, _ in gated_convs(model)]
@@ -43,12 +52,16 @@ def engaged_share(model: nn.Module, macs: Mapping[str, int]) -> Tensor:
         macs: of each gated convolution with all kernels engaged. Only its own kernels count: what the next layer
             could save on idle input channels is left out.
     """
+    return _shares(model, macs).detach()
+
+
+def _shares(model: nn.Module, macs: Mapping[str, int]) -> Tensor:
     total = sum(macs.values())
     parts = []
     for name, module in gated_convs(model):
         engaged = module.gate.engaged
         assert engaged is not None
-        parts.append(engaged.detach().mean(1) * (macs[name] / total))
+        parts.append(engaged.mean(1) * (macs[name] / total))
     return torch.stack(parts).sum(0)
 
 

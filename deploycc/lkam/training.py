@@ -29,7 +29,7 @@ from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
 from deploycc.lkam.samples import Samples
-from deploycc.lkam.sparsity import conv_macs, engaged_share, follow_target, layer_gains, sparsity_loss
+from deploycc.lkam.sparsity import conv_macs, engaged_share, follow_target, layer_gains, sparsity_loss, spread_loss
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
@@ -197,7 +197,10 @@ def _step(
         share = engaged_share(model, macs)
         if not frozen:
             gains = layer_gains(model, state.gain, macs if config.gates.weigh_macs else None)
-            total = total + config.gates.press.at(progress) * sparsity_loss(model, gains)
+            price = sparsity_loss(model, gains)
+            if config.batch > 1:
+                price = price + config.gates.spread_weight * spread_loss(model, macs, config.gates.spread)
+            total = total + config.gates.press.at(progress) * price
             if config.gates.target is not None and progress >= config.gates.press.stop:
                 state.gain = follow_target(state.gain, float(share.mean()), config.gates.target)
         record |= {"engaged": float(share.mean()), "engaged_std": float(share.std()), "gain": state.gain}

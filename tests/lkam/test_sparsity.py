@@ -18,6 +18,7 @@ from deploycc.lkam.sparsity import (  # noqa: E402
     follow_target,
     layer_gains,
     sparsity_loss,
+    spread_loss,
 )
 
 
@@ -63,6 +64,23 @@ def test_the_share_weighs_layers_by_their_macs(model: nn.Sequential) -> None:
     model(torch.randn(3, 3, 8, 8))
     expected = macs["2"] / (macs["0"] + macs["2"])
     assert torch.allclose(engaged_share(model, macs), torch.full((3,), expected), rtol=0, atol=1e-6)
+
+
+def test_the_spread_is_wanted_until_it_is_there(model: nn.Sequential) -> None:
+    macs = conv_macs(model, torch.zeros(1, 3, 8, 8))
+    for _, module in gated_convs(model):
+        nn.init.normal_(module.gate.decide.weight)
+        nn.init.zeros_(module.gate.decide.bias)  # type: ignore[arg-type]
+    model(torch.randn(16, 3, 8, 8))
+    there = engaged_share(model, macs).std().item()
+    assert there > 0.01
+    assert spread_loss(model, macs, 0.5 * there).item() == 0.0
+    loss = spread_loss(model, macs, there + 0.1)
+    assert math.isclose(loss.item(), 0.1, rel_tol=1e-5)
+    loss.backward()
+    gate = dict(gated_convs(model))["2"].gate
+    assert gate.decide.weight.grad is not None
+    assert gate.decide.weight.grad.abs().sum() > 0
 
 
 def test_gains_follow_macs_and_keep_their_mean(model: nn.Sequential) -> None:
