@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,20 @@ if TYPE_CHECKING:
 
 Detection = Literal["raw", "onnx-nms", "efficient-nms", "nms-plugin"]
 Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Kernels to remove for good.
+
+    Attributes:
+        kernels: layer name to the kernels whose output, after bias and folded BatchNorm, counts as zero.
+        dead: also remove every channel that holds a constant in the network as it is, for example because all
+            weights of its kernel are zero.
+    """
+
+    kernels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dead: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class Options:
             FP32 and the builder is told.
         keep_fp32: names of nodes that stay FP32 in a typed FP16 network.
         contract: what the parser that will read the network accepts.
+        prune: kernels to remove, or None.
     """
 
     contract: Contract
@@ -31,3 +47,4 @@ class Options:
     precision: Precision = "fp32"
     typed: bool = False
     keep_fp32: frozenset[str] = field(default_factory=frozenset)
+    prune: Prune | None = None

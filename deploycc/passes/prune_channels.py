@@ -1,0 +1,184 @@
+"""Kernels that do nothing leave the network, with every channel that depends on them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Detector
+from deploycc.errors import ModelError, Note
+from deploycc.graph.channel_constants import ChannelConstants, channel_constants, removable
+from deploycc.graph.cost import Cost, measure_cost, node_macs, node_params
+from deploycc.graph.groups import ChannelGroups, layer_names
+from deploycc.graph.labels import channel_groups
+from deploycc.graph.removal import keep_back, remove_channels, stay_note
+from deploycc.graph.split import Split, split_heads
+from deploycc.passes.options import Options, Prune
+from deploycc.passes.runner import Result
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One layer around pruning.
+
+    Attributes:
+        name, op: the node.
+        kernels: before and after.
+        macs: multiply-accumulates for one picture, before and after.
+        params: elements of its constants, before and after.
+    """
+
+    name: str
+    op: str
+    kernels: tuple[int, int]
+    macs: tuple[int, int]
+    params: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What pruning did.
+
+    Attributes:
+        before, after: size of the network.
+        split: back-end and front-end before and after; None for a detector without raw heads.
+        layers: every layer with kernels, in graph order.
+        removed: kernels that went, by layer.
+        stays: every group that was to go and stays, with the reason and the node.
+        unknown: what the channel analysis had to pin, whether it was to go or not.
+    """
+
+    before: Cost
+    after: Cost
+    split: tuple[Split, Split] | None
+    layers: tuple[LayerChange, ...]
+    removed: Mapping[str, tuple[int, ...]]
+    stays: tuple[Note, ...]
+    unknown: tuple[Note, ...]
+
+
+def prune_channels(detector: Detector, options: Options) -> Result:
+    """Remove the kernels of ``options.prune``; does nothing without.
+
+    A kernel's output counts as zero; what follows makes a constant of that (a shift, the bias of a depthwise
+    convolution), and the readers take the constant into their bias: ``W x + b = W_A x_A + (b + W_R c)``. A group goes
+    where all its readers then see constants that they can take. Otherwise it stays whole, as it was, with a note.
+
+    Before: ``y = Relu(Conv(x, W[64, 3, 3, 3])); z = Conv(y, V[8, 64, 1, 1])``
+    After:  ``y = Relu(Conv(x, W'[48, 3, 3, 3])); z = Conv(y, V'[8, 48, 1, 1])``
+    """
+    if options.prune is None:
+        return Result(detector, False)
+    report = prune(detector, options.prune)
+    return Result(detector, bool(report.removed), (*report.stays, *report.unknown))
+
+
+def prune(detector: Detector, wanted: Prune) -> PruneReport:
+    """Prune a detector's graph in place and say what was done.
+
+    Raises:
+        ModelError: ``wanted`` names a layer or a kernel that is not there.
+    """
+    graph = detector.graph
+    groups = channel_groups(graph)
+    check_kernels(groups, wanted.kernels)
+    before, layers, split = measure_cost(graph), _layers(graph, groups), _split(detector)
+    chosen, constants, stays = choose(graph, groups, wanted)
+    removal = remove_channels(graph, groups, chosen, constants)
+    after = _layers(graph, groups)
+    return PruneReport(
+        before=before,
+        after=measure_cost(graph),
+        split=None if split is None else (split, _split(detector) or split),
+        layers=tuple(
+            LayerChange(name, op, (k, after[name][1]), (m, after[name][2]), (p, after[name][3]))
+            for name, (op, k, m, p) in layers.items()
+        ),
+        removed=removal.layers,
+        stays=(*stays, *removal.notes),
+        unknown=groups.notes,
+    )
+
+
+def check_kernels(groups: ChannelGroups, kernels: Mapping[str, Iterable[int]]) -> None:
+    """Refuse layers and kernels that a network does not have.
+
+    Raises:
+        ModelError: with the closest name or the range.
+    """
+    for name, indices in kernels.items():
+        if name not in groups.layers:
+            close = difflib.get_close_matches(name, groups.layers, n=1)
+            raise ModelError(
+                "prune-unknown-layer",
+                f"the network has no layer {name} with kernels",
+                context={"layer": name},
+                note="layers with kernels are convolutions and matrix products with constant weights",
+                hint=f"did you mean {close[0]}?" if close else None,
+            )
+        count = len(groups.layers[name])
+        wrong = [index for index in indices if not 0 <= index < count]
+        if wrong:
+            raise ModelError(
+                "prune-unknown-kernel",
+                f"layer {name} has no kernel {wrong[0]}",
+                context={"layer": name, "kernels": f"0 to {count - 1}"},
+            )
+
+
+def choose(
+    graph: gs.Graph, groups: ChannelGroups, wanted: Prune
+) -> tuple[set[int], ChannelConstants, tuple[Note, ...]]:
+    """Which groups can go where kernels count as zero, what their channels hold, and notes on those that stay.
+
+    A kernel whose group stays does not count as zero any more, which may make other groups stay: repeated until
+    nothing changes.
+    """
+    listed = groups.of_kernels(wanted.kernels)
+    candidates, reasons = set(listed), {}
+    while True:
+        zeroed = {
+            name: [kernel for kernel in kernels if groups.layers[name][kernel] in candidates]
+            for name, kernels in wanted.kernels.items()
+        }
+        constants = channel_constants(graph, groups, zeroed)
+        able = removable(graph, groups, constants)
+        gone = np.zeros(groups.count, np.bool_)
+        gone[list(able.groups if wanted.dead else able.groups & candidates)] = True
+        back = keep_back(groups, gone)
+        stays = {group for group in candidates if not gone[group]}
+        for group in stays:
+            found = back.get(group) or groups.pins.get(group) or able.blocked.get(group)
+            reasons[group] = found or _in_use(groups, group, wanted.kernels)
+        if not stays:
+            notes = tuple(stay_note(groups, group, reasons[group]) for group in sorted(reasons))
+            return set(np.flatnonzero(gone).tolist()), constants, notes
+        candidates -= stays
+
+
+def _in_use(groups: ChannelGroups, group: int, wanted: Mapping[str, Iterable[int]]) -> Note:
+    """Why a group varies although some of its kernels count as zero."""
+    other = [(name, kernel) for name, kernel in groups.kernels(group) if kernel not in set(wanted.get(name, ()))]
+    if other:
+        name, kernel = other[0]
+        return Note(name, "channel-shared", f"its kernel {kernel} holds the same channel and is not removed")
+    return Note(groups.kernels(group)[0][0], "channel-in-use", "what reads it does not see a constant")
+
+
+def _layers(graph: gs.Graph, groups: ChannelGroups) -> dict[str, tuple[str, int, int, int]]:
+    """Operator, kernels, MACs and parameters of each layer."""
+    found = {}
+    for node, name in layer_names(graph.nodes):
+        if name in groups.layers:
+            axis = groups.tensors[groups.outputs[name]].axis
+            found[name] = (str(node.op), int(node.outputs[0].shape[axis]), node_macs(node), node_params(node))
+    return found
+
+
+def _split(detector: Detector) -> Split | None:
+    heads = detector.heads
+    return None if heads is None else split_heads(detector.graph, heads.locations, heads.scores)
