@@ -27,33 +27,34 @@ TIME_BINS = 240
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its "building the font cache" is no news here
 
 # Colours that matplotlib draws with; `_inline` replaces each by the page's own.
-_INK, _FAINT, _BAR, _BAND, _LINE, _PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+INK, FAINT, BAR, BAND, LINE, PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _PAGE_COLOURS = {
-    _INK: "var(--ink)",
-    _FAINT: "var(--rule)",
-    _BAR: "var(--bar)",
-    _BAND: "var(--band)",
-    _LINE: "var(--accent)",
-    _PAGE: "var(--page)",
+    INK: "var(--ink)",
+    FAINT: "var(--rule)",
+    BAR: "var(--bar)",
+    BAND: "var(--band)",
+    LINE: "var(--accent)",
+    PAGE: "var(--page)",
 }
+_LIGHT = {INK: "#1b2430", FAINT: "#d9dee5", BAR: "#3f6fb0", BAND: "#c9d8ec", LINE: "#c2410c", PAGE: "#ffffff"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a layer may be called $x$
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0,
-    "grid.color": _FAINT,
+    "grid.color": FAINT,
     "grid.linewidth": 0.6,
 }
 
@@ -69,10 +70,10 @@ def distribution(run: Run, summary: Summary) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         heights, edges = np.histogram(shown, bins=min(70, max(10, round(2 * samples.size**0.5))))
-        axes.stairs(heights, edges, fill=True, color=_BAR)
+        axes.stairs(heights, edges, fill=True, color=BAR)
         axes.set_ylim(0, heights.max() * 1.36)
         for level, (name, value) in enumerate(percentiles):
-            axes.axvline(value, color=_LINE, linewidth=1.2)
+            axes.axvline(value, color=LINE, linewidth=1.2)
             near_end = value > edges[0] + 0.7 * (edges[-1] - edges[0])
             axes.annotate(
                 f"{name} {bare_ms(value)} ms",
@@ -81,14 +82,14 @@ def distribution(run: Run, summary: Summary) -> str:
                 textcoords="offset points",
                 ha="right" if near_end else "left",
                 va="center",
-                bbox={"facecolor": _PAGE, "edgecolor": "none", "pad": 1},
+                bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 1},
             )
         axes.set_xlabel("latency of one picture, ms" + (f" ({beyond} slower samples not drawn)" if beyond else ""))
         axes.set_ylabel("samples")
-        _grid(axes, "y")
+        grid(axes, "y")
 
     facts = ", ".join(f"{name} {bare_ms(value)} ms" for name, value in percentiles)
-    return _render(f"dist-{run.precision}", f"Latency distribution, {run.precision}", facts, draw, 6.4, 3.0)
+    return render(f"dist-{run.precision}", f"Latency distribution, {run.precision}", facts, draw, 6.4, 3.0)
 
 
 def over_time(run: Run, summary: Summary) -> str:
@@ -98,24 +99,24 @@ def over_time(run: Run, summary: Summary) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         if samples.size <= MAX_DOTS:
-            axes.plot(starts, samples, ".", color=_BAR, markersize=4)
+            axes.plot(starts, samples, ".", color=BAR, markersize=4)
         else:
             slices = np.minimum((starts / max(starts[-1], 1e-9) * TIME_BINS).astype(int), TIME_BINS - 1)
             groups = [samples[slices == number] for number in np.unique(slices)]
             centres = [starts[slices == number].mean() for number in np.unique(slices)]
             axes.fill_between(
-                centres, [g.min() for g in groups], [g.max() for g in groups], color=_BAND, linewidth=0, step="mid"
+                centres, [g.min() for g in groups], [g.max() for g in groups], color=BAND, linewidth=0, step="mid"
             )
-            axes.plot(centres, [np.median(g) for g in groups], color=_BAR, linewidth=1.1)
-        axes.axhline(summary.p50_ms, color=_LINE, linewidth=1, linestyle=(0, (4, 3)))
+            axes.plot(centres, [np.median(g) for g in groups], color=BAR, linewidth=1.1)
+        axes.axhline(summary.p50_ms, color=LINE, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, max(starts[-1], 1e-3))
         axes.set_xlabel("time since the first sample, s")
         axes.set_ylabel("latency, ms")
-        _grid(axes, "y")
+        grid(axes, "y")
 
     facts = f"{samples.size} samples over {run.duration_s:.1f} s, {summary.min_ms:.3f} to {summary.max_ms:.3f} ms"
-    return _render(f"time-{run.precision}", f"Latency over time, {run.precision}", facts, draw, 6.4, 3.0)
+    return render(f"time-{run.precision}", f"Latency over time, {run.precision}", facts, draw, 6.4, 3.0)
 
 
 def layer_bars(run: Run) -> str:
@@ -125,18 +126,18 @@ def layer_bars(run: Run) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         places = np.arange(len(layers))[::-1]
-        axes.barh(places, [layer.median_ms for layer in layers], color=_BAR, height=0.68)
+        axes.barh(places, [layer.median_ms for layer in layers], color=BAR, height=0.68)
         for place, layer in zip(places, layers, strict=True):
             _beside_bar(axes, layer.median_ms, place, f"{bare_ms(layer.median_ms)} ms, {layer.share:.1%}")
-        axes.set_yticks(places, [_shortened(f"{layer.name}  {layer.op}") for layer in layers])
+        axes.set_yticks(places, [shortened(f"{layer.name}  {layer.op}") for layer in layers])
         axes.set_ylim(-0.6, len(layers) - 0.4)
         axes.set_xlim(0, max(layer.median_ms for layer in layers) * 1.22 or 1)
         axes.set_xlabel("median of the profiled runs, ms")
-        _grid(axes, "x")
+        grid(axes, "x")
 
     facts = f"slowest: {layers[0].name}, {bare_ms(layers[0].median_ms)} ms, {layers[0].share:.1%} of all layers"
     height = 0.8 + 0.24 * len(layers)
-    return _render(f"layers-{run.precision}", f"Slowest layers, {run.precision}", facts, draw, 9.2, height)
+    return render(f"layers-{run.precision}", f"Slowest layers, {run.precision}", facts, draw, 9.2, height)
 
 
 def size_over_passes(network: NetworkRecord) -> str:
@@ -153,14 +154,14 @@ def size_over_passes(network: NetworkRecord) -> str:
     def draw(figure: Figure) -> None:
         places = np.arange(len(names))[::-1]
         for axes, (title, values) in zip(figure.subplots(1, 3, sharey=True), measures, strict=True):
-            axes.barh(places, values, color=_BAR, height=0.66)
+            axes.barh(places, values, color=BAR, height=0.66)
             for number, (place, value) in enumerate(zip(places, values, strict=True)):
                 _beside_bar(axes, value, place, count(value), bold=number > 0 and value != values[number - 1])
             axes.set_title(title)
             axes.set_xlim(0, max(max(values), 1) * 1.3)
             axes.set_xticks([])
             axes.spines["bottom"].set_visible(False)
-            axes.set_yticks(places, [_shortened(name) for name in names])
+            axes.set_yticks(places, [shortened(name) for name in names])
 
     last = sizes[-1]
     facts = (
@@ -168,7 +169,7 @@ def size_over_passes(network: NetworkRecord) -> str:
         f"nodes {first.nodes} to {last.nodes}"
     )
     title = f"Size over the passes, {network.precision}"
-    return _render(f"passes-{network.precision}", title, facts, draw, 9.2, 0.5 + 0.27 * len(names))
+    return render(f"passes-{network.precision}", title, facts, draw, 9.2, 0.5 + 0.27 * len(names))
 
 
 def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:
@@ -176,7 +177,7 @@ def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:
     return sorted(layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
 
 
-def _render(
+def render(
     key: str, title: str, description: str, draw: Callable[[Figure], None], width: float, height: float
 ) -> str:
     """Draw into a figure of ``width`` x ``height`` inches and return it as an SVG element.
@@ -191,6 +192,15 @@ def _render(
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _inline(buffer.getvalue(), key, title, description)
+
+
+def standalone(svg: str) -> str:
+    """Make a picture of `render` a file of its own: on white, in the page's light colours."""
+    for drawn, shown in _PAGE_COLOURS.items():
+        svg = svg.replace(shown, _LIGHT[drawn])
+    head, rest = svg.replace("inherit", "sans-serif").split(">", 1)
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'{head} {names}><rect width="100%" height="100%" fill="{_LIGHT[PAGE]}"/>{rest}\n'
 
 
 def _inline(svg: str, key: str, title: str, description: str) -> str:
@@ -224,12 +234,13 @@ def _beside_bar(axes: Axes, end: float, place: float, text: str, *, bold: bool =
     )
 
 
-def _grid(axes: Axes, direction: str) -> None:
+def grid(axes: Axes, direction: str) -> None:
+    """Lines across one direction, ``x`` or ``y``, instead of the axis itself."""
     axes.grid(axis=direction)  # type: ignore[arg-type]
     axes.spines["left"].set_visible(direction == "x")
 
 
-def _shortened(name: str, longest: int = 46) -> str:
+def shortened(name: str, longest: int = 46) -> str:
     """Cut the front off a long name: runtimes put their own prefixes there."""
     name = _printable(name)
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
