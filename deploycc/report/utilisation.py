@@ -1,0 +1,204 @@
+"""Kernel utilisation as a picture and a page: the white paper's Figure 3 for any profile."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from deploycc.artefact import Evidence
+from deploycc.report import format as formats
+from deploycc.report.plots import BAND, BAR, FAINT, LINE, grid, render, shortened, standalone
+
+PRUNING_THRESHOLD = 0.05
+"""Kernels used less are removed in the white paper's static pruning."""
+
+TEMPLATE = "utilisation.html.j2"
+_COLUMNS = 4
+_PUBLISHED = "average 31.5 %, std 2.6 %, minimum 26.4 %, maximum 49.6 % (VGG-SSD, emulated)"
+_PUBLISHED_SOURCE = "white paper, Silexica and Irida Labs, 2018, table 2"
+
+
+@dataclass(frozen=True)
+class LayerPanel:
+    """One layer.
+
+    Attributes:
+        name: node.
+        macs: for one picture.
+        utilisation: 0..1, one a kernel.
+        what: the gate's place, or the activation.
+    """
+
+    name: str
+    macs: int
+    utilisation: tuple[float, ...]
+    what: str
+
+    @property
+    def mean(self) -> float:
+        """Mean over the kernels, 0..1."""
+        return sum(self.utilisation) / len(self.utilisation)
+
+    @property
+    def below(self) -> int:
+        """Kernels below `PRUNING_THRESHOLD`."""
+        return sum(each < PRUNING_THRESHOLD for each in self.utilisation)
+
+    @property
+    def always(self) -> int:
+        """Kernels that are always used."""
+        return sum(each == 1 for each in self.utilisation)
+
+
+@dataclass(frozen=True)
+class ReductionFacts:
+    """Operation reduction, percent.
+
+    Attributes:
+        average_percent, std_percent, min_percent, max_percent: over the pictures.
+        percents: one a picture.
+        definition: what is divided by what.
+    """
+
+    average_percent: float
+    std_percent: float
+    min_percent: float
+    max_percent: float
+    percents: tuple[float, ...]
+    definition: str
+
+
+@dataclass(frozen=True)
+class UtilisationFigure:
+    """Everything that is drawn.
+
+    Attributes:
+        network: its name.
+        kind: what utilisation means: gates that fire, or activations that are not 0.
+        pictures, picture_source: how many, and from where.
+        evidence: what ran.
+        scope, scope_macs: part of the network that the reduction refers to.
+        source_sha256, pictures_sha256: what it was made from.
+        panels: layers in graph order.
+        reduction: None without gates.
+    """
+
+    network: str
+    kind: Literal["gates", "activations"]
+    pictures: int
+    picture_source: str
+    evidence: Evidence
+    scope: str
+    scope_macs: int
+    source_sha256: str
+    pictures_sha256: str
+    panels: tuple[LayerPanel, ...]
+    reduction: ReductionFacts | None
+
+    @property
+    def meaning(self) -> str:
+        """What the height of a bar is."""
+        if self.kind == "gates":
+            return "share of the pictures in which the kernel's gate is on"
+        return "share of the kernel's responses that are not zero, mean over the pictures"
+
+
+def render_utilisation_svg(figure: UtilisationFigure) -> str:
+    """Return the panels as an SVG file."""
+    return standalone(_panels(figure))
+
+
+def render_utilisation_html(figure: UtilisationFigure) -> str:
+    """Return the page; it loads nothing, and escapes every name."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = formats.count
+    return environment.get_template(TEMPLATE).render(
+        figure=figure,
+        panels=Markup(_panels(figure)),
+        histogram=Markup(_histogram(figure.reduction)) if figure.reduction else None,
+        threshold=PRUNING_THRESHOLD,
+        kernels=sum(len(panel.utilisation) for panel in figure.panels),
+        below=sum(panel.below for panel in figure.panels),
+        published=_PUBLISHED,
+        published_source=_PUBLISHED_SOURCE,
+    )
+
+
+def _panels(figure: UtilisationFigure) -> str:
+    """One small picture a layer: its kernels from the most to the least used."""
+    panels = figure.panels
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+
+    def draw(canvas: Figure) -> None:
+        grid_of_axes = canvas.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes, panel in zip(grid_of_axes.flat, panels, strict=False):
+            _panel(axes, panel)
+        for axes in grid_of_axes.flat[len(panels) :]:
+            axes.set_axis_off()
+        canvas.supylabel("utilisation", fontsize=9)
+        canvas.supxlabel("kernels of the layer, most used first", fontsize=9)
+
+    kernels = sum(len(panel.utilisation) for panel in panels)
+    below = sum(panel.below for panel in panels)
+    facts = f"{len(panels)} layers, {kernels} kernels, {below} of them below {PRUNING_THRESHOLD:.0%}: {figure.meaning}"
+    title = f"Kernel utilisation of {figure.network}"
+    picture = render("utilisation", title, facts, draw, 2.35 * columns + 0.4, 1.5 * rows + 0.5)
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), picture)  # tenths of a point
+
+
+def _panel(axes: Axes, panel: LayerPanel) -> None:
+    heights = np.sort(np.array(panel.utilisation))[::-1]
+    edges = np.arange(heights.size + 1)
+    axes.axhspan(0, 1, color=BAND, alpha=0.35, linewidth=0)
+    axes.stairs(heights, edges, fill=True, color=BAR, linewidth=0)
+    axes.axhline(PRUNING_THRESHOLD, color=LINE, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set_xlim(0, heights.size)
+    axes.set_ylim(0, 1.02)
+    axes.set_yticks([0, 0.5, 1])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.tick_params(labelsize=7.5, color=FAINT)
+    summary = f"mean {panel.mean:.0%}" + (f", {panel.below} below {PRUNING_THRESHOLD:.0%}" if panel.below else "")
+    axes.set_title(f"{shortened(panel.name, 30)}\n{summary}", fontsize=8)
+    grid(axes, "y")
+
+
+def _histogram(reduction: ReductionFacts) -> str:
+    """How many pictures save how many operations."""
+    percents = np.array(reduction.percents)
+
+    def draw(canvas: Figure) -> None:
+        axes = canvas.subplots()
+        low, high = float(percents.min()), float(percents.max())
+        room = max(0.5, 0.02 * (high - low))
+        heights, edges = np.histogram(
+            percents, bins=min(50, max(8, round(2 * percents.size**0.5))), range=(low - room, high + room)
+        )
+        axes.stairs(heights, edges, fill=True, color=BAR)
+        axes.axvline(reduction.average_percent, color=LINE, linewidth=1.2)
+        axes.set_xlabel("operations that the gates switch off, % of the back-end's")
+        axes.set_ylabel("pictures")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        grid(axes, "y")
+
+    facts = (
+        f"average {reduction.average_percent:.1f} %, std {reduction.std_percent:.1f} %, "
+        f"{reduction.min_percent:.1f} to {reduction.max_percent:.1f} %"
+    )
+    return render("reduction", "Operation reduction over the pictures", facts, draw, 6.4, 2.6)
