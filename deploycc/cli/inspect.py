@@ -49,13 +49,17 @@ def command(
 
 def describe_detector(detector: Detector) -> dict[str, Any]:
     """Return what `inspect` prints, without the targets: counts are read off the graph as imported."""
-    from deploycc.cli.records import detector_record, part_records, source_record
+    from dataclasses import asdict
+
+    from deploycc.cli.records import detector_record, note_records, part_records, source_record
     from deploycc.graph.cost import layer_costs, measure_cost
+    from deploycc.graph.gates import search_gates
     from deploycc.graph.split import split_heads
 
     cost = measure_cost(detector.graph)
     heads = detector.heads
     split = split_heads(detector.graph, heads.locations, heads.scores) if heads else None
+    gates, gate_notes = search_gates(detector.graph, detector.gates)
     side = {}
     if split:
         side = dict.fromkeys(split.backend.nodes, "back-end") | dict.fromkeys(split.frontend.nodes, "front-end")
@@ -66,6 +70,8 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         "params": cost.params,
         "macs": cost.macs,
         "parts": [part.model_dump(mode="json") for part in part_records(split)],
+        "gates": [asdict(gate) for gate in gates],
+        "gate_notes": [note.model_dump(mode="json") for note in note_records(gate_notes)],
         "outputs": {tensor.name: list(tensor.shape or ()) for tensor in detector.graph.outputs},
         "layers": [
             {
@@ -131,6 +137,24 @@ def _show(facts: dict[str, Any], layers: bool) -> None:
     for part in facts["parts"]:
         rows.append([part["name"], f"{count(part['macs'])} MACs, {count(part['params'])} parameters"])
     console.table(["", detector["name"]], rows)
+    if facts["gates"]:
+        console.out()
+        console.table(
+            ["gated layer", "kernels", "decisions", "multiplies", "threshold", "reads", "known by", "gate MACs"],
+            [
+                [
+                    gate["layer"],
+                    f"{gate['kernels']}",
+                    f"{gate['units']} ({gate['granularity']})",
+                    gate["place"],
+                    "-" if gate["threshold"] is None else f"{gate['threshold']:g}",
+                    ", ".join(gate["reads"]),
+                    gate["source"],
+                    count(gate["macs"]),
+                ]
+                for gate in facts["gates"]
+            ],
+        )
     if layers:
         console.out()
         console.table(
@@ -162,7 +186,7 @@ def _show(facts: dict[str, Any], layers: bool) -> None:
             for row in facts["targets"]
         ],
     )
-    for note in detector["notes"]:
+    for note in [*detector["notes"], *facts["gate_notes"]]:
         console.note(f"{note['node'] + ': ' if note['node'] else ''}{note['reason']}")
     for reason in _reasons(facts["targets"]):
         console.note(reason)

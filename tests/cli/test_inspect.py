@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from gated_networks import Spelling, gated, text_network
 
 from deploycc.cli import main
+from deploycc.detector_file import save
 from deploycc.target import names
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
@@ -43,3 +46,29 @@ def test_published_sizes_are_printed(assets: Path, capsys: pytest.CaptureFixture
     assert "1.18 G" in out
     assert "5.53 M" in out
     assert "8030 priors" in out
+
+
+def test_gates_are_listed_with_where_they_multiply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gated.onnx"
+    save(gated(Spelling(group="gather", layout="after-activation")), path)
+    assert main(["inspect", str(path), "--json"]) == 0
+    (gate,) = json.loads(capsys.readouterr().out)["gates"]
+    assert (gate["layer"], gate["place"], gate["units"], gate["threshold"]) == ("gated", "after-activation", 4, 0.5)
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^gated +8 +4 \(group\) +after-activation +0.5 +a +structure +24$", out, re.MULTILINE)
+
+
+def test_attention_is_named_and_not_listed_as_a_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = ["a = Conv<pads=[1,1,1,1]>(x, w_first)", "c = Conv<pads=[1,1,1,1]>(a, w, b)", "p = GlobalAveragePool(a)"]
+    body += ["z = Conv(p, w_gate, b_gate)", "s = Sigmoid(z)", "y = Mul(c, s)", "out = Conv(y, w_last)"]
+    path = tmp_path / "attention.onnx"
+    save(text_network(body), path)
+    assert main(["inspect", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["gates"] == []
+    assert [note["code"] for note in facts["gate_notes"]] == ["gate-soft"]
+    assert main(["inspect", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert "gated layer" not in captured.out
+    assert "attention" in captured.err
