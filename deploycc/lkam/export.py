@@ -1,20 +1,7 @@
 """From a trained PyTorch detector to one ONNX file that is a whole `Detector`.
 
-Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for groups a Gather, Mul).
-Beside them the metadata entry ``deploycc.gates`` says in JSON what each one is::
-
-    {"schema_version": 1, "gates": [{
-        "layer": "backend.1.0.conv",       module that was gated
-        "conv": "...", "multiply": "...",  nodes: the convolution, and the product with the mask
-        "place": "before-activation",      where the mask multiplies: after bias and folded BatchNorm
-        "probability": "...",              tensor [1, units, 1, 1] after the sigmoid
-        "decision": "...",                 tensor [1, units, 1, 1] bool: probability > threshold
-        "mask": "...",                     tensor [1, kernels, 1, 1] of 0 and 1 that is multiplied
-        "threshold": 0.5,
-        "granularity": "kernel",           or "group", "nested" (units go off from the last to the first)
-        "kernels": 128, "units": 128,
-        "unit_of": [0, 1, ...]             unit that decides about each kernel
-    }, ...]}
+Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for groups a Gather, Mul), and
+the file describes each of them: see `deploycc.graph.gate_metadata`.
 """
 
 from __future__ import annotations
@@ -22,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import json
 import os
 import warnings
 from dataclasses import dataclass
@@ -38,8 +24,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deploycc.detector import Detector, InputSpec, Source
-from deploycc.detector_file import describe
+from deploycc.detector_file import describe, read_gates
 from deploycc.errors import ModelError
+from deploycc.graph.gate_metadata import DescribedGate
+from deploycc.graph.shapes import infer_shapes
 from deploycc.lkam.assess import NMS, make_heads
 from deploycc.lkam.checkpoint import load_checkpoint, restore_model
 from deploycc.lkam.gate import KernelGate
@@ -47,7 +35,6 @@ from deploycc.lkam.insert import GatedConv, gated_convs
 from deploycc.lkam.network import Deployed, Ssd
 from deploycc.lkam.samples import MEAN, SCALE
 
-GATES_KEY = "deploycc.gates"
 _OPSET = 13  # the newest that TensorRT 8.0 to 8.2 take
 _PICTURE = "image"
 
@@ -104,13 +91,16 @@ def to_model(
     gates = describe_gates(graph, network, picture)
     spec = InputSpec(_PICTURE, size, size, "RGB", (MEAN,) * 3, (SCALE,) * 3)
     heads = make_heads(size, network.config.classes)
-    names = ("background", *class_names)
-    detector = Detector(graph=graph, input=spec, source=source, heads=heads, nms=NMS, class_names=names)
-    model = describe(detector)
-    if gates and gates_metadata:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = GATES_KEY, json.dumps({"schema_version": 1, "gates": gates})
-    return model
+    detector = Detector(
+        graph=graph,
+        input=spec,
+        source=source,
+        heads=heads,
+        nms=NMS,
+        class_names=("background", *class_names),
+        gates=gates if gates_metadata else (),
+    )
+    return describe(detector)
 
 
 def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: list[str]) -> gs.Graph:
@@ -135,11 +125,12 @@ def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: 
             tensor.name = _plain(tensor.name)
     for node in graph.nodes:
         node.name = _plain(node.name)
+    infer_shapes(graph)  # the compiler reads them off the file
     return graph
 
 
-def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -> list[dict[str, Any]]:
-    """Find each gate of the model in its graph and describe it; see the module's docstring.
+def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -> tuple[DescribedGate, ...]:
+    """Find each gate of the model in its graph and describe it.
 
     Args:
         graph: from `trace`.
@@ -169,18 +160,17 @@ def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -
         unit_of = (np.arange(gate.kernels) // (gate.kernels // gate.units)).tolist()
         if found["kernels"] != gate.kernels or abs(found["threshold"] - gate.threshold) > 1e-6:
             raise ModelError("export-gates", "an exported gate differs from the model's", context={"layer": name})
-        folded = module.norm is not None
         described.append(
-            {
-                "layer": name,
+            DescribedGate(
+                layer=name,
                 **found,
-                "place": "before-activation" if folded else "after-bias",
-                "granularity": gate.granularity,
-                "units": gate.units,
-                "unit_of": unit_of,
-            }
+                place="after-batchnorm" if module.norm is not None else "after-bias",
+                granularity=gate.granularity,
+                units=gate.units,
+                unit_of=tuple(unit_of),
+            )
         )
-    return described
+    return tuple(described)
 
 
 def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32]) -> Agreement:
@@ -193,10 +183,9 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
     """
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    entries = [e.value for e in model.metadata_props if e.key == GATES_KEY]
-    gates = json.loads(entries[0])["gates"] if entries else []
+    gates, _ = read_gates(model)
     for gate in gates:
-        probe.graph.output.append(onnx.helper.make_tensor_value_info(gate["decision"], onnx.TensorProto.BOOL, None))
+        probe.graph.output.append(onnx.helper.make_tensor_value_info(gate.decision, onnx.TensorProto.BOOL, None))
     session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
     by_layer = dict(gated_convs(network))
     worst, differing, decisions = 0.0, 0, 0
@@ -207,7 +196,7 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
         for mine, theirs in zip(results[:2], expected, strict=True):
             worst = max(worst, float(np.abs(mine - theirs.numpy()).max()))
         for gate, decided in zip(gates, results[2:], strict=True):
-            engaged = by_layer[gate["layer"]].gate.engaged
+            engaged = by_layer[gate.layer].gate.engaged
             assert engaged is not None
             differing += int(np.count_nonzero(decided.ravel() != (engaged.numpy().ravel() > 0)))
             decisions += decided.size

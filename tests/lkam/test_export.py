@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,12 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 
 from deploycc import importers  # noqa: E402
 from deploycc.detector import Source  # noqa: E402
+from deploycc.detector_file import read_gates  # noqa: E402
 from deploycc.errors import ModelError  # noqa: E402
 from deploycc.evaluate.detect import OnnxRuntimeDetector  # noqa: E402
+from deploycc.graph.gates import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
-from deploycc.lkam.export import GATES_KEY, compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402
+from deploycc.lkam.export import compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402
 from deploycc.lkam.gate import Granularity  # noqa: E402
 from deploycc.lkam.insert import GatedConv, Place, gated_convs, insert_gates  # noqa: E402
 from deploycc.lkam.network import Ssd  # noqa: E402
@@ -81,21 +82,20 @@ def test_onnx_runtime_and_pytorch_agree(granularity: Granularity, place: Place) 
 def test_the_metadata_name_what_is_there(granularity: Granularity) -> None:
     model = network(granularity)
     exported = to_model(model, NAMES, SOURCE, "small")
-    entry = next(e.value for e in exported.metadata_props if e.key == GATES_KEY)
-    gates = json.loads(entry)["gates"]
+    gates, _ = read_gates(exported)
     nodes = {node.name: node for node in exported.graph.node}
     weights = {init.name: init for init in exported.graph.initializer}
-    assert [gate["layer"] for gate in gates] == [name for name, _ in gated_convs(model)]
+    assert [gate.layer for gate in gates] == [name for name, _ in gated_convs(model)]
     for gate, (_, module) in zip(gates, gated_convs(model), strict=True):
-        conv, product = nodes[gate["conv"]], nodes[gate["multiply"]]
+        conv, product = nodes[gate.conv], nodes[gate.multiply]
         assert conv.op_type == "Conv"
-        assert weights[conv.input[1]].dims[0] == gate["kernels"] == len(gate["unit_of"])
+        assert weights[conv.input[1]].dims[0] == gate.kernels == len(gate.unit_of)
         assert product.op_type == "Mul"
-        assert set(product.input) == {conv.output[0], gate["mask"]}
-        assert gate["units"] == module.gate.units == max(gate["unit_of"]) + 1
-        assert gate["granularity"] == granularity
-        assert gate["threshold"] == 0.5
-        assert gate["place"] == "before-activation"
+        assert set(product.input) == {conv.output[0], gate.mask}
+        assert gate.units == module.gate.units == max(gate.unit_of) + 1
+        assert gate.granularity == granularity
+        assert gate.threshold == 0.5
+        assert gate.place == "after-batchnorm"
     kinds = {node.op_type for node in exported.graph.node}
     assert {"GlobalAveragePool", "Conv", "Sigmoid", "Greater", "Cast", "Mul"} <= kinds
     assert kinds <= {*["Conv", "Relu", "GlobalAveragePool", "Sigmoid", "Greater", "Cast", "Gather", "Mul", "Transpose", "Reshape", "Concat", "Softmax"]}
@@ -128,8 +128,25 @@ def test_a_checkpoint_becomes_a_detector(tmp_path: Path) -> None:
 
 def test_without_metadata_the_gates_are_still_in_the_graph(tmp_path: Path) -> None:
     exported = to_model(network("kernel"), NAMES, SOURCE, "small", gates_metadata=False)
-    assert all(entry.key != GATES_KEY for entry in exported.metadata_props)
-    assert sum(node.op_type == "Greater" for node in exported.graph.node) == 4
+    assert read_gates(exported) == ((), ())
+    path = tmp_path / "small.onnx"
+    onnx.save(exported, str(path))
+    found = find_gates(importers.load(path).graph)
+    assert [gate.source for gate in found] == ["structure"] * 4
+
+
+@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("place", ["norm", "conv"])
+def test_the_compiler_finds_every_gate(granularity: Granularity, place: Place, tmp_path: Path) -> None:
+    model = network(granularity, place)
+    path = tmp_path / "small.onnx"
+    onnx.save(to_model(model, NAMES, SOURCE, "small"), str(path))
+    detector = importers.load(path)
+    found = find_gates(detector.graph, detector.gates)
+    assert len(found) == 4
+    for gate, (_, module) in zip(found, gated_convs(model), strict=True):
+        assert gate.source == "metadata"
+        assert (gate.kernels, gate.units, gate.granularity) == (module.gate.kernels, module.gate.units, granularity)
 
 
 def test_a_gated_convolution_that_runs_twice_is_refused() -> None:
