@@ -48,7 +48,7 @@ def command(
     from deploycc.evaluate.dataset import open_dataset
     from deploycc.files import write_text
 
-    detector = ModelChoice(model, weights, random_weights, describe, mean, scale, colour).load()
+    detector = ModelChoice(_network_of(model), weights, random_weights, describe, mean, scale, colour).load()
     dataset = open_dataset(data, size=detector.input.height)
     with console.progress("evaluating") as say:
         accuracy = measure_accuracy(
@@ -63,6 +63,13 @@ def command(
         console.print_json({"model": model, **summary})
     else:
         _show(summary)
+
+
+def _network_of(model: str) -> str:
+    """The FP32 network, or the only one, of a folder that `deploycc compile` wrote; anything else as it is."""
+    folder = Path(model)
+    networks = sorted(folder.glob("network-*.onnx")) if folder.is_dir() else []
+    return str(networks[-1]) if networks else model  # fp16 sorts before fp32
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -48,6 +48,9 @@ def ssd(
         Optional[str],  # noqa: UP045
         typer.Option("--gate-layers", metavar="LIST", help="Convolutions to gate; * and [..] allowed."),
     ] = None,
+    place: Annotated[
+        str, typer.Option("--gate-place", help="Where the mask multiplies: norm (after BatchNorm) or conv.")
+    ] = "norm",
     block: Annotated[int, typer.Option("--block", min=1, help="Kernels a group, for group and nested.")] = 32,
     keep: Annotated[
         Optional[float],  # noqa: UP045
@@ -89,7 +92,7 @@ def ssd(
         seed=seed,
         mirror_only=data.startswith("generated:"),  # the generator varies more than an augmentation could
         initial=str(initial) if initial else None,
-        gates=_gate_config(gates, gate_layers or _GATED[architecture], block, keep, gain),
+        gates=_gate_config(gates, gate_layers or _GATED[architecture], place, block, keep, gain),
     )
     with console.progress("training") as say:
         samples = Samples(
@@ -129,7 +132,9 @@ def export(
     console.out(str(output))
 
 
-def _gate_config(gates: str | None, layers: str, block: int, keep: float | None, gain: float) -> GateConfig | None:
+def _gate_config(
+    gates: str | None, layers: str, place: str, block: int, keep: float | None, gain: float
+) -> GateConfig | None:
     from deploycc.cli.model_options import comma_list
     from deploycc.errors import InputError
     from deploycc.lkam.config import GateConfig
@@ -138,7 +143,16 @@ def _gate_config(gates: str | None, layers: str, block: int, keep: float | None,
         return None
     if gates not in ("kernel", "group", "nested"):
         raise InputError("train-gates", f"--gates {gates} is none of kernel, group, nested")
-    return GateConfig(comma_list(layers), gates, block=block, target=keep, gain=gain)  # type: ignore[arg-type]
+    if place not in ("norm", "conv"):
+        raise InputError("train-gates", f"--gate-place {place} is none of norm, conv")
+    return GateConfig(
+        comma_list(layers),
+        gates,  # type: ignore[arg-type]
+        place=place,  # type: ignore[arg-type]
+        block=block,
+        target=keep,
+        gain=gain,
+    )
 
 
 def _show(config: TrainConfig, output: Path) -> None:

@@ -80,7 +80,6 @@ class KernelGate(nn.Module):
         unit_of: Tensor = self.get_buffer("unit_of")
         return mask.index_select(1, unit_of)
 
-    @torch.no_grad()
     def settle(self, maps: Tensor) -> None:
         """Scale the hidden channels to mean 0 and deviation 1 over some inputs [N, inputs, H, W].
 
@@ -88,13 +87,14 @@ class KernelGate(nn.Module):
         """
         if self.squeeze is None:
             return
-        hidden = self.squeeze(functional.adaptive_avg_pool2d(maps, 1))
-        # A channel that varies by less than a twentieth of its size is noise: it is not blown up further.
-        least = 0.05 * hidden.square().mean((0, 2, 3)).sqrt()
-        mean, deviation = hidden.mean((0, 2, 3)), torch.maximum(hidden.std((0, 2, 3)), least + 1e-6)
-        assert self.squeeze.bias is not None
-        self.squeeze.weight.div_(deviation.view(-1, 1, 1, 1))
-        self.squeeze.bias.sub_(mean).div_(deviation)
+        with torch.no_grad():
+            hidden = self.squeeze(functional.adaptive_avg_pool2d(maps, 1))
+            # A channel that varies by less than a twentieth of its size is noise: it is not blown up further.
+            least = 0.05 * hidden.square().mean((0, 2, 3)).sqrt()
+            mean, deviation = hidden.mean((0, 2, 3)), torch.maximum(hidden.std((0, 2, 3)), least + 1e-6)
+            assert self.squeeze.bias is not None
+            self.squeeze.weight.div_(deviation.view(-1, 1, 1, 1))
+            self.squeeze.bias.sub_(mean).div_(deviation)
 
     def logit_filters(self) -> tuple[Tensor, Tensor]:
         """Weight [units, C, 1, 1] and bias [units] of the last 1x1 convolution, with the slope in it."""

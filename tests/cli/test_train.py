@@ -47,6 +47,7 @@ def test_training_evaluating_and_compiling_speak_of_one_file(
         (["--size", "100"], "train-size"),
         (["--arch", "resnet"], "train-architecture"),
         (["--gates", "some"], "train-gates"),
+        (["--gates", "kernel", "--gate-place", "later"], "train-gates"),
         (["--gates", "kernel", "--gate-layers", "nothing.*"], "gate-pattern"),
         (["--gates", "group", "--block", "7"], "gate-block"),
         (["--from", "missing.pt"], "checkpoint-missing"),
