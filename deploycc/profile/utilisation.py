@@ -179,7 +179,7 @@ def _resume(
     if partial is None or not partial.exists():
         return 0, fresh, ()
     try:
-        with np.load(partial, allow_pickle=False) as stored:
+        with partial.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["job"]) != job:
                 reason = "it belongs to another network, other pictures or another version"
                 return 0, fresh, (_restarted(partial, reason),)
