@@ -17,7 +17,7 @@ from deploycc.cli.model_options import (
     Scale,
     Weights,
 )
-from deploycc.errors import InputError
+from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -65,6 +65,8 @@ def command(
 
     if (images is None) == (data is None):
         raise InputError("profile-pictures", "give either --images or --data", hint="--images FOLDER")
+    for path in (output, html, svg):
+        _check_folder(path)  # now, not after an hour of pictures
     partial = output.with_name(f"{output.name}.partial")
     with console.progress("profile") as say:
         say("reading")
@@ -93,6 +95,13 @@ def command(
         console.print_json(summary(profile))
     else:
         _show(profile)
+
+
+def _check_folder(path: Path | None) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise ArtefactError(
+            "file-unwritable", f"{path.name} cannot be written", context={"file": path}, note="its folder does not exist"
+        )
 
 
 def _optimise(detector: Detector) -> Detector:

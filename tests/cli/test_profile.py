@@ -115,6 +115,7 @@ def test_an_interrupt_leaves_a_file_that_the_next_call_continues(
         (["--data", "generated:"], "data-spelling"),
         (["--images", "BROKEN"], "picture-unreadable"),
         (["--images", "IMAGES", "--scale", "1e30"], "response-not-finite"),
+        (["--images", "IMAGES", "--svg", "nowhere/p.svg"], "file-unwritable"),
     ],
 )
 def test_what_cannot_be_profiled_is_refused(

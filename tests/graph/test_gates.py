@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 from gated_networks import DECISIONS, KERNELS, LAYERS, PLACES, POOLS, Spelling, gated, text_network
 from graph_text import picture, run
 from hypothesis import given, settings
+from mutation import find_example, mutant
 from strategies import gate_spellings
 
 from deploycc.detector import Detector
+from deploycc.graph import gates as gates_module
 from deploycc.graph.gate_metadata import DescribedGate, read_entry, write_entry
 from deploycc.graph.gates import Gate, find_gates, search_gates
+from deploycc.importers import load
 
 GATE = ["p = GlobalAveragePool(a)", LAYERS["two"], "s = Sigmoid(z)"]
 FIRST = "a = Conv<pads=[1,1,1,1]>(x, w_first)"
@@ -195,3 +201,91 @@ def test_the_entry_is_read_back_and_checked() -> None:
         read_entry(entry.replace('"units":4', '"units":"4"'))
     with pytest.raises(ValueError, match="schema_version"):
         read_entry(entry.replace('"schema_version":1', '"schema_version":2'))
+
+
+# ---- other importers --------------------------------------------------------------------------------------------------
+
+CAFFE = """
+name: "gated"
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "first" type: "Convolution" bottom: "data" top: "first" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "pool" type: "Pooling" bottom: "first" top: "pool" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "decide" type: "Convolution" bottom: "pool" top: "decide" convolution_param { num_output: 6 kernel_size: 1 } }
+layer { name: "sigmoid" type: "Sigmoid" bottom: "decide" top: "sigmoid" }
+THRESHOLD
+layer { name: "vector" type: "Flatten" bottom: "mask" top: "vector" }
+layer { name: "conv" type: "Convolution" bottom: "first" top: "conv" convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }
+layer { name: "switch" type: "Scale" bottom: "conv" bottom: "vector" top: "switch" scale_param { axis: 0 } }
+layer { name: "relu" type: "ReLU" bottom: "switch" top: "switch" }
+layer { name: "last" type: "Convolution" bottom: "switch" top: "last" convolution_param { num_output: 2 kernel_size: 1 } }
+"""
+
+
+def test_a_caffe_gate_with_a_threshold_layer(tmp_path: Path) -> None:
+    path = tmp_path / "gated.prototxt"
+    layer = 'layer { name: "mask" type: "Threshold" bottom: "sigmoid" top: "mask" threshold_param { threshold: 0.6 } }'
+    path.write_text(CAFFE.replace("THRESHOLD", layer), encoding="utf-8")
+    gate = only(load(path, random_weights=1))
+    assert (gate.layer, gate.kernels, gate.place) == ("conv", 6, "after-bias")
+    assert gate.threshold == pytest.approx(0.6, rel=0, abs=1e-6)
+    assert {"pool", "decide"} <= set(gate.nodes)
+
+
+def test_caffe_attention_is_no_gate(tmp_path: Path) -> None:
+    path = tmp_path / "attention.prototxt"
+    path.write_text(CAFFE.replace("THRESHOLD", "").replace('"mask"', '"sigmoid"'), encoding="utf-8")
+    gates, notes = search_gates(load(path, random_weights=1).graph)
+    assert gates == ()
+    assert [note.code for note in notes] == ["gate-soft"]
+
+
+# ---- planted bugs -----------------------------------------------------------------------------------------------------
+
+
+def misread(module: ModuleType, spelling: Spelling) -> bool:
+    """Whether a changed module says of a spelling anything but the truth."""
+    gates = module.find_gates(gated(spelling).graph)
+    if len(gates) != 1:
+        return True
+    facts = (gates[0].layer, gates[0].unit_of, gates[0].place, gates[0].reads)
+    return facts != ("gated", spelling.unit_of, PLACES[spelling.layout], ("a",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return [(one, other), (other, one)]", "return [(one, other)]"),
+        ('return "after-activation"', 'return "after-bias"'),
+        ('if any(step.op != "Add" for step in affine):', "if affine:"),
+        ('following.op == "Add" and', 'following.op == "Sub" and'),
+        ('following.op == "BatchNormalization"', 'following.op == "BatchNorm"'),
+        ("tensor = affine.data", "return None"),
+        ('node.op == "Where"', 'node.op == "Select"'),
+        ("aligned[1] not in (1, response[1])", "aligned[1] not in (1,)"),
+        ("if node.op not in _WINDOW_POOLS:", "if True:"),
+        ('"Cast", "MaxPool", "AveragePool"', '"Cast"'),
+    ],
+)
+def test_planted_bugs_are_seen(old: str, new: str) -> None:
+    module = mutant(gates_module, old, new)
+    find_example(gate_spellings(), lambda spelling: misread(module, spelling))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "near_miss"),
+    [
+        ("if values.points != {0.0, 1.0}:", "if False:", "one of -1, 0, 1"),
+        ("if any(_depends_on(tensor, conv) for tensor in maps):", "if False:", "own output"),
+        ("if others or is_output(graph, step.outputs[0]):", "if False:", "leak"),
+    ],
+)
+def test_planted_bugs_that_would_take_a_near_miss(old: str, new: str, near_miss: str) -> None:
+    bodies = {
+        "one of -1, 0, 1": [FIRST, CONV, *GATE, "d = Sub(s, f_half)", "m = Sign(d)", "y = Mul(c, m)", LAST],
+        "own output": [FIRST, CONV, "p = GlobalAveragePool(c)", "o = Greater(p, f_half)", "m = Cast<to=1>(o)", "y = Mul(c, m)", LAST],
+        "leak": [FIRST, CONV, *GATE, ON, "y0 = Mul(c, m)", "y = Add(y0, c)", LAST],
+    }  # fmt: skip
+    graph = text_network(bodies[near_miss]).graph
+    assert find_gates(graph) == ()
+    module = mutant(gates_module, old, new)
+    assert module.search_gates(graph) != search_gates(graph)
