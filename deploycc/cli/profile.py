@@ -99,9 +99,8 @@ def command(
 
 def _check_folder(path: Path | None) -> None:
     if path is not None and not path.parent.is_dir():
-        raise ArtefactError(
-            "file-unwritable", f"{path.name} cannot be written", context={"file": path}, note="its folder does not exist"
-        )
+        fact = "its folder does not exist"
+        raise ArtefactError("file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=fact)
 
 
 def _optimise(detector: Detector) -> Detector:
