@@ -5,23 +5,29 @@ overlaps a better kept box by more than the IoU threshold; then the best ``keep_
 keep the order of class, then of prior. IoU is computed in float32, as Caffe does.
 
 The layer's result is the beginning of one list: all kept boxes by descending score. Whether a box is kept depends
-only on better boxes, so candidates are taken in portions of descending score until ``keep_top_k`` are kept; with a low
-threshold most candidates are never decoded nor compared.
+only on better boxes, so the best candidates alone are looked at first, and more of them only where too few are kept;
+with a low threshold most candidates are never decoded nor compared. The greedy part is ONNX Runtime's own operator, on
+one row a class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from deploycc.detector import Nms
 
-_PORTION = 4  # first portion of candidates, in multiples of keep_top_k
-_GROWTH = 2  # each portion reaches this much further; what fell in an earlier one is not looked at again
-_ROWS = 64  # boxes compared with all that may share a label with them, at once
+_FIRST = 8  # candidates looked at first, in multiples of keep_top_k
+_GROWTH = 4  # the next time so many times as many
+_OPERATOR = """<ir_version: 7, opset_import: ["" : 13]>
+greedy (float[c,n,4] boxes, float[c,1,n] scores, int64[1] limit, float[1] iou, float[1] least) => (int64[kept,3] rows)
+{ rows = NonMaxSuppression (boxes, scores, limit, iou, least) }"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,26 +79,18 @@ def suppress_lazily(
     flat = np.flatnonzero(above)  # in the order of the priors, then of the classes
     score = scores.reshape(-1)[flat]
     limit = nms.top_k if nms.top_k > -1 else len(scores)
-    size = nms.keep_top_k * _PORTION if nms.keep_top_k > 0 else len(flat)
-    fallen = np.zeros(len(flat), bool)
-    reach = None  # candidates that suppression may see, over all classes
+    size = nms.keep_top_k * _FIRST if nms.keep_top_k > 0 else len(flat)
     while True:
         chosen = _best(score, size)
         prior, label = np.divmod(flat[chosen], classes)
         grouped = np.lexsort((-score[chosen], label))  # stable: equal scores stay in the order of the priors
         starts = np.searchsorted(label[grouped], np.arange(classes + 1))
-        grouped = grouped[np.arange(len(grouped)) - starts[label[grouped]] < limit]
-        standing = grouped[~fallen[chosen[grouped]]]
-        boxes, label, best = boxes_of(prior[standing]), label[standing], score[chosen[standing]]
-        stands = _greedy(boxes, label, np.float32(nms.iou_threshold))
-        kept = np.flatnonzero(stands)
+        rank = np.arange(len(grouped)) - starts[label[grouped]]
+        grouped, rank = grouped[rank < limit], rank[rank < limit]
+        boxes, label, best = boxes_of(prior[grouped]), label[grouped], score[chosen[grouped]]
+        kept = _greedy(boxes, label, rank, best, nms.iou_threshold)
         if 0 < nms.keep_top_k <= len(kept) or len(chosen) == len(flat):
             break
-        if reach is None:
-            reach = np.minimum(np.bincount(flat % classes), limit).sum()
-        if len(grouped) == reach:
-            break
-        fallen[chosen[standing[~stands]]] = True
         size *= _GROWTH
     kept = kept[np.argsort(-best[kept], kind="stable")]
     if nms.keep_top_k > -1:
@@ -108,50 +106,40 @@ def _best(score: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     return np.flatnonzero(score >= last)
 
 
-def _greedy(boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32) -> NDArray[np.bool_]:
-    """Which boxes survive; those of one label stand together, best first."""
-    better, worse = _overlapping_pairs(boxes, label, threshold)
-    # A box falls when any better box that stands overlaps it. Starting with all standing, each round settles one
-    # more link of the longest chain of overlaps; the greedy result is the only fixed point.
-    stands = np.ones(len(label), bool)
-    while True:
-        after = np.ones(len(label), bool)
-        after[worse[stands[better]]] = False
-        if np.array_equal(after, stands):
-            return stands
-        stands = after
+def _greedy(
+    boxes: NDArray[np.float32],
+    label: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    score: NDArray[np.float32],
+    threshold: float,
+) -> NDArray[np.int64]:
+    """Indices of the boxes that survive, ascending; those of one label stand together, best first.
+
+    A class becomes a picture of a batch, so that the operator sees each candidate once. A box of reversed sides has no
+    area in Caffe, where the operator would swap the sides; without its far corner it has none here either.
+    """
+    if not len(label):
+        return label
+    row = np.unique(label, return_inverse=True)[1]
+    shape = (int(row[-1]) + 1, int(rank.max()) + 1)
+    batch = np.zeros((*shape, 4), np.float32)
+    batch[row, rank, :2] = boxes[:, :2]
+    batch[row, rank, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
+    scores = np.full((shape[0], 1, shape[1]), -np.inf, np.float32)
+    scores[row, 0, rank] = score
+    index = np.empty(shape, np.int64)
+    index[row, rank] = np.arange(len(label))
+    iou, least = np.array([[threshold], [-np.inf]], np.float32)
+    operands = {"limit": np.array([shape[1]]), "iou": iou, "least": least}
+    [rows] = _operator().run(None, {"boxes": batch, "scores": scores, **operands})
+    kept: NDArray[np.int64] = np.sort(index[rows[:, 0], rows[:, 2]])
+    return kept
 
 
-def _overlapping_pairs(
-    boxes: NDArray[np.float32], label: NDArray[np.int64], threshold: np.float32
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All pairs (better, worse) of one label whose IoU exceeds the threshold."""
-    ends = np.searchsorted(label, label, side="right").tolist()
-    sides = np.ascontiguousarray(boxes.T)
-    pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
-    with np.errstate(all="ignore"):  # a network may put out anything: inf - inf compares false, as in Caffe
-        area = (sides[2] - sides[0]) * (sides[3] - sides[1])  # nothing is ever common with a box of reversed sides
-        for row in range(0, len(label), _ROWS):
-            last = min(row + _ROWS, len(label))
-            stop = ends[last - 1]  # further boxes share no label with these rows
-            hits = _overlap(sides, area, slice(row, last), slice(row, stop)) > threshold
-            one, other = np.divmod(np.flatnonzero(hits), stop - row)
-            pair = (other > one) & (label[one + row] == label[other + row])
-            pairs.append((one[pair] + row, other[pair] + row))
-    better, worse = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return better, worse
-
-
-def _overlap(
-    sides: NDArray[np.float32], area: NDArray[np.float32], first: slice, second: slice
-) -> NDArray[np.float32]:
-    """IoU of each box in ``first`` with each in ``second``, in Caffe's order of operations; NaN or <= 0: none."""
-    common: NDArray[np.float32]
-    sizes = np.minimum(sides[2:, first, None], sides[2:, None, second])
-    sizes -= np.maximum(sides[:2, first, None], sides[:2, None, second])
-    common, union = np.maximum(sizes, 0, out=sizes)
-    common *= union
-    np.add(area[first, None], area[second], out=union)
-    union -= common
-    common /= union
-    return common
+@cache
+def _operator() -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(
+        onnx.parser.parse_model(_OPERATOR).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
