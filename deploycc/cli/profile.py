@@ -83,6 +83,11 @@ def command(
     partial.unlink(missing_ok=True)
     for note in notes:
         console.note(note.reason)
+    if profile.input.assumed:
+        console.warn(
+            f"no file says how this network expects its pictures; assumed: {_preparation(profile)}. "
+            "Give --mean, --scale and --colour: with wrong ones the profile means nothing"
+        )
     if html is not None or svg is not None:
         from deploycc.report.utilisation import render_utilisation_html, render_utilisation_svg
 
@@ -129,6 +134,12 @@ def _pictures(images: Path | None, data: str | None, detector: Detector) -> Pict
         if not data.startswith("generated:"):  # there the name says it all
             digest.update(dataset.sample(number)[0].tobytes())
     return PictureList(data, dataset.names, digest.hexdigest(), lambda number: dataset.sample(number)[0])
+
+
+def _preparation(profile: UtilisationProfile) -> str:
+    spec = profile.input
+    mean, scale = (", ".join(f"{value:g}" for value in dict.fromkeys(each)) for each in (spec.mean, spec.scale))
+    return f"{spec.colour}, (pixel - ({mean})) * ({scale})"
 
 
 def summary(profile: UtilisationProfile) -> dict[str, Any]:
@@ -216,6 +227,7 @@ def _figure(profile: UtilisationProfile) -> UtilisationFigure:
         kind=profile.kind,
         pictures=profile.pictures.count,
         picture_source=profile.pictures.source,
+        preparation=_preparation(profile) + (", assumed: no file states it" if profile.input.assumed else ""),
         evidence=profile.evidence,
         scope=profile.scope,
         scope_macs=profile.scope_macs,

@@ -46,6 +46,16 @@ class Pictures(Record):
     sha256: Sha256
 
 
+class Preparation(Record):
+    """How pictures became tensors (`deploycc.detector.InputSpec`): another preparation gives another profile."""
+
+    shape: tuple[Positive, ...]
+    colour: Literal["BGR", "RGB", "GRAY"]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    assumed: bool
+
+
 class GateRecord(Record):
     """The gate of a layer; see `deploycc.graph.gates.Gate`.
 
@@ -111,6 +121,7 @@ class UtilisationProfile(Document):
         random_weights: the seed, where nothing was trained.
         network: its name.
         kind: whether gates were recorded, or activations because there are no gates.
+        input: how the pictures were prepared.
         pictures: what was shown to it.
         scope: part of the network that `scope_macs` counts: the back-end, or all of it where heads are unknown.
         scope_macs: MACs of it for one picture without gate modules.
@@ -127,6 +138,7 @@ class UtilisationProfile(Document):
     random_weights: int | None
     network: str
     kind: Literal["gates", "activations"]
+    input: Preparation
     pictures: Pictures
     scope: Literal["back-end", "network"]
     scope_macs: Positive

@@ -29,6 +29,7 @@ from deploycc.profile.profile_file import (
     GateRecord,
     LayerUse,
     Pictures,
+    Preparation,
     UtilisationProfile,
     operation_reduction,
     pack_vectors,
@@ -200,7 +201,7 @@ def _restarted(partial: Path, reason: str) -> Note:
 def _profile(
     detector: Detector, pictures: PictureList, layers: Sequence[ProbedLayer], sums: Sequence[_Sums]
 ) -> UtilisationProfile:
-    count = len(pictures.names)
+    count, spec = len(pictures.names), detector.input
     scope, scope_macs = backend_macs(detector)
     records = tuple(_layer_use(layer, total) for layer, total in zip(layers, sums, strict=True))
     gated = layers[0].gate is not None
@@ -211,6 +212,9 @@ def _profile(
         random_weights=detector.source.random_weights,
         network=detector.name,
         kind="gates" if gated else "activations",
+        input=Preparation(
+            shape=spec.shape, colour=spec.colour, mean=spec.mean, scale=spec.scale, assumed=spec.assumed
+        ),
         pictures=Pictures(source=pictures.source, count=count, sha256=pictures.sha256),
         scope=scope,
         scope_macs=scope_macs,

@@ -85,6 +85,7 @@ class UtilisationFigure:
         network: its name.
         kind: what utilisation means: gates that fire, or activations that are not 0.
         pictures, picture_source: how many, and from where.
+        preparation: how they became the network's input.
         evidence: what ran.
         scope, scope_macs: part of the network that the reduction refers to.
         source_sha256, pictures_sha256: what it was made from.
@@ -96,6 +97,7 @@ class UtilisationFigure:
     kind: Literal["gates", "activations"]
     pictures: int
     picture_source: str
+    preparation: str
     evidence: Evidence
     scope: str
     scope_macs: int

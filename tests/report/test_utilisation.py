@@ -33,6 +33,7 @@ def figure(layers: int = 3, *, gates: bool = True) -> UtilisationFigure:
         kind="gates" if gates else "activations",
         pictures=50,
         picture_source="folder",
+        preparation="RGB, (pixel - (128)) * (1)",
         evidence=Evidence(kind="measured", source="this CPU"),
         scope="back-end",
         scope_macs=12_000_000,
