@@ -12,11 +12,13 @@ from deploycc.passes.lower_detection import lower_detection
 from deploycc.passes.options import Options
 from deploycc.passes.prune_channels import prune_channels
 from deploycc.passes.runner import Compiled, Pass, Result, Step, run
+from deploycc.passes.trim_kernels import trim_kernels
 
 PIPELINE: tuple[Pass, ...] = (
     fold_constants,     # first: exporters spell shapes as little graphs; the patterns below need plain numbers
     fuse_relu6,         # before affine nodes move: the two mirrors "6 - x" around a ReLU must still stand together
     fold_affine,        # after constants are numbers: BatchNorm, Scale, Power, Bias vanish into their convolution
+    trim_kernels,       # after folding settled the weights: zero borders that Caffe needs for uneven padding cost MACs
     prune_channels,     # after affines are folded, which would make constants of zeros; before anything hides layers
     lower_detection,    # after folding: what it adds (decoding, suppression) is no part of the network to fold
     convert_precision,  # after every node of the network exists, so that none is left without a type
