@@ -39,8 +39,8 @@ class OnnxRuntimeDetector:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Idle threads that spin take the processor from whatever else this process measures.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads spin while a picture runs, for speed, and stop when it ends: they would take the processor from others.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         model = gs.export_onnx(detector.graph).SerializeToString()
         try:
             self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
