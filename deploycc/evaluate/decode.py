@@ -35,7 +35,7 @@ def decode_boxes(
     """
     priors, variances = heads.priors, heads.variances
     if rows is not None:
-        offsets, priors, variances = offsets[rows], priors[rows], variances[rows]
+        offsets, priors, variances = (each.take(rows, axis=0) for each in (offsets, priors, variances))
     if heads.y_first:
         offsets = offsets[:, [1, 0, 3, 2]]
     if not heads.variance_encoded:

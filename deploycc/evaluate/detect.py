@@ -39,7 +39,7 @@ class OnnxRuntimeDetector:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Threads spin while a picture runs, for speed, and stop when it ends: they would take the processor from others.
+        # Threads spin while a picture runs, for speed, and stop when it ends, for whatever else needs the cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         model = gs.export_onnx(detector.graph).SerializeToString()
         try:

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Nms
 
-_FIRST = 8  # candidates looked at first, in multiples of keep_top_k
-_GROWTH = 4  # the next time so many times as many
+_FIRST = 6  # candidates looked at first, in multiples of keep_top_k
+_GROWTH = 2  # the next time so many times as many
 _OPERATOR = """<ir_version: 7, opset_import: ["" : 13]>
 greedy (float[c,n,4] boxes, float[c,1,n] scores, int64[1] limit, float[1] iou, float[1] least) => (int64[kept,3] rows)
 { rows = NonMaxSuppression (boxes, scores, limit, iou, least) }"""
@@ -83,7 +83,7 @@ def suppress_lazily(
     while True:
         chosen = _best(score, size)
         prior, label = np.divmod(flat[chosen], classes)
-        grouped = np.lexsort((-score[chosen], label))  # stable: equal scores stay in the order of the priors
+        grouped = _by_label_and_score(label, score[chosen])
         starts = np.searchsorted(label[grouped], np.arange(classes + 1))
         rank = np.arange(len(grouped)) - starts[label[grouped]]
         grouped, rank = grouped[rank < limit], rank[rank < limit]
@@ -106,6 +106,19 @@ def _best(score: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     return np.flatnonzero(score >= last)
 
 
+def _by_label_and_score(label: NDArray[np.int64], score: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Order by label, then by descending score, then by position: what lexsort does, in a third of its time.
+
+    The bits of a float32, read as an integer and mirrored below zero, order like the number (IEEE 754).
+    """
+    bits = score.view(np.int32)
+    rising = bits ^ (bits >> 31 & 0x7FFFFFFF)
+    keys = (~rising).astype(np.int64) << 32 | np.arange(len(score))
+    by_score = np.sort(keys) & 0xFFFFFFFF
+    order: NDArray[np.int64] = by_score[np.argsort(label[by_score].astype(np.int16), kind="stable")]
+    return order
+
+
 def _greedy(
     boxes: NDArray[np.float32],
     label: NDArray[np.int64],
@@ -120,19 +133,18 @@ def _greedy(
     """
     if not len(label):
         return label
-    row = np.unique(label, return_inverse=True)[1]
-    shape = (int(row[-1]) + 1, int(rank.max()) + 1)
-    batch = np.zeros((*shape, 4), np.float32)
-    batch[row, rank, :2] = boxes[:, :2]
-    batch[row, rank, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
-    scores = np.full((shape[0], 1, shape[1]), -np.inf, np.float32)
-    scores[row, 0, rank] = score
-    index = np.empty(shape, np.int64)
-    index[row, rank] = np.arange(len(label))
+    classes, most = int(label[-1]) + 1, int(rank.max()) + 1
+    place = label * most + rank
+    batch = np.zeros((classes * most, 4), np.float32)
+    batch[place, :2] = boxes[:, :2]
+    batch[place, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
+    scores = np.full(classes * most, -np.inf, np.float32)
+    scores[place] = score
     iou, least = np.array([[threshold], [-np.inf]], np.float32)
-    operands = {"limit": np.array([shape[1]]), "iou": iou, "least": least}
-    [rows] = _operator().run(None, {"boxes": batch, "scores": scores, **operands})
-    kept: NDArray[np.int64] = np.sort(index[rows[:, 0], rows[:, 2]])
+    operands = {"limit": np.array([most]), "iou": iou, "least": least}
+    shaped = {"boxes": batch.reshape(classes, most, 4), "scores": scores.reshape(classes, 1, most)}
+    [rows] = _operator().run(None, shaped | operands)
+    kept: NDArray[np.int64] = np.searchsorted(place, np.sort(rows[:, 0] * most + rows[:, 2]))
     return kept
 
 

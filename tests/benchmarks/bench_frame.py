@@ -33,6 +33,7 @@ from deploycc.pictures import find_pictures, prepare, read_picture
 
 DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 OPENCV = "cv2.dnn"
+PAUSE_S = 0.01  # before each frame: the threads of the one before wait actively for a while and would take its cores
 
 
 def frames(assets: Path, threads: int) -> dict[str, Callable[[np.ndarray], Detections]]:
@@ -81,8 +82,8 @@ def main() -> int:
     samples: dict[str, list[float]] = {name: [] for name in compared}
     for round_number in range(arguments.rounds):
         tensor = tensors[round_number % len(tensors)]
-        turns = shuffle.sample(sorted(compared), len(compared))  # threads of the one before may still be spinning
-        for name in turns:
+        for name in shuffle.sample(sorted(compared), len(compared)):
+            time.sleep(PAUSE_S)
             start = time.perf_counter()
             compared[name](tensor)
             samples[name].append((time.perf_counter() - start) * 1000)

@@ -28,7 +28,7 @@ def agrees(case: SuppressionCase, module: ModuleType = nms_module) -> bool:
 
 
 # few candidates at first, so that small examples need more of them
-ONE_BY_ONE = mutant(nms_module, "_FIRST = 8", "_FIRST = 1")
+ONE_BY_ONE = mutant(nms_module, "_FIRST = 6", "_FIRST = 1")
 
 
 @settings(max_examples=300)
@@ -52,14 +52,14 @@ def test_the_number_of_candidates_looked_at_first_does_not_matter(case: Suppress
         pytest.param("scores > np.float32(", "scores >= np.float32(", id="keeps scores at the threshold"),
         pytest.param("        above[:, background] = False", "        pass", id="background not skipped"),
         pytest.param("grouped[rank < limit], rank[rank < limit]", "grouped, rank", id="top_k forgotten"),
-        pytest.param("{\"limit\": np.array([shape[1]])", "{\"limit\": np.array([1])", id="one box a class"),
+        pytest.param("{\"limit\": np.array([most])", "{\"limit\": np.array([1])", id="one box a class"),
         pytest.param("    if nms.keep_top_k > -1:", "    if False:", id="keep_top_k forgotten"),
         pytest.param(
-            "np.unique(label, return_inverse=True)[1]", "np.zeros(len(label), np.int64)", id="classes in one row"
+            "place = label * most + rank", "place = rank", id="classes in one row"
         ),
         pytest.param("np.maximum(boxes[:, :2], boxes[:, 2:])", "boxes[:, 2:]", id="reversed sides make an area"),
         pytest.param("size *= _GROWTH", "break", id="the best candidates are taken for all"),
-        pytest.param("np.lexsort((-score[chosen], label))", "np.argsort(label)", id="scores not sorted"),
+        pytest.param("(~rising)", "rising", id="worst first"),
     ],
 )
 def test_planted_bugs_are_caught(old: str, new: str) -> None:
