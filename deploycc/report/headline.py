@@ -110,5 +110,6 @@ def _sentence(item: Assessment) -> str:
         text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
     if item.verdict.warnings:
         number = len(item.verdict.warnings)
-        text += f" {number} {'warning weakens' if number == 1 else 'warnings weaken'} this figure; the report lists them."
+        weaken = "warning weakens" if number == 1 else "warnings weaken"
+        text += f" {number} {weaken} this figure; the report lists them."
     return text
