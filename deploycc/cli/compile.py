@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from deploycc.cli.model_options import (
-    Colour,
-    Describe,
-    Mean,
-    Model,
-    ModelChoice,
-    RandomWeights,
-    Scale,
-    Weights,
-    comma_list,
-)
+from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 
 if TYPE_CHECKING:
     from deploycc.cli.optimise import Optimised, Say
@@ -44,8 +34,9 @@ class Settings:
     threads: int
 
 
+@takes_model
 def command(
-    model: Model,
+    choice: ModelChoice,
     target: Annotated[
         list[str],
         typer.Option("--target", "-t", help="Target name or .toml file; several make one folder each inside DIR."),
@@ -67,12 +58,6 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option("--images", metavar="DIR", help="Pictures on which FP16 is compared with FP32."),
     ] = None,
-    weights: Weights = None,
-    random_weights: RandomWeights = None,
-    describe: Describe = None,
-    mean: Mean = None,
-    scale: Scale = None,
-    colour: Colour = None,
     build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
     measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Time for half a second: a smoke test, not valid.")] = False,
@@ -98,10 +83,9 @@ def command(
         quick=quick,
         threads=threads or usable_cores(),
     )
-    choice = ModelChoice(model, weights, random_weights, describe, mean, scale, colour)
     chosen = [targets.load(name) for name in target]  # all of them before the first long step
     with console.progress("reading") as say:
-        say(model)
+        say(choice.model)
         detector = choice.load()
     for one in chosen:
         folder = output / one.name if len(chosen) > 1 else output

@@ -8,21 +8,12 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from deploycc.cli.model_options import (
-    Colour,
-    Describe,
-    Mean,
-    Model,
-    ModelChoice,
-    RandomWeights,
-    Scale,
-    Weights,
-    comma_list,
-)
+from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 
 
+@takes_model
 def command(
-    model: Model,
+    choice: ModelChoice,
     data: Annotated[
         str, typer.Option("--data", "-d", help="voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].")
     ],
@@ -34,12 +25,6 @@ def command(
         Optional[str],  # noqa: UP045
         typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
     ] = None,
-    weights: Weights = None,
-    random_weights: RandomWeights = None,
-    describe: Describe = None,
-    mean: Mean = None,
-    scale: Scale = None,
-    colour: Colour = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Score a detector on annotated pictures: VOC (11-point and area) and COCO mean average precision."""
@@ -48,7 +33,7 @@ def command(
     from deploycc.evaluate.dataset import open_dataset
     from deploycc.files import write_text
 
-    detector = ModelChoice(_network_of(model), weights, random_weights, describe, mean, scale, colour).load()
+    detector = choice.load()
     dataset = open_dataset(data, size=detector.input.height)
     with console.progress("evaluating") as say:
         accuracy = measure_accuracy(
@@ -60,16 +45,9 @@ def command(
         console.note(note.reason)
     summary = accuracy.summary()
     if as_json:
-        console.print_json({"model": model, **summary})
+        console.print_json({"model": choice.model, **summary})
     else:
         _show(summary)
-
-
-def _network_of(model: str) -> str:
-    """The FP32 network, or the only one, of a folder that `deploycc compile` wrote; anything else as it is."""
-    folder = Path(model)
-    networks = sorted(folder.glob("network-*.onnx")) if folder.is_dir() else []
-    return str(networks[-1]) if networks else model  # fp16 sorts before fp32
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -6,29 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploycc.cli.model_options import (
-    Colour,
-    Describe,
-    Mean,
-    Model,
-    ModelChoice,
-    RandomWeights,
-    Scale,
-    Weights,
-)
+from deploycc.cli.model_options import ModelChoice, takes_model
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
 
 
+@takes_model
 def command(
-    model: Model,
-    weights: Weights = None,
-    random_weights: RandomWeights = None,
-    describe: Describe = None,
-    mean: Mean = None,
-    scale: Scale = None,
-    colour: Colour = None,
+    choice: ModelChoice,
     layers: Annotated[bool, typer.Option("--layers", help="List every layer that multiplies.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -37,7 +23,7 @@ def command(
 
     with console.progress("inspect") as say:
         say("reading")
-        detector = ModelChoice(model, weights, random_weights, describe, mean, scale, colour).load()
+        detector = choice.load()
         facts = describe_detector(detector)
         say("asking the targets")
         facts["targets"] = _acceptance(detector)

@@ -1,10 +1,17 @@
-"""The options that say which detector to read, shared by every command that reads one."""
+"""The options that say which detector to read, for every command that reads one.
+
+A command takes ``choice: ModelChoice`` and is decorated with `takes_model`; typer then sees MODEL, the command's own
+options, and the ones below.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -12,38 +19,6 @@ from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Trained detector: .prototxt, .caffemodel, .onnx, or the name of a shipped one."
-    ),
-]
-Weights = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-    typer.Option("--weights", metavar="FILE", help="Caffe weights; default: same name with .caffemodel."),
-]
-RandomWeights = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--random-weights", metavar="SEED", help="Fill a prototxt without weights from this seed."),
-]
-Describe = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--describe", metavar="TOML", help="Detector description; default: MODEL.detector.toml if present."),
-]
-Mean = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--mean", metavar="A,B,C", help="Pixel mean per channel, in the order of --colour."),
-]
-Scale = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--scale", metavar="S|A,B,C", help="Factor after the mean is subtracted."),
-]
-Colour = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--colour", metavar="BGR|RGB|GRAY", help="Channel order that the network expects."),
-]
-
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -69,7 +44,7 @@ class ModelChoice:
         if colour not in (None, "BGR", "RGB", "GRAY"):
             raise InputError("wrong-colour", f"--colour {self.colour} is none of BGR, RGB, GRAY")
         return importers.load(
-            models.resolve(self.model),
+            models.resolve(_network_of(self.model)),
             weights=self.weights,
             random_weights=self.random_weights,
             describe=self.describe,
@@ -77,6 +52,70 @@ class ModelChoice:
             scale=_numbers("--scale", self.scale),
             colour=colour,  # type: ignore[arg-type]
         )
+
+
+def takes_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's ``choice`` by the options that make one."""
+    model, *options = inspect.signature(_choose, eval_str=True).parameters.values()
+    names = [model.name, *(option.name for option in options)]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    between = [parameter for parameter in own if parameter.name != "choice"]
+    by_keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [model, *between, *options]]
+
+    @functools.wraps(command)
+    def with_choice(**given: Any) -> None:
+        choice = _choose(**{name: given.pop(name) for name in names})
+        command(choice=choice, **given)
+
+    with_choice.__signature__ = inspect.Signature(by_keyword)  # type: ignore[attr-defined]
+    with_choice.__annotations__ = {each.name: each.annotation for each in by_keyword}
+    del with_choice.__wrapped__  # typer would look through it, at the command's own parameters
+    return with_choice
+
+
+def _choose(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Trained detector: .prototxt, .caffemodel, .onnx, a compiled folder, or a shipped one's name.",
+        ),
+    ],
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--weights", metavar="FILE", help="Caffe weights; default: same name with .caffemodel."),
+    ] = None,
+    random_weights: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--random-weights", metavar="SEED", help="Fill a prototxt without weights from this seed."),
+    ] = None,
+    describe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--describe", metavar="TOML", help="Detector description; default: MODEL.detector.toml if present."
+        ),
+    ] = None,
+    mean: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--mean", metavar="A,B,C", help="Pixel mean per channel, in the order of --colour."),
+    ] = None,
+    scale: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--scale", metavar="S|A,B,C", help="Factor after the mean is subtracted."),
+    ] = None,
+    colour: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--colour", metavar="BGR|RGB|GRAY", help="Channel order that the network expects."),
+    ] = None,
+) -> ModelChoice:
+    return ModelChoice(model, weights, random_weights, describe, mean, scale, colour)
+
+
+def _network_of(model: str) -> str:
+    """The FP32 network, or the only one, of a folder that `deploycc compile` wrote; anything else as it is."""
+    folder = Path(model)
+    networks = sorted(folder.glob("network-*.onnx")) if folder.is_dir() else []
+    return str(networks[-1]) if networks else model  # fp16 sorts before fp32
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

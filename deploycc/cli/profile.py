@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from deploycc.cli.model_options import (
-    Colour,
-    Describe,
-    Mean,
-    Model,
-    ModelChoice,
-    RandomWeights,
-    Scale,
-    Weights,
-)
+from deploycc.cli.model_options import ModelChoice, takes_model
 from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
@@ -28,8 +19,9 @@ if TYPE_CHECKING:
 _PASSES_OF = "x86-cpu"  # the profile runs on this machine's CPU
 
 
+@takes_model
 def command(
-    model: Model,
+    choice: ModelChoice,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write (JSON).")],
     images: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
@@ -47,12 +39,6 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option("--svg", metavar="FILE", help="Also draw the utilisation as a picture."),
     ] = None,
-    weights: Weights = None,
-    random_weights: RandomWeights = None,
-    describe: Describe = None,
-    mean: Mean = None,
-    scale: Scale = None,
-    colour: Colour = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Record how often each gated kernel fires; without gates, how often each kernel's activation is not zero.
@@ -70,7 +56,7 @@ def command(
     partial = output.with_name(f"{output.name}.partial")
     with console.progress("profile") as say:
         say("reading")
-        detector = ModelChoice(model, weights, random_weights, describe, mean, scale, colour).load()
+        detector = choice.load()
         optimised = _optimise(detector)
         pictures = _pictures(images, data, detector)
         profile, notes = measure_utilisation(
