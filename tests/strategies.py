@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from affine_networks import Layer, Stack
+from channel_networks import ChannelNetwork, Step
 from gated_networks import DECISIONS, GROUPS, LAYERS, LAYOUTS, POOLS, PRODUCTS, Spelling
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -492,3 +493,34 @@ def caffe_priors(draw: st.DrawFn, sizes: int = 3) -> CaffePriors:
         fields += [("step", [8.0])] if step == (8.0, 8.0) else [("step_h", [step[0]]), ("step_w", [step[1]])]
     text = " ".join(f"{name}: {value}" for name, values in fields for value in values)
     return CaffePriors(text, cells, image, min_sizes, max_sizes, ratios, variances, flip, step, offset, clip)
+
+
+# ---- networks whose channels merge ----------------------------------------------------------------------------------
+
+_CHANNEL_LAYERS = ("conv", "conv_relu", "conv_relu", "depthwise", "grouped", "transposed")
+_CHANNEL_MERGES = ("residual", "meet", "concat", "crelu", "split", "cut", "pick", "shuffle", "gate", "gate")
+_CHANNEL_ALONE = ("bn", "prelu", "activation", "affine", "pool_window", "resize", "border", "norm", "channels_last")
+_CHANNEL_RARE = ("lrn", "unknown")
+_CHANNEL_CONSTANTS = ("conv", "conv_relu", "depthwise", "grouped", "bn", "affine", "activation", "pool_window", "border", "residual")
+
+
+def channel_networks(*kinds: str) -> st.SearchStrategy[ChannelNetwork]:
+    """Networks of up to eight blocks, half of which merge, part or gate channels; or small ones of some kinds only."""
+    every = _CHANNEL_LAYERS * 2 + _CHANNEL_MERGES * 3 + _CHANNEL_ALONE * 2 + _CHANNEL_RARE
+    heads = ["gemm", "turned", "ssd", "gemm", "turned", "ssd", "sum", "raw"]
+    return _channel_networks(kinds or every, heads, 3 if kinds else 8)
+
+
+def constant_networks(*kinds: str) -> st.SearchStrategy[ChannelNetwork]:
+    """Networks in which what a dead kernel leaves meets shifts, borders and readers that can take a constant."""
+    return _channel_networks(kinds or _CHANNEL_CONSTANTS, ["gemm", "turned"], 3 if kinds else 6)
+
+
+@st.composite
+def _channel_networks(draw: st.DrawFn, kinds: tuple[str, ...], heads: list[str], max_steps: int) -> ChannelNetwork:
+    step = st.builds(Step, st.sampled_from(kinds), st.sampled_from([0, 0, 0, 1, 2]), st.tuples(*[st.integers(0, 11)] * 4))
+    return ChannelNetwork(
+        tuple(draw(st.lists(step, min_size=1, max_size=max_steps))),
+        tuple(draw(st.lists(st.sampled_from(heads), min_size=1, max_size=2))),
+        draw(st.integers(0, 2**16)),
+    )
