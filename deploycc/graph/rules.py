@@ -264,6 +264,8 @@ def normalise_along_axis(site: Site) -> None:
     if not norm and (channels.axis == axis or (flattened and channels.axis > axis)):
         site.pin(channels.values, "channel-normalised", f"{site.node.op} compares them with one another")
         return
+    if channels.axis == axis:
+        site.read(0)  # the norm is a sum over them
     site.write(channels.axis, channels.values)
 
 

@@ -1,0 +1,56 @@
+"""Time and memory of pruning real networks to the white paper's reductions; exits 1 beyond 3 s or 3 times the model.
+
+Measured is the pass: finding groups, propagating constants, cutting, counting. Memory is what Python and numpy allocate
+at the peak of the pass, the model's own weights included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pruned_networks import NETWORKS, TRUNK, backend, choose_groups, copy_of, kernels_of, read
+
+from deploycc.passes.options import Prune
+from deploycc.passes.prune_channels import prune
+
+DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
+
+
+def main() -> int:
+    """Prune each network twice, once for time and once for memory, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DEPLOYCC_ASSETS", DEFAULT_ASSETS)))
+    assets = parser.parse_args().assets
+    lines = [f"{'':32}{'nodes':>6}{'back-end':>10}{'s':>7}{'model MiB':>11}{'peak / model':>14}"]
+    missed = False
+    for name, share in [*NETWORKS.items(), TRUNK]:
+        detector = read(assets, name)
+        groups, gone = choose_groups(detector, share)
+        wanted = Prune(kernels_of(groups, gone))
+        weights = sum(t.values.nbytes for t in detector.graph.tensors().values() if hasattr(t, "values"))
+        before, cut = backend(detector), copy_of(detector)
+        start = time.perf_counter()
+        prune(cut, wanted)
+        seconds = time.perf_counter() - start
+        again = copy_of(detector)
+        tracemalloc.start()
+        prune(again, wanted)
+        peak = (weights + tracemalloc.get_traced_memory()[1]) / weights
+        tracemalloc.stop()
+        missed |= seconds >= 3 or peak >= 3
+        lines.append(
+            f"{name:32}{len(detector.graph.nodes):6}{1 - backend(cut) / before:10.1%}{seconds:7.2f}"
+            f"{weights / 2**20:11.1f}{peak:14.2f}"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
