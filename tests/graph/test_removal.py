@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 from channel_networks import ChannelNetwork
-from channel_removal import NO_NETWORK, Parts, choice, dead_error, kill, removal_error
-from graph_text import run
+from channel_removal import NO_NETWORK, Parts, choice, dead_error, error, kill, masked, removal_error
+from graph_text import network, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutation import find_example, mutant
@@ -246,3 +246,64 @@ def test_planted_bug_in_constants_is_noticed(monkeypatch: pytest.MonkeyPatch, bu
     parts = parts_with(monkeypatch, CONSTANTS[bug])
     networks = constant_networks(*CONSTANTS[bug].kinds.split())
     find_example(networks, lambda made: noticed(lambda: dead_error(kill(made.build(), made.seed), parts)))
+
+
+# ---- spellings that the random networks do not use ------------------------------------------------------------------
+
+SPELLINGS = {
+    "old": """<ir_version: 8, opset_import: ["": 9]>
+g (float[1,3,4,4] x, float[4,3,1,1] w, float[2,2,1,1] v, float[4] half) => (float[1,2,4,4] y) {
+ c = Conv(x,w) a,b = Split<axis=1, split=[2,2]>(c) s = Slice<axes=[1], starts=[2], ends=[4]>(c)
+ t = Add(b, s) u = Sum(t, a) y = Conv(u, v) }""",
+    "shared": """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,4,4,4] x, float[4,4,1,1] w, float[4] b, float[2,4,1,1] v) => (float[1,2,4,4] y) {
+ c = Conv(x,w,b) r = Relu(c) d = Conv(r,w,b) y = Conv(d, v, ) }""",
+    "tile": """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,4,4] x, float[3,3,1,1] w, int64[4] rep, float[2,6,1,1] v) => (float[1,2,4,4] y) {
+ c = Conv(x,w) d = Tile(c,rep) y = Conv(d, v) }""",
+    "expand": """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,4,4] x, float[3,3,1,1] w, int64[4] rep, float[2,3,1,1] v) => (float[1,2,4,4] y) {
+ c = GlobalAveragePool(x) e = Conv(c,w) d = Expand(e,rep) y = Conv(d, v) }""",
+    "convtdw": """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,4,4] x, float[4,3,1,1] w, float[4,2,2,2] t, float[8] tb, float[2,8,1,1] v) => (float[1,2,5,5] y) {
+ c = Conv(x,w) e = ConvTranspose<group=4>(c,t,tb) y = Conv(e, v) }""",
+    "instance": """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,4,4] x, float[4,3,1,1] w, float[4] t, float[4] tb, float[2,4,1,1] v) => (float[1,2,4,4] y) {
+ c = Conv(x,w) e = InstanceNormalization(c,t,tb) y = Conv(e, v) }""",
+    "squeeze": """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,4,4] x, float[4,3,1,1] w, int64[2] ax, float[4,5] m) => (float[1,5] y) {
+ c = Conv(x,w) e = GlobalMaxPool(c) s = Squeeze(e, ax) y = MatMul(s, m) }""",
+}
+VALUES = {
+    "tile": {"rep": np.array([1, 2, 1, 1])},
+    "expand": {"rep": np.array([1, 3, 4, 4])},
+    "squeeze": {"ax": np.array([2, 3])},
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_spellings(name: str) -> None:
+    graph = network(SPELLINGS[name], VALUES.get(name)).graph
+    groups = channel_groups(graph)
+    assert groups.notes == ()
+    cut = graph.copy()
+    result = remove_channels(cut, groups, choice(groups, 0))
+    assert result.groups
+    assert error(run(cut), run(masked(graph, groups, result.groups))) <= 1.0
+
+
+def test_what_a_subgraph_reads_stays() -> None:
+    graph = network("""<ir_version: 8, opset_import: ["": 13]>
+    g (float[1,3,4,4] x, float[4,3,1,1] w, float[4,3,1,1] v, bool on) => (float[1,4,4,4] y) {
+      [inside] c = Conv (x, w)
+      [outside] d = Conv (x, v)
+      [if] e = If (on) <
+        then_branch = one () => (float[1,4,4,4] a) { a = Relu (c) },
+        else_branch = two () => (float[1,4,4,4] b) { b = Neg (c) }
+      >
+      y = Add (e, d)
+    }""").graph
+    groups = channel_groups(graph)
+    assert {groups.pins[group].node for group in groups.layers["inside"].tolist()} == {"if"}
+    assert len(groups.free) == 0
+    assert next((note.node, note.code) for note in groups.notes) == ("if", "channel-no-rule")
