@@ -91,7 +91,7 @@ class ChannelGroups:
         operands: all axes of constants that shrink with the groups.
         reads: all places where channels end.
         pins: the groups that must stay, each with the first reason found and the node it lies in.
-        notes: what the analysis had to leave, one for each node and reason.
+        notes: what the analysis had to leave beside inputs and outputs, one for each node and reason.
     """
 
     count: int

@@ -95,7 +95,7 @@ def channel_groups(graph: gs.Graph, rules: Mapping[str, Rule] | None = None) -> 
     """Find the channels of a graph that belong together.
 
     Args:
-        graph: static shapes, batch 1, sorted; it stays as it is.
+        graph: batch 1, sorted, shapes known (`deploycc.graph.shapes.infer_shapes`); it stays as it is.
         rules: one for each operator; default: `deploycc.graph.rules.RULES`.
     """
     from deploycc.graph.rules import RULES  # the rules are written in terms of this module
@@ -174,12 +174,15 @@ class _Walk:
         empty = np.zeros(0, np.int64)
         one, other = (np.concatenate([empty, *(pair[side].ravel() for pair in self.equations)]) for side in (0, 1))
         roots, groups = np.unique(solve_equations(self.count, one, other), return_inverse=True)
+        borders = ("channel-input", "channel-output")
         pinned: dict[int, Note] = {}
-        for values, note in self.pins:
+        told: dict[Note, None] = {}
+        # First what must stay anyway: that an operator keeps it too, as heads are full of, is nothing to tell.
+        for values, note in sorted(self.pins, key=lambda pin: pin[1].code not in borders):
             for group in np.unique(groups[values]).tolist():
-                pinned.setdefault(group, note)
+                if pinned.setdefault(group, note).code not in borders:
+                    told[note] = None
         tensors = {name: Labelled(found.axis, groups[found.values]) for name, found in self.channels.items()}
-        codes = ("channel-input", "channel-output")
         return ChannelGroups(
             count=len(roots),
             layers={name: groups[values] for name, values in self.layers.items()},
@@ -188,7 +191,7 @@ class _Walk:
             operands=tuple(Operand(o.node, o.index, o.axis, groups[o.groups]) for o in self.operands),
             reads=tuple(Read(r.node, r.index, r.axis, groups[r.groups]) for r in self.reads),
             pins=pinned,
-            notes=tuple(dict.fromkeys(note for _, note in self.pins if note.code not in codes)),
+            notes=tuple(told),
         )
 
 
