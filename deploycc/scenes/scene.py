@@ -23,16 +23,16 @@ _DRAW: tuple[Draw, ...] = (draw_car, draw_truck, draw_bus, draw_person, draw_cyc
 # Setting: share of all pictures, objects (from, to), weights of the classes, pieces of clutter (from, to), town.
 _SETTINGS = (
     ("empty road", 0.15, (0, 1), (3, 1, 1, 1, 1, 2), (0, 4), False),
-    ("motorway", 0.25, (2, 8), (6, 4, 1, 0, 0, 2), (0, 4), False),
-    ("street", 0.35, (2, 8), (4, 1, 2, 3, 2, 3), (2, 9), True),
-    ("crossing", 0.25, (5, 11), (2, 1, 1, 6, 3, 2), (2, 8), True),
+    ("motorway", 0.25, (2, 7), (6, 4, 1, 0, 0, 2), (0, 4), False),
+    ("street", 0.35, (2, 7), (4, 1, 2, 3, 2, 3), (2, 7), True),
+    ("crossing", 0.25, (5, 10), (2, 1, 1, 6, 3, 2), (2, 7), True),
 )
 _HIDDEN = 0.1  # an object of which less is visible is not annotated,
-_DIFFICULT = 0.5  # and one of which less is visible, or which is small, is annotated as difficult, as in VOC
+_DIFFICULT = 0.6  # and one of which less is visible, or which is small, is annotated as difficult, as in VOC
 _SMALL_PX = 9.0
 _CAMERA_M = 2.0  # height of the camera above the road
 # Pixels a metre at 160 x 160, from far to near, for each class and for clutter (last).
-_SCALES = ((9, 30), (6.5, 21), (6.5, 20), (15, 48), (14, 46), (16, 46), (9, 34))
+_SCALES = ((10, 30), (8, 21), (8, 20), (17, 48), (16, 46), (17, 46), (10, 34))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def draw_scene(seed: int, index: int, size: int) -> Scene:
 
 
 def _open_canvas(rng: np.random.Generator, size: int, night: bool) -> Canvas:
-    level = rng.uniform(0.32, 0.55) if night else rng.uniform(0.6, 1.05)
+    level = rng.uniform(0.38, 0.6) if night else rng.uniform(0.6, 1.05)
     light = (level * rng.uniform(0.9, 1.0), level * rng.uniform(0.93, 1.0), level * rng.uniform(0.9, 1.15))
     tone = rng.uniform(45, 85) if night else rng.uniform(170, 215)
     return Canvas(size, light, (tone, tone, tone * 1.04))
