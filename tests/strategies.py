@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 from affine_networks import Layer, Stack
+from anchor_networks import AnchorNetwork
 from channel_networks import ChannelNetwork, Step
 from gated_networks import DECISIONS, GROUPS, LAYERS, LAYOUTS, POOLS, PRODUCTS, Spelling
 from hypothesis import assume
@@ -523,4 +524,23 @@ def _channel_networks(draw: st.DrawFn, kinds: tuple[str, ...], heads: list[str],
         tuple(draw(st.lists(step, min_size=1, max_size=max_steps))),
         tuple(draw(st.lists(st.sampled_from(heads), min_size=1, max_size=2))),
         draw(st.integers(0, 2**16)),
+    )
+
+
+# ---- SSD heads with dead anchors ------------------------------------------------------------------------------------
+
+
+@st.composite
+def anchor_networks(draw: st.DrawFn) -> AnchorNetwork:
+    """One to three maps with up to three anchors each, about a third of them dead; whole maps may be."""
+    kinds = st.sampled_from(["trained", "trained", "dead", "dead", "loud", "close", "half"])
+    activation = draw(st.sampled_from(["Softmax", "Sigmoid"]))
+    return AnchorNetwork(
+        maps=tuple(tuple(draw(st.lists(kinds, min_size=1, max_size=3))) for _ in range(draw(st.integers(1, 3)))),
+        classes=draw(st.integers(2, 4)),
+        # softmax without a background: some class is never below the threshold
+        background=draw(st.sampled_from([0, 1] if activation == "Softmax" else [0, 1, None])),
+        activation=activation,
+        layout=draw(st.sampled_from(["flat", "rows", "planes"])),
+        seed=draw(st.integers(0, 9)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploycc.passes.check_backend import check_backend
 from deploycc.passes.convert_precision import convert_precision
+from deploycc.passes.drop_dead_priors import drop_dead_priors
 from deploycc.passes.fit_parser import fit_parser
 from deploycc.passes.fold_affine import fold_affine
 from deploycc.passes.fold_constants import fold_constants
@@ -19,6 +20,7 @@ PIPELINE: tuple[Pass, ...] = (
     fuse_relu6,         # before affine nodes move: the two mirrors "6 - x" around a ReLU must still stand together
     fold_affine,        # after constants are numbers: BatchNorm, Scale, Power, Bias vanish into their convolution
     trim_kernels,       # after folding settled the weights: zero borders that Caffe needs for uneven padding cost MACs
+    drop_dead_priors,   # after folding made activations of plain biases; before detection is lowered over all priors
     prune_channels,     # after affines are folded, which would make constants of zeros; before anything hides layers
     lower_detection,    # after folding: what it adds (decoding, suppression) is no part of the network to fold
     convert_precision,  # after every node of the network exists, so that none is left without a type
