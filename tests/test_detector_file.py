@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from deploycc.detector import DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector_file import describe, read_detector, save
 from deploycc.errors import ArtefactError, ModelError, Note
+from deploycc.graph.cost import measure_cost
 from deploycc.graph.gate_metadata import DescribedGate
 from deploycc.graph.gates import find_gates
 from deploycc.importers import load
@@ -58,7 +59,7 @@ def make(priors: int = 6, **changes: object) -> Detector:
 
 def assert_equal(one: Detector, other: Detector) -> None:
     for field in fields(Detector):
-        if field.name not in ("graph", "heads"):
+        if field.name not in ("graph", "heads", "source"):
             assert getattr(one, field.name) == getattr(other, field.name), field.name
     assert (one.heads is None) == (other.heads is None)
     if one.heads is not None and other.heads is not None:
@@ -92,7 +93,10 @@ def test_what_is_saved_comes_back(
     digest = save(detector, path)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     onnx.checker.check_model(str(path), full_check=True)
-    assert_equal(detector, load(path))
+    restored = load(path)
+    assert_equal(detector, restored)
+    assert (restored.source.files, restored.source.sha256) == ((str(path),), digest)  # the file is the source now
+    assert restored.source.random_weights == detector.source.random_weights
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
@@ -100,6 +104,15 @@ def test_detections_in_the_graph_come_back(tmp_path: Path) -> None:
     detector = make(detections=DetectionOutputs("loc", "conf", "conf", "loc"))
     save(detector, tmp_path / "tiny.onnx")
     assert_equal(detector, load(tmp_path / "tiny.onnx"))
+
+
+def test_shapes_come_back_where_the_file_does_not_say_them(tmp_path: Path) -> None:
+    detector = make()
+    save(detector, tmp_path / "tiny.onnx")
+    model = onnx.load(tmp_path / "tiny.onnx")
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "tiny.onnx")
+    assert measure_cost(load(tmp_path / "tiny.onnx").graph) == measure_cost(detector.graph)
 
 
 def test_the_same_detector_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def load(path: Path, description: Description | None = None) -> Detector:
 def _load(path: Path, description: Description) -> Detector:
     model, files, digest = read_model(path)
     if holds_detector(model):
-        return _restored(model, path, description)
+        return _restored(model, path, files, digest, description)
     model, written = to_common_opset(model, path)
     gates, gate_notes = read_gates(model)
     graph = _import(model, path)
@@ -65,9 +66,14 @@ def _load(path: Path, description: Description) -> Detector:
     )
 
 
-def _restored(model: onnx.ModelProto, path: Path, description: Description) -> Detector:
+def _restored(
+    model: onnx.ModelProto, path: Path, files: Sequence[Path], digest: str, description: Description
+) -> Detector:
+    """What `deploycc.detector_file.save` wrote; this file is the source now, whatever it was made from."""
     detector = read_detector(model, path)
-    detector = replace(detector, input=override(detector.input, description.input, path))
+    infer_shapes(detector.graph)
+    source = replace(detector.source, files=tuple(str(file) for file in files), sha256=digest, format="onnx")
+    detector = replace(detector, source=source, input=override(detector.input, description.input, path))
     return describe_known_heads(detector, description)
 
 
