@@ -54,7 +54,7 @@ def ssd(
     block: Annotated[int, typer.Option("--block", min=1, help="Kernels a group, for group and nested.")] = 32,
     keep: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; the gain follows it."),
+        typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; default: press always."),
     ] = None,
     gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.5,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,

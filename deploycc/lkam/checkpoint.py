@@ -25,7 +25,6 @@ class Checkpoint:
         config: what the run depends on; batches follow from it and the step, so no random state is kept.
         step: steps done.
         model, optimiser: state dictionaries.
-        gain: of the sparsity term, which may follow a target.
         history: one record every few steps.
     """
 
@@ -33,7 +32,6 @@ class Checkpoint:
     step: int
     model: dict[str, Any]
     optimiser: dict[str, Any]
-    gain: float
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -11,7 +11,7 @@ from deploycc.lkam.network import SsdConfig
 from deploycc.lkam.sparsity import Ramp
 
 _THRESHOLD = Ramp(0.5, 0.5)
-_SLOPE = Ramp(1.0, 2.0, 0.0, 0.6)
+_SLOPE = Ramp(1.0, 1.0)
 _PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 
 
@@ -24,7 +24,8 @@ class GateConfig:
         granularity, block, hidden, place: see `insert_gates`.
         gain: G of the sparsity term.
         weigh_macs: gains in proportion to the layers' MACs instead of equal.
-        target: share of the gated MACs to keep engaged; the gain follows it. None leaves the gain alone.
+        target: share of the gated MACs to keep engaged: batches that engage less pay nothing for their kernels. None
+            always presses.
         spread: standard deviation of the engaged share that pictures of a batch should have, and
         spread_weight: what falling short of it costs, see `spread_loss`.
         threshold, slope: schedules of the gates' decision.

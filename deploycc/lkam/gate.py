@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Granularity = Literal["kernel", "group", "nested"]
+_ALWAYS = 10.0  # logit of a unit that is always engaged
 
 
 class _HardThreshold(torch.autograd.Function):
@@ -39,6 +40,7 @@ class KernelGate(nn.Module):
         kernels: output channels of the gated convolution.
         granularity: ``kernel``: one decision a kernel (the paper). ``group``: one a group of neighbouring kernels.
             ``nested``: the map gives one number, and the groups go off from the last to the first as it falls.
+            Of groups the first is always engaged: a layer without any kernel would pass nothing on.
         groups: number of groups, which must divide `kernels`; ignored for ``kernel``.
         hidden: channels between two 1x1 convolutions; 0 uses a single one.
 
@@ -103,4 +105,7 @@ class KernelGate(nn.Module):
         if self.steps is not None:
             falls = torch.cat([torch.zeros(1), torch.cumsum(functional.softplus(self.steps), 0)])
             weight, bias = weight.expand(self.units, -1, -1, -1), bias - falls
+        if self.granularity != "kernel":
+            weight = torch.cat([torch.zeros_like(weight[:1]), weight[1:]])
+            bias = torch.cat([torch.full_like(bias[:1], _ALWAYS), bias[1:]])
         return weight * self.slope, bias * self.slope

@@ -33,7 +33,7 @@ def spread_loss(model: nn.Module, macs: Mapping[str, int], wanted: float) -> Ten
     The sparsity term alone lets gates settle on the same kernels for every picture. Which pictures get less is left
     to the detector's loss: those that it costs least. (This term is not part of LKAM.)
     """
-    return torch.clamp(wanted - _shares(model, macs).std(), min=0)
+    return torch.clamp(wanted - _shares(model, macs).std(correction=0), min=0)
 
 
 def layer_gains(model: nn.Module, gain: float, macs: Mapping[str, int] | None) -> dict[str, float]:
@@ -100,7 +100,3 @@ class Ramp:
         t = min(1.0, max(0.0, (progress - self.start) / max(self.stop - self.start, 1e-9)))
         return self.first + (self.last - self.first) * t
 
-
-def follow_target(gain: float, share: float, target: float, rate: float = 0.005) -> float:
-    """Raise the gain while more is engaged than wanted, lower it while less is; both by up to `rate` a step."""
-    return gain * math.exp(rate * max(-1.0, min(1.0, (share - target) / 0.05)))

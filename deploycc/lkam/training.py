@@ -23,13 +23,13 @@ from deploycc.lkam.checkpoint import (
     save_checkpoint,
     set_schedules,
 )
-from deploycc.lkam.config import TrainConfig
+from deploycc.lkam.config import GateConfig, TrainConfig
 from deploycc.lkam.insert import gated_convs, settle_gates
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
 from deploycc.lkam.samples import Samples
-from deploycc.lkam.sparsity import conv_macs, engaged_share, follow_target, layer_gains, sparsity_loss, spread_loss
+from deploycc.lkam.sparsity import conv_macs, engaged_share, layer_gains, sparsity_loss, spread_loss
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
@@ -123,8 +123,7 @@ def _start(config: TrainConfig, path: Path, samples: Samples) -> tuple[Checkpoin
         _copy_weights(restore_model(load_checkpoint(Path(config.initial))), model, config.initial)
     if config.gates is not None:
         settle_gates(model, samples.batch(0, _SETTLE).pictures)
-    gain = config.gates.gain if config.gates else 0.0
-    return Checkpoint(config, 0, {}, {}, gain), model
+    return Checkpoint(config, 0, {}, {}), model
 
 
 def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:
@@ -173,6 +172,14 @@ def _make_optimiser(model: Ssd, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
+def _gate_price(gates: GateConfig, model: Ssd, macs: dict[str, int], share: float) -> torch.Tensor:
+    """What a batch pays for the kernels it engages and for pictures that all engage the same."""
+    price = gates.spread_weight * spread_loss(model, macs, gates.spread)
+    if gates.target is None or share > gates.target:
+        price = price + sparsity_loss(model, layer_gains(model, gates.gain, macs if gates.weigh_macs else None))
+    return price
+
+
 def _step(
     config: TrainConfig,
     state: Checkpoint,
@@ -196,14 +203,9 @@ def _step(
         frozen = progress >= config.gates.freeze
         share = engaged_share(model, macs)
         if not frozen:
-            gains = layer_gains(model, state.gain, macs if config.gates.weigh_macs else None)
-            price = sparsity_loss(model, gains)
-            if config.batch > 1:
-                price = price + config.gates.spread_weight * spread_loss(model, macs, config.gates.spread)
+            price = _gate_price(config.gates, model, macs, float(share.mean()))
             total = total + config.gates.press.at(progress) * price
-            if config.gates.target is not None and progress >= config.gates.press.stop:
-                state.gain = follow_target(state.gain, float(share.mean()), config.gates.target)
-        record |= {"engaged": float(share.mean()), "engaged_std": float(share.std()), "gain": state.gain}
+        record |= {"engaged": float(share.mean()), "engaged_std": float(share.std())}
     if not bool(torch.isfinite(total)):
         raise DeployError(
             "training-diverged",

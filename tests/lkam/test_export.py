@@ -57,7 +57,8 @@ def _balance(model: Ssd, module: GatedConv, x: torch.Tensor) -> None:
     hidden = torch.relu(gate.squeeze(seen[0].mean((2, 3), keepdim=True)))  # type: ignore[misc]
     weight, bias = gate.logit_filters()
     logits = torch.nn.functional.conv2d(hidden, weight, bias)
-    gate.decide.bias -= logits.mean((0, 2, 3))[: len(gate.decide.bias)] / gate.slope  # type: ignore[arg-type,operator]
+    mean = logits.mean((0, 2, 3)) / gate.slope
+    gate.decide.bias -= mean[1:].mean() if gate.granularity == "nested" else mean  # type: ignore[operator]
 
 
 def pictures(count: int) -> np.ndarray:
@@ -121,7 +122,6 @@ def test_a_checkpoint_becomes_a_detector(tmp_path: Path) -> None:
     assert (detector.input.colour, detector.input.mean[0], detector.input.scale[0]) == ("RGB", 128.0, 1 / 128)
     assert detector.heads is not None
     assert detector.heads.classes == 7
-    assert detector.source.format == "pytorch"
     OnnxRuntimeDetector(detector).detect(np.zeros((50, 70, 3), np.uint8))
     assert not list(tmp_path.glob(".small*"))
 

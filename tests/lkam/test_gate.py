@@ -37,7 +37,8 @@ def test_everything_is_engaged_at_first_and_every_parameter_learns(granularity: 
 def test_kernels_of_a_group_agree(granularity: Granularity) -> None:
     gate = _unsettled(KernelGate(6, 12, granularity, groups=4))
     mask = gate(torch.randn(64, 6, 4, 4)).view(64, 4, 3)
-    assert 0 < mask.mean() < 1
+    assert 0 < mask[:, 1:].mean() < 1
+    assert (mask[:, 0] == 1).all()
     assert (mask == mask[:, :, :1]).all()
     assert gate.engaged is not None
     assert torch.equal(gate.engaged, mask[:, :, 0])
@@ -49,6 +50,7 @@ def test_nested_groups_go_off_from_the_last_to_the_first() -> None:
     engaged = gate.engaged
     assert engaged is not None
     assert (engaged[:, 1:] <= engaged[:, :-1]).all()
+    assert (engaged[:, 0] == 1).all()
     assert len(engaged.sum(1).unique()) > 2
 
 
