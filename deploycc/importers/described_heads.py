@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from deploycc.detector import InputSpec, SsdHeads
 from deploycc.errors import ModelError, Note
-from deploycc.importers.caffe.priors import PriorGrid, box_sizes
 from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
 from deploycc.importers.network_part import elements
 from deploycc.importers.ssd_heads import RawHeads, as_rows, output_pairs
+from deploycc.prior_grid import PriorGrid, box_sizes
 
 Array = NDArray[np.float32]
 

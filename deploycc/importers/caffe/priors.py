@@ -1,87 +1,11 @@
-"""PriorBox: the default boxes of one feature map (Liu et al., SSD, 2016, section 2.2), computed once, here."""
+"""PriorBox: the default boxes of one feature map, computed once, here."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from deploycc.importers.caffe.layer import Emitted, Layer, emits
-
-
-@dataclass(frozen=True)
-class PriorGrid:
-    """Where the boxes of a feature map stand.
-
-    Attributes:
-        cells: height and width of the feature map.
-        image: height and width of the picture, pixels.
-        step: pixels from cell to cell, vertically and horizontally.
-        offsets: centre within a cell, as (vertical, horizontal) shares of the step; several give several boxes.
-        sizes: (width, height) of the boxes at every centre, pixels.
-        clip: corners are clipped to the picture.
-    """
-
-    cells: tuple[int, int]
-    image: tuple[int, int]
-    step: tuple[float, float]
-    offsets: Sequence[tuple[float, float]]
-    sizes: Sequence[tuple[float, float]]
-    clip: bool = False
-
-    def boxes(self) -> NDArray[np.float32]:
-        """Return [P, 4]: xmin ymin xmax ymax, 0..1 of the picture; rows, columns, sizes, offsets in this nesting."""
-        rows, columns = self.cells
-        offsets = np.array(self.offsets, np.float64)
-        sizes = np.array(self.sizes, np.float64)
-        grid = (rows, columns, len(sizes), len(offsets))
-        y = (np.arange(rows)[:, None] + offsets[:, 0]) * self.step[0]
-        x = (np.arange(columns)[:, None] + offsets[:, 1]) * self.step[1]
-        centre_y = np.broadcast_to(y[:, None, None, :], grid)
-        centre_x = np.broadcast_to(x[None, :, None, :], grid)
-        half_width = np.broadcast_to(sizes[:, 0, None] / 2, grid)
-        half_height = np.broadcast_to(sizes[:, 1, None] / 2, grid)
-        height, width = self.image
-        corners = np.stack(
-            [
-                (centre_x - half_width) / width,
-                (centre_y - half_height) / height,
-                (centre_x + half_width) / width,
-                (centre_y + half_height) / height,
-            ],
-            axis=-1,
-        ).reshape(-1, 4)
-        if self.clip:
-            corners = corners.clip(0.0, 1.0)
-        return corners.astype(np.float32)
-
-
-def box_sizes(
-    min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[float], flip: bool
-) -> list[tuple[float, float]]:
-    """Widths and heights in Caffe's order: for each minimum its square, the mean square, then the other ratios.
-
-    Args:
-        min_sizes: side of the first square, pixels.
-        max_sizes: none, or one for each minimum; adds the square of side sqrt(min max).
-        ratios: width over height; 1 is always there, repeated ones count once.
-        flip: adds the inverse of every ratio behind it.
-    """
-    different: list[float] = []
-    for ratio in ratios:
-        if all(abs(ratio - known) >= 1e-6 for known in (1.0, *different)):
-            different += [ratio, 1.0 / ratio] if flip else [ratio]
-    sizes = []
-    for index, smallest in enumerate(min_sizes):
-        sizes.append((smallest, smallest))
-        if max_sizes:
-            middle = math.sqrt(smallest * max_sizes[index])
-            sizes.append((middle, middle))
-        sizes += [(smallest * math.sqrt(ratio), smallest / math.sqrt(ratio)) for ratio in different]
-    return sizes
+from deploycc.prior_grid import PriorGrid, box_sizes
 
 
 @emits("PriorBox", param="prior_box_param", bottoms=(1, 2))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from strategies import CaffePriors, caffe_priors
 
 from deploycc.errors import ModelError
-from deploycc.importers.caffe.priors import PriorGrid, box_sizes
+from deploycc.prior_grid import PriorGrid, box_sizes
 
 
 def network(cells: tuple[int, int], image: tuple[int, int], params: str) -> str:
