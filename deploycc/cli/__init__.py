@@ -12,7 +12,7 @@ import traceback
 
 import typer
 
-from deploycc.cli import bench, build, compile, evaluate, inspect, profile, report, target, train
+from deploycc.cli import bench, build, compile, evaluate, export, inspect, profile, prune, report, target, train
 from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError
 
 app = typer.Typer(
@@ -27,7 +27,9 @@ app.command("inspect")(inspect.command)
 app.command("build")(build.command)
 app.command("bench")(bench.command)
 app.command("evaluate")(evaluate.command)
+app.command("export")(export.command)
 app.command("profile")(profile.command)
+app.command("prune")(prune.command)
 app.add_typer(report.app, name="report")
 app.add_typer(target.app, name="target")
 app.add_typer(train.app, name="train")

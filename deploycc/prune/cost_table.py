@@ -1,0 +1,244 @@
+"""How long convolutions take on this machine, measured one by one: what decides how many kernels a layer keeps.
+
+A convolution's time is a staircase over its channels, because kernels are computed in blocks of 8 or 16: a few channels
+more may cost nothing, and a few fewer may leave the fast path. Each convolution is timed alone, with a ReLU behind it,
+in ONNX Runtime: the layers around it, which may hand over their channels in blocks already, are not there.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import Field, model_validator
+
+from deploycc.artefact import Document, Evidence, Record
+from deploycc.errors import ArtefactError, MeasureError
+from deploycc.graph.edit import static_shape
+
+ROUNDS = 5
+_ROUND_NS = 4_000_000  # short convolutions are repeated until a round takes this long, at most _REPEATS times
+_REPEATS = 20
+Positive = Annotated[int, Field(gt=0)]
+Pair = tuple[Positive, Positive]
+
+
+class Convolution(Record):
+    """One convolution with static shapes, batch 1.
+
+    Attributes:
+        inputs, kernels: channels in and out.
+        groups: 1, or as many as inputs for a depthwise one.
+        kernel, stride, dilation: height and width.
+        pads: top, left, bottom, right.
+        size: height and width of the input.
+    """
+
+    inputs: Positive
+    kernels: Positive
+    groups: Positive
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    pads: tuple[int, int, int, int]
+    size: Pair
+
+    def narrowed(self, inputs: int, kernels: int) -> Convolution:
+        """The same with other numbers of channels; depthwise stays depthwise, other groups stay as many."""
+        if self.groups == self.inputs and self.groups > 1:
+            return self.model_copy(update={"inputs": inputs, "kernels": kernels, "groups": inputs})
+        return self.model_copy(update={"inputs": inputs, "kernels": kernels})
+
+
+class Timing(Record):
+    """One convolution.
+
+    Attributes:
+        convolution: what ran.
+        samples_ms: one number a round.
+    """
+
+    convolution: Convolution
+    samples_ms: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+    @property
+    def median_ms(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.samples_ms)
+
+
+class Machine(Record):
+    """What ran: timings of another machine say nothing here."""
+
+    processor: str
+    onnxruntime: str
+    threads: Positive
+
+
+class CostTable(Document):
+    """The file.
+
+    Attributes:
+        evidence: measured, and on which machine.
+        machine: the same, to compare.
+        timings: no convolution twice.
+    """
+
+    FILE_NAME: ClassVar[str] = "convolution-costs.json"
+    MADE_BY: ClassVar[str] = "deploycc prune --costs"
+
+    evidence: Evidence
+    machine: Machine
+    timings: tuple[Timing, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CostTable:
+        if len({timing.convolution for timing in self.timings}) != len(self.timings):
+            raise ValueError("a convolution stands there twice")
+        return self
+
+
+class Costs:
+    """Times of convolutions; those that are not known yet are measured when they are asked for."""
+
+    def __init__(self, machine: Machine, table: CostTable | None = None, *, rounds: int = ROUNDS) -> None:
+        """Start with a table of this machine, or with nothing.
+
+        Raises:
+            ArtefactError: ``costs-other-machine``.
+        """
+        if table is not None and table.machine != machine:
+            raise ArtefactError(
+                "costs-other-machine",
+                "the cost table was measured on another machine",
+                context={"table": _name(table.machine), "here": _name(machine)},
+                hint="give another file with --costs; it is measured anew",
+            )
+        self.machine, self._rounds = machine, rounds
+        self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
+
+    def measure(self, convolutions: Iterable[Convolution]) -> None:
+        """Time what is not known yet, in turns, so that whatever else the machine does meets all of them.
+
+        Raises:
+            MeasureError: ``onnxruntime-refuses``.
+        """
+        new = [each for each in dict.fromkeys(convolutions) if each not in self._known]
+        runs = [_Run(each, self.machine.threads) for each in new]
+        for run in runs:
+            run.settle()
+        for _ in range(self._rounds):
+            for run in runs:
+                run.sample()
+        for run in runs:
+            timing = Timing(convolution=run.convolution, samples_ms=tuple(run.samples_ms))
+            self._known[run.convolution] = timing
+
+    def time_ms(self, convolution: Convolution) -> float:
+        """Median of a convolution that was measured."""
+        return self._known[convolution].median_ms
+
+    def table(self) -> CostTable:
+        """Everything known, as a document."""
+        evidence = Evidence(kind="measured", source=_name(self.machine))
+        return CostTable(evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
+
+
+def convolution_of(node: gs.Node) -> Convolution | None:
+    """Read a node; None for other operators and for shapes that are not static and two-dimensional."""
+    if node.op != "Conv":
+        return None
+    source, weight = static_shape(node.inputs[0]), static_shape(node.inputs[1])
+    if source is None or weight is None or len(source) != 4 or node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    return Convolution(
+        inputs=source[1],
+        kernels=weight[0],
+        groups=int(node.attrs.get("group", 1)),
+        kernel=(weight[2], weight[3]),
+        stride=tuple(node.attrs.get("strides", (1, 1))),
+        dilation=tuple(node.attrs.get("dilations", (1, 1))),
+        pads=tuple(node.attrs.get("pads", (0, 0, 0, 0))),
+        size=(source[2], source[3]),
+    )
+
+
+def this_machine(threads: int) -> Machine:
+    """The processor's name and ONNX Runtime's version."""
+    return Machine(processor=_processor(), onnxruntime=ort.__version__, threads=threads)
+
+
+class _Run:
+    """One convolution in ONNX Runtime."""
+
+    def __init__(self, convolution: Convolution, threads: int) -> None:
+        self.convolution, self.samples_ms = convolution, list[float]()
+        self._repeats = 1
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle sessions take no core
+        data = single_convolution(convolution).SerializeToString()
+        try:
+            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no class
+            raise MeasureError(
+                "onnxruntime-refuses",
+                "ONNX Runtime cannot load a convolution to time it",
+                context={"convolution": convolution.model_dump_json()},
+                note=str(error).splitlines()[0],
+            ) from None
+        shape = (1, convolution.inputs, *convolution.size)
+        self._feed = {"x": np.random.default_rng(0).standard_normal(shape, np.float32)}
+
+    def settle(self) -> None:
+        self._session.run(None, self._feed)
+        start = time.perf_counter_ns()
+        self._session.run(None, self._feed)
+        self._repeats = min(_REPEATS, max(1, _ROUND_NS // max(1, time.perf_counter_ns() - start)))
+
+    def sample(self) -> None:
+        start = time.perf_counter_ns()
+        for _ in range(self._repeats):
+            self._session.run(None, self._feed)
+        self.samples_ms.append((time.perf_counter_ns() - start) / self._repeats / 1e6)
+
+
+def single_convolution(convolution: Convolution) -> onnx.ModelProto:
+    """A network of this convolution and a ReLU, with seeded weights."""
+    c = convolution
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((c.kernels, c.inputs // c.groups, *c.kernel), np.float32)
+    bias = weight.reshape(c.kernels, -1)[:, 0]
+    constants = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
+    window = {"strides": c.stride, "dilations": c.dilation, "pads": c.pads}
+    convolve = helper.make_node("Conv", ["x", "w", "b"], ["c"], group=c.groups, **window)  # type: ignore[arg-type]
+    nodes = [convolve, helper.make_node("Relu", ["c"], ["y"])]
+    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, c.inputs, *c.size])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, c.kernels, None, None])
+    graph = helper.make_graph(nodes, "convolution", [source], [result], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of the user's
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:  # not on Linux
+        names = []
+    if names:
+        return names[0]
+    import platform
+
+    return platform.processor() or platform.machine()
+
+
+def _name(machine: Machine) -> str:
+    return f"{machine.processor}, ONNX Runtime {machine.onnxruntime}, {machine.threads} threads"

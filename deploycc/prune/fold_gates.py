@@ -1,0 +1,130 @@
+"""Gates that static pruning replaces: each becomes one number a kernel, and the gate module leaves the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from deploycc.detector import Detector
+from deploycc.graph.edit import constant_values, fresh_name, producer
+from deploycc.graph.gates import Gate, find_gates
+
+# f(c x) = c f(x) for every c >= 0
+_HOMOGENEOUS = frozenset(["Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool"])
+
+
+def fold_gates(detector: Detector, gates: tuple[Gate, ...], coefficients: Mapping[str, NDArray[np.float64]]) -> None:
+    """Multiply each kernel with its coefficient instead of its gate, in place; gate modules are removed.
+
+    ``c * f(W x + b) = f(c * (W x + b))`` where f is positively homogeneous (ReLU, LeakyReLU, PReLU, Clip from 0 to
+    infinity, pooling) and c >= 0: the product moves in front of f, beside the convolution or its BatchNorm, where
+    `deploycc.passes.fold_affine` makes it part of weights and bias. Behind any other activation, such as ReLU6, it
+    stays a product with one constant a channel, as it does in front of a shift (`Gate.place` ``before-bias``,
+    ``before-batchnorm``) until that pass joins them: a switched-off kernel holds the shift there, not zero.
+
+    Before: ``y = Relu(Conv(x, W, b)); z = Mul(y, gate(x))``
+    After:  ``z = Relu(Mul(Conv(x, W, b), c))``
+
+    Args:
+        detector: its graph is changed.
+        gates: of the graph (`deploycc.graph.gates.find_gates`).
+        coefficients: for each gated layer, by name, [kernels], none negative.
+
+    Raises:
+        ValueError: a coefficient is negative or not finite, or there are not as many as kernels.
+    """
+    graph = detector.graph
+    nodes = {node.name: node for node in graph.nodes}
+    for gate in gates:
+        values = np.asarray(coefficients[gate.layer], np.float64)
+        if values.shape != (gate.kernels,) or not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError(f"layer {gate.layer} needs {gate.kernels} finite coefficients, none negative")
+        _replace(graph, nodes[gate.multiply], gate, values)
+    graph.cleanup().toposort()
+
+
+def _replace(graph: gs.Graph, multiply: gs.Node, gate: Gate, values: NDArray[np.float64]) -> None:
+    response = next(tensor for tensor in multiply.inputs if tensor.name == gate.response)
+    result = multiply.outputs[0]
+    multiply.inputs.clear()
+    multiply.outputs.clear()
+    if (values == 1).all():
+        _take_place(graph, response, result)
+        return
+    source, last = response, None
+    while (step := producer(source)) is not None and _commutes(step):
+        source, last = step.inputs[0], step
+    factor = gs.Constant(
+        fresh_name(graph, f"{gate.layer}_coefficient"), values.reshape(1, -1, 1, 1).astype(source.dtype)
+    )
+    if last is None:
+        graph.nodes.append(gs.Node("Mul", gate.multiply, {}, [response, factor], [result]))
+        return
+    product = gs.Variable(fresh_name(graph, f"{gate.layer}_scaled"), source.dtype, source.shape)
+    last.inputs[0] = product  # `find_gates` saw that nothing else reads on the way from the convolution
+    graph.nodes.append(gs.Node("Mul", gate.multiply, {}, [source, factor], [product]))
+    _take_place(graph, response, result)
+
+
+def _take_place(graph: gs.Graph, response: gs.Tensor, result: gs.Tensor) -> None:
+    """Let what makes the response write the result; graph outputs keep their names."""
+    writer = response.inputs[0]
+    writer.outputs[next(i for i, tensor in enumerate(writer.outputs) if tensor is response)] = result
+
+
+def _commutes(node: gs.Node) -> bool:
+    """Whether a factor that is not negative may stand in front of the node as well as behind it."""
+    if node.op != "Clip":
+        return node.op in _HOMOGENEOUS
+    low, high = (_limit(node, name, index) for name, index in (("min", 1), ("max", 2)))
+    return low in (0.0, -np.inf) and high == np.inf
+
+
+def _limit(node: gs.Node, attribute: str, index: int) -> float | None:
+    """A limit of Clip; infinity where it has none, None where it is computed."""
+    none = -np.inf if attribute == "min" else np.inf
+    if len(node.inputs) <= index or node.inputs[index].is_empty():
+        limit = float(node.attrs.get(attribute, none))
+    else:
+        value = constant_values(node.inputs[index])
+        if value is None:
+            return None
+        limit = float(value.reshape(-1)[0])
+    return none if abs(limit) >= float(np.finfo(np.float32).max) else limit
+
+
+def response_error(
+    squares: NDArray[np.float64], used_squares: NDArray[np.float64], coefficients: NDArray[np.float64]
+) -> float:
+    """Share of the gated response's energy that constant coefficients get wrong, over all kernels of a layer.
+
+    ``E[(g y - c y)^2] / E[(g y)^2]`` with g of zeros and ones: ``E[(g - c)^2 y^2] = (1 - 2 c) E[g y^2] + c^2 E[y^2]``.
+
+    Args:
+        squares: E[y^2] of each kernel, or a sum in its place, [kernels].
+        used_squares: E[g y^2], likewise.
+        coefficients: c; 0 for a kernel that is removed.
+
+    Returns:
+        0 where the gates make no response at all.
+    """
+    wrong = (1 - 2 * coefficients) * used_squares + coefficients**2 * squares
+    total = float(used_squares.sum())
+    return float(wrong.sum()) / total if total else 0.0
+
+
+def describe_remaining(detector: Detector) -> Detector:
+    """Bring what the file says about its gates up to date with the network: removed ones leave, pruned ones shrink."""
+    found = {gate.multiply: gate for gate in find_gates(detector.graph)}
+    entries = tuple(
+        entry.model_copy(
+            update={"kernels": gate.kernels, "units": gate.units, "unit_of": gate.unit_of, "place": gate.place}
+        )
+        for entry in detector.gates
+        if (gate := found.get(entry.multiply)) is not None
+    )
+    return replace(detector, gates=entries)

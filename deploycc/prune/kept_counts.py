@@ -1,0 +1,137 @@
+"""How many kernels each layer keeps: as few as can be, a multiple, or what computes fastest here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from deploycc.graph.groups import ChannelGroups, layer_names
+from deploycc.prune.cost_table import Convolution, Costs, convolution_of
+from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_up
+
+MULTIPLES = (1, 8, 16, 32)
+_WORTH = 0.98  # another count is chosen for at least 2 % less time, which is more than the noise of a median
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What was decided for layers that keep equally many kernels.
+
+    Attributes:
+        layers: their names.
+        before, least, kept: kernels of the first layer: all, those that must stay, and those that stay.
+        multiple: what the count was rounded up to.
+        times_ms: multiple and predicted time of the convolutions that make or read these channels; empty where no
+            time was asked for.
+    """
+
+    layers: tuple[str, ...]
+    before: int
+    least: int
+    kept: int
+    multiple: int
+    times_ms: tuple[tuple[int, float], ...] = ()
+
+
+def fixed_multiple(
+    groups: ChannelGroups, choice: Choice, able: Iterable[int], layers: Iterable[str], multiple: int
+) -> tuple[frozenset[int], tuple[Rounded, ...]]:
+    """Round every layer up to one multiple.
+
+    Args:
+        groups: of the graph.
+        choice: the useless kernels.
+        able: groups that can go.
+        layers: those that may lose kernels.
+        multiple: of kernels.
+
+    Returns:
+        The groups that go, and what was decided where something could go.
+    """
+    able = frozenset(able)
+    going: frozenset[int] = frozenset()
+    decided = []
+    for bundle in bundles(groups, layers):
+        if able & bundle.groups:
+            gone = round_up(groups, bundle, able, choice, multiple)
+            going |= gone
+            decided.append(_rounded(groups, bundle, able, gone, multiple))
+    return going, tuple(decided)
+
+
+def fastest_multiple(
+    graph: gs.Graph, groups: ChannelGroups, choice: Choice, able: Iterable[int], layers: Iterable[str], costs: Costs
+) -> tuple[frozenset[int], tuple[Rounded, ...]]:
+    """Choose for each layer the multiple with the least measured time of the convolutions that its kernels touch.
+
+    Layers are decided in graph order, each after those in front of it; the ones behind still count with what they
+    keep at least, rounded up to 16. On equal terms fewer kernels win.
+
+    Args:
+        graph: as analysed, nothing removed.
+        groups: of the graph.
+        choice: the useless kernels.
+        able: groups that can go.
+        layers: those that may lose kernels.
+        costs: measures what it does not know.
+    """
+    able = frozenset(able)
+    all_bundles = bundles(groups, layers)
+    going = {index: round_up(groups, bundle, able, choice, 16) for index, bundle in enumerate(all_bundles)}
+    nodes = [(node, name, found) for node, name in layer_names(graph.nodes) if (found := convolution_of(node))]
+    decided = []
+    for index, bundle in enumerate(all_bundles):
+        if not able & bundle.groups:
+            continue
+        options: dict[frozenset[int], int] = {}
+        for multiple in MULTIPLES:
+            options.setdefault(round_up(groups, bundle, able, choice, multiple), multiple)
+        others = frozenset().union(*(gone for other, gone in going.items() if other != index))
+        touched = [(node, name, found) for node, name, found in nodes if _touches(groups, bundle, node, name)]
+        asked = {
+            gone: [_narrowed(groups, node, name, found, others | gone) for node, name, found in touched]
+            for gone in options
+        }
+        costs.measure(each for convolutions in asked.values() for each in convolutions)
+        times = {gone: sum(map(costs.time_ms, convolutions)) for gone, convolutions in asked.items()}
+        best = min(options, key=lambda gone: times[gone])
+        for gone in sorted(options, key=len, reverse=True):
+            if times[gone] * _WORTH <= times[best]:
+                best = gone
+                break
+        going[index] = best
+        measured = tuple((multiple, times[gone]) for gone, multiple in options.items())
+        decided.append(_rounded(groups, bundle, able, best, options[best], measured))
+    return frozenset().union(*going.values()), tuple(decided)
+
+
+def _rounded(
+    groups: ChannelGroups,
+    bundle: Bundle,
+    able: frozenset[int],
+    gone: frozenset[int],
+    multiple: int,
+    times_ms: tuple[tuple[int, float], ...] = (),
+) -> Rounded:
+    layer = bundle.layers[0]
+    least, left = kept(groups, layer, able & bundle.groups), kept(groups, layer, gone)
+    return Rounded(bundle.layers, len(groups.layers[layer]), least, left, multiple, times_ms)
+
+
+def _touches(groups: ChannelGroups, bundle: Bundle, node: gs.Node, name: str) -> bool:
+    """Whether a convolution makes or reads channels of a bundle."""
+    source = groups.tensors.get(node.inputs[0].name)
+    read = () if source is None else source.groups.tolist()
+    return name in bundle.layers or not bundle.groups.isdisjoint(read)
+
+
+def _narrowed(
+    groups: ChannelGroups, node: gs.Node, name: str, convolution: Convolution, gone: frozenset[int]
+) -> Convolution:
+    source = groups.tensors.get(node.inputs[0].name)
+    inputs = convolution.inputs
+    if source is not None:
+        inputs = sum(group not in gone for group in source.groups.tolist())
+    return convolution.narrowed(inputs, kept(groups, name, gone))
