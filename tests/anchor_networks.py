@@ -89,6 +89,9 @@ def build(net: AnchorNetwork) -> Detector:
     if net.layout != "flat":
         text = text.replace("[a,b]", "[a,b,e]").replace("[c,d]", "[c,d,f]")
     detector = network(f"{text}\n{{\n{lines}\n}}", values)
+    for index in range(len(net.maps)):
+        tensors = detector.graph.tensors()
+        tensors[f"s{index}c"].inputs[0].name, tensors[f"l{index}c"].inputs[0].name = f"score_{index}", f"box_{index}"
     half = centres[:, 2:] / 2
     heads = SsdHeads(
         "loc",

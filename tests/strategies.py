@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -544,3 +544,19 @@ def anchor_networks(draw: st.DrawFn) -> AnchorNetwork:
         layout=draw(st.sampled_from(["flat", "rows", "planes"])),
         seed=draw(st.integers(0, 9)),
     )
+
+
+@st.composite
+def exported_networks(draw: st.DrawFn) -> tuple[AnchorNetwork, dict[str, Any]]:
+    """Networks of trained anchors of any size, and changes of how their boxes are coded."""
+    net = draw(anchor_networks())
+    maps = tuple(tuple("dead" if kind == "dead" else "trained" for kind in kinds) for kinds in net.maps)
+    background = 0 if net.background is None else net.background
+    coding = draw(st.sampled_from(["center_size", "corner"]))
+    changes = {
+        "y_first": draw(st.booleans()),
+        # offsets of corners that are not made small turn boxes inside out, of which nobody says what they overlap
+        "variance_encoded": coding == "center_size" and draw(st.booleans()),
+        "box_coding": coding,
+    }
+    return replace(net, maps=maps, background=background), changes

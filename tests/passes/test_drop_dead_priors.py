@@ -147,7 +147,7 @@ def _an_output_on_the_way(detector: Detector) -> None:
 @pytest.mark.parametrize(
     ("change", "node", "reason"),
     [
-        (_read_elsewhere, "", "other nodes read what it writes"),
+        (_read_elsewhere, "score_0", "other nodes read what it writes"),
         (_multiplied, "double", "Mul stands between the predictors and the head"),
         (_an_output_on_the_way, "", "other nodes read what it writes"),
     ],

@@ -1,7 +1,8 @@
 """Writing a network as Caffe: prototxt and caffemodel, from layers that stock SSD-Caffe and TensorRT's parser know.
 
 DRIVE PX2's own optimisation tool reads nothing else. Fold BatchNorm and constants before; what Caffe has no layer
-for is refused with the node named.
+for is refused with the node named. `save` writes the bare network; `save_with_detection` adds PriorBox and
+DetectionOutput.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from deploycc.detector import Detector
 from deploycc.exporters.caffe import elementwise, layout, spatial
 from deploycc.exporters.caffe.caffemodel import write_caffemodel
 from deploycc.exporters.caffe.prototxt import to_prototxt
+from deploycc.exporters.caffe.ssd import save_with_detection
 from deploycc.exporters.caffe.writer import Writer
 from deploycc.files import replacing
 
-__all__ = ["elementwise", "layout", "save", "spatial"]
+__all__ = ["elementwise", "layout", "save", "save_with_detection", "spatial"]
 
 
 def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:

@@ -1,0 +1,226 @@
+"""Detectors written with their SSD layers find in OpenCV, an independent reader, what the trained files find there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from anchor_networks import AnchorNetwork, build
+from anchor_networks import detections as found_by
+from caffe_files import seeded_files
+from hypothesis import given, settings
+from numerics import assert_same_detections
+from opencv_ssd import RES10, VOC21, YUFACE, read_rows
+from strategies import exported_networks
+
+from deploycc.cli.export import for_caffe
+from deploycc.detector import DetectionOutputs, Detector, InputSpec
+from deploycc.errors import ModelError
+from deploycc.evaluate.detect import OnnxRuntimeDetector
+from deploycc.evaluate.nms import Detections
+from deploycc.exporters.caffe import save_with_detection
+from deploycc.graph.parser_support import Contract
+from deploycc.importers import load
+from deploycc.passes import PIPELINE, Options, run
+from deploycc.pictures import prepare, read_picture
+
+RAW = 1e-4  # absolute, of raw outputs
+TRAINED = {"voc21": VOC21, "res10": RES10, "yuface": YUFACE}
+# Name -> (absolute tolerance for raw outputs of this size, priors left out at the end). OpenCV 4.14 reads behind its input
+# in 3x3 depthwise convolutions of one pixel, so the last feature map says nothing there, nor do detections.
+SEEDED = {"squeezenet_ssd_voc_deploy": (RAW, 0), "MobileNetv2_SSDLite_voc_deploy": (3e-4, 6)}
+PICTURES = VOC21.pictures
+
+
+def trained(assets: Path, name: str, folder: Path) -> tuple[Path, Path, InputSpec | None]:
+    """Definition and weights of a model, and how its pictures are fed where the file does not say."""
+    if name in TRAINED:
+        model = TRAINED[name]
+        return assets / model.folder / model.topology, assets / model.folder / model.weights, model.input
+    return *seeded_files(assets / "prototxt" / f"{name}.prototxt", folder, seed=1), None
+
+
+def read(topology: Path, weights: Path, spec: InputSpec | None) -> Detector:
+    if spec is None:
+        return load(topology, weights=weights)
+    return load(topology, weights=weights, mean=spec.mean, scale=spec.scale, colour=spec.colour)
+
+
+def export(detector: Detector, folder: Path) -> tuple[Path, Path]:
+    files = folder / "exported.prototxt", folder / "exported.caffemodel"
+    save_with_detection(detector, *files)
+    return files
+
+
+def opencv(files: tuple[Path, Path], tensor: np.ndarray, *blobs: str) -> list[np.ndarray]:
+    network = cv2.dnn.readNetFromCaffe(*map(str, files))
+    network.setInput(tensor)
+    return list(network.forward([*blobs, "detection_out"]))
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *SEEDED])
+def test_round_trip(name: str, assets: Path, tmp_path: Path) -> None:
+    topology, weights, spec = trained(assets, name, tmp_path)
+    source = read(topology, weights, spec)
+    files = export(for_caffe(source).detector, tmp_path)
+    again = read(*files, spec)
+    atol, skipped = SEEDED.get(name, (RAW, 0))
+    for picture in TRAINED[name].pictures if name in TRAINED else PICTURES[:1]:
+        pixels = read_picture(assets / picture)
+        tensor = prepare(pixels, source.input)
+        *expected, boxes = opencv((topology, weights), tensor, source.heads.locations, source.heads.scores)
+        *raw, got = opencv(files, tensor, "mbox_loc", "mbox_conf_flatten")
+        for one, other in zip(raw, expected, strict=True):
+            rows = len(source.heads.priors)
+            one, other = (array.reshape(rows, -1)[: rows - skipped] for array in (one, other))
+            np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+        assert len(read_rows(boxes)) > 0
+        if not skipped:
+            assert_same_detections(read_rows(got), read_rows(boxes), score_atol=1e-3, min_iou=0.99)
+        ours = OnnxRuntimeDetector(source).detect(pixels)
+        assert_same_detections(OnnxRuntimeDetector(again).detect(pixels), ours, score_atol=1e-3, min_iou=0.99)
+    np.testing.assert_allclose(again.heads.priors, source.heads.priors, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(again.heads.variances, source.heads.variances, rtol=0, atol=0)
+    same = {"locations": "", "scores": "", "priors": None, "variances": None}
+    assert replace(again.heads, **same).__dict__ == replace(source.heads, **same).__dict__
+    assert again.nms == source.nms
+
+
+def test_the_file_says_how_pictures_are_fed(assets: Path, tmp_path: Path) -> None:
+    """Only the order of colours has no field in Caffe; a comment tells it."""
+    source = read(*trained(assets, "voc21", tmp_path))
+    files = export(for_caffe(source).detector, tmp_path)
+    assert replace(load(files[0]).input, colour="RGB") == source.input
+    assert files[0].read_text().startswith("# 300x300 RGB, (pixel - 128) * 0.0078125\n")
+
+
+def test_what_was_assumed_is_not_stated_as_a_fact(tmp_path: Path) -> None:
+    source = build(NET)
+    files = export(replace(source, input=replace(source.input, assumed=True)), tmp_path)
+    text = files[0].read_text()
+    assert "transform_param" not in text
+    assert text.startswith("# 8x8 BGR, (pixel - 0) * 1; assumed: the trained file does not say\n")
+
+
+def test_priors_in_another_order_and_boxes_with_y_first(assets: Path, tmp_path: Path) -> None:
+    """TensorFlow's anchors: the second square comes last, the first map has a square of another size than its ratios."""
+    source = load(assets / VOC21.folder / "voc21_ssd_mnv1_075_boxes.onnx")
+    assert source.heads.y_first
+    files = tmp_path / "exported.prototxt", tmp_path / "exported.caffemodel"
+    notes = save_with_detection(for_caffe(source).detector, *files)
+    assert [note.code for note in notes] == ["caffe-spare-anchors", *["caffe-anchor-order"] * 6, "caffe-input"]
+    ours = OnnxRuntimeDetector(source)
+    for name in PICTURES:
+        picture = read_picture(assets / name)
+        [rows] = opencv(files, prepare(picture, source.input))
+        expected = ours.detect(picture)
+        assert len(expected) > 50
+        assert_same_detections(read_rows(rows), expected, score_atol=1e-3, min_iou=0.99)
+
+
+def test_dropped_priors_come_back_where_prior_box_cannot_leave_them_out(assets: Path, tmp_path: Path) -> None:
+    topology, weights, spec = trained(assets, "voc21", tmp_path)
+    source = read(topology, weights, spec)
+    dropped = run(source, Options(Contract("onnxruntime")), PIPELINE).detector
+    files = export(dropped, tmp_path)
+    assert (len(dropped.heads.priors), len(load(files[0]).heads.priors)) == (1917, 3000)
+    tensor = prepare(read_picture(assets / PICTURES[0]), source.input)
+    [expected], [got] = opencv((topology, weights), tensor), opencv(files, tensor)
+    assert_same_detections(read_rows(got), read_rows(expected), score_atol=1e-3, min_iou=0.99)
+
+
+def agrees(detector: Detector, folder: Path, seed: int) -> bool:
+    """Whether OpenCV finds in the exported files what this project finds in the detector."""
+    files = export(detector, folder)
+    x = np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    got: Detections = read_rows(opencv(files, x)[0])
+    expected = found_by(detector, seed)
+    try:
+        assert_same_detections(got, expected, score_atol=1e-4, min_iou=0.99)
+    except AssertionError:
+        return False
+    return True
+
+
+@settings(max_examples=60)
+@given(exported_networks())
+def test_any_anchors_are_found_again(tmp_path_factory: pytest.TempPathFactory, net: tuple[AnchorNetwork, dict]) -> None:
+    network, changes = net
+    source = build(network)
+    small = 0.02 if changes["box_coding"] == "corner" else 1.0
+    heads = replace(source.heads, variances=source.heads.variances * np.float32(small), **changes)
+    source = replace(source, heads=heads)
+    assert agrees(source, tmp_path_factory.mktemp("export"), network.seed)
+
+
+def refusal(detector: Detector, folder: Path) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        export(detector, folder)
+    assert not list(folder.iterdir())
+    return caught.value
+
+
+NET = AnchorNetwork((("trained", "trained"), ("trained",)))
+
+
+def test_variances_that_differ_are_refused(tmp_path: Path) -> None:
+    source = build(NET)
+    source.heads.variances[3] *= 2
+    error = refusal(source, tmp_path)
+    assert error.render() == (
+        "error[caffe-cannot-express]: the network cannot be written as Caffe: the variances of its priors differ, and a "
+        "PriorBox layer has one set\n"
+        "      node: score_0\n"
+        "  operator: Conv\n"
+        "  hint: `deploycc inspect MODEL` lists the targets that take the network as ONNX"
+    )
+
+
+def test_priors_off_the_grid_are_refused_with_their_distance(tmp_path: Path) -> None:
+    source = build(NET)
+    source.heads.priors[5] += 0.01
+    error = refusal(source, tmp_path)
+    assert error.context == {"node": "score_0", "operator": "Conv"}
+    assert "of the priors that it scores, no PriorBox layer writes its boxes (" in error.message
+    assert error.message.endswith("pixels) on 8x8 cells; the closest is 0.009 of the picture away")
+
+
+def test_spare_anchors_need_a_threshold_that_hides_them(tmp_path: Path) -> None:
+    source = build(NET)
+    open_ = replace(source, nms=replace(source.nms, score_threshold=0.0))
+    assert "every box would be found" in refusal(open_, tmp_path).message
+
+
+def test_softmax_without_a_background_has_no_class_for_spare_anchors(tmp_path: Path) -> None:
+    source = build(replace(NET, background=None))
+    assert "every box would be found" in refusal(source, tmp_path).message
+
+
+def test_heads_that_are_not_predicted_by_convolutions_are_refused(tmp_path: Path) -> None:
+    source = build(NET)
+    tensor = source.graph.tensors()["s0t"]
+    plain = gs.Variable("plain", np.float32, list(tensor.shape))
+    tensor.inputs[0].outputs = [plain]
+    source.graph.nodes.append(gs.Node("Relu", "rectify", inputs=[plain], outputs=[tensor]))
+    source.graph.toposort()
+    error = refusal(source, tmp_path)
+    assert error.context == {"node": "rectify"}
+    assert error.message.endswith("Relu stands between the predictors and the head")
+
+
+@pytest.mark.parametrize(
+    ("detections", "why"),
+    [(None, "it has no SSD heads"), (DetectionOutputs("b", "s", "c"), "its detections are computed in the graph")],
+)
+def test_a_detector_without_raw_heads_is_refused(
+    detections: DetectionOutputs | None, why: str, tmp_path: Path
+) -> None:
+    source = replace(build(NET), heads=None, detections=detections)
+    assert refusal(source, tmp_path).render() == (
+        f"error[caffe-cannot-express]: the network cannot be written with SSD layers: {why}\n"
+        "  hint: export the trained file, or describe its heads in MODEL.detector.toml"
+    )
