@@ -109,7 +109,7 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
     say("preparing the network")
     dense = run(detector, options, PIPELINE[: PIPELINE.index(prune_channels)]).detector
     gates = find_gates(dense.graph, dense.gates)
-    profile = _read_profile(dense, settings)
+    profile, mask = _read_profile(dense, settings), _read_mask(settings)
     layers = _layers(dense, gates, settings.scope)
     folded = () if settings.keep_gates else gates
     if folded:
@@ -117,7 +117,8 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
     say("finding the channels")
     graph, groups = dense.graph, channel_groups(dense.graph)
     before = _sizes(run(dense, options, [fold_affine]).detector if folded else dense)
-    choice = _choose(dense, groups, profile, layers & set(groups.layers), settings, check_kernels)
+    check_kernels(groups, mask)
+    choice = _choose(dense, groups, profile, mask, layers, settings)
     able, _, stays = choose(graph, groups, Prune(choice.kernels))
     say("choosing how many kernels stay")
     going, rounded = _round(dense, groups, choice, able, layers, settings)
@@ -168,6 +169,16 @@ def _read_profile(dense: Detector, settings: Settings) -> UtilisationProfile | N
     return profile
 
 
+def _read_mask(settings: Settings) -> dict[str, tuple[int, ...]]:
+    from deploycc.prune.mask_file import read_mask
+
+    if settings.by != "mask":
+        return {}
+    if settings.mask is None:
+        raise InputError("prune-no-mask", "pruning by a mask needs its file", hint="--mask FILE")
+    return read_mask(settings.mask)
+
+
 def _layers(dense: Detector, gates: tuple[Gate, ...], scope: Scope) -> set[str]:
     """Names of the nodes that may lose kernels; gate modules only follow."""
     from deploycc.graph.cost import node_macs
@@ -207,21 +218,16 @@ def _choose(
     dense: Detector,
     groups: ChannelGroups,
     profile: UtilisationProfile | None,
+    mask: Mapping[str, tuple[int, ...]],
     layers: set[str],
     settings: Settings,
-    check_kernels: Callable[..., None],
 ) -> Choice:
     from deploycc.profile.profile_file import utilisation
     from deploycc.prune.decide import by_mask, by_norm, by_utilisation
-    from deploycc.prune.mask_file import read_mask
 
     if settings.by == "l1":
         return by_norm(dense.graph, groups, settings.below, layers)
     if settings.by == "mask":
-        if settings.mask is None:
-            raise InputError("prune-no-mask", "pruning by a mask needs its file", hint="--mask FILE")
-        mask = read_mask(settings.mask)
-        check_kernels(groups, mask)
         return by_mask(dense.graph, groups, mask, layers)
     assert profile is not None
     return by_utilisation({each.name: utilisation(profile, each) for each in profile.layers}, settings.below, layers)

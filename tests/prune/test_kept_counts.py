@@ -1,0 +1,79 @@
+"""How many kernels layers keep, by a pretended clock and by multiples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graph_text import network
+
+from deploycc.graph.labels import channel_groups
+from deploycc.prune.cost_table import Convolution, Costs, Machine
+from deploycc.prune.decide import by_utilisation, kernels_of
+from deploycc.prune.kept_counts import fastest_multiple, fixed_multiple
+
+WIDE = """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,6,6] x, float[8,3,3,3] w1, float[8,8,1,1] w2, float[40,8,1,1] w3, float[2,40,1,1] w4)
+   => (float[1,2,6,6] y) {
+  [conv1] c1 = Conv <pads = [1,1,1,1]> (x, w1)
+  [conv2] c2 = Conv (c1, w2)
+  [sum] s = Add (c2, c1)
+  [conv3] c3 = Conv (s, w3)
+  [relu3] r3 = Relu (c3)
+  [conv4] y = Conv (r3, w4)
+}"""
+
+
+class Staircase(Costs):
+    """Pretends that kernels are computed in blocks."""
+
+    def __init__(self, block: int, each_ms: float = 1.0) -> None:
+        super().__init__(Machine(processor="staircase", onnxruntime="none", threads=1))
+        self.block, self.each_ms, self.asked = block, each_ms, list[Convolution]()
+
+    def measure(self, convolutions: object) -> None:
+        self.asked += convolutions  # type: ignore[operator]
+
+    def time_ms(self, convolution: Convolution) -> float:
+        assert convolution in self.asked
+        blocks = -(-convolution.kernels // self.block) * -(-convolution.inputs // self.block)
+        off = any(count > 8 and count % self.block for count in (convolution.kernels, convolution.inputs))
+        return blocks * self.each_ms * (1.5 if off else 1)
+
+
+@pytest.mark.parametrize(
+    ("block", "useful", "expected"),
+    [
+        (1, 11, (11, 1)),  # every kernel costs: the fewest
+        (8, 11, (16, 8)),  # leaving the fast path costs more than five kernels
+        (16, 11, (16, 8)),
+        (8, 17, (24, 8)),
+        (32, 17, (32, 16)),
+    ],
+)
+def test_the_fastest_count_is_chosen(block: int, useful: int, expected: tuple[int, int]) -> None:
+    graph = network(WIDE).graph
+    groups = channel_groups(graph)
+    values = np.where(np.arange(40) < useful, 0.5, np.arange(40) / 1000)
+    choice = by_utilisation({"conv3": values}, 0.05, {"conv3"})
+    able = groups.of_kernels(choice.kernels)
+    costs = Staircase(block)
+    gone, (decided,) = fastest_multiple(graph, groups, choice, able, {"conv3"}, costs)
+    assert (decided.kept, decided.multiple) == expected
+    assert (decided.before, decided.least, decided.layers) == (40, useful, ("conv3",))
+    kept_kernels = sorted(set(range(40)) - set(kernels_of(groups, choice, gone)["conv3"]))
+    extra = expected[0] - useful
+    assert kept_kernels == [*range(useful), *range(40 - extra, 40)]  # the most used of the useless
+    assert {each.kernels for each in costs.asked if each.inputs == 8 and each.groups == 1} == {
+        each.inputs for each in costs.asked if each.kernels == 2
+    }  # both who makes and who reads the channels is timed
+
+
+def test_a_fixed_multiple_is_taken_everywhere() -> None:
+    graph = network(WIDE).graph
+    groups = channel_groups(graph)
+    values = {"conv3": np.arange(40) / 1000, "conv1": np.zeros(8)}
+    choice = by_utilisation(values, 0.025, {"conv3", "conv1"})
+    able = groups.of_kernels({"conv3": choice.kernels["conv3"]})  # conv1's channels also come from conv2
+    gone, (decided,) = fixed_multiple(groups, choice, able, {"conv3", "conv1"}, 8)
+    assert (decided.layers, decided.least, decided.kept) == (("conv3",), 15, 16)
+    assert kernels_of(groups, choice, gone) == {"conv3": tuple(range(24))}
