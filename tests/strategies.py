@@ -560,3 +560,48 @@ def exported_networks(draw: st.DrawFn) -> tuple[AnchorNetwork, dict[str, Any]]:
         "box_coding": coding,
     }
     return replace(net, maps=maps, background=background), changes
+
+
+# ---- PriorBox layers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PriorLayer:
+    """Parameters of a PriorBox layer, and which of its anchors are used, in which order (None: all)."""
+
+    cells: tuple[int, int]
+    image: tuple[int, int]
+    min_sizes: tuple[float, ...]
+    max_sizes: tuple[float, ...]
+    ratios: tuple[float, ...]
+    flip: bool
+    step: tuple[float, float] | None
+    offset: float
+    clip: bool
+    picked: tuple[int, ...] | None = None
+
+
+@st.composite
+def prior_layers(draw: st.DrawFn) -> PriorLayer:
+    """Layers on pictures that are no squares. Where clipping would hide the grid, it is that of a picture over cells."""
+    cells = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    image = draw(st.sampled_from([(240, 320), (300, 300), (129, 257)]))
+    sizes = sorted(draw(st.lists(st.integers(8, 100), min_size=1, max_size=3, unique=True)))
+    largest = [draw(st.integers(12, 20)) / 10 * size for size in sizes] if draw(st.booleans()) else []
+    ratios = draw(st.lists(st.sampled_from([2.0, 3.0, 1.5, 0.4]), max_size=3, unique=True))
+    clip = draw(st.booleans())
+    hidden = clip and (min(cells) < 4 or sizes[0] > 16)
+    step = None if hidden else draw(st.sampled_from([None, (16.0, 16.0), (32.0, 30.0)]))
+    total = len(sizes) * (1 + bool(largest) + 2 * len(ratios))
+    return PriorLayer(
+        cells=cells,
+        image=image,
+        min_sizes=tuple(map(float, sizes)),
+        max_sizes=tuple(largest),
+        ratios=tuple(ratios),
+        flip=draw(st.booleans()),
+        step=step,
+        offset=0.5 if hidden else draw(st.sampled_from([0.5, 0.25])),
+        clip=clip,
+        picked=draw(st.none() | st.permutations(range(total)).map(lambda order: tuple(order[: len(order) // 2 + 1]))),
+    )

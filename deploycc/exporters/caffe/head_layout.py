@@ -129,12 +129,8 @@ def _map(one: Predictor, other: Predictor, priors: Array, score_values: Array, l
     both = np.concatenate(kernels, axis=1)
     anchors, anchor = np.unique(both, axis=0, return_inverse=True)
     anchor = anchor.reshape(-1)
-    first = [int(np.flatnonzero(anchor == index)[0]) for index in range(len(anchors))]
-    order = np.argsort(first, kind="stable")
-    place = np.empty(len(anchors), np.int64)
-    place[order] = np.arange(len(anchors))
     table = np.full((area, len(anchors)), -1, np.int64)
-    table[cell, place[anchor]] = priors
+    table[cell, anchor] = priors
     if len(priors) != table.size or (table < 0).any():
         _refuse(str(one.node.name), "its anchors are not the same in every cell")
     return MapHead(
@@ -142,8 +138,8 @@ def _map(one: Predictor, other: Predictor, priors: Array, score_values: Array, l
         locations=other.node,
         cells=(rows, columns),
         priors=table,
-        score_kernels=anchors[order][:, : kernels[0].shape[1]],
-        location_kernels=anchors[order][:, kernels[0].shape[1] :],
+        score_kernels=anchors[:, : kernels[0].shape[1]],
+        location_kernels=anchors[:, kernels[0].shape[1] :],
     )
 
 

@@ -73,8 +73,20 @@ def find_prior_box(boxes: NDArray[np.float32], image: tuple[int, int]) -> PriorB
     Raises:
         NoPriorBox: the boxes are not the same in every cell, or not on a regular grid.
     """
+    at_border = boxes.min() >= 0 and boxes.max() <= 1 and (boxes.min() == 0 or boxes.max() == 1)
+    found, reasons = [], []
+    for clip in (False, True) if at_border else (False,):  # boxes may end at the border by themselves
+        try:
+            found.append(_find(boxes, image, clip=clip))
+        except NoPriorBox as reason:
+            reasons.append(reason)
+    if not found:
+        raise reasons[-1]
+    return min(found, key=lambda box: len(box.slots))
+
+
+def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> PriorBox:
     rows, columns = boxes.shape[:2]
-    clip = bool(boxes.min() >= 0 and boxes.max() <= 1 and (boxes.min() == 0 or boxes.max() == 1))
     y, height = _axis(boxes[..., 1], boxes[..., 3], 0, clip)
     x, width = _axis(boxes[..., 0], boxes[..., 2], 1, clip)
     offset, steps = _spacing(y * image[0], x * image[1])
@@ -103,10 +115,8 @@ def _axis(low: NDArray[Any], high: NDArray[Any], axis: int, clip: bool) -> tuple
     whole = (low > 0) & (high < 1) if clip else np.ones(low.shape, np.bool_)
     centres = np.array([_mean((low[i] + high[i]) / 2, whole[i]) for i in range(len(low))])
     known = np.flatnonzero(~np.isnan(centres))
-    if len(known) == 0:
-        centres = (low + high).mean(axis=(1, 2)) / 2
-    elif len(known) == 1:
-        centres = np.where(np.isnan(centres), centres[known[0]], centres)
+    if len(known) < min(2, len(centres)):  # boxes larger than cells: where a picture over its cells puts them
+        centres = (np.arange(len(centres)) + 0.5) / len(centres)
     elif len(known) < len(centres):
         slope, start = np.polyfit(known, centres[known], 1)
         centres = start + slope * np.arange(len(centres))

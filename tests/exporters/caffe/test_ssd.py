@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from anchor_networks import AnchorNetwork, build
 from anchor_networks import detections as found_by
 from caffe_files import seeded_files
 from hypothesis import given, settings
+from mutation import find_example, mutant
 from numerics import assert_same_detections
 from opencv_ssd import RES10, VOC21, YUFACE, read_rows
 from strategies import exported_networks
@@ -22,7 +24,7 @@ from deploycc.detector import DetectionOutputs, Detector, InputSpec
 from deploycc.errors import ModelError
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.evaluate.nms import Detections
-from deploycc.exporters.caffe import save_with_detection
+from deploycc.exporters.caffe import head_layout, save_with_detection, ssd
 from deploycc.graph.parser_support import Contract
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, Options, run
@@ -133,12 +135,18 @@ def test_dropped_priors_come_back_where_prior_box_cannot_leave_them_out(assets: 
     assert_same_detections(read_rows(got), read_rows(expected), score_atol=1e-3, min_iou=0.99)
 
 
-def agrees(detector: Detector, folder: Path, seed: int) -> bool:
+def agrees(example: tuple[AnchorNetwork, dict[str, Any]], folder: Path, module: Any = ssd) -> bool:
     """Whether OpenCV finds in the exported files what this project finds in the detector."""
-    files = export(detector, folder)
-    x = np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    net, changes = example
+    source = build(net)
+    small = 0.02 if changes["box_coding"] == "corner" else 1.0
+    heads = replace(source.heads, variances=source.heads.variances * np.float32(small), **changes)
+    detector = replace(source, heads=heads)
+    files = folder / "exported.prototxt", folder / "exported.caffemodel"
+    module.save_with_detection(detector, *files)
+    x = np.random.default_rng(net.seed).normal(size=(1, 3, 8, 8)).astype(np.float32)
     got: Detections = read_rows(opencv(files, x)[0])
-    expected = found_by(detector, seed)
+    expected = found_by(detector, net.seed)
     try:
         assert_same_detections(got, expected, score_atol=1e-4, min_iou=0.99)
     except AssertionError:
@@ -148,13 +156,38 @@ def agrees(detector: Detector, folder: Path, seed: int) -> bool:
 
 @settings(max_examples=60)
 @given(exported_networks())
-def test_any_anchors_are_found_again(tmp_path_factory: pytest.TempPathFactory, net: tuple[AnchorNetwork, dict]) -> None:
-    network, changes = net
-    source = build(network)
-    small = 0.02 if changes["box_coding"] == "corner" else 1.0
-    heads = replace(source.heads, variances=source.heads.variances * np.float32(small), **changes)
-    source = replace(source, heads=heads)
-    assert agrees(source, tmp_path_factory.mktemp("export"), network.seed)
+def test_any_anchors_are_found_again(
+    tmp_path_factory: pytest.TempPathFactory, example: tuple[AnchorNetwork, dict[str, Any]]
+) -> None:
+    assert agrees(example, tmp_path_factory.mktemp("export"))
+
+
+BUGS = {
+    "all anchors share the first one's boxes": (ssd, "_rows(head.location_kernels, slots)", "_rows(head.location_kernels[:1].repeat(9, 0), slots)"),
+    "spare anchors are seen": (ssd, "_SILENT = -20.0", "_SILENT = 20.0"),
+    "offsets are multiplied twice": (ssd, "if heads.variance_encoded else", "if False else"),
+    "planes before cells": (ssd, '{"order": [0, 2, 3, 1]}', '{"order": [0, 1, 2, 3]}'),
+    "scores in one axis": (ssd, '"dim": [0, -1, self.heads.classes]', '"dim": [0, self.heads.classes, -1]'),
+    "y before x": (head_layout, "[:, [1, 0, 3, 2]]", "[:, [0, 1, 2, 3]]"),
+    "kernels of another order": (head_layout, "anchors[:, kernels[0].shape[1] :]", "anchors[::-1][:, kernels[0].shape[1] :]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_planted_bugs_show(bug: str, tmp_path: Path) -> None:
+    module, old, new = BUGS[bug]
+    broken = mutant(module, old, new)
+    if module is head_layout:
+        lay_out, broken = broken.lay_out, mutant(ssd, "_SILENT = -20.0", "_SILENT = -20.0")
+        broken.lay_out = lay_out  # type: ignore[attr-defined]
+
+    def shows(example: tuple[AnchorNetwork, dict[str, Any]]) -> bool:
+        try:
+            return not agrees(example, tmp_path, broken)
+        except (ModelError, cv2.error):  # priors that do not fit, or a network that OpenCV refuses, show the bug too
+            return True
+
+    find_example(exported_networks(), shows)
 
 
 def refusal(detector: Detector, folder: Path) -> ModelError:
