@@ -37,8 +37,8 @@ def test_a_node_is_read_and_run_as_it_is() -> None:
     assert convolution_of(node) == SMALL
     model = single_convolution(SMALL)
     onnx.checker.check_model(model, full_check=True)
-    result = ort.InferenceSession(model.SerializeToString()).run(None, {"x": np.zeros((1, 4, 8, 7), np.float32)})
-    assert list(result[0].shape) == list(node.outputs[0].shape)
+    result = ort.InferenceSession(model.SerializeToString()).run(None, {"x": np.zeros((1, 16, 8, 7), np.float32)})
+    assert list(result[0].shape) == [1, 16, *node.outputs[0].shape[2:]]
 
 
 def test_narrowing() -> None:
