@@ -125,6 +125,7 @@ def summary(pruned: Pruned, settings: Settings, output: Path, sha256: str) -> di
         "scope": settings.scope,
         "coefficient": settings.coefficient if pruned.gates else None,
         "round_to": settings.multiple or "auto",
+        "relative_times": dict(pruned.compared) or None,
         "sizes": pruned.sizes,
         "layers": layers,
         "gates": [
@@ -159,6 +160,8 @@ def _show(facts: dict[str, Any], explain: bool) -> None:
         for part, size in facts["sizes"].items()
     ]  # fmt: skip
     console.table(["part", "MACs", "after", "change", "parameters", "after", "change"], parts)
+    if facts["relative_times"]:
+        _show_times(facts["relative_times"])
     if facts["gates"]:
         _show_gates(facts)
     _show_stays(facts["stays"], explain)
@@ -197,6 +200,15 @@ def _show_gates(facts: dict[str, Any]) -> None:
     console.out()
     title = f"gates that became constants ({facts['coefficient']}), and the energy of responses that either gets wrong"
     console.table(["layer", "place", "gate MACs", "mean", "least-squares"], rows, title)
+
+
+def _show_times(times: dict[str, float]) -> None:
+    from deploycc.cli import console
+
+    best = min(times.values())
+    names = [("each layer's fastest" if name == "each" else f"multiples of {name}") for name in times]
+    shown = ", ".join(f"{name} {value / best:.2f}" for name, value in zip(names, times.values(), strict=True))
+    console.note(f"the whole network's time by kernels kept, measured here, 1 is the fastest: {shown}")
 
 
 def _show_stays(stays: list[dict[str, str]], explain: bool) -> None:

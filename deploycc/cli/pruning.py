@@ -77,6 +77,7 @@ class Pruned:
         sizes: MACs and parameters by part, before and after; before, gates that were folded are gone already.
         choice: the useless kernels.
         rounded: how many kernels the layers keep.
+        compared: relative times of whole networks (`deploycc.prune.kept_counts.fastest_counts`); empty unless asked.
         stays: useless channels that stay, whatever their number.
         gates: those that were folded.
     """
@@ -86,6 +87,7 @@ class Pruned:
     sizes: dict[str, dict[str, tuple[int, int]]]
     choice: Choice
     rounded: tuple[Rounded, ...]
+    compared: Mapping[str, float]
     stays: tuple[Note, ...]
     gates: tuple[FoldedGate, ...]
 
@@ -121,7 +123,7 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
     choice = _choose(dense, groups, profile, mask, layers, settings)
     able, _, stays = choose(graph, groups, Prune(choice.kernels))
     say("choosing how many kernels stay")
-    going, rounded = _round(dense, groups, choice, able, layers, settings)
+    going, rounded, compared = _round(dense, groups, choice, able, layers, settings)
     say("removing channels")
     report = prune(dense, Prune(kernels_of(groups, choice, going)))
     small = describe_remaining(fold_affine(dense, options).detector)
@@ -132,6 +134,7 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
         sizes={part: {what: (n, after[part][what]) for what, n in both.items()} for part, both in before.items()},
         choice=choice,
         rounded=rounded,
+        compared=compared,
         stays=(*stays, *report.stays),
         gates=tuple(_folded(gate, profile, report) for gate in folded),
     )
@@ -235,13 +238,13 @@ def _choose(
 
 def _round(
     dense: Detector, groups: ChannelGroups, choice: Choice, able: set[int], layers: set[str], settings: Settings
-) -> tuple[frozenset[int], tuple[Rounded, ...]]:
-    from deploycc.prune.kept_counts import fastest_multiple, fixed_multiple
+) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
+    from deploycc.prune.kept_counts import fastest_counts, fixed_multiple
 
     if settings.multiple is not None:
-        return fixed_multiple(groups, choice, able, layers, settings.multiple)
+        return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
     costs = _costs(settings)
-    found = fastest_multiple(dense.graph, groups, choice, able, layers, costs)
+    found = fastest_counts(dense.graph, groups, choice, able, layers, costs)
     table = costs.table()
     if settings.costs is not None and table.timings:
         table.write(settings.costs)

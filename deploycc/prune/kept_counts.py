@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from deploycc.graph.groups import ChannelGroups, layer_names
 from deploycc.prune.cost_table import Convolution, Costs, convolution_of
 from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_up
+from deploycc.prune.whole_network import fastest, relative_times
 
 MULTIPLES = (1, 8, 16, 32)
 _WORTH = 0.98  # another count is chosen for at least 2 % less time, which is more than the noise of a median
@@ -105,6 +106,36 @@ def fastest_multiple(
         measured = tuple((multiple, times[gone]) for gone, multiple in options.items())
         decided.append(_rounded(groups, bundle, able, best, options[best], measured))
     return frozenset().union(*going.values()), tuple(decided)
+
+
+def fastest_counts(
+    graph: gs.Graph, groups: ChannelGroups, choice: Choice, able: Iterable[int], layers: Iterable[str], costs: Costs
+) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
+    """Time the whole network: with what `fastest_multiple` chooses for each layer, and with one multiple for all.
+
+    Args:
+        graph: as analysed, nothing removed.
+        groups: of the graph.
+        choice: the useless kernels.
+        able: groups that can go.
+        layers: those that may lose kernels.
+        costs: measures what it does not know.
+
+    Returns:
+        The groups that go, what was decided for each layer, and the candidates' relative times
+        (`deploycc.prune.whole_network.relative_times`): ``each`` or the multiple.
+    """
+    able, layers = frozenset(able), list(layers)
+    decided = {"each": fastest_multiple(graph, groups, choice, able, layers, costs)}
+    if not able:
+        return *decided["each"], {}
+    for multiple in MULTIPLES:
+        decided[str(multiple)] = fixed_multiple(groups, choice, able, layers, multiple)
+    candidates = {key: going for key, (going, _) in decided.items()}
+    different = {going: key for key, going in reversed(candidates.items())}  # the first name of each
+    candidates = {key: going for going, key in different.items()}
+    times = relative_times(graph, groups, candidates, costs.machine.threads) if len(candidates) > 1 else {}
+    return *decided[fastest(candidates, times) if times else "each"], times
 
 
 def _rounded(

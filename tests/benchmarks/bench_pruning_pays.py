@@ -41,7 +41,7 @@ def pruned(dense: Detector, groups: ChannelGroups, gone: list[int], rounding: st
     small, layers, start = copy_of(dense), set(groups.layers), time.perf_counter()
     if rounding == "auto":
         costs = Costs(this_machine(threads))
-        going, _ = kept_counts.fastest_multiple(dense.graph, groups, choice, gone, layers, costs)
+        going, _, _ = kept_counts.fastest_counts(dense.graph, groups, choice, gone, layers, costs)
     else:
         going, _ = kept_counts.fixed_multiple(groups, choice, gone, layers, int(rounding))
     seconds = time.perf_counter() - start

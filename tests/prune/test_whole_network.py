@@ -1,0 +1,79 @@
+"""Whole networks take turns, and the clock decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graph_text import network, run
+
+from deploycc.errors import MeasureError
+from deploycc.graph.labels import channel_groups
+from deploycc.prune import kept_counts
+from deploycc.prune.cost_table import Costs, this_machine
+from deploycc.prune.decide import Choice
+from deploycc.prune.whole_network import fastest, relative_times
+
+CHAIN = """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,64,64] x, float[64,3,3,3] w1, float[64,64,3,3] w2, float[2,64,1,1] w3) => (float[1,2,64,64] y) {
+  [conv1] c1 = Conv <pads = [1,1,1,1]> (x, w1)
+  [relu1] r1 = Relu (c1)
+  [conv2] c2 = Conv <pads = [1,1,1,1]> (r1, w2)
+  [relu2] r2 = Relu (c2)
+  [conv3] y = Conv (r2, w3)
+}"""
+
+
+def test_a_sixteenth_of_the_kernels_takes_less_time_than_all() -> None:
+    graph = network(CHAIN).graph
+    groups = channel_groups(graph)
+    most = frozenset([*groups.layers["conv1"][4:].tolist(), *groups.layers["conv2"][4:].tolist()])
+    before = run(graph)[0]
+    times = relative_times(graph, groups, {"all": frozenset(), "few": most}, threads=1)
+    assert times["few"] < 0.7 * times["all"]
+    np.testing.assert_array_equal(run(graph)[0], before)
+
+
+def test_fewer_channels_win_on_equal_terms() -> None:
+    candidates = {"a": frozenset([1, 2, 3]), "b": frozenset([1]), "c": frozenset[int]()}
+    assert fastest(candidates, {"a": 1.01, "b": 1.0, "c": 1.0}) == "a"
+    assert fastest(candidates, {"a": 1.05, "b": 1.0, "c": 1.01}) == "b"
+    assert fastest(candidates, {"a": 1.2, "b": 1.1, "c": 1.0}) == "c"
+
+
+@pytest.mark.parametrize("winner", ["each", "1", "16"])
+def test_what_is_fastest_as_a_whole_is_taken(winner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = network(CHAIN).graph
+    groups = channel_groups(graph)
+    use = {"conv1": np.where(np.arange(64) < 37, 0.5, 0.0), "conv2": np.where(np.arange(64) < 21, 0.5, 0.0)}
+    choice = Choice({name: tuple(np.flatnonzero(each == 0).tolist()) for name, each in use.items()}, use, "")
+    able = groups.of_kernels(choice.kernels)
+    each = kept_counts.fixed_multiple(groups, choice, able, use, 8)
+    monkeypatch.setattr(kept_counts, "fastest_multiple", lambda *arguments: each)
+    seen = {}
+
+    def pretended(graph: object, groups: object, candidates: dict[str, frozenset[int]], threads: int) -> dict[str, float]:
+        seen.update(candidates)
+        return {name: 1.0 if name == winner else 2.0 for name in candidates}
+
+    monkeypatch.setattr(kept_counts, "relative_times", pretended)
+    going, decided, times = kept_counts.fastest_counts(graph, groups, choice, able, use, Costs(this_machine(1)))
+    assert sorted(seen) == ["1", "16", "32", "each"]  # multiples of 8 are what each layer has
+    assert going == seen[winner]
+    assert [each.kept for each in decided] == {"each": [40, 24], "1": [37, 21], "16": [48, 32]}[winner]
+    assert min(times.values()) == times[winner]
+
+
+def test_nothing_is_timed_where_nothing_can_go() -> None:
+    graph = network(CHAIN).graph
+    groups = channel_groups(graph)
+    found = kept_counts.fastest_counts(graph, groups, Choice({}, {}, ""), (), groups.layers, Costs(this_machine(1)))
+    assert found == (frozenset(), (), {})
+
+
+def test_a_network_that_does_not_load_is_a_diagnosed_failure() -> None:
+    graph = network(CHAIN).graph
+    groups = channel_groups(graph)
+    graph.nodes[1].op = "NoSuchOperator"
+    with pytest.raises(MeasureError) as raised:
+        relative_times(graph, groups, {"all": frozenset()}, threads=1)
+    assert raised.value.code == "onnxruntime-refuses"
