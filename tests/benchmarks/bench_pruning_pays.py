@@ -1,8 +1,8 @@
 """What pruned MACs save in time: dense and pruned networks of seeded weights, taking turns in ONNX Runtime.
 
-Kernels of seeded utilisation go until the back-end has lost the white paper's share of its MACs; then counts are
-rounded. Each round runs every network once, in a new order; a pair is the pruned and the dense run of one round.
-Processor time is shown beside wall time: with one thread it does not see what else the machine does.
+Kernels of seeded utilisation go until the back-end has lost the white paper's share of its MACs, rounding included.
+Each round runs every network once, in a new order; a pair is the pruned and the dense run of one round. Processor time
+is shown beside wall time: with one thread it does not see what else the machine does.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 import onnxruntime as ort
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pruned_networks import NETWORKS, backend, choose_groups, copy_of, kernels_of, read
+from pruned_networks import NETWORKS, backend, backend_without, copy_of, kernels_of, read
 
 from deploycc.detector import Detector
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
 from deploycc.graph.groups import ChannelGroups
+from deploycc.graph.labels import channel_groups
 from deploycc.graph.removal import remove_channels
 from deploycc.prune import kept_counts
 from deploycc.prune.cost_table import Costs, this_machine
@@ -33,20 +34,41 @@ THREADS = 2
 DEFAULT = ["squeezenet_ssd_voc_deploy", "MobileNetSSD_voc_deploy"]
 
 
-def pruned(dense: Detector, groups: ChannelGroups, gone: list[int], rounding: str, threads: int) -> tuple[Detector, float]:
-    """The network with rounded counts, and the seconds that measuring took."""
-    generator = np.random.default_rng(1)
-    use = {name: generator.uniform(0, 0.05, len(own)) for name, own in groups.layers.items()}
-    choice = Choice(kernels_of(groups, gone), use, "seeded")
-    small, layers, start = copy_of(dense), set(groups.layers), time.perf_counter()
+def pruned(dense: Detector, share: float, rounding: str, threads: int) -> tuple[Detector, float]:
+    """The network with rounded counts that has lost this share of its back-end, and the seconds that measuring took.
+
+    More useless kernels make up for those that rounding keeps; ``auto`` gets as many as multiples of 16 need.
+    """
+    groups = channel_groups(dense.graph)
+    order = np.random.default_rng(0).permutation(groups.free).tolist()
+    full, multiple = backend(dense), 16 if rounding == "auto" else int(rounding)
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        going = rounded(groups, order[:middle], multiple)
+        if 1 - backend_without(dense, groups, list(going)) / full < share:
+            low = middle + 1
+        else:
+            high = middle
+    going, start = rounded(groups, order[:low], multiple), time.perf_counter()
     if rounding == "auto":
         costs = Costs(this_machine(threads))
-        going, _, _ = kept_counts.fastest_counts(dense.graph, groups, choice, gone, layers, costs)
-    else:
-        going, _ = kept_counts.fixed_multiple(groups, choice, gone, layers, int(rounding))
+        choice = seeded(groups, order[:low])
+        going, _, _ = kept_counts.fastest_counts(dense.graph, groups, choice, order[:low], groups.layers, costs)
     seconds = time.perf_counter() - start
+    small = copy_of(dense)
     remove_channels(small.graph, groups, going)  # what the channels hold does not matter here
     return small, seconds
+
+
+def seeded(groups: ChannelGroups, gone: list[int]) -> Choice:
+    generator = np.random.default_rng(1)
+    use = {name: generator.uniform(0, 0.05, len(own)) for name, own in groups.layers.items()}
+    return Choice(kernels_of(groups, gone), use, "seeded")
+
+
+def rounded(groups: ChannelGroups, gone: list[int], multiple: int) -> frozenset[int]:
+    return kept_counts.fixed_multiple(groups, seeded(groups, gone), gone, groups.layers, multiple)[0]
 
 
 def session(detector: Detector, threads: int) -> ort.InferenceSession:
@@ -88,10 +110,9 @@ def main() -> None:
     print(f"{'':27} to      saved   median  minimum  median  minimum  paired  minima   paired  minima  saved   pays")
     for name in given.networks:
         dense = read(given.assets, name)
-        groups, gone = choose_groups(dense, NETWORKS[name])
         networks, took = {"dense": dense}, 0.0
         for rounding in given.roundings.split(","):
-            networks[rounding], seconds = pruned(dense, groups, gone, rounding, given.threads)
+            networks[rounding], seconds = pruned(dense, NETWORKS[name], rounding, given.threads)
             took = seconds if rounding == "auto" else took
         samples = measure(networks, given.rounds, given.threads)
         first = np.array(samples.pop("dense"))
