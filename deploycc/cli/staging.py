@@ -18,7 +18,8 @@ def staged_folder(final: Path) -> Iterator[Path]:
     """Yield a folder beside ``final`` that takes its place when the block ends without an exception.
 
     Raises:
-        ArtefactError: ``final`` is a file, or a folder with content that `deploycc compile` did not write.
+        ArtefactError: ``final`` is a file, or a folder with content that `deploycc compile` did not write, or the
+            current folder; or nothing can be made beside it.
     """
     if final.exists() and not final.is_dir():
         raise ArtefactError("output-is-a-file", "the output folder is a file", context={"path": final})
@@ -29,18 +30,51 @@ def staged_folder(final: Path) -> Iterator[Path]:
             context={"path": final},
             hint="choose another folder with -o, or empty this one",
         )
-    parent = final.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=parent))
+    final = final.absolute()  # "." has no name of its own
+    if final == Path.cwd():
+        raise ArtefactError(
+            "output-is-here",
+            "the output folder is the current one, which cannot be replaced from inside",
+            context={"path": final},
+            hint="name a folder in it: -o out",
+        )
+    partial = _make_partial(final)
     try:
         partial.chmod(0o755)
         yield partial
-        old = None
-        if final.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=parent)) / "folder"
-            final.rename(old)
-        partial.rename(final)
-        if old is not None:
-            shutil.rmtree(old.parent)
+        _replace(final, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_partial(final: Path) -> Path:
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{final.name}.partial-", dir=final.parent))
+    except OSError as error:
+        raise ArtefactError(
+            "output-unwritable",
+            "the output folder cannot be made",
+            context={"path": final},
+            note=error.strerror or str(error),
+            hint="choose another folder with -o",
+        ) from None
+
+
+def _replace(final: Path, partial: Path) -> None:
+    """Rename ``partial`` to ``final``; what stood there comes back if that is interrupted."""
+    if not final.exists():
+        partial.rename(final)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.old-", dir=final.parent))
+    old = aside / "folder"
+    try:
+        final.rename(old)
+        partial.rename(final)
+    except BaseException:
+        if old.exists() and not final.exists():
+            old.rename(final)
+        raise
+    finally:
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)

@@ -66,3 +66,38 @@ def test_a_file_in_the_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(ArtefactError, match="is a file"), staged_folder(tmp_path / "out"):
         pass
+
+
+def test_a_folder_that_cannot_be_made_is_diagnosed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtefactError) as caught, staged_folder(tmp_path / "file" / "deep" / "out"):
+        pass
+    assert caught.value.code == "output-unwritable"
+    assert caught.value.note == "Not a directory"
+
+
+def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtefactError) as caught, staged_folder(Path()):
+        pass
+    assert caught.value.code == "output-is-here"
+
+
+def test_an_interruption_between_the_renames_brings_the_old_output_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "out"
+    with staged_folder(final) as folder:
+        fill(folder, "old")
+    rename = Path.rename
+
+    def interrupted(source: Path, destination: Path) -> Path:
+        if ".partial-" in source.name:
+            raise KeyboardInterrupt
+        return rename(source, destination)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), staged_folder(final) as folder:
+        fill(folder, "new")
+    assert (final / MARK).read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [final]
