@@ -7,6 +7,7 @@ libraries load where a command uses them.
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import traceback
 
@@ -14,6 +15,12 @@ import typer
 
 from deploycc.cli import bench, build, compile, evaluate, export, inspect, profile, prune, report, target, train
 from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError
+
+# what the user's disk answers; a missing file is not among them: every reader says itself which one it misses
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO})
+
+_signals: list[int] = []
+"""Signals that asked this process to end."""
 
 app = typer.Typer(
     help="The deployment compiler for SSD detectors on NVIDIA Jetson and DRIVE boards.",
@@ -52,25 +59,33 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 done, 1 a diagnosed failure, 2 wrong usage, 3 a budget missed, 70 a bug (with its traceback), 130 interrupted.
     """
-    from deploycc.cli import console
-
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0
-    except DeployError as error:
-        console.fail(error)
-        return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            console.fail(disk_full(error))
-            return DeployError.exit_code
-        return _bug()
-    except Exception:
-        return _bug()
+    except Exception as error:
+        return EXIT_INTERRUPTED if _signals else _report(error)
     return 0
+
+
+def _report(error: Exception) -> int:
+    """Print an error, and return the exit status that it means."""
+    from deploycc.cli import console
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = disk_full(error)
+    elif isinstance(error, OSError) and error.errno in _REFUSED:
+        error = refused(error)
+    if isinstance(error, DeployError):
+        console.fail(error)
+        return error.exit_code
+    traceback.print_exception(error)
+    print(  # noqa: T201
+        "\nThis is a bug of deploycc. Please report it with the traceback above and the command.", file=sys.stderr
+    )
+    return EXIT_BUG
 
 
 def disk_full(error: OSError) -> DeployError:
@@ -83,14 +98,25 @@ def disk_full(error: OSError) -> DeployError:
     )
 
 
-def _bug() -> int:
-    traceback.print_exc()
-    print(  # noqa: T201
-        "\nThis is a bug of deploycc. Please report it with the traceback above and the command.", file=sys.stderr
+def refused(error: OSError) -> DeployError:
+    """The diagnosed form of a file or folder that the system does not give."""
+    return DeployError(
+        "file-refused",
+        "a file or folder cannot be read or written",
+        context={"file": error.filename or "-"},
+        note=error.strerror,
     )
-    return EXIT_BUG
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Note the signal: libraries written in C turn a KeyboardInterrupt inside them into errors of their own."""
+    _signals.append(number)
+    raise KeyboardInterrupt
 
 
 def entry() -> None:
     """Console script."""
+    signal.signal(signal.SIGTERM, _interrupt)  # `timeout` and CI end a run as Ctrl-C does: cleaned up
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job does not hear Ctrl-C
+        signal.signal(signal.SIGINT, _interrupt)
     sys.exit(main())

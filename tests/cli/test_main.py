@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,10 +59,28 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _failing(monkeypatch, KeyboardInterrupt()) == 130
 
 
+def test_ctrl_c_inside_a_library_is_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_signals", [signal.SIGINT])
+    assert _failing(monkeypatch, ImportError("initialization failed")) == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_a_full_disk_is_diagnosed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "net.onnx")
     assert _failing(monkeypatch, full) == 1
     assert "error[disk-full]" in capsys.readouterr().err
+
+
+def test_what_the_disk_refuses_is_diagnosed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _failing(monkeypatch, OSError(errno.EROFS, "Read-only file system", "out/x")) == 1
+    err = capsys.readouterr().err
+    assert "error[file-refused]" in err
+    assert "Read-only file system" in err
+    assert "Traceback" not in err
 
 
 def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
