@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.cli.optimise import Optimised, Say
@@ -72,6 +73,10 @@ def command(
     from deploycc.cli import console
     from deploycc.cli.machine import usable_cores
 
+    if build and threads > usable_cores():
+        raise InputError(
+            "too-many-threads", f"--threads {threads} is more than the {usable_cores()} cores that this machine has"
+        )
     settings = Settings(
         precisions=comma_list(precision),
         detection=detection,
@@ -87,7 +92,11 @@ def command(
     with console.progress("reading") as say:
         say(choice.model)
         detector = choice.load()
+    for note in detector.notes:
+        console.note(f"{note.node + ': ' if note.node else ''}{note.reason}")
     for one in chosen:
+        if (images or keep_fp32) and "fp16" not in (settings.precisions or one.precisions):
+            console.warn(f"{one.name}: --images and --keep-fp32 concern FP16, which is not compiled here")
         folder = output / one.name if len(chosen) > 1 else output
         _compile_one(detector, one, folder, settings)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from deploycc.errors import InputError
 if TYPE_CHECKING:
     from deploycc.detector import Detector
 
+
 @dataclass(frozen=True)
 class ModelChoice:
-    """The options above, as given."""
+    """Which detector to read and what its file does not say, as given."""
 
     model: str
     weights: Path | None = None
@@ -122,11 +124,12 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(
-            "wrong-number", f"{option} {text} is not a list of numbers", hint=f"{option} 104,117,123"
-        ) from None
+        values = (math.nan,)
+    if not all(map(math.isfinite, values)):
+        raise InputError("wrong-number", f"{option} {text} is not a list of numbers", hint=f"{option} 104,117,123")
+    return values
 
 
 def comma_list(text: str | None) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import onnx
 import onnx_graphsurgeon as gs
 
+from deploycc import files
 from deploycc.graph.skeleton import without_weights
 
 _SHOWN = 16  # elements of a constant that are printed
@@ -18,6 +20,11 @@ def to_text(graph: gs.Graph) -> str:
 
 
 def write_text(graph: gs.Graph, path: Path) -> None:
-    """Write `to_text` to ``path``, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_text(graph), encoding="utf-8")
+    """Write `to_text` to ``path``, making its folder.
+
+    Raises:
+        ArtefactError: the folder cannot be made, or the file not be written.
+    """
+    with contextlib.suppress(OSError):  # writing into it says why
+        path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, to_text(graph))

@@ -138,6 +138,9 @@ def test_dumps_show_every_pass(tmp_path: Path) -> None:
         (["-t", "x86-rtx", "--keep-fp32", "conv9"], "conv9"),
         (["-t", "x86-cpu", "--colour", "mauve"], "BGR, RGB, GRAY"),
         (["-t", "x86-cpu", "--mean", "1,a"], "--mean 1,a"),
+        (["-t", "x86-cpu", "--mean", "nan"], "--mean nan"),
+        (["-t", "x86-cpu", "--threads", "99999"], "more than the"),
+        (["-t", "x86-cpu", "--no-build", "--dump-each", f"{TINY}/dumps"], "00_fold_constants.txt cannot be written"),
     ],
 )
 def test_a_wrong_choice_is_one_error_and_leaves_nothing(
@@ -152,7 +155,16 @@ def test_a_wrong_choice_is_one_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+def test_options_that_change_nothing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_("-t", "x86-cpu", "-o", str(tmp_path / "out"), "--no-build", "--keep-fp32", "conv1") == 0
+    err = capsys.readouterr().err
+    assert "warning: x86-cpu: --images and --keep-fp32 concern FP16" in err
+    for note in read_compile_report(tmp_path / "out").detector.notes:
+        assert f"{note.node}: {note.reason}" in err
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_timeout_leave_nothing(asked: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploycc", "compile", *SEEDED, "-t", "x86-cpu", "-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
@@ -160,7 +172,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, asked)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Traceback" not in err
