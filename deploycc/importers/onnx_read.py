@@ -108,12 +108,13 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
 
 def _check_ir(model: onnx.ModelProto, path: Path) -> None:
     if not _OLDEST_IR <= model.ir_version <= _NEWEST_IR:
+        wanted = "with a current exporter" if model.ir_version < _OLDEST_IR else f"for IR {_NEWEST_IR}"
         raise ModelError(
             "onnx-ir-version",
             f"IR version {model.ir_version} is not supported",
             context={"file": path},
             note=f"IR versions {_OLDEST_IR} to {_NEWEST_IR} are read",
-            hint="export it with a current exporter" if model.ir_version < _OLDEST_IR else "update the onnx package",
+            hint=f"export it {wanted}",
         )
 
 
@@ -222,6 +223,8 @@ def _check_weights(model: onnx.ModelProto, path: Path) -> None:
 
 
 def first_line(reason: object) -> str:
-    """First line of a library's message that says something."""
-    lines = [line.strip() for line in str(reason).splitlines()]
-    return next((line for line in lines if line), type(reason).__name__)
+    """First line of a library's message that says something, with the next where it ends in a colon."""
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    if not lines:
+        return type(reason).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

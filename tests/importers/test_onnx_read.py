@@ -90,13 +90,21 @@ def test_no_operators(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("version", "hint"), [(2, "export it with a current exporter"), (99, "update the onnx package")])
+@pytest.mark.parametrize(("version", "hint"), [(2, "export it with a current exporter"), (99, "export it for IR 13")])
 def test_ir_version(version: int, hint: str, tmp_path: Path) -> None:
     model = parse(CONV)
     model.ir_version = version
     text = refused(write(model, tmp_path))
     assert text.startswith(f"error[onnx-ir-version]: IR version {version} is not supported\n")
     assert text.endswith(f"hint: {hint}")
+
+
+def test_a_tensor_from_nowhere_names_its_node(tmp_path: Path) -> None:
+    model = parse(CONV)
+    model.graph.node[0].name, model.graph.node[0].input[0] = "first", "lost"
+    text = refused(write(model, tmp_path))
+    assert "error[onnx-invalid]" in text
+    assert "input 'lost' of node: name: first" in text
 
 
 def test_cycle_names_the_loop(tmp_path: Path) -> None:
