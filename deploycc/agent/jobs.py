@@ -289,7 +289,10 @@ def _check_engine(engine: "Dict[str, Any]", folder: str) -> str:
         raise NotPossible("not built: " + built["reason"], built["hint"])
     if built["status"] != "built":
         raise Failed("not built: {}".format(built["reason"]), hint=built["hint"])
-    sha256 = files.sha256_of(files.inside(folder, engine["file"]))
+    path = files.inside(folder, engine["file"])
+    if not os.path.exists(path):
+        raise Failed("the engine {} is gone".format(engine["file"]), hint=hint)
+    sha256 = files.sha256_of(path)
     if sha256 != built["sha256"]:
         raise Failed("{} is not the engine that {} names".format(engine["file"], BUILD_FILE), hint=hint)
     return sha256

@@ -102,7 +102,7 @@ def test_measuring_says_what_ran(built: Path) -> None:
     ("damage", "said"),
     [
         (lambda folder: (folder / "build.json").unlink(), "no build.json beside the plan"),
-        (lambda folder: (folder / "engine-fp32.onnx").unlink(), "cannot read"),
+        (lambda folder: (folder / "engine-fp32.onnx").unlink(), "the engine engine-fp32.onnx is gone"),
         (lambda folder: (folder / "engine-fp32.onnx").write_bytes(b"other"), "is not the engine that build.json names"),
         (
             lambda folder: edit(folder, "build.json", lambda made: made["engines"][0].update(network_sha256="0" * 64)),
@@ -116,6 +116,7 @@ def test_a_stale_engine_is_refused(built: Path, damage: Any, said: str) -> None:
     row = bench(built)
     assert row["status"] == "failed"
     assert said in row["reason"]
+    assert row["hint"].startswith("build it again")
     assert row["samples_ms"] == []
 
 
