@@ -64,7 +64,7 @@ def _check_names(graph: gs.Graph, names: frozenset[str]) -> None:
                 f"no node is named '{name}', so it cannot be kept in FP32",
                 context={"network": graph.name or "network"},
                 note="names are those after folding: BatchNorm, Scale and Dropout layers are no nodes any more",
-                hint=f"did you mean '{close[0]}'?" if close else "`deploycc inspect` lists the layers",
+                hint=f"did you mean '{close[0]}'?" if close else "`deploycc inspect MODEL --layers` lists them",
             )
 
 
