@@ -23,7 +23,7 @@ from deploycc.artefact import Document, Evidence, Record
 from deploycc.errors import ArtefactError, MeasureError
 from deploycc.graph.edit import static_shape
 
-ROUNDS = 5
+ROUNDS = 3
 _ROUND_NS = 4_000_000  # short convolutions are repeated until a round takes this long, at most _REPEATS times
 _REPEATS = 20
 _NEIGHBOUR = 16  # channels of the maps around a convolution that is timed

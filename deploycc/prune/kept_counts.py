@@ -132,8 +132,8 @@ def fastest_counts(
     for multiple in MULTIPLES:
         decided[str(multiple)] = fixed_multiple(groups, choice, able, layers, multiple)
     candidates = {key: going for key, (going, _) in decided.items()}
-    different = {going: key for key, going in reversed(candidates.items())}  # the first name of each
-    candidates = {key: going for going, key in different.items()}
+    first = {going: key for key, going in reversed(candidates.items())}
+    candidates = {key: going for key, going in candidates.items() if first[going] == key}
     times = relative_times(graph, groups, candidates, costs.machine.threads) if len(candidates) > 1 else {}
     return *decided[fastest(candidates, times) if times else "each"], times
 
