@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The machine is shared: how long one example takes says nothing. Failing examples are printed as code.
-settings.register_profile("shared", deadline=None, print_blob=True)
-settings.load_profile("shared")
+# How long one example takes on a shared machine says nothing. The ordinary tests try the same examples every time, so
+# that a change is judged by what it changed; HYPOTHESIS_PROFILE=campaign looks for new ones.
+settings.register_profile("ordinary", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("campaign", deadline=None, print_blob=True, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
 
 
 @pytest.fixture(scope="session")

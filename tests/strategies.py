@@ -590,7 +590,8 @@ def prior_layers(draw: st.DrawFn) -> PriorLayer:
     largest = [draw(st.integers(12, 20)) / 10 * size for size in sizes] if draw(st.booleans()) else []
     ratios = draw(st.lists(st.sampled_from([2.0, 3.0, 1.5, 0.4]), max_size=3, unique=True))
     clip = draw(st.booleans())
-    hidden = clip and (min(cells) < 4 or sizes[0] > 16)
+    outside = 32 * max(cells) > min(image)  # cells beyond the picture show nothing of their boxes
+    hidden = clip and (min(cells) < 4 or sizes[0] > 16 or outside)
     step = None if hidden else draw(st.sampled_from([None, (16.0, 16.0), (32.0, 30.0)]))
     total = len(sizes) * (1 + bool(largest) + 2 * len(ratios))
     return PriorLayer(
