@@ -32,6 +32,7 @@ def build_folder(folder: Path, say: Say) -> None:
     from deploycc.device import local
     from deploycc.engine.plan import read_plan
     from deploycc.report.compile_schema import EngineRecord, read_compile_report
+    from deploycc.report.schema import LatencyReport
 
     say("building")
     plan = read_plan(folder)
@@ -52,6 +53,7 @@ def build_folder(folder: Path, say: Say) -> None:
         )
         for engine in result.engines
     )
+    (folder / LatencyReport.FILE_NAME).unlink(missing_ok=True)  # it was measured on the engines before
     elsewhere = any(engine.status != "built" for engine in engines)
     report = read_compile_report(folder)
     write_report(

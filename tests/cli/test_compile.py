@@ -101,6 +101,14 @@ def test_compile_is_the_steps_in_a_row(tmp_path: Path, capsys: pytest.CaptureFix
     ]
 
 
+def test_building_again_drops_the_figures_of_the_engines_before(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--threads", "1") == 0
+    assert main(["build", str(out)]) == 0
+    assert not (out / "latency.json").exists()
+    assert "Nothing was measured" in (out / "report.md").read_text(encoding="utf-8")
+
+
 def test_fp16_is_compared_on_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
