@@ -56,7 +56,7 @@ def ssd(
         Optional[float],  # noqa: UP045
         typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; default: press always."),
     ] = None,
-    gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.5,
+    gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.3,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print each record of the history on stderr.")] = False,
 ) -> None:

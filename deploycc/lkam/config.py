@@ -24,8 +24,8 @@ class GateConfig:
         granularity, block, hidden, place: see `insert_gates`.
         gain: G of the sparsity term.
         weigh_macs: gains in proportion to the layers' MACs instead of equal.
-        target: share of the gated MACs to keep engaged: batches that engage less pay nothing for their kernels. None
-            always presses.
+        target: share of the gated MACs to keep engaged: the gain shrinks towards it and turns round below it, so that
+            kernels compete for a budget. None always presses.
         spread: standard deviation of the engaged share that pictures of a batch should have, and
         spread_weight: what falling short of it costs, see `spread_loss`.
         threshold, slope: schedules of the gates' decision.
@@ -38,10 +38,10 @@ class GateConfig:
     block: int = 32
     hidden: int = 16
     place: Place = "norm"
-    gain: float = 0.5
+    gain: float = 0.3
     weigh_macs: bool = True
     target: float | None = 0.55
-    spread: float = 0.06
+    spread: float = 0.05
     spread_weight: float = 10.0
     threshold: Ramp = _THRESHOLD
     slope: Ramp = _SLOPE

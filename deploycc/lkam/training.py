@@ -34,6 +34,7 @@ from deploycc.lkam.sparsity import conv_macs, engaged_share, layer_gains, sparsi
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
 _SAVE_EVERY = 250
+_NEAR = 0.05  # distance from the wanted engaged share at which the gain is full
 _SETTLE = 128  # pictures on which new gates are fitted to their inputs
 
 Report = Callable[[dict[str, Any]], None]
@@ -174,10 +175,9 @@ def _make_optimiser(model: Ssd, config: TrainConfig) -> torch.optim.AdamW:
 
 def _gate_price(gates: GateConfig, model: Ssd, macs: dict[str, int], share: float) -> torch.Tensor:
     """What a batch pays for the kernels it engages and for pictures that all engage the same."""
-    price = gates.spread_weight * spread_loss(model, macs, gates.spread)
-    if gates.target is None or share > gates.target:
-        price = price + sparsity_loss(model, layer_gains(model, gates.gain, macs if gates.weigh_macs else None))
-    return price
+    sparsity = sparsity_loss(model, layer_gains(model, gates.gain, macs if gates.weigh_macs else None))
+    pull = 1.0 if gates.target is None else max(-1.0, min(1.0, (share - gates.target) / _NEAR))
+    return pull * sparsity + gates.spread_weight * spread_loss(model, macs, gates.spread)
 
 
 def _step(
