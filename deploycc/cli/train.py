@@ -40,6 +40,10 @@ def ssd(
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
         typer.Option("--from", metavar="CHECKPOINT", help="Start from the weights of another run."),
     ] = None,
+    teacher: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--teacher", metavar="CHECKPOINT", help="Learn from this detector's outputs too."),
+    ] = None,
     gates: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--gates", help="Insert kernel gates: kernel, group or nested."),
@@ -57,6 +61,9 @@ def ssd(
         typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; default: press always."),
     ] = None,
     gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.3,
+    freeze: Annotated[
+        float, typer.Option("--freeze", min=0, max=1, help="Share of the steps after which decisions stay as they are.")
+    ] = 0.75,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print each record of the history on stderr.")] = False,
 ) -> None:
@@ -92,7 +99,8 @@ def ssd(
         seed=seed,
         mirror_only=data.startswith("generated:"),  # the generator varies more than an augmentation could
         initial=str(initial) if initial else None,
-        gates=_gate_config(gates, gate_layers or _GATED[architecture], place, block, keep, gain),
+        teacher=str(teacher) if teacher else None,
+        gates=_gate_config(gates, gate_layers or _GATED[architecture], place, block, keep, gain, freeze),
     )
     with console.progress("training") as say:
         samples = Samples(
@@ -133,7 +141,7 @@ def export(
 
 
 def _gate_config(
-    gates: str | None, layers: str, place: str, block: int, keep: float | None, gain: float
+    gates: str | None, layers: str, place: str, block: int, keep: float | None, gain: float, freeze: float
 ) -> GateConfig | None:
     from deploycc.cli.model_options import comma_list
     from deploycc.errors import InputError
@@ -152,6 +160,7 @@ def _gate_config(
         block=block,
         target=keep,
         gain=gain,
+        freeze=freeze,
     )
 
 

@@ -63,6 +63,8 @@ class TrainConfig:
         seed: of weights, order and augmentation.
         mirror_only: no other augmentation, for data that varies enough by itself.
         initial: checkpoint whose weights to start from, or None.
+        teacher: checkpoint of a detector whose outputs to learn from besides the labels, or None.
+        distil: weight of what it teaches, see `distillation_loss`.
         gates: None trains a dense detector.
     """
 
@@ -78,6 +80,8 @@ class TrainConfig:
     seed: int = 1
     mirror_only: bool = False
     initial: str | None = None
+    teacher: str | None = None
+    distil: float = 1.0
     gates: GateConfig | None = field(default=None)
 
     def to_dict(self) -> dict[str, Any]:

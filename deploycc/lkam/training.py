@@ -24,6 +24,7 @@ from deploycc.lkam.checkpoint import (
     set_schedules,
 )
 from deploycc.lkam.config import GateConfig, TrainConfig
+from deploycc.lkam.distil import distillation_loss
 from deploycc.lkam.insert import gated_convs, settle_gates
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
@@ -70,12 +71,13 @@ def train(
     if state.step:
         optimiser.load_state_dict(state.optimiser)
     model.train().to(memory_format=torch.channels_last)
+    teacher = _teacher(config)
     priors = torch.from_numpy(make_priors(config.network.size))
     macs = conv_macs(model, torch.zeros(1, 3, config.network.size, config.network.size))
     end = config.steps if stop_after is None else min(stop_after, config.steps)
     clock = time.monotonic()
     while state.step < end:
-        record = _step(config, state, model, optimiser, samples, priors, macs)
+        record = _step(config, state, model, teacher, optimiser, samples, priors, macs)
         state.step += 1
         if state.step % _RECORD_EVERY == 0 or state.step == end:
             record["seconds"] = round(time.monotonic() - clock, 1)
@@ -120,11 +122,28 @@ def _start(config: TrainConfig, path: Path, samples: Samples) -> tuple[Checkpoin
             )
         model.load_state_dict(state.model)
         return state, model
+    settled = False
     if config.initial is not None:
-        _copy_weights(restore_model(load_checkpoint(Path(config.initial))), model, config.initial)
-    if config.gates is not None:
+        source = restore_model(load_checkpoint(Path(config.initial)))
+        _copy_weights(source, model, config.initial)
+        settled = any(True for _ in gated_convs(source))
+    if config.gates is not None and not settled:
         settle_gates(model, samples.batch(0, _SETTLE).pictures)
     return Checkpoint(config, 0, {}, {}), model
+
+
+def _teacher(config: TrainConfig) -> Ssd | None:
+    if config.teacher is None:
+        return None
+    model = restore_model(load_checkpoint(Path(config.teacher)))
+    if model.config != config.network:
+        raise InputError(
+            "teacher-other-network",
+            "the teacher has other outputs than the network that is trained",
+            context={"file": config.teacher},
+            note="input size, classes, architecture and width must agree",
+        )
+    return model.to(memory_format=torch.channels_last)
 
 
 def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:
@@ -184,6 +203,7 @@ def _step(
     config: TrainConfig,
     state: Checkpoint,
     model: Ssd,
+    teacher: Ssd | None,
     optimiser: torch.optim.AdamW,
     samples: Samples,
     priors: torch.Tensor,
@@ -195,10 +215,17 @@ def _step(
         group["lr"] = rate
     set_schedules(model, config, progress)
     batch = samples.batch(state.step, config.batch)
-    offsets, logits = model(batch.pictures.contiguous(memory_format=torch.channels_last))
+    pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
+    offsets, logits = model(pictures)
     loss = multibox_loss(offsets, logits, priors, batch.boxes, batch.labels)
     total = loss.location + loss.score
     record: dict[str, Any] = {"step": state.step + 1, "lr": rate}
+    if teacher is not None:
+        with torch.no_grad():
+            taught = teacher(pictures)
+        lesson = distillation_loss((offsets, logits), taught)
+        total = total + config.distil * lesson
+        record["distilled"] = float(lesson.detach())
     if config.gates is not None:
         frozen = progress >= config.gates.freeze
         share = engaged_share(model, macs)

@@ -31,7 +31,7 @@ def train(folder: Path, name: str, data: Path, steps: int, *options: str) -> dic
     if deploycc(command):
         sys.exit(1)
     metrics = json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
-    config = {key: value for key, value in metrics["config"].items() if key not in ("data", "validation", "initial")}
+    config = {key: value for key, value in metrics["config"].items() if key not in ("data", "validation", "initial", "teacher")}
     result = {key: value for key, value in metrics["result"].items() if key != "data"}
     return {"config": config, "result": result}
 
@@ -47,8 +47,9 @@ def main() -> int:
     more = ["--threads", options.threads, "--verbose"]
     start = ["--from", str(options.start)] if options.start else []
     dense = train(options.folder, "bccd_ssd", options.data, STEPS, *more, *start)
-    initial = ["--from", str(options.folder / "bccd_ssd" / "checkpoint.pt"), "--lr", "0.001"]
-    gates = ["--gates", "kernel", "--keep", "0.65"]
+    checkpoint = str(options.folder / "bccd_ssd" / "checkpoint.pt")
+    initial = ["--from", checkpoint, "--teacher", checkpoint, "--lr", "0.001"]
+    gates = ["--gates", "kernel", "--keep", "0.7", "--freeze", "0.5"]
     gated = train(options.folder, "bccd_ssd_lkam", options.data, GATED_STEPS, *more, *initial, *gates)
     RECORD.write_text(json.dumps({"dense": dense, "gated": gated}, indent=1) + "\n", encoding="utf-8")
     before, after = (run["result"]["map50_area"] for run in (dense, gated))  # type: ignore[index]

@@ -16,7 +16,8 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 from deploycc.errors import ArtefactError, DeployError, InputError  # noqa: E402
 from deploycc.evaluate.dataset import open_dataset  # noqa: E402
 from deploycc.evaluate.truth import Truth  # noqa: E402
-from deploycc.lkam.checkpoint import build_model, load_checkpoint  # noqa: E402
+from deploycc.lkam.checkpoint import build_model, load_checkpoint, restore_model  # noqa: E402
+from deploycc.lkam.distil import distillation_loss  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
@@ -69,6 +70,39 @@ def test_gates_start_from_a_dense_run(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "gated" / METRICS).read_text())["result"]["gates"]
     assert result["saved_percent"]["mean"] < 25  # nothing has pressed yet
     assert set(result["layers"]) == {"backend.1.0.conv", "backend.1.1.conv"}
+
+
+def test_gates_that_were_trained_before_go_on_as_they_are(tmp_path: Path) -> None:
+    first = run(small_config(gates=small_gates()), tmp_path / "first")
+    config = small_config(gates=small_gates(), initial=str(tmp_path / "first" / CHECKPOINT), steps=1, lr=0.0, seed=9)
+    second = run(config, tmp_path / "second")
+    gates = [name for name in first.model if ".gate." in name]
+    assert gates
+    for name in gates:
+        assert torch.equal(first.model[name], second.model[name]), name
+
+
+def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
+    teacher = restore_model(run(small_config(), tmp_path / "dense"))
+    taught = run(
+        small_config(steps=40, seed=2, teacher=str(tmp_path / "dense" / CHECKPOINT), distil=5.0), tmp_path / "taught"
+    )
+    alone = run(small_config(steps=40, seed=2), tmp_path / "alone")
+    pictures = Samples(open_dataset("generated:3:8", size=SIZE), SIZE, 1).batch(0, 8).pictures
+    with torch.no_grad():
+        distance = [
+            distillation_loss(restore_model(each)(pictures), teacher(pictures)).item() for each in (taught, alone)
+        ]
+    assert distance[0] < 0.5 * distance[1]
+    assert taught.history[-1]["distilled"] > 0
+    assert "distilled" not in alone.history[-1]
+
+
+def test_a_teacher_of_another_network_is_refused(tmp_path: Path) -> None:
+    run(small_config(), tmp_path / "dense")
+    other = small_config(network=SsdConfig(7, SIZE, "squeezenet", 0.25), teacher=str(tmp_path / "dense" / CHECKPOINT))
+    with pytest.raises(InputError, match="teacher-other-network"):
+        run(other, tmp_path / "b")
 
 
 def test_pressure_switches_kernels_off(tmp_path: Path) -> None:
