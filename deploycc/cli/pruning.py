@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
+    from deploycc.cost_table import Costs
     from deploycc.detector import Detector
     from deploycc.errors import Note
     from deploycc.graph.gates import Gate
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from deploycc.passes.options import Options
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.profile.profile_file import LayerUse, UtilisationProfile
-    from deploycc.prune.cost_table import Costs
     from deploycc.prune.decide import Choice
     from deploycc.prune.kept_counts import Rounded
 
@@ -253,7 +253,8 @@ def _round(
 
 def _costs(settings: Settings) -> Costs:
     from deploycc.artefact import read_document
-    from deploycc.prune.cost_table import Costs, CostTable, this_machine
+    from deploycc.cost_table import Costs, CostTable
+    from deploycc.stopwatch import this_machine
 
     table = None
     if settings.costs is not None and settings.costs.exists():

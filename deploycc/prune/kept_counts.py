@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from deploycc.cost_table import Convolution, Costs, convolution_of
 from deploycc.graph.groups import ChannelGroups, layer_names
-from deploycc.prune.cost_table import Convolution, Costs, convolution_of
 from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_up
 from deploycc.prune.whole_network import fastest, relative_times
 

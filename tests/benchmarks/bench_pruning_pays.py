@@ -19,6 +19,7 @@ import onnxruntime as ort
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pruned_networks import NETWORKS, backend, backend_without, copy_of, kernels_of, read
 
+from deploycc.cost_table import Costs
 from deploycc.detector import Detector
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
@@ -26,8 +27,8 @@ from deploycc.graph.groups import ChannelGroups
 from deploycc.graph.labels import channel_groups
 from deploycc.graph.removal import remove_channels
 from deploycc.prune import kept_counts
-from deploycc.prune.cost_table import Costs, this_machine
 from deploycc.prune.decide import Choice
+from deploycc.stopwatch import this_machine
 
 ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 THREADS = 2

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deploycc.artefact import read_document
 from deploycc.cli import main
+from deploycc.cost_table import CostTable
 from deploycc.detector import Detector, InputSpec
 from deploycc.detector_file import save
 from deploycc.graph.gates import find_gates
@@ -28,7 +29,6 @@ from deploycc.profile.profile_file import (
     utilisation,
 )
 from deploycc.profile.utilisation import PictureList, measure_utilisation
-from deploycc.prune.cost_table import CostTable
 
 RTOL, ATOL = 1e-4, 1e-4
 BELOW = 0.4

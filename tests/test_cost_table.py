@@ -11,16 +11,15 @@ import pytest
 from graph_text import network
 
 from deploycc.artefact import read_document
-from deploycc.errors import ArtefactError
-from deploycc.prune.cost_table import (
+from deploycc.cost_table import (
     Convolution,
     Costs,
     CostTable,
-    Machine,
     convolution_of,
     single_convolution,
-    this_machine,
 )
+from deploycc.errors import ArtefactError
+from deploycc.stopwatch import Machine, this_machine
 
 SMALL = Convolution(
     inputs=4, kernels=6, groups=1, kernel=(3, 2), stride=(2, 1), dilation=(1, 1), pads=(1, 0, 1, 1), size=(8, 7)

@@ -8,24 +8,21 @@ small ones (`single_convolution`), whose time counts too.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field, model_validator
 
 from deploycc.artefact import Document, Evidence, Record
-from deploycc.errors import ArtefactError, MeasureError
 from deploycc.graph.edit import static_shape
+from deploycc.stopwatch import Machine, Stopwatch, check_machine, open_session, time_in_turns
 
 ROUNDS = 3
-_ROUND_NS = 4_000_000  # short convolutions are repeated until a round takes this long, at most _REPEATS times
-_REPEATS = 20
 _NEIGHBOUR = 16  # channels of the maps around a convolution that is timed
 Positive = Annotated[int, Field(gt=0)]
 Pair = tuple[Positive, Positive]
@@ -75,14 +72,6 @@ class Timing(Record):
         return statistics.median(self.samples_ms)
 
 
-class Machine(Record):
-    """What ran: timings of another machine say nothing here."""
-
-    processor: str
-    onnxruntime: str
-    threads: Positive
-
-
 class CostTable(Document):
     """The file.
 
@@ -115,13 +104,8 @@ class Costs:
         Raises:
             ArtefactError: ``costs-other-machine``.
         """
-        if table is not None and table.machine != machine:
-            raise ArtefactError(
-                "costs-other-machine",
-                "the cost table was measured on another machine",
-                context={"table": _name(table.machine), "here": _name(machine)},
-                hint="give another file with --costs; it is measured anew",
-            )
+        if table is not None:
+            check_machine(table.machine, machine)
         self.machine, self._rounds = machine, rounds
         self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
 
@@ -132,15 +116,9 @@ class Costs:
             MeasureError: ``onnxruntime-refuses``.
         """
         new = [each for each in dict.fromkeys(convolutions) if each not in self._known]
-        runs = [_Run(each, self.machine.threads) for each in new]
-        for run in runs:
-            run.settle()
-        for _ in range(self._rounds):
-            for run in runs:
-                run.sample()
-        for run in runs:
-            timing = Timing(convolution=run.convolution, samples_ms=tuple(run.samples_ms))
-            self._known[run.convolution] = timing
+        samples = time_in_turns([partial(_stopwatch, each, self.machine.threads) for each in new], self._rounds)
+        for convolution, samples_ms in zip(new, samples, strict=True):
+            self._known[convolution] = Timing(convolution=convolution, samples_ms=samples_ms)
 
     def time_ms(self, convolution: Convolution) -> float:
         """Median of a convolution that was measured."""
@@ -148,7 +126,7 @@ class Costs:
 
     def table(self) -> CostTable:
         """Everything known, as a document."""
-        evidence = Evidence(kind="measured", source=_name(self.machine))
+        evidence = Evidence(kind="measured", source=self.machine.describe())
         return CostTable(evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
 
 
@@ -171,45 +149,11 @@ def convolution_of(node: gs.Node) -> Convolution | None:
     )
 
 
-def this_machine(threads: int) -> Machine:
-    """The processor's name and ONNX Runtime's version."""
-    return Machine(processor=_processor(), onnxruntime=ort.__version__, threads=threads)
-
-
-class _Run:
-    """One convolution in ONNX Runtime."""
-
-    def __init__(self, convolution: Convolution, threads: int) -> None:
-        self.convolution, self.samples_ms = convolution, list[float]()
-        self._repeats = 1
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle sessions take no core
-        data = single_convolution(convolution).SerializeToString()
-        try:
-            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no class
-            raise MeasureError(
-                "onnxruntime-refuses",
-                "ONNX Runtime cannot load a convolution to time it",
-                context={"convolution": convolution.model_dump_json()},
-                note=str(error).splitlines()[0],
-            ) from None
-        shape = (1, _NEIGHBOUR, *convolution.size)
-        self._feed = {"x": np.random.default_rng(0).standard_normal(shape, np.float32)}
-
-    def settle(self) -> None:
-        self._session.run(None, self._feed)
-        start = time.perf_counter_ns()
-        self._session.run(None, self._feed)
-        self._repeats = min(_REPEATS, max(1, _ROUND_NS // max(1, time.perf_counter_ns() - start)))
-
-    def sample(self) -> None:
-        start = time.perf_counter_ns()
-        for _ in range(self._repeats):
-            self._session.run(None, self._feed)
-        self.samples_ms.append((time.perf_counter_ns() - start) / self._repeats / 1e6)
+def _stopwatch(convolution: Convolution, threads: int) -> Stopwatch:
+    model = single_convolution(convolution)
+    session = open_session(model, threads, {"convolution": convolution.model_dump_json()})
+    shape = (1, _NEIGHBOUR, *convolution.size)
+    return Stopwatch(session, {"x": np.random.default_rng(0).standard_normal(shape, np.float32)})
 
 
 def single_convolution(convolution: Convolution) -> onnx.ModelProto:
@@ -238,20 +182,3 @@ def single_convolution(convolution: Convolution) -> onnx.ModelProto:
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, _NEIGHBOUR, None, None])
     graph = helper.make_graph(nodes, "convolution", [source], [result], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of the user's
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:  # not on Linux
-        names = []
-    if names:
-        return names[0]
-    import platform
-
-    return platform.processor() or platform.machine()
-
-
-def _name(machine: Machine) -> str:
-    return f"{machine.processor}, ONNX Runtime {machine.onnxruntime}, {machine.threads} threads"
