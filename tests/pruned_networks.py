@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pva_ssd import pva_ssd
 
 from deploycc.detector import Detector
 from deploycc.graph.cost import node_macs
@@ -20,25 +22,30 @@ from deploycc.passes.options import Options
 
 OPTIONS = Options(Contract("tensorrt-rtx"))
 
-# prototxt and the share of back-end MACs that the white paper's table 3 removes
+# name of the definition and the share of back-end MACs that the white paper's table 3 removes
 NETWORKS = {
     "vgg_ssd300_voc_deploy": 0.223,
     "squeezenet_ssd_voc_deploy": 0.258,
     "MobileNetSSD_voc_deploy": 0.258,
     "MobileNetv2_SSDLite_voc_deploy": 0.258,
+    "pva_ssd": 0.274,
 }
-TRUNK = "pvanet_pva9.1_imagenet", 0.274
 
 
 def read(assets: Path, name: str) -> Detector:
     """A definition with seeded weights, its affine layers folded."""
-    detector = load(assets / "prototxt" / f"{name}.prototxt", random_weights=1)
-    detector = fold_affine(fold_constants(detector, OPTIONS).detector, OPTIONS).detector
-    if name == TRUNK[0]:  # without its classifier of 87 million weights: what an SSD takes of it
-        last = next(node for node in detector.graph.nodes if node.op in ("Reshape", "Flatten", "Gemm"))
-        detector.graph.outputs = [last.inputs[0]]
-        detector.graph.cleanup()
-    return detector
+    detector = import_seeded(assets, name)
+    return fold_affine(fold_constants(detector, OPTIONS).detector, OPTIONS).detector
+
+
+def import_seeded(assets: Path, name: str) -> Detector:
+    """A definition with seeded weights, as the importer reads it."""
+    if name != "pva_ssd":
+        return load(assets / "prototxt" / f"{name}.prototxt", random_weights=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pva_ssd.prototxt"
+        path.write_text(pva_ssd(), encoding="utf-8")
+        return load(path, random_weights=1)
 
 
 def backend(detector: Detector) -> int:

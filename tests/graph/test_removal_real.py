@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from channel_removal import masked
 from graph_text import run
-from pruned_networks import NETWORKS, TRUNK, backend, backend_without, choose_groups, copy_of, read
+from pruned_networks import NETWORKS, backend, backend_without, choose_groups, copy_of, read
 
 from deploycc.graph.groups import node_key
 from deploycc.graph.removal import remove_channels
@@ -16,7 +16,7 @@ from deploycc.graph.removal import remove_channels
 RTOL, ATOL = 0.0, 1e-4  # of the largest output
 
 
-@pytest.mark.parametrize(("name", "share"), [*NETWORKS.items(), TRUNK], ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "share"), NETWORKS.items(), ids=lambda value: str(value))
 def test_the_papers_reductions(assets: Path, name: str, share: float) -> None:
     detector = read(assets, name)
     groups, gone = choose_groups(detector, share)
