@@ -64,6 +64,9 @@ def ssd(
     freeze: Annotated[
         float, typer.Option("--freeze", min=0, max=1, help="Share of the steps after which decisions stay as they are.")
     ] = 0.75,
+    retire: Annotated[
+        float, typer.Option("--retire", min=0, max=1, help="Then switch units off that fewer pictures than this use.")
+    ] = 0.0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print each record of the history on stderr.")] = False,
 ) -> None:
@@ -100,7 +103,10 @@ def ssd(
         mirror_only=data.startswith("generated:"),  # the generator varies more than an augmentation could
         initial=str(initial) if initial else None,
         teacher=str(teacher) if teacher else None,
-        gates=_gate_config(gates, gate_layers or _GATED[architecture], place, block, keep, gain, freeze),
+        gates=_gate_config(
+            gates, gate_layers or _GATED[architecture], place, block,
+            target=keep, gain=gain, freeze=freeze, retire=retire,
+        ),
     )
     with console.progress("training") as say:
         samples = Samples(
@@ -141,7 +147,7 @@ def export(
 
 
 def _gate_config(
-    gates: str | None, layers: str, place: str, block: int, keep: float | None, gain: float, freeze: float
+    gates: str | None, layers: str, place: str, block: int, **pressure: Any
 ) -> GateConfig | None:
     from deploycc.cli.model_options import comma_list
     from deploycc.errors import InputError
@@ -158,9 +164,7 @@ def _gate_config(
         gates,  # type: ignore[arg-type]
         place=place,  # type: ignore[arg-type]
         block=block,
-        target=keep,
-        gain=gain,
-        freeze=freeze,
+        **pressure,
     )
 
 

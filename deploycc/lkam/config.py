@@ -31,6 +31,7 @@ class GateConfig:
         threshold, slope: schedules of the gates' decision.
         press: schedule that multiplies the gain.
         freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts.
+        retire: when decisions freeze, units that fewer than this share of the pictures use go off for good.
     """
 
     patterns: tuple[str, ...]
@@ -47,6 +48,7 @@ class GateConfig:
     slope: Ramp = _SLOPE
     press: Ramp = _PRESS
     freeze: float = 0.75
+    retire: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,19 @@ class KernelGate(nn.Module):
             self.squeeze.weight.div_(deviation.view(-1, 1, 1, 1))
             self.squeeze.bias.sub_(mean).div_(deviation)
 
+    def retire(self, units: Tensor) -> None:
+        """Switch units off for every input.
+
+        Args:
+            units: [units] of bool, True where one goes. Not for ``nested``, whose units share one number.
+        """
+        if self.granularity == "nested":
+            raise ValueError("nested units cannot be retired one by one")
+        with torch.no_grad():
+            assert self.decide.bias is not None
+            self.decide.weight[units] = 0
+            self.decide.bias[units] = -_ALWAYS
+
     def logit_filters(self) -> tuple[Tensor, Tensor]:
         """Weight [units, C, 1, 1] and bias [units] of the last 1x1 convolution, with the slope in it."""
         weight, bias = self.decide.weight, self.decide.bias

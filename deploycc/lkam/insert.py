@@ -112,6 +112,24 @@ def settle_gates(model: nn.Module, pictures: Tensor) -> None:
         hook.remove()
 
 
+def retire_units(model: nn.Module, pictures: Tensor, below: float) -> int:
+    """Switch the units off for good that fewer than a share `below` of some pictures engage; return how many."""
+    was_training = model.training
+    with torch.no_grad():
+        model.eval()(pictures)
+    model.train(was_training)
+    count = 0
+    for _, module in gated_convs(model):
+        gate = module.gate
+        if gate.granularity == "nested":
+            continue
+        assert gate.engaged is not None
+        rare = gate.engaged.mean(0) < below
+        gate.retire(rare)
+        count += int(rare.sum())
+    return count
+
+
 def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
     """Name and module of every gated convolution, in the model's order."""
     for name, module in model.named_modules():

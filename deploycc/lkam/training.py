@@ -25,7 +25,7 @@ from deploycc.lkam.checkpoint import (
 )
 from deploycc.lkam.config import GateConfig, TrainConfig
 from deploycc.lkam.distil import distillation_loss
-from deploycc.lkam.insert import gated_convs, settle_gates
+from deploycc.lkam.insert import gated_convs, retire_units, settle_gates
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
@@ -37,6 +37,7 @@ _RECORD_EVERY = 50
 _SAVE_EVERY = 250
 _NEAR = 0.05  # distance from the wanted engaged share at which the gain is full
 _SETTLE = 128  # pictures on which new gates are fitted to their inputs
+_RETIRE = 256  # pictures on which the use of units is counted
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -199,6 +200,11 @@ def _gate_price(gates: GateConfig, model: Ssd, macs: dict[str, int], share: floa
     return pull * sparsity + gates.spread_weight * spread_loss(model, macs, gates.spread)
 
 
+def _freezes_now(config: TrainConfig, step: int) -> bool:
+    assert config.gates is not None
+    return (step - 1) / config.steps < config.gates.freeze <= step / config.steps
+
+
 def _step(
     config: TrainConfig,
     state: Checkpoint,
@@ -214,6 +220,8 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = rate
     set_schedules(model, config, progress)
+    if config.gates is not None and config.gates.retire and _freezes_now(config, state.step):
+        retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
     batch = samples.batch(state.step, config.batch)
     pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
     offsets, logits = model(pictures)

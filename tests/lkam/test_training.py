@@ -16,8 +16,9 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 from deploycc.errors import ArtefactError, DeployError, InputError  # noqa: E402
 from deploycc.evaluate.dataset import open_dataset  # noqa: E402
 from deploycc.evaluate.truth import Truth  # noqa: E402
-from deploycc.lkam.checkpoint import build_model, load_checkpoint, restore_model  # noqa: E402
+from deploycc.lkam.checkpoint import Checkpoint, build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.distil import distillation_loss  # noqa: E402
+from deploycc.lkam.insert import gated_convs  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
@@ -103,6 +104,24 @@ def test_a_teacher_of_another_network_is_refused(tmp_path: Path) -> None:
     other = small_config(network=SsdConfig(7, SIZE, "squeezenet", 0.25), teacher=str(tmp_path / "dense" / CHECKPOINT))
     with pytest.raises(InputError, match="teacher-other-network"):
         run(other, tmp_path / "b")
+
+
+def test_rare_units_go_off_for_good_when_decisions_freeze(tmp_path: Path) -> None:
+    # Every unit counts as rare below a share that all of them reach at most.
+    gates = small_gates(freeze=0.5, retire=1.1)
+    before = run(small_config(gates=gates), tmp_path / "run", stop_after=2)
+    assert not _idle(before)
+    after = run(small_config(gates=gates), tmp_path / "run")
+    assert _idle(after)
+    result = json.loads((tmp_path / "run" / METRICS).read_text())["result"]["gates"]
+    assert result["saved_percent"]["mean"] == pytest.approx(100, abs=1e-6)
+
+
+def _idle(state: Checkpoint) -> bool:
+    """Whether no picture engages any unit."""
+    model = restore_model(state)
+    model(Samples(open_dataset("generated:3:4", size=SIZE), SIZE, 1).batch(0, 4).pictures)
+    return all(not bool(module.gate.engaged.any()) for _, module in gated_convs(model))
 
 
 def test_pressure_switches_kernels_off(tmp_path: Path) -> None:
