@@ -113,6 +113,18 @@ def search_gates(graph: gs.Graph, described: Sequence[DescribedGate] = ()) -> tu
     return tuple(gates), tuple(notes)
 
 
+def describe_again(graph: gs.Graph, described: Sequence[DescribedGate]) -> tuple[DescribedGate, ...]:
+    """Bring what a file says about its gates up to date with a changed graph: gone ones leave, others follow."""
+    found = {gate.multiply: gate for gate in find_gates(graph)}
+    return tuple(
+        entry.model_copy(
+            update={"kernels": gate.kernels, "units": gate.units, "unit_of": gate.unit_of, "place": gate.place}
+        )
+        for entry in described
+        if (gate := found.get(entry.multiply)) is not None
+    )
+
+
 def is_pooled(tensor: gs.Tensor) -> tuple[gs.Tensor, ...]:
     """Return the maps whose global pooling the tensor is computed from; empty where it depends on anything else."""
     maps: dict[int, gs.Tensor] = {}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.graph.edit import constant_values, fresh_name, producer
-from deploycc.graph.gates import Gate, find_gates
+from deploycc.graph.gates import Gate, describe_again
 
 # f(c x) = c f(x) for every c >= 0
 _HOMOGENEOUS = frozenset(["Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool"])
@@ -119,12 +119,4 @@ def response_error(
 
 def describe_remaining(detector: Detector) -> Detector:
     """Bring what the file says about its gates up to date with the network: removed ones leave, pruned ones shrink."""
-    found = {gate.multiply: gate for gate in find_gates(detector.graph)}
-    entries = tuple(
-        entry.model_copy(
-            update={"kernels": gate.kernels, "units": gate.units, "unit_of": gate.unit_of, "place": gate.place}
-        )
-        for entry in detector.gates
-        if (gate := found.get(entry.multiply)) is not None
-    )
-    return replace(detector, gates=entries)
+    return replace(detector, gates=describe_again(detector.graph, detector.gates))
