@@ -10,6 +10,7 @@ from deploycc.passes.fold_affine import fold_affine
 from deploycc.passes.fold_constants import fold_constants
 from deploycc.passes.fuse_relu6 import fuse_relu6
 from deploycc.passes.lower_detection import lower_detection
+from deploycc.passes.lower_gates import lower_gates
 from deploycc.passes.options import Options
 from deploycc.passes.prune_channels import prune_channels
 from deploycc.passes.runner import Compiled, Pass, Result, Step, run
@@ -23,6 +24,7 @@ PIPELINE: tuple[Pass, ...] = (
     drop_dead_priors,   # after folding made activations of plain biases; before detection is lowered over all priors
     prune_channels,     # after affines are folded, which would make constants of zeros; before anything hides layers
     lower_detection,    # after folding: what it adds (decoding, suppression) is no part of the network to fold
+    lower_gates,        # after all passes that follow channels or fold: none of them looks into a branch
     convert_precision,  # after every node of the network exists, so that none is left without a type
     fit_parser,         # near the end: opset, IR, INT64 and attribute spellings, whatever the passes above emitted
     check_backend,      # last: names every node that the target's parser would still refuse

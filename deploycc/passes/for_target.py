@@ -49,4 +49,20 @@ def options_for(
         precision=precision,
         typed=able.fp16 == "typed",
         keep_fp32=frozenset(keep_fp32),
+        no_conditional=_no_conditional(target),
     )
+
+
+def _no_conditional(target: Target) -> str:
+    """Why branches save nothing on a target; empty where the branch that is not taken is not run."""
+    what = {
+        "none": "has no If",
+        "constant": "takes an If with a constant condition only",
+        "select": "runs both branches of an If and selects, so nothing would be saved",
+    }.get(capabilities(target).conditional)
+    if what is None:
+        return ""
+    if target.model_format == "caffe":
+        return f"target {target.name} reads Caffe networks, which know no If: its gate stays a product"
+    version = target.runtime_version or "of a version that is read on the device"
+    return f"TensorRT {version} {what}: its gate stays a product; real conditionals came with TensorRT 8.2"

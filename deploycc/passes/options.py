@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from deploycc.gate_plan import LayerPlan
     from deploycc.graph.parser_support import Contract
 
 Detection = Literal["raw", "onnx-nms", "efficient-nms", "nms-plugin"]
@@ -40,6 +41,8 @@ class Options:
         keep_fp32: names of nodes that stay FP32 in a typed FP16 network.
         contract: what the parser that will read the network accepts.
         prune: kernels to remove, or None.
+        gate_plan: how gates are carried out; layers that are missing stay products.
+        no_conditional: why the runtime cannot skip a branch; empty where it can.
     """
 
     contract: Contract
@@ -48,3 +51,5 @@ class Options:
     typed: bool = False
     keep_fp32: frozenset[str] = field(default_factory=frozenset)
     prune: Prune | None = None
+    gate_plan: tuple[LayerPlan, ...] = ()
+    no_conditional: str = ""

@@ -1,0 +1,131 @@
+"""Kernel gates become conditional branches that skip work, where the plan says so."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx_graphsurgeon as gs
+
+from deploycc.detector import Detector
+from deploycc.errors import ModelError, Note
+from deploycc.gate_plan import LayerPlan
+from deploycc.graph.conditional_layers import Layer, write_layers
+from deploycc.graph.gated_regions import Region, find_region, joins
+from deploycc.graph.gates import Gate, describe_again, search_gates
+from deploycc.graph.groups import ChannelGroups, layer_names
+from deploycc.graph.labels import channel_groups
+from deploycc.graph.reorder import reorder_kernels
+from deploycc.graph.shapes import infer_shapes
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Result
+
+
+def lower_gates(detector: Detector, options: Options) -> Result:
+    """Carry out ``options.gate_plan``; does nothing without. The outputs stay the same for every picture.
+
+    * Kernels are put into the planned order, and everything that reads them follows.
+    * ``widths``: nested `If` nodes choose the smallest planned width that covers every kernel that is on. A branch
+      holds the layer with the kernels behind its width removed, and pads its maps with zeros to their full number.
+      A joined layer is computed inside, from the narrow maps, its gate too; so are activations and poolings behind.
+    * ``groups``: each group is an `If` whose other branch is zeros; the groups are concatenated.
+    * Inside a branch the gate still multiplies, unless the branch is only taken with all its kernels on.
+
+    A layer that cannot be lowered exactly stays a product, with a note; so do all layers where the target's runtime
+    has no conditional execution.
+
+    Before: ``y = Relu(Mul(Conv(x, W[64, 32, 3, 3]), g))``
+    After:  ``y = If(Greater(ReduceMax(g * (k >= 16)), 0.5)) { Mul(Relu(Conv(x, W)), g) }
+    else { Pad(Mul(Relu(Conv(x, W[:16])), g[:16])) }``
+
+    Raises:
+        ModelError: ``gate-plan-unknown-layer``, ``gate-plan-kernels``: the plan is not one of this network.
+    """
+    wanted = [layer for layer in options.gate_plan if layer.lowering != "multiply"]
+    if not wanted:
+        return Result(detector, changed=False)
+    graph = detector.graph
+    infer_shapes(graph)
+    groups = channel_groups(graph)
+    _check(groups, options.gate_plan)
+    if options.no_conditional:
+        notes = tuple(Note(layer.layer, "gate-no-conditional", options.no_conditional) for layer in wanted)
+        return Result(detector, changed=False, notes=notes)
+    notes = reorder_kernels(graph, groups, {layer.layer: layer.order for layer in wanted})
+    unordered = {note.node for note in notes}
+    layers, said = _layers(graph, [layer for layer in wanted if layer.layer not in unordered])
+    notes += said
+    for chain in _chains(layers):
+        notes += write_layers(graph, chain)
+    graph.cleanup().toposort()
+    infer_shapes(graph)
+    changed = replace(detector, gates=describe_again(graph, detector.gates))
+    return Result(changed, changed=True, notes=notes)
+
+
+def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
+    for layer in plan:
+        kernels = groups.layers.get(layer.layer)
+        if kernels is None:
+            close = difflib.get_close_matches(layer.layer, groups.layers, n=1)
+            raise ModelError(
+                "gate-plan-unknown-layer",
+                f"the gate plan names layer {layer.layer}, which the network does not have",
+                hint=f"did you mean {close[0]}?" if close else "make the plan again for this network",
+            )
+        if len(kernels) != layer.kernels:
+            raise ModelError(
+                "gate-plan-kernels",
+                f"layer {layer.layer} has {len(kernels)} kernels, and {layer.kernels} in the gate plan",
+                note="pruning changes numbers of kernels, so that it comes before planning",
+                hint="make the plan again for this network",
+            )
+
+
+def _layers(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tuple[Note, ...]]:
+    """The layers that can be lowered; a joined one that cannot stand inside stands alone where it has a gate."""
+    gates, notes = search_gates(graph)
+    by_layer = {gate.layer: gate for gate in gates}
+    reasons = {note.node: note.reason for note in notes}
+    nodes = {name: node for node, name in layer_names(graph.nodes)}
+    layers: list[Layer] = []
+    said: list[Note] = []
+    before: Region | None = None
+    for entry in plan:
+        found = _region(graph, nodes[entry.layer], by_layer.get(entry.layer), entry, reasons)
+        if isinstance(found, Note):
+            said.append(found)
+            before = None
+            continue
+        joined = entry.joined
+        if joined and (reason := "the layer before it stays" if before is None else joins(graph, before, found)):
+            said.append(Note(entry.layer, "gate-not-joined", f"it is not computed inside other branches: {reason}"))
+            joined = False
+        if found.gate is None and not joined:
+            before = None
+            continue
+        layers.append(Layer(found, entry.model_copy(update={"joined": joined})))
+        before = found
+    return layers, tuple(said)
+
+
+def _region(
+    graph: gs.Graph, conv: gs.Node, gate: Gate | None, plan: LayerPlan, reasons: dict[str, str]
+) -> Region | Note:
+    if conv.op != "Conv":
+        return Note(plan.layer, "gate-shape", f"it is a {conv.op}; only convolutions become branches")
+    if gate is None and not (plan.joined and plan.lowering == "widths" and plan.sizes == (plan.kernels,)):
+        why = next((reasons[node.name] for node in graph.nodes if node.name in reasons), "")
+        return Note(plan.layer, "gate-missing", "no gate switches its kernels" + (f"; {why}" if why else ""))
+    return find_region(graph, conv, gate)
+
+
+def _chains(layers: Sequence[Layer]) -> list[list[Layer]]:
+    chains: list[list[Layer]] = []
+    for layer in layers:
+        if layer.plan.joined:
+            chains[-1].append(layer)
+        else:
+            chains.append([layer])
+    return chains
