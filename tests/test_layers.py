@@ -12,7 +12,8 @@ import deploycc
 ROOT = Path(deploycc.__file__).parent
 
 BASE = {"graph", "scenes", "models"} | {path.stem for path in ROOT.glob("*.py") if path.stem != "__main__"}
-PARTS = {"importers", "exporters", "passes", "profile", "prune", "engine", "device", "report", "evaluate", "lkam"}
+PARTS = {"importers", "exporters", "passes", "profile", "prune", "dynamic", "engine", "device", "report", "evaluate",
+         "lkam"}  # fmt: skip
 MORE = {
     "device": {"engine", "report"},  # reads their types
     "lkam": {"evaluate"},            # the optional training part stands on evaluation

@@ -93,8 +93,8 @@ def _chains(graph: gs.Graph, regions: Mapping[str, Region]) -> list[list[Region]
     for name, region in regions.items():
         if name not in joined:
             chain = [region]
-            while (behind := following.get(chain[-1].layer)) is not None:
-                chain.append(behind)
+            while (successor := following.get(chain[-1].layer)) is not None:
+                chain.append(successor)
             chains.append(chain)
     return chains
 
