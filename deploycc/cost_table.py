@@ -124,6 +124,10 @@ class Costs:
         """Median of a convolution that was measured."""
         return self._known[convolution].median_ms
 
+    def samples_ms(self, convolution: Convolution) -> tuple[float, ...]:
+        """All rounds of a convolution that was measured."""
+        return self._known[convolution].samples_ms
+
     def table(self) -> CostTable:
         """Everything known, as a document."""
         evidence = Evidence(kind="measured", source=self.machine.describe())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.cost_table import Convolution, Costs, convolution_of
@@ -12,8 +13,9 @@ from deploycc.graph.groups import ChannelGroups, layer_names
 from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_up
 from deploycc.prune.whole_network import fastest, relative_times
 
-MULTIPLES = (1, 8, 16, 32)
-_WORTH = 0.98  # another count is chosen for at least 2 % less time, which is more than the noise of a median
+REFERENCE = 16  # divides well into vectors of 4, 8 and 16 numbers: kept wherever nothing is clearly faster
+MULTIPLES = (REFERENCE, 32, 8, 1)
+_WORTH = 0.95  # another count must take 5 % less time in the median, and its slowest round be faster than any other
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def fastest_multiple(
     """Choose for each layer the multiple with the least measured time of the convolutions that its kernels touch.
 
     Layers are decided in graph order, each after those in front of it; the ones behind still count with what they
-    keep at least, rounded up to 16. On equal terms fewer kernels win.
+    keep at least, rounded up to 16. That is also what a layer keeps unless another multiple is clearly faster: the
+    least of four noisy times is the luckiest, and an odd count costs its neighbours time that is not measured here.
 
     Args:
         graph: as analysed, nothing removed.
@@ -80,7 +83,7 @@ def fastest_multiple(
     """
     able = frozenset(able)
     all_bundles = bundles(groups, layers)
-    going = {index: round_up(groups, bundle, able, choice, 16) for index, bundle in enumerate(all_bundles)}
+    going = {index: round_up(groups, bundle, able, choice, REFERENCE) for index, bundle in enumerate(all_bundles)}
     nodes = [(node, name, found) for node, name in layer_names(graph.nodes) if (found := convolution_of(node))]
     decided = []
     for index, bundle in enumerate(all_bundles):
@@ -96,14 +99,12 @@ def fastest_multiple(
             for gone in options
         }
         costs.measure(each for convolutions in asked.values() for each in convolutions)
-        times = {gone: sum(map(costs.time_ms, convolutions)) for gone, convolutions in asked.items()}
-        best = min(options, key=lambda gone: times[gone])
-        for gone in sorted(options, key=len, reverse=True):
-            if times[gone] * _WORTH <= times[best]:
-                best = gone
-                break
+        times = {gone: _Times.of(convolutions, costs) for gone, convolutions in asked.items()}
+        reference = times[going[index]]
+        clear = [gone for gone in options if times[gone].clearly_below(reference)]
+        best = min(clear, key=lambda gone: times[gone].median, default=going[index])
         going[index] = best
-        measured = tuple((multiple, times[gone]) for gone, multiple in options.items())
+        measured = tuple((multiple, times[gone].median) for gone, multiple in options.items())
         decided.append(_rounded(groups, bundle, able, best, options[best], measured))
     return frozenset().union(*going.values()), tuple(decided)
 
@@ -122,20 +123,40 @@ def fastest_counts(
         costs: measures what it does not know.
 
     Returns:
-        The groups that go, what was decided for each layer, and the candidates' relative times
-        (`deploycc.prune.whole_network.relative_times`): ``each`` or the multiple.
+        The groups that go, what was decided for each layer, and the candidates' times relative to multiples of 16
+        (medians of `deploycc.prune.whole_network.relative_times`): ``each`` or the multiple.
     """
     able, layers = frozenset(able), list(layers)
-    decided = {"each": fastest_multiple(graph, groups, choice, able, layers, costs)}
-    if not able:
-        return *decided["each"], {}
-    for multiple in MULTIPLES:
-        decided[str(multiple)] = fixed_multiple(groups, choice, able, layers, multiple)
-    candidates = {key: going for key, (going, _) in decided.items()}
-    first = {going: key for key, going in reversed(candidates.items())}
-    candidates = {key: going for key, going in candidates.items() if first[going] == key}
-    times = relative_times(graph, groups, candidates, costs.machine.threads) if len(candidates) > 1 else {}
-    return *decided[fastest(candidates, times) if times else "each"], times
+    decided = {str(multiple): fixed_multiple(groups, choice, able, layers, multiple) for multiple in MULTIPLES}
+    decided["each"] = fastest_multiple(graph, groups, choice, able, layers, costs)
+    first: dict[frozenset[int], str] = {}
+    for key, (going, _) in decided.items():
+        first.setdefault(going, key)
+    candidates = {key: going for going, key in first.items()}
+    reference = str(REFERENCE)
+    if len(candidates) == 1:
+        return *decided[reference], {}
+    ratios = relative_times(graph, groups, candidates, reference, costs.machine.threads)
+    medians = {key: float(np.median(of)) for key, of in ratios.items()}
+    return *decided[fastest(ratios, reference)], medians
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Of several convolutions together, milliseconds."""
+
+    least: float
+    median: float
+    most: float
+
+    @classmethod
+    def of(cls, convolutions: Iterable[Convolution], costs: Costs) -> _Times:
+        samples = [costs.samples_ms(each) for each in convolutions]
+        least, median, most = (float(sum(map(pick, samples))) for pick in (min, np.median, max))
+        return cls(least, median, most)
+
+    def clearly_below(self, other: _Times) -> bool:
+        return self.median <= _WORTH * other.median and self.most < other.least
 
 
 def _rounded(

@@ -6,40 +6,45 @@ the block, for example, makes ONNX Runtime rearrange every map that it joins.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
+from numpy.typing import NDArray
 
 from deploycc.errors import MeasureError
 from deploycc.graph.export import to_onnx
 from deploycc.graph.groups import ChannelGroups
 from deploycc.graph.removal import remove_channels
+from deploycc.stopwatch import open_session
 
-_WARMUP, _LEAST, _MOST = 1, 4, 40
+_WARMUP, _LEAST, _MOST = 1, 6, 60
 _SECONDS = 10.0  # for the rounds, where fewer than the least number do not take longer
-_WORTH = 0.99  # a network that loses fewer channels must be 1 % faster
+_WORTH = 0.99  # another network must be 1 % faster than the reference in the median of the rounds
+_ROUNDS_WON = 0.75  # and faster in three of four rounds: by chance, six rounds say so once in nine times, 40 never
 
 Key = TypeVar("Key")
+Ratios = NDArray[np.float64]
 
 
 def relative_times(
-    graph: gs.Graph, groups: ChannelGroups, candidates: Mapping[Key, frozenset[int]], threads: int
-) -> dict[Key, float]:
-    """Time a network with different channels removed, in turns.
+    graph: gs.Graph, groups: ChannelGroups, candidates: Mapping[Key, frozenset[int]], reference: Key, threads: int
+) -> dict[Key, Ratios]:
+    """Time a network with different channels removed, in turns of changing order.
 
     Args:
         graph: as analysed; stays as it is.
         groups: of the graph.
         candidates: groups to remove.
+        reference: the candidate that the others are compared with.
         threads: CPU threads.
 
     Returns:
-        For each candidate the median over the rounds of its share of the round's time, times the number of
-        candidates: 1 is average. Load that comes and goes meets all of a round alike.
+        For each candidate its time divided by the reference's, one number a round: load that comes and goes meets all
+        of a round alike.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
@@ -48,41 +53,30 @@ def relative_times(
     for key, going in candidates.items():
         small = graph.copy()
         remove_channels(small, groups, going)  # what the channels hold does not matter here
-        sessions[key] = _session(small, threads)
+        try:
+            sessions[key] = open_session(to_onnx(small), threads, {"network": graph.name})
+        except MeasureError as error:
+            error.hint = "--round-to 16 needs no timing"
+            raise
     tensor = graph.inputs[0]
     feed = {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
-    rounds: list[list[float]] = []
+    shuffle, rounds = random.Random(0), list[dict[Key, int]]()
     start = time.perf_counter()
     while len(rounds) < _WARMUP + _LEAST or (len(rounds) < _MOST and time.perf_counter() - start < _SECONDS):
-        times = []
-        for session in sessions.values():
+        times = {}
+        for key in shuffle.sample(list(sessions), len(sessions)):
             begin = time.perf_counter_ns()
-            session.run(None, feed)
-            times.append(float(time.perf_counter_ns() - begin))
+            sessions[key].run(None, feed)
+            times[key] = time.perf_counter_ns() - begin
         rounds.append(times)
-    measured = np.array(rounds[_WARMUP:])
-    shares = np.median(measured / measured.mean(axis=1, keepdims=True), axis=0)
-    return dict(zip(sessions, shares.tolist(), strict=True))
+    return {key: np.array([times[key] / times[reference] for times in rounds[_WARMUP:]]) for key in candidates}
 
 
-def fastest(candidates: Mapping[Key, frozenset[int]], times: Mapping[Key, float]) -> Key:
-    """The candidate that loses most channels among those that are within 1 % of the fastest."""
-    best = min(times.values())
-    close = [key for key in candidates if times[key] * _WORTH <= best]
-    return max(close, key=lambda key: (len(candidates[key]), -times[key]))
+def fastest(ratios: Mapping[Key, Ratios], reference: Key) -> Key:
+    """The fastest candidate of those that are clearly faster than the reference; the reference where none is.
 
-
-def _session(graph: gs.Graph, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # an idle network takes no core of the next
-    try:
-        return ort.InferenceSession(to_onnx(graph).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no class
-        raise MeasureError(
-            "onnxruntime-refuses",
-            "ONNX Runtime cannot load the network to time it",
-            note=str(error).splitlines()[0],
-            hint="--round-to 16 needs no timing",
-        ) from None
+    On a loaded machine times vary by more than candidates differ. Whatever such a machine seems to say, the result is
+    then the reference.
+    """
+    clear = [key for key, of in ratios.items() if np.median(of) <= _WORTH and np.mean(of < 1) >= _ROUNDS_WON]
+    return min(clear, key=lambda key: float(np.median(ratios[key])), default=reference)

@@ -27,28 +27,31 @@ g (float[1,3,6,6] x, float[8,3,3,3] w1, float[8,8,1,1] w2, float[40,8,1,1] w3, f
 class Staircase(Costs):
     """Pretends that kernels are computed in blocks."""
 
-    def __init__(self, block: int, each_ms: float = 1.0) -> None:
+    def __init__(self, block: int, noise: float = 0.0) -> None:
         super().__init__(Machine(processor="staircase", onnxruntime="none", threads=1))
-        self.block, self.each_ms, self.asked = block, each_ms, list[Convolution]()
+        self.block, self.noise, self.asked = block, noise, list[Convolution]()
 
     def measure(self, convolutions: object) -> None:
         self.asked += convolutions  # type: ignore[operator]
 
-    def time_ms(self, convolution: Convolution) -> float:
+    def samples_ms(self, convolution: Convolution) -> tuple[float, ...]:
         assert convolution in self.asked
         blocks = -(-convolution.kernels // self.block) * -(-convolution.inputs // self.block)
         off = any(count > 8 and count % self.block for count in (convolution.kernels, convolution.inputs))
-        return blocks * self.each_ms * (1.5 if off else 1)
+        median = blocks * (1.5 if off else 1)
+        return (1 - self.noise) * median, median, (1 + self.noise) * median
 
 
 @pytest.mark.parametrize(
     ("block", "useful", "expected"),
     [
         (1, 11, (11, 1)),  # every kernel costs: the fewest
-        (8, 11, (16, 8)),  # leaving the fast path costs more than five kernels
-        (16, 11, (16, 8)),
+        (8, 11, (16, 16)),  # leaving the fast path costs more than five kernels
+        (16, 11, (16, 16)),
         (8, 17, (24, 8)),
         (32, 17, (32, 16)),
+        (32, 15, (32, 32)),  # seventeen more kernels cost less than leaving it
+        (1, 31, (32, 16)),  # one kernel of 32 is not worth an odd count
     ],
 )
 def test_the_fastest_count_is_chosen(block: int, useful: int, expected: tuple[int, int]) -> None:
@@ -67,6 +70,17 @@ def test_the_fastest_count_is_chosen(block: int, useful: int, expected: tuple[in
     assert {each.kernels for each in costs.asked if each.inputs == 8 and each.groups == 1} == {
         each.inputs for each in costs.asked if each.kernels == 2
     }  # both who makes and who reads the channels is timed
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.1, 24), (0.2, 32)])
+def test_times_that_overlap_say_nothing(noise: float, expected: int) -> None:
+    graph = network(WIDE).graph
+    groups = channel_groups(graph)
+    values = np.where(np.arange(40) < 17, 0.5, np.arange(40) / 1000)
+    choice = by_utilisation({"conv3": values}, 0.05, {"conv3"})
+    able = groups.of_kernels(choice.kernels)
+    _, (decided,) = fastest_multiple(graph, groups, choice, able, {"conv3"}, Staircase(8, noise))
+    assert decided.kept == expected
 
 
 def test_a_fixed_multiple_is_taken_everywhere() -> None:
