@@ -1,0 +1,69 @@
+"""Least squares from sums: how a linear layer's weights must change so that its response changes by a given amount.
+
+Everything that a fit needs of its samples is in their second moments, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class NormalEquations:
+    """Moments of inputs x and wanted changes r, for ``min ||D x + t - r||^2`` over many samples, in groups.
+
+    A convolution with g groups is g problems of the same size. A one is appended to each x, for the shift t.
+
+    Attributes:
+        samples: added so far.
+        energy: sum of r^2 over samples and outputs: the error of changing nothing.
+    """
+
+    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+        """Start without samples; ``inputs`` and ``outputs`` of one group."""
+        self.samples = 0
+        self.energy = 0.0
+        self._inputs = np.zeros((groups, inputs + 1, inputs + 1))
+        self._products = np.zeros((groups, inputs + 1, outputs))
+
+    def add(self, inputs: Array, wanted: Array) -> None:
+        """Add samples.
+
+        Args:
+            inputs: [groups, samples, inputs].
+            wanted: [groups, samples, outputs], what the response should gain.
+        """
+        ones = np.ones((*inputs.shape[:2], 1))
+        extended = np.concatenate([inputs, ones], axis=2)
+        self._inputs += extended.transpose(0, 2, 1) @ extended
+        self._products += extended.transpose(0, 2, 1) @ wanted
+        self.energy += float(np.vdot(wanted, wanted))
+        self.samples += inputs.shape[1]
+
+    def solve(self, ridge: float) -> Array:
+        """The change of weights and shift with the least error plus penalty, [groups, inputs + 1, outputs].
+
+        ``min ||D x + t - r||^2 + ridge * sum_j D_j^2 sum x_j^2``: a change costs in proportion to what it moves in the
+        response, whatever the scale of its input; the shift is free. Changing nothing costs `energy`, so the error
+        of the solution on these samples is never larger than that.
+
+        Args:
+            ridge: relative, more than 0.
+        """
+        moments = np.diagonal(self._inputs, axis1=1, axis2=2).copy()
+        moments[moments <= 0] = 1.0  # an input that is always zero is in no equation: its weights stay
+        penalty = np.full(moments.shape[1], ridge)
+        penalty[-1] = 0.0
+        scale = 1.0 / np.sqrt(moments * (1.0 + penalty))
+        system = self._inputs * scale[:, :, None] * scale[:, None, :]
+        where = np.arange(system.shape[1])
+        system[:, where, where] = 1.0  # (moment + penalty * moment) * scale^2
+        solution: Array = scale[:, :, None] * np.linalg.solve(system, scale[:, :, None] * self._products)
+        return solution
+
+    def error(self, change: Array) -> float:
+        """Sum of squares that a change leaves on these samples: ``||D x - r||^2 = r'r - 2 D'(x r) + D'(x x')D``."""
+        moved = np.einsum("gio,gio->", change, self._inputs @ change - 2 * self._products)
+        return max(0.0, self.energy + float(moved))

@@ -1,0 +1,283 @@
+"""Recovery without labels: refit what follows removed channels, so that it answers as the original network does.
+
+Channel Pruning (He et al., 2017, section 3.2) and ThiNet (Luo et al., 2017, section 3.3) solve, layer by layer,
+``min ||W' x' + b' - y||^2`` on calibration pictures, with x' what the pruned network feeds the layer and y what the
+layer answered in the original network. Layers are taken from input to output, so that each also makes up for what the
+ones before it could not. Here the change ``W' - W`` is what carries the ridge penalty: without evidence the trained
+weights stay. How strong the penalty is, and whether the layer is changed at all, is decided on pictures that the fit
+has not seen.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from deploycc.detector import Detector
+from deploycc.errors import InputError, Note
+from deploycc.graph.edit import constant_values, set_constant, static_shape
+from deploycc.graph.gates import Gate
+from deploycc.graph.groups import layer_names
+from deploycc.prune.normal_equations import NormalEquations
+from deploycc.prune.responses import Responses, Target, target_of
+from deploycc.prune.stages import Read, Stages
+from deploycc.prune.windows import Windows
+
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+HELD_OUT = 5
+"""Every fifth picture is kept from the fits."""
+
+_POSITIONS = 256  # of each map and picture; neighbours say almost the same
+_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """A layer that was refitted, or that the pictures spoke against refitting.
+
+    Attributes:
+        name: node.
+        ridge: relative penalty that did best; None where every change did harm, and the weights stayed.
+        error: sum of squared errors of its response on held-out pictures, divided by the original response's sum of
+            squares: in the pruned network without any refit, and in the one with all of them.
+    """
+
+    name: str
+    ridge: float | None
+    error: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was refitted.
+
+    Attributes:
+        layers: in the order of the network.
+        pictures: fitted on, and held out.
+        notes: layers that could not be refitted, with the reason.
+    """
+
+    layers: tuple[LayerFit, ...]
+    pictures: tuple[int, int]
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A convolution to refit: its windows in the pruned network, and what it should answer."""
+
+    name: str
+    node: gs.Node
+    windows: Windows
+    target: Target
+
+
+def reconstruct(
+    original: Detector,
+    pruned: Detector,
+    removed: Mapping[str, tuple[int, ...]],
+    folded: Sequence[Gate],
+    read: Read,
+    count: int,
+    say: Say = lambda text: None,
+) -> Reconstruction:
+    """Refit, in place, every convolution whose input or gate pruning changed.
+
+    Args:
+        original: before gates were folded and channels removed; layers have the same names.
+        pruned: its weights are replaced.
+        removed: kernels of the original that went, by layer.
+        folded: gates of the original that became constants.
+        read: input tensor of a picture, shape ``pruned.input.shape``.
+        count: pictures, at least `HELD_OUT`.
+        say: told what is being done.
+
+    Raises:
+        InputError: ``reconstruct-few-pictures``.
+        MeasureError: a network does not run or gives responses that are not finite.
+    """
+    if count < HELD_OUT:
+        raise InputError(
+            "reconstruct-few-pictures",
+            f"{count} pictures are too few to refit weights",
+            note=f"one in {HELD_OUT} is held out, to tell what helps from what only fits",
+            hint=f"give at least {HELD_OUT}, better 50 or more, that look like those of the task",
+        )
+    levels, notes = _levels(original, pruned, removed, {gate.layer: gate for gate in folded})
+    tasks = [task for level in levels for task in level]
+    if not tasks:
+        return Reconstruction((), (0, 0), notes)
+    untouched = pruned.graph.copy()  # shares the weights, which are replaced below and never written to
+    ridges: dict[str, float | None] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        targets, inputs = (Path(folder) / name for name in ("targets", "inputs"))
+        targets.mkdir()
+        inputs.mkdir()
+        wanted, own = Stages(original, read, count, targets), Stages(pruned, read, count, inputs)
+        for number, level in enumerate(levels, start=1):
+            say(f"refitting weights, step {number} of {len(levels)}")
+            later = [task for each in levels[number:] for task in each]
+            ridges.update(_refit(pruned.graph, wanted, own, level, later))
+    say("measuring what the refit achieved")
+    held_out = [picture for picture in range(count) if _is_held_out(picture)]
+    before, after = _errors(original, [untouched, pruned.graph], tasks, pruned.input.name, read, held_out)
+    fits = {name: LayerFit(name, ridge, (before[name], after[name])) for name, ridge in ridges.items()}
+    order = [str(name) for _, name in layer_names(pruned.graph.nodes) if name in fits]
+    return Reconstruction(tuple(fits[name] for name in order), (count - len(held_out), len(held_out)), notes)
+
+
+def _levels(
+    original: Detector, pruned: Detector, removed: Mapping[str, tuple[int, ...]], folded: Mapping[str, Gate]
+) -> tuple[list[list[_Task]], tuple[Note, ...]]:
+    """The convolutions to refit, those that depend on no other's result first; and what cannot be refitted."""
+    inside = {name for gate in folded.values() for name in gate.nodes}
+    first: dict[str, int] = {}  # of each tensor: the step from which on it is final; absent where it never changed
+    steps: dict[int, list[_Task]] = {}
+    notes = []
+    widths = {name: _width(node) for node, name in layer_names(original.graph.nodes) if node.op in _LINEAR}
+    for node, name in layer_names(pruned.graph.nodes):
+        step = max((first[tensor.name] for tensor in node.inputs if tensor.name in first), default=None)
+        linear = node.op in _LINEAR and name not in inside and isinstance(node.inputs[1], gs.Constant)
+        if linear and (step is not None or name in folded or _width(node) != widths.get(name, _width(node))):
+            step = step or 0
+            found = _task(original, pruned, node, name, removed.get(name, ()), folded.get(name))
+            if isinstance(found, Note):
+                notes.append(found)
+            else:
+                steps.setdefault(step, []).append(found)
+                step += 1
+        if step is not None:
+            first.update({tensor.name: step for tensor in node.outputs})
+    return [steps[step] for step in sorted(steps)], tuple(notes)
+
+
+def _width(node: gs.Node) -> tuple[int, ...] | None:
+    """What says how many channels each kernel reads; a depthwise kernel reads one, however many go."""
+    return tuple(node.inputs[1].shape[1:]) if node.op == "Conv" else static_shape(node.inputs[0])
+
+
+def _task(
+    original: Detector, pruned: Detector, node: gs.Node, name: str, gone: tuple[int, ...], gate: Gate | None
+) -> _Task | Note:
+    windows = Windows.of(node)
+    if isinstance(windows, str):
+        return Note(name, "reconstruct-unsupported", f"its weights stay as they are: {windows}")
+    target = target_of(original.graph, pruned.graph, name, gone, gate)
+    if isinstance(target, str):
+        return Note(name, "reconstruct-no-target", f"its weights stay as they are: {target}")
+    return _Task(name, node, windows, target)
+
+
+def _refit(
+    graph: gs.Graph, original: Stages, pruned: Stages, level: Sequence[_Task], later: Sequence[_Task]
+) -> dict[str, float | None]:
+    """Refit layers that do not depend on one another; the penalty that was chosen for each."""
+    sums = {task.name: (_empty(task), _empty(task)) for task in level}
+    steps = zip(
+        pruned.run(_read_by(level), _read_by(later)), original.run(_aimed_at(level), _aimed_at(later)), strict=True
+    )
+    for picture, (inputs, wanted) in enumerate(steps):
+        for number, task in enumerate(level):
+            response = task.target.values(wanted)
+            places = _sample(response.shape[1] * response.shape[2], (picture, number))
+            x = task.windows.at(inputs[task.windows.tensor], places)
+            weight, bias = _split(task)
+            goal = _by_group(task, response.reshape(response.shape[0], -1)[:, places])
+            missing = goal - (x @ weight + bias[:, None, :])
+            sums[task.name][_is_held_out(picture)].add(x, missing)
+    return {task.name: _best(graph, task, *sums[task.name]) for task in level}
+
+
+def _read_by(tasks: Sequence[_Task]) -> list[str]:
+    return list(dict.fromkeys(task.windows.tensor for task in tasks))
+
+
+def _aimed_at(tasks: Sequence[_Task]) -> list[str]:
+    return list(dict.fromkeys(name for task in tasks for name in task.target.tensors))
+
+
+def _best(graph: gs.Graph, task: _Task, fit: NormalEquations, check: NormalEquations) -> float | None:
+    """Write the change that does best on the held-out samples, if any does good there."""
+    best, ridge, change = check.energy, None, None
+    for candidate in RIDGES if fit.energy > 0 else ():
+        found = fit.solve(candidate)
+        error = check.error(found)
+        if error < best and fit.error(found) <= fit.energy:
+            best, ridge, change = error, candidate, found
+    if change is not None:
+        _write(graph, task, change)
+    return ridge
+
+
+def _write(graph: gs.Graph, task: _Task, change: NDArray[np.float64]) -> None:
+    old = np.asarray(constant_values(task.node.inputs[1]))
+    weight, bias = _split(task)
+    kernels = (weight + change[:, :-1]).transpose(0, 2, 1).reshape(old.shape)
+    set_constant(graph, task.node, 1, kernels.astype(old.dtype), f"{task.name}_refit")
+    set_constant(graph, task.node, 2, (bias + change[:, -1]).reshape(-1).astype(old.dtype), f"{task.name}_refit_bias")
+
+
+def _split(task: _Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Present weights [groups, inputs, outputs] and bias [groups, outputs], of one group each."""
+    values = np.asarray(constant_values(task.node.inputs[1]), np.float64)
+    groups = task.windows.groups
+    weight = values.reshape(groups, values.shape[0] // groups, -1).transpose(0, 2, 1)
+    has_bias = len(task.node.inputs) > 2 and not task.node.inputs[2].is_empty()
+    bias = np.asarray(constant_values(task.node.inputs[2]), np.float64) if has_bias else np.zeros(values.shape[0])
+    return weight, bias.reshape(groups, -1)
+
+
+def _empty(task: _Task) -> NormalEquations:
+    shape = task.node.inputs[1].shape
+    return NormalEquations(task.windows.groups, math.prod(shape[1:]), shape[0] // task.windows.groups)
+
+
+def _by_group(task: _Task, response: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[kernels, samples] as [groups, samples, kernels of a group]."""
+    stacked = response.reshape(task.windows.groups, -1, response.shape[1])
+    return stacked.transpose(0, 2, 1).astype(np.float64)
+
+
+def _sample(count: int, seed: tuple[int, int]) -> NDArray[np.intp]:
+    if count <= _POSITIONS:
+        return np.arange(count)
+    return np.random.default_rng(seed).choice(count, _POSITIONS, replace=False)
+
+
+def _is_held_out(picture: int) -> bool:
+    return picture % HELD_OUT == HELD_OUT - 1
+
+
+def _errors(
+    original: Detector,
+    graphs: Sequence[gs.Graph],
+    tasks: Sequence[_Task],
+    source: str,
+    read: Read,
+    pictures: Sequence[int],
+) -> list[dict[str, float]]:
+    """For each pruned network the share of every original response that it gets wrong, over whole maps."""
+    names = {task.name: task.node.outputs[0].name for task in tasks}
+    reference = Responses(original.name, original.graph, _aimed_at(tasks))
+    networks = [Responses(original.name, graph, names.values()) for graph in graphs]
+    wrong = [dict.fromkeys(names, 0.0) for _ in graphs]
+    whole = dict.fromkeys(names, 0.0)
+    for picture in pictures:
+        tensor = read(picture)
+        wanted = reference.run({original.input.name: tensor}, picture)
+        answers = [network.run({source: tensor}, picture) for network in networks]
+        for task in tasks:
+            response = task.target.values(wanted).astype(np.float64)
+            whole[task.name] += float(np.sum(response**2))
+            for errors, got in zip(wrong, answers, strict=True):
+                errors[task.name] += float(np.sum((got[names[task.name]][0] - response) ** 2))
+    return [{name: errors[name] / whole[name] if whole[name] else 0.0 for name in names} for errors in wrong]
