@@ -125,7 +125,8 @@ class Writer:
         """
         branches = {}
         for attribute, write in (("then_branch", yes), ("else_branch", no)):
-            branch = gs.Graph(name=self.name(stem), opset=self.graph.opset, import_domains=self.graph.import_domains)
+            # ONNX text reads back a graph's name only where it is a plain word.
+            branch = gs.Graph(name=attribute, opset=self.graph.opset, import_domains=self.graph.import_domains)
             writer = Writer(branch, self._numbers)
             writer._taken = self._taken
             result = write(writer)

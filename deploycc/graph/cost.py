@@ -2,11 +2,13 @@
 
 One MAC is one multiply-accumulate of a convolution or a matrix product, bias not counted; the white paper's figures
 (31.4 GMACs for VGG-SSD300) are counted the same way. Element-wise work is not counted.
+Of an `If`, the costlier branch counts: the worst case.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -17,7 +19,7 @@ class Cost:
     """Size of a network.
 
     Attributes:
-        nodes: operators.
+        nodes: operators, those in branches included.
         params: elements of the floating-point constants that training sets, each shared constant once: statistics of
             a BatchNormalization are not counted, nor a scale of ones and a shift of zeros, which Caffe's layer has.
         macs: multiply-accumulates for one picture.
@@ -53,8 +55,10 @@ def node_macs(node: gs.Node) -> int:
     """MACs of one node; 0 for operators without matrix work or without a static shape.
 
     Conv: output elements x input channels a group x kernel. ConvTranspose: input elements x output channels a
-    group x kernel. Gemm and MatMul: output elements x the contracted length.
+    group x kernel. Gemm and MatMul: output elements x the contracted length. If: the costlier branch.
     """
+    if node.op == "If":
+        return _macs(_costlier_branch(node))
     if not node.inputs or not node.outputs:
         return 0
     if node.op == "Conv":
@@ -73,22 +77,25 @@ def node_macs(node: gs.Node) -> int:
 
 
 def node_params(node: gs.Node) -> int:
-    """Elements of the node's parameters; see `Cost.params`."""
+    """Elements of the node's parameters, all branches of an `If` included; see `Cost.params`."""
+    if node.op == "If":
+        return sum(node_params(inner) for branch in node.subgraphs() for inner in branch.nodes)
     return sum(_elements_of_constant(tensor) for tensor in _parameters(node))
 
 
 def measure_cost(graph: gs.Graph) -> Cost:
     """Count a graph; each constant once, whoever reads it."""
-    parameters = {id(tensor): tensor for node in graph.nodes for tensor in _parameters(node)}
+    nodes = [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes]
+    parameters = {id(tensor): tensor for node in nodes for tensor in _parameters(node)}
     return Cost(
-        nodes=len(graph.nodes),
+        nodes=len(nodes),
         params=sum(_elements_of_constant(tensor) for tensor in parameters.values()),
-        macs=sum(node_macs(node) for node in graph.nodes),
+        macs=_macs(graph.nodes),
     )
 
 
 def layer_costs(graph: gs.Graph) -> list[LayerCost]:
-    """The operators that do MACs, in graph order."""
+    """The operators that do MACs, in graph order; of an `If`, those of the costlier branch."""
     return [
         LayerCost(
             name=node.name,
@@ -99,9 +106,26 @@ def layer_costs(graph: gs.Graph) -> list[LayerCost]:
             output_shape=_dims(node.outputs[0]),
             activation_bytes=4 * (_elements(node.inputs[0]) + _elements(node.outputs[0])),
         )
-        for node in graph.nodes
+        for node in _worst_case(graph.nodes)
         if node_macs(node)
     ]
+
+
+def _macs(nodes: Iterable[gs.Node]) -> int:
+    return sum(node_macs(node) for node in nodes)
+
+
+def _costlier_branch(node: gs.Node) -> list[gs.Node]:
+    branches: list[list[gs.Node]] = [branch.nodes for branch in node.subgraphs()]
+    return max(branches, key=_macs, default=[])
+
+
+def _worst_case(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:
+    for node in nodes:
+        if node.op == "If":
+            yield from _worst_case(_costlier_branch(node))
+        else:
+            yield node
 
 
 def _dims(tensor: gs.Tensor) -> tuple[int, ...]:

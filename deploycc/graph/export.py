@@ -18,11 +18,21 @@ def to_onnx(graph: gs.Graph) -> onnx.ModelProto:
     """Return the graph as an ONNX model of the graph's opset and IR version; the graph stays as it is."""
     model: onnx.ModelProto = gs.export_onnx(without_weights(graph, _SMALL))
     del model.graph.input[len(graph.inputs) :]  # where `without_weights` put the weights
-    for tensor in graph.tensors().values():
-        if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) <= _SMALL:
-            continue
-        if isinstance(tensor._values, SparseValues):
-            model.graph.sparse_initializer.add().CopyFrom(tensor._values.tensor)
-        else:
-            model.graph.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
+    _put_weights_back(graph, model.graph, set())
     return model
+
+
+def _put_weights_back(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]) -> None:
+    """Write large constants where they are read; a branch that reads one of an outer graph needs it no second time."""
+    for tensor in graph.tensors().values():
+        if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) <= _SMALL or tensor.name in written:
+            continue
+        written = written | {tensor.name}
+        if isinstance(tensor._values, SparseValues):
+            proto.sparse_initializer.add().CopyFrom(tensor._values.tensor)
+        else:
+            proto.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
+    for node, written_node in zip(graph.nodes, proto.node, strict=True):
+        for attribute in written_node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _put_weights_back(node.attrs[attribute.name], attribute.g, written)

@@ -10,15 +10,19 @@ import onnx_graphsurgeon as gs
 def without_weights(graph: gs.Graph, keep_up_to: int) -> gs.Graph:
     """Return a copy in which constants of more than ``keep_up_to`` elements are graph inputs of the same shape.
 
-    Nothing large is copied or serialised afterwards. The original stays as it is.
+    A branch has no inputs: its constants become inputs of the whole graph, which branches may read. Nothing large is
+    copied or serialised afterwards. The original stays as it is.
     """
     clone = graph.copy()
-    inputs = list(clone.inputs)
-    for tensor in clone.tensors().values():
-        if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) > keep_up_to:
-            dtype, shape = tensor.dtype, list(tensor.shape)  # read before the tensor changes its kind
-            variable = tensor.to_variable(dtype=dtype, shape=shape)
-            variable.type = "tensor_type"  # graphsurgeon 0.6.1 leaves it out
-            inputs.append(variable)
+    inputs, given = list(clone.inputs), {tensor.name for tensor in clone.inputs}
+    for each in (clone, *clone.subgraphs(recursive=True)):
+        for tensor in each.tensors().values():
+            if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) > keep_up_to:
+                dtype, shape = tensor.dtype, list(tensor.shape)  # read before the tensor changes its kind
+                variable = tensor.to_variable(dtype=dtype, shape=shape)
+                variable.type = "tensor_type"  # graphsurgeon 0.6.1 leaves it out
+                if variable.name not in given:
+                    given.add(variable.name)
+                    inputs.append(variable)
     clone.inputs = inputs
     return clone

@@ -54,7 +54,8 @@ def _ancestors(tensor: gs.Tensor) -> set[int]:
         node = queue.pop()
         if id(node) not in seen:
             seen.add(id(node))
-            queue += [producer for source in node.inputs for producer in source.inputs]
+            readers = [node, *(inner for branch in node.subgraphs(recursive=True) for inner in branch.nodes)]
+            queue += [producer for reader in readers for source in reader.inputs for producer in source.inputs]
     return seen
 
 
