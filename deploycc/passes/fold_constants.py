@@ -35,7 +35,8 @@ def fold_constants(detector: Detector, options: Options) -> Result:
     infer_shapes(graph)
     try:
         # Before cleanup: the other order leaves Constant nodes without outputs, which the ONNX checker refuses.
-        graph.fold_constants(error_ok=False, should_exclude_node=_not_evaluable)
+        # Branches stay: graphsurgeon 0.6.1 gives each to ONNX Runtime with an IR version that it may not read.
+        graph.fold_constants(error_ok=False, should_exclude_node=_not_evaluable, recurse_subgraphs=False)
     except Exception as error:  # whatever ONNX Runtime raises: the network stays valid, only unfolded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         notes.append(Note("", "constants-not-folded", f"evaluating the constant part failed: {reason}"))
