@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, takes_model
-from deploycc.errors import ArtefactError, InputError
+from deploycc.errors import ArtefactError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.profile.profile_file import LayerUse, UtilisationProfile
-    from deploycc.profile.utilisation import PictureList
     from deploycc.report.utilisation import UtilisationFigure
 
 _PASSES_OF = "x86-cpu"  # the profile runs on this machine's CPU
@@ -46,11 +45,11 @@ def command(
     An interrupted run leaves FILE.partial behind and continues from it when called again.
     """
     from deploycc.cli import console
+    from deploycc.cli.calibration import calibration_pictures, check_one, warn_if_assumed
     from deploycc.files import write_text
     from deploycc.profile.utilisation import measure_utilisation
 
-    if (images is None) == (data is None):
-        raise InputError("profile-pictures", "give either --images or --data", hint="--images FOLDER")
+    check_one(images, data)
     for path in (output, html, svg):
         _check_folder(path)  # now, not after an hour of pictures
     partial = output.with_name(f"{output.name}.partial")
@@ -58,7 +57,7 @@ def command(
         say("reading")
         detector = choice.load()
         optimised = _optimise(detector)
-        pictures = _pictures(images, data, detector)
+        pictures = calibration_pictures(images, data, detector.input)
         profile, notes = measure_utilisation(
             optimised,
             pictures,
@@ -69,11 +68,7 @@ def command(
     partial.unlink(missing_ok=True)
     for note in notes:
         console.note(note.reason)
-    if profile.input.assumed:
-        console.warn(
-            f"no file says how this network expects its pictures; assumed: {_preparation(profile)}. "
-            "Give --mean, --scale and --colour: with wrong ones the profile means nothing"
-        )
+    warn_if_assumed(detector.input, "the profile")
     if html is not None or svg is not None:
         from deploycc.report.utilisation import render_utilisation_html, render_utilisation_svg
 
@@ -101,31 +96,6 @@ def _optimise(detector: Detector) -> Detector:
     from deploycc.passes.for_target import options_for
 
     return run(detector, options_for(targets.load(_PASSES_OF), detection="raw"), PIPELINE).detector
-
-
-def _pictures(images: Path | None, data: str | None, detector: Detector) -> PictureList:
-    from deploycc.profile.utilisation import PictureList, folder_pictures
-
-    if images is not None:
-        return folder_pictures(images)
-    import hashlib
-
-    from deploycc.evaluate.dataset import open_dataset
-
-    assert data is not None
-    dataset = open_dataset(data, size=detector.input.height)
-    digest = hashlib.sha256(f"{detector.input.height}\0".encode())
-    for number, name in enumerate(dataset.names):
-        digest.update(f"{name}\0".encode())
-        if not data.startswith("generated:"):  # there the name says it all
-            digest.update(dataset.sample(number)[0].tobytes())
-    return PictureList(data, dataset.names, digest.hexdigest(), lambda number: dataset.sample(number)[0])
-
-
-def _preparation(profile: UtilisationProfile) -> str:
-    spec = profile.input
-    mean, scale = (", ".join(f"{value:g}" for value in dict.fromkeys(each)) for each in (spec.mean, spec.scale))
-    return f"{spec.colour}, (pixel - ({mean})) * ({scale})"
 
 
 def summary(profile: UtilisationProfile) -> dict[str, Any]:
@@ -193,6 +163,7 @@ def _show(profile: UtilisationProfile) -> None:
 
 
 def _figure(profile: UtilisationProfile) -> UtilisationFigure:
+    from deploycc.cli.calibration import preparation
     from deploycc.profile.profile_file import REDUCTION, operation_reduction, utilisation
     from deploycc.report.utilisation import LayerPanel, ReductionFacts, UtilisationFigure
 
@@ -213,7 +184,7 @@ def _figure(profile: UtilisationProfile) -> UtilisationFigure:
         kind=profile.kind,
         pictures=profile.pictures.count,
         picture_source=profile.pictures.source,
-        preparation=_preparation(profile) + (", assumed: no file states it" if profile.input.assumed else ""),
+        preparation=preparation(profile.input) + (", assumed: no file states it" if profile.input.assumed else ""),
         evidence=profile.evidence,
         scope=profile.scope,
         scope_macs=profile.scope_macs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -13,6 +14,7 @@ from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from deploycc.cli.pruning import Pruned, Settings
+    from deploycc.profile.utilisation import PictureList
 
 _CHOICES = {
     "--by": ("utilisation", "l1", "mask"),
@@ -56,11 +58,23 @@ def command(
     keep_gates: Annotated[
         bool, typer.Option("--keep-gates", help="Leave the gates in; they shrink with their kernels.")
     ] = False,
+    reconstruct: Annotated[
+        bool, typer.Option("--reconstruct", help="Refit what is left on pictures; no labels are used.")
+    ] = False,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", metavar="DIR", help="Folder of pictures for --reconstruct."),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--data", "-d", metavar="DATA", help="Or: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="List every channel that had to stay, and why.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Remove kernels that are hardly used, with every channel that depends on them."""
     from deploycc.cli import console
+    from deploycc.cli.calibration import calibration_pictures, check_one, warn_if_assumed
     from deploycc.cli.machine import usable_cores
     from deploycc.cli.pruning import Settings, prune_detector
     from deploycc.detector_file import save
@@ -69,6 +83,10 @@ def command(
     for option, value in given.items():
         if value not in _CHOICES[option]:
             raise InputError("prune-option", f"{option} {value} is none of {', '.join(_CHOICES[option])}")
+    if reconstruct:
+        check_one(images, data)
+    elif images is not None or data is not None:
+        raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
     for path in (output, costs):
         if path is not None and not path.parent.is_dir():  # now, not after minutes
             fact = "its folder does not exist"
@@ -87,16 +105,22 @@ def command(
     )
     with console.progress("prune") as say:
         say("reading")
-        pruned = prune_detector(choice.load(), settings, say)
+        detector = choice.load()
+        pictures = calibration_pictures(images, data, detector.input) if reconstruct else None
+        pruned = prune_detector(detector, settings, say, pictures)
+    if pictures is not None:
+        warn_if_assumed(detector.input, "what was refitted")
     sha256 = save(pruned.detector, output)
-    facts = summary(pruned, settings, output, sha256)
+    facts = summary(pruned, settings, output, sha256, pictures)
     if as_json:
         console.print_json(facts)
     else:
         _show(facts, explain)
 
 
-def summary(pruned: Pruned, settings: Settings, output: Path, sha256: str) -> dict[str, Any]:
+def summary(
+    pruned: Pruned, settings: Settings, output: Path, sha256: str, pictures: PictureList | None = None
+) -> dict[str, Any]:
     """What `prune` prints."""
     rounded = {name: each for each in pruned.rounded for name in each.layers}
     layers = []
@@ -132,8 +156,22 @@ def summary(pruned: Pruned, settings: Settings, output: Path, sha256: str) -> di
             {"layer": gate.layer, "place": gate.place, "macs": gate.macs, "response_error": gate.errors}
             for gate in pruned.gates
         ],
+        "reconstruction": _reconstruction(pruned, pictures),
         "stays": [{"node": n.node, "code": n.code, "reason": n.reason} for n in pruned.stays],
         "unknown": [{"node": n.node, "code": n.code, "reason": n.reason} for n in pruned.report.unknown],
+    }
+
+
+def _reconstruction(pruned: Pruned, pictures: PictureList | None) -> dict[str, Any] | None:
+    found = pruned.reconstruction
+    if found is None or pictures is None:
+        return None
+    return {
+        "pictures": {"source": pictures.source, "sha256": pictures.sha256},
+        "fitted": found.pictures[0],
+        "held_out": found.pictures[1],
+        "layers": [{"name": each.name, "ridge": each.ridge, "error": each.error} for each in found.layers],
+        "notes": [{"node": n.node, "code": n.code, "reason": n.reason} for n in found.notes],
     }
 
 
@@ -164,6 +202,8 @@ def _show(facts: dict[str, Any], explain: bool) -> None:
         _show_times(facts["relative_times"])
     if facts["gates"]:
         _show_gates(facts)
+    if facts["reconstruction"]:
+        _show_reconstruction(facts["reconstruction"], explain)
     _show_stays(facts["stays"], explain)
     if explain:
         for note in facts["unknown"]:
@@ -200,6 +240,33 @@ def _show_gates(facts: dict[str, Any]) -> None:
     console.out()
     title = f"gates that became constants ({facts['coefficient']}), and the energy of responses that either gets wrong"
     console.table(["layer", "place", "gate MACs", "mean", "least-squares"], rows, title)
+
+
+def _show_reconstruction(facts: dict[str, Any], explain: bool) -> None:
+    from deploycc.cli import console
+
+    layers = facts["layers"]
+    if explain and layers:
+        rows = [
+            [layer["name"], "unchanged" if layer["ridge"] is None else f"{layer['ridge']:g}",
+             *(f"{100 * error:.2f} %" for error in layer["error"])]
+            for layer in layers
+        ]  # fmt: skip
+        console.out()
+        title = f"energy of responses that is wrong on {facts['held_out']} held-out pictures"
+        console.table(["layer", "refitted with ridge", "pruned", "refitted"], rows, title)
+    for note in facts["notes"]:
+        console.note(f"{note['node']}: {note['reason']}")
+    if not layers:
+        console.note("no layer needed refitting")
+        return
+    changed = sum(layer["ridge"] is not None for layer in layers)
+    before, after = (median(layer["error"][side] for layer in layers) for side in (0, 1))
+    console.note(
+        f"{changed} of {len(layers)} layers refitted on {facts['fitted']} pictures without labels; on "
+        f"{facts['held_out']} others the energy of responses that is wrong fell from {100 * before:.1f} % to "
+        f"{100 * after:.1f} % (median layer{'' if explain else '; --explain lists them'})"
+    )
 
 
 def _show_times(times: dict[str, float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from deploycc.passes.options import Options
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.profile.profile_file import LayerUse, UtilisationProfile
+    from deploycc.profile.utilisation import PictureList
     from deploycc.prune.decide import Choice
     from deploycc.prune.kept_counts import Rounded
+    from deploycc.prune.reconstruct import Reconstruction
 
 Say = Callable[[str], None]
 Criterion = Literal["utilisation", "l1", "mask"]
@@ -80,6 +82,7 @@ class Pruned:
         compared: relative times of whole networks (`deploycc.prune.kept_counts.fastest_counts`); empty unless asked.
         stays: useless channels that stay, whatever their number.
         gates: those that were folded.
+        reconstruction: how weights were refitted; None where that was not asked for.
     """
 
     detector: Detector
@@ -90,13 +93,18 @@ class Pruned:
     compared: Mapping[str, float]
     stays: tuple[Note, ...]
     gates: tuple[FoldedGate, ...]
+    reconstruction: Reconstruction | None = None
 
 
-def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
-    """Decide, fold gates, remove channels.
+def prune_detector(
+    detector: Detector, settings: Settings, say: Say, calibration: PictureList | None = None
+) -> Pruned:
+    """Decide, fold gates, remove channels, and refit what is left on calibration pictures where there are any.
 
     Raises:
         InputError, ArtefactError: the profile, the mask or the cost table does not fit.
+        PictureError: a calibration picture cannot be read.
+        MeasureError: a network does not run on the calibration pictures.
     """
     from deploycc.graph.gates import find_gates
     from deploycc.graph.labels import channel_groups
@@ -114,6 +122,7 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
     profile, mask = _read_profile(dense, settings), _read_mask(settings)
     layers = _layers(dense, gates, settings.scope)
     folded = () if settings.keep_gates else gates
+    original = replace(dense, graph=dense.graph.copy())
     if folded:
         fold_gates(dense, folded, {gate.layer: _coefficients(gate, profile, settings) for gate in folded})
     say("finding the channels")
@@ -127,7 +136,9 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
     say("removing channels")
     report = prune(dense, Prune(kernels_of(groups, choice, going)))
     small = describe_remaining(fold_affine(dense, options).detector)
-    after = _sizes(small)
+    after, reconstruction = _sizes(small), None
+    if calibration is not None:
+        small, reconstruction = _reconstruct(original, small, report, folded, calibration, say)
     return Pruned(
         detector=small,
         report=report,
@@ -137,7 +148,36 @@ def prune_detector(detector: Detector, settings: Settings, say: Say) -> Pruned:
         compared=compared,
         stays=(*stays, *report.stays),
         gates=tuple(_folded(gate, profile, report) for gate in folded),
+        reconstruction=reconstruction,
     )
+
+
+def _reconstruct(
+    original: Detector,
+    small: Detector,
+    report: PruneReport,
+    folded: tuple[Gate, ...],
+    pictures: PictureList,
+    say: Say,
+) -> tuple[Detector, Reconstruction]:
+    """Refit weights; the detector then says that its weights are not the trained ones any more."""
+    from deploycc.errors import Note
+    from deploycc.pictures import prepare
+    from deploycc.prune.reconstruct import reconstruct
+
+    found = reconstruct(
+        original,
+        small,
+        report.removed,
+        folded,
+        lambda number: prepare(pictures.read(number), original.input),
+        len(pictures.names),
+        say,
+    )
+    changed = sum(layer.ridge is not None for layer in found.layers)
+    said = f"weights of {changed} layers were refitted on {len(pictures.names)} pictures without labels"
+    note = Note("", "weights-refitted", f"{said}: {pictures.source}, sha256 {pictures.sha256[:16]}...")
+    return replace(small, notes=(*small.notes, note)) if changed else small, found
 
 
 def _options() -> Options:

@@ -30,7 +30,7 @@ from deploycc.prune.responses import Responses, Target, target_of
 from deploycc.prune.stages import Read, Stages
 from deploycc.prune.windows import Windows
 
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-5, 1e-3, 1e-2, 1e-1, 1.0)
 HELD_OUT = 5
 """Every fifth picture is kept from the fits."""
 
@@ -139,14 +139,13 @@ def _levels(
     original: Detector, pruned: Detector, removed: Mapping[str, tuple[int, ...]], folded: Mapping[str, Gate]
 ) -> tuple[list[list[_Task]], tuple[Note, ...]]:
     """The convolutions to refit, those that depend on no other's result first; and what cannot be refitted."""
-    inside = {name for gate in folded.values() for name in gate.nodes}
     first: dict[str, int] = {}  # of each tensor: the step from which on it is final; absent where it never changed
     steps: dict[int, list[_Task]] = {}
     notes = []
     widths = {name: _width(node) for node, name in layer_names(original.graph.nodes) if node.op in _LINEAR}
     for node, name in layer_names(pruned.graph.nodes):
         step = max((first[tensor.name] for tensor in node.inputs if tensor.name in first), default=None)
-        linear = node.op in _LINEAR and name not in inside and isinstance(node.inputs[1], gs.Constant)
+        linear = node.op in _LINEAR and isinstance(node.inputs[1], gs.Constant)
         if linear and (step is not None or name in folded or _width(node) != widths.get(name, _width(node))):
             step = step or 0
             found = _task(original, pruned, node, name, removed.get(name, ()), folded.get(name))

@@ -110,8 +110,8 @@ def test_an_interrupt_leaves_a_file_that_the_next_call_continues(
     [
         (["--images", "EMPTY"], "picture-folder-empty"),
         (["--images", "nowhere"], "picture-folder"),
-        ([], "profile-pictures"),
-        (["--images", "IMAGES", "--data", "generated:1"], "profile-pictures"),
+        ([], "calibration-pictures"),
+        (["--images", "IMAGES", "--data", "generated:1"], "calibration-pictures"),
         (["--data", "generated:"], "data-spelling"),
         (["--images", "BROKEN"], "picture-unreadable"),
         (["--images", "IMAGES", "--scale", "1e30"], "response-not-finite"),
