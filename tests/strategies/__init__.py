@@ -20,6 +20,7 @@ from .detection import (
     suppression_cases,
     suppression_parameters,
 )
+from .fits import FitCase, fit_cases
 from .gates import gate_spellings
 from .networks import channel_networks, constant_networks, reshaping_networks, stacks
 from .samples import latency_samples, pictures
@@ -29,6 +30,7 @@ __all__ = [
     "AccuracyCase",
     "CaffeLayer",
     "CaffePriors",
+    "FitCase",
     "HeadsCase",
     "PriorLayer",
     "SuppressionCase",
@@ -43,6 +45,7 @@ __all__ = [
     "channel_networks",
     "constant_networks",
     "exported_networks",
+    "fit_cases",
     "gate_spellings",
     "heads_cases",
     "latency_samples",
