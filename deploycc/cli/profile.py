@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, takes_model
-from deploycc.errors import ArtefactError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -46,12 +45,13 @@ def command(
     """
     from deploycc.cli import console
     from deploycc.cli.calibration import calibration_pictures, check_one, warn_if_assumed
+    from deploycc.cli.staging import require_folder
     from deploycc.files import write_text
     from deploycc.profile.utilisation import measure_utilisation
 
     check_one(images, data)
     for path in (output, html, svg):
-        _check_folder(path)  # now, not after an hour of pictures
+        require_folder(path)
     partial = output.with_name(f"{output.name}.partial")
     with console.progress("profile") as say:
         say("reading")
@@ -81,12 +81,6 @@ def command(
         console.print_json(summary(profile))
     else:
         _show(profile)
-
-
-def _check_folder(path: Path | None) -> None:
-    if path is not None and not path.parent.is_dir():
-        fact = "its folder does not exist"
-        raise ArtefactError("file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=fact)
 
 
 def _optimise(detector: Detector) -> Detector:

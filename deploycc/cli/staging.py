@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploycc.errors import ArtefactError
 
-MARK = "compile.json"  # a folder that holds it was made by `deploycc compile` and may be replaced
+MARKS = ("compile.json", "gates.json")  # a folder that holds one was made by a command of this tool and may be replaced
 
 
 @contextmanager
@@ -18,12 +18,12 @@ def staged_folder(final: Path) -> Iterator[Path]:
     """Yield a folder beside ``final`` that takes its place when the block ends without an exception.
 
     Raises:
-        ArtefactError: ``final`` is a file, or a folder with content that `deploycc compile` did not write, or the
+        ArtefactError: ``final`` is a file, or a folder with content that deploycc did not write, or the
             current folder; or nothing can be made beside it.
     """
     if final.exists() and not final.is_dir():
         raise ArtefactError("output-is-a-file", "the output folder is a file", context={"path": final})
-    if final.is_dir() and any(final.iterdir()) and not (final / MARK).exists():
+    if final.is_dir() and any(final.iterdir()) and not any((final / mark).exists() for mark in MARKS):
         raise ArtefactError(
             "output-not-empty",
             "the output folder holds files that deploycc did not write",
@@ -45,6 +45,17 @@ def staged_folder(final: Path) -> Iterator[Path]:
         _replace(final, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_folder(path: Path | None) -> None:
+    """Refuse a file that cannot be written because its folder does not exist: at once, not after minutes.
+
+    Raises:
+        ArtefactError: ``file-unwritable``.
+    """
+    if path is not None and not path.parent.is_dir():
+        fact = "its folder does not exist"
+        raise ArtefactError("file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=fact)
 
 
 def _make_partial(final: Path) -> Path:

@@ -41,6 +41,21 @@ class Surroundings:
     gates_ms: float = 0.0
 
 
+def surroundings(layers: Sequence[PlannedLayer], model: CostModel, dense_ms: float, masked_ms: float) -> Surroundings:
+    """What the measured times of two whole networks leave beside the gated convolutions.
+
+    Args:
+        layers: of the network.
+        model: measured costs.
+        dense_ms: of the network without gates.
+        masked_ms: of the network as it is, gates as products.
+    """
+    convolutions = [model.grids[each.convolution](each.convolution.inputs, each.kernels) for each in layers]
+    masks = [model.lines["mask"](each.map_elements * each.kernels) for each in layers if each.gated]
+    others = dense_ms - sum(map(float, convolutions))
+    return Surroundings(max(0.0, others), max(0.0, masked_ms - dense_ms - sum(masks)))
+
+
 @dataclass(frozen=True)
 class Planned:
     """A decision, with what it was chosen from.
@@ -51,7 +66,7 @@ class Planned:
         dense_ms: predicted for the network without gates.
         bound_ms: what the plan may take with everything on.
         within: whether it does.
-        surroundings: what every total holds beside the regions.
+        around: what every total holds beside the regions.
         ungated: layers without a gate, which stand in a plan only where they are taken along.
     """
 
@@ -60,18 +75,18 @@ class Planned:
     dense_ms: float
     bound_ms: float
     within: bool
-    surroundings: Surroundings
+    around: Surroundings
     ungated: frozenset[str] = frozenset()
 
     @property
     def expected_ms(self) -> float:
         """Predicted mean over the recorded pictures."""
-        return _outside(self.surroundings) + sum(each.expected_ms for each in self.chosen)
+        return _outside(self.around) + sum(each.expected_ms for each in self.chosen)
 
     @property
     def all_on_ms(self) -> float:
         """Predicted with every kernel on."""
-        return _outside(self.surroundings) + sum(each.all_on_ms for each in self.chosen)
+        return _outside(self.around) + sum(each.all_on_ms for each in self.chosen)
 
     def layers(self) -> tuple[LayerPlan, ...]:
         """The plan's layers."""
@@ -84,7 +99,7 @@ def plan_gates(
     model: CostModel,
     *,
     max_worst_case: float,
-    surroundings: Surroundings = Surroundings(),
+    around: Surroundings = Surroundings(),
 ) -> Planned:
     """Choose a lowering for every layer.
 
@@ -92,7 +107,7 @@ def plan_gates(
         layers: in graph order; one that joins stands right behind the layer that it joins.
         model: measured costs.
         max_worst_case: the time with everything on may be this much of the dense network's.
-        surroundings: the rest of the network.
+        around: the rest of the network.
 
     Returns:
         The plan with the least expected time within the bound; where there is none, the one with the least time with
@@ -113,14 +128,14 @@ def plan_gates(
                 found.append((expected + choice.expected_ms, all_on + choice.all_on_ms, (*before, choice)))
         fronts.append(_front(found))
     grids = model.grids
-    dense = surroundings.others_ms + sum(
+    dense = around.others_ms + sum(
         float(grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in layers
     )
-    bound, fixed = dense * max_worst_case, _outside(surroundings)
+    bound, fixed = dense * max_worst_case, _outside(around)
     allowed = [each for each in fronts[-1] if each[1] + fixed <= bound]
     best = min(allowed or fronts[-1], key=lambda each: each[0] if allowed else each[1])
     ungated = frozenset(layer.name for layer in layers if not layer.gated)
-    return Planned(best[2], tuple(considered), dense, bound, bool(allowed), surroundings, ungated)
+    return Planned(best[2], tuple(considered), dense, bound, bool(allowed), around, ungated)
 
 
 def layer_plans(choice: Choice) -> tuple[LayerPlan, ...]:
@@ -175,5 +190,5 @@ def _front(
     return front
 
 
-def _outside(surroundings: Surroundings) -> float:
-    return surroundings.others_ms + surroundings.gates_ms
+def _outside(around: Surroundings) -> float:
+    return around.others_ms + around.gates_ms

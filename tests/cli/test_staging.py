@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.cli.staging import MARK, staged_folder
+from deploycc.cli.staging import MARKS, staged_folder
 from deploycc.errors import ArtefactError
+
+MARK = MARKS[0]
 
 
 def fill(folder: Path, text: str) -> None:

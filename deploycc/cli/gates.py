@@ -1,0 +1,95 @@
+"""``deploycc gates MODEL --profile P -o DIR``: which gates become branches, by measured times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from deploycc.cli.model_options import ModelChoice, takes_model
+
+if TYPE_CHECKING:
+    from deploycc.report.dynamic_schema import GateReport
+
+
+@takes_model
+def command(
+    choice: ModelChoice,
+    profile: Annotated[Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for plan, network and report.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="Target name or .toml file.")] = "x86-cpu",
+    max_worst_case: Annotated[
+        float,
+        typer.Option("--max-worst-case", min=0, help="Time with every kernel on, at most, as a multiple of dense."),
+    ] = 1.05,
+    costs: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--costs", metavar="FILE", help="Measured costs: read, completed, kept."),
+    ] = None,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", metavar="DIR", help="Pictures to check the plan on; default: those of the profile."),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--data", "-d", metavar="DATA", help="Or: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="For each comparison of networks, about.")
+    ] = 20.0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the measurements; 0: every core.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what was considered for each layer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Plan how kernel gates are carried out, check the plan by running it, and write the lowered network."""
+    from deploycc.cli import console
+    from deploycc.cli.gating import Settings, plan_detector
+    from deploycc.cli.machine import usable_cores
+    from deploycc.cli.staging import require_folder
+
+    require_folder(costs)
+    settings = Settings(
+        profile=profile,
+        target=target,
+        max_worst_case=max_worst_case,
+        costs=costs,
+        images=images,
+        data=data,
+        seconds=seconds,
+        threads=threads or usable_cores(),
+    )
+    with console.progress("gates") as say:
+        say("reading")
+        report, notes = plan_detector(choice.load(), settings, output, say)
+    for note in notes:
+        console.note(f"{note.node}: {note.reason}")
+    if as_json:
+        console.print_json(summary(report, explain))
+    else:
+        _show(report, explain)
+        console.note(f"written: {output}")
+
+
+def summary(report: GateReport, explain: bool) -> dict[str, Any]:
+    """What `gates` prints."""
+    from deploycc.report.dynamic import derive
+
+    facts = report.model_dump(mode="json", exclude={"timings", "considered"}, by_alias=True)
+    if explain:
+        facts["considered"] = [each.model_dump(mode="json") for each in report.considered]
+    facts["measured"] = derive(report).as_json() if report.timings else None
+    return facts
+
+
+def _show(report: GateReport, explain: bool) -> None:
+    from deploycc.cli import console
+    from deploycc.report.dynamic import considered_table, regions_table, summary_table
+
+    tables = [*([considered_table(report)] if explain else []), regions_table(report), summary_table(report)]
+    for number, table in enumerate(tables):
+        if number:
+            console.out()
+        console.table(table.columns, table.rows, title=table.title)
+    if report.timings is None:
+        console.warn("nothing was run: the pictures of the profile are not there, so every figure above is predicted")
