@@ -52,7 +52,7 @@ def test_decoding_is_the_formula(case: HeadsCase) -> None:
         pytest.param("if not heads.variance_encoded:", "if True:", id="encoded variance applied"),
         pytest.param("    if heads.y_first:", "    if False:", id="y_first ignored"),
         pytest.param("if heads.clip else boxes", "if False else boxes", id="not clipped"),
-        pytest.param("low + offsets[:, :2] * size, high", "low + offsets[:, :2], high", id="corner_size as corner"),
+        pytest.param("low + shift * size, high", "low + shift, high", id="corner_size as corner"),
         pytest.param("* size / 2\n", "* size\n", id="whole size for half"),
     ],
 )

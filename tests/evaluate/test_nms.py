@@ -27,8 +27,9 @@ def agrees(case: SuppressionCase, module: ModuleType = nms_module) -> bool:
     )
 
 
-# few candidates at first, so that small examples need more of them
+# every prior sampled and few candidates at first, so that small examples are cut and need more of them
 ONE_BY_ONE = mutant(nms_module, "_FIRST = 6", "_FIRST = 1")
+ONE_BY_ONE._STRIDE = 1
 
 
 @settings(max_examples=300)
@@ -49,22 +50,23 @@ def test_the_number_of_candidates_looked_at_first_does_not_matter(case: Suppress
         pytest.param(
             "\"iou\": iou", "\"iou\": np.nextafter(iou, np.float32(0))", id="drops at the IoU threshold, not beyond"
         ),
-        pytest.param("scores > np.float32(", "scores >= np.float32(", id="keeps scores at the threshold"),
-        pytest.param("        above[:, background] = False", "        pass", id="background not skipped"),
-        pytest.param("grouped[rank < limit], rank[rank < limit]", "grouped, rank", id="top_k forgotten"),
-        pytest.param("{\"limit\": np.array([most])", "{\"limit\": np.array([1])", id="one box a class"),
+        pytest.param("else scores > threshold", "else scores >= threshold", id="keeps scores at the threshold"),
+        pytest.param("            candidates[:, background] = False", "            pass", id="background not skipped"),
+        pytest.param("[nms.top_k :]]] = -np.inf", "[nms.top_k :]]] *= 1", id="top_k forgotten"),
+        pytest.param("members[np.argsort(-score[members]", "members[np.argsort(score[members]", id="the worst top_k"),
+        pytest.param("np.bincount(label, minlength=classes) > nms", "np.bincount(label) > 1 + nms", id="one more than top_k"),
+        pytest.param("{\"limit\": np.array([len(rows)])", "{\"limit\": np.array([1])", id="one box a class"),
         pytest.param("    if nms.keep_top_k > -1:", "    if False:", id="keep_top_k forgotten"),
-        pytest.param(
-            "place = label * most + rank", "place = rank", id="classes in one row"
-        ),
-        pytest.param("np.maximum(boxes[:, :2], boxes[:, 2:])", "boxes[:, 2:]", id="reversed sides make an area"),
-        pytest.param("size *= _GROWTH", "break", id="the best candidates are taken for all"),
-        pytest.param("(~rising)", "rising", id="worst first"),
+        pytest.param("by_class[label, column]", "by_class[0 * label, column]", id="classes in one row"),
+        pytest.param("partial = bool(cut > threshold)", "partial = size < scores.size", id="cut below the threshold"),
+        pytest.param("    np.maximum(boxes[:, :2], boxes[:, 2:], out=batch[:, 2:])\n", "", id="reversed sides make an area"),
+        pytest.param("size *= _GROWTH", "return found", id="the best candidates are taken for all"),
+        pytest.param("order = np.argsort(-best", "order = np.argsort(best", id="worst first"),
     ],
 )
 def test_planted_bugs_are_caught(old: str, new: str) -> None:
     buggy = mutant(nms_module, old, new)
-    buggy._FIRST, buggy._GROWTH = ONE_BY_ONE._FIRST, ONE_BY_ONE._GROWTH
+    buggy._FIRST, buggy._STRIDE = ONE_BY_ONE._FIRST, ONE_BY_ONE._STRIDE
     find_example(suppression_cases(), lambda case: not agrees(case, buggy))
 
 
