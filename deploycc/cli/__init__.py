@@ -13,7 +13,21 @@ import traceback
 
 import typer
 
-from deploycc.cli import bench, build, compile, evaluate, export, gates, inspect, profile, prune, report, target, train
+from deploycc.cli import (
+    bench,
+    build,
+    compile,
+    evaluate,
+    export,
+    gates,
+    inspect,
+    profile,
+    prune,
+    prune_curve,
+    report,
+    target,
+    train,
+)
 from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError
 
 # what the user's disk answers; a missing file is not among them: every reader says itself which one it misses
@@ -37,6 +51,7 @@ app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("profile")(profile.command)
 app.command("prune")(prune.command)
+app.command("prune-curve")(prune_curve.command)
 app.command("gates")(gates.command)
 app.add_typer(report.app, name="report")
 app.add_typer(target.app, name="target")

@@ -21,7 +21,7 @@ TOP_LAYERS = 10
 def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str:
     """Return the report; names and notes are escaped, so that none of them can change its structure."""
     runs = assess(latency) if latency else ()
-    blocks = [f"# {_text(report.detector.name)} on {_text(report.target.title)}", *_verdict(report, runs)]
+    blocks = [f"# {escape(report.detector.name)} on {escape(report.target.title)}", *_verdict(report, runs)]
     blocks += ["## Key figures", _key_figures(report, runs)]
     measured = latency is not None and any(item.summary for item in runs)
     if latency and measured:
@@ -31,10 +31,11 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     for network in report.networks:
         if network.steps:
             kinds = f"counts {network.counts.kind}, times measured"
-            blocks += [f"## Passes, {_text(network.precision)} ({kinds})", _passes(report, network.precision)]
+            blocks += [f"## Passes, {escape(network.precision)} ({kinds})", _passes(report, network.precision)]
         if network.parts:
             rows = [(part.name, count(part.macs), count(part.params)) for part in network.parts]
-            blocks += [f"Back-end and front-end ({network.counts.kind}):", _rows(("part", "MACs", "parameters"), rows)]
+            title = f"Back-end and front-end ({network.counts.kind}):"
+            blocks += [title, table_of(("part", "MACs", "parameters"), rows)]
     if report.comparison:
         blocks += _comparison(report.comparison)
     if report.engines:
@@ -42,16 +43,16 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     notes = gather_notes(report)
     if notes:
         rows = [(note.code, ", ".join(note.nodes), note.reason) for note in notes]
-        blocks += ["## Notes", _rows(("code", "where", "reason"), rows)]
+        blocks += ["## Notes", table_of(("code", "where", "reason"), rows)]
     if latency and measured:  # the facts of a machine that ran nothing are not the target's
-        blocks += ["## Environment", _rows(("fact", "value"), _facts(latency))]
+        blocks += ["## Environment", table_of(("fact", "value"), _facts(latency))]
     blocks += ["## Provenance", *_provenance(report, latency), *_reproduce(report)]
     return "\n\n".join(blocks) + "\n"
 
 
 def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
     head = headline(report, runs)
-    blocks = [f"**{head.label}.** " + " ".join(_text(sentence) for sentence in head.sentences)]
+    blocks = [f"**{head.label}.** " + " ".join(escape(sentence) for sentence in head.sentences)]
     if head.command:
         blocks.append("Build and measure it on the board with:\n\n" + _code(head.command))
     if report.source.random_weights is not None:
@@ -59,7 +60,7 @@ def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
             f"The weights are random (seed {report.source.random_weights}): latency holds, detections mean nothing."
         )
     warnings = [
-        f"- {_text(item.run.precision)}: {_text(str(advice))}" for item in runs for advice in item.verdict.warnings
+        f"- {escape(item.run.precision)}: {escape(str(advice))}" for item in runs for advice in item.verdict.warnings
     ]
     if warnings:
         blocks.append("\n".join(warnings))
@@ -68,7 +69,7 @@ def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
 
 def _key_figures(report: CompileReport, runs: Sequence[Assessment]) -> str:
     rows = [(f.label, f.value, f.detail, f.provenance, f.source) for f in key_figures(report, runs)]
-    return _rows(("figure", "value", "", "provenance", "source"), rows)
+    return table_of(("figure", "value", "", "provenance", "source"), rows)
 
 
 def _layers(item: Assessment) -> list[str]:
@@ -76,8 +77,8 @@ def _layers(item: Assessment) -> list[str]:
         return []
     layers = sorted(item.run.layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
     rows = [(layer.name, layer.op, bare_ms(layer.median_ms), f"{layer.share:.1%}") for layer in layers]
-    title = f"## Slowest layers, {_text(item.run.precision)} (measured)"
-    return [title, _rows(("layer", "operator", "median ms", "share"), rows)]
+    title = f"## Slowest layers, {escape(item.run.precision)} (measured)"
+    return [title, table_of(("layer", "operator", "median ms", "share"), rows)]
 
 
 def _passes(report: CompileReport, precision: str) -> str:
@@ -92,23 +93,23 @@ def _passes(report: CompileReport, precision: str) -> str:
         )
         for step in network.steps
     ]
-    return _rows(("pass", "time", "nodes", "parameters", "MACs"), rows)
+    return table_of(("pass", "time", "nodes", "parameters", "MACs"), rows)
 
 
 def _comparison(comparison: PrecisionComparison) -> list[str]:
     evidence = comparison.evidence
     blocks = [
         f"## {comparison.other.upper()} against {comparison.reference.upper()}",
-        f"{comparison.pictures} pictures from {_text(comparison.picture_source)}; "
-        f"{evidence.kind}: {_text(evidence.source)}.",
+        f"{comparison.pictures} pictures from {escape(comparison.picture_source)}; "
+        f"{evidence.kind}: {escape(evidence.source)}.",
     ]
     errors = [(error.tensor, *_errors(error), f"{error.reference_max_abs:.3g}") for error in comparison.outputs]
-    blocks.append(_rows(("output", "max abs error", "relative RMS error", "reference max"), errors))
+    blocks.append(table_of(("output", "max abs error", "relative RMS error", "reference max"), errors))
     if comparison.layers:
         worst = comparison.layers[:TOP_LAYERS]
         layers = [(layer.node, layer.op, *_errors(layer), str(layer.overflowed)) for layer in worst]
         columns = ("layer", "operator", "max abs error", "relative RMS error", "overflowed")
-        blocks.append(_rows(columns, layers))
+        blocks.append(table_of(columns, layers))
     found = comparison.detections
     if found:
         score = "-" if found.max_score_difference is None else f"{found.max_score_difference:.4f}"
@@ -131,8 +132,8 @@ def _facts(latency: LatencyReport) -> list[tuple[str, str]]:
 
 def _provenance(report: CompileReport, latency: LatencyReport | None) -> list[str]:
     rows = [(link.what, link.name, link.sha256 or "-") for link in links(report, latency)]
-    table = _rows(("artefact", "file", "SHA-256"), rows)
-    broken = [f"- {_text(problem)}" for problem in breaks(report, latency)]
+    table = table_of(("artefact", "file", "SHA-256"), rows)
+    broken = [f"- {escape(problem)}" for problem in breaks(report, latency)]
     return [table, "The artefacts do not fit together:\n\n" + "\n".join(broken)] if broken else [table]
 
 
@@ -142,11 +143,12 @@ def _reproduce(report: CompileReport) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    return _rows(table.columns, table.rows)
+    return table_of(table.columns, table.rows)
 
 
-def _rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_text(cell) for cell in row] for row in rows)]
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; cells are escaped, headings are not."""
+    lines = [columns, ["---"] * len(columns), *([escape(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -157,7 +159,7 @@ def _code(text: str) -> str:
     return f"{fence}console\n{text}\n{fence}"
 
 
-def _text(text: str) -> str:
+def escape(text: str) -> str:
     """Escape what Markdown or HTML would read as markup; line breaks and control characters become spaces."""
     text = "".join(character if character.isprintable() else " " for character in text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

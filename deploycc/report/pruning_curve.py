@@ -1,0 +1,209 @@
+"""``pruning-curve.json``: how much accuracy each strength of pruning costs; as Markdown and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from deploycc.artefact import Count, Document, Evidence, Record, Sha256
+from deploycc.report import format as formats
+from deploycc.report.markdown import escape, table_of
+from deploycc.report.plots import BAR, INK, LINE, grid, render
+
+TEMPLATE = "pruning_curve.html.j2"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Calibration(Record):
+    """Pictures that weights were refitted on, without labels."""
+
+    source: str
+    count: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+
+
+class CurvePoint(Record):
+    """One network.
+
+    Attributes:
+        criterion: what decides which kernels go; ``none`` for the network as trained.
+        below: strength, as `deploycc prune --below` takes it.
+        refitted: whether the weights of what is left were refitted.
+        macs: of the whole network, for one picture.
+        backend_macs: of its back-end; of the whole network where its heads are unknown.
+        params: elements of its weights.
+        map50: VOC mean average precision at IoU 0.5 (area under the curve), one a data set.
+        map50_11point: likewise, by eleven points.
+    """
+
+    criterion: Literal["none", "utilisation", "l1"]
+    below: Share
+    refitted: bool
+    macs: Count
+    backend_macs: Count
+    params: Count
+    map50: tuple[Share, ...]
+    map50_11point: tuple[Share, ...]
+
+
+class PruningCurve(Document):
+    """The file.
+
+    Attributes:
+        tool_version: deploycc that wrote it.
+        evidence: what ran.
+        network: its name.
+        source_sha256: the trained files.
+        data: the annotated pictures, as the user wrote them.
+        pictures: how many, one a data set.
+        calibration: None where nothing was refitted.
+        points: the network as trained first.
+    """
+
+    FILE_NAME: ClassVar[str] = "pruning-curve.json"
+    MADE_BY: ClassVar[str] = "deploycc prune-curve"
+
+    tool_version: str
+    evidence: Evidence
+    network: str
+    source_sha256: Sha256
+    data: Annotated[tuple[str, ...], Field(min_length=1)]
+    pictures: tuple[Count, ...]
+    calibration: Calibration | None
+    points: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PruningCurve:
+        if self.points[0].criterion != "none" or any(point.criterion == "none" for point in self.points[1:]):
+            raise ValueError("the network as trained stands first, and once")
+        accuracies = [each for point in self.points for each in (point.map50, point.map50_11point)]
+        if any(len(each) != len(self.data) for each in (self.pictures, *accuracies)):
+            raise ValueError("every point needs one accuracy a data set")
+        if any(point.refitted for point in self.points) and self.calibration is None:
+            raise ValueError("weights were refitted, but no pictures are named")
+        return self
+
+    @property
+    def dense(self) -> CurvePoint:
+        """The network as trained."""
+        return self.points[0]
+
+    def series(self) -> Iterator[tuple[str, list[CurvePoint]]]:
+        """Points that differ in strength only, each with its name, the network as trained in front."""
+        for key in dict.fromkeys((point.criterion, point.refitted) for point in self.points[1:]):
+            own = [point for point in self.points if (point.criterion, point.refitted) == key]
+            yield f"{key[0]}{', refitted' if key[1] else ''}", [self.dense, *own]
+
+
+COLUMNS = ("kernels go by", "below", "weights", "MACs", "back-end", "parameters")
+
+
+def cells(curve: PruningCurve) -> Iterator[tuple[str, ...]]:
+    """Rows of the table: `COLUMNS`, then accuracy and its change in points for each data set."""
+    dense = curve.dense
+    for point in curve.points:
+        trained = point is dense
+        accuracies = []
+        for own, whole in zip(point.map50, dense.map50, strict=True):
+            accuracies.append(f"{100 * own:.1f}" + ("" if trained else f" ({100 * (own - whole):+.1f})"))
+        yield (
+            "as trained" if trained else point.criterion,
+            "-" if trained else f"{point.below:g}",
+            "refitted" if point.refitted else "trained",
+            formats.count(point.macs) if trained else _share(dense.macs, point.macs),
+            formats.count(point.backend_macs) if trained else _share(dense.backend_macs, point.backend_macs),
+            formats.count(point.params) if trained else _share(dense.params, point.params),
+            *accuracies,
+        )
+
+
+def accuracy_columns(curve: PruningCurve) -> tuple[str, ...]:
+    """Headings of the accuracies."""
+    return tuple(
+        f"mAP50 on {data} ({count} pictures)" for data, count in zip(curve.data, curve.pictures, strict=True)
+    )
+
+
+def render_curve_markdown(curve: PruningCurve) -> str:
+    """Return the table with what it is of."""
+    blocks = [f"# Pruning curve of {escape(curve.network)}", escape(_what(curve))]
+    blocks.append(table_of((*COLUMNS, *map(escape, accuracy_columns(curve))), cells(curve)))
+    blocks.append(f"{curve.evidence.kind}: {escape(curve.evidence.source)}; trained files sha256 {curve.source_sha256}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def render_curve_html(curve: PruningCurve) -> str:
+    """Return the page; it loads nothing, and escapes every name."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        curve=curve,
+        what=_what(curve),
+        picture=Markup(_picture(curve)),
+        columns=(*COLUMNS, *accuracy_columns(curve)),
+        rows=list(cells(curve)),
+    )
+
+
+def _what(curve: PruningCurve) -> str:
+    if curve.calibration is None:
+        return "Back-end kernels are removed at several strengths; the weights that are left stay as trained."
+    source, count = curve.calibration.source, curve.calibration.count
+    return (
+        "Back-end kernels are removed at several strengths. Where it says so, the weights that are left are refitted "
+        f"on {count} pictures of {source}, without their labels: accuracy on these pictures themselves flatters."
+    )
+
+
+def _share(whole: int, part: int) -> str:
+    return f"{100 * (part / whole - 1):+.1f} %"
+
+
+def _picture(curve: PruningCurve) -> str:
+    """Accuracy over back-end MACs, one panel a data set."""
+    dense = curve.dense
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(curve.data), sharey=True, squeeze=False)[0]
+        for number, (axes, data) in enumerate(zip(panels, curve.data, strict=True)):
+            _panel(axes, curve, number)
+            axes.set_title(f"{data}, {curve.pictures[number]} pictures")
+        panels[0].set_ylabel("mAP50, %")
+        panels[-1].legend(frameon=False, fontsize=8)
+
+    best = max(curve.points[1:] or curve.points, key=lambda point: (point.map50[-1], -point.backend_macs))
+    facts = f"as trained {dense.map50[-1]:.1%}; pruned at best {best.map50[-1]:.1%}"
+    return render("curve", f"Accuracy of {curve.network} pruned", facts, draw, 4.6 * len(curve.data) + 0.6, 3.4)
+
+
+def _panel(axes: Axes, curve: PruningCurve, number: int) -> None:
+    colours = {"utilisation": BAR, "l1": LINE}
+    axes.axhline(100 * curve.dense.map50[number], color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
+    for name, points in curve.series():
+        ordered = sorted(points, key=lambda point: -point.backend_macs)
+        axes.plot(
+            [100 * (1 - point.backend_macs / curve.dense.backend_macs) for point in ordered],
+            [100 * point.map50[number] for point in ordered],
+            color=colours[ordered[-1].criterion],
+            linestyle="-" if ordered[-1].refitted else (0, (4, 3)),
+            marker="o" if ordered[-1].refitted else ".",
+            linewidth=1.2,
+            markersize=4,
+            label=name,
+        )
+    axes.set_xlabel("back-end MACs removed, %")
+    axes.set_ylim(bottom=0)
+    grid(axes, "y")
