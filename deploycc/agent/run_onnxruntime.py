@@ -9,7 +9,7 @@ import tempfile
 import time
 from typing import Any, Dict, List, Optional
 
-from . import environment, timing
+from . import environment, files, timing
 from .outcome import Failed, NotPossible
 
 _CONTROL_FLOW = ("If", "Loop", "Scan")  # their time contains the time of the nodes inside
@@ -44,6 +44,9 @@ def _options(ort: "Any", threads: int) -> "Any":
 def build(plan: "Dict[str, Any]", network: str, partial: str) -> "Dict[str, Any]":
     """Optimise ``network`` for this processor and save it as ``partial``.
 
+    ONNX Runtime 1.31 gives the rearrangements that it puts into branches names that occur around them too, and then
+    refuses what it has saved. The engine of such a network is the network itself; it is optimised when it is loaded.
+
     Raises:
         NotPossible: ONNX Runtime is not installed.
         Failed: it refuses the network.
@@ -59,11 +62,21 @@ def build(plan: "Dict[str, Any]", network: str, partial: str) -> "Dict[str, Any]
         if shutil.disk_usage(os.path.dirname(partial)).free < os.path.getsize(network):
             raise Failed("cannot write the engine: no space is left on the device") from error
         raise Failed("ONNX Runtime refuses the network: " + _first_line(error)) from error
+    try:
+        load(partial, plan["measurement"]["threads"])
+    except Failed:
+        shutil.copyfile(network, partial)
     return {"builder_version": ort.__version__, "layers": []}
 
 
-def load(engine: str, threads: int, profile_prefix: "Optional[str]" = None) -> "Any":
+def load(engine: str, threads: int, profile_prefix: "Optional[str]" = None, optimised: bool = True) -> "Any":
     """Return a session on an engine, which is not optimised again.
+
+    Args:
+        engine: path.
+        threads: of one run.
+        profile_prefix: where a trace goes; None: no trace.
+        optimised: False where the engine is the network as it was given.
 
     Raises:
         NotPossible: ONNX Runtime is not installed.
@@ -71,7 +84,8 @@ def load(engine: str, threads: int, profile_prefix: "Optional[str]" = None) -> "
     """
     ort = _import()
     options = _options(ort, threads)
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if optimised else levels.ORT_ENABLE_ALL
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
@@ -112,15 +126,16 @@ def measure(
     """
     ort = _import()
     picture = {network["input"]["name"]: make_input(plan, network["input"], input_file)}
-    result = _time(plan["measurement"], engine, picture)  # its session is gone before the profiled one starts
-    result["layers"] = profile_layers(engine, plan["measurement"]["threads"], picture)
+    optimised = files.sha256_of(engine) != network["sha256"]
+    result = _time(plan["measurement"], engine, picture, optimised)  # its session is gone before the next one starts
+    result["layers"] = profile_layers(engine, plan["measurement"]["threads"], picture, optimised)
     result["device"] = environment.cpu_model() or "CPU"
     result["runtime_version"] = ort.__version__
     return result
 
 
-def _time(limits: "Dict[str, Any]", engine: str, picture: "Dict[str, Any]") -> "Dict[str, Any]":
-    session = load(engine, limits["threads"])
+def _time(limits: "Dict[str, Any]", engine: str, picture: "Dict[str, Any]", optimised: bool) -> "Dict[str, Any]":
+    session = load(engine, limits["threads"], optimised=optimised)
     try:
         return timing.measure(
             lambda: session.run(None, picture), limits["warmup_s"], limits["min_duration_s"], limits["min_samples"]
@@ -129,10 +144,12 @@ def _time(limits: "Dict[str, Any]", engine: str, picture: "Dict[str, Any]") -> "
         raise Failed("the engine does not run: " + _first_line(error)) from error
 
 
-def profile_layers(engine: str, threads: int, picture: "Dict[str, Any]") -> "List[Dict[str, Any]]":
+def profile_layers(
+    engine: str, threads: int, picture: "Dict[str, Any]", optimised: bool = True
+) -> "List[Dict[str, Any]]":
     """Median time of every node over some profiled runs, in the order of execution."""
     with tempfile.TemporaryDirectory() as folder:
-        session = load(engine, threads, os.path.join(folder, "profile"))
+        session = load(engine, threads, os.path.join(folder, "profile"), optimised)
         start = time.perf_counter()
         for number in range(_PROFILE_WARMUP + _PROFILE_RUNS[1]):
             session.run(None, picture)
