@@ -28,6 +28,7 @@ class Settings:
     detection: str | None
     keep_fp32: tuple[str, ...]
     images: Path | None
+    gate_plan: Path | None
     dump_each: Path | None
     build: bool
     measure: bool
@@ -59,6 +60,10 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option("--images", metavar="DIR", help="Pictures on which FP16 is compared with FP32."),
     ] = None,
+    gate_plan: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--gate-plan", metavar="FILE", help="How gates are carried out (`deploycc gates`)."),
+    ] = None,
     build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
     measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Time for half a second: a smoke test, not valid.")] = False,
@@ -82,6 +87,7 @@ def command(
         detection=detection,
         keep_fp32=comma_list(keep_fp32),
         images=images,
+        gate_plan=gate_plan,
         dump_each=dump_each,
         build=build,
         measure=measure and build,
@@ -125,10 +131,12 @@ def _compile_one(detector: Detector, target: Target, output: Path, settings: Set
 
 
 def _optimise(detector: Detector, target: Target, folder: Path, settings: Settings, say: Say) -> list[Optimised]:
+    from deploycc.cli.gating import read_plan_for
     from deploycc.cli.optimise import run_passes, write_network
     from deploycc.graph.split import split_heads
 
     heads = detector.heads
+    gate_plan = () if settings.gate_plan is None else read_plan_for(settings.gate_plan, detector, target)
     done = []
     for precision in settings.precisions or target.precisions:
         compiled = run_passes(
@@ -139,6 +147,7 @@ def _optimise(detector: Detector, target: Target, folder: Path, settings: Settin
             keep_fp32=settings.keep_fp32 if precision == "fp16" else (),
             dump_to=settings.dump_each,
             say=say,
+            gate_plan=gate_plan,
         )
         graph = compiled.detector.graph
         split = split_heads(graph, heads.locations, heads.scores) if heads else None

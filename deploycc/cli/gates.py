@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -47,6 +47,7 @@ def command(
     from deploycc.cli.gating import Settings, plan_detector
     from deploycc.cli.machine import usable_cores
     from deploycc.cli.staging import require_folder
+    from deploycc.report.dynamic import gates_json
 
     require_folder(costs)
     settings = Settings(
@@ -65,21 +66,10 @@ def command(
     for note in notes:
         console.note(f"{note.node}: {note.reason}")
     if as_json:
-        console.print_json(summary(report, explain))
+        console.print_json(gates_json(report, considered=explain))
     else:
         _show(report, explain)
         console.note(f"written: {output}")
-
-
-def summary(report: GateReport, explain: bool) -> dict[str, Any]:
-    """What `gates` prints."""
-    from deploycc.report.dynamic import derive
-
-    facts = report.model_dump(mode="json", exclude={"timings", "considered"}, by_alias=True)
-    if explain:
-        facts["considered"] = [each.model_dump(mode="json") for each in report.considered]
-    facts["measured"] = derive(report).as_json() if report.timings else None
-    return facts
 
 
 def _show(report: GateReport, explain: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from deploycc.errors import ModelError
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.engine.plan import BuildPlan, Measurement, Network
+    from deploycc.gate_plan import LayerPlan
     from deploycc.graph.split import Split
     from deploycc.passes import Compiled
     from deploycc.passes.options import Detection, Precision
@@ -40,6 +41,7 @@ def run_passes(
     keep_fp32: Sequence[str],
     dump_to: Path | None,
     say: Say,
+    gate_plan: tuple[LayerPlan, ...] = (),
 ) -> Compiled:
     """Run the pipeline for one precision.
 
@@ -51,6 +53,7 @@ def run_passes(
     from deploycc.passes.for_target import options_for
 
     options = options_for(target, precision=precision, detection=detection, keep_fp32=keep_fp32)
+    options = replace(options, gate_plan=gate_plan)
     folder = dump_to / precision if dump_to else None
     compiled = run(
         detector, options, PIPELINE, dump_to=folder, before_each=lambda name: say(f"{precision} {name}")

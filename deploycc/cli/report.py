@@ -19,15 +19,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 @app.command()
 def show(
-    path: Annotated[Path, typer.Argument(help="latency.json, compile.json or an output folder.")],
+    path: Annotated[Path, typer.Argument(help="latency.json, compile.json, gates.json or an output folder.")],
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the Markdown report here; needs compile.json.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the HTML report here; needs compile.json.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the HTML report here; needs compile.json or gates.json.")
+    ] = None,
 ) -> None:
-    """Show what was compiled and how fast it runs."""
+    """Show what was compiled and how fast it runs, or what gates save."""
     from deploycc.cli import console
+    from deploycc.report.dynamic_schema import find_gate_report
     from deploycc.report.terminal import engines_table, latency_json, latency_remarks, latency_table, passes_tables
 
+    if (gates := find_gate_report(path)) is not None:
+        _show_gates(gates, as_json, markdown, html)
+        return
     compiled, latency = _read(path)
     if markdown or html:
         _render(path, compiled, latency, markdown, html)
@@ -147,6 +153,26 @@ def _render(
         if file is None:
             continue
         write_text(file, render(compiled, latency))
+
+
+def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
+    """The dynamic view of ``gates.json``."""
+    from deploycc.cli import console
+    from deploycc.files import write_text
+    from deploycc.report.dynamic import gates_json, regions_table, render_dynamic_html, summary_table
+    from deploycc.report.dynamic_schema import read_gate_report
+
+    if markdown is not None:
+        raise typer.BadParameter("the dynamic view has no Markdown form; --html writes a page")
+    report = read_gate_report(path)
+    if html is not None:
+        write_text(html, render_dynamic_html(report))
+    if as_json:
+        console.print_json(gates_json(report))
+        return
+    _print(summary_table(report))
+    console.out()
+    _print(regions_table(report))
 
 
 def _percent(text: str) -> float:

@@ -88,6 +88,13 @@ def derive(report: GateReport) -> Derived:
     )
 
 
+def gates_json(report: GateReport, considered: bool = False) -> dict[str, Any]:
+    """A report without its raw samples, with the figures that follow from them, as plain values."""
+    left_out = {"timings"} if considered else {"timings", "considered"}
+    facts = report.model_dump(mode="json", exclude=left_out, by_alias=True)
+    return {**facts, "measured": derive(report).as_json() if report.timings is not None else None}
+
+
 def least_ms(rounds: Rounds) -> NDArray[np.float64]:
     """Least time of each picture, [pictures]."""
     least: NDArray[np.float64] = np.array(rounds).min(0)

@@ -152,3 +152,11 @@ class GateReport(Document):
 def read_gate_report(path: Path) -> GateReport:
     """Read ``gates.json``, given itself or its folder; raises ArtefactError as `deploycc.artefact.read_document`."""
     return read_document(path, GateReport)
+
+
+def find_gate_report(path: Path) -> Path | None:
+    """The ``gates.json`` that a path means: itself, or the one in a folder; None where it means something else."""
+    if path.is_dir():
+        path = path / GateReport.FILE_NAME
+        return path if path.is_file() else None
+    return path if path.name == GateReport.FILE_NAME else None
