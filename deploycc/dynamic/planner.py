@@ -167,7 +167,7 @@ def _choices(region: Sequence[PlannedLayer], model: CostModel, times: dict[str, 
             if len(choice.sizes[0]) > 1:  # else nothing is skipped
                 found.append(choice)
     if len(region) == 1:
-        found += [grouped for count in range(1, MOST_PIECES + 1) if (grouped := groups(first, model, count))]
+        found += [grouped for count in (1, MOST_PIECES) if (grouped := groups(first, model, count))]
     return found
 
 

@@ -240,8 +240,10 @@ def choose_widths(need: Indices, cost: Array, count: int) -> Indices:
         Indices of candidates, ascending.
     """
     last = cost.shape[1] - 1
+    rows = np.argsort(need, kind="stable")
+    present, starts = np.unique(need[rows], return_index=True)
     sums = np.zeros((last + 2, last + 1))  # sums[b, c]: cost of candidate c over the pictures that need less than b
-    np.add.at(sums, need + 1, cost)
+    sums[present + 1] = np.add.reduceat(cost[rows], starts, axis=0)
     sums = np.cumsum(sums, axis=0)
     every = np.arange(last + 1)
     served = sums[every + 1, every]  # by c alone, all that it covers
