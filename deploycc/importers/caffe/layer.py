@@ -19,9 +19,6 @@ from deploycc.importers.caffe.weights import Array, Blob
 if TYPE_CHECKING:
     from deploycc.importers.caffe.network import Network
 
-PICTURE_SCALE = 64.0
-"""Size of a picture's values (0..255 less a mean) against activations inside a network; scales seeded weights."""
-
 LARGEST = (1 << 29) - 1
 """Elements of the largest float32 tensor that protobuf's 2 GiB can hold."""
 
@@ -175,8 +172,8 @@ class Layer:
 
     @property
     def input_scale(self) -> float:
-        """`PICTURE_SCALE` where the layer reads the picture itself, else 1."""
-        return PICTURE_SCALE if self.inputs and self.inputs[0] is self.network.picture else 1.0
+        """Expected root mean square of what the layer reads; scales seeded weights."""
+        return self.network.magnitudes.rms(self.inputs[0])
 
     def error(self, code: str, message: str, note: str | None = None, hint: str | None = None) -> ModelError:
         """An error that says where this layer stands."""

@@ -11,6 +11,7 @@ from deploycc.detector import Nms, SsdHeads
 from deploycc.errors import ModelError, Note
 from deploycc.importers.caffe.definition import Definition, LayerDef, check_common_fields
 from deploycc.importers.caffe.layer import EMITTERS, MANY, Emitted, Emitter, Layer
+from deploycc.importers.caffe.magnitude import Magnitudes
 from deploycc.importers.caffe.weights import WeightSource
 
 OPSET, IR = 13, 7
@@ -44,6 +45,7 @@ class Network:
 
     Attributes:
         blobs: the tensor that each blob name stands for at this point; an in-place layer replaces it.
+        magnitudes: how large values would be with seeded weights.
         decoding: set by DetectionOutput.
         notes: what was decided on the way.
     """
@@ -53,6 +55,7 @@ class Network:
         self.picture = picture
         self.weights = weights
         self.blobs: dict[str, gs.Tensor] = {picture.name: picture}
+        self.magnitudes = Magnitudes(picture)
         self.decoding: Decoding | None = None
         self.notes: list[Note] = []
         self._nodes: list[gs.Node] = []
@@ -194,6 +197,7 @@ class Network:
         for node in layer.nodes:
             name = layer.definition.name if len(layer.nodes) == 1 else f"{layer.definition.name}/{node.name}"
             node.name = _unique(name, self._node_names)
+            self.magnitudes.follow(node)
         self._nodes += layer.nodes
 
     def _bind_tops(self, layer: Layer, outputs: Emitted) -> None:

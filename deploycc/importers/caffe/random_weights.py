@@ -1,8 +1,8 @@
 """Seeded weights for a definition without a trained file.
 
-Every array depends on the seed, the layer's name and its place in the layer alone, so that adding or reordering layers
-changes nothing else. Kernels are drawn as He et al., "Delving Deep into Rectifiers", 2015, equation 10:
-normal with variance 2 / fan_in, which keeps the size of activations through any number of rectified layers.
+Every array is drawn by the seed, the layer's name and its place in the layer alone, so that adding or reordering layers
+changes nothing else; then it is scaled to what the layer reads. Kernels are normal with variance
+1 / (fan_in E[x^2]), which keeps the mean square of activations near 1 (see `deploycc.importers.caffe.magnitude`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _fill(rng: np.random.Generator, blob: Blob) -> Array:
         return np.ones(blob.shape, np.float32)
     values = np.asarray(rng.standard_normal(blob.shape, dtype=np.float32))
     if blob.role == "weight":
-        values *= np.float32(np.sqrt(2.0 / max(blob.fan_in, 1)) / blob.input_scale)  # in place: VGG has 26 million
+        values *= np.float32(np.sqrt(1.0 / max(blob.fan_in, 1)) / blob.input_scale)  # in place: VGG has 26 million
     elif blob.role == "variance":
         # Products and sums only: an exponential differs in its last bit from processor to processor.
         values = (np.float32(0.8) + np.float32(0.2) * values * values) * np.float32(blob.input_scale**2)

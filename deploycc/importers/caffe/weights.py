@@ -27,7 +27,7 @@ class Blob:
         role: what it does in the layer.
         shape: as Caffe stores it.
         fan_in: inputs that one output sums over.
-        input_scale: size of the values that the layer reads, relative to activations inside the network.
+        input_scale: expected root mean square of the values that the layer reads.
         value: initial value that the definition states, or None.
     """
 
