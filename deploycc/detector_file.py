@@ -6,7 +6,6 @@ Any ONNX tool reads the network; `read_detector` restores the `Detector`, so pas
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from deploycc.errors import ModelError, Note
 from deploycc.files import replacing
 from deploycc.graph import gate_metadata
 from deploycc.graph.export import to_onnx
+from deploycc.graph.onnx_stream import write_onnx
 
 KEY = "deploycc.detector"
 
@@ -61,12 +61,17 @@ class _Record(BaseModel):
 def describe(detector: Detector) -> onnx.ModelProto:
     """The detector as an ONNX model with its description in the metadata. IR version and opset are the graph's."""
     model = to_onnx(detector.graph)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, _record(detector).model_dump_json()
-    if detector.gates:
+    for key, value in _metadata(detector).items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = gate_metadata.KEY, gate_metadata.write_entry(detector.gates)
+        entry.key, entry.value = key, value
     return model
+
+
+def _metadata(detector: Detector) -> dict[str, str]:
+    entries = {KEY: _record(detector).model_dump_json()}
+    if detector.gates:
+        entries[gate_metadata.KEY] = gate_metadata.write_entry(detector.gates)
+    return entries
 
 
 def save(detector: Detector, path: Path) -> str:
@@ -78,10 +83,8 @@ def save(detector: Detector, path: Path) -> str:
     Raises:
         ArtefactError: the file cannot be written (no folder, no permission, disk full).
     """
-    data = describe(detector).SerializeToString()
-    with replacing(path) as beside:
-        beside.write_bytes(data)
-    return hashlib.sha256(data).hexdigest()
+    with replacing(path) as beside, beside.open("wb") as file:
+        return write_onnx(detector.graph, _metadata(detector), file)
 
 
 def holds_detector(model: onnx.ModelProto) -> bool:

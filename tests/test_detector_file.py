@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from gated_networks import Spelling, gated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploycc import detector_file
 from deploycc.detector import DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector_file import describe, read_detector, save
 from deploycc.errors import ArtefactError, ModelError, Note
@@ -131,12 +132,11 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     path = tmp_path / "tiny.onnx"
     path.write_bytes(b"old")
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as stream:
-            stream.write(data[:10])
+    def full(graph: gs.Graph, metadata: dict[str, str], file: BinaryIO) -> str:
+        file.write(b"0123456789")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(detector_file, "write_onnx", full)
     with pytest.raises(ArtefactError) as caught:
         save(make(), path)
     assert caught.value.render() == (

@@ -122,7 +122,7 @@ def prune_detector(
     profile, mask = _read_profile(dense, settings), _read_mask(settings)
     layers = _layers(dense, gates, settings.scope)
     folded = () if settings.keep_gates else gates
-    original = replace(dense, graph=dense.graph.copy())
+    original = None if calibration is None else replace(dense, graph=dense.graph.copy())
     if folded:
         fold_gates(dense, folded, {gate.layer: _coefficients(gate, profile, settings) for gate in folded})
     say("finding the channels")
@@ -131,13 +131,15 @@ def prune_detector(
     check_kernels(groups, mask)
     choice = _choose(dense, groups, profile, mask, layers, settings)
     able, _, stays = choose(graph, groups, Prune(choice.kernels))
+    wider = choice.with_next()
+    spare = choose(graph, groups, Prune(wider.kernels))[0] - able
     say("choosing how many kernels stay")
-    going, rounded, compared = _round(dense, groups, choice, able, layers, settings)
+    going, rounded, compared = _round(dense, groups, wider, able, spare, layers, settings)
     say("removing channels")
-    report = prune(dense, Prune(kernels_of(groups, choice, going)))
+    report = prune(dense, Prune(kernels_of(groups, wider, going)))
     small = describe_remaining(fold_affine(dense, options).detector)
     after, reconstruction = _sizes(small), None
-    if calibration is not None:
+    if calibration is not None and original is not None:
         small, reconstruction = _reconstruct(original, small, report, folded, calibration, say)
     return Pruned(
         detector=small,
@@ -277,14 +279,20 @@ def _choose(
 
 
 def _round(
-    dense: Detector, groups: ChannelGroups, choice: Choice, able: set[int], layers: set[str], settings: Settings
+    dense: Detector,
+    groups: ChannelGroups,
+    choice: Choice,
+    able: set[int],
+    spare: set[int],
+    layers: set[str],
+    settings: Settings,
 ) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
     from deploycc.prune.kept_counts import fastest_counts, fixed_multiple
 
     if settings.multiple is not None:
         return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
     costs = _costs(settings)
-    found = fastest_counts(dense.graph, groups, choice, able, layers, costs)
+    found = fastest_counts(dense.graph, groups, choice, able, layers, costs, spare)
     table = costs.table()
     if settings.costs is not None and table.timings:
         table.write(settings.costs)

@@ -16,22 +16,45 @@ _SMALL = 1024  # elements; what is larger does not go through graphsurgeon's exp
 
 def to_onnx(graph: gs.Graph) -> onnx.ModelProto:
     """Return the graph as an ONNX model of the graph's opset and IR version; the graph stays as it is."""
+    model, own = without_own_weights(graph)
+    for tensor in own:
+        model.graph.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
+    return model
+
+
+def without_own_weights(graph: gs.Graph) -> tuple[onnx.ModelProto, list[gs.Constant]]:
+    """The model without the large constants of the graph itself, and these."""
     model: onnx.ModelProto = gs.export_onnx(without_weights(graph, _SMALL))
     del model.graph.input[len(graph.inputs) :]  # where `without_weights` put the weights
-    _put_weights_back(graph, model.graph, set())
-    return model
+    own = []
+    for tensor in _large(graph):
+        if isinstance(tensor._values, SparseValues):
+            model.graph.sparse_initializer.add().CopyFrom(tensor._values.tensor)
+        else:
+            own.append(tensor)
+    _fill_branches(graph, model.graph, {tensor.name for tensor in _large(graph)})
+    return model, own
+
+
+def _large(graph: gs.Graph) -> list[gs.Constant]:
+    constants = [tensor for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant)]
+    return [tensor for tensor in constants if math.prod(tensor.shape) > _SMALL]
 
 
 def _put_weights_back(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]) -> None:
     """Write large constants where they are read; a branch that reads one of an outer graph needs it no second time."""
-    for tensor in graph.tensors().values():
-        if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) <= _SMALL or tensor.name in written:
+    for tensor in _large(graph):
+        if tensor.name in written:
             continue
         written = written | {tensor.name}
         if isinstance(tensor._values, SparseValues):
             proto.sparse_initializer.add().CopyFrom(tensor._values.tensor)
         else:
             proto.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
+    _fill_branches(graph, proto, written)
+
+
+def _fill_branches(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]) -> None:
     for node, written_node in zip(graph.nodes, proto.node, strict=True):
         for attribute in written_node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -22,6 +22,9 @@ from deploycc.graph.groups import ChannelGroups, layer_names
 
 Array = NDArray[np.float64]
 Kernels = dict[str, tuple[int, ...]]
+_NEXT_USE = 1.5  # of the threshold: what is used less than that is hardly more useful
+_NEXT_CHANNELS = 8  # half of the block that kernels are computed in,
+_NEXT_SHARE = 1 / 8  # and never more of a layer than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +35,19 @@ class Choice:
         kernels: by layer.
         use: by layer one number a kernel, [kernels], larger for kernels that are missed more.
         why: the criterion in words.
+        next: kernels that are hardly more useful, by layer: they may go too where that leaves a count that computes
+            faster.
     """
 
     kernels: Mapping[str, tuple[int, ...]]
     use: Mapping[str, Array]
     why: str
+    next: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def with_next(self) -> Choice:
+        """The same with those hardly more useful kernels among the useless ones."""
+        both = {name: tuple(sorted({*self.kernels.get(name, ()), *more})) for name, more in self.next.items()}
+        return Choice({**self.kernels, **both}, self.use, self.why)
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,9 @@ def by_utilisation(use: Mapping[str, Array], below: float, layers: Iterable[str]
             )
     allowed = set(layers)
     found = {name: _indices(values < below) for name, values in use.items() if name in allowed}
-    return Choice(_filled(found), dict(use), f"used in less than {below:.4g} of all cases")
+    hardly = {name: (values >= below) & (values < _NEXT_USE * below) for name, values in use.items() if name in allowed}
+    following = {name: _indices(each) for name, each in hardly.items()}
+    return Choice(_filled(found), dict(use), f"used in less than {below:.4g} of all cases", _filled(following))
 
 
 def by_norm(graph: gs.Graph, groups: ChannelGroups, share: float, layers: Iterable[str]) -> Choice:
@@ -88,15 +101,17 @@ def by_norm(graph: gs.Graph, groups: ChannelGroups, share: float, layers: Iterab
         layers: those that may lose kernels.
     """
     use = filter_norms(graph, groups)
-    found: dict[str, list[int]] = {}
+    found, following = dict[str, list[int]](), dict[str, list[int]]()
     for bundle in bundles(groups, layers):
         free = sorted(group for group in bundle.groups if group not in groups.pins)
         norms = {group: sum(use[name][kernel] for name, kernel in groups.kernels(group)) for group in free}
-        for group in sorted(free, key=lambda group: norms[group])[: math.floor(share * len(free) + 1e-9)]:
+        ordered, count = sorted(free, key=lambda group: norms[group]), math.floor(share * len(free) + 1e-9)
+        more = min(_NEXT_CHANNELS, math.floor(_NEXT_SHARE * len(free))) if count else 0
+        for place, group in enumerate(ordered[: count + more]):
             for name, kernel in groups.kernels(group):
-                found.setdefault(name, []).append(kernel)
-    kernels = {name: tuple(sorted(indices)) for name, indices in found.items()}
-    return Choice(kernels, use, f"among the {share:.4g} of the layer's filters with the smallest L1 norm")
+                (found if place < count else following).setdefault(name, []).append(kernel)
+    kernels, hardly = ({name: tuple(sorted(each)) for name, each in both.items()} for both in (found, following))
+    return Choice(kernels, use, f"among the {share:.4g} of the layer's filters with the smallest L1 norm", hardly)
 
 
 def by_mask(
@@ -124,7 +139,7 @@ def filter_norms(graph: gs.Graph, groups: ChannelGroups) -> dict[str, Array]:
             rows = np.moveaxis(stacked, 2, 1).reshape(kernels, -1)
         else:
             rows = weight.T
-        norms = np.abs(rows.astype(np.float64)).sum(1)
+        norms = np.abs(rows).sum(1, dtype=np.float64)
         found[name] = norms / (norms.mean() or 1.0)
     return found
 
@@ -193,6 +208,31 @@ def round_up(
         if any(group in groups.layers[name] for name in needy):
             going.discard(group)
     return frozenset(going)
+
+
+def round_near(
+    groups: ChannelGroups, bundle: Bundle, gone: Iterable[int], spare: Iterable[int], choice: Choice, multiple: int
+) -> frozenset[int]:
+    """Round a bundle's kernels to the nearest multiple: down where the least used spare channels make up for it.
+
+    Args:
+        groups: of the graph.
+        bundle: the largest layer's number of kernels is rounded, up to all that it has.
+        gone: groups that can go; those of other bundles do not matter.
+        spare: groups that can go beside them; at most half a multiple of them do.
+        choice: says how much a kernel is used, those of spare groups among them.
+        multiple: of kernels.
+
+    Returns:
+        The groups of the bundle that go.
+    """
+    going, largest = set(gone) & bundle.groups, bundle.layers[0]
+    left = kept(groups, largest, going)
+    over = left % multiple if left > multiple else 0
+    others = set(groups.layers[largest].tolist()) & set(spare) - going
+    if over <= min(multiple // 2, len(others)):
+        going |= set(sorted(others, key=lambda group: (group_use(groups, group, choice), group))[:over])
+    return round_up(groups, bundle, going, choice, multiple)
 
 
 def group_use(groups: ChannelGroups, group: int, choice: Choice) -> float:
