@@ -135,7 +135,8 @@ def summary(
                 "macs": layer.macs,
                 "params": layer.params,
                 "useless": useless,
-                "kept_for_multiple": how.kept - how.least if how else 0,
+                "kept_for_multiple": max(0, how.kept - how.least) if how else 0,
+                "dropped_for_multiple": max(0, how.least - how.kept) if how else 0,
                 "multiple": how.multiple if how else None,
                 "with": how.layers[0] if how and how.layers[0] != layer.name else None,
                 "predicted_ms": dict(how.times_ms) if how and how.times_ms else None,
@@ -216,9 +217,11 @@ def _why(layer: dict[str, Any]) -> str:
     parts = []
     if layer["useless"]:
         parts.append(f"{layer['useless']} useless")
-        stay = layer["useless"] - (before - after) - layer["kept_for_multiple"]
+        stay = layer["useless"] - (before - after) - layer["kept_for_multiple"] + layer["dropped_for_multiple"]
         if layer["kept_for_multiple"]:
             parts.append(f"{layer['kept_for_multiple']} kept for a multiple of {layer['multiple']}")
+        if layer["dropped_for_multiple"]:
+            parts.append(f"{layer['dropped_for_multiple']} more dropped for a multiple of {layer['multiple']}")
         if stay > 0:
             parts.append(f"{stay} must stay")
     elif before != after:
@@ -272,7 +275,8 @@ def _show_reconstruction(facts: dict[str, Any], explain: bool) -> None:
 def _show_times(times: dict[str, float]) -> None:
     from deploycc.cli import console
 
-    names = [("each layer's fastest" if name == "each" else f"multiples of {name}") for name in times]
+    spelled = {"each": "each layer's fastest", "nearest": "nearest multiples of 16"}
+    names = [spelled.get(name, f"multiples of {name}") for name in times]
     shown = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, times.values(), strict=True))
     console.note(f"the whole network's time by kernels kept, measured here: {shown}; on equal terms 16 is kept")
 

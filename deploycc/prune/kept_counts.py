@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.cost_table import Convolution, Costs, convolution_of
 from deploycc.graph.groups import ChannelGroups, layer_names
-from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_up
+from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_near, round_up
 from deploycc.prune.whole_network import fastest, relative_times
 
 REFERENCE = 16  # divides well into vectors of 4, 8 and 16 numbers: kept wherever nothing is clearly faster
@@ -24,8 +24,8 @@ class Rounded:
 
     Attributes:
         layers: their names.
-        before, least, kept: kernels of the first layer: all, those that must stay, and those that stay.
-        multiple: what the count was rounded up to.
+        before, least, kept: kernels of the first layer: all, those that are not useless, and those that stay.
+        multiple: what the count was rounded to.
         times_ms: multiple and predicted time of the convolutions that make or read these channels; empty where no
             time was asked for.
     """
@@ -39,26 +39,32 @@ class Rounded:
 
 
 def fixed_multiple(
-    groups: ChannelGroups, choice: Choice, able: Iterable[int], layers: Iterable[str], multiple: int
+    groups: ChannelGroups,
+    choice: Choice,
+    able: Iterable[int],
+    layers: Iterable[str],
+    multiple: int,
+    spare: Iterable[int] = (),
 ) -> tuple[frozenset[int], tuple[Rounded, ...]]:
-    """Round every layer up to one multiple.
+    """Round every layer up to one multiple, or to the nearest where spare channels can go.
 
     Args:
         groups: of the graph.
-        choice: the useless kernels.
+        choice: the useless kernels, those of spare channels among them.
         able: groups that can go.
         layers: those that may lose kernels.
         multiple: of kernels.
+        spare: groups that can go beside them.
 
     Returns:
         The groups that go, and what was decided where something could go.
     """
-    able = frozenset(able)
+    able, spare = frozenset(able), frozenset(spare)
     going: frozenset[int] = frozenset()
     decided = []
     for bundle in bundles(groups, layers):
         if able & bundle.groups:
-            gone = round_up(groups, bundle, able, choice, multiple)
+            gone = round_near(groups, bundle, able, spare, choice, multiple)
             going |= gone
             decided.append(_rounded(groups, bundle, able, gone, multiple))
     return going, tuple(decided)
@@ -110,30 +116,37 @@ def fastest_multiple(
 
 
 def fastest_counts(
-    graph: gs.Graph, groups: ChannelGroups, choice: Choice, able: Iterable[int], layers: Iterable[str], costs: Costs
+    graph: gs.Graph,
+    groups: ChannelGroups,
+    choice: Choice,
+    able: Iterable[int],
+    layers: Iterable[str],
+    costs: Costs,
+    spare: Iterable[int] = (),
 ) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
     """Time the whole network: with what `fastest_multiple` chooses for each layer, and with one multiple for all.
 
     Args:
         graph: as analysed, nothing removed.
         groups: of the graph.
-        choice: the useless kernels.
+        choice: the useless kernels, those of spare channels among them.
         able: groups that can go.
         layers: those that may lose kernels.
         costs: measures what it does not know.
+        spare: groups that can go beside them where the network is faster for it: a few for each layer.
 
     Returns:
         The groups that go, what was decided for each layer, and the candidates' times relative to multiples of 16
-        (medians of `deploycc.prune.whole_network.relative_times`): ``each`` or the multiple.
+        (medians of `deploycc.prune.whole_network.relative_times`): ``each``, ``nearest`` or the multiple.
     """
-    able, layers = frozenset(able), list(layers)
+    able, layers, reference = frozenset(able), list(layers), str(REFERENCE)
     decided = {str(multiple): fixed_multiple(groups, choice, able, layers, multiple) for multiple in MULTIPLES}
     decided["each"] = fastest_multiple(graph, groups, choice, able, layers, costs)
+    decided["nearest"] = fixed_multiple(groups, choice, able, layers, REFERENCE, spare)
     first: dict[frozenset[int], str] = {}
     for key, (going, _) in decided.items():
         first.setdefault(going, key)
     candidates = {key: going for going, key in first.items()}
-    reference = str(REFERENCE)
     if len(candidates) == 1:
         return *decided[reference], {}
     ratios = relative_times(graph, groups, candidates, reference, costs.machine.threads)

@@ -8,7 +8,7 @@ from graph_text import network
 
 from deploycc.cost_table import Convolution, Costs
 from deploycc.graph.labels import channel_groups
-from deploycc.prune.decide import by_utilisation, kernels_of
+from deploycc.prune.decide import by_mask, by_norm, by_utilisation, kernels_of
 from deploycc.prune.kept_counts import fastest_multiple, fixed_multiple
 from deploycc.stopwatch import Machine
 
@@ -92,3 +92,43 @@ def test_a_fixed_multiple_is_taken_everywhere() -> None:
     gone, (decided,) = fixed_multiple(groups, choice, able, {"conv3", "conv1"}, 8)
     assert (decided.layers, decided.least, decided.kept) == (("conv3",), 15, 16)
     assert kernels_of(groups, choice, gone) == {"conv3": tuple(range(24))}
+
+
+@pytest.mark.parametrize(
+    ("useful", "spare", "expected"),
+    [
+        (33, 1, 32),  # one more is dropped
+        (33, 0, 40),  # there is none: up, to all there are
+        (35, 2, 40),  # two do not make up for three
+        (24, 8, 16),  # half a block is the most
+        (25, 12, 32),  # up is nearer
+        (32, 8, 32),
+        (5, 5, 16),  # never to nothing
+    ],
+)
+def test_the_nearest_multiple_drops_spare_channels(useful: int, spare: int, expected: int) -> None:
+    graph = network(WIDE).graph
+    groups = channel_groups(graph)
+    values = np.full(40, 0.5) + np.arange(40) / 100
+    values[useful:] = 0.01
+    values[useful - spare : useful] = 0.07 - np.arange(spare) / 1000  # the last of them is the least used
+    choice = by_utilisation({"conv3": values}, 0.05, {"conv3"})
+    assert choice.next == ({"conv3": tuple(range(useful - spare, useful))} if spare else {})
+    able, wider = groups.of_kernels(choice.kernels), choice.with_next()
+    going, (decided,) = fixed_multiple(groups, wider, able, {"conv3"}, 16, groups.of_kernels(choice.next))
+    assert (decided.least, decided.kept) == (useful, expected)
+    if expected < useful:
+        assert kernels_of(groups, wider, going)["conv3"] == tuple(range(expected, 40))
+
+
+def test_of_norms_the_next_smallest_are_spare() -> None:
+    graph = network(WIDE).graph
+    weight = next(node for node in graph.nodes if node.name == "conv3").inputs[1].values
+    weight[:] = 1 + np.arange(40)[:, None, None, None]
+    groups = channel_groups(graph)
+    choice = by_norm(graph, groups, 0.25, {"conv3"})
+    assert choice.kernels == {"conv3": tuple(range(10))}
+    assert choice.next == {"conv3": tuple(range(10, 15))}  # an eighth of the layer
+    assert choice.with_next().kernels == {"conv3": tuple(range(15))}
+    assert by_norm(graph, groups, 0.0, {"conv3"}).next == {}
+    assert by_mask(graph, groups, {"conv3": (3,)}, {"conv3"}).next == {}
