@@ -21,8 +21,9 @@ from .detection import (
     suppression_parameters,
 )
 from .fits import FitCase, fit_cases
-from .gates import gate_spellings
+from .gates import branching_networks, gate_spellings
 from .networks import channel_networks, constant_networks, reshaping_networks, stacks
+from .planning import planned_rows
 from .samples import latency_samples, pictures
 from .ssd import PriorLayer, anchor_networks, exported_networks, prior_layers, ssd_tails
 
@@ -36,6 +37,7 @@ __all__ = [
     "SuppressionCase",
     "accuracy_cases",
     "anchor_networks",
+    "branching_networks",
     "caffe_activations",
     "caffe_convolutions",
     "caffe_deconvolutions",
@@ -50,6 +52,7 @@ __all__ = [
     "heads_cases",
     "latency_samples",
     "pictures",
+    "planned_rows",
     "prior_layers",
     "reshaping_networks",
     "ssd_heads",

@@ -1,0 +1,166 @@
+"""Gates as branches equal gates as products: on random networks, for every pattern, and planted bugs that must show."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+from branching_networks import PATTERNS, Block, Branching, Pattern, Wish
+from gate_lowering import ATOL, MODULE, RTOL, conditionals, error, lowered, lowering_error
+from gated_networks import LAYOUTS, Spelling, gated
+from golden_files import assert_golden
+from graph_text import RTX, run
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from mutation import find_example, mutant
+from strategies import branching_networks, gate_spellings
+
+from deploycc import importers, models, target
+from deploycc.detector import Detector
+from deploycc.errors import ModelError
+from deploycc.gate_plan import LayerPlan
+from deploycc.graph import branches, conditional_layers, gated_regions, parts, reorder
+from deploycc.graph.export import to_onnx
+from deploycc.graph.gates import find_gates
+from deploycc.graph.half import all_nodes
+from deploycc.graph.parser_support import Contract
+from deploycc.graph.text import to_text
+from deploycc.passes import PIPELINE, run as run_passes
+from deploycc.passes.for_target import options_for
+from deploycc.passes.options import Options
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(branching_networks(), st.sampled_from(PATTERNS))
+def test_branches_equal_products(made: Branching, pattern: Pattern) -> None:
+    assert lowering_error(made, [pattern]) <= 1.0
+
+
+@settings(max_examples=25)
+@given(gate_spellings(), st.integers(0, 2**16))
+def test_every_spelling_of_a_gate_is_lowered(spelling: Spelling, seed: int) -> None:
+    detector = gated(spelling, seed=seed)
+    order = np.random.default_rng(seed).permutation(4)
+    pairs = tuple(int(kernel) for unit in order for kernel in (2 * unit, 2 * unit + 1))
+    plan = LayerPlan(layer="gated", lowering="widths", order=pairs, sizes=(0, 2, 6, 8))
+    result = lowered(detector, [plan])
+    assert len(conditionals(result.detector.graph)) == (3 if not result.notes else 0)
+    assert {note.code for note in result.notes} <= {"gate-order"}
+    for seed in range(3):
+        x = np.random.default_rng(seed).normal(size=(1, 3, 6, 6)).astype(np.float32)
+        assert error(detector.graph, result.detector.graph, x) <= 1.0
+
+
+def test_the_strategy_reaches_what_it_should() -> None:
+    """Without this, the properties above might hold because nothing is lowered."""
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=25, derandomize=True, database=None, phases=[Phase.generate])
+    @given(branching_networks())
+    def collect(made: Branching) -> None:
+        detector = made.build("on")
+        result = lowered(detector, made.plan(detector.graph))
+        seen.update({note.code for note in result.notes})
+        found = conditionals(result.detector.graph)
+        seen["lowered"] += bool(found)
+        seen["nested"] += any(each.subgraphs() for outer in found for branch in outer.subgraphs() for each in branch.nodes)
+        inside = [node for branch in result.detector.graph.subgraphs(recursive=True) for node in branch.nodes]
+        seen["joined"] += any(node.op == "GlobalAveragePool" for node in inside)
+        seen["masked"] += any(node.op == "Mul" for node in inside)
+        seen["concatenated"] += any(node.name.startswith("gated") and node.op == "Concat" for node in result.detector.graph.nodes)
+
+    collect()
+    assert min(seen[what] for what in ("lowered", "nested", "joined", "masked", "concatenated", "gate-not-joined")) >= 2
+
+
+# ---- planted bugs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A changed line, the functions that come from the changed module, and blocks in which it shows."""
+
+    module: ModuleType
+    old: str
+    new: str
+    replaces: tuple[tuple[ModuleType, str], ...]
+    kinds: tuple[str, ...] = ()
+
+
+WRITING = ((MODULE, "write_layers"),)
+REORDERING = ((MODULE, "reorder_kernels"),)
+FINDING = ((MODULE, "find_region"),)
+
+BUGS = {
+    "one operand is not permuted": Bug(reorder, "for operand in groups.operands:", "for operand in groups.operands[:-1]:", REORDERING),
+    "indices are permuted, but not what they say": Bug(
+        reorder, "values = _indices(groups, place, node, operand, values)", "values = np.sort(values)", REORDERING
+    ),
+    "another layer's order is overwritten": Bug(reorder, "(settled[own] & (place[own] != wanted)).any()", "False", REORDERING, ("shared",)),
+    "a branch gives its own shape": Bug(
+        conditional_layers, "return writer.pad(result, self._layers[index].region.kernels)", "return result", WRITING
+    ),
+    "zeros stand in front": Bug(
+        branches, "added = [0, 0, 0, 0, 0, channels - shape[1], 0, 0]", "added = [0, channels - shape[1], 0, 0, 0, 0, 0, 0]",
+        ((conditional_layers, "Writer"),),
+    ),
+    "the gate multiplies behind the bias": Bug(
+        gated_regions, '.values["y"] == 0).all())', '.values["y"] == 0).size)', FINDING
+    ),
+    "no mask inside a width": Bug(
+        conditional_layers, "all_on = number > 0 and _all_on(region, sizes[number - 1], width)", "all_on = number > 0", WRITING
+    ),
+    "every gate is taken for a nested one": Bug(conditional_layers, 'region.gate.granularity == "nested"', "True", WRITING),
+    "no mask inside a group": Bug(conditional_layers, "all_on = _one_unit(region, *span)", "all_on = True", WRITING),
+    "the joined gate reads the wrong channels": Bug(
+        conditional_layers, "part = self._narrow(region.decision, region, kept)",
+        "part = self._narrow(region.decision, region, None if kept is None else kept[::-1])", WRITING, ("two", "three"),
+    ),
+    "the joined layer reads the wrong channels": Bug(
+        conditional_layers, "np.arange(kernels) < width", "np.arange(kernels) >= kernels - width", WRITING, ("two", "plain")
+    ),
+    "a width is one too narrow": Bug(conditional_layers, 'side="right"', 'side="left"', WRITING),
+    "the wrong flag is asked": Bug(conditional_layers, "flags[middle - 1]", "flags[middle - 2]", WRITING),
+    "the branches are swapped": Bug(
+        branches, '("then_branch", yes), ("else_branch", no)', '("then_branch", no), ("else_branch", yes)',
+        ((conditional_layers, "Writer"),),
+    ),
+    "a skipped layer is taken for a skipped chain": Bug(
+        conditional_layers, "spread(stem, evaluated(alone))", "spread(stem, 0 * evaluated(alone))", WRITING, ("two", "plain")
+    ),
+    "uniform maps are not looked at one by one": Bug(
+        branches, "(values == few).all()", "(values == few).any()", ((conditional_layers, "Writer"),), ("plain", "two")
+    ),
+    "others may read a joined layer": Bug(
+        gated_regions, 'if others else ""', 'if len(others) > 9 else ""', ((MODULE, "joins"),), ("read_twice",)
+    ),
+    "channels that are cut off may hold anything": Bug(
+        parts, "copy.nodes = [node for node in copy.nodes if node.outputs]", "copy.nodes = copy.nodes[::-1]",
+        ((conditional_layers, "narrowed"),),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_planted_bugs_show(name: str) -> None:
+    bug = BUGS[name]
+    broken = mutant(bug.module, bug.old, bug.new)
+    patches = [patch.object(module, function, getattr(broken, function)) for module, function in bug.replaces]
+    for each in patches:
+        each.start()
+    try:
+        find_example(branching_networks(*bug.kinds), lambda made: lowering_error(made, ["random", "edge"]) > 1.0)
+    finally:
+        for each in patches:
+            each.stop()
