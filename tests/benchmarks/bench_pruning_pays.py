@@ -37,7 +37,7 @@ from deploycc.stopwatch import this_machine
 
 ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 THREADS = 2
-_PAUSE = 0.1  # of a run's time, after it: of a realtime program Linux takes 5 % of each second away
+_PAUSE = 0.1  # of a round's time, after it: of a realtime program Linux takes 5 % of each second away
 # Time saved for each MAC saved, of auto: the white paper's CPUs gave 0.93, 0.57, - and 0.27.
 GOALS = {
     "vgg_ssd300_voc_deploy": 0.85,
@@ -100,6 +100,7 @@ def measure(networks: dict[str, Detector], rounds: int, threads: int) -> dict[st
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in sessions}
     order = random.Random(0)
     for number in range(rounds + 2):
+        begin = time.perf_counter()
         for name in order.sample(list(sessions), len(sessions)):
             own = sessions[name]
             start, busy = time.perf_counter_ns(), time.process_time_ns()
@@ -107,7 +108,7 @@ def measure(networks: dict[str, Detector], rounds: int, threads: int) -> dict[st
             times = (time.perf_counter_ns() - start) / 1e6, (time.process_time_ns() - busy) / 1e6
             if number >= 2:
                 samples[name].append(times)
-            time.sleep(_PAUSE * times[0] / 1e3)
+        time.sleep(_PAUSE * (time.perf_counter() - begin))
     return samples
 
 

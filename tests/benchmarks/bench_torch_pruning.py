@@ -44,7 +44,7 @@ from deploycc.stopwatch import this_machine
 NETWORK = "vgg_ssd300_voc_deploy"
 DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 PACKAGES = ["torch==2.13.0", "torch-pruning>=1.6,<1.7", "onnx", "onnxscript"]
-_PAUSE = 0.1  # of a run's time, after it; see bench_pruning_pays
+_PAUSE = 0.1  # of a round's time, after it; see bench_pruning_pays
 
 
 def install(folder: Path) -> Path:
@@ -127,13 +127,14 @@ def measure(files: dict[str, Path], shape: tuple[int, ...], threads: int, rounds
     samples: dict[str, list[float]] = {name: [] for name in sessions}
     order = random.Random(0)
     for number in range(rounds + 2):
+        begin = time.perf_counter()
         for name in order.sample(list(sessions), len(sessions)):
             start = time.perf_counter_ns()
             sessions[name].run(None, {sessions[name].get_inputs()[0].name: data})
             taken_ms = (time.perf_counter_ns() - start) / 1e6
             if number >= 2:
                 samples[name].append(taken_ms)
-            time.sleep(_PAUSE * taken_ms / 1e3)
+        time.sleep(_PAUSE * (time.perf_counter() - begin))
     return samples
 
 
