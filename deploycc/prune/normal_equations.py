@@ -18,13 +18,13 @@ class NormalEquations:
 
     Attributes:
         samples: added so far.
-        energy: sum of r^2 over samples and outputs: the error of changing nothing.
+        energy: sum of r^2 over the samples, [groups, outputs]: the error of changing nothing.
     """
 
     def __init__(self, groups: int, inputs: int, outputs: int) -> None:
         """Start without samples; ``inputs`` and ``outputs`` of one group."""
         self.samples = 0
-        self.energy = 0.0
+        self.energy = np.zeros((groups, outputs))
         self._inputs = np.zeros((groups, inputs + 1, inputs + 1))
         self._products = np.zeros((groups, inputs + 1, outputs))
 
@@ -39,7 +39,7 @@ class NormalEquations:
         extended = np.concatenate([inputs, ones], axis=2)
         self._inputs += extended.transpose(0, 2, 1) @ extended
         self._products += extended.transpose(0, 2, 1) @ wanted
-        self.energy += float(np.vdot(wanted, wanted))
+        self.energy += np.einsum("gso,gso->go", wanted, wanted)
         self.samples += inputs.shape[1]
 
     def solve(self, ridge: float) -> Array:
@@ -47,7 +47,7 @@ class NormalEquations:
 
         ``min ||D x + t - r||^2 + ridge * sum_j D_j^2 sum x_j^2``: a change costs in proportion to what it moves in the
         response, whatever the scale of its input; the shift is free. Changing nothing costs `energy`, so the error
-        of the solution on these samples is never larger than that.
+        of the solution on these samples is never larger, for no output.
 
         Args:
             ridge: relative, more than 0.
@@ -63,7 +63,8 @@ class NormalEquations:
         solution: Array = scale[:, :, None] * np.linalg.solve(system, scale[:, :, None] * self._products)
         return solution
 
-    def error(self, change: Array) -> float:
-        """Sum of squares that a change leaves on these samples: ``||D x - r||^2 = r'r - 2 D'(x r) + D'(x x')D``."""
-        moved = np.einsum("gio,gio->", change, self._inputs @ change - 2 * self._products)
-        return max(0.0, self.energy + float(moved))
+    def error(self, change: Array) -> Array:
+        """Sum of squares that a change leaves, [groups, outputs]: ``||D x - r||^2 = r'r - 2 D'(x r) + D'(x x')D``."""
+        moved = np.einsum("gio,gio->go", change, self._inputs @ change - 2 * self._products)
+        left: Array = np.maximum(0.0, self.energy + moved)
+        return left

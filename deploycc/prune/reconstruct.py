@@ -180,20 +180,28 @@ def _refit(
     graph: gs.Graph, original: Stages, pruned: Stages, level: Sequence[_Task], later: Sequence[_Task]
 ) -> dict[str, float | None]:
     """Refit layers that do not depend on one another; the penalty that was chosen for each."""
-    sums = {task.name: (_empty(task), _empty(task)) for task in level}
+    alike: dict[Windows, list[_Task]] = {}  # heads read what the next layer reads: one system for all of them
+    for task in level:
+        alike.setdefault(task.windows, []).append(task)
+    sums = {windows: (_empty(tasks), _empty(tasks)) for windows, tasks in alike.items()}
     steps = zip(
         pruned.run(_read_by(level), _read_by(later)), original.run(_aimed_at(level), _aimed_at(later)), strict=True
     )
     for picture, (inputs, wanted) in enumerate(steps):
-        for number, task in enumerate(level):
-            response = task.target.values(wanted)
-            places = _sample(response.shape[1] * response.shape[2], (picture, number))
-            x = task.windows.at(inputs[task.windows.tensor], places)
-            weight, bias = _split(task)
-            goal = _by_group(task, response.reshape(response.shape[0], -1)[:, places])
-            missing = goal - (x @ weight + bias[:, None, :])
-            sums[task.name][_is_held_out(picture)].add(x, missing)
-    return {task.name: _best(graph, task, *sums[task.name]) for task in level}
+        for number, (windows, tasks) in enumerate(alike.items()):
+            responses = [task.target.values(wanted) for task in tasks]
+            places = _sample(responses[0].shape[1] * responses[0].shape[2], (picture, number))
+            x = windows.at(inputs[windows.tensor], places)
+            missing = []
+            for task, response in zip(tasks, responses, strict=True):
+                weight, bias = _split(task)
+                goal = _by_group(task, response.reshape(response.shape[0], -1)[:, places])
+                missing.append(goal - (x @ weight + bias[:, None, :]))
+            sums[windows][_is_held_out(picture)].add(x, np.concatenate(missing, axis=2))
+    found: dict[str, float | None] = {}
+    for windows, tasks in alike.items():
+        found.update(_best(graph, tasks, *sums[windows]))
+    return found
 
 
 def _read_by(tasks: Sequence[_Task]) -> list[str]:
@@ -204,17 +212,27 @@ def _aimed_at(tasks: Sequence[_Task]) -> list[str]:
     return list(dict.fromkeys(name for task in tasks for name in task.target.tensors))
 
 
-def _best(graph: gs.Graph, task: _Task, fit: NormalEquations, check: NormalEquations) -> float | None:
-    """Write the change that does best on the held-out samples, if any does good there."""
-    best, ridge, change = check.energy, None, None
-    for candidate in RIDGES if fit.energy > 0 else ():
-        found = fit.solve(candidate)
-        error = check.error(found)
-        if error < best and fit.error(found) <= fit.energy:
-            best, ridge, change = error, candidate, found
-    if change is not None:
-        _write(graph, task, change)
-    return ridge
+def _best(
+    graph: gs.Graph, tasks: Sequence[_Task], fit: NormalEquations, check: NormalEquations
+) -> dict[str, float | None]:
+    """Write for each layer the change that does best on the held-out samples, if any does good there."""
+    changes = {ridge: fit.solve(ridge) for ridge in RIDGES} if fit.energy.any() else {}
+    fits = {ridge: fit.error(change) for ridge, change in changes.items()}
+    checks = {ridge: check.error(change) for ridge, change in changes.items()}
+    chosen: dict[str, float | None] = {}
+    start = 0
+    for task in tasks:
+        own = np.s_[:, start : start + task.node.inputs[1].shape[0] // task.windows.groups]
+        start = own[1].stop
+        chosen[task.name], best = None, float(check.energy[own].sum())
+        for ridge in changes:
+            error = float(checks[ridge][own].sum())
+            if error < best and fits[ridge][own].sum() <= fit.energy[own].sum():
+                chosen[task.name], best = ridge, error
+        ridge_of = chosen[task.name]
+        if ridge_of is not None:
+            _write(graph, task, changes[ridge_of][:, :, own[1]])
+    return chosen
 
 
 def _write(graph: gs.Graph, task: _Task, change: NDArray[np.float64]) -> None:
@@ -235,9 +253,9 @@ def _split(task: _Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return weight, bias.reshape(groups, -1)
 
 
-def _empty(task: _Task) -> NormalEquations:
-    shape = task.node.inputs[1].shape
-    return NormalEquations(task.windows.groups, math.prod(shape[1:]), shape[0] // task.windows.groups)
+def _empty(tasks: Sequence[_Task]) -> NormalEquations:
+    shapes, groups = [task.node.inputs[1].shape for task in tasks], tasks[0].windows.groups
+    return NormalEquations(groups, math.prod(shapes[0][1:]), sum(shape[0] for shape in shapes) // groups)
 
 
 def _by_group(task: _Task, response: NDArray[np.float32]) -> NDArray[np.float64]:
