@@ -1,0 +1,209 @@
+"""`gates` from files to files, and `compile` with the plan it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from gated_networks import Spelling, gated
+from graph_text import run
+from numpy.typing import NDArray
+from PIL import Image
+
+from deploycc.artefact import read_document
+from deploycc.cli import main
+from deploycc.detector import Detector, InputSpec
+from deploycc.detector_file import save
+from deploycc.dynamic import check, costs
+from deploycc.dynamic.costs import CostModel, make_grid
+from deploycc.dynamic.operations import OPERATIONS, Line
+from deploycc.gate_plan import GatePlan
+from deploycc.importers import load
+from deploycc.pictures import prepare, read_picture
+from deploycc.profile.utilisation import folder_pictures, measure_utilisation
+from deploycc.report.dynamic_schema import read_gate_report
+
+COUNT = 8
+RTOL, ATOL = 1e-4, 1e-4
+GROUPED = Spelling(group="gather", layout="after-activation")
+
+
+def write(folder: Path, spelling: Spelling = GROUPED, seed: int = 3) -> tuple[str, str, Detector]:
+    """A gated network, its profile and the pictures that it was made from."""
+    images = folder / "pictures"
+    images.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(COUNT):
+        pixels = random.integers(0, 256, (6, 6, 3), np.uint8) // np.uint8(random.integers(1, 6))
+        Image.fromarray(pixels).save(images / f"{number}.png")
+    found = gated(spelling, seed=seed)
+    save(replace(found, input=InputSpec("x", 6, 6, "RGB", (128.0,) * 3, (1 / 32,) * 3)), folder / "gated.onnx")
+    detector = load(folder / "gated.onnx")
+    profile, _ = measure_utilisation(detector, folder_pictures(images))
+    profile.write(folder / "profile.json")
+    return str(folder / "gated.onnx"), str(folder / "profile.json"), detector
+
+
+@pytest.fixture
+def branches_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which convolutions are slow and branches free; on it the network with fewer nodes is faster."""
+
+    def model(self: costs.GateCosts, convolutions: Any) -> CostModel:
+        grids = {}
+        for each, _ in convolutions:
+            pairs = [[float(i * k) for k in range(1, each.kernels + 1)] for i in range(1, each.inputs + 1)]
+            grids[each] = make_grid(range(1, each.inputs + 1), range(1, each.kernels + 1), pairs)
+        return CostModel(grids, {name: Line(0.0, 0.0) for name in OPERATIONS})
+
+    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+        ms = {"dense": 5.0, "masked": 5.5, "lowered": 4.0, "with": 4.0, "without": 5.0}
+        return {name: np.full((2, len(pictures)), ms[name]) for name in sessions}
+
+    monkeypatch.setattr(costs.GateCosts, "model", model)
+    monkeypatch.setattr(check, "time_pictures", timed)
+
+
+def gates(*arguments: str) -> int:
+    return main(["gates", *arguments, "--threads", "1", "--seconds", "0.2"])
+
+
+def test_a_plan_is_written_whose_network_says_the_same(branches_pay: None, tmp_path: Path) -> None:
+    model, profile, detector = write(tmp_path)
+    out = tmp_path / "out"
+    assert gates(model, "--profile", profile, "-o", str(out)) == 0
+    plan = read_document(out, GatePlan)
+    assert [layer.lowering for layer in plan.layers] != ["multiply"]
+    assert plan.evidence.kind == "measured"
+    lowered = load(out / "network.onnx")
+    assert "If" in {node.op for node in lowered.graph.nodes}
+    for number in range(COUNT):
+        x = prepare(read_picture(tmp_path / "pictures" / f"{number}.png"), detector.input)
+        np.testing.assert_allclose(run(lowered.graph, x)[0], run(detector.graph, x)[0], rtol=RTOL, atol=ATOL)
+    report = read_gate_report(out)
+    assert report.timings is not None
+    assert [each.name for each in report.timings.pictures] == [f"{number}.png" for number in range(COUNT)]
+    assert len({each.saved_macs for each in report.timings.pictures}) > 1
+    assert all(each.saved_macs_with_inputs >= each.saved_macs for each in report.timings.pictures)
+    assert report.regions[0].kept
+    assert report.regions[0].measured_saved_ms == pytest.approx(1.0, rel=1e-9, abs=0)
+    assert "<svg" in (out / "gates.html").read_text(encoding="utf-8")
+
+
+def test_compile_carries_the_plan_out(branches_pay: None, tmp_path: Path) -> None:
+    model, profile, _ = write(tmp_path)
+    plan = tmp_path / "out" / "gate-plan.json"
+    assert gates(model, "--profile", profile, "-o", str(plan.parent)) == 0
+    made = tmp_path / "made"
+    assert main(["compile", model, "-t", "x86-cpu", "-p", "fp32", "--gate-plan", str(plan), "--no-build", "-o", str(made)]) == 0
+    network = onnx.load(made / "network-fp32.onnx")
+    assert "If" in {node.op_type for node in network.graph.node}
+    assert main(["compile", model, "-t", "x86-cpu", "-p", "fp32", "--no-build", "-o", str(tmp_path / "plain")]) == 0
+    plain = onnx.load(tmp_path / "plain" / "network-fp32.onnx")
+    assert "If" not in {node.op_type for node in plain.graph.node}
+
+
+def test_a_plan_of_another_network_or_target_is_refused(
+    branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, profile, _ = write(tmp_path)
+    plan = str(tmp_path / "out" / "gate-plan.json")
+    assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
+    (tmp_path / "other").mkdir()
+    other, other_profile, _ = write(tmp_path / "other", seed=4)
+    assert main(["compile", other, "-t", "x86-cpu", "--gate-plan", plan, "-o", str(tmp_path / "made")]) == 1
+    assert "gate-plan-other-model" in capsys.readouterr().err
+    assert main(["compile", model, "-t", "x86-rtx", "--gate-plan", plan, "-o", str(tmp_path / "made")]) == 1
+    assert "gate-plan-other-target" in capsys.readouterr().err
+    assert gates(model, "--profile", other_profile, "-o", str(tmp_path / "out2")) == 1
+    assert "profile-other-model" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_where_branches_do_not_pay_products_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Really measured: branches around a convolution of 8 kernels on 6x6 only cost."""
+    model, profile, detector = write(tmp_path)
+    arguments = (model, "--profile", profile, "--max-worst-case", "50", "--costs", str(tmp_path / "c.json"))
+    assert gates(*arguments, "--json", "--explain", "-o", str(tmp_path / "out")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["measured"]["pictures"] == COUNT
+    assert facts["measured"]["lowered_ms"] > 0
+    assert {each["lowering"] for each in facts["considered"]} >= {"multiply"}
+    kept = [layer for region in facts["regions"] if region["kept"] for layer in region["layers"]]
+    plan = read_document(tmp_path / "out", GatePlan)
+    assert [layer.layer for layer in plan.layers if layer.lowering != "multiply"] == kept
+    lowered = load(tmp_path / "out" / "network.onnx")
+    x = prepare(read_picture(tmp_path / "pictures" / "0.png"), detector.input)
+    np.testing.assert_allclose(run(lowered.graph, x)[0], run(detector.graph, x)[0], rtol=RTOL, atol=ATOL)
+    before = (tmp_path / "c.json").read_bytes()
+    assert gates(*arguments, "-o", str(tmp_path / "again")) == 0
+    assert (tmp_path / "c.json").read_bytes() == before
+
+
+def test_what_falls_back_is_told(branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def slower(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+        return {name: np.full((1, len(pictures)), 2.0 if name == "with" else 1.0) for name in sessions}
+
+    monkeypatch.setattr(check, "time_pictures", slower)
+    model, profile, _ = write(tmp_path)
+    assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
+    assert {layer.lowering for layer in read_document(tmp_path / "out", GatePlan).layers} == {"multiply"}
+    region = read_gate_report(tmp_path / "out").regions[0]
+    assert (region.kept, region.why) == (False, "the network is faster with products here")
+    assert region.measured_saved_ms == -1.0
+
+
+def test_the_worst_case_is_bounded(
+    branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, profile, _ = write(tmp_path)
+    assert gates(model, "--profile", profile, "--max-worst-case", "0.7", "-o", str(tmp_path / "out")) == 3
+    said = capsys.readouterr().err
+    assert "gates-worst-case" in said
+    assert "measured" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_pictures_everything_is_predicted_and_said_so(
+    branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, profile, _ = write(tmp_path)
+    (tmp_path / "pictures").rename(tmp_path / "gone")
+    assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
+    said = capsys.readouterr()
+    assert "predicted" in said.out
+    assert "nothing was run" in said.err
+    assert read_document(tmp_path / "out", GatePlan).evidence.kind == "predicted"
+    assert read_gate_report(tmp_path / "out").timings is None
+
+
+def test_other_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, profile, _ = write(tmp_path)
+    assert gates(model, "--profile", profile, "-t", "x86-rtx", "-o", str(tmp_path / "out")) == 1
+    assert "gates-not-measurable" in capsys.readouterr().err
+    assert gates(model, "--profile", profile, "--costs", str(tmp_path / "no" / "c.json"), "-o", str(tmp_path / "out")) == 1
+    assert "file-unwritable" in capsys.readouterr().err
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    assert gates(model, "--profile", profile, "-o", str(tmp_path / "notes")) == 1
+    assert "output-not-empty" in capsys.readouterr().err
+
+
+def test_report_shows_the_dynamic_view(branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, profile, _ = write(tmp_path)
+    out = tmp_path / "out"
+    assert gates(model, "--profile", profile, "-o", str(out)) == 0
+    capsys.readouterr()
+    assert main(["report", "show", str(out), "--html", str(tmp_path / "page.html")]) == 0
+    assert "20.0%" in capsys.readouterr().out  # 4 ms instead of 5
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == (out / "gates.html").read_text(encoding="utf-8")
+    assert main(["report", "show", str(out / "gates.json"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["measured"]["provenance"] == "measured"
+    assert facts["measured"]["worst_case"] == pytest.approx(0.8, rel=1e-9, abs=0)
+    assert facts["predicted"]["kind"] == "predicted"
