@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field, model_validator
 
 from deploycc.artefact import Document, Evidence, Record
+from deploycc.cpu_session import open_session
 from deploycc.graph.edit import static_shape
-from deploycc.stopwatch import Machine, Stopwatch, check_machine, open_session, time_in_turns
+from deploycc.stopwatch import Machine, Stopwatch, check_machine, time_in_turns
 
 ROUNDS = 3
 _NEIGHBOUR = 16  # channels of the maps around a convolution that is timed

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import Field
 
 from deploycc.artefact import Record
-from deploycc.errors import ArtefactError, MeasureError
+from deploycc.errors import ArtefactError
 
 _ROUND_NS = 4_000_000  # short runs are repeated until a round takes this long, at most _REPEATS times
 _REPEATS = 20
@@ -48,33 +47,6 @@ def check_machine(table: Machine, here: Machine) -> None:
             context={"table": table.describe(), "here": here.describe()},
             hint="give another file with --costs; it is measured anew",
         )
-
-
-def open_session(model: onnx.ModelProto, threads: int, what: Mapping[str, object]) -> ort.InferenceSession:
-    """Load a network on the CPU; idle, it takes no core from others.
-
-    Args:
-        model: checked or not.
-        threads: of one run.
-        what: names the network in an error.
-
-    Raises:
-        MeasureError: ``onnxruntime-refuses``.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle sessions take no core
-    try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no class
-        raise MeasureError(
-            "onnxruntime-refuses",
-            "ONNX Runtime cannot load a network to time it",
-            context=what,
-            note=str(error).splitlines()[0],
-        ) from None
 
 
 class Stopwatch:

@@ -12,12 +12,12 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.dynamic.costs import Array
 from deploycc.dynamic.planner import Planned
 from deploycc.dynamic.regions import Choice
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.export import to_onnx
-from deploycc.stopwatch import open_session
 
 Tensors = Sequence[NDArray[np.float32]]
 Lower = Callable[[gs.Graph, Sequence[LayerPlan]], gs.Graph]

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field
 
 from deploycc.artefact import Record
-from deploycc.stopwatch import Stopwatch, open_session, time_in_turns
+from deploycc.cpu_session import open_session
+from deploycc.stopwatch import Stopwatch, time_in_turns
 
 Operation = Literal["branch", "mask", "pad", "concat", "zeros"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
-from deploycc.errors import MeasureError
 from deploycc.evaluate.decode import read_detections
 from deploycc.evaluate.nms import Detections
+from deploycc.graph.export import to_onnx
 from deploycc.pictures import prepare
 
 THREADS = 2
@@ -35,22 +34,7 @@ class OnnxRuntimeDetector:
             MeasureError: ONNX Runtime refuses the network.
         """
         self.detector = detector
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads spin while a picture runs, for speed, and stop when it ends, for whatever else needs the cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        model = gs.export_onnx(detector.graph).SerializeToString()
-        try:
-            self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no class
-            raise MeasureError(
-                "onnxruntime-refuses",
-                "ONNX Runtime cannot load the network",
-                context={"network": detector.name},
-                note=str(error).splitlines()[0],
-            ) from None
+        self.session = open_session(to_onnx(detector.graph), threads, {"network": detector.name})
         self._names = [output.name for output in self.session.get_outputs()]
 
     def run(self, tensor: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:

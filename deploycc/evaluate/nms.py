@@ -24,6 +24,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.detector import Nms
 
 _FIRST = 6  # candidates looked at first, in multiples of keep_top_k
@@ -138,8 +139,4 @@ def _greedy(
 
 @cache
 def _operator() -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(
-        onnx.parser.parse_model(_OPERATOR).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_session(onnx.parser.parse_model(_OPERATOR), 1, {"operator": "NonMaxSuppression"})

@@ -157,13 +157,10 @@ def above(writer: Writer, stem: str, number: gs.Tensor, limit: float) -> gs.Vari
 
 def evaluated(part: gs.Graph) -> NDArray[np.float32]:
     """What a graph without inputs makes, computed here by ONNX Runtime."""
-    import onnxruntime as ort
+    from deploycc.cpu_session import open_session
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     model = gs.export_onnx(part)
     model.ir_version = _IR
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    result: NDArray[np.float32] = session.run(None, {})[0]
+    result: NDArray[np.float32] = open_session(model, 1, {"network": part.name}).run(None, {})[0]
     return result
 

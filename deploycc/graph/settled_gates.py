@@ -85,8 +85,7 @@ def _bias(score: gs.Tensor, gate: Gate) -> tuple[gs.Node, int, int]:
 
 def _off(graph: gs.Graph, gates: Sequence[Gate]) -> list[str]:
     """Layers with a kernel that is off for a picture of noise."""
-    import onnxruntime as ort
-
+    from deploycc.cpu_session import open_session
     from deploycc.graph.export import to_onnx
 
     copy = graph.copy()
@@ -94,9 +93,7 @@ def _off(graph: gs.Graph, gates: Sequence[Gate]) -> list[str]:
     names = [gate.vector for gate in gates]
     copy.outputs = [tensors[name] for name in dict.fromkeys(names)]
     copy.cleanup()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(to_onnx(copy).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(to_onnx(copy), 1, {"network": graph.name})
     feed = {t.name: np.random.default_rng(0).standard_normal(t.shape, np.float32) for t in copy.inputs}
     vectors = dict(zip(dict.fromkeys(names), session.run(None, feed), strict=True))
     return [gate.layer for gate in gates if not vectors[gate.vector].astype(np.float32).all()]

@@ -10,7 +10,10 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.graph.export import to_onnx
+
+_THREADS = 2
 
 # Box arithmetic holds none of these; looking for heads stops where the network begins.
 _NETWORK = frozenset(
@@ -28,7 +31,7 @@ class NetworkPart:
         """Cut the part out of a copy of ``graph``.
 
         Raises:
-            Exception: whatever ONNX Runtime raises where it cannot run an operator of the part.
+            MeasureError: ONNX Runtime cannot run an operator of the part.
         """
         clone = graph.copy()
         tensors = clone.tensors()
@@ -48,12 +51,8 @@ class NetworkPart:
 
 
 def session(graph: gs.Graph) -> onnxruntime.InferenceSession:
-    """A quiet ONNX Runtime session on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model = to_onnx(graph)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    """An ONNX Runtime session on the CPU."""
+    return open_session(to_onnx(graph), _THREADS, {"network": graph.name})
 
 
 def elements(tensor: gs.Tensor) -> int:

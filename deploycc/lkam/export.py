@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from deploycc.cpu_session import open_session
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.detector_file import describe, read_gates
 from deploycc.errors import ModelError
@@ -186,7 +186,7 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
     gates, _ = read_gates(model)
     for gate in gates:
         probe.graph.output.append(onnx.helper.make_tensor_value_info(gate.decision, onnx.TensorProto.BOOL, None))
-    session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(probe, 2, {"network": probe.graph.name})
     by_layer = dict(gated_convs(network))
     worst, differing, decisions = 0.0, 0, 0
     for picture in pictures:

@@ -22,9 +22,11 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
 from deploycc.errors import MeasureError
 from deploycc.graph.edit import fresh_name, producer, static_shape
+from deploycc.graph.export import to_onnx
 from deploycc.graph.half import FP16_MAX
 
 DEVICE = "ONNX Runtime CPU: FP16 storage, FP32 arithmetic"
@@ -261,10 +263,5 @@ def _session(graph: gs.Graph, extra: set[str]) -> ort.InferenceSession:
     clone = graph.copy()
     offered = extra - {output.name for output in clone.outputs}
     clone.outputs = [*clone.outputs, *(tensor for name, tensor in clone.tensors().items() if name in offered)]
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = _THREADS
-    options.enable_cpu_mem_arena = False  # two networks share the memory: give back what a run no longer needs
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model = gs.export_onnx(clone).SerializeToString()
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # two networks share the memory: give back what a run no longer needs
+    return open_session(to_onnx(clone), _THREADS, {"network": graph.name}, keep_memory=False)

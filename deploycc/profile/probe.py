@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
 from deploycc.errors import MeasureError, ModelError
 from deploycc.graph.affine import affine_of
@@ -117,21 +117,7 @@ class Probe:
             used = tensors[layer.gate.vector] if layer.gate else _share_of_non_zeros(graph, response)
             graph.outputs += [_as_output(graph, used), _reduce(graph, "ReduceSumSquare", response)]
         graph.cleanup().toposort()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        model = to_onnx(graph).SerializeToString()
-        try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no class
-            raise MeasureError(
-                "onnxruntime-refuses",
-                "ONNX Runtime cannot load the network",
-                context={"network": detector.name},
-                note=str(error).splitlines()[0],
-            ) from None
+        self._session = open_session(to_onnx(graph), threads, {"network": detector.name})
 
     def read(self, tensor: NDArray[np.float32], picture: str) -> list[Reading]:
         """Run one picture.

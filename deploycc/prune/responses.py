@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.errors import MeasureError
 from deploycc.graph.affine import affine_chain
 from deploycc.graph.edit import static_shape
@@ -96,20 +97,8 @@ def frontier(graph: gs.Graph, wanted: Iterable[str], start: Collection[str]) -> 
 
 
 def _session(network: str, graph: gs.Graph) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = _THREADS
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # two networks share the memory
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(to_onnx(graph).SerializeToString(), options, ["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no class
-        raise MeasureError(
-            "onnxruntime-refuses",
-            "ONNX Runtime cannot load the network",
-            context={"network": network},
-            note=str(error).splitlines()[0],
-        ) from None
+    # two networks share the memory
+    return open_session(to_onnx(graph), _THREADS, {"network": network}, keep_memory=False)
 
 
 @dataclass(frozen=True, eq=False)

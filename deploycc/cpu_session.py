@@ -1,0 +1,45 @@
+"""ONNX Runtime on this machine's processor: how every session of the package is set up.
+
+The agent, which imports nothing of the package, says the same in `deploycc.agent.run_onnxruntime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+import onnxruntime as ort
+
+from deploycc.errors import MeasureError
+
+
+def open_session(
+    model: onnx.ModelProto, threads: int, what: Mapping[str, object], *, keep_memory: bool = True
+) -> ort.InferenceSession:
+    """Load a network. Idle, it takes no core from others.
+
+    Args:
+        model: checked or not.
+        threads: inside one operator; operators run one after another.
+        what: names the network in an error.
+        keep_memory: keep for the next run what a run needed; False gives it back, for two networks in one process.
+
+    Raises:
+        MeasureError: ``onnxruntime-refuses``.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = keep_memory
+    options.log_severity_level = 4  # what it refuses comes back as an exception
+    # Threads spin while a picture runs, for speed, and stop when it ends, for whatever else needs the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no class
+        raise MeasureError(
+            "onnxruntime-refuses",
+            "ONNX Runtime cannot load the network",
+            context=what,
+            note=str(error).splitlines()[0],
+        ) from None
