@@ -275,7 +275,7 @@ def _show_reconstruction(facts: dict[str, Any], explain: bool) -> None:
 def _show_times(times: dict[str, float]) -> None:
     from deploycc.cli import console
 
-    spelled = {"each": "each layer's fastest", "nearest": "nearest multiples of 16"}
+    spelled = {"each": "each layer's fastest", "down": "multiples of 16, down where few are over"}
     names = [spelled.get(name, f"multiples of {name}") for name in times]
     shown = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, times.values(), strict=True))
     console.note(f"the whole network's time by kernels kept, measured here: {shown}; on equal terms 16 is kept")

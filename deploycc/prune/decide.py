@@ -23,8 +23,7 @@ from deploycc.graph.groups import ChannelGroups, layer_names
 Array = NDArray[np.float64]
 Kernels = dict[str, tuple[int, ...]]
 _NEXT_USE = 1.5  # of the threshold: what is used less than that is hardly more useful
-_NEXT_CHANNELS = 8  # half of the block that kernels are computed in,
-_NEXT_SHARE = 1 / 8  # and never more of a layer than this
+_NEXT_SHARE = 1 / 16  # of a layer, and a quarter of the multiple: more than that would be missed
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def by_norm(graph: gs.Graph, groups: ChannelGroups, share: float, layers: Iterab
         free = sorted(group for group in bundle.groups if group not in groups.pins)
         norms = {group: sum(use[name][kernel] for name, kernel in groups.kernels(group)) for group in free}
         ordered, count = sorted(free, key=lambda group: norms[group]), math.floor(share * len(free) + 1e-9)
-        more = min(_NEXT_CHANNELS, math.floor(_NEXT_SHARE * len(free))) if count else 0
+        more = math.floor(_NEXT_SHARE * len(free)) if count else 0
         for place, group in enumerate(ordered[: count + more]):
             for name, kernel in groups.kernels(group):
                 (found if place < count else following).setdefault(name, []).append(kernel)
@@ -210,16 +209,17 @@ def round_up(
     return frozenset(going)
 
 
-def round_near(
+def round_down(
     groups: ChannelGroups, bundle: Bundle, gone: Iterable[int], spare: Iterable[int], choice: Choice, multiple: int
 ) -> frozenset[int]:
-    """Round a bundle's kernels to the nearest multiple: down where the least used spare channels make up for it.
+    """Round a bundle's kernels down to a multiple where a few spare channels make up for it, else up.
 
     Args:
         groups: of the graph.
         bundle: the largest layer's number of kernels is rounded, up to all that it has.
         gone: groups that can go; those of other bundles do not matter.
-        spare: groups that can go beside them; at most half a multiple of them do.
+        spare: groups that can go beside them, the least used first: at most a quarter of the multiple, and a 16th of
+            the largest layer.
         choice: says how much a kernel is used, those of spare groups among them.
         multiple: of kernels.
 
@@ -230,7 +230,7 @@ def round_near(
     left = kept(groups, largest, going)
     over = left % multiple if left > multiple else 0
     others = set(groups.layers[largest].tolist()) & set(spare) - going
-    if over <= min(multiple // 2, len(others)):
+    if over <= min(multiple // 4, _NEXT_SHARE * len(groups.layers[largest]), len(others)):
         going |= set(sorted(others, key=lambda group: (group_use(groups, group, choice), group))[:over])
     return round_up(groups, bundle, going, choice, multiple)
 

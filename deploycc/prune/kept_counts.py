@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.cost_table import Convolution, Costs, convolution_of
 from deploycc.graph.groups import ChannelGroups, layer_names
-from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_near, round_up
+from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_down, round_up
 from deploycc.prune.whole_network import fastest, relative_times
 
 REFERENCE = 16  # divides well into vectors of 4, 8 and 16 numbers: kept wherever nothing is clearly faster
@@ -46,7 +46,7 @@ def fixed_multiple(
     multiple: int,
     spare: Iterable[int] = (),
 ) -> tuple[frozenset[int], tuple[Rounded, ...]]:
-    """Round every layer up to one multiple, or to the nearest where spare channels can go.
+    """Round every layer up to one multiple, or down where a few spare channels make up for it.
 
     Args:
         groups: of the graph.
@@ -64,7 +64,7 @@ def fixed_multiple(
     decided = []
     for bundle in bundles(groups, layers):
         if able & bundle.groups:
-            gone = round_near(groups, bundle, able, spare, choice, multiple)
+            gone = round_down(groups, bundle, able, spare, choice, multiple)
             going |= gone
             decided.append(_rounded(groups, bundle, able, gone, multiple))
     return going, tuple(decided)
@@ -137,12 +137,12 @@ def fastest_counts(
 
     Returns:
         The groups that go, what was decided for each layer, and the candidates' times relative to multiples of 16
-        (medians of `deploycc.prune.whole_network.relative_times`): ``each``, ``nearest`` or the multiple.
+        (medians of `deploycc.prune.whole_network.relative_times`): ``each``, ``down`` or the multiple.
     """
     able, layers, reference = frozenset(able), list(layers), str(REFERENCE)
     decided = {str(multiple): fixed_multiple(groups, choice, able, layers, multiple) for multiple in MULTIPLES}
     decided["each"] = fastest_multiple(graph, groups, choice, able, layers, costs)
-    decided["nearest"] = fixed_multiple(groups, choice, able, layers, REFERENCE, spare)
+    decided["down"] = fixed_multiple(groups, choice, able, layers, REFERENCE, spare)
     first: dict[frozenset[int], str] = {}
     for key, (going, _) in decided.items():
         first.setdefault(going, key)

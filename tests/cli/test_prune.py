@@ -13,6 +13,7 @@ import pytest
 from gated_networks import KERNELS, LAYOUTS, Spelling, gated
 from graph_text import picture, run
 from numpy.typing import NDArray
+from PIL import Image
 
 from deploycc.artefact import read_document
 from deploycc.cli import main
@@ -29,6 +30,7 @@ from deploycc.profile.profile_file import (
     utilisation,
 )
 from deploycc.profile.utilisation import PictureList, measure_utilisation
+from deploycc.prune import kept_counts
 
 RTOL, ATOL = 1e-4, 1e-4
 BELOW = 0.4
@@ -155,6 +157,36 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert kernels(out) == KERNELS
 
 
+def test_one_more_kernel_is_dropped_where_the_clock_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """36 kernels of which three are useless: 33 need three blocks of 16, 32 need two."""
+    model, out = tmp_path / "wide.onnx", tmp_path / "out.onnx"
+    found = gated(Spelling(), seed=3)
+    x, y = gs.Variable("x", np.float32, [1, 3, 6, 6]), gs.Variable("y", np.float32, [1, 2, 6, 6])
+    wide = gs.Variable("wide", np.float32, [1, 36, 6, 6])
+    weights = np.random.default_rng(0).uniform(1, 2, (36, 3, 1, 1)).astype(np.float32)
+    weights[[3, 8, 30]], weights[20] = 0.01, 0.5
+    first = gs.Node("Conv", "first", {"kernel_shape": [1, 1]}, [x, gs.Constant("w1", weights)], [wide])
+    ones = gs.Constant("w2", np.ones((2, 36, 1, 1), np.float32))
+    second = gs.Node("Conv", "second", {"kernel_shape": [1, 1]}, [wide, ones], [y])
+    graph = gs.Graph([first, second], [x], [y], name="wide", opset=13, ir_version=8)
+    save(replace(found, graph=graph, input=InputSpec("x", 6, 6), gates=()), model)
+
+    def pretended(
+        graph: object, groups: object, candidates: dict[str, object], reference: str, threads: int
+    ) -> dict[str, NDArray[np.float64]]:
+        return {name: np.full(6, 0.9 if name == "down" else 1.0) for name in candidates}
+
+    monkeypatch.setattr(kept_counts, "relative_times", pretended)
+    prune(str(model), "--by", "l1", "--below", "0.1", "-o", str(out))
+    shown = capsys.readouterr()
+    assert "1 more dropped for a multiple of 16" in " ".join(shown.out.split())
+    assert "down where few are over 0.90" in " ".join(shown.err.split())
+    left = next(node for node in gs.import_onnx(onnx.load(out)).nodes if node.name == "first").inputs[1].values
+    np.testing.assert_array_equal(left, np.delete(weights, [3, 8, 20, 30], axis=0))
+
+
 def test_channels_that_stay_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The gate multiplies in front of a shift, and what reads the layer pads: zero is not what it would have to see."""
     model, profile, found, _ = write(tmp_path, Spelling(layout="before-batchnorm"))
@@ -262,3 +294,65 @@ def test_norms_and_masks_need_no_profile_without_gates(tmp_path: Path, capsys: p
     facts = json.loads(capsys.readouterr().out)
     before, after = facts["layers"][0]["kernels"]
     assert after == before - 2
+
+
+def test_refitting_brings_responses_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, again = tmp_path / "small.onnx", tmp_path / "again.onnx"
+    command = ["street_ssd", "--by", "l1", "--below", "0.3", "--round-to", "8"]
+    prune(*command, "-o", str(out), "--reconstruct", "--data", "generated:7:10", "--json")
+    facts = json.loads(capsys.readouterr().out)["reconstruction"]
+    assert (facts["fitted"], facts["held_out"]) == (8, 2)
+    assert facts["pictures"]["source"] == "generated:7:10"
+    last = {layer["name"]: layer["error"] for layer in facts["layers"][-4:]}
+    assert all(after < 0.5 * before for before, after in last.values())
+    assert any(note.code == "weights-refitted" and "generated:7:10" in note.reason for note in load(out).notes)
+    prune(*command, "-o", str(again), "--reconstruct", "--data", "generated:7:10")
+    assert "layers refitted on 8 pictures without labels" in capsys.readouterr().err
+    one, other = load(out).graph, load(again).graph
+    x = picture(one)
+    np.testing.assert_allclose(run(one, x)[0], run(other, x)[0], rtol=RTOL, atol=ATOL)
+
+
+@pytest.mark.parametrize("keep_gates", [False, True])
+def test_refitting_a_gated_network(keep_gates: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the constants and the removed kernels got wrong is lessened on pictures that the fit has not seen."""
+    model, profile, found, _ = write(tmp_path, Spelling(layout="after-activation"))
+    folder, out = tmp_path / "pictures", tmp_path / "out.onnx"
+    folder.mkdir()
+    for number in range(COUNT):
+        Image.fromarray(pictures().read(number)).save(folder / f"{number:02d}.png")
+    options = ["--keep-gates"] if keep_gates else []
+    command = [model, "--profile", profile, "--below", str(BELOW), "--round-to", "1", "-o", str(out), *options]
+    errors = []
+    for more in ([], ["--reconstruct", "--images", str(folder)]):
+        prune(*command, *more)
+        small = load(out).graph
+        held_out = [prepare(pictures().read(number), found.input) for number in range(4, COUNT, 5)]
+        errors.append(sum(float(np.sum((run(small, x)[0] - run(found.graph, x)[0]) ** 2)) for x in held_out))
+    assert errors[1] < 0.7 * errors[0]
+    assert "refitted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--reconstruct"], "calibration-pictures"),
+        (["--images", "."], "prune-option"),
+        (["--reconstruct", "--data", "generated:1:3"], "reconstruct-few-pictures"),
+        (["--reconstruct", "--images", "EMPTY"], "picture-folder-empty"),
+        (["--reconstruct", "--images", "BROKEN"], "picture-unreadable"),
+    ],
+)
+def test_refitting_without_pictures_is_refused(
+    arguments: list[str], code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = {"EMPTY": tmp_path / "empty", "BROKEN": tmp_path / "broken"}
+    for folder in folders.values():
+        folder.mkdir()
+    for number in range(5):
+        (folders["BROKEN"] / f"{number}.jpg").write_bytes(b"no picture")
+    given = [str(folders.get(each, each)) for each in arguments]
+    out = tmp_path / "out.onnx"
+    assert main(["prune", "street_ssd", "--by", "l1", "--round-to", "1", "-o", str(out), *given]) == 1
+    assert f"error[{code}]" in capsys.readouterr().err
+    assert not out.exists()

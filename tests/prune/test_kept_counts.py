@@ -99,14 +99,15 @@ def test_a_fixed_multiple_is_taken_everywhere() -> None:
     [
         (33, 1, 32),  # one more is dropped
         (33, 0, 40),  # there is none: up, to all there are
-        (35, 2, 40),  # two do not make up for three
-        (24, 8, 16),  # half a block is the most
-        (25, 12, 32),  # up is nearer
+        (34, 1, 40),  # one does not make up for two
+        (34, 2, 32),
+        (35, 3, 40),  # more than a 16th of the layer
+        (17, 1, 16),
         (32, 8, 32),
-        (5, 5, 16),  # never to nothing
+        (2, 2, 16),  # never to nothing
     ],
 )
-def test_the_nearest_multiple_drops_spare_channels(useful: int, spare: int, expected: int) -> None:
+def test_a_few_spare_channels_make_a_multiple(useful: int, spare: int, expected: int) -> None:
     graph = network(WIDE).graph
     groups = channel_groups(graph)
     values = np.full(40, 0.5) + np.arange(40) / 100
@@ -128,7 +129,7 @@ def test_of_norms_the_next_smallest_are_spare() -> None:
     groups = channel_groups(graph)
     choice = by_norm(graph, groups, 0.25, {"conv3"})
     assert choice.kernels == {"conv3": tuple(range(10))}
-    assert choice.next == {"conv3": tuple(range(10, 15))}  # an eighth of the layer
-    assert choice.with_next().kernels == {"conv3": tuple(range(15))}
+    assert choice.next == {"conv3": (10, 11)}  # a 16th of the layer
+    assert choice.with_next().kernels == {"conv3": tuple(range(12))}
     assert by_norm(graph, groups, 0.0, {"conv3"}).next == {}
     assert by_mask(graph, groups, {"conv3": (3,)}, {"conv3"}).next == {}
