@@ -55,6 +55,9 @@ def _put_weights_back(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]
 
 
 def _fill_branches(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]) -> None:
+    described = [info for info in proto.value_info if info.name not in written]
+    del proto.value_info[:]
+    proto.value_info.extend(described)  # in a branch, the copy without weights had variables in their place
     for node, written_node in zip(graph.nodes, proto.node, strict=True):
         for attribute in written_node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:

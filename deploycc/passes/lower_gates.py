@@ -115,10 +115,25 @@ def _region(
 ) -> Region | Note:
     if conv.op != "Conv":
         return Note(plan.layer, "gate-shape", f"it is a {conv.op}; only convolutions become branches")
-    if gate is None and not (plan.joined and plan.lowering == "widths" and plan.sizes == (plan.kernels,)):
-        why = next((reasons[node.name] for node in graph.nodes if node.name in reasons), "")
+    found = find_region(graph, conv, gate)
+    whole = plan.joined and plan.lowering == "widths" and plan.sizes == (plan.kernels,)
+    if gate is None and not whole and isinstance(found, Region):
+        why = _why_no_gate(conv, reasons)
         return Note(plan.layer, "gate-missing", "no gate switches its kernels" + (f"; {why}" if why else ""))
-    return find_region(graph, conv, gate)
+    return found
+
+
+def _why_no_gate(conv: gs.Node, reasons: dict[str, str]) -> str:
+    """What was said about a node between this convolution and the next ones; empty where nothing was."""
+    queue, seen = list(conv.outputs[0].outputs), {id(conv)}
+    while queue:
+        node = queue.pop()
+        if node.name in reasons:
+            return reasons[node.name]
+        if id(node) not in seen and node.op != "Conv":
+            seen.add(id(node))
+            queue += [reader for tensor in node.outputs for reader in tensor.outputs]
+    return ""
 
 
 def _chains(layers: Sequence[Layer]) -> list[list[Layer]]:

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import onnx
-import onnx_graphsurgeon as gs
 import pytest
-from branching_networks import PATTERNS, Block, Branching, Pattern, Wish
-from gate_lowering import ATOL, MODULE, RTOL, conditionals, error, lowered, lowering_error
-from gated_networks import LAYOUTS, Spelling, gated
-from golden_files import assert_golden
-from graph_text import RTX, run
+from branching_networks import PATTERNS, Branching, Pattern
+from gate_lowering import MODULE, conditionals, error, lowered, lowering_error
+from gated_networks import Spelling, gated
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from mutation import find_example, mutant
 from strategies import branching_networks, gate_spellings
 
-from deploycc import importers, models, target
-from deploycc.detector import Detector
-from deploycc.errors import ModelError
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph import branches, conditional_layers, gated_regions, parts, reorder
-from deploycc.graph.export import to_onnx
-from deploycc.graph.gates import find_gates
-from deploycc.graph.half import all_nodes
-from deploycc.graph.parser_support import Contract
-from deploycc.graph.text import to_text
-from deploycc.passes import PIPELINE, run as run_passes
-from deploycc.passes.for_target import options_for
-from deploycc.passes.options import Options
 
 # ---- equality -------------------------------------------------------------------------------------------------------
 
