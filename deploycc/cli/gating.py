@@ -81,7 +81,7 @@ def plan_detector(
     _check_target(target)
     options = _options(target)
     say("preparing the network")
-    network = _prepared(detector, options)
+    network = prepare_network(detector, options)
     gates, notes = search_gates(network.graph, network.gates)
     profile = read_profile(settings.profile)
     _check_profile(profile, network, gates)
@@ -90,10 +90,10 @@ def plan_detector(
     with staged_folder(output) as folder:
         say("measuring convolutions and branches")
         model = _measured(layers, settings)
-        networks = _networks(network, gates)
-        lower = _lowering(network, options)
+        networks = networks_of(network, gates)
+        lower = lowering_of(network, options)
         pictures = _pictures(network, profile, settings)
-        planned, stuck = _plan(network, layers, model, networks, pictures, settings, say)
+        planned, stuck = plan_layers(network, layers, model, networks, pictures, settings, say)
         checked = None
         if pictures is not None:
             from deploycc.dynamic.check import check_plan
@@ -163,7 +163,8 @@ def _options(target: Target) -> Options:
     return options_for(target, detection="raw")
 
 
-def _prepared(detector: Detector, options: Options) -> Detector:
+def prepare_network(detector: Detector, options: Options) -> Detector:
+    """The network as gates are lowered in it: after all passes in front of that."""
     from deploycc.passes import PIPELINE, run
     from deploycc.passes.lower_gates import lower_gates
 
@@ -206,7 +207,8 @@ def _measured(layers: Sequence[PlannedLayer], settings: Settings) -> CostModel:
     return model
 
 
-def _networks(network: Detector, gates: Sequence[Gate]) -> Networks:
+def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
+    """What a plan is compared with; raises ModelError where gates cannot be kept on."""
     from deploycc.dynamic.check import Networks
     from deploycc.graph.settled_gates import with_gates_on, without_gates
 
@@ -214,7 +216,8 @@ def _networks(network: Detector, gates: Sequence[Gate]) -> Networks:
     return Networks(masked=graph, dense=without_gates(graph, gates), all_on=with_gates_on(graph, gates))
 
 
-def _lowering(network: Detector, options: Options) -> Lower:
+def lowering_of(network: Detector, options: Options) -> Lower:
+    """How a plan is carried out on a graph of this network."""
     from deploycc.passes.lower_gates import lower_gates
 
     def lower(graph: gs.Graph, plans: Sequence[LayerPlan]) -> gs.Graph:
@@ -261,7 +264,7 @@ def recorded(probe: Any, tensors: Tensors, names: Sequence[str]) -> dict[str, ND
     }
 
 
-def _plan(
+def plan_layers(
     network: Detector,
     layers: Sequence[PlannedLayer],
     model: CostModel,
