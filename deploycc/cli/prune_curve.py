@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -75,8 +75,8 @@ def command(
         refit = calibrate is not None or images is not None
         pictures = calibration_pictures(images, calibrate, detector.input) if refit else None
         settings = [_settings(criterion, strength, profile) for criterion in criteria for strength in strengths]
-        curve = _measure(detector, datasets, settings, pictures, comma_list(names), say)
-    _write(curve, output)
+        for curve in _measure(detector, datasets, settings, pictures, comma_list(names), say):
+            _write(curve, output)  # after every network: an interrupted run keeps what it measured
     console.table([*COLUMNS, *accuracy_columns(curve)], list(map(list, cells(curve))), f"{curve.network} pruned")
     console.note(f"written: {output}")
 
@@ -133,12 +133,16 @@ def _measure(
     pictures: PictureList | None,
     names: tuple[str, ...],
     say: Say,
-) -> PruningCurve:
+) -> Iterator[PruningCurve]:
+    """Measure one network after another; each curve has one point more than the one before."""
     from deploycc import __version__
     from deploycc.artefact import Evidence
     from deploycc.cli.pruning import prune_detector
     from deploycc.report.pruning_curve import Calibration, PruningCurve
 
+    used = None
+    if pictures is not None:
+        used = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
     points: list[CurvePoint] = []
     for number, setting in enumerate(settings, start=1):
         told = _prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
@@ -152,19 +156,16 @@ def _measure(
                 points.append(_point(detector, before, None, False, datasets, names, told))
             refitted = calibration is not None
             points.append(_point(pruned.detector, after, setting, refitted, datasets, names, told))
-    used = None
-    if pictures is not None:
-        used = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
-    return PruningCurve(
-        tool_version=__version__,
-        evidence=Evidence(kind="measured", source="ONNX Runtime CPU, FP32"),
-        network=detector.name,
-        source_sha256=detector.source.sha256,
-        data=tuple(dataset.spelling for dataset in datasets),
-        pictures=tuple(len(dataset) for dataset in datasets),
-        calibration=used,
-        points=tuple(points),
-    )
+            yield PruningCurve(
+                tool_version=__version__,
+                evidence=Evidence(kind="measured", source="ONNX Runtime CPU, FP32"),
+                network=detector.name,
+                source_sha256=detector.source.sha256,
+                data=tuple(dataset.spelling for dataset in datasets),
+                pictures=tuple(len(dataset) for dataset in datasets),
+                calibration=used,
+                points=tuple(points),
+            )
 
 
 def _prefixed(say: Say, what: str) -> Say:
