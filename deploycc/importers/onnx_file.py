@@ -44,13 +44,14 @@ def load(path: Path, description: Description | None = None) -> Detector:
 
 
 def _load(path: Path, description: Description) -> Detector:
-    model, files, digest = read_model(path)
+    model, files, digest, read_notes = read_model(path)
     if holds_detector(model):
         return _restored(model, path, files, digest, description)
     model, written = to_common_opset(model, path)
     gates, gate_notes = read_gates(model)
     graph = _import(model, path)
     spec, notes = fix_picture_input(graph, description.input, path)
+    notes[:0] = read_notes
     if written < OPSET:
         notes.insert(0, Note("", "onnx-opset-converted", f"operators are brought from opset {written} to {OPSET}"))
     _settle_shapes(graph, path)

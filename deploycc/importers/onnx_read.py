@@ -10,17 +10,18 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
-from deploycc.errors import ModelError
+from deploycc.errors import ModelError, Note
 
 OPSET = 13  # what the passes read: the newest that TensorRT 8.0 to 8.2 take; newer files keep theirs
 _OLDEST_IR, _NEWEST_IR = 3, min(13, onnx.IR_VERSION)
 
 
-def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str]:
+def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tuple[Note, ...]]:
     """Read and check an ONNX file with its external data.
 
     Returns:
-        The model, the files it was read from (the model first), and the SHA-256 over their bytes in that order.
+        The model, the files it was read from (the model first), the SHA-256 over their bytes in that order, and what
+        was changed to read it.
 
     Raises:
         ModelError: the file is missing, unreadable, empty, no ONNX, inconsistent, cyclic, or holds NaN weights.
@@ -29,7 +30,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str]:
     model = _parse(data, path)
     digest = hashlib.sha256(data)
     del data
-    _check_ir(model, path)
+    notes = _settle_ir(model, path)
     if not model.graph.node:
         raise ModelError("onnx-no-nodes", "the network has no operators", context={"file": path})
     _drop_initializer_inputs(model)
@@ -39,7 +40,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str]:
     for extra in files[1:]:
         digest.update(_read_bytes(extra))
     _check_weights(model, path)
-    return model, files, digest.hexdigest()
+    return model, files, digest.hexdigest(), notes
 
 
 def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, int]:
@@ -106,16 +107,34 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     return model
 
 
-def _check_ir(model: onnx.ModelProto, path: Path) -> None:
-    if not _OLDEST_IR <= model.ir_version <= _NEWEST_IR:
-        wanted = "with a current exporter" if model.ir_version < _OLDEST_IR else f"for IR {_NEWEST_IR}"
+def _settle_ir(model: onnx.ModelProto, path: Path) -> tuple[Note, ...]:
+    """Refuse files that are too old, and read those of a newer IR as the newest that is known.
+
+    What an operator computes is said by the operator set; a newer IR adds types and containers, which the checker
+    refuses where they are used. Exporters state the newest IR they know, whatever the network needs.
+    """
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx") and entry.version > onnx.defs.onnx_opset_version():
+            raise ModelError(
+                "onnx-opset-unknown",
+                f"opset {entry.version} is not known",
+                context={"file": path, "opset": entry.version},
+                note=f"the newest that the installed onnx knows is {onnx.defs.onnx_opset_version()}",
+                hint=f"export it with opset {OPSET}, which every target reads, or install a newer onnx",
+            )
+    if model.ir_version < _OLDEST_IR:
         raise ModelError(
             "onnx-ir-version",
             f"IR version {model.ir_version} is not supported",
             context={"file": path},
-            note=f"IR versions {_OLDEST_IR} to {_NEWEST_IR} are read",
-            hint=f"export it {wanted}",
+            note=f"files of IR {_OLDEST_IR} and newer are read",
+            hint="export it with a current exporter",
         )
+    if model.ir_version <= _NEWEST_IR:
+        return ()
+    note = Note("", "onnx-ir-newer", f"the file states IR {model.ir_version}; it is read as IR {_NEWEST_IR}")
+    model.ir_version = _NEWEST_IR
+    return (note,)
 
 
 def _drop_initializer_inputs(model: onnx.ModelProto) -> None:

@@ -36,7 +36,7 @@ def parse(text: str) -> onnx.ModelProto:
 
 def test_a_good_file_and_its_digest(tmp_path: Path) -> None:
     path = write(parse(CONV), tmp_path)
-    model, files, digest = read_model(path)
+    model, files, digest, _ = read_model(path)
     assert [node.op_type for node in model.graph.node] == ["Conv", "Relu"]
     assert files == (path,)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -78,7 +78,7 @@ def test_damaged_anywhere_is_diagnosed_or_still_valid(seed: int, tmp_path: Path)
     for place in rng.integers(0, len(data), 4):
         data[place] = rng.integers(0, 256)
     with contextlib.suppress(ModelError):  # anything else would be a bug, and fails here
-        model, _, _ = read_model(write(bytes(data), tmp_path))
+        model, _, _, _ = read_model(write(bytes(data), tmp_path))
         onnx.checker.check_model(model)
 
 
@@ -90,13 +90,28 @@ def test_no_operators(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("version", "hint"), [(2, "export it with a current exporter"), (99, "export it for IR 13")])
-def test_ir_version(version: int, hint: str, tmp_path: Path) -> None:
+def test_an_ir_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    model = parse(CONV)
+    model.ir_version = 2
+    text = refused(write(model, tmp_path))
+    assert text.startswith("error[onnx-ir-version]: IR version 2 is not supported\n")
+    assert text.endswith("hint: export it with a current exporter")
+
+
+@pytest.mark.parametrize("version", [14, 99])
+def test_a_newer_ir_is_read_as_the_newest_known(version: int, tmp_path: Path) -> None:
     model = parse(CONV)
     model.ir_version = version
-    text = refused(write(model, tmp_path))
-    assert text.startswith(f"error[onnx-ir-version]: IR version {version} is not supported\n")
-    assert text.endswith(f"hint: {hint}")
+    read, _, _, notes = read_model(write(model, tmp_path))
+    assert read.ir_version == 13
+    assert [note.code for note in notes] == ["onnx-ir-newer"]
+    assert f"IR {version}" in notes[0].reason
+    assert read_model(write(parse(CONV), tmp_path))[3] == ()
+
+
+def test_an_opset_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    text = refused(write(parse(CONV.replace('"" : 13', '"" : 99')), tmp_path))
+    assert text.startswith("error[onnx-opset-unknown]: opset 99 is not known\n")
 
 
 def test_a_tensor_from_nowhere_names_its_node(tmp_path: Path) -> None:
@@ -121,7 +136,7 @@ def test_cycle_names_the_loop(tmp_path: Path) -> None:
 def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:
     model = parse(CONV)
     model.graph.node.insert(0, model.graph.node.pop(1))
-    read, _, _ = read_model(write(model, tmp_path))
+    read, _, _, _ = read_model(write(model, tmp_path))
     assert [node.op_type for node in read.graph.node] == ["Conv", "Relu"]
 
 
@@ -174,7 +189,7 @@ def external(folder: Path) -> Path:
 
 def test_external_weights_are_read_and_digested(tmp_path: Path) -> None:
     path = external(tmp_path)
-    model, files, digest = read_model(path)
+    model, files, digest, _ = read_model(path)
     np.testing.assert_array_equal(numpy_helper.to_array(model.graph.initializer[0]).ravel(), [1, 2, 3, 4, 5, 6])
     assert files == (path, tmp_path / "net.weights")
     assert digest == hashlib.sha256(path.read_bytes() + files[1].read_bytes()).hexdigest()
