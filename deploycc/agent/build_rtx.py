@@ -54,6 +54,7 @@ def build(plan: "Dict[str, Any]", network_path: str, partial: str) -> "Dict[str,
     if board["compute_capability"] is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(_compute_capability(trt, board["compute_capability"]), 0)
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: layers in FP32 would keep 10 bits of mantissa
     if board["workspace_mib"] is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, board["workspace_mib"] << 20)
     engine = builder.build_serialized_network(network, config)

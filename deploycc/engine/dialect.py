@@ -102,6 +102,8 @@ def trtexec_build(board: Board, network: Network, engine_file: str) -> list[str]
         flag = "--memPoolSize=workspace:" if knows(version, "--memPoolSize") else "--workspace="
         arguments.append(f"{flag}{board.workspace_mib}")
     arguments += _precision(board, version, network)
+    if knows(version, "--noTF32"):  # FP32 means FP32: from Ampere on it would keep 10 bits of mantissa, as FP16 does
+        arguments.append("--noTF32")
     if knows(version, "--profilingVerbosity"):
         arguments.append("--profilingVerbosity=detailed")
     return arguments + _device(board)

@@ -14,7 +14,7 @@ from deploycc.agent.trt_log import node_of_message, parser_failure
 
 def tensorrt(version: tuple[int, int]) -> SimpleNamespace:
     """The names a release has (NvInfer.h of its branch): what was removed is missing."""
-    flags, creation = {}, {}
+    flags, creation = {"TF32": "tf32"} if version >= (7, 1) else {}, {}
     if version < (11, 0):
         flags["FP16"] = "fp16"
         flags["OBEY_PRECISION_CONSTRAINTS" if version >= (8, 2) else "STRICT_TYPES"] = "obey"
@@ -33,10 +33,14 @@ class Config:
 
     def __init__(self) -> None:
         self.flags: list[str] = []
+        self.cleared: list[str] = []
         self.pools: dict[str, int] = {}
 
     def set_flag(self, flag: str) -> None:
         self.flags.append(flag)
+
+    def clear_flag(self, flag: str) -> None:
+        self.cleared.append(flag)
 
     def set_memory_pool_limit(self, pool: str, size: int) -> None:
         self.pools[pool] = size
@@ -79,9 +83,11 @@ def test_fp16_with_kept_layers(version: tuple[int, int]) -> None:
     assert size == 256 * 1024 * 1024
 
 
-def test_fp32_sets_no_flag() -> None:
-    assert configure((8, 2), [], fp16=False)[0].flags == []
-    assert configure((11, 0), [], fp16=False)[0].flags == []
+def test_fp32_sets_no_flag_and_is_no_tf32() -> None:
+    for version in ((7, 1), (8, 2), (11, 0)):
+        config, _ = configure(version, [], fp16=False)
+        assert (config.flags, config.cleared) == ([], ["tf32"])
+    assert configure((7, 0), [], fp16=False)[0].cleared == []
 
 
 def test_a_kept_layer_that_is_not_there() -> None:

@@ -89,26 +89,33 @@ def test_every_flag_of_the_table_is_used() -> None:
 @pytest.mark.parametrize(
     ("version", "spelled"),
     [
-        ("7.1.3", "--onnx=net.onnx --explicitBatch --saveEngine=e.partial --buildOnly --workspace=256 --fp16"),
-        ("8.0.1", "--onnx=net.onnx --saveEngine=e.partial --buildOnly --workspace=256 --fp16"),
+        ("7.1.3", "--onnx=net.onnx --explicitBatch --saveEngine=e.partial --buildOnly --workspace=256 --fp16 --noTF32"),
+        ("8.0.1", "--onnx=net.onnx --saveEngine=e.partial --buildOnly --workspace=256 --fp16 --noTF32"),
         (
             "8.2.1",
-            "--onnx=net.onnx --saveEngine=e.partial --buildOnly --workspace=256 --fp16 --profilingVerbosity=detailed",
+            "--onnx=net.onnx --saveEngine=e.partial --buildOnly --workspace=256 --fp16 --noTF32 "
+            "--profilingVerbosity=detailed",
         ),
         (
             "8.5.2",
-            "--onnx=net.onnx --saveEngine=e.partial --buildOnly --memPoolSize=workspace:256 --fp16 "
+            "--onnx=net.onnx --saveEngine=e.partial --buildOnly --memPoolSize=workspace:256 --fp16 --noTF32 "
             "--profilingVerbosity=detailed",
         ),
         (
             "10.3.0",
-            "--onnx=net.onnx --saveEngine=e.partial --skipInference --memPoolSize=workspace:256 --fp16 "
+            "--onnx=net.onnx --saveEngine=e.partial --skipInference --memPoolSize=workspace:256 --fp16 --noTF32 "
             "--profilingVerbosity=detailed",
         ),
     ],
 )
 def test_building_fp16_by_flag(version: str, spelled: str) -> None:
     assert dialect.trtexec_build(board(version), network("fp16"), "e")[1:] == spelled.split()
+
+
+def test_fp32_is_no_tf32() -> None:
+    assert "--noTF32" not in dialect.trtexec_build(board("7.0"), network(), "e")
+    for version in ("7.1", "8.5", "11.1"):
+        assert "--noTF32" in dialect.trtexec_build(board(version), network(typed=version == "11.1"), "e")
 
 
 def test_building_a_typed_network() -> None:
