@@ -207,8 +207,8 @@ def _conditional(version: tuple[int, ...]) -> Conditional:
 
 
 def _detections(version: tuple[int, ...]) -> tuple[str, ...]:
-    if version >= (8, 5):
-        return ("efficient-nms", "onnx-nms", "raw")  # native addNMS; before, a plugin with padded output
+    if version >= (9, 0):  # native addNMS from 8.5 on, but what it puts out is INT64, which 9.0 is the first to read
+        return ("efficient-nms", "onnx-nms", "raw")
     if version >= (8, 0):
         return ("efficient-nms", "raw")
     if version >= (7, 1):
