@@ -76,12 +76,10 @@ def command(
     """Compile a trained SSD detector for one or more targets."""
     from deploycc import target as targets
     from deploycc.cli import console
-    from deploycc.cli.machine import usable_cores
+    from deploycc.cli.machine import check_threads, usable_cores
 
-    if build and threads > usable_cores():
-        raise InputError(
-            "too-many-threads", f"--threads {threads} is more than the {usable_cores()} cores that this machine has"
-        )
+    if build:
+        check_threads(threads)
     settings = Settings(
         precisions=comma_list(precision),
         detection=detection,

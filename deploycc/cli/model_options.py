@@ -51,7 +51,7 @@ class ModelChoice:
             random_weights=self.random_weights,
             describe=self.describe,
             mean=_numbers("--mean", self.mean),
-            scale=_numbers("--scale", self.scale),
+            scale=_factors(self.scale),
             colour=colour,  # type: ignore[arg-type]
         )
 
@@ -129,6 +129,13 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         values = (math.nan,)
     if not all(map(math.isfinite, values)):
         raise InputError("wrong-number", f"{option} {text} is not a list of numbers", hint=f"{option} 104,117,123")
+    return values
+
+
+def _factors(text: str | None) -> tuple[float, ...] | None:
+    values = _numbers("--scale", text)
+    if values is not None and 0 in values:
+        raise InputError("wrong-number", f"--scale {text} holds a 0, with which every picture looks the same")
     return values
 
 

@@ -75,10 +75,11 @@ def command(
     """Remove kernels that are hardly used, with every channel that depends on them."""
     from deploycc.cli import console
     from deploycc.cli.calibration import calibration_pictures, check_one, warn_if_assumed
-    from deploycc.cli.machine import usable_cores
+    from deploycc.cli.machine import check_threads, usable_cores
     from deploycc.cli.pruning import Settings, prune_detector
     from deploycc.detector_file import save
 
+    check_threads(threads)
     given = {"--by": by, "--scope": scope, "--coefficient": coefficient, "--round-to": round_to}
     for option, value in given.items():
         if value not in _CHOICES[option]:

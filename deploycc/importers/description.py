@@ -34,9 +34,9 @@ import difflib
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from deploycc.detector import BoxCoding, Colour
 from deploycc.errors import ModelError
@@ -53,6 +53,12 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _not_zero(factor: float) -> float:
+    if factor == 0:
+        raise ValueError("a factor of 0 makes every picture the same")
+    return factor
+
+
 class InputDescription(_Strict):
     """How pictures enter the network."""
 
@@ -61,7 +67,7 @@ class InputDescription(_Strict):
     """Height and width, pixels."""
     colour: Colour | None = None
     mean: tuple[float, ...] | None = None
-    scale: tuple[float, ...] | None = None
+    scale: tuple[Annotated[float, AfterValidator(_not_zero)], ...] | None = None
 
 
 class PriorBoxDescription(_Strict):

@@ -147,6 +147,7 @@ def test_dumps_show_every_pass(tmp_path: Path) -> None:
         (["-t", "x86-cpu", "--colour", "mauve"], "BGR, RGB, GRAY"),
         (["-t", "x86-cpu", "--mean", "1,a"], "--mean 1,a"),
         (["-t", "x86-cpu", "--mean", "nan"], "--mean nan"),
+        (["-t", "x86-cpu", "--scale", "1,0,1"], "--scale 1,0,1 holds a 0"),
         (["-t", "x86-cpu", "--threads", "99999"], "more than the"),
         (["-t", "x86-cpu", "--no-build", "--dump-each", f"{TINY}/dumps"], "00_fold_constants.txt cannot be written"),
     ],

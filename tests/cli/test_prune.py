@@ -215,6 +215,7 @@ def test_channels_that_stay_are_explained(tmp_path: Path, capsys: pytest.Capture
         (["--mask", "nowhere.json"], "mask-unreadable"),
         (["--mask", "MASK", "--coefficient", "none"], "prune-unknown-layer"),
         (["--by", "magic"], "prune-option"),
+        (["--threads", "99999"], "too-many-threads"),
         (["--round-to", "7"], "prune-option"),
         (["--profile", "nowhere.json"], "artefact-missing"),
         (["--profile", "OTHER"], "profile-other-model"),

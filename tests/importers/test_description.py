@@ -89,6 +89,7 @@ def test_unknown_keys(text: str, key: str, hint: str | None, tmp_path: Path) -> 
         ("[input]\nsize = [240]", "input.size.1 cannot be [240]: field required"),
         ("[input]\ncolour = 'rgb'", "input.colour cannot be 'rgb': input should be 'bgr', 'rgb' or 'gray'"),
         ("[input]\nmean = [nan]", "input.mean.0 cannot be nan: input should be a finite number"),
+        ("[input]\nscale = [0.0]", "input.scale.0 cannot be 0.0: value error, a factor of 0 makes every picture the same"),
         ("[input]\nmean = 3.0", "input.mean cannot be 3.0: input should be a valid array"),
         ("[nms]\ntop_k = 1.5", "nms.top_k cannot be 1.5: input should be a valid integer"),
         ("[nms]\niou_threshold = '0.5'", "nms.iou_threshold cannot be '0.5': input should be a valid number"),
