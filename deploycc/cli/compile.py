@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
-from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.cli.optimise import Optimised, Say
