@@ -51,7 +51,7 @@ def install(folder: Path) -> Path:
     """Make an environment with the peer's packages and return its interpreter."""
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-qq", *PACKAGES], check=True)
     return python
 
 

@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def main() -> int:
     ratio = min(tried, key=lambda each: tried[each])
     small = pruned(dense, x, ratio)
     torch.onnx.export(small, (x,), str(given.output), input_names=["data"], output_names=["locations", "scores"])
-    facts = {"torch": torch.__version__, "torch_pruning": tp.__version__, "ratio": ratio, "macs": macs(small, x)}
+    facts = {"torch": torch.__version__, "torch_pruning": version("torch-pruning"), "ratio": ratio, "macs": macs(small, x)}
     sys.stdout.write(json.dumps(facts) + "\n")
     return 0
 
