@@ -1,0 +1,91 @@
+"""The check of a plan by whole networks, with a clock that the tests turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from gated_networks import Spelling, gated
+from numpy.typing import NDArray
+from planned_layers import layer, model, prefixes
+
+from deploycc.dynamic import check
+from deploycc.dynamic.check import Checked, Networks, check_plan, graph_session, least, time_pictures
+from deploycc.dynamic.planner import plan_gates
+from deploycc.gate_plan import LayerPlan
+
+UNIT_OF = tuple(k // 32 for k in range(64))
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, cost: Mapping[str, float], all_on: Mapping[str, float]) -> Checked:
+    """Two regions, ``one`` and ``two``; a network takes 10 ms and what its lowered regions cost, in either state."""
+    layers = [layer(name, prefixes(40, 64, [32, 64]), unit_of=UNIT_OF, nested=True) for name in ("one", "two")]
+    planned = plan_gates(layers, model(layers, 1e-7), max_worst_case=2.0)
+    assert [plan.lowering for plan in planned.layers()] == ["widths", "widths"]
+    graph = gated(Spelling()).graph
+
+    def lower(source: gs.Graph, plans: Sequence[LayerPlan]) -> Any:
+        return source.name, frozenset(plan.layer for plan in plans if plan.lowering != "multiply")
+
+    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+        found = {}
+        for key, session in sessions.items():
+            name, lowered = session if isinstance(session, tuple) else (session.name, frozenset())
+            costs = all_on if name == "all_on" else cost
+            found[key] = np.full((2, len(pictures)), 10 + sum(costs[each] for each in lowered))
+        return found
+
+    monkeypatch.setattr(check, "graph_session", lambda graph, threads: graph)
+    monkeypatch.setattr(check, "time_pictures", timed)
+    masked, dense, on = graph.copy(), graph.copy(), graph.copy()
+    masked.name, dense.name, on.name = "masked", "dense", "all_on"
+    pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 3
+    return check_plan(planned, Networks(masked, dense, on), lower, pictures, threads=1, max_worst_case=1.05)
+
+
+def lowered(result: Checked) -> list[str]:
+    return [plan.layer for plan in result.layers if plan.lowering != "multiply"]
+
+
+def test_what_pays_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = checked(monkeypatch, {"one": -2.0, "two": -1.0}, {"one": 0.1, "two": 0.1})
+    assert lowered(result) == ["one", "two"]
+    assert [verdict.saved_ms for verdict in result.verdicts] == [2.0, 1.0]
+    assert result.worst_case == pytest.approx(1.02, rel=1e-9, abs=0)
+    assert least(result.samples_ms["lowered"]).tolist() == [7.0] * 3
+
+
+def test_a_region_that_does_not_pay_falls_back_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = checked(monkeypatch, {"one": 0.5, "two": -1.0}, {"one": 0.0, "two": 0.0})
+    assert lowered(result) == ["two"]
+    assert [(verdict.kept, verdict.saved_ms) for verdict in result.verdicts] == [(False, -0.5), (True, 1.0)]
+    assert "products" in result.verdicts[0].why
+
+
+def test_the_worst_case_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = checked(monkeypatch, {"one": -2.0, "two": -1.0}, {"one": 0.4, "two": 0.4})
+    assert len(lowered(result)) == 1
+    assert result.worst_case == pytest.approx(1.04, rel=1e-9, abs=0)
+    fallen = next(verdict for verdict in result.verdicts if not verdict.kept)
+    assert "1.080" in fallen.why
+
+
+def test_a_bound_that_products_miss_too_is_left_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = checked(monkeypatch, {"one": -2.0, "two": -1.0}, {"one": 9.0, "two": 9.0})
+    assert lowered(result) == []
+    assert result.worst_case == 1.0
+
+
+def test_networks_are_really_timed() -> None:
+    graph = gated(Spelling()).graph
+    sessions = {name: graph_session(graph, 1) for name in ("a", "b")}
+    pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 4
+    samples = time_pictures(sessions, pictures, 0.2, least_rounds=2)
+    assert set(samples) == {"a", "b"}
+    assert samples["a"].shape == samples["b"].shape
+    assert samples["a"].shape[0] >= 2
+    assert samples["a"].shape[1] == 4
+    assert (samples["a"] > 0).all()
