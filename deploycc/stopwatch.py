@@ -52,14 +52,23 @@ def check_machine(table: Machine, here: Machine) -> None:
 class Stopwatch:
     """One network and its input, timed again and again."""
 
-    def __init__(self, session: ort.InferenceSession, feed: Mapping[str, NDArray[Any]]) -> None:
-        """Warm up, and find how many runs make a round that the clock resolves."""
+    def __init__(
+        self, session: ort.InferenceSession, feed: Mapping[str, NDArray[Any]], most_repeats: int = _REPEATS
+    ) -> None:
+        """Warm up, and find how many runs make a round.
+
+        Args:
+            session: of the network.
+            feed: what it reads.
+            most_repeats: of one round. From the second run on, caches hold all that a short run needs; with 1, each
+                run follows one of another network, as a node inside a network follows others.
+        """
         self._session, self._feed = session, dict(feed)
         self.samples_ms: list[float] = []
         session.run(None, self._feed)
         start = time.perf_counter_ns()
         session.run(None, self._feed)
-        self._repeats = min(_REPEATS, max(1, _ROUND_NS // max(1, time.perf_counter_ns() - start)))
+        self._repeats = min(most_repeats, max(1, _ROUND_NS // max(1, time.perf_counter_ns() - start)))
 
     def sample(self) -> None:
         """Add one round: the mean time of its runs, ms."""

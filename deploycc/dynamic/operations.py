@@ -7,13 +7,14 @@ it between two convolutions, as it stands inside a detector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, get_args
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field
 
@@ -25,15 +26,16 @@ Operation = Literal["branch", "mask", "pad", "concat", "zeros"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 """What is timed, between a convolution that makes a map and one that reads it.
 
-``branch``: the reader stands in an ``If`` that is taken. ``mask``: the map is multiplied with one number a channel.
-``pad``: a plain map of half the channels gets as many zeros appended. ``concat``: two convolutions make a half each,
-each from the plain input. ``zeros``: an ``If`` gives a map of zeros to a convolution that else reads a plain map.
+``branch``: the reader stands in an ``If`` that is taken where a vector says so; finding that out counts.
+``mask``: the map is multiplied with one number a channel. ``pad``: a plain map of half the channels gets as many zeros
+appended. ``concat``: two convolutions make a half each, each from the plain input. ``zeros``: an ``If`` gives a map of
+zeros to a convolution that else reads a plain map.
 """
 
 SIZES = ((64, 8), (64, 20), (64, 40), (64, 80), (64, 160))
 """Channels, and height and width, of the map."""
 
-ROUNDS = 15
+ROUNDS = 31
 _ENDS = 16  # channels of the input and the output
 _OPSET = 13
 _Positive = Annotated[float, Field(gt=0)]
@@ -115,19 +117,26 @@ def network(operation: Operation, channels: int, side: int, present: bool) -> on
         "ends": np.array([0, 0, 0, 0, 0, channels - half, 0, 0]),
         "none": np.zeros((1, channels, side, side), np.float32),
         "low": np.array(-1e30, np.float32),
+        "ranks": np.arange(channels, dtype=np.float32).reshape(1, channels, 1, 1),
     }
     node = helper.make_node
-    condition = [node("ReduceMax", ["x"], ["top"], keepdims=0), node("Greater", ["top", "low"], ["yes"])]
+    condition = [node("Mul", ["factors", "ranks"], ["ranked"]), node("ReduceMax", ["ranked"], ["top"], keepdims=0),
+                 node("Greater", ["top", "low"], ["yes"])]  # fmt: skip
     first, last = node("Conv", ["x", "w_in"], ["a"]), node("Conv", ["r", "w_out"], ["y"])
     relu = node("Relu", ["a"], ["r"])
     plain = [first, relu, last]
+
+    def branch(name: str) -> list[onnx.NodeProto]:
+        return [node("Conv", ["r", f"{name}_own"], [name])]
+
     with_it, without = {
-        "branch": ([first, relu, *condition, _if("Conv", ["r", "w_out"], "y")], plain),
+        "branch": ([first, relu, *condition, _if(branch, "y", arrays["w_out"])], plain),
         "mask": ([first, node("Mul", ["a", "factors"], ["m"]), node("Relu", ["m"], ["r"]), last], plain),
         "pad": ([node("Relu", ["p"], ["a"]), node("Pad", ["a", "ends"], ["y"])], [node("Relu", ["p"], ["y"])]),
         "concat": ([node("Conv", ["x", "w_low"], ["l"]), node("Conv", ["x", "w_high"], ["h"]),
                     node("Concat", ["l", "h"], ["a"], axis=1), relu, last], plain),
-        "zeros": ([*condition, _if("Identity", ["none"], "r"), last], [node("Conv", ["p", "w_out"], ["y"])]),
+        "zeros": ([*condition, _if(lambda name: [node("Identity", ["none"], [name])], "r"), last],
+                  [node("Conv", ["p", "w_out"], ["y"])]),
     }[operation]  # fmt: skip
     nodes = with_it if present else without
     read = {name for each in nodes for name in _reads(each)}
@@ -143,13 +152,15 @@ def network(operation: Operation, channels: int, side: int, present: bool) -> on
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
 
 
-def _if(operator: str, inputs: Sequence[str], output: str) -> onnx.NodeProto:
-    """An ``If`` on ``yes`` whose branches both do the same, under names of their own."""
+def _if(
+    write: Callable[[str], list[onnx.NodeProto]], output: str, weight: NDArray[np.float32] | None = None
+) -> onnx.NodeProto:
+    """An ``If`` on ``yes`` whose branches both do the same, under names and with weights of their own."""
     branches = {}
-    for name in ("then", "else"):
-        result = helper.make_tensor_value_info(f"{output}_{name}", TensorProto.FLOAT, None)
-        inner = helper.make_node(operator, inputs, [f"{output}_{name}"])
-        branches[f"{name}_branch"] = helper.make_graph([inner], name, [], [result])
+    for name in (f"{output}_then", f"{output}_else"):
+        result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        own = [] if weight is None else [numpy_helper.from_array(weight, f"{name}_own")]
+        branches[f"{name.rpartition('_')[2]}_branch"] = helper.make_graph(write(name), name, [], [result], own)
     return helper.make_node("If", ["yes"], [output], **branches)
 
 
@@ -166,7 +177,7 @@ def _stopwatch(model: onnx.ModelProto, threads: int) -> Stopwatch:
     session = open_session(model, threads, {"operation": model.graph.name})
     generator = np.random.default_rng(0)
     feed = {each.name: generator.standard_normal(each.shape, np.float32) for each in session.get_inputs()}
-    return Stopwatch(session, feed)
+    return Stopwatch(session, feed, most_repeats=1)
 
 
 def _fit(points: Sequence[tuple[int, float]]) -> Line:
