@@ -184,7 +184,7 @@ class UtilisationProfile(Document):
         raise ArtefactError(
             "profile-missing-layer",
             f"the profile says nothing about layer {name}",
-            context={"layers": ", ".join(layer.name for layer in self.layers)},
+            context={"network": self.network, "profiled": f"{len(self.layers)} layers"},
             hint=f"make it again for this network with `{self.MADE_BY}`",
         )
 

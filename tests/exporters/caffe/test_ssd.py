@@ -25,10 +25,16 @@ from deploycc.errors import ModelError
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.evaluate.nms import Detections
 from deploycc.exporters.caffe import head_layout, save_with_detection, ssd
+from deploycc.graph.cost import measure_cost
+from deploycc.graph.labels import channel_groups
 from deploycc.graph.parser_support import Contract
+from deploycc.graph.split import split_heads
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, Options, run
+from deploycc.passes.options import Prune
+from deploycc.passes.prune_channels import prune
 from deploycc.pictures import prepare, read_picture
+from deploycc.prune.decide import by_norm
 
 RAW = 1e-4  # absolute, of raw outputs
 TRAINED = {"voc21": VOC21, "res10": RES10, "yuface": YUFACE}
@@ -257,3 +263,22 @@ def test_a_detector_without_raw_heads_is_refused(
         f"error[caffe-cannot-express]: the network cannot be written with SSD layers: {why}\n"
         "  hint: export the trained file, or describe its heads in MODEL.detector.toml"
     )
+
+
+def test_a_pruned_network_answers_in_opencv_as_it_does_here(assets: Path, tmp_path: Path) -> None:
+    """A third of the back-end's filters gone, rounded to nothing: counts, depthwise groups and heads follow."""
+    source = for_caffe(read(*trained(assets, "voc21", tmp_path))).detector
+    groups = channel_groups(source.graph)
+    layers = split_heads(source.graph, source.heads.locations, source.heads.scores).backend.nodes
+    before = measure_cost(source.graph).macs
+    report = prune(source, Prune(dict(by_norm(source.graph, groups, 0.35, layers).kernels)))
+    assert measure_cost(source.graph).macs < 0.65 * before
+    assert len(report.removed) > 20
+    files = export(source, tmp_path)
+    runner = OnnxRuntimeDetector(source)
+    for picture in VOC21.pictures:
+        tensor = prepare(read_picture(assets / picture), source.input)
+        ours = runner.run(tensor)
+        *raw, _ = opencv(files, tensor, "mbox_loc", "mbox_conf_flatten")
+        for got, name in zip(raw, (source.heads.locations, source.heads.scores), strict=True):
+            np.testing.assert_allclose(got.reshape(-1), ours[name].reshape(-1), rtol=0, atol=RAW)
