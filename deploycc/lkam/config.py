@@ -31,7 +31,8 @@ class GateConfig:
         threshold, slope: schedules of the gates' decision.
         press: schedule that multiplies the gain.
         freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts.
-        retire: when decisions freeze, units that fewer than this share of the pictures use go off for good.
+        retire: units that fewer than this share of the pictures use go off for good: where a run starts with gates
+            that were trained before, and when decisions freeze.
     """
 
     patterns: tuple[str, ...]

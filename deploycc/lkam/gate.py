@@ -102,11 +102,12 @@ class KernelGate(nn.Module):
         """Switch units off for every input.
 
         Args:
-            units: [units] of bool, True where one goes. Not for ``nested``, whose units share one number.
+            units: [units] of bool, True where one goes. Of ``nested`` ones all behind the first that goes go too.
         """
-        if self.granularity == "nested":
-            raise ValueError("nested units cannot be retired one by one")
         with torch.no_grad():
+            if self.steps is not None:
+                self.steps[units[1:]] = 4 * _ALWAYS
+                return
             assert self.decide.bias is not None
             self.decide.weight[units] = 0
             self.decide.bias[units] = -_ALWAYS

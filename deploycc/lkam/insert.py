@@ -121,8 +121,6 @@ def retire_units(model: nn.Module, pictures: Tensor, below: float) -> int:
     count = 0
     for _, module in gated_convs(model):
         gate = module.gate
-        if gate.granularity == "nested":
-            continue
         assert gate.engaged is not None
         rare = gate.engaged.mean(0) < below
         gate.retire(rare)

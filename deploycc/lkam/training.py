@@ -128,6 +128,8 @@ def _start(config: TrainConfig, path: Path, samples: Samples) -> tuple[Checkpoin
         source = restore_model(load_checkpoint(Path(config.initial)))
         _copy_weights(source, model, config.initial)
         settled = any(True for _ in gated_convs(source))
+    if config.gates is not None and settled and config.gates.retire:
+        retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
     if config.gates is not None and not settled:
         settle_gates(model, samples.batch(0, _SETTLE).pictures)
     return Checkpoint(config, 0, {}, {}), model

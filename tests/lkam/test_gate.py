@@ -95,3 +95,16 @@ def _unsettled(gate: KernelGate) -> KernelGate:
         assert gate.decide.bias is not None
         gate.decide.bias.copy_(torch.randn_like(gate.decide.bias) * 0.1 + (1.0 if gate.steps is not None else 0.0))
     return gate
+
+
+@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+def test_a_retired_unit_stays_off(granularity: Granularity) -> None:
+    torch.manual_seed(0)
+    gate = KernelGate(8, 16, granularity, 4)
+    maps = 5 * torch.rand(6, 8, 3, 3)
+    assert gate(maps).all()  # everything is engaged at first
+    units = torch.zeros(gate.units, dtype=torch.bool)
+    units[-2:] = True
+    gate.retire(units)
+    assert gate(maps)[:, -2:].sum() == 0
+    assert gate(maps)[:, 0].all()
