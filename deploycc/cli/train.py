@@ -136,13 +136,17 @@ def export(
     gates_metadata: Annotated[
         bool, typer.Option("--gates-metadata/--no-gates-metadata", help="Describe the gates in the file's metadata.")
     ] = True,
+    threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--gate-threshold", min=0, max=1, help="Of the decisions; higher switches more off (run: 0.5)."),
+    ] = None,
 ) -> None:
     """Write a trained detector as one ONNX file that every command of deploycc reads."""
     _require_torch()
     from deploycc.cli import console
     from deploycc.lkam.export import export_checkpoint
 
-    export_checkpoint(checkpoint, output, gates_metadata=gates_metadata)
+    export_checkpoint(checkpoint, output, gates_metadata=gates_metadata, threshold=threshold)
     console.out(str(output))
 
 

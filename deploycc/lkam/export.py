@@ -25,7 +25,7 @@ from torch import nn
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.detector_file import describe, read_gates
-from deploycc.errors import ModelError
+from deploycc.errors import InputError, ModelError
 from deploycc.graph.gate_metadata import DescribedGate
 from deploycc.graph.shapes import infer_shapes
 from deploycc.lkam.assess import NMS, make_heads
@@ -55,28 +55,43 @@ class Agreement:
     pictures: int
 
 
-def export_checkpoint(checkpoint: Path, path: Path, *, gates_metadata: bool = True) -> None:
+def export_checkpoint(
+    checkpoint: Path, path: Path, *, gates_metadata: bool = True, threshold: float | None = None
+) -> None:
     """Write a finished training run as an ONNX detector.
 
     Args:
         checkpoint: written by the training.
         path: the ONNX file; written beside, then renamed.
         gates_metadata: also describe the gates; without, they can only be recognised by structure.
+        threshold: of the gates' decision instead of the run's own: a higher one switches more off.
 
     Raises:
         ArtefactError: the checkpoint cannot be read.
+        InputError: a threshold for a detector without gates.
         ModelError: the graph PyTorch wrote does not hold the gates that the model has.
     """
     state = load_checkpoint(checkpoint)
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     source = Source((checkpoint.name,), digest, "pytorch")
-    model = to_model(restore_model(state), state.config.class_names, source, path.stem, gates_metadata=gates_metadata)
+    network = restore_model(state)
+    if threshold is not None:
+        _set_threshold(network, threshold)
+    model = to_model(network, state.config.class_names, source, path.stem, gates_metadata=gates_metadata)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         onnx.save(model, str(beside))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _set_threshold(network: Ssd, threshold: float) -> None:
+    gated = [module for _, module in gated_convs(network)]
+    if not gated:
+        raise InputError("export-no-gates", "a gate threshold was given, and the detector has no gates")
+    for module in gated:
+        module.gate.threshold = threshold
 
 
 def to_model(

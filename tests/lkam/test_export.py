@@ -15,7 +15,7 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 from deploycc import importers  # noqa: E402
 from deploycc.detector import Source  # noqa: E402
 from deploycc.detector_file import read_gates  # noqa: E402
-from deploycc.errors import ModelError  # noqa: E402
+from deploycc.errors import InputError, ModelError  # noqa: E402
 from deploycc.evaluate.detect import OnnxRuntimeDetector  # noqa: E402
 from deploycc.graph.gates import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
@@ -124,6 +124,16 @@ def test_a_checkpoint_becomes_a_detector(tmp_path: Path) -> None:
     assert detector.heads.classes == 7
     OnnxRuntimeDetector(detector).detect(np.zeros((50, 70, 3), np.uint8))
     assert not list(tmp_path.glob(".small*"))
+
+
+def test_a_threshold_can_be_given_when_exporting(tmp_path: Path) -> None:
+    run(small_config(gates=small_gates(), steps=1), tmp_path / "gated")
+    export_checkpoint(tmp_path / "gated" / CHECKPOINT, tmp_path / "small.onnx", threshold=0.875)
+    detector = importers.load(tmp_path / "small.onnx")
+    assert [gate.threshold for gate in find_gates(detector.graph, detector.gates)] == [0.875, 0.875]
+    run(small_config(steps=1), tmp_path / "dense")
+    with pytest.raises(InputError, match="export-no-gates"):
+        export_checkpoint(tmp_path / "dense" / CHECKPOINT, tmp_path / "dense.onnx", threshold=0.875)
 
 
 def test_without_metadata_the_gates_are_still_in_the_graph(tmp_path: Path) -> None:
