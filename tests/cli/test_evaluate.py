@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploycc import models
 from deploycc.cli import main
 
 
@@ -60,3 +61,17 @@ def test_bad_data_is_one_diagnosed_error(assets: Path, tmp_path: Path, capsys: p
     assert "error[data-xml]" in err
     assert "line: 3" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_a_compiled_folder_is_as_accurate_as_its_model(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", name, "-t", "x86-cpu", "-o", str(tmp_path / "out"), "--no-build"]) == 0
+    capsys.readouterr()
+    scores = []
+    for model in (name, str(tmp_path / "out")):
+        assert main(["evaluate", model, "--data", "generated:9:25", "--json"]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["map50_area"])
+    assert scores[0] > 0.6
+    assert scores[0] == pytest.approx(scores[1], rel=0, abs=0.005)
