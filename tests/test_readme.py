@@ -18,7 +18,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-SETUP = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install -q (?:-e )?'\.\[[a-z,]+\]' && \.venv/bin/")
+SETUP = re.compile(r"^python3 -m venv \.venv && \. \.venv/bin/activate && pip install -q (?:-e )?'\.\[[a-z,]+\]' && ")
 
 
 def test_the_first_command_comes_early_and_the_page_is_short() -> None:
@@ -30,14 +30,14 @@ def test_the_first_command_comes_early_and_the_page_is_short() -> None:
 def test_two_commands_stand_on_their_own() -> None:
     alone = [command for command in COMMANDS if SETUP.match(command)]
     assert alone == COMMANDS[:2]
-    assert alone[1].endswith("/pytest")  # this test runs inside it, so it is not run again below
+    assert alone[1].endswith(" pytest")  # this test runs inside it, so it is not run again below
 
 
 def test_console_blocks_run(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the README's first command needs the extra `rtx`")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in [SETUP.sub("", command) for command in COMMANDS if not command.endswith("/pytest")]:
-        quick = f"{command} --quick" if command.startswith("deploycc compile") else command
+    for command in [SETUP.sub("", command) for command in COMMANDS if not command.endswith(" pytest")]:
+        quick = f"{command} --quick" if "deploycc compile" in command else command
         done = subprocess.run(
             quick, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
         )
