@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 import deploycc
+from deploycc.agent import run_onnxruntime
 from deploycc.cpu_session import open_session
 from deploycc.errors import MeasureError
 
@@ -29,6 +31,19 @@ def test_a_network_runs_and_leaves_no_thread_spinning() -> None:
     start = time.process_time()
     time.sleep(0.05)
     assert time.process_time() - start < 0.02
+
+
+def test_a_thread_that_waits_gives_its_core_to_others_soon() -> None:
+    options = open_session(product(), 2, {"network": "g"}).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "100"
+
+
+def test_the_agent_says_the_same() -> None:
+    ours = open_session(product(), 2, {"network": "g"}).get_session_options()
+    agents = run_onnxruntime._options(ort, 2)
+    for entry in ("session.force_spinning_stop", "session.intra_op.spin_duration_us"):
+        assert agents.get_session_config_entry(entry) == ours.get_session_config_entry(entry)
+    assert agents.intra_op_num_threads == ours.intra_op_num_threads == 2
 
 
 def test_a_refusal_names_the_network_and_the_operator() -> None:
