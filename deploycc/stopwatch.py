@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
@@ -76,6 +77,11 @@ class Stopwatch:
         for _ in range(self._repeats):
             self._session.run(None, self._feed)
         self.samples_ms.append((time.perf_counter_ns() - start) / self._repeats / 1e6)
+
+
+def spread(samples_ms: Sequence[float]) -> float:
+    """Median divided by the least: near 1 on an idle machine, 2 where another process has half of the cores."""
+    return statistics.median(samples_ms) / min(samples_ms)
 
 
 def time_in_turns(makers: Sequence[Callable[[], Stopwatch]], rounds: int) -> list[tuple[float, ...]]:

@@ -31,10 +31,18 @@ def considered_records(planned: Planned) -> tuple[ConsideredRecord, ...]:
             sizes=each.sizes,
             expected_ms=each.expected_ms,
             all_on_ms=each.all_on_ms,
+            added_bytes=each.added_bytes,
             chosen=each in planned.chosen,
         )
         for each in (*planned.chosen, *others)
     )
+
+
+def added_bytes_of(planned: Planned, checked: Checked | None) -> int:
+    """Bytes of weights that branches hold beyond one copy, after the check."""
+    if checked is None:
+        return planned.added_bytes
+    return sum(part.added_bytes for verdict in checked.verdicts for part in verdict.parts)
 
 
 def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRecord, ...]:

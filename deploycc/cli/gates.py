@@ -23,6 +23,10 @@ def command(
         float,
         typer.Option("--max-worst-case", min=0, help="Time with every kernel on, at most, as a multiple of dense."),
     ] = 1.05,
+    max_growth: Annotated[
+        float,
+        typer.Option("--max-growth", min=0, help="Weights that branches add, at most, as a multiple of all weights."),
+    ] = 1.0,
     costs: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
         typer.Option("--costs", metavar="FILE", help="Measured costs: read, completed, kept."),
@@ -54,6 +58,7 @@ def command(
         profile=profile,
         target=target,
         max_worst_case=max_worst_case,
+        max_growth=max_growth,
         costs=costs,
         images=images,
         data=data,

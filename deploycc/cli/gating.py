@@ -44,6 +44,7 @@ class Settings:
     data: str | None
     seconds: float
     threads: int
+    max_growth: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def plan_detector(
     layers, said = planned_layers(network, active)
     with staged_folder(output) as folder:
         say("measuring convolutions and branches")
-        model = _measured(layers, settings)
+        model, busy = _measured(layers, settings)
         networks = networks_of(network, gates)
         lower = lowering_of(network, options)
         pictures = _pictures(network, profile, settings)
@@ -113,7 +114,7 @@ def plan_detector(
         report = _write(
             folder, network, target, options, profile, planned, checked, pictures, {g.layer: g for g in gates}, settings
         )
-    return report, (*notes, *said, *stuck)
+    return report, (*notes, *said, *stuck, *busy)
 
 
 def read_plan_for(path: Path, detector: Detector, target: Target) -> tuple[LayerPlan, ...]:
@@ -192,7 +193,7 @@ def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequen
         )
 
 
-def _measured(layers: Sequence[PlannedLayer], settings: Settings) -> CostModel:
+def _measured(layers: Sequence[PlannedLayer], settings: Settings) -> tuple[CostModel, tuple[Note, ...]]:
     from deploycc.artefact import read_document
     from deploycc.dynamic.costs import GateCosts, GateCostTable
     from deploycc.stopwatch import this_machine
@@ -204,7 +205,7 @@ def _measured(layers: Sequence[PlannedLayer], settings: Settings) -> CostModel:
     model = costs.model((layer.convolution, layer.joins) for layer in layers)
     if settings.costs is not None:
         costs.table().write(settings.costs)
-    return model
+    return model, costs.notes()
 
 
 def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
@@ -277,7 +278,7 @@ def plan_layers(
     import numpy as np
 
     from deploycc.dynamic.check import graph_session, least, time_pictures
-    from deploycc.dynamic.layers import settle_orders
+    from deploycc.dynamic.layers import added_bytes_allowed, settle_orders
     from deploycc.dynamic.planner import plan_gates, surroundings
 
     say("timing the network as it is")
@@ -289,7 +290,13 @@ def plan_layers(
     say("planning")
     notes: tuple[Note, ...] = ()
     while True:
-        planned = plan_gates(layers, model, max_worst_case=settings.max_worst_case, around=around)
+        planned = plan_gates(
+            layers,
+            model,
+            max_worst_case=settings.max_worst_case,
+            around=around,
+            max_added_bytes=added_bytes_allowed(network.graph, settings.max_growth),
+        )
         layers, said = settle_orders(network, layers, planned.layers())
         if not said:
             return planned, notes
@@ -325,7 +332,7 @@ def _write(
 ) -> GateReport:
     from deploycc import __version__
     from deploycc.artefact import Evidence
-    from deploycc.cli.gate_records import considered_records, region_records, timings_record
+    from deploycc.cli.gate_records import added_bytes_of, considered_records, region_records, timings_record
     from deploycc.detector_file import save
     from deploycc.files import sha256_of, write_text
     from deploycc.gate_plan import GatePlan
@@ -362,6 +369,9 @@ def _write(
         network_macs=measure_cost(without_gates(network.graph, list(gates.values()))).macs,
         scope_macs=profile.scope_macs,
         max_worst_case=settings.max_worst_case,
+        max_growth=settings.max_growth,
+        weight_bytes=4 * measure_cost(network.graph).params,
+        added_bytes=added_bytes_of(planned, checked),
         predicted=Evidence(kind="predicted", source=f"from single convolutions and branches, measured on {machine}"),
         predicted_dense_ms=planned.dense_ms,
         predicted_expected_ms=planned.expected_ms,

@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from deploycc.cpu_session import open_session
 from deploycc.dynamic.costs import Array
-from deploycc.dynamic.planner import Planned
+from deploycc.dynamic.planner import NEAR_TIE, Planned
 from deploycc.dynamic.regions import Choice
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.export import to_onnx
 
 Tensors = Sequence[NDArray[np.float32]]
+Names = tuple[str, ...]
 Lower = Callable[[gs.Graph, Sequence[LayerPlan]], gs.Graph]
 
 _WARMUP = 2
 _MOST_ROUNDS = 25
 _WORST_PICTURES = 8  # with everything on, pictures do not differ
+PLANNED, PRODUCTS = "planned", "products"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +50,21 @@ class Verdict:
 
     Attributes:
         choice: the region as planned.
-        saved_ms: mean over the pictures, against the same network with this region as products.
-        kept: whether it stays lowered.
-        why: where it does not.
+        parts: how it is carried out now: as planned, in a simpler way, or as products.
+        saved_ms: by that, mean over the pictures, against the same network with this region as products; where it is
+            products, what the best other way saved.
+        why: where it is not as planned.
     """
 
     choice: Choice
-    saved_ms: float
-    kept: bool
+    parts: tuple[Choice, ...]
+    saved_ms: float = 0.0
     why: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether any layer of it stays lowered."""
+        return any(part.lowering != "multiply" for part in self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +100,11 @@ def check_plan(
     seconds: float = 20.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Checked:
-    """Time a plan, and put back products where it does not pay.
+    """Time a plan, and take simpler ways or products where it does not pay.
 
-    Each region is judged by the whole network with and without it, picture by picture. Then the regions that cost most
-    with everything on fall back, one by one, until the worst case is within its bound.
+    Each region is judged by the whole network, picture by picture: as planned, with fewer branches, in shorter rows and
+    as products. Then the regions that cost most with everything on become products, one by one, until the worst case is
+    within its bound.
 
     Args:
         planned: what the planner chose.
@@ -113,39 +122,51 @@ def check_plan(
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    verdicts = {each.layers: Verdict(each, 0.0, True) for each in planned.chosen if each.lowering != "multiply"}
+    verdicts = {each.layers: Verdict(each, (each,)) for each in planned.chosen if each.lowering != "multiply"}
 
-    def layers_of(kept: Sequence[tuple[str, ...]]) -> tuple[LayerPlan, ...]:
-        return with_products(planned, kept)
+    def layers_of(changed: Mapping[Names, tuple[Choice, ...]] = {}) -> tuple[LayerPlan, ...]:
+        return planned.layers({name: verdict.parts for name, verdict in verdicts.items()} | dict(changed))
 
-    def session(graph: gs.Graph, kept: Sequence[tuple[str, ...]]) -> ort.InferenceSession:
-        return graph_session(lower(graph, layers_of(kept)) if kept else graph, threads)
+    def session(graph: gs.Graph, layers: Sequence[LayerPlan]) -> ort.InferenceSession:
+        lowered = any(layer.lowering != "multiply" for layer in layers)
+        return graph_session(lower(graph, layers) if lowered else graph, threads)
 
-    for name in list(verdicts):
+    for name, verdict in verdicts.items():
         say(f"timing {name[0]}")
-        kept = _kept(verdicts)
-        without = [each for each in kept if each != name]
-        pair = {"with": session(networks.masked, kept), "without": session(networks.masked, without)}
-        samples = time_pictures(pair, pictures, seconds / 2)
-        saved = float(np.mean(least(samples["without"]) - least(samples["with"])))
-        fact = "" if saved > 0 else "the network is faster with products here"
-        verdicts[name] = replace(verdicts[name], saved_ms=saved, kept=saved > 0, why=fact)
+        ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
+        sessions = {way: session(networks.masked, layers_of({name: parts})) for way, parts in ways.items()}
+        samples = time_pictures(sessions, pictures, seconds / 2)
+        verdicts[name] = _judge(verdict.choice, ways, {way: float(least(each).mean()) for way, each in samples.items()})
     dense = graph_session(networks.dense, threads)
     while True:
         say("timing the worst case")
-        kept = _kept(verdicts)
-        pair = {"dense": dense, "lowered": session(networks.all_on, kept)}
+        pair = {"dense": dense, "lowered": session(networks.all_on, layers_of())}
         worst = time_pictures(pair, pictures[:_WORST_PICTURES], seconds / 4)
-        ratio = ratio_of(worst)
+        ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
         if ratio <= max_worst_case or not kept:
             break
-        costly = max(kept, key=lambda name: verdicts[name].choice.all_on_ms - _products_ms(planned, name))
+        costly = max(kept, key=lambda name: _all_on(verdicts[name].parts) - _all_on(planned.simpler[name][PRODUCTS]))
         why = f"with everything on the network takes {ratio:.3f} of the dense one's time"
-        verdicts[costly] = replace(verdicts[costly], kept=False, why=why)
+        verdicts[costly] = replace(verdicts[costly], parts=planned.simpler[costly][PRODUCTS], why=why)
     say("timing the network")
-    masked, lowered = session(networks.masked, []), session(networks.masked, kept)
+    masked, lowered = graph_session(networks.masked, threads), session(networks.masked, layers_of())
     three = {"dense": dense, "masked": masked, "lowered": lowered}
-    return Checked(layers_of(kept), tuple(verdicts.values()), time_pictures(three, pictures, seconds), worst)
+    return Checked(layers_of(), tuple(verdicts.values()), time_pictures(three, pictures, seconds), worst)
+
+
+def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float]) -> Verdict:
+    """Take the simplest way of those that are nearly as fast as the fastest."""
+    fastest = min(mean_ms.values())
+    way = next(each for each in reversed(list(ways)) if mean_ms[each] <= fastest * (1 + NEAR_TIE))
+    saved = mean_ms[PRODUCTS] - mean_ms[way]
+    if way == PLANNED:
+        return Verdict(choice, ways[way], saved)
+    if way == PRODUCTS:
+        saved = mean_ms[PRODUCTS] - min(ms for other, ms in mean_ms.items() if other != PRODUCTS)
+        return Verdict(choice, ways[way], saved, "the network is not faster than with products here")
+    gain = mean_ms[PLANNED] - mean_ms[way]
+    said = f"{gain:.3f} ms faster" if gain > 0 else f"{-gain:.3f} ms slower, nearly the same"
+    return Verdict(choice, ways[way], saved, f"{way} instead: {said}")
 
 
 def least(samples_ms: Array) -> Array:
@@ -157,21 +178,6 @@ def least(samples_ms: Array) -> Array:
 def ratio_of(samples_ms: Mapping[str, Array]) -> float:
     """Mean time of ``lowered`` over the pictures, divided by that of ``dense``."""
     return float(least(samples_ms["lowered"]).mean() / least(samples_ms["dense"]).mean())
-
-
-def with_products(planned: Planned, kept: Sequence[tuple[str, ...]]) -> tuple[LayerPlan, ...]:
-    """The plan's layers, with products in all regions but those that are kept."""
-    lowered = {name for region in kept for name in region}
-    return tuple(
-        plan if plan.layer in lowered else LayerPlan(layer=plan.layer, lowering="multiply", order=range_of(plan))
-        for plan in planned.layers()
-        if plan.layer in lowered or plan.layer not in planned.ungated
-    )
-
-
-def range_of(plan: LayerPlan) -> tuple[int, ...]:
-    """The order that changes nothing."""
-    return tuple(range(plan.kernels))
 
 
 def graph_session(graph: gs.Graph, threads: int) -> ort.InferenceSession:
@@ -214,11 +220,5 @@ def time_pictures(
     return {name: np.array([each[name] for each in rounds]) for name in names}
 
 
-def _kept(verdicts: Mapping[tuple[str, ...], Verdict]) -> list[tuple[str, ...]]:
-    return [name for name, verdict in verdicts.items() if verdict.kept]
-
-
-def _products_ms(planned: Planned, region: tuple[str, ...]) -> float:
-    """Predicted time of a region's layers as products."""
-    products = {each.layers[0]: each.all_on_ms for each in planned.considered if each.lowering == "multiply"}
-    return sum(products[name] for name in region)
+def _all_on(parts: Sequence[Choice]) -> float:
+    return sum(part.all_on_ms for part in parts)

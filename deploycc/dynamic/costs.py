@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from deploycc.artefact import Document, Evidence
 from deploycc.cost_table import Convolution, Costs, CostTable, Timing
 from deploycc.dynamic.operations import Line, Operation, OperationTiming, fit_lines, time_operations
-from deploycc.stopwatch import Machine, check_machine
+from deploycc.errors import Note
+from deploycc.stopwatch import Machine, check_machine, spread
 
 _ROUNDS = 9
+_SPREAD = 1.25  # median of samples over the least; up to 1.15 where nothing else runs
 _PARTS = 4  # a convolution is timed with a quarter, half... of its channels; between them time is interpolated
 _BLOCK = 8  # channels that vector units take at once: times in between are those of the next block
 
@@ -122,6 +125,17 @@ class GateCosts:
     def _least_ms(self, convolution: Convolution) -> float:
         """The least of the rounds: what else the machine does only adds time."""
         return min(self._convolutions.samples_ms(convolution))
+
+    def notes(self) -> tuple[Note, ...]:
+        """What is to be said where samples differ as they do beside other processes: ``costs-spread``."""
+        found = statistics.median([spread(each.samples_ms) for each in self._convolutions.table().timings] or [1.0])
+        if found <= _SPREAD:
+            return ()
+        reason = (
+            f"the median of a convolution's times is {found:.2f} times the least: the machine was busy, and the plan "
+            "may be a poor one; measure again when it is idle, with another file of costs"
+        )
+        return (Note("measured costs", "costs-spread", reason),)
 
     def table(self) -> GateCostTable:
         """Everything known, as a document."""

@@ -15,11 +15,15 @@ from deploycc.detector import Detector
 from deploycc.dynamic.regions import PlannedLayer
 from deploycc.errors import Note
 from deploycc.gate_plan import LayerPlan
+from deploycc.graph.cost import measure_cost
 from deploycc.graph.edit import producer, static_shape
 from deploycc.graph.gated_regions import Region, find_region, joins
 from deploycc.graph.gates import find_gates
 from deploycc.graph.labels import channel_groups
 from deploycc.graph.reorder import reorder_kernels
+
+_FLOAT_BYTES = 4
+_FILE_BYTES = 2**31 - 2**26  # protobuf's limit, and room for what is no weight
 
 
 def planned_layers(
@@ -77,6 +81,17 @@ def settle_orders(
     notes = reorder_kernels(graph, channel_groups(graph), orders)
     stuck = {note.node for note in notes}
     return tuple(replace(each, movable=each.movable and each.name not in stuck) for each in layers), notes
+
+
+def added_bytes_allowed(graph: gs.Graph, max_growth: float) -> float:
+    """How many bytes of weights branches may hold beyond one copy of each.
+
+    Args:
+        graph: the network.
+        max_growth: as a multiple of all its weights. The file has to stay below 2 GiB in any case.
+    """
+    own = _FLOAT_BYTES * measure_cost(graph).params
+    return max(0.0, min(max_growth * own, _FILE_BYTES - own))
 
 
 def _chains(graph: gs.Graph, regions: Mapping[str, Region]) -> list[list[Region]]:

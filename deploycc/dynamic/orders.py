@@ -28,19 +28,18 @@ def by_prefix(active: Bools, unit_of: Sequence[int]) -> Indices:
     of it comes the one with the fewest pictures that none of those behind it has asked for yet.
     """
     units, firing = _units(active, unit_of)
-    used = firing.mean(0)
-    left, order = list(np.argsort(used, kind="stable")), []
-    covered = np.zeros(len(active), np.bool_)
-    columns = np.ascontiguousarray(firing.T)
-    while left:
-        added = columns[left][:, ~covered].sum(1)
-        pick = left.pop(int(np.argmin(added)))  # the first of equals is the least used
+    ranked = np.argsort(firing.mean(0), kind="stable")
+    rows = np.ascontiguousarray(firing.T[ranked])
+    left, order = np.ones(len(ranked), np.bool_), list[int]()
+    covered, added = np.zeros(len(active), np.bool_), rows.sum(1)
+    while left.any() and not covered.all():
+        pick = int(np.argmin(np.where(left, added, len(active) + 1)))  # the first of equals is the least used
+        left[pick] = False
         order.append(pick)
-        covered |= columns[pick]
-        if covered.all():
-            order += left  # nothing more can be won; the least used of them still come last
-            break
-    return _kernels(units, np.array(order[::-1], np.intp))
+        added -= rows[:, rows[pick] & ~covered].sum(1)
+        covered |= rows[pick]
+    order += np.flatnonzero(left).tolist()  # nothing more can be won; the least used of them still come last
+    return _kernels(units, ranked[order[::-1]])
 
 
 def by_firing_together(active: Bools, unit_of: Sequence[int], block: int) -> Indices:
@@ -54,18 +53,22 @@ def by_firing_together(active: Bools, unit_of: Sequence[int], block: int) -> Ind
         block: kernels of a block, at least; units are not divided.
     """
     units, firing = _units(active, unit_of)
-    used, widths = firing.mean(0), [len(kernels) for kernels in units]
-    columns = np.ascontiguousarray(firing.T)
-    left, blocks = list(np.argsort(-used, kind="stable")), list[tuple[float, list[int]]]()
-    while left:
-        members = [left.pop(0)]
-        covered, size = columns[members[0]].copy(), widths[members[0]]
-        while left and size < block:
-            added = columns[left][:, ~covered].sum(1)
-            pick = left.pop(int(np.argmin(added)))
-            members.append(pick)
-            covered |= columns[pick]
-            size += widths[pick]
+    widths = [len(kernels) for kernels in units]
+    ranked = np.argsort(-firing.mean(0), kind="stable")
+    rows = np.ascontiguousarray(firing.T[ranked])
+    left, blocks = np.ones(len(ranked), np.bool_), list[tuple[float, list[int]]]()
+    while left.any():
+        pick = int(np.argmax(left))
+        members, covered, size, added = list[int](), np.zeros(len(active), np.bool_), 0, rows.sum(1)
+        while True:
+            left[pick] = False
+            members.append(int(ranked[pick]))
+            added -= rows[:, rows[pick] & ~covered].sum(1)
+            covered |= rows[pick]
+            size += widths[ranked[pick]]
+            if size >= block or not left.any():
+                break
+            pick = int(np.argmin(np.where(left, added, len(active) + 1)))
         blocks.append((float(covered.mean()), members))
     blocks.sort(key=lambda each: -each[0])
     return _kernels(units, np.array([unit for _, members in blocks for unit in members], np.intp))

@@ -2,18 +2,27 @@
 
 A pure function of recorded decisions and measured costs. The network is a row of gated convolutions; it is divided into
 regions by dynamic programming over pairs of expected time and time with everything on, of which no one is worse than
-another in both.
+another in both. Copies of weights in branches get a price, as high as it takes to keep them within their limit.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from deploycc.dynamic.costs import CostModel
-from deploycc.dynamic.regions import Choice, LayerTimes, PlannedLayer, best_order, groups, multiply, widths
+from deploycc.dynamic.regions import (
+    Choice,
+    LayerTimes,
+    PlannedLayer,
+    best_order,
+    groups,
+    multiply,
+    order_of_groups,
+    widths,
+)
 from deploycc.gate_plan import LayerPlan
 
 MOST_PIECES = 4
@@ -25,7 +34,12 @@ MOST_BRANCHES = 16
 LONGEST = 3
 """Layers of one region."""
 
+NEAR_TIE = 0.005
+"""Each further branch of a region has to save this share of its time."""
+
 _FRONT = 256  # pairs kept at each layer
+_PRICES = 12  # steps of the search for the price of a byte
+_Regions = Mapping[tuple[int, int], Sequence[Choice]]  # by first layer and end
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Planned:
         within: whether it does.
         around: what every total holds beside the regions.
         ungated: layers without a gate, which stand in a plan only where they are taken along.
+        simpler: for each lowered region, by its layers, other ways to carry them out, by what they are called; the
+            last is ``products``.
     """
 
     chosen: tuple[Choice, ...]
@@ -77,6 +93,12 @@ class Planned:
     within: bool
     around: Surroundings
     ungated: frozenset[str] = frozenset()
+    simpler: Mapping[tuple[str, ...], Mapping[str, tuple[Choice, ...]]] = field(default_factory=dict)
+
+    @property
+    def added_bytes(self) -> int:
+        """Of the weights that branches hold beyond one copy."""
+        return sum(each.added_bytes for each in self.chosen)
 
     @property
     def expected_ms(self) -> float:
@@ -88,10 +110,10 @@ class Planned:
         """Predicted with every kernel on."""
         return _outside(self.around) + sum(each.all_on_ms for each in self.chosen)
 
-    def layers(self) -> tuple[LayerPlan, ...]:
-        """The plan's layers."""
-        kept = [each for each in self.chosen if each.layers[0] not in self.ungated]
-        return tuple(plan for each in kept for plan in layer_plans(each))
+    def layers(self, instead: Mapping[tuple[str, ...], tuple[Choice, ...]] | None = None) -> tuple[LayerPlan, ...]:
+        """The plan's layers; ``instead`` says what takes the place of regions, by their layers."""
+        parts = [part for each in self.chosen for part in (instead or {}).get(each.layers, (each,))]
+        return tuple(plan for each in parts if each.layers[0] not in self.ungated for plan in layer_plans(each))
 
 
 def plan_gates(
@@ -100,6 +122,7 @@ def plan_gates(
     *,
     max_worst_case: float,
     around: Surroundings = Surroundings(),
+    max_added_bytes: float = math.inf,
 ) -> Planned:
     """Choose a lowering for every layer.
 
@@ -108,34 +131,125 @@ def plan_gates(
         model: measured costs.
         max_worst_case: the time with everything on may be this much of the dense network's.
         around: the rest of the network.
+        max_added_bytes: of weights in branches, beyond one copy of each.
 
     Returns:
-        The plan with the least expected time within the bound; where there is none, the one with the least time with
-        everything on.
+        The plan with the least expected time within the bounds; where none is fast enough with everything on, the one
+        that takes least.
     """
     times = {layer.name: best_order(layer, model) for layer in layers if layer.divisible}
-    fronts: list[list[tuple[float, float, tuple[Choice, ...]]]] = [[(0.0, 0.0, ())]]
+    regions: dict[tuple[int, int], list[Choice]] = {}
     considered: list[Choice] = []
     for end in range(1, len(layers) + 1):
-        found = []
         for length in range(1, min(end, LONGEST) + 1):
             region = layers[end - length : end]
-            if not all(layer.joins for layer in region[1:]) or (not region[0].gated and length > 1):
-                continue
-            choices = _choices(region, model, times)
-            considered += _best_of_each_kind(choices)
-            for choice, (expected, all_on, before) in itertools.product(choices, fronts[end - length]):
-                found.append((expected + choice.expected_ms, all_on + choice.all_on_ms, (*before, choice)))
-        fronts.append(_front(found))
+            if all(layer.joins for layer in region[1:]) and (region[0].gated or length == 1):
+                choices = _choices(region, model, times)
+                considered += _best_of_each_kind(choices)
+                regions[end - length, end] = _undominated(choices)
     grids = model.grids
     dense = around.others_ms + sum(
         float(grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in layers
     )
     bound, fixed = dense * max_worst_case, _outside(around)
-    allowed = [each for each in fronts[-1] if each[1] + fixed <= bound]
+    best, within = _within_bytes(regions, len(layers), bound - fixed, max_added_bytes)
+    return Planned(
+        chosen=best,
+        considered=tuple(considered),
+        dense_ms=dense,
+        bound_ms=bound,
+        within=within,
+        around=around,
+        ungated=frozenset(layer.name for layer in layers if not layer.gated),
+        simpler=_simpler(best, regions),
+    )
+
+
+def _within_bytes(
+    regions: _Regions, count: int, bound_ms: float, max_added_bytes: float
+) -> tuple[tuple[Choice, ...], bool]:
+    """The best division whose added weights stay within a limit: bytes get the least price that makes them do so."""
+    best = _divide(regions, count, bound_ms, 0.0)
+    if _added(best[0]) <= max_added_bytes:
+        return best
+    none = {span: [each for each in choices if not each.added_bytes] for span, choices in regions.items()}
+    best = _divide(none, count, bound_ms, 0.0)
+    low, high = 0.0, sum(each.expected_ms for each in best[0]) / max(1.0, max_added_bytes)  # ms a byte
+    for _ in range(_PRICES):
+        price = (low + high) / 2
+        found = _divide(regions, count, bound_ms, price)
+        if _added(found[0]) > max_added_bytes:
+            low = price
+        else:
+            best, high = found, price
+    return best
+
+
+def _divide(regions: _Regions, count: int, bound_ms: float, price: float) -> tuple[tuple[Choice, ...], bool]:
+    """The best division of all layers into regions, and whether it keeps the bound with everything on.
+
+    Args:
+        regions: what each may become.
+        count: of layers.
+        bound_ms: with everything on.
+        price: ms for each added byte.
+    """
+    fronts: list[list[tuple[float, float, tuple[Choice, ...]]]] = [[(0.0, 0.0, ())]]
+    for end in range(1, count + 1):
+        found = []
+        for start in range(max(0, end - LONGEST), end):
+            for choice, (cost, all_on, before) in itertools.product(regions.get((start, end), ()), fronts[start]):
+                own = _cost(choice) + price * choice.added_bytes
+                found.append((cost + own, all_on + choice.all_on_ms, (*before, choice)))
+        fronts.append(_front(found))
+    allowed = [each for each in fronts[-1] if each[1] <= bound_ms]
     best = min(allowed or fronts[-1], key=lambda each: each[0] if allowed else each[1])
-    ungated = frozenset(layer.name for layer in layers if not layer.gated)
-    return Planned(best[2], tuple(considered), dense, bound, bool(allowed), around, ungated)
+    return best[2], bool(allowed)
+
+
+def _cost(choice: Choice) -> float:
+    """Expected time, and what branches have to win."""
+    return choice.expected_ms * (1 + NEAR_TIE * choice.branches)
+
+
+def _added(chosen: Sequence[Choice]) -> int:
+    return sum(each.added_bytes for each in chosen)
+
+
+def _simpler(chosen: Sequence[Choice], regions: _Regions) -> dict[tuple[str, ...], dict[str, tuple[Choice, ...]]]:
+    """For each lowered region: the best with fewer branches, the best in shorter rows, and products."""
+    found, end = {}, 0
+    for choice in chosen:
+        start, end = end, end + len(choice.layers)
+        if choice.lowering == "multiply":
+            continue
+        own: dict[str, tuple[Choice, ...]] = {}
+        fewer = [each for each in regions[start, end] if 0 < each.branches < (choice.branches + 1) / 2]
+        if fewer:
+            own["fewer branches"] = (min(fewer, key=_cost),)
+        shorter = [
+            parts for parts in _divisions(regions, start, end)
+            if any(each.branches for each in parts) and _added(parts) <= choice.added_bytes
+        ]  # fmt: skip
+        if shorter:
+            own["shorter rows"] = min(shorter, key=lambda parts: sum(map(_cost, parts)))
+        own["products"] = tuple(
+            next(each for each in regions[number, number + 1] if each.lowering == "multiply")
+            for number in range(start, end)
+        )
+        found[choice.layers] = own
+    return found
+
+
+def _divisions(regions: _Regions, start: int, end: int) -> list[tuple[Choice, ...]]:
+    """Ways to carry out some layers in at least two regions, each the best it can be."""
+    found: list[tuple[Choice, ...]] = []
+    for cuts in itertools.product((False, True), repeat=end - start - 1):
+        ends = [start, *(start + place for place, cut in enumerate(cuts, 1) if cut), end]
+        spans = list(itertools.pairwise(ends))
+        if len(spans) > 1 and all(regions.get(span) for span in spans):
+            found.append(tuple(min(regions[span], key=_cost) for span in spans))
+    return found
 
 
 def layer_plans(choice: Choice) -> tuple[LayerPlan, ...]:
@@ -167,13 +281,28 @@ def _choices(region: Sequence[PlannedLayer], model: CostModel, times: dict[str, 
             if len(choice.sizes[0]) > 1:  # else nothing is skipped
                 found.append(choice)
     if len(region) == 1:
-        found += [grouped for count in (1, MOST_PIECES) if (grouped := groups(first, model, count))]
+        order = order_of_groups(first)
+        found += [grouped for count in (1, MOST_PIECES) if (grouped := groups(first, model, count, order))]
     return found
 
 
 def _best_of_each_kind(choices: Sequence[Choice]) -> list[Choice]:
     kinds = dict.fromkeys(each.lowering for each in choices)
     return [min((c for c in choices if c.lowering == kind), key=lambda c: c.expected_ms) for kind in kinds]
+
+
+def _undominated(choices: Sequence[Choice]) -> list[Choice]:
+    """Without those that another one beats in every respect; products stay."""
+
+    def facts(each: Choice) -> tuple[float, float, int]:
+        return _cost(each), each.all_on_ms, each.added_bytes
+
+    kept: list[Choice] = []
+    for each in sorted(choices, key=facts):
+        beaten = any(all(a <= b for a, b in zip(facts(other), facts(each), strict=True)) for other in kept)
+        if not beaten or each.lowering == "multiply":
+            kept.append(each)
+    return kept
 
 
 def _front(

@@ -84,6 +84,8 @@ class Choice:
     orders: tuple[tuple[int, ...], ...] = field(repr=False)
     expected_ms: float
     all_on_ms: float
+    added_bytes: int = 0
+    branches: int = 0
     always: int = 0
 
 
@@ -167,20 +169,27 @@ def widths(times: Sequence[LayerTimes], counts: Sequence[int]) -> Choice:
         best = total
     fixed = entering_ms(times[0]) + sum(_tests(len(each)) for each in chosen) * times[0].model.lines["branch"].fixed_ms
     all_on = sum(float(table[-1, -1]) for table in tables) + float(leaving[-1])
+    sizes = tuple(tuple(each.ends[own].tolist()) for each, own in zip(times, chosen, strict=True))
     return Choice(
         layers=tuple(each.layer.name for each in times),
         lowering="widths",
-        sizes=tuple(tuple(each.ends[own].tolist()) for each, own in zip(times, chosen, strict=True)),
+        sizes=sizes,
         orders=tuple(tuple(each.order.tolist()) for each in times),
         expected_ms=total + fixed,
         all_on_ms=all_on + fixed,
+        added_bytes=added_bytes([each.layer.convolution for each in times], sizes),
+        branches=math.prod(map(len, sizes)) - 1,
     )
 
 
-def groups(layer: PlannedLayer, model: CostModel, count: int) -> Choice | None:
+def order_of_groups(layer: PlannedLayer) -> Indices:
+    """The order in which blocks of kernels are on together, where kernels may move."""
+    return by_firing_together(layer.active, layer.unit_of, BLOCK) if layer.movable else np.arange(layer.kernels)
+
+
+def groups(layer: PlannedLayer, model: CostModel, count: int, order: Indices | None = None) -> Choice | None:
     """The best division into at most ``count`` groups behind kernels that are always computed; None where none can."""
-    identity = np.arange(layer.kernels)
-    order = by_firing_together(layer.active, layer.unit_of, BLOCK) if layer.movable else identity
+    order = order_of_groups(layer) if order is None else order
     times = LayerTimes(layer, model, order)
     ends, last = times.ends, times.last
     ordered = layer.active[:, order]
@@ -224,6 +233,7 @@ def groups(layer: PlannedLayer, model: CostModel, count: int) -> Choice | None:
         orders=(tuple(order.tolist()),),
         expected_ms=float(best[number][last]) + fixed,
         all_on_ms=all_on + fixed,
+        branches=len(pairs),
         always=int(ends[cuts[0]]),
     )
 
@@ -260,6 +270,18 @@ def choose_widths(need: Indices, cost: Array, count: int) -> Indices:
     for k in range(number, 0, -1):
         found.insert(0, int(back[k][found[0]]))
     return np.array(found, np.intp)
+
+
+def added_bytes(convolutions: Sequence[Convolution], sizes: Sequence[Sequence[int]]) -> int:
+    """Bytes of weights beyond one copy: every branch holds the kernels of its width, as wide as those before them."""
+    copies, own, ways = 0, 0, 1
+    before: tuple[int, ...] = (convolutions[0].inputs,)
+    for convolution, widths in zip(convolutions, sizes, strict=True):
+        window = math.prod(convolution.kernel)
+        own += window * convolution.inputs * convolution.kernels
+        copies += window * ways * sum(before) * sum(widths)
+        ways, before = ways * len(before), tuple(each for each in widths if each)
+    return np.dtype(np.float32).itemsize * (copies - own)
 
 
 def entering_ms(times: LayerTimes) -> float:

@@ -118,7 +118,7 @@ def summary_table(report: GateReport) -> Table:
 
 def regions_table(report: GateReport) -> Table:
     """The lowered regions: what was promised, and what was kept."""
-    columns = ("layers", "lowering", "pieces", "predicted saved ms", "measured saved ms", "stays", "why not")
+    columns = ("layers", "lowering", "pieces", "predicted saved ms", "measured saved ms", "stays", "why otherwise")
     rows = tuple(
         (
             " > ".join(each.layers),
@@ -131,12 +131,14 @@ def regions_table(report: GateReport) -> Table:
         )
         for each in report.regions
     )
-    return Table("Gates that became branches; all others stay products", columns, rows)
+    growth = f"{report.added_bytes / 2**20:.1f} MiB of weights added to {report.weight_bytes / 2**20:.1f}"
+    title = f"Gates that became branches; all others stay products; {growth}, at most {report.max_growth:g} times as many"
+    return Table(title, columns, rows)
 
 
 def considered_table(report: GateReport) -> Table:
     """What the planner chose from, predicted."""
-    columns = ("layers", "lowering", "pieces", "predicted mean ms", "predicted all on ms", "chosen")
+    columns = ("layers", "lowering", "pieces", "predicted mean ms", "all on ms", "weights + MiB", "chosen")
     ordered = sorted(report.considered, key=lambda each: (_first(report, each.layers[0]), len(each.layers)))
     rows = tuple(
         (
@@ -145,6 +147,7 @@ def considered_table(report: GateReport) -> Table:
             _sizes(each.sizes),
             f"{each.expected_ms:.3f}",
             f"{each.all_on_ms:.3f}",
+            f"{each.added_bytes / 2**20:.1f}",
             "yes" if each.chosen else "",
         )
         for each in ordered

@@ -27,6 +27,7 @@ class ConsideredRecord(Record):
         sizes: of each layer, as in the plan.
         expected_ms: predicted mean over the recorded pictures.
         all_on_ms: predicted with every kernel on.
+        added_bytes: of weights that branches hold beyond one copy.
         chosen: whether the planner took it.
     """
 
@@ -35,6 +36,7 @@ class ConsideredRecord(Record):
     sizes: tuple[tuple[Count, ...], ...]
     expected_ms: float
     all_on_ms: float
+    added_bytes: Count
     chosen: bool
 
 
@@ -46,8 +48,8 @@ class RegionRecord(Record):
         lowering, sizes: as planned.
         predicted_saved_ms: against the same layers as products, mean over the recorded pictures.
         measured_saved_ms: the same, of the whole network on the pictures below; None where nothing was measured.
-        kept: whether it stays lowered.
-        why: where it does not.
+        kept: whether it stays lowered, as planned or in a simpler way.
+        why: where it is not as planned.
     """
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -120,6 +122,8 @@ class GateReport(Document):
         threads: CPU threads of the measurements.
         network_macs, scope_macs: of the dense network, and of what the paper counts: its back-end.
         max_worst_case: bound that was asked for.
+        max_growth: copies of weights that branches may hold, as a multiple of all weights.
+        weight_bytes, added_bytes: of the network, and what branches hold beyond that.
         predicted: where the predictions come from.
         predicted_dense_ms, predicted_expected_ms, predicted_all_on_ms: of the whole network as planned.
         considered: what the planner chose from.
@@ -140,6 +144,9 @@ class GateReport(Document):
     network_macs: Annotated[int, Field(gt=0)]
     scope_macs: Annotated[int, Field(gt=0)]
     max_worst_case: Positive
+    max_growth: Annotated[float, Field(ge=0)]
+    weight_bytes: Count
+    added_bytes: Count
     predicted: Evidence
     predicted_dense_ms: float
     predicted_expected_ms: float

@@ -65,6 +65,51 @@ def test_a_region_that_does_not_pay_falls_back_alone(monkeypatch: pytest.MonkeyP
     assert "products" in result.verdicts[0].why
 
 
+def joined(monkeypatch: pytest.MonkeyPatch, cost: Mapping[tuple[str, ...], float]) -> Checked:
+    """One region of two layers; what is added to 10 ms is stated by the pieces of its layers."""
+    unit_of = tuple(k // 16 for k in range(64))
+    widths = [16, 32, 48, 64]
+    layers = [
+        layer("one", prefixes(90, 64, widths), unit_of=unit_of, nested=True),
+        layer("two", prefixes(90, 64, widths, seed=1), unit_of=unit_of, nested=True, joins=True),
+    ]
+    planned = plan_gates(layers, model(layers, 1e-6), max_worst_case=2.0)
+    (region,) = planned.chosen
+    assert [len(each) for each in region.sizes] == [4, 4]
+    graph = gated(Spelling()).graph
+
+    def lower(source: gs.Graph, plans: Sequence[LayerPlan]) -> Any:
+        return tuple(f"{len(plan.sizes)}{'+' if plan.joined else ''}" for plan in plans)
+
+    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+        added = {key: cost.get(each, 0.0) if isinstance(each, tuple) else 0.0 for key, each in sessions.items()}
+        return {key: np.full((2, len(pictures)), 10 + ms) for key, ms in added.items()}
+
+    monkeypatch.setattr(check, "graph_session", lambda graph, threads: graph)
+    monkeypatch.setattr(check, "time_pictures", timed)
+    pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 3
+    return check_plan(planned, Networks(graph, graph, graph), lower, pictures, threads=1, max_worst_case=1.05)
+
+
+def test_a_region_falls_back_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = joined(monkeypatch, {("4", "4+"): -1.0, ("4", "4"): -2.0})
+    assert [(plan.lowering, plan.joined) for plan in result.layers] == [("widths", False)] * 2
+    (verdict,) = result.verdicts
+    assert verdict.kept
+    assert verdict.saved_ms == pytest.approx(2.0, rel=1e-9, abs=0)
+    assert verdict.why == "shorter rows instead: 1.000 ms faster"
+
+
+def test_fewer_branches_are_taken_where_they_are_nearly_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = {(str(one), f"{two}+"): -2.0 for one in range(1, 5) for two in range(1, 5)}
+    result = joined(monkeypatch, {**every, ("4", "4+"): -2.03})
+    assert all(plan.lowering == "widths" for plan in result.layers)
+    (verdict,) = result.verdicts
+    assert verdict.why == "fewer branches instead: 0.030 ms slower, nearly the same"
+    assert (sum(part.branches for part in verdict.parts) + 1) * 2 <= 16
+    assert sum(part.added_bytes for part in verdict.parts) < verdict.choice.added_bytes
+
+
 def test_the_worst_case_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
     result = checked(monkeypatch, {"one": -2.0, "two": -1.0}, {"one": 0.4, "two": 0.4})
     assert len(lowered(result)) == 1

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from planned_layers import convolution
 
-from deploycc.artefact import read_document
+from deploycc.artefact import Evidence, read_document
+from deploycc.cost_table import Timing
 from deploycc.dynamic import costs as module
 from deploycc.dynamic.costs import GateCosts, GateCostTable, make_grid
 from deploycc.dynamic.operations import OPERATIONS, OperationTiming
@@ -65,3 +66,15 @@ def test_costs_of_another_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ArtefactError) as raised:
         GateCosts(this_machine(1), table)
     assert raised.value.code == "costs-other-machine"
+
+
+@pytest.mark.parametrize(("most", "said"), [(1.1, []), (1.6, ["costs-spread"])])
+def test_samples_that_spread_are_told(most: float, said: list[str]) -> None:
+    samples = (1.0, most, most)
+    table = GateCostTable(
+        evidence=Evidence(kind="measured", source="here"), machine=this_machine(1), operations=few_operations(1),
+        convolutions=tuple(Timing(convolution=convolution(8, kernels, 6), samples_ms=samples) for kernels in (8, 16)),
+    )  # fmt: skip
+    notes = GateCosts(this_machine(1), table).notes()
+    assert [note.code for note in notes] == said
+    assert all("1.60" in note.reason for note in notes)

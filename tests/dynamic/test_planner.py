@@ -93,6 +93,41 @@ def test_the_bound_takes_the_slower_plan_with_the_better_worst_case() -> None:
     assert tight.expected_ms >= free.expected_ms
 
 
+@settings(max_examples=25)
+@given(planned_rows(), st.sampled_from([0, 50_000, 500_000]), st.sampled_from([1.0, 1.5]))
+def test_copies_of_weights_stay_within_their_limit(layers: list[PlannedLayer], limit: int, bound: float) -> None:
+    costs = model(layers, 1e-7)
+    planned = plan_gates(layers, costs, max_worst_case=bound, max_added_bytes=limit)
+    assert planned.added_bytes == sum(each.added_bytes for each in planned.chosen) <= limit
+    if products_ms(layers, costs) <= planned.bound_ms:
+        assert planned.expected_ms <= products_ms(layers, costs) * (1 + 1e-9)
+
+
+def test_the_limit_takes_what_saves_most_for_its_bytes() -> None:
+    unit_of = tuple(k // 16 for k in range(64))
+    layers = [layer("one", prefixes(90, 64, [16, 32, 48, 64]), unit_of=unit_of, nested=True)]
+    costs = model(layers, 1e-6, concat=50.0)  # no groups, which need no copies
+    free = plan_gates(layers, costs, max_worst_case=2.0)
+    assert free.chosen[0].sizes == ((16, 32, 48, 64),)
+    assert free.added_bytes == 4 * 9 * 64 * (16 + 32 + 48)
+    tight = plan_gates(layers, costs, max_worst_case=2.0, max_added_bytes=free.added_bytes - 1)
+    assert 0 < tight.added_bytes < free.added_bytes
+    assert free.expected_ms < tight.expected_ms < products_ms(layers, costs)
+
+
+def test_simpler_ways_are_known_for_every_lowered_region() -> None:
+    planned = plan_gates(gated_pair(), model(gated_pair(), 1e-7), max_worst_case=1.05)
+    (region,) = planned.chosen
+    (ways,) = planned.simpler.values()
+    assert list(ways) == ["fewer branches", "shorter rows", "products"]
+    assert ways["fewer branches"][0].branches < region.branches
+    assert [part.layers for part in ways["shorter rows"]] == [("one",), ("two",)]
+    assert any(part.lowering == "widths" for part in ways["shorter rows"])
+    assert all(part.lowering == "multiply" for part in ways["products"])
+    assert sum(part.added_bytes for part in ways["shorter rows"]) <= region.added_bytes
+    assert [plan.lowering for plan in planned.layers({region.layers: ways["products"]})] == ["multiply"] * 2
+
+
 def test_gates_that_cost_more_than_the_bound_are_told() -> None:
     layers = gated_pair()
     around = Surroundings(others_ms=1.0, gates_ms=1.0)

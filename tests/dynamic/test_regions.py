@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planned_layers import layer, model, prefixes
+from planned_layers import convolution, layer, model, prefixes
 
-from deploycc.dynamic.regions import LayerTimes, best_order, choose_widths, groups, multiply, widths
+from deploycc.dynamic.regions import LayerTimes, added_bytes, best_order, choose_widths, groups, multiply, widths
 
 
 @given(st.integers(1, 7), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
@@ -88,3 +88,14 @@ def test_more_groups_are_not_taken_where_branches_are_dear() -> None:
     few = groups(one, model([one], branch=10.0), 4)
     assert few is not None
     assert len(few.sizes[0]) == 1
+
+
+def test_copies_of_joined_layers_multiply() -> None:
+    three = [convolution(8, 16), convolution(16, 32), convolution(32, 4)]
+    alone = added_bytes(three[:1], [(8, 16)])
+    assert alone == 4 * 9 * 8 * 8
+    second = 9 * ((8 + 16) * (16 + 32) - 16 * 32)
+    assert added_bytes(three[:2], [(8, 16), (16, 32)]) == alone + 4 * second
+    third = 9 * (2 * (16 + 32) * 4 - 32 * 4)
+    assert added_bytes(three, [(8, 16), (16, 32), (4,)]) == alone + 4 * (second + third)
+    assert added_bytes(three[:2], [(0, 16), (32,)]) == 0

@@ -50,11 +50,14 @@ def report(**changes: Any) -> GateReport:
     fields: dict[str, Any] = {
         "tool_version": "0.1.0", "network": "<b>net</b>", "source_sha256": "a" * 64, "plan_sha256": "b" * 64,
         "profile_sha256": "c" * 64, "target": "x86-cpu", "threads": 2, "network_macs": 1_200_000,
-        "scope_macs": 1_000_000, "max_worst_case": 1.05, "predicted": Evidence(kind="predicted", source="parts"),
+        "scope_macs": 1_000_000, "max_worst_case": 1.05,
+        "max_growth": 1.0, "weight_bytes": 3 << 20, "added_bytes": 1 << 20, "predicted": Evidence(kind="predicted", source="parts"),
         "predicted_dense_ms": 10.0, "predicted_expected_ms": 8.0, "predicted_all_on_ms": 10.2,
         "considered": (
-            ConsideredRecord(layers=("a", "b"), lowering="widths", sizes=sizes, expected_ms=3.0, all_on_ms=5.0, chosen=True),
-            ConsideredRecord(layers=("a",), lowering="multiply", sizes=((),), expected_ms=2.5, all_on_ms=2.5, chosen=False),
+            ConsideredRecord(layers=("a", "b"), lowering="widths", sizes=sizes, expected_ms=3.0, all_on_ms=5.0,
+                             added_bytes=1 << 20, chosen=True),
+            ConsideredRecord(layers=("a",), lowering="multiply", sizes=((),), expected_ms=2.5, all_on_ms=2.5,
+                             added_bytes=0, chosen=False),
         ),
         "regions": (
             RegionRecord(layers=("a", "b"), lowering="widths", sizes=sizes, predicted_saved_ms=2.0,
