@@ -58,6 +58,10 @@ def command(
     keep_gates: Annotated[
         bool, typer.Option("--keep-gates", help="Leave the gates in; they shrink with their kernels.")
     ] = False,
+    always_from: Annotated[
+        float,
+        typer.Option("--always-from", min=0, max=1, help="With --keep-gates: gates whose kernels are all used this much go."),
+    ] = 0.95,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit what is left on pictures; no labels are used.")
     ] = False,
@@ -103,6 +107,7 @@ def command(
         mask=mask,
         costs=costs,
         threads=threads or usable_cores(),
+        always_from=always_from,
     )
     with console.progress("prune") as say:
         say("reading")

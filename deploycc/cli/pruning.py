@@ -36,6 +36,8 @@ class Settings:
 
     Attributes:
         multiple: of kernels that each layer keeps; None for what is measured to be fastest.
+        keep_gates: leave gates in, except where the profile says that they hardly ever switch anything off:
+        always_from: utilisation from which on a kernel counts as always on.
         costs: cost table to read and to add to; None measures and forgets.
         threads: CPU threads of these measurements.
     """
@@ -50,6 +52,7 @@ class Settings:
     mask: Path | None
     costs: Path | None
     threads: int
+    always_from: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def prune_detector(
     gates = find_gates(dense.graph, dense.gates)
     profile, mask = _read_profile(dense, settings), _read_mask(settings)
     layers = _layers(dense, gates, settings.scope)
-    folded = () if settings.keep_gates else gates
+    folded = tuple(gate for gate in gates if not settings.keep_gates or _hardly_switches(gate, profile, settings))
     original = None if calibration is None else replace(dense, graph=dense.graph.copy())
     if folded:
         fold_gates(dense, folded, {gate.layer: _coefficients(gate, profile, settings) for gate in folded})
@@ -237,6 +240,17 @@ def _layers(dense: Detector, gates: tuple[Gate, ...], scope: Scope) -> set[str]:
     split = split_heads(dense.graph, dense.heads.locations, dense.heads.scores)
     parts = {"backend": [split.backend], "frontend": [split.frontend], "both": [split.backend, split.frontend]}
     return {name for part in parts[scope] for name in part.nodes} - modules
+
+
+def _hardly_switches(gate: Gate, profile: UtilisationProfile | None, settings: Settings) -> bool:
+    """Whether every kernel that stays is on in nearly all pictures: such a gate costs its time and saves nothing."""
+    from deploycc.profile.profile_file import utilisation
+
+    if profile is None or settings.by != "utilisation":
+        return False
+    used = utilisation(profile, profile.layer(gate.layer))
+    staying = used[used >= settings.below]
+    return bool((staying >= settings.always_from).all())
 
 
 def _coefficients(gate: Gate, profile: UtilisationProfile | None, settings: Settings) -> Any:

@@ -121,12 +121,26 @@ def test_survivors_are_multiplied_with_their_coefficient(layout: str, coefficien
     assert not {"Mul", "BatchNormalization", "GlobalAveragePool"} & {node.op for node in small.nodes}
 
 
+@pytest.mark.parametrize("always_from, gates", [("1", 1), ("0.1", 0)])
+def test_a_kept_gate_that_hardly_switches_becomes_constants(always_from: str, gates: int, tmp_path: Path) -> None:
+    model, profile, found, measured = write(tmp_path, Spelling())
+    used = utilisation(measured, measured.layers[0])
+    assert BELOW <= used[used >= BELOW].min() < 1
+    out = tmp_path / "out.onnx"
+    options = ["--keep-gates", "--always-from", always_from, "--below", str(BELOW), "--round-to", "1"]
+    prune(model, "--profile", profile, "-o", str(out), *options)
+    small, x = load(out).graph, picture(found.graph)
+    assert len(find_gates(small)) == gates
+    reference = with_gate(found, None if gates else used, used >= BELOW)
+    np.testing.assert_allclose(run(small, x)[0], run(reference, x)[0], rtol=RTOL, atol=ATOL)
+
+
 def test_kept_gates_of_groups_shrink_with_their_kernels(tmp_path: Path) -> None:
     model, profile, found, measured = write(tmp_path, Spelling(group="gather", layout="after-activation"))
     used = utilisation(measured, measured.layers[0])
     kept = used > used.min()
     out = tmp_path / "out.onnx"
-    prune(model, "--profile", profile, "--below", f"{used.min() + 0.001}", "--keep-gates", "--round-to", "1", "-o", str(out))
+    prune(model, "--profile", profile, "--below", f"{used.min() + 0.001}", "--keep-gates", "--always-from", "1", "--round-to", "1", "-o", str(out))
     small = load(out)
     (gate,) = find_gates(small.graph)
     assert gate.kernels == kept.sum() < KERNELS
