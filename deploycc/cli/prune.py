@@ -60,7 +60,7 @@ def command(
     ] = False,
     always_from: Annotated[
         float,
-        typer.Option("--always-from", min=0, max=1, help="With --keep-gates: gates whose kernels are all used this much go."),
+        typer.Option("--always-from", min=0, max=1, help="With --keep-gates: a gate this much on goes too."),
     ] = 0.95,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit what is left on pictures; no labels are used.")

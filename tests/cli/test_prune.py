@@ -121,7 +121,7 @@ def test_survivors_are_multiplied_with_their_coefficient(layout: str, coefficien
     assert not {"Mul", "BatchNormalization", "GlobalAveragePool"} & {node.op for node in small.nodes}
 
 
-@pytest.mark.parametrize("always_from, gates", [("1", 1), ("0.1", 0)])
+@pytest.mark.parametrize(("always_from", "gates"), [("1", 1), ("0.1", 0)])
 def test_a_kept_gate_that_hardly_switches_becomes_constants(always_from: str, gates: int, tmp_path: Path) -> None:
     model, profile, found, measured = write(tmp_path, Spelling())
     used = utilisation(measured, measured.layers[0])
