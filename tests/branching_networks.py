@@ -30,9 +30,10 @@ UNITS = {
     "kernel": tuple(range(KERNELS)),
     "group": (0, 0, 1, 1, 2, 2),
     "nested": (0, 0, 1, 1, 2, 2),
+    "first": (0, 0, 1, 1, 2, 2),
     "layer": (0,) * KERNELS,
 }
-"""For each granularity the decision that each kernel obeys."""
+"""For each granularity the decision that each kernel obeys; ``first``: nested behind a unit that is always on."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,11 @@ class Builder:
             gate.bias.values = bias
             score = self._value(gate.score, x).reshape(-1)
             units = len(score)
-            if gate.granularity == "nested":
+            if gate.granularity in ("nested", "first"):
                 on = {"on": units, "off": 0}.get(pattern, int(random.integers(units + 1)))
                 margin = (on - np.arange(units)) * STEP
+                if gate.granularity == "first":
+                    margin[0] = 1.0  # it looks at nothing: its score is its bias
             elif pattern == "front":
                 margin = np.where(np.arange(units) < random.integers(units + 1), 1.0, -1.0)
             elif pattern == "edge":
@@ -204,14 +207,16 @@ class Builder:
         if hidden:
             pooled = self.relu(self.conv("squeeze", pooled, kernels=3, kernel=1))
         weight = self.weight(units, pooled.shape[1], 1, 1)
-        if granularity == "nested":
+        if granularity in ("nested", "first"):
             weight.values = np.broadcast_to(weight.values[:1], weight.shape).copy()
+        if granularity == "first":
+            weight.values[0] = 0
         bias = self.constant(np.zeros(units))
         score = self.node("Conv", [pooled, weight, bias], "decide", units, kernel_shape=[1, 1])
         self.gates.append(GateParts(score, bias, granularity))
         above = self.node("Greater", [score, self.constant(0.0)])
         vector = self.node("Cast", [above], to=1)
-        if granularity in ("group", "nested"):
+        if granularity in ("group", "nested", "first"):
             vector = self.node("Gather", [vector, self.constant(UNITS[granularity], np.int64)], channels=KERNELS, axis=1)
         return vector
 

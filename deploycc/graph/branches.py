@@ -53,8 +53,8 @@ class Writer:
         self.graph.nodes.append(gs.Node(op, self.name(stem), attrs, list(inputs), [result]))
         return result
 
-    def paste(self, part: gs.Graph, feeds: Mapping[str, gs.Tensor]) -> gs.Variable:
-        """Add a copy of a part; ``feeds`` says by name what its inputs are."""
+    def paste(self, part: gs.Graph, feeds: Mapping[str, gs.Tensor]) -> tuple[gs.Variable, ...]:
+        """Add a copy of a part; ``feeds`` says by name what its inputs are. Returns its outputs."""
         copies: dict[int, gs.Tensor] = {id(tensor): feeds[tensor.name] for tensor in part.inputs}
         for node in part.nodes:
             for tensor in (*node.inputs, *node.outputs):
@@ -68,19 +68,29 @@ class Writer:
             results = [gs.Variable.empty() if t.is_empty() else copies[id(t)] for t in node.outputs]
             name = self.name(node.name)
             self.graph.nodes.append(gs.Node(node.op, name, dict(node.attrs), operands, results, domain=node.domain))
-        return copies[id(part.outputs[0])]
+        return tuple(copies[id(tensor)] for tensor in part.outputs)
+
+    def pick(self, tensor: gs.Tensor, channels: Sequence[int]) -> gs.Tensor:
+        """Some channels of [1, C, ...], in any order, any number of times; a row of them is cheapest."""
+        first, last = min(channels), max(channels)
+        if list(channels) == list(range(first, last + 1)):
+            return self.cut(tensor, first, last + 1)
+        shape = [tensor.shape[0], len(channels), *tensor.shape[2:]]
+        indices = self.constant(f"{tensor.name}_indices", np.array(channels))
+        return self.node("Gather", f"{tensor.name}_picked", [tensor, indices], shape, tensor.dtype, axis=1)
 
     def cut(self, tensor: gs.Tensor, start: int, stop: int) -> gs.Tensor:
-        """Channels from ``start`` to ``stop`` of [1, C, H, W]; the tensor itself where that is all of them."""
+        """Channels from ``start`` to ``stop`` of [1, C, ...]; the tensor itself where that is all of them."""
         shape = list(tensor.shape)
         if (start, stop) == (0, shape[1]):
             return tensor
         shape[1] = stop - start
         if self.graph.opset < 10:
-            return self.node("Slice", f"{tensor.name}_cut", [tensor], shape, starts=[start], ends=[stop], axes=[1])
+            spans = {"starts": [start], "ends": [stop], "axes": [1]}
+            return self.node("Slice", f"{tensor.name}_cut", [tensor], shape, tensor.dtype, **spans)
         named = {"start": start, "stop": stop, "axis": 1}
         limits = [self.constant(f"{tensor.name}_{what}", np.array([value])) for what, value in named.items()]
-        return self.node("Slice", f"{tensor.name}_cut", [tensor, *limits], shape)
+        return self.node("Slice", f"{tensor.name}_cut", [tensor, *limits], shape, tensor.dtype)
 
     def pad(self, tensor: gs.Tensor, channels: int) -> gs.Tensor:
         """Zeros behind the channels of [1, C, H, W], up to ``channels``."""
@@ -146,13 +156,13 @@ def _names(graph: gs.Graph) -> set[str]:
 
 def largest(writer: Writer, stem: str, tensor: gs.Tensor) -> gs.Variable:
     """The largest element of a tensor, as a scalar."""
-    return writer.node("ReduceMax", stem, [tensor], [], keepdims=0)
+    return writer.node("ReduceMax", stem, [tensor], [], tensor.dtype, keepdims=0)
 
 
-def above(writer: Writer, stem: str, number: gs.Tensor, limit: float) -> gs.Variable:
-    """Whether a scalar exceeds a limit, as a scalar bool."""
-    constant = writer.constant(f"{stem}_limit", np.array(limit, np.float32))
-    return writer.node("Greater", stem, [number, constant], [], np.bool_)
+def above(writer: Writer, stem: str, numbers: gs.Tensor, limit: np.generic, op: str = "Greater") -> gs.Variable:
+    """Whether numbers exceed a limit of their type, as bools; ``op``: ``Greater`` or ``GreaterOrEqual``."""
+    constant = writer.constant(f"{stem}_limit", np.array(limit))
+    return writer.node(op, stem, [numbers, constant], numbers.shape, np.bool_)
 
 
 def evaluated(part: gs.Graph) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from deploycc.errors import Note
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.branches import Writer, above, evaluated, largest
+from deploycc.graph.gate_decision import Comparison
 from deploycc.graph.gated_regions import VECTOR, Region
 from deploycc.graph.parts import Keep, narrowed
 
@@ -57,6 +58,41 @@ def write_layers(graph: gs.Graph, chain: Sequence[Layer]) -> tuple[Note, ...]:
     return ()
 
 
+@dataclass(frozen=True, eq=False)
+class _Decided:
+    """A gate's decisions in the graph that computes its layer.
+
+    Attributes:
+        vector: zeros and ones, [1, kernels, 1, 1] float32.
+        comparison: what makes it, where known. Conditions and masks then come straight from the scores: fewer nodes,
+            and those of a mask stand in the branch that needs it.
+    """
+
+    vector: gs.Tensor
+    comparison: Comparison | None
+
+    def any_on(self, writer: Writer, stem: str, start: int, stop: int) -> gs.Variable:
+        """Whether one of these kernels is on, as a scalar bool: the largest score is compared, as the gate does."""
+        known = self.comparison
+        if known is None:
+            most = largest(writer, f"{stem}_most", writer.cut(self.vector, start, stop))
+            return above(writer, stem, most, np.float32(0.5))
+        scores = writer.pick(known.scores, sorted(set(known.score_of[start:stop])))
+        return above(writer, stem, largest(writer, f"{stem}_most", scores), known.limit, known.op)
+
+    def mask(self, writer: Writer, stem: str, start: int, stop: int) -> gs.Tensor:
+        """Zeros and ones of these kernels, [1, stop - start, 1, 1] float32."""
+        known, wanted = self.comparison, [1, stop - start, 1, 1]
+        if known is None:
+            return writer.cut(self.vector, start, stop)
+        scores = writer.pick(known.scores, known.score_of[start:stop])
+        on = above(writer, f"{stem}_on", scores, known.limit, known.op)
+        mask = writer.node("Cast", stem, [on], scores.shape, to=1)
+        if mask.shape == wanted:
+            return mask
+        return writer.node("Reshape", stem, [mask, writer.constant(f"{stem}_shape", np.array(wanted))], wanted)
+
+
 class _Chain:
     """Layers that are computed inside one another's branches."""
 
@@ -77,23 +113,24 @@ class _Chain:
         """
         region, plan = self._layers[index].region, self._layers[index].plan
         if region.gate is None:
-            result = writer.paste(self._narrow(region.body, region, kept), {region.entry.name: entry})
+            [result] = writer.paste(self._narrow(region.body, region, kept), {region.entry.name: entry})
             return self._behind(writer, index, result, region.kernels)
-        vector = self._vector(writer, region, entry, kept)
+        decided = self._decide(writer, region, entry, kept)
         if plan.lowering == "groups":
-            return self._groups(writer, index, entry, kept, vector)
-        return self._widths(writer, index, entry, kept, vector)
+            return self._groups(writer, index, entry, kept, decided)
+        return self._widths(writer, index, entry, kept, decided)
 
-    def _widths(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, vector: gs.Tensor) -> gs.Tensor:
+    def _widths(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: _Decided) -> gs.Tensor:
         layer = self._layers[index]
         sizes = layer.plan.sizes
-        flags = _flags(writer, layer, vector)
+        stem = f"{layer.region.layer}_beyond"
+        flags = [decided.any_on(writer, f"{stem}_{size}", size, layer.region.kernels) for size in sizes[:-1]]
         shape = self._layers[-1].region.exit.shape
 
         def between(writer: Writer, low: int, high: int) -> gs.Tensor:
             """Widths ``low`` to ``high``: halve them until one is left."""
             if low == high:
-                return self._width(writer, index, entry, kept, vector, low)
+                return self._width(writer, index, entry, kept, decided, low)
             middle = (low + high + 1) // 2
             return writer.choose(
                 f"{layer.region.layer}/{sizes[middle]}",
@@ -106,14 +143,14 @@ class _Chain:
         return between(writer, 0, len(sizes) - 1)
 
     def _width(
-        self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, vector: gs.Tensor, number: int
+        self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: _Decided, number: int
     ) -> gs.Tensor:
         region, sizes = self._layers[index].region, self._layers[index].plan.sizes
         width = sizes[number]
         if width == 0:
             return self._off(writer, index)
-        all_on = number > 0 and _all_on(region, sizes[number - 1], width)
-        result = self._kernels(writer, region, entry, kept, vector, (0, width), all_on=all_on)
+        tested = (sizes[number - 1], width) if number else None
+        result = self._kernels(writer, region, entry, kept, decided, (0, width), tested)
         return self._behind(writer, index, result, width)
 
     def _behind(self, writer: Writer, index: int, result: gs.Tensor, width: int) -> gs.Tensor:
@@ -124,20 +161,19 @@ class _Chain:
         kept = None if width == kernels else np.arange(kernels) < width
         return self.write(writer, index + 1, result, kept)
 
-    def _groups(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, vector: gs.Tensor) -> gs.Tensor:
+    def _groups(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: _Decided) -> gs.Tensor:
         region, plan = self._layers[index].region, self._layers[index].plan
         parts: list[gs.Tensor] = []
         ends = np.cumsum([plan.always, *plan.sizes]).tolist()
         if plan.always:
-            parts.append(self._kernels(writer, region, entry, kept, vector, (0, plan.always)))
+            parts.append(self._kernels(writer, region, entry, kept, decided, (0, plan.always), None))
         for span in pairwise(ends):
             stem = f"{region.layer}/{span[0]}-{span[1]}"
             shape = [1, span[1] - span[0], *region.exit.shape[2:]]
-            any_on = above(writer, f"{stem}_any", largest(writer, f"{stem}_most", writer.cut(vector, *span)), 0.5)
+            any_on = decided.any_on(writer, f"{stem}_any", *span)
 
             def on(inner: Writer, span: tuple[int, int] = span) -> gs.Tensor:
-                all_on = _one_unit(region, *span)
-                return self._kernels(inner, region, entry, kept, vector, span, all_on=all_on)
+                return self._kernels(inner, region, entry, kept, decided, span, span)
 
             def off(inner: Writer, stem: str = stem, shape: list[int] = shape) -> gs.Tensor:
                 return inner.spread(f"{stem}_off", np.zeros(shape, np.float32))
@@ -153,22 +189,22 @@ class _Chain:
         region: Region,
         entry: gs.Tensor,
         kept: Keep | None,
-        vector: gs.Tensor,
+        decided: _Decided,
         span: tuple[int, int],
-        *,
-        all_on: bool = False,
+        tested: tuple[int, int] | None,
     ) -> gs.Tensor:
         """Some kernels of a layer, in a row, multiplied with their gates unless those are known to be on."""
         there = np.arange(region.kernels)
         body = self._narrow(region.body, region, kept, (there >= span[0]) & (there < span[1]))
-        if all_on:
+        feeds = {region.entry.name: entry}
+        if _all_on(region, tested, span):
             product = body.nodes.pop()
             body.outputs = [product.inputs[0]]
-        feeds = {region.entry.name: entry}
-        if not all_on:
-            feeds[VECTOR] = writer.cut(vector, *span)
+        else:
+            feeds[VECTOR] = decided.mask(writer, f"{region.layer}_mask", *span)
         body.inputs = [tensor for tensor in body.inputs if tensor.name in feeds]
-        return writer.paste(body, feeds)
+        [result] = writer.paste(body, feeds)
+        return result
 
     def _narrow(self, part: gs.Graph, region: Region, kept: Keep | None, kernels: Keep | None = None) -> gs.Graph:
         keep = {region.entry.name: kept, VECTOR: kernels}
@@ -178,12 +214,14 @@ class _Chain:
             raise _Refused(found)
         return found
 
-    def _vector(self, writer: Writer, region: Region, entry: gs.Tensor, kept: Keep | None) -> gs.Tensor:
-        """The gate's vector, [1, kernels, 1, 1] float32, whatever its own form."""
+    def _decide(self, writer: Writer, region: Region, entry: gs.Tensor, kept: Keep | None) -> _Decided:
+        """Write the gate; what of it is not used in the end is cleaned away."""
         vector: gs.Tensor | None = region.vector
+        comparison = region.comparison
         if entry is not region.entry and region.decision is not None:
             part = self._narrow(region.decision, region, kept)
-            vector = writer.paste(part, {region.entry.name: entry})
+            vector, *scores = writer.paste(part, {region.entry.name: entry})
+            comparison = replace(comparison, scores=scores[0]) if comparison is not None else None
         if vector is None:
             raise ValueError(f"{region.layer} has no gate")
         wanted = [1, region.kernels, 1, 1]
@@ -192,7 +230,7 @@ class _Chain:
         if list(vector.shape) != wanted:
             shape = writer.constant(f"{region.layer}_vector_shape", np.array(wanted))
             vector = writer.node("Expand", f"{region.layer}_vector", [vector, shape], wanted)
-        return vector
+        return _Decided(vector, comparison)
 
     def _off(self, writer: Writer, index: int) -> gs.Tensor:
         """What the last layer makes where all kernels of layer ``index`` are off: the same for every picture."""
@@ -207,41 +245,27 @@ class _Chain:
             region = layer.region
             feeds = {region.entry.name: result}
             if region.decision is not None:
-                feeds[VECTOR] = self._vector(inner, region, result, None)
-            result = inner.paste(region.body, feeds)
+                feeds[VECTOR] = self._decide(inner, region, result, None).vector
+            [result] = inner.paste(region.body, feeds)
         alone.outputs = [result]
         return writer.spread(stem, evaluated(alone))
 
 
-def _flags(writer: Writer, layer: Layer, vector: gs.Tensor) -> list[gs.Variable]:
-    """For each width but the first: whether a kernel beyond the width before it is on.
+def _all_on(region: Region, tested: tuple[int, int] | None, span: tuple[int, int]) -> bool:
+    """Whether all kernels of a span are on wherever it is computed.
 
-    Each kernel knows the number of the first width that covers it; the largest number among kernels that are on is
-    that of the width to choose.
+    Args:
+        region: the layer.
+        tested: one of these kernels is on there; None: nothing is known.
+        span: kernels.
     """
-    name, sizes = layer.region.layer, np.array(layer.plan.sizes)
-    if len(sizes) == 1:
-        return []
-    number = np.searchsorted(sizes, np.arange(layer.region.kernels), side="right").astype(np.float32)
-    marked = vector
-    if (number != 1).any():
-        numbers = writer.constant(f"{name}_numbers", number.reshape(1, -1, 1, 1))
-        marked = writer.node("Mul", f"{name}_numbered", [vector, numbers], vector.shape)
-    needed = largest(writer, f"{name}_needed", marked)
-    narrower = enumerate(layer.plan.sizes[:-1])
-    return [above(writer, f"{name}_beyond_{size}", needed, place + 0.5) for place, size in narrower]
-
-
-def _all_on(region: Region, narrower: int, width: int) -> bool:
-    """Whether all of the first ``width`` kernels are on where one of those from ``narrower`` on is the last that is."""
     if region.gate is None:
         return False
-    units = np.array(region.gate.unit_of)
+    units = region.gate.unit_of
+    unsure = set(units[slice(*span)]) - set(region.gate.always)
+    if not unsure or tested is None:
+        return not unsure
+    known = set(units[slice(*tested)])
     if region.gate.granularity == "nested":  # a decision is on only with all before it
-        return bool(units[:width].max() <= units[narrower:width].min())
-    return _one_unit(region, 0, width)
-
-
-def _one_unit(region: Region, start: int, stop: int) -> bool:
-    """Whether one decision switches all these kernels."""
-    return region.gate is not None and len(set(region.gate.unit_of[start:stop])) == 1
+        return max(unsure) <= min(known)
+    return unsure == known and len(known) == 1

@@ -14,12 +14,14 @@ from deploycc.graph.gate_metadata import Granularity
 from deploycc.graph.value_sets import possible_values
 
 _SHAPES = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze"])
+_MOVES = _SHAPES | {"Identity", "Dropout", "Cast", "Transpose", "Gather", "Tile", "Expand"}  # zero stays zero, one one
 _ELEMENTWISE = frozenset(
     ["Identity", "Dropout", "Cast", "Not", "Neg", "Relu", "Clip", "Abs", "Sign", "Round", "Floor", "Ceil", "Where",
      "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Add", "Sub", "Mul", "Div", "Min", "Max", "And",
      "Or", "Xor"]
 )  # fmt: skip
 _NEAR = 1e-6
+_CLEAR = 1e-3  # far more than rounding
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Decision:
     granularity: Granularity
     score: str
     threshold: float | None
+    always: tuple[int, ...]
 
 
 def read_decision(factor: gs.Tensor, kernels: int) -> Decision:
@@ -44,13 +47,55 @@ def read_decision(factor: gs.Tensor, kernels: int) -> Decision:
         kernels: of the gated convolution.
     """
     path = _path(factor)
-    unit_of = _units(path, factor, kernels)
+    unit_of = _units(path, kernels)
     units = max(unit_of) + 1
     compared, threshold = _comparison(path[0]) if path else (factor, None)
     granularity: Granularity = "kernel" if units == kernels else "group"
-    if units > 1 and _falls_in_order(compared, units):
-        granularity = "nested"
-    return Decision(units, unit_of, granularity, compared.name, threshold)
+    always: tuple[int, ...] = ()
+    known = read_comparison(factor, kernels)
+    filters = None if known is None else _filters(known.scores, units)
+    if known is not None and filters is not None:
+        always = _always_on(filters, float(known.limit))
+        in_front = always == tuple(range(len(always)))
+        if in_front and units - len(always) > 1 and _falls_in_order(filters, len(always)):
+            granularity = "nested"
+    return Decision(units, unit_of, granularity, compared.name, threshold, always)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A kernel is on where its score compares with the limit; of several scores it is enough to ask the largest.
+
+    Attributes:
+        scores: tensor with all its elements along axis 1.
+        op: ``Greater`` or ``GreaterOrEqual``.
+        limit: one number, of the scores' type.
+        score_of: for each kernel the position of its score.
+    """
+
+    scores: gs.Variable
+    op: str
+    limit: np.generic
+    score_of: tuple[int, ...]
+
+
+def read_comparison(factor: gs.Tensor, kernels: int) -> Comparison | None:
+    """Follow a factor back to one comparison whose truth is one; None where it comes about in another way.
+
+    Args:
+        factor: one element a kernel, or a single one.
+        kernels: of the gated convolution.
+    """
+    path = _path(factor)
+    if not path or path[0].op not in ("Greater", "GreaterOrEqual") or any(node.op not in _MOVES for node in path[1:]):
+        return None
+    scores, limit = path[0].inputs[0], constant_values(path[0].inputs[1])
+    shape, numbers = static_shape(path[0].outputs[0]), _numbers(path, kernels)
+    if not isinstance(scores, gs.Variable) or limit is None or limit.size == 0 or not _uniform(path[0].inputs[1]):
+        return None
+    if shape is None or shape != static_shape(scores) or len(shape) < 2 or int(np.prod(shape)) != shape[1]:
+        return None
+    return None if numbers is None else Comparison(scores, path[0].op, limit.reshape(-1)[0], tuple(numbers.tolist()))
 
 
 def _path(factor: gs.Tensor) -> list[gs.Node]:
@@ -70,25 +115,30 @@ def _variables(node: gs.Node) -> list[gs.Tensor]:
     return [tensor for tensor in node.inputs if not isinstance(tensor, gs.Constant) and not tensor.is_empty()]
 
 
-def _units(path: list[gs.Node], factor: gs.Tensor, kernels: int) -> tuple[int, ...]:
+def _units(path: list[gs.Node], kernels: int) -> tuple[int, ...]:
     """Carry the number of each decision along the path to the factor."""
-    each_its_own = tuple(range(kernels))
+    numbers = _numbers(path, kernels)
+    if numbers is None:
+        return tuple(range(kernels))
+    unit_of = np.unique(numbers, return_inverse=True)[1]  # decisions that nothing obeys are left out
+    return tuple(int(unit) for unit in unit_of)
+
+
+def _numbers(path: list[gs.Node], kernels: int) -> NDArray[np.int64] | None:
+    """For each kernel the position of what decides about it among the results of the path's first node."""
     start = static_shape(path[0].outputs[0]) if path else None
     if start is None:
-        return each_its_own
+        return None
     numbers: NDArray[np.int64] = np.arange(int(np.prod(start))).reshape(start)
     for node in path[1:]:
         moved = _move(node, numbers)
         if moved is None:
-            return each_its_own
+            return None
         numbers = moved
     flat = numbers.reshape(-1)
     if flat.size == 1:
         flat = np.repeat(flat, kernels)
-    if flat.size != kernels:
-        return each_its_own
-    used, unit_of = np.unique(flat, return_inverse=True)  # decisions that nothing obeys are left out
-    return tuple(int(unit) for unit in unit_of) if used.size <= kernels else each_its_own
+    return flat if flat.size == kernels else None
 
 
 def _move(node: gs.Node, numbers: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -168,19 +218,43 @@ def _one_value(tensor: gs.Tensor) -> float | None:
     return float(np.float64(str(values.flat[0])) if values.dtype.kind == "f" else values.flat[0])
 
 
-def _falls_in_order(score: gs.Tensor, units: int) -> bool:
-    """Whether one filter makes all scores, with biases that fall from unit to unit."""
-    tensor: gs.Tensor | None = score
+@dataclass(frozen=True)
+class _Filters:
+    """What makes the scores: for each unit a filter [units, inputs] and a bias [units], then rising functions."""
+
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+    functions: tuple[str, ...]
+
+
+def _filters(score: gs.Tensor, units: int) -> _Filters | None:
+    functions: list[str] = []
     node = producer(score)
     while node is not None and node.op in ("Sigmoid", "HardSigmoid", "Identity", "Cast", *_SHAPES):
-        tensor = node.inputs[0]
-        node = producer(tensor)
+        functions.append(node.op)
+        node = producer(node.inputs[0])
     if node is None or node.op not in ("Conv", "Gemm") or len(node.inputs) < 3:
-        return False
+        return None
     weight, bias = constant_values(node.inputs[1]), constant_values(node.inputs[2])
-    if weight is None or bias is None or bias.size != units:
-        return False
+    if weight is None or bias is None or bias.size != units or units < 2:
+        return None
     rows: NDArray[Any] = weight if node.op == "Conv" or node.attrs.get("transB") else weight.T
-    flat = rows.reshape(rows.shape[0], -1)
-    spread = np.abs(flat - flat[:1]).max(initial=0.0)
-    return bool(spread <= _NEAR * np.abs(flat).max(initial=0.0) and (np.diff(bias.reshape(-1)) < 0).all())
+    return _Filters(rows.reshape(rows.shape[0], -1), bias.reshape(-1), tuple(functions))
+
+
+def _always_on(filters: _Filters, limit: float) -> tuple[int, ...]:
+    """Units that look at nothing, and whose bias alone is clearly above the limit."""
+    if "HardSigmoid" in filters.functions:
+        return ()
+    score = filters.bias.astype(np.float64)
+    for _ in range(filters.functions.count("Sigmoid")):
+        score = (1 + np.tanh(score / 2)) / 2  # the sigmoid, without overflow
+    on = (filters.weight == 0).all(axis=1) & (score > limit + _CLEAR)
+    return tuple(np.flatnonzero(on).tolist())
+
+
+def _falls_in_order(filters: _Filters, first: int) -> bool:
+    """Whether one filter makes all scores from the first on, with biases that fall from unit to unit."""
+    weight, bias = filters.weight[first:], filters.bias[first:]
+    spread = np.abs(weight - weight[:1]).max(initial=0.0)
+    return bool(spread <= _NEAR * np.abs(weight).max(initial=0.0) and (np.diff(bias) < 0).all())

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from deploycc.errors import Note
 from deploycc.graph.channel_constants import channel_constants
 from deploycc.graph.edit import is_output, producer, sole_reader, static_shape
+from deploycc.graph.gate_decision import Comparison, read_comparison
 from deploycc.graph.gates import Gate
 from deploycc.graph.labels import channel_groups
 from deploycc.graph.parts import part_of
@@ -30,8 +31,10 @@ class Region:
         exit: map that the region makes.
         body: entry (and `VECTOR`) to exit. The product with the vector stands last: in front of an operator that
             leaves zero zero and treats every map on its own, it says the same.
-        decision: entry to the gate's vector, where the gate looks at nothing but the entry; else None.
+        decision: entry to the gate's vector, and to the scores of ``comparison`` where there is one, where the gate
+            looks at nothing but the entry; else None.
         vector: the gate's, as it stands in the network; None without gate.
+        comparison: what makes the vector, where that can be followed.
         inside: nodes of the network that the region replaces, the gate's excepted.
     """
 
@@ -42,6 +45,7 @@ class Region:
     body: gs.Graph
     decision: gs.Graph | None
     vector: gs.Variable | None
+    comparison: Comparison | None
     inside: tuple[gs.Node, ...]
 
     @property
@@ -80,6 +84,7 @@ def find_region(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Region | N
         vector = next(t for t in multiply.inputs if t.name == gate.vector and isinstance(t, gs.Variable))
     last = steps[-1].outputs[0] if multiply is None else multiply.outputs[0]
     following = list(_map_by_map(graph, last))
+    comparison = None if vector is None else read_comparison(vector, shape[1])
     inside = (*steps, *([] if multiply is None else [multiply]), *following)
     return Region(
         layer=conv.name,
@@ -87,8 +92,9 @@ def find_region(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Region | N
         entry=entry,
         exit=inside[-1].outputs[0],
         body=_body(graph, entry, steps, multiply, following),
-        decision=None if gate is None or vector is None else _decision(graph, entry, gate, vector),
+        decision=None if gate is None or vector is None else _decision(graph, entry, gate, vector, comparison),
         vector=vector,
+        comparison=comparison,
         inside=inside,
     )
 
@@ -154,13 +160,18 @@ def _body(
     return body
 
 
-def _decision(graph: gs.Graph, entry: gs.Variable, gate: Gate, vector: gs.Variable) -> gs.Graph | None:
+def _decision(
+    graph: gs.Graph, entry: gs.Variable, gate: Gate, vector: gs.Variable, comparison: Comparison | None
+) -> gs.Graph | None:
     own = set(gate.nodes)
     nodes = [node for node in graph.nodes if node.name in own]
     writer = producer(vector)
     if writer is None or writer.name not in own:
         return None
     try:
-        return part_of(graph, nodes, [entry], vector)
+        part = part_of(graph, nodes, [entry], vector)
     except ValueError:
         return None
+    if comparison is not None:
+        part.outputs.append(part.tensors()[comparison.scores.name])
+    return part

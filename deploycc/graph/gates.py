@@ -47,7 +47,9 @@ class Gate:
         kernels, units: numbers of kernels, and of decisions.
         unit_of: for each kernel the decision it obeys.
         granularity: ``kernel``: each its own; ``group``: fewer decisions than kernels; ``nested``: decisions fall from
-            the last to the first, because one number with falling offsets makes all of them.
+            the last to the first, because one number with falling offsets makes all of them, but those in front that
+            are always on.
+        always: decisions that are for on, whatever the picture.
         score: tensor that is compared.
         threshold: number that `score` is compared with; None where it is not one number for all.
         place: last step of the layer in front of the multiplication; ``before-bias`` and ``before-batchnorm`` where
@@ -66,6 +68,7 @@ class Gate:
     units: int
     unit_of: tuple[int, ...]
     granularity: Granularity
+    always: tuple[int, ...]
     score: str
     threshold: float | None
     place: Place
@@ -220,6 +223,7 @@ def _gate(
         units=decision.units,
         unit_of=decision.unit_of,
         granularity=decision.granularity,
+        always=decision.always,
         score=decision.score,
         threshold=decision.threshold,
         place=_place(graph, conv, between, node),

@@ -53,10 +53,10 @@ def narrowed(part: gs.Graph, keep: Mapping[str, Keep]) -> gs.Graph | Note:
     """Copy a part without those channels of its inputs that are zero, and without all that they alone lead to.
 
     The borders of a part pin nothing: what is cut off in front comes from a part that was narrowed alike, and what is
-    missing of the output is zero, which is checked.
+    missing of an output is zero, which is checked.
 
     Args:
-        part: one output; shapes known.
+        part: shapes known.
         keep: by input, [channels] which channels of axis 1 are there; the others hold zeros. At least one is left.
 
     Returns:
@@ -77,11 +77,13 @@ def narrowed(part: gs.Graph, keep: Mapping[str, Keep]) -> gs.Graph | Note:
     for group in sorted(cut - able.groups):
         why = groups.pins.get(group) or able.blocked.get(group)
         return why or Note(groups.kernels(group)[0][0], "channel-in-use", "what reads it does not see a constant")
-    labelled = groups.tensors.get(outputs[0].name)
-    if labelled is not None:
+    for output in outputs:
+        labelled = groups.tensors.get(output.name)
+        if labelled is None:
+            continue
         gone = np.isin(labelled.groups, list(cut))
-        if (constants.values[outputs[0].name][gone] != 0).any():
-            return Note(outputs[0].name, "channel-constant", "a channel that is switched off does not stay zero")
+        if (constants.values[output.name][gone] != 0).any():
+            return Note(output.name, "channel-constant", "a channel that is switched off does not stay zero")
     removal = remove_channels(copy, groups, cut, constants)
     if removal.notes:
         return removal.notes[0]

@@ -30,14 +30,15 @@ def lower_gates(detector: Detector, options: Options) -> Result:
       holds the layer with the kernels behind its width removed, and pads its maps with zeros to their full number.
       A joined layer is computed inside, from the narrow maps, its gate too; so are activations and poolings behind.
     * ``groups``: each group is an `If` whose other branch is zeros; the groups are concatenated.
-    * Inside a branch the gate still multiplies, unless the branch is only taken with all its kernels on.
+    * Inside a branch the gate still multiplies, unless the branch is only taken with all its kernels on. Units that
+      are always on, as the first of nested ones trained here, count as such.
 
     A layer that cannot be lowered exactly stays a product, with a note; so do all layers where the target's runtime
     has no conditional execution.
 
-    Before: ``y = Relu(Mul(Conv(x, W[64, 32, 3, 3]), g))``
-    After:  ``y = If(Greater(ReduceMax(g * (k >= 16)), 0.5)) { Mul(Relu(Conv(x, W)), g) }
-    else { Pad(Mul(Relu(Conv(x, W[:16])), g[:16])) }``
+    Before: ``y = Relu(Mul(Conv(x, W[64, 32, 3, 3]), Cast(Greater(s, 0.5))))``
+    After:  ``y = If(Greater(ReduceMax(s[16:]), 0.5)) { Mul(Relu(Conv(x, W)), Cast(Greater(s, 0.5))) }
+    else { Pad(Mul(Relu(Conv(x, W[:16])), Cast(Greater(s[:16], 0.5)))) }``
 
     Raises:
         ModelError: ``gate-plan-unknown-layer``, ``gate-plan-kernels``: the plan is not one of this network.

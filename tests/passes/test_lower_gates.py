@@ -18,7 +18,7 @@ from mutation import find_example, mutant
 from strategies import branching_networks, gate_spellings
 
 from deploycc.gate_plan import LayerPlan
-from deploycc.graph import branches, conditional_layers, gated_regions, parts, reorder
+from deploycc.graph import branches, conditional_layers, gate_decision, gated_regions, gates, parts, reorder
 
 # ---- equality -------------------------------------------------------------------------------------------------------
 
@@ -113,10 +113,10 @@ BUGS = {
         gated_regions, '.values["y"] == 0).all())', '.values["y"] == 0).size)', FINDING
     ),
     "no mask inside a width": Bug(
-        conditional_layers, "all_on = number > 0 and _all_on(region, sizes[number - 1], width)", "all_on = number > 0", WRITING
+        conditional_layers, "return unsure == known and len(known) == 1", "return True", WRITING
     ),
     "every gate is taken for a nested one": Bug(conditional_layers, 'region.gate.granularity == "nested"', "True", WRITING),
-    "no mask inside a group": Bug(conditional_layers, "all_on = _one_unit(region, *span)", "all_on = True", WRITING),
+    "no mask inside a group": Bug(conditional_layers, "unsure == known and len(known) == 1", "unsure == known", WRITING),
     "the joined gate reads the wrong channels": Bug(
         conditional_layers, "part = self._narrow(region.decision, region, kept)",
         "part = self._narrow(region.decision, region, None if kept is None else kept[::-1])", WRITING, ("two", "three"),
@@ -124,7 +124,16 @@ BUGS = {
     "the joined layer reads the wrong channels": Bug(
         conditional_layers, "np.arange(kernels) < width", "np.arange(kernels) >= kernels - width", WRITING, ("two", "plain")
     ),
-    "a width is one too narrow": Bug(conditional_layers, 'side="right"', 'side="left"', WRITING),
+    "a width is one too narrow": Bug(
+        conditional_layers, "size, layer.region.kernels)", "min(size + 1, layer.region.kernels - 1), layer.region.kernels)", WRITING
+    ),
+    "conditions ask the wrong scores": Bug(
+        conditional_layers, "sorted(set(known.score_of[start:stop]))", "sorted(set(known.score_of))[: stop - start]", WRITING
+    ),
+    "masks do not follow the units": Bug(conditional_layers, "known.score_of[start:stop])\n", "range(start, stop))\n", WRITING),
+    "a unit that is never on is taken for one that always is": Bug(
+        gate_decision, "score > limit + _CLEAR", "score > limit - 1e9", ((gates, "read_decision"),), ("one",), ("off",)
+    ),
     "the wrong flag is asked": Bug(conditional_layers, "flags[middle - 1]", "flags[middle - 2]", WRITING),
     "the branches are swapped": Bug(
         branches, '("then_branch", yes), ("else_branch", no)', '("then_branch", no), ("else_branch", yes)',
