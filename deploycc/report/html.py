@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from deploycc.report import format as formats
 from deploycc.report import plots
 from deploycc.report.chain import breaks, links
 from deploycc.report.compile_schema import CompileReport, NetworkRecord
 from deploycc.report.environment import flatten
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
+from deploycc.report.page import page_template
 from deploycc.report.schema import LatencyReport
 from deploycc.report.stats import CONFIDENCE
 from deploycc.report.verdict import Assessment, assess
@@ -48,16 +46,7 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
     """
     runs = assess(latency) if latency else ()
     measured = [_run_section(item) for item in runs if item.summary]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("milliseconds", "bare_ms", "seconds", "rate", "count", "size", "change", "scientific"):
-        environment.filters[name] = getattr(formats, name)
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         report=report,
         latency=latency,
         runs=runs,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +13,7 @@ from pydantic import Field, model_validator
 from deploycc.artefact import Count, Document, Evidence, Record, Sha256
 from deploycc.report import format as formats
 from deploycc.report.markdown import escape, table_of
+from deploycc.report.page import page_template
 from deploycc.report.plots import BAR, INK, LINE, grid, render
 
 TEMPLATE = "pruning_curve.html.j2"
@@ -142,14 +141,7 @@ def render_curve_markdown(curve: PruningCurve) -> str:
 
 def render_curve_html(curve: PruningCurve) -> str:
     """Return the page; it loads nothing, and escapes every name."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         curve=curve,
         what=_what(curve),
         picture=Markup(_picture(curve)),

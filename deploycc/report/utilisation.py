@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from deploycc.artefact import Evidence
-from deploycc.report import format as formats
+from deploycc.report.page import page_template
 from deploycc.report.plots import BAND, BAR, FAINT, LINE, grid, render, shortened, standalone
 
 PRUNING_THRESHOLD = 0.05
@@ -121,15 +119,7 @@ def render_utilisation_svg(figure: UtilisationFigure) -> str:
 
 def render_utilisation_html(figure: UtilisationFigure) -> str:
     """Return the page; it loads nothing, and escapes every name."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = formats.count
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         figure=figure,
         panels=Markup(_panels(figure)),
         histogram=Markup(_histogram(figure.reduction)) if figure.reduction else None,
