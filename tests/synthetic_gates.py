@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
 from deploycc.graph.edit import redirect_readers
 from deploycc.graph.export import to_onnx
 from deploycc.graph.shapes import infer_shapes
 
+THREADS = 2
 HIDDEN = 16
 FAR = 20.0
 
@@ -133,5 +134,5 @@ def _between(
     first.inputs.clear()
     part.inputs, part.outputs = [first], [last]
     part.cleanup().toposort()
-    session = ort.InferenceSession(to_onnx(part).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(to_onnx(part), THREADS, {"network": graph.name}, keep_memory=False)
     return [session.run(None, {start.name: each})[0] for each in maps]

@@ -134,8 +134,8 @@ def plan_gates(
         max_added_bytes: of weights in branches, beyond one copy of each.
 
     Returns:
-        The plan with the least expected time within the bounds; where none is fast enough with everything on, the one
-        that takes least.
+        The plan with the least expected time within the bounds. Where products alone miss the bound on the time with
+        everything on, they are the bound: to them the final check falls back.
     """
     times = {layer.name: best_order(layer, model) for layer in layers if layer.divisible}
     regions: dict[tuple[int, int], list[Choice]] = {}
@@ -152,13 +152,14 @@ def plan_gates(
         float(grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in layers
     )
     bound, fixed = dense * max_worst_case, _outside(around)
-    best, within = _within_bytes(regions, len(layers), bound - fixed, max_added_bytes)
+    products = sum(multiply(layer, model).all_on_ms for layer in layers)
+    best = _within_bytes(regions, len(layers), max(bound - fixed, products * (1 + 1e-12)), max_added_bytes)
     return Planned(
         chosen=best,
         considered=tuple(considered),
         dense_ms=dense,
         bound_ms=bound,
-        within=within,
+        within=sum(each.all_on_ms for each in best) + fixed <= bound,
         around=around,
         ungated=frozenset(layer.name for layer in layers if not layer.gated),
         simpler=_simpler(best, regions),
@@ -167,31 +168,31 @@ def plan_gates(
 
 def _within_bytes(
     regions: _Regions, count: int, bound_ms: float, max_added_bytes: float
-) -> tuple[tuple[Choice, ...], bool]:
+) -> tuple[Choice, ...]:
     """The best division whose added weights stay within a limit: bytes get the least price that makes them do so."""
     best = _divide(regions, count, bound_ms, 0.0)
-    if _added(best[0]) <= max_added_bytes:
+    if _added(best) <= max_added_bytes:
         return best
     none = {span: [each for each in choices if not each.added_bytes] for span, choices in regions.items()}
     best = _divide(none, count, bound_ms, 0.0)
-    low, high = 0.0, sum(each.expected_ms for each in best[0]) / max(1.0, max_added_bytes)  # ms a byte
+    low, high = 0.0, sum(each.expected_ms for each in best) / max(1.0, max_added_bytes)  # ms a byte
     for _ in range(_PRICES):
         price = (low + high) / 2
         found = _divide(regions, count, bound_ms, price)
-        if _added(found[0]) > max_added_bytes:
+        if _added(found) > max_added_bytes:
             low = price
         else:
             best, high = found, price
     return best
 
 
-def _divide(regions: _Regions, count: int, bound_ms: float, price: float) -> tuple[tuple[Choice, ...], bool]:
-    """The best division of all layers into regions, and whether it keeps the bound with everything on.
+def _divide(regions: _Regions, count: int, bound_ms: float, price: float) -> tuple[Choice, ...]:
+    """The best division of all layers into regions.
 
     Args:
         regions: what each may become.
         count: of layers.
-        bound_ms: with everything on.
+        bound_ms: with everything on; products keep it.
         price: ms for each added byte.
     """
     fronts: list[list[tuple[float, float, tuple[Choice, ...]]]] = [[(0.0, 0.0, ())]]
@@ -203,8 +204,7 @@ def _divide(regions: _Regions, count: int, bound_ms: float, price: float) -> tup
                 found.append((cost + own, all_on + choice.all_on_ms, (*before, choice)))
         fronts.append(_front(found))
     allowed = [each for each in fronts[-1] if each[1] <= bound_ms]
-    best = min(allowed or fronts[-1], key=lambda each: each[0] if allowed else each[1])
-    return best[2], bool(allowed)
+    return min(allowed or fronts[-1][-1:], key=lambda each: each[0])[2]
 
 
 def _cost(choice: Choice) -> float:
@@ -224,7 +224,10 @@ def _simpler(chosen: Sequence[Choice], regions: _Regions) -> dict[tuple[str, ...
         if choice.lowering == "multiply":
             continue
         own: dict[str, tuple[Choice, ...]] = {}
-        fewer = [each for each in regions[start, end] if 0 < each.branches < (choice.branches + 1) / 2]
+        fewer = [
+            each for each in regions[start, end]
+            if 0 < each.branches < (choice.branches + 1) / 2 and each.added_bytes <= choice.added_bytes
+        ]  # fmt: skip
         if fewer:
             own["fewer branches"] = (min(fewer, key=_cost),)
         shorter = [

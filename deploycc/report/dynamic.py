@@ -132,7 +132,7 @@ def regions_table(report: GateReport) -> Table:
         for each in report.regions
     )
     growth = f"{report.added_bytes / 2**20:.1f} MiB of weights added to {report.weight_bytes / 2**20:.1f}"
-    title = f"Gates that became branches; all others stay products; {growth}, at most {report.max_growth:g} times as many"
+    title = f"Gates that became branches; others stay products; {growth}, at most {report.max_growth:g} times as many"
     return Table(title, columns, rows)
 
 

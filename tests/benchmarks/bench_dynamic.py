@@ -5,9 +5,13 @@ as the white paper's table 2 counts them (kernels that are off, of the back-end)
 are zero. A network is planned as it is, and after static pruning of the kernels used in less than 5 % of the pictures.
 
 The gates of VGG-SSD300 are synthetic (`synthetic_gates`): real LKAM modules with seeded weights, whose decisions are
-calibrated so that they save what table 2 states; street_ssd_* are trained.
+calibrated so that they save what table 2 states; street_ssd_* are trained. Table 2 does not say which kernels fire
+together, and that decides what branches can save: here the kernels of a layer largely do (`HABITS.common`). Where each
+decides alone, nearly every picture needs nearly every block of kernels; a plan for common = 0.5 predicts 0.35.
 
     python tests/benchmarks/bench_dynamic.py street_ssd_blocks street_ssd_lkam vgg --pictures 200
+
+Exits 1 where a goal is missed, and says for every network which part of the cost stands between it and the ideal.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from deploycc.detector_file import save
 from deploycc.dynamic.check import check_plan, graph_session, least, time_pictures
 from deploycc.dynamic.costs import GateCosts, GateCostTable
 from deploycc.dynamic.layers import planned_layers
+from deploycc.dynamic.regions import Choice
 from deploycc.dynamic.savings import saved_by_kernels, saved_with_inputs
 from deploycc.evaluate.dataset import open_dataset
 from deploycc.graph.cost import measure_cost
@@ -53,10 +58,12 @@ from deploycc.profile.utilisation import PictureList, measure_utilisation
 from deploycc.stopwatch import this_machine
 
 ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
-GOALS = {"vgg": 0.75, "street_ssd_blocks": 0.6}
+PRUNED = ", statically pruned first"
+GOALS = {"vgg": 0.75, f"street_ssd_blocks{PRUNED}": 0.6}
 TABLE_2 = "average 31.5, std 2.6, minimum 26.4, maximum 49.6 % (white paper, table 2, emulated)"
-HABITS = Habits(always=0.48, rare=0.28, common=0.6)
+HABITS = Habits(always=0.58, rare=0.38, common=0.8)
 CALIBRATION, RECORDED, UNSEEN = 5, 77, 99  # seeds of generated pictures
+VGG_CHECKED = 8  # pictures of the final check; one takes a third of a second
 PARTS = {
     "convolutions": ("Conv", "FusedConv"),
     "rearranging": ("ReorderInput", "ReorderOutput"),
@@ -110,7 +117,8 @@ def pruned(detector: Detector, count: int, folder: Path, threads: int) -> Detect
     return load(folder / "pruned.onnx")
 
 
-def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespace) -> None:
+def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespace) -> bool:
+    """Plan, check and time one network; whether it misses a goal."""
     options = options_for(target.load("x86-cpu"), detection="raw")
     network = prepare_network(detector, options)
     gates = find_gates(network.graph, network.gates)
@@ -125,6 +133,8 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
     start = time.perf_counter()
     model = costs.model((layer.convolution, layer.joins) for layer in layers)
     print(f"  costs measured in {time.perf_counter() - start:.1f} s")
+    for note in costs.notes():
+        print(f"  {note.node}: {note.reason}")
     if given.costs:
         costs.table().write(given.costs)
     networks, lower = networks_of(network, gates), lowering_of(network, options)
@@ -139,11 +149,12 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
         planned, networks, lower, pictures.tensors, threads=given.threads, max_worst_case=given.max_worst_case,
         seconds=given.seconds,
     )  # fmt: skip
+    print(f"  predicted: dense {planned.dense_ms:.3f} ms, expected {planned.expected_ms:.3f}, all on {planned.all_on_ms:.3f}; "
+          f"weights added {planned.added_bytes / 2**20:.1f} MiB")  # fmt: skip
     for verdict in checked.verdicts:
-        c = verdict.choice
-        pieces = " > ".join("/".join(map(str, each)) for each in c.sizes)
-        kept = "stays" if verdict.kept else f"falls back: {verdict.why}"
-        print(f"    {' > '.join(c.layers)}: {c.lowering} {pieces}, saves {verdict.saved_ms:.3f} ms, {kept}")
+        print(f"    {described(verdict.choice)}: saves {verdict.saved_ms:.3f} ms {verdict.why}")
+        if verdict.parts != (verdict.choice,) and verdict.kept:
+            print("      now " + "; ".join(map(described, verdict.parts)))
     graphs = {"dense": networks.dense, "masked": networks.masked, "lowered": lower(networks.masked, checked.layers)}
     unseen, names = tensors(UNSEEN, counts.timed, network)
     unseen_active = recorded(probe, unseen, names)
@@ -166,15 +177,27 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
     print(f"  time saved {saved:.1%} (medians {saved_median:.1%}) / operations saved {off.mean():.1%} = {pays:.2f}; "
           f"with idle inputs {both.mean():.1%} of the network: {saved / both.mean():.2f}")  # fmt: skip
     print(f"  worst case {checked.worst_case:.3f} of dense, bound {given.max_worst_case:g}")
-    goal = GOALS.get(name.split(",")[0])
-    if goal is not None:
-        print(f"  goal {goal}: {'reached' if pays >= goal else 'MISSED'}; worst case "
-              f"{'within' if checked.worst_case <= given.max_worst_case else 'ABOVE'} the bound")  # fmt: skip
-    show_parts(graphs, unseen[:8], given.threads)
+    show_parts(graphs, unseen[:8], given.threads, float(off[:8].mean()))
+    goal = GOALS.get(name)
+    if goal is None:
+        return False
+    print(f"  goal {goal}: {'reached' if pays >= goal else 'MISSED'}; worst case "
+          f"{'within' if checked.worst_case <= given.max_worst_case else 'ABOVE'} the bound")  # fmt: skip
+    return pays < goal or checked.worst_case > given.max_worst_case
 
 
-def show_parts(graphs: dict[str, object], pictures: list[NDArray[np.float32]], threads: int) -> None:
-    """Where the time goes, by operator, as ONNX Runtime's profiler measures it: a few us too much for each node."""
+def described(choice: Choice) -> str:
+    pieces = " > ".join("/".join(map(str, each)) for each in choice.sizes)
+    always = f"{choice.always} always and " if choice.always else ""
+    return f"{' > '.join(choice.layers)}: {choice.lowering} {always}{pieces}"
+
+
+def show_parts(graphs: dict[str, object], pictures: list[NDArray[np.float32]], threads: int, off: float) -> None:
+    """Where the time goes, by operator, as ONNX Runtime's profiler measures it: a few us too much for each node.
+
+    What stands in the way is what the lowered network takes beyond the ideal: convolutions as much shorter as operations
+    are off, and everything else as in the dense network.
+    """
     found = {}
     for key, graph in graphs.items():
         options = ort.SessionOptions()
@@ -193,12 +216,15 @@ def show_parts(graphs: dict[str, object], pictures: list[NDArray[np.float32]], t
             times = sum(event["name"] == f"{layer['name']}_kernel_time" for event in events) / len(pictures)
             runs[part] += layer["median_ms"] * times
         found[key] = runs
-    print(f"  {'ms a picture, profiled':24}" + "".join(f"{key:>10}" for key in found))
+    print(f"  {'ms a picture, profiled':24}" + "".join(f"{key:>10}" for key in found) + f"{'in the way':>12}")
     for part in [*PARTS, "other"]:
-        print(f"  {part:24}" + "".join(f"{runs[part]:10.3f}" for runs in found.values()))
+        ideal = found["dense"][part] * (1 - off if part == "convolutions" else 1)
+        line = "".join(f"{runs[part]:10.3f}" for runs in found.values())
+        print(f"  {part:24}{line}{found['lowered'][part] - ideal:12.3f}")
 
 
-def main() -> None:
+def main() -> int:
+    """Run the networks asked for; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=["street_ssd_blocks", "street_ssd_lkam", "vgg"])
     parser.add_argument("--pictures", type=int, default=200, help="unseen ones that are timed")
@@ -216,6 +242,7 @@ def main() -> None:
         given.threads, time.perf_counter_ns = 1, time.process_time_ns
         print("processor time instead of wall time")
     print(f"ONNX Runtime {ort.__version__}, {given.threads} threads")
+    missed = False
     counts = Counts(given.calibration, given.recorded, min(40, given.recorded), given.pictures)
     with tempfile.TemporaryDirectory() as folder:
         for name in given.networks:
@@ -226,12 +253,14 @@ def main() -> None:
             else:
                 detector = load(models.resolve(name))
                 small = pruned(detector, counts.recorded, Path(folder), given.threads)
-                detectors = {name: detector, f"{name}, statically pruned first": small}
+                detectors = {name: detector, f"{name}{PRUNED}": small}
             for label, each in detectors.items():
                 print(f" {label}")
-                bench(label, replace(each), replace(counts, checked=8) if name == "vgg" else counts, given)
+                own = replace(counts, checked=min(VGG_CHECKED, counts.recorded)) if name == "vgg" else counts
+                missed |= bench(label, replace(each), own, given)
                 sys.stdout.flush()
+    return int(missed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -174,6 +174,21 @@ def test_the_worst_case_is_bounded(
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_in_branches_are_bounded(
+    branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, profile, _ = write(tmp_path)
+    assert gates(model, "--profile", profile, "--max-growth", "0", "--json", "-o", str(tmp_path / "none")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["added_bytes"] == 0
+    assert "widths" not in {layer.lowering for layer in read_document(tmp_path / "none", GatePlan).layers}
+    assert gates(model, "--profile", profile, "--max-growth", "3", "--explain", "-o", str(tmp_path / "some")) == 0
+    assert "3 times as many" in " ".join(capsys.readouterr().out.split())
+    report = read_gate_report(tmp_path / "some")
+    assert 0 < report.added_bytes <= 3 * report.weight_bytes
+    assert report.added_bytes == sum(each.added_bytes for each in report.considered if each.chosen)
+
+
 def test_without_pictures_everything_is_predicted_and_said_so(
     branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

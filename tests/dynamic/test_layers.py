@@ -6,11 +6,11 @@ import numpy as np
 from gated_networks import KERNELS, Spelling, gated
 from graph_text import run
 
-from deploycc.dynamic.layers import planned_layers, settle_orders
+from deploycc.dynamic.layers import added_bytes_allowed, planned_layers, settle_orders
 from deploycc.dynamic.planner import plan_gates
 from deploycc.dynamic.savings import saved_by_kernels, saved_with_inputs
 from deploycc.gate_plan import LayerPlan
-from deploycc.graph.cost import node_macs
+from deploycc.graph.cost import measure_cost, node_macs
 from deploycc.graph.gates import find_gates
 
 ACTIVE = {"gated": np.random.default_rng(0).random((30, KERNELS)) < 0.5}
@@ -61,6 +61,14 @@ def test_saved_operations() -> None:
     behind = next(node for node in graph.nodes if node.outputs[0].name == "out")
     both = own + node_macs(behind) * (1 - on)
     np.testing.assert_allclose(saved_with_inputs(graph, gates, ACTIVE), both, rtol=1e-12, atol=0)
+
+
+def test_weights_that_branches_may_add() -> None:
+    graph = gated(Spelling()).graph
+    own = 4 * measure_cost(graph).params
+    assert added_bytes_allowed(graph, 1.0) == own
+    assert added_bytes_allowed(graph, 0.0) == 0.0
+    assert own + added_bytes_allowed(graph, 1e9) < 2**31  # what protobuf can hold
 
 
 def test_regions_that_fall_back_leave_no_trace() -> None:
