@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -15,6 +13,7 @@ from deploycc.report import dynamic_plots as plots
 from deploycc.report import format as formats
 from deploycc.report.dynamic_schema import GateReport, Rounds
 from deploycc.report.format import bare_ms
+from deploycc.report.page import page_template
 from deploycc.report.terminal import Table
 
 TEMPLATE = "dynamic.html.j2"
@@ -157,20 +156,11 @@ def considered_table(report: GateReport) -> Table:
 
 def render_dynamic_html(report: GateReport) -> str:
     """Return the page; it loads nothing, and escapes every name."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = formats.count
-    environment.filters["bare_ms"] = bare_ms
     pictures = {}
     if report.timings is not None:
         drawn = {"by_share": plots.latency_by_share, "saved": plots.saved_time, "worst": plots.worst_case}
         pictures = {name: Markup(draw(report)) for name, draw in drawn.items()}
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         report=report,
         derived=derive(report) if report.timings is not None else None,
         pictures=pictures,
