@@ -10,7 +10,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from deploycc.report import dynamic_plots as plots
-from deploycc.report import format as formats
 from deploycc.report.dynamic_schema import GateReport, Rounds
 from deploycc.report.format import bare_ms
 from deploycc.report.page import page_template
