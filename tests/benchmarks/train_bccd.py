@@ -18,7 +18,7 @@ from deploycc.cli import main as deploycc
 
 RECORD = Path(__file__).with_name("bccd.json")
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets" / "bccd" / "BCCD"
-STEPS, GATED_STEPS, SIZE = 3000, 2000, 192
+STEPS, GATED_STEPS, SIZE = 3000, 3500, 192
 
 
 def train(folder: Path, name: str, data: Path, steps: int, *options: str) -> dict[str, object]:
