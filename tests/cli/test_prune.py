@@ -288,7 +288,8 @@ def test_the_shipped_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     macs = {each: exact["sizes"][each]["macs"] for each in ("back-end", "front-end", "total")}
     assert macs["back-end"][1] < macs["back-end"][0]
     assert macs["back-end"][1] + macs["front-end"][1] == macs["total"][1]
-    assert macs["total"][1] <= facts["sizes"]["total"]["macs"][1]
+    if not any(layer["dropped_for_multiple"] for layer in facts["layers"]):
+        assert macs["total"][1] <= facts["sizes"]["total"]["macs"][1]
     small = load(out)
     assert small.heads is not None
     assert small.class_names
