@@ -56,11 +56,20 @@ def ssd(
         str, typer.Option("--gate-place", help="Where the mask multiplies: norm (after BatchNorm) or conv.")
     ] = "norm",
     block: Annotated[int, typer.Option("--block", min=1, help="Kernels a group, for group and nested.")] = 32,
+    shared: Annotated[
+        int, typer.Option("--shared", min=0, metavar="UNITS", help="One gate of so many groups for all of them.")
+    ] = 0,
     keep: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; default: press always."),
     ] = None,
     gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.3,
+    explore: Annotated[
+        float, typer.Option("--explore", min=0, max=1, help="Share of the steps with random numbers of nested groups.")
+    ] = 0.0,
+    spread: Annotated[
+        float, typer.Option("--spread", min=0, help="Standard deviation of the engaged share to ask for.")
+    ] = 0.05,
     freeze: Annotated[
         float, typer.Option("--freeze", min=0, max=1, help="Share of the steps after which decisions stay as they are.")
     ] = 0.75,
@@ -105,7 +114,7 @@ def ssd(
         teacher=str(teacher) if teacher else None,
         gates=_gate_config(
             gates, gate_layers or _GATED[architecture], place, block,
-            target=keep, gain=gain, freeze=freeze, retire=retire,
+            shared=shared, target=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
         ),
     )
     with console.progress("training") as say:
@@ -163,6 +172,8 @@ def _gate_config(
         raise InputError("train-gates", f"--gates {gates} is none of kernel, group, nested")
     if place not in ("norm", "conv"):
         raise InputError("train-gates", f"--gate-place {place} is none of norm, conv")
+    if pressure["explore"] and gates != "nested":
+        raise InputError("train-explore", f"--explore needs --gates nested, whose groups have an order, not {gates}")
     return GateConfig(
         comma_list(layers),
         gates,  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import torch
 
 from deploycc.errors import ArtefactError
 from deploycc.lkam.config import TrainConfig
-from deploycc.lkam.insert import gated_convs, insert_gates
+from deploycc.lkam.insert import deciding_gates, insert_gates
 from deploycc.lkam.network import Ssd
 
 _FORMAT = "deploycc-training-1"
@@ -68,7 +68,7 @@ def build_model(config: TrainConfig) -> Ssd:
     if config.gates is not None:
         g = config.gates
         insert_gates(
-            model, g.patterns, granularity=g.granularity, block=g.block, hidden=g.hidden, place=g.place
+            model, g.patterns, granularity=g.granularity, block=g.block, shared=g.shared, hidden=g.hidden, place=g.place
         )
     return model
 
@@ -84,6 +84,6 @@ def restore_model(checkpoint: Checkpoint) -> Ssd:
 def set_schedules(model: Ssd, config: TrainConfig, progress: float) -> None:
     """Move every gate's threshold and slope to a share 0..1 of the run."""
     if config.gates is not None:
-        for _, module in gated_convs(model):
-            module.gate.threshold = config.gates.threshold.at(progress)
-            module.gate.slope = config.gates.slope.at(progress)
+        for gate in deciding_gates(model):
+            gate.threshold = config.gates.threshold.at(progress)
+            gate.slope = config.gates.slope.at(progress)

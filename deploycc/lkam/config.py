@@ -21,7 +21,7 @@ class GateConfig:
 
     Attributes:
         patterns: module names, see `insert_gates`.
-        granularity, block, hidden, place: see `insert_gates`.
+        granularity, block, shared, hidden, place: see `insert_gates`.
         gain: G of the sparsity term.
         weigh_macs: gains in proportion to the layers' MACs instead of equal.
         target: share of the gated MACs to keep engaged: the gain shrinks towards it and turns round below it, so that
@@ -30,6 +30,8 @@ class GateConfig:
         spread_weight: what falling short of it costs, see `spread_loss`.
         threshold, slope: schedules of the gates' decision.
         press: schedule that multiplies the gain.
+        explore: share of the steps, from the first, in which every picture gets a random number of units, so that the
+            network works with any; gates learn afterwards. ``nested`` only (slimmable networks, Yu et al., 2018).
         freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts.
         retire: units that fewer than this share of the pictures use go off for good: where a run starts with gates
             that were trained before, and when decisions freeze.
@@ -38,6 +40,7 @@ class GateConfig:
     patterns: tuple[str, ...]
     granularity: Granularity = "kernel"
     block: int = 32
+    shared: int = 0
     hidden: int = 16
     place: Place = "norm"
     gain: float = 0.3
@@ -48,6 +51,7 @@ class GateConfig:
     threshold: Ramp = _THRESHOLD
     slope: Ramp = _SLOPE
     press: Ramp = _PRESS
+    explore: float = 0.0
     freeze: float = 0.75
     retire: float = 0.0
 

@@ -30,8 +30,7 @@ from deploycc.graph.gate_metadata import DescribedGate
 from deploycc.graph.shapes import infer_shapes
 from deploycc.lkam.assess import NMS, make_heads
 from deploycc.lkam.checkpoint import load_checkpoint, restore_model
-from deploycc.lkam.gate import KernelGate
-from deploycc.lkam.insert import GatedConv, gated_convs
+from deploycc.lkam.insert import GatedConv, deciding_gates, gated_convs
 from deploycc.lkam.network import Deployed, Ssd
 from deploycc.lkam.samples import MEAN, SCALE
 
@@ -87,11 +86,11 @@ def export_checkpoint(
 
 
 def _set_threshold(network: Ssd, threshold: float) -> None:
-    gated = [module for _, module in gated_convs(network)]
-    if not gated:
+    gates = deciding_gates(network)
+    if not gates:
         raise InputError("export-no-gates", "a gate threshold was given, and the detector has no gates")
-    for module in gated:
-        module.gate.threshold = threshold
+    for gate in gates:
+        gate.threshold = threshold
 
 
 def to_model(
@@ -221,8 +220,7 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
 def _freeze_gates(network: Ssd) -> Ssd:
     """A copy whose gates have plain filters: slope and nested steps are worked into weight and bias."""
     frozen = copy.deepcopy(network).eval()
-    for _, module in gated_convs(frozen):
-        gate: KernelGate = module.gate
+    for gate in deciding_gates(frozen):
         with torch.no_grad():
             weight, bias = gate.logit_filters()
             decide = nn.Conv2d(weight.shape[1], weight.shape[0], 1)

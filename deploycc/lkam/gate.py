@@ -46,7 +46,8 @@ class KernelGate(nn.Module):
 
     Attributes:
         threshold, slope: the decision is ``sigmoid(slope * z) > threshold``; schedules may move both while training.
-        engaged: [N, units] of the last call, with gradient; what the sparsity term counts.
+        imposed: [N, units] of zeros and ones to use instead of deciding, or None.
+        decided: [N, units, 1, 1] of zeros and ones of the last call, with gradient.
     """
 
     def __init__(
@@ -66,21 +67,28 @@ class KernelGate(nn.Module):
         # Nested groups: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
         self.steps = nn.Parameter(torch.full((units - 1,), -1.0)) if granularity == "nested" else None
         self.register_buffer("unit_of", torch.arange(kernels) // (kernels // units), persistent=False)
-        self.engaged: Tensor | None = None
+        self.imposed: Tensor | None = None
+        self.decided: Tensor | None = None
+
+    @property
+    def engaged(self) -> Tensor | None:
+        """[N, units] of the last call, with gradient; what the sparsity term counts."""
+        return None if self.decided is None else self.decided.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] to a mask [N, kernels, 1, 1] of zeros and ones."""
-        y = functional.adaptive_avg_pool2d(x, 1)
-        if self.squeeze is not None:
-            y = functional.relu(self.squeeze(y))
-        weight, bias = self.logit_filters()
-        probability = torch.sigmoid(functional.conv2d(y, weight, bias))
-        mask = hard_threshold(probability, self.threshold)
-        self.engaged = mask.flatten(1)
+        mask = self.decided = self._decide(x) if self.imposed is None else self.imposed[:, :, None, None]
         if self.units == self.kernels:
             return mask
         unit_of: Tensor = self.get_buffer("unit_of")
         return mask.index_select(1, unit_of)
+
+    def _decide(self, x: Tensor) -> Tensor:
+        y = functional.adaptive_avg_pool2d(x, 1)
+        if self.squeeze is not None:
+            y = functional.relu(self.squeeze(y))
+        weight, bias = self.logit_filters()
+        return hard_threshold(torch.sigmoid(functional.conv2d(y, weight, bias)), self.threshold)
 
     def settle(self, maps: Tensor) -> None:
         """Scale the hidden channels to mean 0 and deviation 1 over some inputs [N, inputs, H, W].
@@ -123,3 +131,53 @@ class KernelGate(nn.Module):
             weight = torch.cat([torch.zeros_like(weight[:1]), weight[1:]])
             bias = torch.cat([torch.full_like(bias[:1], _ALWAYS), bias[1:]])
         return weight * self.slope, bias * self.slope
+
+
+class FollowingGate(nn.Module):
+    """Obeys the decisions of another gate, which has run before: both switch the same share of their kernels.
+
+    Where one decision covers a whole trunk, the network behind it has as many widths as there are units, and nothing
+    in between needs its full number of channels.
+
+    Args:
+        leader: the gate that decides, of ``group`` or ``nested`` granularity.
+        kernels: output channels of this gate's convolution, a multiple of the leader's units.
+
+    Attributes:
+        granularity, units, threshold, engaged: the leader's.
+    """
+
+    def __init__(self, leader: KernelGate, kernels: int) -> None:
+        super().__init__()
+        if kernels % leader.units:
+            raise ValueError(f"{kernels} kernels cannot be split into {leader.units} equal groups")
+        self._leader = (leader,)  # in a tuple, so that it stays the other convolution's module
+        self.kernels = kernels
+        self.register_buffer("unit_of", torch.arange(kernels) // (kernels // leader.units), persistent=False)
+
+    @property
+    def granularity(self) -> Granularity:
+        """As the leader's."""
+        return self._leader[0].granularity
+
+    @property
+    def units(self) -> int:
+        """As the leader's."""
+        return self._leader[0].units
+
+    @property
+    def threshold(self) -> float:
+        """As the leader's."""
+        return self._leader[0].threshold
+
+    @property
+    def engaged(self) -> Tensor | None:
+        """As the leader's."""
+        return self._leader[0].engaged
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whatever `x` holds: a mask [N, kernels, 1, 1] of zeros and ones."""
+        decided = self._leader[0].decided
+        assert decided is not None, "the leader has not run"
+        assert len(decided) == len(x), "the leader has seen other pictures"
+        return decided.index_select(1, self.get_buffer("unit_of"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deploycc.errors import InputError
-from deploycc.lkam.gate import Granularity, KernelGate
+from deploycc.lkam.gate import FollowingGate, Granularity, KernelGate
 
 Place = Literal["conv", "norm"]
 
@@ -22,7 +22,7 @@ class GatedConv(nn.Module):
     ReLU); without, an idle kernel becomes the constant that a later BatchNorm makes of 0.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, gate: KernelGate) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, gate: KernelGate | FollowingGate) -> None:
         super().__init__()
         self.conv, self.norm, self.gate = conv, norm, gate
 
@@ -41,6 +41,7 @@ def insert_gates(
     *,
     granularity: Granularity = "kernel",
     block: int = 32,
+    shared: int = 0,
     hidden: int = 16,
     place: Place = "norm",
 ) -> list[str]:
@@ -51,6 +52,8 @@ def insert_gates(
         patterns: module names, with ``*`` and ``[...]`` as in shell patterns.
         granularity: see `KernelGate`.
         block: kernels a group, for ``group`` and ``nested``.
+        shared: where not 0, one gate in front of the first of the convolutions decides for all of them, and has this
+            many units, each an equal share of every convolution's kernels; ``group`` or ``nested``.
         hidden: see `KernelGate`.
         place: where the mask multiplies: ``conv`` after the convolution and its bias, ``norm`` after the BatchNorm
             that follows it among its parent's children (after the bias where none follows).
@@ -59,9 +62,11 @@ def insert_gates(
         Names of the gated modules, in the model's order.
 
     Raises:
-        InputError: a pattern matches no convolution, a convolution is depthwise or already gated, or its kernels
-            cannot be split into groups of `block`.
+        InputError: a pattern matches no convolution, a convolution is depthwise or already gated, its kernels cannot
+            be split into groups, or kernels that each have their own gate shall share one.
     """
+    if shared and granularity == "kernel":
+        raise InputError("gate-shared", "a shared gate decides about groups of kernels, not about each kernel")
     convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not _inside_gate(model, n)}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in convs):
@@ -78,16 +83,21 @@ def insert_gates(
             raise InputError(
                 "gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name}
             )
-        if granularity != "kernel" and conv.out_channels % block:
+        if granularity != "kernel" and conv.out_channels % (shared or block):
+            into = f"{shared} equal groups" if shared else f"blocks of {block}"
             raise InputError(
-                "gate-block",
-                f"{conv.out_channels} kernels cannot be split into blocks of {block}",
-                context={"layer": name},
+                "gate-block", f"{conv.out_channels} kernels cannot be split into {into}", context={"layer": name}
             )
+    leader: KernelGate | None = None
     for name in chosen:
         parent_name, _, child = name.rpartition(".")
         parent, conv = model.get_submodule(parent_name), convs[name]
-        gate = KernelGate(conv.in_channels, conv.out_channels, granularity, conv.out_channels // block or 1, hidden)
+        gate: KernelGate | FollowingGate
+        if leader is None or not shared:
+            units = shared or conv.out_channels // block or 1
+            gate = leader = KernelGate(conv.in_channels, conv.out_channels, granularity, units, hidden)
+        else:
+            gate = FollowingGate(leader, conv.out_channels)
         following = _following(parent, child) if place == "norm" else None
         norm = None
         if following is not None:
@@ -101,8 +111,7 @@ def insert_gates(
 def settle_gates(model: nn.Module, pictures: Tensor) -> None:
     """Fit every new gate to what its convolution sees of some pictures, see `KernelGate.settle`."""
     hooks = [
-        module.gate.register_forward_pre_hook(lambda gate, inputs: gate.settle(inputs[0]))
-        for _, module in gated_convs(model)
+        gate.register_forward_pre_hook(lambda gate, inputs: gate.settle(inputs[0])) for gate in deciding_gates(model)
     ]
     was_training = model.training
     with torch.no_grad():
@@ -119,8 +128,7 @@ def retire_units(model: nn.Module, pictures: Tensor, below: float) -> int:
         model.eval()(pictures)
     model.train(was_training)
     count = 0
-    for _, module in gated_convs(model):
-        gate = module.gate
+    for gate in deciding_gates(model):
         assert gate.engaged is not None
         rare = gate.engaged.mean(0) < below
         gate.retire(rare)
@@ -128,11 +136,27 @@ def retire_units(model: nn.Module, pictures: Tensor, below: float) -> int:
     return count
 
 
+def impose_units(model: nn.Module, pictures: int, seed: int | None) -> None:
+    """Let every gate engage a random number of units for each picture, at least one; None: let them decide again."""
+    random = None if seed is None else torch.Generator().manual_seed(seed)
+    for gate in deciding_gates(model):
+        if random is None:
+            gate.imposed = None
+        else:
+            counts = torch.randint(1, gate.units + 1, (pictures, 1), generator=random)
+            gate.imposed = (torch.arange(gate.units) < counts).float()
+
+
 def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
     """Name and module of every gated convolution, in the model's order."""
     for name, module in model.named_modules():
         if isinstance(module, GatedConv):
             yield name, module
+
+
+def deciding_gates(model: nn.Module) -> list[KernelGate]:
+    """The gates that decide, in the model's order: all but those that follow another."""
+    return [module.gate for _, module in gated_convs(model) if isinstance(module.gate, KernelGate)]
 
 
 def _following(parent: nn.Module, child: str) -> str | None:

@@ -25,7 +25,7 @@ from deploycc.lkam.checkpoint import (
 )
 from deploycc.lkam.config import GateConfig, TrainConfig
 from deploycc.lkam.distil import distillation_loss
-from deploycc.lkam.insert import gated_convs, retire_units, settle_gates
+from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, retire_units, settle_gates
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
@@ -89,6 +89,7 @@ def train(
             save_checkpoint(state, folder / CHECKPOINT)
     if state.step == config.steps:
         set_schedules(model, config, 1.0)
+        impose_units(model, 0, None)
         result = assess(model.eval(), validation, config.class_names)
         write_metrics(folder / METRICS, {"config": config.to_dict(), "result": result, "history": state.history})
         report(result)
@@ -202,9 +203,9 @@ def _gate_price(gates: GateConfig, model: Ssd, macs: dict[str, int], share: floa
     return pull * sparsity + gates.spread_weight * spread_loss(model, macs, gates.spread)
 
 
-def _freezes_now(config: TrainConfig, step: int) -> bool:
-    assert config.gates is not None
-    return (step - 1) / config.steps < config.gates.freeze <= step / config.steps
+def _first_beyond(config: TrainConfig, step: int, share: float) -> bool:
+    """Whether this is the first step behind a share of the steps."""
+    return (step - 1) / config.steps < share <= step / config.steps
 
 
 def _step(
@@ -222,9 +223,13 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = rate
     set_schedules(model, config, progress)
-    if config.gates is not None and config.gates.retire and _freezes_now(config, state.step):
+    if config.gates is not None and config.gates.retire and _first_beyond(config, state.step, config.gates.freeze):
         retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
     batch = samples.batch(state.step, config.batch)
+    exploring = config.gates is not None and progress < config.gates.explore
+    impose_units(model, len(batch.pictures), config.seed * config.steps + state.step if exploring else None)
+    if config.gates is not None and config.gates.explore and _first_beyond(config, state.step, config.gates.explore):
+        settle_gates(model, samples.batch(0, _SETTLE).pictures)  # the maps have changed since they were settled first
     pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
     offsets, logits = model(pictures)
     loss = multibox_loss(offsets, logits, priors, batch.boxes, batch.labels)
@@ -239,7 +244,7 @@ def _step(
     if config.gates is not None:
         frozen = progress >= config.gates.freeze
         share = engaged_share(model, macs)
-        if not frozen:
+        if not frozen and not exploring:
             price = _gate_price(config.gates, model, macs, float(share.mean()))
             total = total + config.gates.press.at(progress) * price
         record |= {"engaged": float(share.mean()), "engaged_std": float(share.std())}
@@ -253,8 +258,8 @@ def _step(
     optimiser.zero_grad()
     total.backward()
     if config.gates is not None and progress >= config.gates.freeze:
-        for _, module in gated_convs(model):
-            module.gate.zero_grad()
+        for gate in deciding_gates(model):
+            gate.zero_grad()
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()
     return record | {"location": float(loss.location.detach()), "score": float(loss.score.detach())}

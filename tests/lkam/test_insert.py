@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 from torch import nn  # noqa: E402
 
 from deploycc.errors import InputError  # noqa: E402
-from deploycc.lkam.insert import gated_convs, insert_gates  # noqa: E402
+from deploycc.lkam.insert import deciding_gates, gated_convs, insert_gates  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 
 
@@ -93,3 +93,31 @@ def _switch_off(model: nn.Module) -> None:
     for _, module in gated_convs(model):
         assert module.gate.decide.bias is not None
         nn.init.constant_(module.gate.decide.bias, -1e3)
+
+
+@pytest.mark.parametrize("granularity", ["group", "nested"])
+def test_one_gate_decides_for_several_convolutions(granularity: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3))
+    insert_gates(model, ["*"], granularity=granularity, shared=4)  # type: ignore[arg-type]
+    [leader] = deciding_gates(model)
+    x = torch.randn(64, 3, 8, 8)
+    leader.settle(x)
+    nn.init.normal_(leader.decide.weight, std=3.0)
+    y = model(x)
+    assert leader.engaged is not None
+    assert {float(units.sum()) for units in leader.engaged.detach()} != {4.0}  # it does decide
+    assert torch.equal(y.detach().abs().amax((2, 3)) > 0, leader.engaged.repeat_interleave(3, 1) > 0)
+    first = model[0](x).detach().abs().amax((2, 3)) > 0
+    assert torch.equal(first, leader.engaged.repeat_interleave(2, 1) > 0)
+    y.sum().backward()
+    assert leader.decide.weight.grad is not None
+    assert len(list(gated_convs(model))) == 2
+
+
+def test_a_shared_gate_needs_groups() -> None:
+    with pytest.raises(InputError, match="groups of kernels") as caught:
+        insert_gates(small(), ["0", "4"], shared=4)
+    assert caught.value.code == "gate-shared"
+    with pytest.raises(InputError, match="3 equal groups"):
+        insert_gates(small(), ["0", "4"], granularity="nested", shared=3)
