@@ -117,16 +117,16 @@ class Writer:
         self,
         stem: str,
         condition: gs.Tensor,
-        shape: Sequence[int],
-        yes: Callable[[Writer], gs.Tensor],
-        no: Callable[[Writer], gs.Tensor],
-    ) -> gs.Variable:
-        """Add an `If`: each function writes its branch and returns the branch's result, of the shape given.
+        shapes: Sequence[Sequence[int]],
+        yes: Callable[[Writer], Sequence[gs.Tensor]],
+        no: Callable[[Writer], Sequence[gs.Tensor]],
+    ) -> tuple[gs.Variable, ...]:
+        """Add an `If`: each function writes its branch and returns the branch's results, of the shapes given.
 
         Args:
             stem: for names.
             condition: scalar bool of this graph or one around it.
-            shape: of both results.
+            shapes: of either branch's results.
             yes: writes the branch of a true condition.
             no: writes the other.
 
@@ -139,14 +139,16 @@ class Writer:
             branch = gs.Graph(name=attribute, opset=self.graph.opset, import_domains=self.graph.import_domains)
             writer = Writer(branch, self._numbers)
             writer._taken = self._taken
-            result = write(writer)
-            if list(result.shape) != list(shape):
-                raise ValueError(f"a branch of {stem} makes {list(result.shape)}, not {list(shape)}")
-            if not any(result is made for node in branch.nodes for made in node.outputs):
-                result = writer.node("Identity", stem, [result], shape)  # a branch's output is its own
-            branch.outputs = [result]
+            for result, shape in zip(write(writer), shapes, strict=True):
+                if list(result.shape) != list(shape):
+                    raise ValueError(f"a branch of {stem} makes {list(result.shape)}, not {list(shape)}")
+                if not any(result is made for node in branch.nodes for made in node.outputs):
+                    result = writer.node("Identity", stem, [result], shape)  # a branch's output is its own
+                branch.outputs.append(result)
             branches[attribute] = branch
-        return self.node("If", stem, [condition], shape, **branches)
+        results = tuple(self.variable(stem, shape) for shape in shapes)
+        self.graph.nodes.append(gs.Node("If", self.name(stem), branches, [condition], list(results)))
+        return results
 
 
 def _names(graph: gs.Graph) -> set[str]:

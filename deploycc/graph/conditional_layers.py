@@ -11,8 +11,8 @@ import onnx_graphsurgeon as gs
 
 from deploycc.errors import Note
 from deploycc.gate_plan import LayerPlan
-from deploycc.graph.branches import Writer, above, evaluated, largest
-from deploycc.graph.gate_decision import Comparison
+from deploycc.graph.branches import Writer, evaluated
+from deploycc.graph.decided import Decided, all_on
 from deploycc.graph.gated_regions import VECTOR, Region
 from deploycc.graph.parts import Keep, narrowed
 
@@ -58,41 +58,6 @@ def write_layers(graph: gs.Graph, chain: Sequence[Layer]) -> tuple[Note, ...]:
     return ()
 
 
-@dataclass(frozen=True, eq=False)
-class _Decided:
-    """A gate's decisions in the graph that computes its layer.
-
-    Attributes:
-        vector: zeros and ones, [1, kernels, 1, 1] float32.
-        comparison: what makes it, where known. Conditions and masks then come straight from the scores: fewer nodes,
-            and those of a mask stand in the branch that needs it.
-    """
-
-    vector: gs.Tensor
-    comparison: Comparison | None
-
-    def any_on(self, writer: Writer, stem: str, start: int, stop: int) -> gs.Variable:
-        """Whether one of these kernels is on, as a scalar bool: the largest score is compared, as the gate does."""
-        known = self.comparison
-        if known is None:
-            most = largest(writer, f"{stem}_most", writer.cut(self.vector, start, stop))
-            return above(writer, stem, most, np.float32(0.5))
-        scores = writer.pick(known.scores, sorted(set(known.score_of[start:stop])))
-        return above(writer, stem, largest(writer, f"{stem}_most", scores), known.limit, known.op)
-
-    def mask(self, writer: Writer, stem: str, start: int, stop: int) -> gs.Tensor:
-        """Zeros and ones of these kernels, [1, stop - start, 1, 1] float32."""
-        known, wanted = self.comparison, [1, stop - start, 1, 1]
-        if known is None:
-            return writer.cut(self.vector, start, stop)
-        scores = writer.pick(known.scores, known.score_of[start:stop])
-        on = above(writer, f"{stem}_on", scores, known.limit, known.op)
-        mask = writer.node("Cast", stem, [on], scores.shape, to=1)
-        if mask.shape == wanted:
-            return mask
-        return writer.node("Reshape", stem, [mask, writer.constant(f"{stem}_shape", np.array(wanted))], wanted)
-
-
 class _Chain:
     """Layers that are computed inside one another's branches."""
 
@@ -120,11 +85,12 @@ class _Chain:
             return self._groups(writer, index, entry, kept, decided)
         return self._widths(writer, index, entry, kept, decided)
 
-    def _widths(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: _Decided) -> gs.Tensor:
+    def _widths(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: Decided) -> gs.Tensor:
         layer = self._layers[index]
         sizes = layer.plan.sizes
         stem = f"{layer.region.layer}_beyond"
-        flags = [decided.any_on(writer, f"{stem}_{size}", size, layer.region.kernels) for size in sizes[:-1]]
+        kernels = layer.region.kernels
+        flags = [decided.any_on(writer, f"{stem}_{size}", range(size, kernels)) for size in sizes[:-1]]
         shape = self._layers[-1].region.exit.shape
 
         def between(writer: Writer, low: int, high: int) -> gs.Tensor:
@@ -132,18 +98,19 @@ class _Chain:
             if low == high:
                 return self._width(writer, index, entry, kept, decided, low)
             middle = (low + high + 1) // 2
-            return writer.choose(
+            [result] = writer.choose(
                 f"{layer.region.layer}/{sizes[middle]}",
                 flags[middle - 1],
-                shape,
-                lambda inner: between(inner, middle, high),
-                lambda inner: between(inner, low, middle - 1),
+                [shape],
+                lambda inner: [between(inner, middle, high)],
+                lambda inner: [between(inner, low, middle - 1)],
             )
+            return result
 
         return between(writer, 0, len(sizes) - 1)
 
     def _width(
-        self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: _Decided, number: int
+        self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: Decided, number: int
     ) -> gs.Tensor:
         region, sizes = self._layers[index].region, self._layers[index].plan.sizes
         width = sizes[number]
@@ -161,7 +128,7 @@ class _Chain:
         kept = None if width == kernels else np.arange(kernels) < width
         return self.write(writer, index + 1, result, kept)
 
-    def _groups(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: _Decided) -> gs.Tensor:
+    def _groups(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: Decided) -> gs.Tensor:
         region, plan = self._layers[index].region, self._layers[index].plan
         parts: list[gs.Tensor] = []
         ends = np.cumsum([plan.always, *plan.sizes]).tolist()
@@ -170,15 +137,15 @@ class _Chain:
         for span in pairwise(ends):
             stem = f"{region.layer}/{span[0]}-{span[1]}"
             shape = [1, span[1] - span[0], *region.exit.shape[2:]]
-            any_on = decided.any_on(writer, f"{stem}_any", *span)
+            any_on = decided.any_on(writer, f"{stem}_any", range(*span))
 
-            def on(inner: Writer, span: tuple[int, int] = span) -> gs.Tensor:
-                return self._kernels(inner, region, entry, kept, decided, span, span)
+            def on(inner: Writer, span: tuple[int, int] = span) -> list[gs.Tensor]:
+                return [self._kernels(inner, region, entry, kept, decided, span, span)]
 
-            def off(inner: Writer, stem: str = stem, shape: list[int] = shape) -> gs.Tensor:
-                return inner.spread(f"{stem}_off", np.zeros(shape, np.float32))
+            def off(inner: Writer, stem: str = stem, shape: list[int] = shape) -> list[gs.Tensor]:
+                return [inner.spread(f"{stem}_off", np.zeros(shape, np.float32))]
 
-            parts.append(writer.choose(stem, any_on, shape, on, off))
+            parts += writer.choose(stem, any_on, [shape], on, off)
         if len(parts) == 1:
             return parts[0]
         return writer.node("Concat", f"{region.layer}_groups", parts, region.exit.shape, axis=1)
@@ -189,7 +156,7 @@ class _Chain:
         region: Region,
         entry: gs.Tensor,
         kept: Keep | None,
-        decided: _Decided,
+        decided: Decided,
         span: tuple[int, int],
         tested: tuple[int, int] | None,
     ) -> gs.Tensor:
@@ -197,11 +164,11 @@ class _Chain:
         there = np.arange(region.kernels)
         body = self._narrow(region.body, region, kept, (there >= span[0]) & (there < span[1]))
         feeds = {region.entry.name: entry}
-        if _all_on(region, tested, span):
+        if region.gate is not None and all_on(region.gate, range(*span), None if tested is None else range(*tested)):
             product = body.nodes.pop()
             body.outputs = [product.inputs[0]]
         else:
-            feeds[VECTOR] = decided.mask(writer, f"{region.layer}_mask", *span)
+            feeds[VECTOR] = decided.mask(writer, f"{region.layer}_mask", range(*span))
         body.inputs = [tensor for tensor in body.inputs if tensor.name in feeds]
         [result] = writer.paste(body, feeds)
         return result
@@ -214,7 +181,7 @@ class _Chain:
             raise _Refused(found)
         return found
 
-    def _decide(self, writer: Writer, region: Region, entry: gs.Tensor, kept: Keep | None) -> _Decided:
+    def _decide(self, writer: Writer, region: Region, entry: gs.Tensor, kept: Keep | None) -> Decided:
         """Write the gate; what of it is not used in the end is cleaned away."""
         vector: gs.Tensor | None = region.vector
         comparison = region.comparison
@@ -230,7 +197,7 @@ class _Chain:
         if list(vector.shape) != wanted:
             shape = writer.constant(f"{region.layer}_vector_shape", np.array(wanted))
             vector = writer.node("Expand", f"{region.layer}_vector", [vector, shape], wanted)
-        return _Decided(vector, comparison)
+        return Decided(vector, comparison)
 
     def _off(self, writer: Writer, index: int) -> gs.Tensor:
         """What the last layer makes where all kernels of layer ``index`` are off: the same for every picture."""
@@ -249,23 +216,3 @@ class _Chain:
             [result] = inner.paste(region.body, feeds)
         alone.outputs = [result]
         return writer.spread(stem, evaluated(alone))
-
-
-def _all_on(region: Region, tested: tuple[int, int] | None, span: tuple[int, int]) -> bool:
-    """Whether all kernels of a span are on wherever it is computed.
-
-    Args:
-        region: the layer.
-        tested: one of these kernels is on there; None: nothing is known.
-        span: kernels.
-    """
-    if region.gate is None:
-        return False
-    units = region.gate.unit_of
-    unsure = set(units[slice(*span)]) - set(region.gate.always)
-    if not unsure or tested is None:
-        return not unsure
-    known = set(units[slice(*tested)])
-    if region.gate.granularity == "nested":  # a decision is on only with all before it
-        return max(unsure) <= min(known)
-    return unsure == known and len(known) == 1

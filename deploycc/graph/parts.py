@@ -16,14 +16,16 @@ from deploycc.graph.removal import remove_channels
 Keep = NDArray[np.bool_]
 
 
-def part_of(graph: gs.Graph, nodes: Iterable[gs.Node], inputs: Sequence[gs.Variable], output: gs.Variable) -> gs.Graph:
+def part_of(
+    graph: gs.Graph, nodes: Iterable[gs.Node], inputs: Sequence[gs.Variable], *outputs: gs.Variable
+) -> gs.Graph:
     """Copy nodes of a graph into a graph of its own; constants share their values with the original.
 
     Args:
         graph: stays as it is.
         nodes: in order; they read nothing but ``inputs``, constants and one another.
         inputs: of the part.
-        output: its only one.
+        outputs: of the part.
 
     Raises:
         ValueError: a node reads something else.
@@ -43,7 +45,7 @@ def part_of(graph: gs.Graph, nodes: Iterable[gs.Node], inputs: Sequence[gs.Varia
     return gs.Graph(
         copied,
         [copies[id(tensor)] for tensor in inputs],
-        [copies[id(output)]],
+        [copies[id(tensor)] for tensor in outputs],
         opset=graph.opset,
         import_domains=graph.import_domains,
     )

@@ -57,11 +57,12 @@ def test_a_branch_is_taken_where_the_largest_element_passes(limit: int, op: str,
         condition = above(writer, "yes", largest(writer, "most", x), np.float32(limit), op)
         assert condition.shape == []
         two = np.full((1, 1, 1, 1), 2, np.float32)
-        return writer.choose(
-            "choose", condition, x.shape,
-            lambda inner: inner.node("Mul", "doubled", [x, inner.constant("two", two)], x.shape),
-            lambda _: x,
+        [result] = writer.choose(
+            "choose", condition, [x.shape],
+            lambda inner: [inner.node("Mul", "doubled", [x, inner.constant("two", two)], x.shape)],
+            lambda _: [x],
         )  # fmt: skip
+        return result
 
     graph = made(write)
     np.testing.assert_array_equal(run(graph, X)[0], 2 * X if taken else X)
@@ -73,7 +74,7 @@ def test_branches_of_another_shape_are_refused() -> None:
     yes = gs.Variable("yes", np.dtype(np.bool_), [])
     x = gs.Variable("x", np.dtype(np.float32), [1, 6, 3, 3])
     with pytest.raises(ValueError, match=r"a branch of choose makes \[1, 2, 3, 3\], not \[1, 6, 3, 3\]"):
-        Writer(gs.Graph(opset=13)).choose("choose", yes, x.shape, lambda inner: inner.cut(x, 0, 2), lambda _: x)
+        Writer(gs.Graph(opset=13)).choose("choose", yes, [x.shape], lambda inner: [inner.cut(x, 0, 2)], lambda _: [x])
 
 
 def test_pasted_parts_share_neither_names_nor_constants() -> None:

@@ -18,7 +18,7 @@ from mutation import find_example, mutant
 from strategies import branching_networks, gate_spellings
 
 from deploycc.gate_plan import LayerPlan
-from deploycc.graph import branches, conditional_layers, gate_decision, gated_regions, gates, parts, reorder
+from deploycc.graph import branches, conditional_layers, decided, gate_decision, gated_regions, gates, parts, reorder
 
 # ---- equality -------------------------------------------------------------------------------------------------------
 
@@ -92,6 +92,8 @@ class Bug:
 
 
 WRITING = ((MODULE, "write_layers"),)
+KNOWING = ((conditional_layers, "all_on"),)
+ASKING = ((conditional_layers, "Decided"),)
 REORDERING = ((MODULE, "reorder_kernels"),)
 FINDING = ((MODULE, "find_region"),)
 
@@ -113,10 +115,10 @@ BUGS = {
         gated_regions, '.values["y"] == 0).all())', '.values["y"] == 0).size)', FINDING
     ),
     "no mask inside a width": Bug(
-        conditional_layers, "return unsure == known and len(known) == 1", "return True", WRITING
+        decided, "return unsure == known and len(known) == 1", "return True", KNOWING
     ),
-    "every gate is taken for a nested one": Bug(conditional_layers, 'region.gate.granularity == "nested"', "True", WRITING),
-    "no mask inside a group": Bug(conditional_layers, "unsure == known and len(known) == 1", "unsure == known", WRITING),
+    "every gate is taken for a nested one": Bug(decided, 'gate.granularity == "nested"', "True", KNOWING),
+    "no mask inside a group": Bug(decided, "unsure == known and len(known) == 1", "unsure == known", KNOWING),
     "the joined gate reads the wrong channels": Bug(
         conditional_layers, "part = self._narrow(region.decision, region, kept)",
         "part = self._narrow(region.decision, region, None if kept is None else kept[::-1])", WRITING, ("two", "three"),
@@ -125,13 +127,12 @@ BUGS = {
         conditional_layers, "np.arange(kernels) < width", "np.arange(kernels) >= kernels - width", WRITING, ("two",)
     ),
     "a width is one too narrow": Bug(
-        conditional_layers, "size, layer.region.kernels)", "min(size + 1, layer.region.kernels - 1), layer.region.kernels)", WRITING,
-        ("one",),
+        conditional_layers, "range(size, kernels))", "range(min(size + 1, kernels - 1), kernels))", WRITING, ("one",)
     ),
     "conditions ask the wrong scores": Bug(
-        conditional_layers, "sorted(set(known.score_of[start:stop]))", "sorted(set(known.score_of))[: stop - start]", WRITING
+        decided, "sorted({known.score_of[kernel] for kernel in kernels})", "sorted(set(known.score_of))[: len(kernels)]", ASKING
     ),
-    "masks do not follow the units": Bug(conditional_layers, "known.score_of[start:stop])\n", "range(start, stop))\n", WRITING),
+    "masks do not follow the units": Bug(decided, "[known.score_of[kernel] for kernel in kernels])", "kernels)", ASKING),
     "a unit that is never on is taken for one that always is": Bug(
         gate_decision, "score > limit + _CLEAR", "score > limit - 1e9", ((gates, "read_decision"),), ("one",), ("off",)
     ),

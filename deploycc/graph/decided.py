@@ -1,0 +1,66 @@
+"""What a gate has decided, as branches ask for it: is any of these kernels on, their mask, are all of them on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.graph.branches import Writer, above, largest
+from deploycc.graph.gate_decision import Comparison
+from deploycc.graph.gates import Gate
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """A gate's decisions in the graph that computes its layer.
+
+    Attributes:
+        vector: zeros and ones, [1, kernels, 1, 1] float32.
+        comparison: what makes it, where known. Conditions and masks then come straight from the scores: fewer nodes,
+            and those of a mask stand in the branch that needs it.
+    """
+
+    vector: gs.Tensor
+    comparison: Comparison | None
+
+    def any_on(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Variable:
+        """Whether one of these kernels is on, as a scalar bool: the largest score is compared, as the gate does."""
+        known = self.comparison
+        if known is None:
+            most = largest(writer, f"{stem}_most", writer.pick(self.vector, kernels))
+            return above(writer, stem, most, np.float32(0.5))
+        scores = writer.pick(known.scores, sorted({known.score_of[kernel] for kernel in kernels}))
+        return above(writer, stem, largest(writer, f"{stem}_most", scores), known.limit, known.op)
+
+    def mask(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Tensor:
+        """Zeros and ones of these kernels, [1, number of them, 1, 1] float32."""
+        known, wanted = self.comparison, [1, len(kernels), 1, 1]
+        if known is None:
+            return writer.pick(self.vector, kernels)
+        scores = writer.pick(known.scores, [known.score_of[kernel] for kernel in kernels])
+        on = above(writer, f"{stem}_on", scores, known.limit, known.op)
+        mask = writer.node("Cast", stem, [on], scores.shape, to=1)
+        if mask.shape == wanted:
+            return mask
+        return writer.node("Reshape", stem, [mask, writer.constant(f"{stem}_shape", np.array(wanted))], wanted)
+
+
+def all_on(gate: Gate, kernels: Iterable[int], tested: Iterable[int] | None) -> bool:
+    """Whether these kernels are on wherever one of the tested ones is.
+
+    Args:
+        gate: theirs.
+        kernels: in question.
+        tested: one of them is on; None: nothing is known.
+    """
+    units = gate.unit_of
+    unsure = {units[kernel] for kernel in kernels} - set(gate.always)
+    if not unsure or tested is None:
+        return not unsure
+    known = {units[kernel] for kernel in tested}
+    if gate.granularity == "nested":  # a decision is on only with all before it
+        return max(unsure) <= min(known)
+    return unsure == known and len(known) == 1
