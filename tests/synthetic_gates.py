@@ -1,9 +1,16 @@
 """LKAM gates put into a network that was trained without: seeded weights, decisions calibrated on pictures.
 
-Each gate is the real structure: global pooling, a 1x1 convolution to 16 channels, ReLU, a 1x1 convolution, sigmoid,
-threshold, product with the convolution behind its bias. What is synthetic is what they decide: how often a kernel is on
-is drawn, and the bias of its unit is the quantile that makes it so on the calibration pictures. Kernels that need a
-picture more than others do so together, because the last weights have a common part.
+Each gate is the real structure: global pooling, a 1x1 convolution to at most 16 channels, ReLU, a 1x1 convolution,
+sigmoid, threshold, product with the convolution behind its bias. The first convolution measures by how many standard
+deviations a picture lies to either side of the mean along the principal components of the pooled maps; the second one
+decides. What is synthetic is what it asks for, and how often a kernel is on: that is drawn, and the bias of its unit is
+the quantile that makes it so on the calibration pictures.
+
+A kernel is always on; or *rare*: on where one property of the picture, the layer's own, stands out; or *plain*: off
+only in the few pictures that have more than the others of what varies most, and then off in all layers. So most
+pictures need all kernels of about one layer, and few pictures save much more than the others, as the white paper's
+table 2 states. What it does not state is which kernels of a layer are on together. Here they largely are:
+`Habits.common`.
 """
 
 from __future__ import annotations
@@ -22,8 +29,10 @@ from deploycc.graph.export import to_onnx
 from deploycc.graph.shapes import infer_shapes
 
 THREADS = 2
-HIDDEN = 16
+COMPONENTS = 8
+RIVALS = 0.3  # how much the other properties of a picture count against the one that a layer asks for
 FAR = 20.0
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,15 +41,17 @@ class Habits:
 
     Attributes:
         always: share of the kernels of a layer that are on in every picture.
-        rare: share of them that are on in 5 to 15 % of the pictures.
-        common: part of a decision that all kernels of a layer share, 0..1; the rest is each kernel's own.
-
-    The kernels that are left are on in 20 to 95 % of the pictures.
+        rare: share of them that are on in few pictures; the kernels that are left are off in few.
+        common: part of a decision that all kernels alike share in a layer, 0..1; the rest is each kernel's own.
+        on: least and largest share of the pictures in which a rare kernel is on.
+        off: least and largest share of the pictures in which a plain one is off.
     """
 
     always: float
     rare: float
     common: float
+    on: tuple[float, float] = (0.05, 0.10)
+    off: tuple[float, float] = (0.005, 0.06)
 
 
 def insert_gates(
@@ -59,33 +70,34 @@ def insert_gates(
     random = np.random.default_rng(seed)
     nodes = {node.name: node for node in graph.nodes}
     at, maps = graph.inputs[0], list(pictures)
-    for name in layers:
+    for number, name in enumerate(layers):
         conv = nodes[name]
-        maps = _between(graph, at, conv.inputs[0], maps)
+        _advance(graph, at, conv.inputs[0], maps)
         at = conv.inputs[0]
-        pooled = np.stack([each.mean((2, 3))[0] for each in maps])
-        _insert(graph, conv, pooled, habits, random)
+        pooled = np.stack([each.mean((2, 3), np.float64)[0] for each in maps])
+        _insert(graph, conv, pooled, habits, number, random)
         infer_shapes(graph)
     graph.toposort()
     return replace(detector, graph=graph)
 
 
-def _insert(graph: gs.Graph, conv: gs.Node, pooled: NDArray[np.float32], habits: Habits, random: np.random.Generator) -> None:
-    inputs, kernels = pooled.shape[1], int(conv.outputs[0].shape[1])
-    squeeze = random.standard_normal((HIDDEN, inputs)) / np.sqrt(inputs)
-    hidden = pooled @ squeeze.T
-    mean, deviation = hidden.mean(0), hidden.std(0) + 1e-6
-    squeeze, shift = squeeze / deviation[:, None], 1 - mean / deviation  # around 1: ReLU leaves most of it alone
+def _insert(
+    graph: gs.Graph, conv: gs.Node, pooled: Floats, habits: Habits, number: int, random: np.random.Generator
+) -> None:
+    kernels = int(conv.outputs[0].shape[1])
+    squeeze, shift = _measures(pooled)
     hidden = np.maximum(pooled @ squeeze.T + shift, 0)
-    weights = _decisions(kernels, habits, random)
+    counts = round(kernels * habits.always), round(kernels * habits.rare)
+    places = random.permutation(kernels)
+    weights = _decisions(kernels, *counts, len(squeeze) // 2, habits.common, number, random)[places]
+    on = _utilisation(kernels, *counts, habits, random)[places]
     scores = hidden @ weights.T
-    on = _utilisation(kernels, habits, random)
     bias = np.array([
         FAR - scores[:, k].min() if on[k] == 1 else -np.quantile(scores[:, k], 1 - on[k]) for k in range(kernels)
     ])  # fmt: skip
     stem = f"{conv.name}_gate"
 
-    def constant(what: str, values: NDArray[np.float64]) -> gs.Constant:
+    def constant(what: str, values: Floats) -> gs.Constant:
         return gs.Constant(f"{stem}_{what}", values.astype(np.float32))
 
     def node(op: str, operands: list[gs.Tensor], what: str, dtype: type = np.float32, **attributes: object) -> gs.Variable:
@@ -107,27 +119,40 @@ def _insert(graph: gs.Graph, conv: gs.Node, pooled: NDArray[np.float32], habits:
     graph.toposort()
 
 
-def _decisions(kernels: int, habits: Habits, random: np.random.Generator) -> NDArray[np.float64]:
-    """Weights [kernels, hidden]: the same direction for all, and one of each kernel's own."""
-    shared = np.tile(random.standard_normal(HIDDEN), (kernels, 1))
-    own = random.standard_normal((kernels, HIDDEN))
-    weights: NDArray[np.float64] = habits.common * shared + (1 - habits.common) * own
+def _measures(pooled: Floats) -> tuple[Floats, Floats]:
+    """Filters [2 * components, inputs] and shifts: both directions of each principal component, in deviations."""
+    mean = pooled.mean(0)
+    _, deviations, components = np.linalg.svd(pooled - mean, full_matrices=False)
+    count = min(COMPONENTS, pooled.shape[1])
+    components = components[:count] * np.sign(components[:count].sum(1, keepdims=True))
+    filters = components / (deviations[:count, None] / np.sqrt(len(pooled)))
+    filters = np.concatenate([filters, -filters])
+    return filters, -filters @ mean
+
+
+def _decisions(
+    kernels: int, always: int, rare: int, components: int, common: float, number: int, random: np.random.Generator
+) -> Floats:
+    """Weights [kernels, 2 * components], those of always, rare and plain kernels in this order."""
+    own = random.standard_normal((kernels, 2 * components))
+    weights: Floats = (1 - common) * own / np.linalg.norm(own, axis=1, keepdims=True)
+    asked = np.full(2 * components, -RIVALS)
+    asked[1 + number // 2 % (components - 1) + components * (number % 2)] = 1  # the first component is for plain ones
+    weights[always : always + rare] += common * asked
+    weights[always + rare :, 0] -= common
+    weights[always + rare :, components] += common
     return weights
 
 
-def _utilisation(kernels: int, habits: Habits, random: np.random.Generator) -> NDArray[np.float64]:
-    always, rare = round(kernels * habits.always), round(kernels * habits.rare)
-    drawn = [np.ones(always), random.uniform(0.05, 0.15, rare), random.uniform(0.2, 0.95, kernels - always - rare)]
-    shuffled: NDArray[np.float64] = random.permutation(np.concatenate(drawn))
-    return shuffled
+def _utilisation(kernels: int, always: int, rare: int, habits: Habits, random: np.random.Generator) -> Floats:
+    drawn = [np.ones(always), random.uniform(*habits.on, rare), 1 - random.uniform(*habits.off, kernels - always - rare)]
+    return np.concatenate(drawn)
 
 
-def _between(
-    graph: gs.Graph, start: gs.Tensor, end: gs.Tensor, maps: Sequence[NDArray[np.float32]]
-) -> list[NDArray[np.float32]]:
-    """What a tensor holds, from what an earlier one holds."""
+def _advance(graph: gs.Graph, start: gs.Tensor, end: gs.Tensor, maps: list[NDArray[np.float32]]) -> None:
+    """Replace what a tensor holds by what a later one holds, picture by picture: all of them are large."""
     if end is start:
-        return list(maps)
+        return
     part = graph.copy()
     tensors = part.tensors()
     first, last = tensors[start.name], tensors[end.name]
@@ -135,4 +160,5 @@ def _between(
     part.inputs, part.outputs = [first], [last]
     part.cleanup().toposort()
     session = open_session(to_onnx(part), THREADS, {"network": graph.name}, keep_memory=False)
-    return [session.run(None, {start.name: each})[0] for each in maps]
+    for number, each in enumerate(maps):
+        maps[number] = session.run(None, {start.name: each})[0]

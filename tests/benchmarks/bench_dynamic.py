@@ -61,7 +61,7 @@ ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 PRUNED = ", statically pruned first"
 GOALS = {"vgg": 0.75, f"street_ssd_blocks{PRUNED}": 0.6}
 TABLE_2 = "average 31.5, std 2.6, minimum 26.4, maximum 49.6 % (white paper, table 2, emulated)"
-HABITS = Habits(always=0.58, rare=0.38, common=0.8)
+HABITS = Habits(always=0.445, rare=0.365, common=0.8)
 CALIBRATION, RECORDED, UNSEEN = 5, 77, 99  # seeds of generated pictures
 VGG_CHECKED = 8  # pictures of the final check; one takes a third of a second
 PARTS = {
@@ -229,7 +229,7 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", default=["street_ssd_blocks", "street_ssd_lkam", "vgg"])
     parser.add_argument("--pictures", type=int, default=200, help="unseen ones that are timed")
     parser.add_argument("--recorded", type=int, default=200, help="pictures that the plan is made from")
-    parser.add_argument("--calibration", type=int, default=48, help="pictures that synthetic gates are calibrated on")
+    parser.add_argument("--calibration", type=int, default=96, help="pictures that synthetic gates are calibrated on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=15.0, help="for each comparison of the final check")
     parser.add_argument("--bench-seconds", type=float, default=60.0, help="for the timing; one round at least")
