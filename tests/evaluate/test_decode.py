@@ -58,7 +58,9 @@ def test_decoding_is_the_formula(case: HeadsCase) -> None:
 )
 def test_planted_bugs_are_caught(old: str, new: str) -> None:
     buggy = mutant(decode_module, old, new)
-    find_example(heads_cases(), lambda case: not decodes(case, buggy))
+    shown = find_example(heads_cases(), lambda case: not decodes(case, buggy))
+    assert not decodes(shown, buggy)
+    assert decodes(shown)
 
 
 @given(heads_cases())

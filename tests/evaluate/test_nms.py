@@ -67,7 +67,9 @@ def test_the_number_of_candidates_looked_at_first_does_not_matter(case: Suppress
 def test_planted_bugs_are_caught(old: str, new: str) -> None:
     buggy = mutant(nms_module, old, new)
     buggy._FIRST, buggy._STRIDE = ONE_BY_ONE._FIRST, ONE_BY_ONE._STRIDE
-    find_example(suppression_cases(), lambda case: not agrees(case, buggy))
+    shown = find_example(suppression_cases(), lambda case: not agrees(case, buggy))
+    assert not agrees(shown, buggy)
+    assert agrees(shown, ONE_BY_ONE)
 
 
 def test_a_box_at_the_threshold_stays() -> None:

@@ -268,7 +268,9 @@ def misread(module: ModuleType, spelling: Spelling) -> bool:
 )
 def test_planted_bugs_are_seen(old: str, new: str) -> None:
     module = mutant(gates_module, old, new)
-    find_example(gate_spellings(), lambda spelling: misread(module, spelling))
+    shown = find_example(gate_spellings(), lambda spelling: misread(module, spelling))
+    assert misread(module, shown)
+    assert not misread(gates_module, shown)
 
 
 @pytest.mark.parametrize(

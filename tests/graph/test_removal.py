@@ -237,15 +237,27 @@ def noticed(compare: Callable[[], tuple[float, int]]) -> bool:
 def test_planted_bug_in_removal_is_noticed(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     planted = {**LABELLING, **CUTTING}[bug]
     parts = parts_with(monkeypatch, planted)
-    networks = channel_networks(*planted.kinds.split())
-    find_example(networks, lambda made: noticed(lambda: removal_error(made.build(), made.seed, parts)))
+
+    def shows(made: ChannelNetwork) -> bool:
+        return noticed(lambda: removal_error(made.build(), made.seed, parts))
+
+    shown = find_example(channel_networks(*planted.kinds.split()), shows)
+    assert shows(shown)
+    monkeypatch.undo()
+    assert removal_error(shown.build(), shown.seed)[0] <= 1.0
 
 
 @pytest.mark.parametrize("bug", CONSTANTS)
 def test_planted_bug_in_constants_is_noticed(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     parts = parts_with(monkeypatch, CONSTANTS[bug])
-    networks = constant_networks(*CONSTANTS[bug].kinds.split())
-    find_example(networks, lambda made: noticed(lambda: dead_error(kill(made.build(), made.seed), parts)))
+
+    def shows(made: ChannelNetwork) -> bool:
+        return noticed(lambda: dead_error(kill(made.build(), made.seed), parts))
+
+    shown = find_example(constant_networks(*CONSTANTS[bug].kinds.split()), shows)
+    assert shows(shown)
+    monkeypatch.undo()
+    assert dead_error(kill(shown.build(), shown.seed))[0] <= 1.0
 
 
 # ---- spellings that the random networks do not use ------------------------------------------------------------------

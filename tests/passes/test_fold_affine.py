@@ -118,7 +118,9 @@ BUGS = {
 @pytest.mark.parametrize("bug", BUGS)
 def test_planted_bug_is_noticed(bug: str) -> None:
     broken = mutant(PASS, *BUGS[bug])
-    find_example(stacks(), lambda stack: worst_error(stack, broken) > 1.0)
+    shown = find_example(stacks(), lambda stack: worst_error(stack, broken) > 1.0)
+    assert worst_error(shown, broken) > 1.0
+    assert worst_error(shown) <= 1.0
 
 
 BN = """<ir_version: 8, opset_import: ["": 13]>

@@ -133,7 +133,9 @@ def test_onnx_nms_finds_what_the_host_finds(case: HeadsCase) -> None:
 )  # fmt: skip
 def test_planted_bugs_are_caught(old: str, new: str) -> None:
     buggy = mutant(PASS, old, new)
-    find_example(heads_cases(), lambda case: not same(in_graph(case, buggy), on_host(case)))
+    shown = find_example(heads_cases(), lambda case: not same(in_graph(case, buggy), on_host(case)))
+    assert not same(in_graph(shown, buggy), on_host(shown))
+    assert same(in_graph(shown), on_host(shown))
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.folder)
@@ -199,14 +201,16 @@ def test_efficient_nms_finds_what_the_host_finds(case: HeadsCase) -> None:
 def test_planted_plugin_bugs_are_caught(old: str, new: str) -> None:
     buggy = mutant(PASS, old, new)
 
-    def differs(case: HeadsCase) -> bool:
+    def differs(case: HeadsCase, module: ModuleType = buggy) -> bool:
         offsets = np.zeros_like(case.offsets)  # the priors themselves, whose IoUs are exact
         case = replace(case, nms=replace(case.nms, top_k=-1), offsets=offsets)
-        result = lower(network(case.heads, case.nms), "efficient-nms", buggy)
+        result = lower(network(case.heads, case.nms), "efficient-nms", module)
         found = read_detections(result.detector, run_plugin(result, "EfficientNMS_TRT", feeds_of(case)))
         return not same(found, on_host(case))
 
-    find_example(heads_cases(), differs)
+    shown = find_example(heads_cases(), differs)
+    assert differs(shown)
+    assert not differs(shown, PASS)
 
 
 def test_efficient_nms_node_is_what_the_plugin_reads() -> None:

@@ -91,7 +91,9 @@ def test_planted_bugs_show(bug: str) -> None:
         except broken.NoPriorBox:  # parameters that do not make the boxes are found out: the layer is lost
             return True
 
-    find_example(prior_layers(), shows)
+    shown = find_example(prior_layers(), shows)
+    assert shows(shown)
+    assert agrees(shown)
 
 
 def test_parameters_come_back_as_they_were_written() -> None:

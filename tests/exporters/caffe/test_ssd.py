@@ -193,7 +193,9 @@ def test_planted_bugs_show(bug: str, tmp_path: Path) -> None:
         except (ModelError, cv2.error):  # priors that do not fit, or a network that OpenCV refuses, show the bug too
             return True
 
-    find_example(exported_networks(), shows)
+    shown = find_example(exported_networks(), shows)
+    assert shows(shown)
+    assert agrees(shown, tmp_path)
 
 
 def refusal(detector: Detector, folder: Path) -> ModelError:
