@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import ModuleType
 from unittest.mock import patch
@@ -159,10 +160,9 @@ def test_planted_bugs_show(name: str) -> None:
     bug = BUGS[name]
     broken = mutant(bug.module, bug.old, bug.new)
     patches = [patch.object(module, function, getattr(broken, function)) for module, function in bug.replaces]
-    for each in patches:
-        each.start()
-    try:
-        find_example(branching_networks(*bug.kinds), lambda made: lowering_error(made, bug.patterns) > 1.0)
-    finally:
+    with ExitStack() as stack:
         for each in patches:
-            each.stop()
+            stack.enter_context(each)
+        shown = find_example(branching_networks(*bug.kinds), lambda made: lowering_error(made, bug.patterns) > 1.0)
+        assert lowering_error(shown, bug.patterns) > 1.0
+    assert lowering_error(shown, bug.patterns) <= 1.0
