@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deploycc.cli.optimise import Say
     from deploycc.detector import Detector
     from deploycc.profile.precision import TensorDifference
+    from deploycc.progress import Say
     from deploycc.report.compile_schema import LayerError, OutputError, PrecisionComparison
     from deploycc.target import Target
 

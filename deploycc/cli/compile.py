@@ -13,8 +13,9 @@ import typer
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 
 if TYPE_CHECKING:
-    from deploycc.cli.optimise import Optimised, Say
+    from deploycc.cli.optimise import Optimised
     from deploycc.detector import Detector
+    from deploycc.progress import Say
     from deploycc.report.compile_schema import CompileReport
     from deploycc.target import Target
 

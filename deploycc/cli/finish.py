@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.files import write_text
 
 if TYPE_CHECKING:
+    from deploycc.progress import Say
     from deploycc.report.compile_schema import CompileReport
     from deploycc.report.schema import LatencyReport
-
-Say = Callable[[str], None]
 
 _ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent.pyz bench plan.json --out latency.json"
 

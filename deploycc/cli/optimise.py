@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from deploycc.graph.split import Split
     from deploycc.passes import Compiled
     from deploycc.passes.options import Detection, Precision
+    from deploycc.progress import Say
     from deploycc.report.compile_schema import NetworkRecord
     from deploycc.target import Target
 
-Say = Callable[[str], None]
 _REFUSALS_SHOWN = 8
 
 

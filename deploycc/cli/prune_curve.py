@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.evaluate.dataset import Dataset
     from deploycc.profile.utilisation import PictureList
+    from deploycc.progress import Say
     from deploycc.report.pruning_curve import CurvePoint, PruningCurve
-
-Say = Callable[[str], None]
 
 _CRITERIA = ("utilisation", "l1")
 

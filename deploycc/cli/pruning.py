@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.profile.profile_file import LayerUse, UtilisationProfile
     from deploycc.profile.utilisation import PictureList
+    from deploycc.progress import Say
     from deploycc.prune.decide import Choice
     from deploycc.prune.kept_counts import Rounded
     from deploycc.prune.reconstruct import Reconstruction
 
-Say = Callable[[str], None]
 Criterion = Literal["utilisation", "l1", "mask"]
 Scope = Literal["backend", "frontend", "both"]
 Coefficient = Literal["mean", "least-squares", "none"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from deploycc.errors import InputError, Note
 from deploycc.graph.edit import constant_values, set_constant, static_shape
 from deploycc.graph.gates import Gate
 from deploycc.graph.groups import layer_names
+from deploycc.progress import Say
 from deploycc.prune.normal_equations import NormalEquations
 from deploycc.prune.responses import Responses, Target, target_of
 from deploycc.prune.stages import Read, Stages
@@ -36,8 +37,6 @@ HELD_OUT = 5
 
 _POSITIONS = 256  # of each map and picture; neighbours say almost the same
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
