@@ -16,8 +16,8 @@ from deploycc.exporters.caffe import prior_boxes
 from deploycc.exporters.caffe.prior_boxes import NoPriorBox, PriorBox, find_prior_box
 
 
-def written(layer: PriorLayer) -> NDArray[np.float32]:
-    """[rows, columns, anchors, 4] what Caffe's layer writes, its anchors picked and put into another order."""
+def by_caffe(layer: PriorLayer | PriorBox) -> NDArray[np.float64]:
+    """[rows, columns, anchors, 4] what Caffe's layer of these parameters writes."""
     boxes = caffe_reference.priors(
         layer.cells,
         layer.image,
@@ -29,23 +29,13 @@ def written(layer: PriorLayer) -> NDArray[np.float32]:
         offset=layer.offset,
         clip=layer.clip,
     )
-    every = boxes.reshape(*layer.cells, -1, 4).astype(np.float32)
+    return boxes.reshape(*layer.cells, -1, 4)
+
+
+def written(layer: PriorLayer) -> NDArray[np.float32]:
+    """The same in single precision, its anchors picked and put into another order."""
+    every = by_caffe(layer).astype(np.float32)
     return every if layer.picked is None else every[:, :, [i for i in layer.picked if i < every.shape[2]]]
-
-
-def by_caffe(found: PriorBox) -> NDArray[np.float64]:
-    boxes = caffe_reference.priors(
-        found.cells,
-        found.image,
-        found.min_sizes,
-        found.max_sizes,
-        found.ratios,
-        flip=found.flip,
-        step=found.step,
-        offset=found.offset,
-        clip=found.clip,
-    )
-    return boxes.reshape(*found.cells, -1, 4)
 
 
 def agrees(layer: PriorLayer, module: Any = prior_boxes) -> bool:
