@@ -7,10 +7,9 @@ decides. What is synthetic is what it asks for, and how often a kernel is on: th
 the quantile that makes it so on the calibration pictures.
 
 A kernel is always on; or *rare*: on where one property of the picture, the layer's own, stands out; or *plain*: off
-only in the few pictures that have more than the others of what varies most, and then off in all layers. So most
-pictures need all kernels of about one layer, and few pictures save much more than the others, as the white paper's
-table 2 states. What it does not state is which kernels of a layer are on together. Here they largely are:
-`Habits.common`.
+only in the few pictures that are brightest, and then in all layers. So most pictures need all kernels of about one
+layer, and few pictures save much more than the others: the average, the deviation and the skew of the white paper's
+table 2. It does not state which kernels of a layer are on together. Here they largely are: `Habits.common`.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Habits:
     rare: float
     common: float
     on: tuple[float, float] = (0.05, 0.10)
-    off: tuple[float, float] = (0.005, 0.06)
+    off: tuple[float, float] = (0.005, 0.05)
 
 
 def insert_gates(
@@ -70,22 +69,29 @@ def insert_gates(
     random = np.random.default_rng(seed)
     nodes = {node.name: node for node in graph.nodes}
     at, maps = graph.inputs[0], list(pictures)
+    brightness = np.array([each.mean(dtype=np.float64) for each in pictures])
     for number, name in enumerate(layers):
         conv = nodes[name]
         _advance(graph, at, conv.inputs[0], maps)
         at = conv.inputs[0]
         pooled = np.stack([each.mean((2, 3), np.float64)[0] for each in maps])
-        _insert(graph, conv, pooled, habits, number, random)
+        _insert(graph, conv, pooled, brightness, habits, number, random)
         infer_shapes(graph)
     graph.toposort()
     return replace(detector, graph=graph)
 
 
 def _insert(
-    graph: gs.Graph, conv: gs.Node, pooled: Floats, habits: Habits, number: int, random: np.random.Generator
+    graph: gs.Graph,
+    conv: gs.Node,
+    pooled: Floats,
+    brightness: Floats,
+    habits: Habits,
+    number: int,
+    random: np.random.Generator,
 ) -> None:
     kernels = int(conv.outputs[0].shape[1])
-    squeeze, shift = _measures(pooled)
+    squeeze, shift = _measures(pooled, brightness)
     hidden = np.maximum(pooled @ squeeze.T + shift, 0)
     counts = round(kernels * habits.always), round(kernels * habits.rare)
     places = random.permutation(kernels)
@@ -119,15 +125,22 @@ def _insert(
     graph.toposort()
 
 
-def _measures(pooled: Floats) -> tuple[Floats, Floats]:
-    """Filters [2 * components, inputs] and shifts: both directions of each principal component, in deviations."""
-    mean = pooled.mean(0)
-    _, deviations, components = np.linalg.svd(pooled - mean, full_matrices=False)
-    count = min(COMPONENTS, pooled.shape[1])
-    components = components[:count] * np.sign(components[:count].sum(1, keepdims=True))
-    filters = components / (deviations[:count, None] / np.sqrt(len(pooled)))
-    filters = np.concatenate([filters, -filters])
-    return filters, -filters @ mean
+def _measures(pooled: Floats, brightness: Floats) -> tuple[Floats, Floats]:
+    """Filters [2 * components, inputs] and shifts: both directions of each principal component, in deviations.
+
+    The first of the two is that of brighter pictures, so that a component means the same in every layer.
+
+    They read the maps that no gate in front switches: else the first component would be what that gate decided.
+    """
+    steady = np.flatnonzero((pooled != 0).all(0))
+    mean = pooled[:, steady].mean(0)
+    places, deviations, components = np.linalg.svd(pooled[:, steady] - mean, full_matrices=False)
+    count = min(COMPONENTS, len(steady))
+    signs = np.sign((brightness - brightness.mean()) @ places[:, :count])
+    own = components[:count] * (signs / deviations[:count] * np.sqrt(len(pooled)))[:, None]
+    filters = np.zeros((2 * count, pooled.shape[1]))
+    filters[:, steady] = np.concatenate([own, -own])
+    return filters, -filters[:, steady] @ mean
 
 
 def _decisions(
