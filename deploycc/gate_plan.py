@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from deploycc.artefact import Count, Document, Evidence, Record, Sha256
 
-Lowering = Literal["multiply", "groups", "widths"]
+Lowering = Literal["multiply", "groups", "widths", "variants"]
 
 
 class LayerPlan(Record):
@@ -23,11 +23,13 @@ class LayerPlan(Record):
         layer: the node.
         lowering: ``multiply``: all kernels are computed and multiplied with the gate; ``groups``: the first `always`
             kernels are computed outside any branch, each group of the others only where one of its kernels is on;
-            ``widths``: the smallest width that covers every kernel that is on is computed.
+            ``widths``: the smallest width that covers every kernel that is on is computed; ``variants``: as that, for
+            all layers of one decision and all that lies between and behind them at once.
         order: which kernel stands at each position, [kernels]: position -> kernel as the network numbers them now.
         sizes: ``groups``: kernels of each group, in order, behind the first `always`; ``widths``: how many kernels from
             the front each branch computes, ascending, the last all of them; the first may be 0: with all kernels off
-            the whole layer is skipped. Empty for ``multiply``.
+            the whole layer is skipped. ``variants``: kernels from the front that are there in each variant of the
+            network, the last all of them. Empty for ``multiply``.
         always: ``groups``: kernels from the front that stand outside any branch.
         joined: computed inside the branches of the layer before it in the plan, reading only its active channels. That
             layer has ``widths``, and nothing but this convolution and its gate reads its output. A convolution
@@ -56,10 +58,14 @@ class LayerPlan(Record):
             raise ValueError(f"layer {self.layer} has no groups, so no kernels outside of them")
         if self.lowering == "groups" and (0 in self.sizes or sum(self.sizes) + self.always != self.kernels):
             raise ValueError(f"the groups of layer {self.layer} do not hold its {self.kernels} kernels")
-        if self.lowering == "widths" and (sorted(set(self.sizes)) != list(self.sizes) or not self.sizes):
+        if self.lowering == "widths" and len(set(self.sizes)) < len(self.sizes):
             raise ValueError(f"the widths of layer {self.layer} do not ascend")
-        if self.lowering == "widths" and self.sizes[-1] != self.kernels:
-            raise ValueError(f"the last width of layer {self.layer} is not its {self.kernels} kernels")
+        if self.lowering in ("widths", "variants") and (sorted(self.sizes) != list(self.sizes) or not self.sizes):
+            raise ValueError(f"the {self.lowering} of layer {self.layer} do not ascend")
+        if self.lowering in ("widths", "variants") and self.sizes[-1] != self.kernels:
+            raise ValueError(f"the last of the {self.lowering} of layer {self.layer} is not its {self.kernels} kernels")
+        if self.lowering == "variants" and (self.joined or 0 in self.sizes):
+            raise ValueError(f"layer {self.layer} has variants: it joins nothing, and each holds some of its kernels")
         return self
 
 

@@ -56,11 +56,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Branching:
-    """A network, and how its layers are to be lowered."""
+    """A network, and how its layers are to be lowered; with ``shared`` the first gate decides for all of them."""
 
     blocks: tuple[Block, ...]
     wishes: tuple[Wish, ...]
     seed: int
+    shared: bool = False
 
     def build(self, pattern: Pattern) -> Detector:
         """The network; the gates show the pattern for `picture`."""
@@ -77,6 +78,8 @@ class Branching:
         """A plan for the convolutions called ``gated...`` and ``plain...``, in graph order."""
         layers: list[LayerPlan] = []
         convs = [node for node in graph.nodes if node.name.startswith(("gated", "plain"))]
+        if self.shared:
+            return self._variants([node.name for node in convs if node.name.startswith("gated")])
         for node, wish in zip(convs, self.wishes * len(convs), strict=False):
             kernels = int(node.outputs[0].shape[1])
             joined = wish.joined and bool(layers) and layers[-1].lowering == "widths"
@@ -87,6 +90,22 @@ class Branching:
                 continue
             layers.append(_planned(node.name, kernels, wish, joined=joined and wish.lowering != "multiply"))
         return tuple(layers)
+
+    def _variants(self, names: list[str]) -> tuple[LayerPlan, ...]:
+        random = np.random.default_rng(self.wishes[0].seed)
+        count = int(random.integers(1, 4))
+        if random.integers(2):  # whole units
+            sizes, order = (2, 4, 6)[-count:], tuple(range(KERNELS))
+            return tuple(LayerPlan(layer=name, lowering="variants", order=order, sizes=sizes) for name in names)
+        return tuple(
+            LayerPlan(
+                layer=name,
+                lowering="variants",
+                order=tuple(random.permutation(KERNELS).tolist()),
+                sizes=(*np.sort(random.integers(1, KERNELS + 1, count - 1)).tolist(), KERNELS),
+            )
+            for name in names
+        )
 
 
 def _planned(name: str, kernels: int, wish: Wish, *, joined: bool) -> LayerPlan:
@@ -126,10 +145,11 @@ class Builder:
     network: Branching
     graph: gs.Graph = field(init=False)
     gates: list[GateParts] = field(default_factory=list)
+    vector: gs.Variable | None = None  # of the last gate
     count: int = 0
 
     def __post_init__(self) -> None:
-        """Write blocks one after another, then a head on everything that nothing reads."""
+        """Write blocks one after another, then a head on what nothing reads; of shared ones on what each block makes."""
         self.random = np.random.default_rng(self.network.seed)
         x = gs.Variable("x", np.float32, [1, 3, SIZE, SIZE])
         self.graph = gs.Graph(inputs=[x], name="branching", opset=13, ir_version=8)
@@ -137,7 +157,7 @@ class Builder:
         for block in self.network.blocks:
             method: Callable[..., gs.Variable] = getattr(self, block.kind)
             pool.append(method(pool[-1], block))
-        unread = [tensor for tensor in pool if not tensor.outputs]
+        unread = pool[1:] if self.network.shared else [tensor for tensor in pool if not tensor.outputs]
         self.graph.outputs = [self.conv("head", tensor, kernels=2, kernel=1) for tensor in unread]
         self.graph.toposort()
 
@@ -202,6 +222,8 @@ class Builder:
 
     def gate(self, x: gs.Variable, granularity: str, *, hidden: bool) -> gs.Variable:
         """The vector of a gate that looks at x, [1, KERNELS, 1, 1] or [1, 1, 1, 1]."""
+        if self.network.shared and self.vector is not None:
+            return self.vector
         units = max(UNITS[granularity]) + 1
         pooled = self.node("GlobalAveragePool", [x])
         if hidden:
@@ -218,12 +240,15 @@ class Builder:
         vector = self.node("Cast", [above], to=1)
         if granularity in ("group", "nested", "first"):
             vector = self.node("Gather", [vector, self.constant(UNITS[granularity], np.int64)], channels=KERNELS, axis=1)
+        self.vector = vector
         return vector
 
     def gated(self, x: gs.Variable, block: Block, *, kernel: int = 3) -> gs.Variable:
         """A gated convolution and its activation; where the product stands is chosen."""
         vector = self.gate(x, block.granularity, hidden=bool(block.choices[0] % 2))
         place = block.choices[1] % 4
+        if self.network.shared and self.network.seed % 4:
+            place = max(1, place)  # one layer that leaves its bias keeps all of them from being lowered
         made = self.conv("gated", x, kernel=kernel, bias=place != 0)
         if place == 0:  # before the bias: a kernel that is off leaves its bias
             shift = self.constant(self.random.integers(1, 3, (1, KERNELS, 1, 1)))
@@ -243,6 +268,10 @@ class Builder:
     def plain(self, x: gs.Variable, block: Block) -> gs.Variable:
         """An ungated convolution alone reads the gated one."""
         return self.relu(self.conv("plain", self.gated(x, block)))
+
+    def far(self, x: gs.Variable, block: Block) -> gs.Variable:
+        """Between this gated layer and the next lies one that has nothing to do with either."""
+        return self.relu(self.conv("far", self.plain(x, block)))
 
     def three(self, x: gs.Variable, block: Block) -> gs.Variable:
         return self.plain(self.gated(x, block), block)
@@ -275,4 +304,4 @@ class Builder:
         return self.node("Add", [self.gated(made, block), self.relu(self.conv("beside", made))])
 
 
-BLOCKS = ("one", "two", "plain", "three", "residual", "shared", "concat", "depthwise", "pooled", "read_twice")
+BLOCKS = ("one", "two", "plain", "far", "three", "residual", "shared", "concat", "depthwise", "pooled", "read_twice")

@@ -12,6 +12,7 @@ from branching_networks import PATTERNS, Branching, Pattern
 from channel_removal import NO_NETWORK
 from graph_text import run
 from numpy.typing import NDArray
+from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
 from deploycc.detector import Detector
 from deploycc.gate_plan import LayerPlan
@@ -55,7 +56,7 @@ def lowering_error(made: Branching, patterns: Sequence[Pattern] = PATTERNS) -> f
         detector = made.build(pattern)
         try:
             result = lowered(detector, made.plan(detector.graph))
-        except (ValueError, IndexError, KeyError):
+        except (ValueError, IndexError, KeyError, OnnxGraphSurgeonException):
             return np.inf
         graph = result.detector.graph
         worst = max(worst, error(detector.graph, graph, made.picture()), error(detector.graph, graph, -made.picture()))

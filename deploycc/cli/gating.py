@@ -280,15 +280,24 @@ def plan_layers(
     from deploycc.dynamic.check import graph_session, least, time_pictures
     from deploycc.dynamic.layers import added_bytes_allowed, settle_orders
     from deploycc.dynamic.planner import plan_gates, surroundings
+    from deploycc.dynamic.variants import TimedDecision, shared_decisions
+    from deploycc.graph.gates import find_gates
 
     say("timing the network as it is")
     noise = np.random.default_rng(0).standard_normal((4, *network.input.shape), np.float32)
     tensors = list(noise) if pictures is None else pictures.tensors[:8]
-    pair = {name: graph_session(getattr(networks, name), settings.threads) for name in ("dense", "masked")}
-    taken = time_pictures(pair, tensors, _SETTLING_S)
-    around = surroundings(layers, model, *(float(least(taken[name]).mean()) for name in ("dense", "masked")))
+    decisions, notes = shared_decisions(network.graph, find_gates(network.graph), layers)
+    graphs = {"dense": networks.dense, "masked": networks.masked}
+    for number, each in enumerate(decisions):
+        graphs |= {f"{number} {size}": graph for size, graph in enumerate(each.graphs)}
+    sessions = {name: graph_session(graph, settings.threads) for name, graph in graphs.items()}
+    taken = {name: float(least(own).mean()) for name, own in time_pictures(sessions, tensors, _SETTLING_S).items()}
+    around = surroundings(layers, model, taken["dense"], taken["masked"])
+    shared = [
+        TimedDecision(each, np.array([taken[f"{number} {size}"] for size in range(len(each.graphs))]))
+        for number, each in enumerate(decisions)
+    ]
     say("planning")
-    notes: tuple[Note, ...] = ()
     while True:
         planned = plan_gates(
             layers,
@@ -296,6 +305,7 @@ def plan_layers(
             max_worst_case=settings.max_worst_case,
             around=around,
             max_added_bytes=added_bytes_allowed(network.graph, settings.max_growth),
+            shared=shared,
         )
         layers, said = settle_orders(network, layers, planned.layers())
         if not said:
@@ -372,7 +382,7 @@ def _write(
         max_growth=settings.max_growth,
         weight_bytes=4 * measure_cost(network.graph).params,
         added_bytes=added_bytes_of(planned, checked),
-        predicted=Evidence(kind="predicted", source=f"from single convolutions and branches, measured on {machine}"),
+        predicted=Evidence(kind="predicted", source=f"from convolutions, branches and variants, timed on {machine}"),
         predicted_dense_ms=planned.dense_ms,
         predicted_expected_ms=planned.expected_ms,
         predicted_all_on_ms=planned.all_on_ms,

@@ -77,7 +77,8 @@ def settle_orders(
         The layers, those marked as not movable, and a note on each.
     """
     graph = detector.graph.copy()
-    orders = {plan.layer: plan.order for plan in plans if plan.order != tuple(range(plan.kernels))}
+    moving = [plan for plan in plans if plan.lowering != "variants"]  # there kernels keep their places
+    orders = {plan.layer: plan.order for plan in moving if plan.order != tuple(range(plan.kernels))}
     notes = reorder_kernels(graph, channel_groups(graph), orders)
     stuck = {note.node for note in notes}
     return tuple(replace(each, movable=each.movable and each.name not in stuck) for each in layers), notes

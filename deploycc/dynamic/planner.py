@@ -23,6 +23,7 @@ from deploycc.dynamic.regions import (
     order_of_groups,
     widths,
 )
+from deploycc.dynamic.variants import TimedDecision, variant_choices
 from deploycc.gate_plan import LayerPlan
 
 MOST_PIECES = 4
@@ -123,6 +124,7 @@ def plan_gates(
     max_worst_case: float,
     around: Surroundings = Surroundings(),
     max_added_bytes: float = math.inf,
+    shared: Sequence[TimedDecision] = (),
 ) -> Planned:
     """Choose a lowering for every layer.
 
@@ -132,6 +134,7 @@ def plan_gates(
         max_worst_case: the time with everything on may be this much of the dense network's.
         around: the rest of the network.
         max_added_bytes: of weights in branches, beyond one copy of each.
+        shared: decisions that switch several layers.
 
     Returns:
         The plan with the least expected time within the bounds. Where products alone miss the bound on the time with
@@ -147,6 +150,12 @@ def plan_gates(
                 choices = _choices(region, model, times)
                 considered += _best_of_each_kind(choices)
                 regions[end - length, end] = _undominated(choices)
+    for timed in shared:
+        spanned = [number for number, layer in enumerate(layers) if layer.name in timed.decision.layers]
+        start, end = spanned[0], spanned[-1] + 1
+        choices = variant_choices(timed, layers[start:end], model, MOST_PIECES)
+        considered += _best_of_each_kind(choices)
+        regions[start, end] = _undominated([*regions.get((start, end), []), *choices])
     grids = model.grids
     dense = around.others_ms + sum(
         float(grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in layers
@@ -198,7 +207,7 @@ def _divide(regions: _Regions, count: int, bound_ms: float, price: float) -> tup
     fronts: list[list[tuple[float, float, tuple[Choice, ...]]]] = [[(0.0, 0.0, ())]]
     for end in range(1, count + 1):
         found = []
-        for start in range(max(0, end - LONGEST), end):
+        for start in range(end):
             for choice, (cost, all_on, before) in itertools.product(regions.get((start, end), ()), fronts[start]):
                 own = _cost(choice) + price * choice.added_bytes
                 found.append((cost + own, all_on + choice.all_on_ms, (*before, choice)))
@@ -231,7 +240,7 @@ def _simpler(chosen: Sequence[Choice], regions: _Regions) -> dict[tuple[str, ...
         if fewer:
             own["fewer branches"] = (min(fewer, key=_cost),)
         shorter = [
-            parts for parts in _divisions(regions, start, end)
+            parts for parts in (_divisions(regions, start, end) if end - start <= LONGEST else ())
             if any(each.branches for each in parts) and _added(parts) <= choice.added_bytes
         ]  # fmt: skip
         if shorter:
@@ -264,9 +273,10 @@ def layer_plans(choice: Choice) -> tuple[LayerPlan, ...]:
             order=choice.orders[number],
             sizes=choice.sizes[number],
             always=choice.always,
-            joined=number > 0,
+            joined=number > 0 and choice.lowering != "variants",
         )
         for number, name in enumerate(choice.layers)
+        if choice.sizes[number] or choice.lowering == "multiply"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,12 @@ class Decided:
     comparison: Comparison | None
 
     def any_on(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Variable:
-        """Whether one of these kernels is on, as a scalar bool: the largest score is compared, as the gate does."""
+        """Whether one of these kernels is on, as a scalar bool."""
         known = self.comparison
         if known is None:
             most = largest(writer, f"{stem}_most", writer.pick(self.vector, kernels))
             return above(writer, stem, most, np.float32(0.5))
-        scores = writer.pick(known.scores, sorted({known.score_of[kernel] for kernel in kernels}))
-        return above(writer, stem, largest(writer, f"{stem}_most", scores), known.limit, known.op)
+        return any_score_on(writer, stem, known, {known.score_of[kernel] for kernel in kernels})
 
     def mask(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Tensor:
         """Zeros and ones of these kernels, [1, number of them, 1, 1] float32."""
@@ -46,6 +45,28 @@ class Decided:
         if mask.shape == wanted:
             return mask
         return writer.node("Reshape", stem, [mask, writer.constant(f"{stem}_shape", np.array(wanted))], wanted)
+
+
+def any_score_on(
+    writer: Writer, stem: str, comparison: Comparison, scores: Collection[int], *, nested: bool = False
+) -> gs.Variable:
+    """Whether one of these scores is on, as a bool with one element: the largest is compared, as the gate does.
+
+    Args:
+        writer: of the graph that computes the scores.
+        stem: for names.
+        comparison: of the gate.
+        scores: their positions.
+        nested: a score is on only with all those before it, so that the first is the largest.
+    """
+    source = comparison.scores
+    if nested:
+        index = writer.constant(f"{stem}_index", np.array(min(scores)))
+        shape = [source.shape[0], *source.shape[2:]]
+        most = writer.node("Gather", f"{stem}_most", [source, index], shape, source.dtype, axis=1)
+    else:
+        most = largest(writer, f"{stem}_most", writer.pick(source, sorted(scores)))
+    return above(writer, stem, most, comparison.limit, comparison.op)
 
 
 def all_on(gate: Gate, kernels: Iterable[int], tested: Iterable[int] | None) -> bool:

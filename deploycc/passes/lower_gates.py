@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
@@ -13,11 +14,12 @@ from deploycc.errors import ModelError, Note
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.conditional_layers import Layer, write_layers
 from deploycc.graph.gated_regions import Region, find_region, joins
-from deploycc.graph.gates import Gate, describe_again, search_gates
+from deploycc.graph.gates import Gate, describe_again, find_gates, search_gates
 from deploycc.graph.groups import ChannelGroups, layer_names
 from deploycc.graph.labels import channel_groups
 from deploycc.graph.reorder import reorder_kernels
 from deploycc.graph.shapes import infer_shapes
+from deploycc.graph.variants import find_shared_part, gates_by_decision, write_variants
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
@@ -29,6 +31,8 @@ def lower_gates(detector: Detector, options: Options) -> Result:
     * ``widths``: nested `If` nodes choose the smallest planned width that covers every kernel that is on. A branch
       holds the layer with the kernels behind its width removed, and pads its maps with zeros to their full number.
       A joined layer is computed inside, from the narrow maps, its gate too; so are activations and poolings behind.
+    * ``variants``: where one decision switches several layers, nested `If` nodes choose between copies of everything
+      that holds a switched channel, each without those that its condition makes zero. Kernels keep their places.
     * ``groups``: each group is an `If` whose other branch is zeros; the groups are concatenated.
     * Inside a branch the gate still multiplies, unless the branch is only taken with all its kernels on. Units that
       are always on, as the first of nested ones trained here, count as such.
@@ -53,8 +57,11 @@ def lower_gates(detector: Detector, options: Options) -> Result:
     if options.no_conditional:
         notes = tuple(Note(layer.layer, "gate-no-conditional", options.no_conditional) for layer in wanted)
         return Result(detector, changed=False, notes=notes)
+    whole = [layer for layer in wanted if layer.lowering == "variants"]
+    wanted = [layer for layer in wanted if layer.lowering != "variants"]
     notes = reorder_kernels(graph, groups, {layer.layer: layer.order for layer in wanted})
     unordered = {note.node for note in notes}
+    notes += _variants(graph, whole)
     layers, said = _layers(graph, [layer for layer in wanted if layer.layer not in unordered])
     notes += said
     for chain in _chains(layers):
@@ -82,6 +89,29 @@ def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
                 note="pruning changes numbers of kernels, so that it comes before planning",
                 hint="make the plan again for this network",
             )
+
+
+def _variants(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
+    """Carry out ``variants``, decision by decision."""
+    planned = {layer.layer: layer for layer in plan}
+    notes = []
+    for gates in gates_by_decision(find_gates(graph)):
+        own = [planned.pop(gate.layer) for gate in gates if gate.layer in planned]
+        if not own:
+            continue
+        if len(own) < len(gates) or len({len(each.sizes) for each in own}) > 1:
+            reason = "the plan does not have as many variants of every layer that this decision switches"
+            notes.append(Note(own[0].layer, "gate-not-shared", reason))
+            continue
+        part = find_shared_part(graph, gates)
+        if isinstance(part, Note):
+            notes.append(part)
+            continue
+        keeps = [{each.layer: np.isin(np.arange(each.kernels), each.order[: each.sizes[number]]) for each in own}
+                 for number in range(len(own[0].sizes))]  # fmt: skip
+        notes += write_variants(graph, part, keeps)
+    notes += [Note(name, "gate-missing", "no gate switches its kernels") for name in planned]
+    return tuple(notes)
 
 
 def _layers(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tuple[Note, ...]]:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from deploycc.artefact import Count, Document, Evidence, Record, Sha256, read_document
+from deploycc.gate_plan import Lowering
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,7 +24,7 @@ class ConsideredRecord(Record):
 
     Attributes:
         layers: names, in order.
-        lowering: ``multiply``, ``groups`` or ``widths``.
+        lowering: see `deploycc.gate_plan.LayerPlan`.
         sizes: of each layer, as in the plan.
         expected_ms: predicted mean over the recorded pictures.
         all_on_ms: predicted with every kernel on.
@@ -32,7 +33,7 @@ class ConsideredRecord(Record):
     """
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)]
-    lowering: Literal["multiply", "groups", "widths"]
+    lowering: Lowering
     sizes: tuple[tuple[Count, ...], ...]
     expected_ms: float
     all_on_ms: float
@@ -53,7 +54,7 @@ class RegionRecord(Record):
     """
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)]
-    lowering: Literal["groups", "widths"]
+    lowering: Literal["groups", "widths", "variants"]
     sizes: tuple[tuple[Count, ...], ...]
     predicted_saved_ms: float
     measured_saved_ms: float | None

@@ -131,7 +131,7 @@ BUGS = {
         conditional_layers, "range(size, kernels))", "range(min(size + 1, kernels - 1), kernels))", WRITING, ("one",)
     ),
     "conditions ask the wrong scores": Bug(
-        decided, "sorted({known.score_of[kernel] for kernel in kernels})", "sorted(set(known.score_of))[: len(kernels)]", ASKING
+        decided, "{known.score_of[kernel] for kernel in kernels}", "set(sorted(set(known.score_of))[: len(kernels)])", ASKING
     ),
     "masks do not follow the units": Bug(decided, "[known.score_of[kernel] for kernel in kernels])", "kernels)", ASKING),
     "a unit that is never on is taken for one that always is": Bug(

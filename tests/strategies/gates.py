@@ -20,7 +20,7 @@ def gate_spellings() -> st.SearchStrategy[Spelling]:
     )
 
 
-def branching_networks(*kinds: str) -> st.SearchStrategy[Branching]:
+def branching_networks(*kinds: str, shared: bool = False) -> st.SearchStrategy[Branching]:
     """Up to three blocks of gated layers, and a plan for them; or only blocks of some kinds."""
     four = st.tuples(*[st.integers(0, 11)] * 4)
     block = st.builds(Block, st.sampled_from(kinds or BLOCKS), st.sampled_from(sorted(UNITS)), four)
@@ -31,4 +31,5 @@ def branching_networks(*kinds: str) -> st.SearchStrategy[Branching]:
         st.lists(block, min_size=1, max_size=3).map(tuple),
         st.lists(wish, min_size=3, max_size=5).map(tuple),
         st.integers(0, 2**16),
+        st.just(shared),
     )

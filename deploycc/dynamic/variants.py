@@ -1,0 +1,164 @@
+"""One decision for many layers: what the network takes with fewer and fewer of the kernels that it switches.
+
+How many variants are worth having follows from their times. These are no sums over convolutions: there are few enough
+candidates to time each as the whole network that it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from deploycc.dynamic.costs import Array, CostModel
+from deploycc.dynamic.regions import Choice, Indices, PlannedLayer, choose_widths
+from deploycc.errors import Note
+from deploycc.graph.cost import measure_cost
+from deploycc.graph.gates import Gate
+from deploycc.graph.variants import SharedPart, find_shared_part, gates_by_decision, one_variant
+
+MOST_CANDIDATES = 8
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class SharedDecision:
+    """A decision that switches several of the planned layers, which stand in a row.
+
+    Attributes:
+        layers: those that it switches, by name, in graph order.
+        orders: for each its kernels, those of the units that stay longest first.
+        sizes: for each candidate the number of kernels of each layer, [candidates][layers]; the last holds all.
+        need: [pictures] the first candidate that holds every kernel that is on.
+        graphs: the network as each candidate leaves it, without gates.
+    """
+
+    layers: tuple[str, ...]
+    orders: tuple[tuple[int, ...], ...]
+    sizes: tuple[tuple[int, ...], ...]
+    need: Indices
+    graphs: tuple[gs.Graph, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TimedDecision:
+    """A decision, and what its candidates take.
+
+    Attributes:
+        decision: its candidates.
+        times_ms: [candidates] of the whole network without gates.
+    """
+
+    decision: SharedDecision
+    times_ms: Array
+
+
+def shared_decisions(
+    graph: gs.Graph, gates: Sequence[Gate], layers: Sequence[PlannedLayer]
+) -> tuple[tuple[SharedDecision, ...], tuple[Note, ...]]:
+    """Find decisions that switch more than one layer.
+
+    Args:
+        graph: the network; stays as it is.
+        gates: of it.
+        layers: as planned, with their recorded decisions.
+
+    Returns:
+        The decisions, and notes on those whose layers branches cannot compute together.
+    """
+    found, notes = [], list[Note]()
+    planned = {layer.name: layer for layer in layers if layer.gated}
+    names = list(planned)
+    for own in gates_by_decision(gates):
+        switched = [gate.layer for gate in own]
+        if len(own) < 2 or switched != names[names.index(switched[0]) :][: len(own)]:
+            continue
+        part = find_shared_part(graph, own)
+        made = part if isinstance(part, Note) else _decision(graph, part, [planned[name] for name in switched])
+        if isinstance(made, Note):
+            notes.append(made)
+        else:
+            found.append(made)
+    return tuple(found), tuple(notes)
+
+
+def variant_choices(
+    timed: TimedDecision, region: Sequence[PlannedLayer], model: CostModel, most: int
+) -> list[Choice]:
+    """The best 2, 3 ... ``most`` variants of a decision.
+
+    Args:
+        timed: candidates and their times.
+        region: its layers, with those in between that nothing switches.
+        model: measured costs: of branches, and of convolutions, in whose place a variant stands.
+        most: variants.
+    """
+    decision, first = timed.decision, region[0]
+    full = sum(float(model.grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in region)
+    times = full + timed.times_ms - timed.times_ms[-1]
+    branch = model.lines["branch"]
+    number = {name: index for index, name in enumerate(decision.layers)}
+    weights = [_FLOAT_BYTES * measure_cost(graph).params for graph in decision.graphs]
+    choices = []
+    for count in range(2, most + 1):
+        chosen = choose_widths(decision.need, np.tile(times, (len(decision.need), 1)), count)
+        if len(chosen) < count:
+            break
+        taken = chosen[np.searchsorted(chosen, decision.need)]
+        fixed = math.ceil(math.log2(count)) * branch.fixed_ms + branch.element_ms * first.start_elements
+        sizes = [
+            tuple(decision.sizes[each][number[layer.name]] for each in chosen) if layer.name in number else ()
+            for layer in region
+        ]
+        orders = [
+            decision.orders[number[layer.name]] if layer.name in number else tuple(range(layer.kernels))
+            for layer in region
+        ]
+        choices.append(
+            Choice(
+                layers=tuple(layer.name for layer in region),
+                lowering="variants",
+                sizes=tuple(sizes),
+                orders=tuple(orders),
+                expected_ms=float(times[taken].mean()) + fixed,
+                all_on_ms=float(times[-1]) + fixed,
+                added_bytes=sum(weights[each] for each in chosen[:-1]),
+                branches=count - 1,
+            )
+        )
+    return choices
+
+
+def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer]) -> SharedDecision | Note:
+    score_of = [np.array(comparison.score_of) for comparison in part.comparisons]
+    scores = np.unique(np.concatenate(score_of))
+    firing = np.zeros((len(layers[0].active), len(scores)), np.bool_)  # [pictures, scores]
+    for layer, own in zip(layers, score_of, strict=True):
+        for index, score in enumerate(scores):
+            firing[:, index] |= layer.active[:, own == score].any(1)
+    nested = all(gate.granularity == "nested" for gate in part.gates)
+    ranked = np.arange(len(scores)) if nested else np.argsort(-firing.mean(0), kind="stable")
+    rank = dict(zip(scores[ranked].tolist(), range(len(scores)), strict=True))
+    ranks = [np.array([rank[score] for score in own.tolist()]) for own in score_of]
+    orders = tuple(tuple(np.argsort(own, kind="stable").tolist()) for own in ranks)
+    least = max(int(own.min()) for own in ranks) + 1  # every layer has a kernel from here on
+    cuts = np.unique(np.linspace(least, len(scores), min(MOST_CANDIDATES, len(scores) - least + 1)).round().astype(int))
+    graphs = []
+    for cut in cuts.tolist():
+        made = one_variant(graph, part, {gate.layer: own < cut for gate, own in zip(part.gates, ranks, strict=True)})
+        if isinstance(made, Note):
+            return made
+        graphs.append(made)
+    ordered = firing[:, ranked]
+    last: NDArray[np.intp] = np.where(ordered.any(1), len(scores) - np.argmax(ordered[:, ::-1], 1), 0)
+    return SharedDecision(
+        layers=tuple(gate.layer for gate in part.gates),
+        orders=orders,
+        sizes=tuple(tuple(int((own < cut).sum()) for own in ranks) for cut in cuts.tolist()),
+        need=np.searchsorted(cuts, last),
+        graphs=tuple(graphs),
+    )

@@ -1,0 +1,320 @@
+"""One decision for many layers: the part of the network that depends on it, written once for each number of kernels.
+
+Where one gate switches kernels of a whole trunk, every layer behind it has channels that are zero together. Nothing
+that lies between two of these layers needs its full number of channels, so that the whole part is put into branches,
+each with the channels left out that its condition makes zero. Nothing is filled up with zeros: the part ends where all
+channels are there again, as behind a detector's heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.errors import Note
+from deploycc.graph.branches import Writer
+from deploycc.graph.decided import Decided, all_on, any_score_on
+from deploycc.graph.edit import bypass, is_output, producer, redirect_readers, sole_reader, static_shape
+from deploycc.graph.gate_decision import Comparison, read_comparison
+from deploycc.graph.gates import ACTIVATIONS, Gate
+from deploycc.graph.labels import channel_groups
+from deploycc.graph.parts import Keep, narrowed, part_of
+
+_FUSED = ACTIVATIONS | {"Transpose"}  # ONNX Runtime transposes while it leaves its blocks of channels
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPart:
+    """What depends on one decision.
+
+    Attributes:
+        gates: that it makes, in graph order.
+        comparisons: what each of them compares; the scores are the same tensor.
+        body: reads maps from outside, and for each gate its zeros and ones, `vector_of`; makes the exits.
+        exits: in the network; every channel of them is there, whatever the gates say.
+        inside: nodes of the network that it holds.
+    """
+
+    gates: tuple[Gate, ...]
+    comparisons: tuple[Comparison, ...]
+    body: gs.Graph
+    exits: tuple[gs.Variable, ...]
+    inside: tuple[gs.Node, ...]
+
+
+def vector_of(gate: Gate) -> str:
+    """Name of a body's input for the zeros and ones of a gate, [1, kernels, 1, 1] float32."""
+    return f"gate vector of {gate.layer}"
+
+
+def gates_by_decision(gates: Sequence[Gate]) -> tuple[tuple[Gate, ...], ...]:
+    """Gates in graph order, those of one decision together."""
+    found: dict[str, list[Gate]] = {}
+    for gate in gates:
+        found.setdefault(gate.score, []).append(gate)
+    return tuple(map(tuple, found.values()))
+
+
+def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Note:
+    """Follow a decision to where the last channel that it switches is gone.
+
+    Args:
+        graph: stays as it is; shapes known.
+        gates: of one decision, in graph order.
+
+    Returns:
+        The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-reads-own-output``,
+        ``gate-leaks``.
+    """
+    first = gates[0].layer
+    nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
+    compared = [read_comparison(tensors[gate.vector], gate.kernels) for gate in gates]
+    comparisons = tuple(each for each in compared if each is not None)
+    if len(comparisons) < len(gates) or len({id(each.scores) for each in comparisons}) > 1:
+        return Note(first, "gate-shape", "its gates do not come from one comparison")
+    behind = _behind(nodes[gate.layer] for gate in gates)
+    if any(id(node) in behind for gate in gates for node in _in_front(tensors[gate.vector])):
+        return Note(first, "gate-reads-own-output", "the decision depends on a layer that it switches")
+    groups = channel_groups(graph)
+    own = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))
+    switched = {name for name, labelled in groups.tensors.items() if np.isin(labelled.groups, own).any()}
+    inside = _inside(graph, behind, switched)
+    held = {id(node) for node in inside}
+    exits = [
+        tensor
+        for node in inside
+        for tensor in node.outputs
+        if is_output(graph, tensor) or any(id(reader) not in held for reader in tensor.outputs)
+    ]
+    if note := _unfit(first, inside, exits, switched):
+        return note
+    made = {id(tensor) for node in inside for tensor in node.outputs}
+    entries = {
+        id(tensor): tensor
+        for node in inside
+        for tensor in node.inputs
+        if isinstance(tensor, gs.Variable) and not tensor.is_empty() and id(tensor) not in made
+    }
+    body = part_of(graph, inside, list(entries.values()), *exits)
+    for gate in gates:
+        _read_vector(body, gate)
+    return SharedPart(tuple(gates), comparisons, body, tuple(exits), inside)
+
+
+def narrow_part(part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
+    """The body without some of the kernels.
+
+    Args:
+        part: of a network.
+        keep: by layer, [kernels] which are there; at least one of each.
+
+    Returns:
+        The narrower body, its vectors narrower too, or what cannot be left out.
+    """
+    return narrowed(part.body, {vector_of(gate): keep[gate.layer] for gate in part.gates if not keep[gate.layer].all()})
+
+
+def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[str, Keep]]) -> tuple[Note, ...]:
+    """Replace the part by branches: the first variant that holds every kernel that is on is computed.
+
+    Args:
+        graph: changed in place, unless a channel cannot be left out.
+        part: of this graph.
+        keeps: for each variant by layer, [kernels] which are there; each holds those of the one before, the last all.
+
+    Returns:
+        Notes; one ``gate-not-narrowed`` with nothing changed where a channel cannot be left out.
+    """
+    asked = [_scores_beyond(part, keep) for keep in keeps]
+    wanted = [number for number, each in enumerate(asked) if not number or each != asked[number - 1]]
+    keeps, beyond = [keeps[number] for number in wanted], [asked[number] for number in wanted]
+    bodies = []
+    for keep in keeps:
+        body = narrow_part(part, keep)
+        if isinstance(body, Note):
+            return (_not_narrowed(part, body),)
+        bodies.append(body)
+    writer, tensors = Writer(graph), graph.tensors()
+    stem = part.gates[0].layer
+    outside = {tensor.name: tensors[tensor.name] for tensor in part.body.inputs if tensor.name in tensors}
+    outside |= {gate.vector: tensors[gate.vector] for gate in part.gates}
+    shapes = [tensor.shape for tensor in part.exits]
+
+    def between(inner: Writer, low: int, high: int) -> Sequence[gs.Tensor]:
+        """Variants ``low`` to ``high``: halve them until one is left."""
+        if low == high:
+            tested = beyond[low - 1] - beyond[low] if low else None
+            return _paste(inner, part, bodies[low], keeps[low], tested, outside)
+        middle = (low + high + 1) // 2
+        flag = any_score_on(
+            inner, f"{stem}_beyond_{middle - 1}", part.comparisons[0], beyond[middle - 1], nested=_nested(part)
+        )
+        return inner.choose(
+            f"{stem}/{middle}",
+            flag,
+            shapes,
+            lambda branch: between(branch, middle, high),
+            lambda branch: between(branch, low, middle - 1),
+        )
+
+    _connect(part.exits, between(writer, 0, len(keeps) - 1))
+    return ()
+
+
+def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
+    """A copy of the network that computes one variant for every picture, without gates.
+
+    Args:
+        graph: stays as it is.
+        part: of this graph.
+        keep: by layer, [kernels] which are there.
+
+    Returns:
+        The copy, or a note ``gate-not-narrowed``.
+    """
+    body = narrow_part(part, keep)
+    if isinstance(body, Note):
+        return _not_narrowed(part, body)
+    copy = graph.copy()
+    nodes, tensors = {node.name: node for node in body.nodes}, copy.tensors()
+    for gate in part.gates:
+        product = nodes[gate.multiply]
+        bypass(body, product, product.inputs[0])
+    body.cleanup().toposort()
+    body.inputs = [tensor for tensor in body.inputs if tensor.name in tensors]
+    results = Writer(copy).paste(body, {tensor.name: tensors[tensor.name] for tensor in body.inputs})
+    _connect([tensors[tensor.name] for tensor in part.exits], results)
+    return copy.cleanup().toposort()
+
+
+def _connect(exits: Sequence[gs.Tensor], results: Sequence[gs.Tensor]) -> None:
+    """Let results take the places of tensors; what made those is dead then."""
+    for tensor, result in zip(exits, results, strict=True):
+        writer = result.inputs[0]
+        tensor.inputs.clear()
+        redirect_readers(result, tensor)
+        writer.outputs = [tensor if each is result else each for each in writer.outputs]
+
+
+def _not_narrowed(part: SharedPart, why: Note) -> Note:
+    return Note(part.gates[0].layer, "gate-not-narrowed", f"{why.node}: {why.reason}")
+
+
+def _paste(
+    writer: Writer,
+    part: SharedPart,
+    body: gs.Graph,
+    keep: Mapping[str, Keep],
+    tested: set[int] | None,
+    outside: Mapping[str, gs.Tensor],
+) -> tuple[gs.Variable, ...]:
+    """Write one variant; gates multiply inside unless all the kernels that are there are known to be on.
+
+    Args:
+        writer: of the branch.
+        part: of the network.
+        body: narrowed; used up.
+        keep: what it was narrowed to.
+        tested: one of these scores is on here; None: nothing is known.
+        outside: tensors that are read, by name.
+    """
+    nodes, feeds = {node.name: node for node in body.nodes}, dict(outside)
+    for gate, comparison in zip(part.gates, part.comparisons, strict=True):
+        there = np.flatnonzero(keep[gate.layer]).tolist()
+        asked = [kernel for kernel, score in enumerate(comparison.score_of) if score in (tested or ())]
+        product = nodes[gate.multiply]
+        if not (all_on(gate, there, asked or None) and bypass(body, product, product.inputs[0])):
+            decided = Decided(outside[gate.vector], comparison)
+            feeds[vector_of(gate)] = decided.mask(writer, f"{gate.layer}_mask", there)
+    body.cleanup().toposort()
+    body.inputs = [tensor for tensor in body.inputs if tensor.name in feeds]
+    return writer.paste(body, feeds)
+
+
+def _nested(part: SharedPart) -> bool:
+    """Whether a score is on only with all those before it."""
+    return all(gate.granularity == "nested" for gate in part.gates)
+
+
+def _read_vector(body: gs.Graph, gate: Gate) -> None:
+    """Let a body multiply with an input of its own, [1, kernels, 1, 1] float32, whatever the gate's vector is."""
+    product = next(node for node in body.nodes if node.name == gate.multiply)
+    response = next(tensor for tensor in product.inputs if tensor.name == gate.response)
+    vector = gs.Variable(vector_of(gate), np.dtype(np.float32), [1, gate.kernels, 1, 1])
+    body.inputs.append(vector)
+    product.op, product.inputs = "Mul", [response, vector]
+
+
+def _scores_beyond(part: SharedPart, keep: Mapping[str, Keep]) -> set[int]:
+    """Scores of kernels that are not there."""
+    return {
+        comparison.score_of[kernel]
+        for gate, comparison in zip(part.gates, part.comparisons, strict=True)
+        for kernel in np.flatnonzero(~keep[gate.layer]).tolist()
+    }
+
+
+def _inside(graph: gs.Graph, behind: set[int], switched: set[str]) -> tuple[gs.Node, ...]:
+    """Nodes behind the gated layers that hold a switched channel, and those between them; in graph order.
+
+    What stands behind the last of them and a runtime computes together with the layer in front comes along.
+    """
+    wanted: set[int] = set()
+    queue = [node for node in graph.nodes if id(node) in behind and _names(node) & switched]
+    while queue:
+        node = queue.pop()
+        if id(node) in behind and id(node) not in wanted:
+            wanted.add(id(node))
+            queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]
+    for node in [node for node in graph.nodes if id(node) in wanted]:
+        for tensor in node.outputs:
+            reader = sole_reader(graph, tensor)
+            if reader is not None and reader.op in _FUSED:
+                wanted.add(id(reader))
+    return tuple(node for node in graph.nodes if id(node) in wanted)
+
+
+def _unfit(first: str, inside: Sequence[gs.Node], exits: Sequence[gs.Variable], switched: set[str]) -> Note | None:
+    for tensor in (tensor for node in inside for tensor in (*node.inputs, *node.outputs)):
+        shape = static_shape(tensor)
+        if not isinstance(tensor, gs.Variable) or tensor.is_empty():
+            continue
+        if shape is None:
+            return Note(first, "gate-shape", f"the shape of {tensor.name} depends on values")
+        if tensor.dtype != np.float32 and tensor in exits:
+            return Note(first, "gate-shape", f"{tensor.name} is {tensor.dtype}; only float32 networks are lowered")
+    batch = static_shape(inside[0].outputs[0]) or (0,)
+    if batch[0] != 1:
+        reason = f"it computes {batch[0]} pictures at once, which switch different kernels: no one branch is right"
+        return Note(first, "gate-batch", reason)
+    leaks = [tensor.name for tensor in exits if tensor.name in switched]
+    return Note(first, "gate-leaks", f"{leaks[0]} is an output with all its channels") if leaks else None
+
+
+def _names(node: gs.Node) -> set[str]:
+    return {tensor.name for tensor in (*node.inputs, *node.outputs)}
+
+
+def _behind(nodes: Iterable[gs.Node]) -> set[int]:
+    """These nodes and all that depend on them, by id."""
+    found, queue = set[int](), list(nodes)
+    while queue:
+        node = queue.pop()
+        if id(node) not in found:
+            found.add(id(node))
+            queue += [reader for tensor in node.outputs for reader in tensor.outputs]
+    return found
+
+
+def _in_front(tensor: gs.Tensor) -> list[gs.Node]:
+    """All nodes that a tensor depends on."""
+    found, queue = dict[int, gs.Node](), [tensor]
+    while queue:
+        writer = producer(queue.pop())
+        if writer is not None and id(writer) not in found:
+            found[id(writer)] = writer
+            queue += writer.inputs
+    return list(found.values())

@@ -1,0 +1,143 @@
+"""One decision for many layers: variants equal products on random networks, and planted bugs that must show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+from branching_networks import PATTERNS, Block, Branching, Pattern, Wish
+from gate_lowering import MODULE, conditionals, error, lowered, lowering_error
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from mutation import find_example, mutant
+from strategies import branching_networks
+
+from deploycc.gate_plan import LayerPlan
+from deploycc.graph import decided, variants
+
+WISH = Wish("widths", 3, False)
+
+
+@settings(max_examples=40)
+@given(branching_networks(shared=True), st.sampled_from(PATTERNS))
+def test_variants_equal_products(made: Branching, pattern: Pattern) -> None:
+    assert lowering_error(made, [pattern]) <= 1.0
+
+
+def test_the_strategy_reaches_what_it_should() -> None:
+    """Without this, the property above might hold because nothing is lowered."""
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=60, derandomize=True, database=None, phases=[Phase.generate])
+    @given(branching_networks(shared=True))
+    def collect(made: Branching) -> None:
+        detector = made.build("on")
+        result = lowered(detector, made.plan(detector.graph))
+        seen.update({note.code for note in result.notes})
+        graph = result.detector.graph
+        inside = [node for branch in graph.subgraphs(recursive=True) for node in branch.nodes]
+        seen["lowered"] += bool(conditionals(graph))
+        seen["nested"] += any(node.op == "If" for node in inside)
+        seen["masked"] += any(node.op == "Mul" for node in inside)
+        seen["unmasked"] += bool(inside) and not any(node.op == "Mul" for node in inside)
+        seen["narrow"] += any(node.op == "Conv" and 1 < node.inputs[1].shape[0] < 6 and node.inputs[1].shape[1] < 6 for node in inside)
+        seen["several exits"] += any(len(node.outputs) > 1 for node in conditionals(graph))
+
+    collect()
+    wanted = ("lowered", "nested", "masked", "unmasked", "narrow", "several exits", "gate-not-narrowed")
+    assert min(seen[what] for what in wanted) >= 2, seen
+
+
+def test_all_that_lies_between_is_narrow() -> None:
+    """Depthwise convolutions and poolings between gated layers lose their channels too; the head sees all it needs."""
+    made = Branching((Block("depthwise", "nested", (0, 2, 1, 0)), Block("pooled", "nested", (0, 2, 0, 0))), (WISH,), 1, True)
+    detector = made.build("random")
+    plan = [layer.model_copy(update={"order": tuple(range(6)), "sizes": (2, 4, 6)}) for layer in made.plan(detector.graph)]
+    result = lowered(detector, plan)
+    assert result.notes == ()
+    [outer] = [node for node in result.detector.graph.nodes if node.op == "If"]
+    narrow = outer.attrs["else_branch"].nodes
+    weights = [tuple(node.inputs[1].shape[:2]) for node in narrow if node.op == "Conv"]
+    assert weights[:2] == [(2, 6), (2, 1)]
+    assert weights[2:] == [(2, 2)] * 5  # three gated ones and two heads
+    assert not [node for node in result.detector.graph.nodes if node.op == "Conv" and node.name.startswith(("gated", "depthwise"))]
+    assert error(detector.graph, result.detector.graph, made.picture()) <= 1.0
+
+
+@pytest.mark.parametrize("missing", ["a layer", "a variant"])
+def test_a_plan_for_some_of_the_layers_is_refused(missing: str) -> None:
+    made = Branching((Block("two", "nested", (0, 2, 0, 0)),), (WISH,), 1, True)
+    detector = made.build("random")
+    first, second = (
+        LayerPlan(layer=layer.layer, lowering="variants", order=tuple(range(6)), sizes=(2, 6))
+        for layer in made.plan(detector.graph)
+    )
+    plan = [first] if missing == "a layer" else [first, second.model_copy(update={"sizes": (2, 4, 6)})]
+    result = lowered(detector, plan)
+    [note] = result.notes
+    assert (note.node, note.code) == (first.layer, "gate-not-shared")
+    assert not conditionals(result.detector.graph)
+
+
+def test_a_layer_without_gate_has_no_variants() -> None:
+    made = Branching((Block("plain", "nested", (0, 2, 0, 0)),), (WISH,), 1, True)
+    detector = made.build("random")
+    [plain] = [node.name for node in detector.graph.nodes if node.name.startswith("plain")]
+    result = lowered(detector, [LayerPlan(layer=plain, lowering="variants", order=tuple(range(6)), sizes=(2, 6))])
+    assert [(note.node, note.code) for note in result.notes] == [(plain, "gate-missing")]
+
+
+def test_masks_are_those_of_the_kernels_that_are_there() -> None:
+    """Rare in random networks: the smallest variant must be chosen, hold other kernels than the first, and one be off."""
+    made = Branching((Block("one", "kernel", (0, 2, 0, 0)),), (Wish("widths", 8, False),), 3, True)
+    assert lowering_error(made, ["random"]) <= 1.0
+    broken = mutant(variants, 'f"{gate.layer}_mask", there)', 'f"{gate.layer}_mask", range(len(there)))')
+    with patch.object(MODULE, "write_variants", broken.write_variants):
+        assert lowering_error(made, ["random"]) > 1.0
+
+
+# ---- planted bugs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A changed line, the function that comes from the changed module, and where it shows."""
+
+    module: ModuleType
+    old: str
+    new: str
+    replaces: tuple[ModuleType, str]
+    kinds: tuple[str, ...] = ()
+    patterns: tuple[Pattern, ...] = ("random",)
+
+
+WRITING = (MODULE, "write_variants")
+FINDING = (MODULE, "find_shared_part")
+
+BUGS = {
+    "the wrong variant is asked for": Bug(variants, "beyond[middle - 1], nested", "beyond[middle], nested", WRITING),
+    "a branch computes the other's variant": Bug(
+        variants, "lambda branch: between(branch, middle, high)", "lambda branch: between(branch, low, middle - 1)", WRITING
+    ),
+    "no mask inside": Bug(variants, "if not (all_on(gate, there, asked or None) and", "if not (True and", WRITING),
+    "the last score is asked instead of the first": Bug(decided, "np.array(min(scores))", "np.array(max(scores))", (variants, "any_score_on")),
+    "some kernels do not count as missing": Bug(
+        variants, "np.flatnonzero(~keep[gate.layer]).tolist()", "np.flatnonzero(~keep[gate.layer]).tolist()[1:]", WRITING
+    ),
+    "what lies between stays outside": Bug(
+        variants, "queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]", "pass", FINDING
+    ),
+    "results take one another's places": Bug(variants, "_connect(part.exits, between", "_connect(part.exits[::-1], between", WRITING),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_planted_bugs_show(name: str) -> None:
+    bug = BUGS[name]
+    broken = mutant(bug.module, bug.old, bug.new)
+    module, function = bug.replaces
+    with patch.object(module, function, getattr(broken, function)):
+        find_example(branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0)
