@@ -50,7 +50,7 @@ class Decided:
 def any_score_on(
     writer: Writer, stem: str, comparison: Comparison, scores: Collection[int], *, nested: bool = False
 ) -> gs.Variable:
-    """Whether one of these scores is on, as a bool with one element: the largest is compared, as the gate does.
+    """Whether one of these scores is on, as a scalar bool: the largest is compared, as the gate does.
 
     Args:
         writer: of the graph that computes the scores.
@@ -63,7 +63,10 @@ def any_score_on(
     if nested:
         index = writer.constant(f"{stem}_index", np.array(min(scores)))
         shape = [source.shape[0], *source.shape[2:]]
-        most = writer.node("Gather", f"{stem}_most", [source, index], shape, source.dtype, axis=1)
+        most = writer.node("Gather", f"{stem}_first", [source, index], shape, source.dtype, axis=1)
+        if shape:  # TensorRT's conditional takes a scalar
+            scalar = writer.constant(f"{stem}_scalar", np.array([], np.int64))
+            most = writer.node("Reshape", f"{stem}_most", [most, scalar], [], source.dtype)
     else:
         most = largest(writer, f"{stem}_most", writer.pick(source, sorted(scores)))
     return above(writer, stem, most, comparison.limit, comparison.op)

@@ -30,6 +30,7 @@ from deploycc.passes.for_target import options_for
 from deploycc.passes.runner import Compiled
 
 PLAN = (LayerPlan(layer="gated", lowering="widths", order=tuple(range(8))[::-1], sizes=(0, 2, 8)),)
+SHARED = Branching((Block("two", "nested", (0, 1, 0, 0)),), (Wish("widths", 0, True),), 5, True)
 RESIDUAL = Branching((Block("residual", "kernel", (0, 1, 0, 0)),), (Wish("widths", 0, True),), 5)
 SHIPPED = ("street_ssd_lkam", "street_ssd_blocks")
 
@@ -206,17 +207,21 @@ def test_without_conditionals_the_product_stays(name: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x86-cpu", "x86-rtx", "x86-dgpu-trt10", "jetson-tx2-jp461", "jetson-orin-jp62"])
-def test_parsers_with_conditionals_take_the_branches(name: str) -> None:
-    detector = gated(Spelling(layer="conv"))
-    made = compiled(detector, name, PLAN)
+@pytest.mark.parametrize("kind", ["widths", "variants"])
+def test_parsers_with_conditionals_take_the_branches(name: str, kind: str) -> None:
+    detector = gated(Spelling(layer="conv")) if kind == "widths" else SHARED.build("random")
+    sizes = {"order": tuple(range(6)), "sizes": (2, 4, 6)}
+    plan = PLAN if kind == "widths" else tuple(each.model_copy(update=sizes) for each in SHARED.plan(detector.graph))
+    made = compiled(detector, name, plan)
     assert [note for note in made.notes if note.code in ("parser-refuses", "opset-stays")] == []
     assert len(conditionals(made.detector.graph)) == 2
     for node in conditionals(made.detector.graph):
-        one, other = (node.attrs[branch].outputs[0] for branch in ("then_branch", "else_branch"))
-        assert list(one.shape) == list(other.shape) == list(node.outputs[0].shape)
-        assert one.name != other.name
+        branches = (node.attrs[branch].outputs for branch in ("then_branch", "else_branch"))
+        for one, other, result in zip(*branches, node.outputs, strict=True):
+            assert list(one.shape) == list(other.shape) == list(result.shape)
+            assert one.name != other.name
         assert list(node.inputs[0].shape) == []
-    x = np.random.default_rng(0).normal(size=(1, 3, 6, 6)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=detector.graph.inputs[0].shape).astype(np.float32)
     assert error(detector.graph, made.detector.graph, x) <= 1.0
 
 
@@ -258,15 +263,15 @@ def test_a_lowered_file_compiles_again() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("kind", ["widths", "groups", "joined"])
+@pytest.mark.parametrize("kind", ["widths", "groups", "joined", "variants"])
 def test_tensorrt_rtx_builds_real_conditionals(kind: str, precision: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
-    detector = RESIDUAL.build("random")
+    detector = (SHARED if kind == "variants" else RESIDUAL).build("random")
     layers: list[LayerPlan] = []
     for number, gate in enumerate(find_gates(detector.graph)):
-        lowering, sizes = ("groups", (2, 4)) if kind == "groups" else ("widths", (0, 2, 6))
+        lowering, sizes = {"groups": ("groups", (2, 4)), "variants": ("variants", (2, 4, 6))}.get(kind, ("widths", (0, 2, 6)))
         joined = kind == "joined" and number > 0
-        order = (5, 4, 3, 2, 1, 0)
+        order = tuple(range(6)) if kind == "variants" else (5, 4, 3, 2, 1, 0)
         layers.append(LayerPlan(layer=gate.layer, lowering=lowering, order=order, sizes=sizes, joined=joined))  # type: ignore[arg-type]
     made = compiled(detector, "x86-rtx", tuple(layers), precision).detector.graph
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
@@ -275,8 +280,9 @@ def test_tensorrt_rtx_builds_real_conditionals(kind: str, precision: str) -> Non
     assert parser.parse(to_onnx(made).SerializeToString())
     kinds = Counter(network.get_layer(index).type for index in range(network.num_layers))
     chosen = len(conditionals(made))
-    assert chosen == {"widths": 4, "groups": 4, "joined": 6}[kind]
-    assert kinds[trt.LayerType.CONDITION] == kinds[trt.LayerType.CONDITIONAL_OUTPUT] == chosen
+    assert chosen == {"widths": 4, "groups": 4, "joined": 6, "variants": 2}[kind]
+    assert kinds[trt.LayerType.CONDITION] == chosen
+    assert kinds[trt.LayerType.CONDITIONAL_OUTPUT] == sum(len(node.outputs) for node in conditionals(made))
     assert kinds[trt.LayerType.CONDITIONAL_INPUT] >= chosen
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
