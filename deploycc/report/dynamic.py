@@ -16,6 +16,7 @@ from deploycc.report.page import page_template
 from deploycc.report.terminal import Table
 
 TEMPLATE = "dynamic.html.j2"
+_LONGEST_ROW = 3
 LEAST = "of each picture the least time of its rounds: what else the machine does only adds time"
 
 
@@ -101,16 +102,20 @@ def least_ms(rounds: Rounds) -> NDArray[np.float64]:
 
 def summary_table(report: GateReport) -> Table:
     """The network as a whole, predicted and measured."""
-    columns = ("evidence", "dense ms", "products ms", "planned ms", "time saved", "MACs saved", "pays", "worst case")
+    columns = (
+        "evidence", "dense ms", "products ms", "planned ms", "time saved", "MACs saved", "pays", "with idle inputs",
+        "worst case",
+    )  # fmt: skip
     ratio = report.predicted_all_on_ms / report.predicted_dense_ms
     saved = 1 - report.predicted_expected_ms / report.predicted_dense_ms
     times = bare_ms(report.predicted_dense_ms), "-", bare_ms(report.predicted_expected_ms)
-    rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", f"{ratio:.3f}")]
+    rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", "-", f"{ratio:.3f}")]
     if report.timings is not None:
         d = derive(report)
         pays = "-" if d.pays is None else f"{d.pays:.2f}"
+        both = "-" if d.pays_with_inputs is None else f"{d.saved_macs_with_inputs:.1%}, {d.pays_with_inputs:.2f}"
         times = bare_ms(d.dense_ms), bare_ms(d.masked_ms), bare_ms(d.lowered_ms)
-        rows.append(("measured", *times, f"{d.saved:.1%}", f"{d.saved_macs:.1%}", pays, f"{d.worst_case:.3f}"))
+        rows.append(("measured", *times, f"{d.saved:.1%}", f"{d.saved_macs:.1%}", pays, both, f"{d.worst_case:.3f}"))
     return Table(f"{report.network} for {report.target}, {report.threads} threads", columns, tuple(rows))
 
 
@@ -119,7 +124,7 @@ def regions_table(report: GateReport) -> Table:
     columns = ("layers", "lowering", "pieces", "predicted saved ms", "measured saved ms", "stays", "why otherwise")
     rows = tuple(
         (
-            " > ".join(each.layers),
+            _row(each.layers),
             each.lowering,
             _sizes(each.sizes),
             f"{each.predicted_saved_ms:.3f}",
@@ -140,7 +145,7 @@ def considered_table(report: GateReport) -> Table:
     ordered = sorted(report.considered, key=lambda each: (_first(report, each.layers[0]), len(each.layers)))
     rows = tuple(
         (
-            " > ".join(each.layers),
+            _row(each.layers),
             each.lowering,
             _sizes(each.sizes),
             f"{each.expected_ms:.3f}",
@@ -169,7 +174,14 @@ def render_dynamic_html(report: GateReport) -> str:
 
 
 def _sizes(sizes: tuple[tuple[int, ...], ...]) -> str:
-    return " > ".join("/".join(map(str, each)) or "-" for each in sizes)
+    return _row(tuple("/".join(map(str, each)) or "-" for each in sizes))
+
+
+def _row(parts: tuple[str, ...]) -> str:
+    """What stands in a row; of many the first and the last."""
+    if len(parts) <= _LONGEST_ROW:
+        return " > ".join(parts)
+    return f"{parts[0]} > ... {len(parts) - 2} more ... > {parts[-1]}"
 
 
 def _first(report: GateReport, layer: str) -> int:
