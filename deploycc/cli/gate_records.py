@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
-    from deploycc.cli.gating import Pictures
+    from deploycc.cli.gate_planning import Pictures
     from deploycc.dynamic.check import Checked
     from deploycc.dynamic.costs import Array
     from deploycc.dynamic.planner import Planned

@@ -48,7 +48,8 @@ def command(
 ) -> None:
     """Plan how kernel gates are carried out, check the plan by running it, and write the lowered network."""
     from deploycc.cli import console
-    from deploycc.cli.gating import Settings, plan_detector
+    from deploycc.cli.gate_planning import Settings
+    from deploycc.cli.gating import plan_detector
     from deploycc.cli.machine import usable_cores
     from deploycc.cli.staging import require_folder
     from deploycc.report.dynamic import gates_json

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploycc.cli.gate_planning import Pictures, Settings, measured_costs, plan_layers
 from deploycc.errors import ArtefactError, BudgetMissed, InputError, PictureError, TargetError
 
 if TYPE_CHECKING:
@@ -15,51 +16,18 @@ if TYPE_CHECKING:
 
     from deploycc.detector import Detector
     from deploycc.dynamic.check import Checked, Lower, Networks, Tensors
-    from deploycc.dynamic.costs import CostModel
     from deploycc.dynamic.planner import Planned
-    from deploycc.dynamic.regions import PlannedLayer
     from deploycc.errors import Note
     from deploycc.gate_plan import LayerPlan
     from deploycc.graph.gates import Gate
     from deploycc.passes.options import Options
     from deploycc.profile.profile_file import UtilisationProfile
+    from deploycc.progress import Say
     from deploycc.report.dynamic_schema import GateReport
     from deploycc.target import Target
 
-Say = Callable[[str], None]
 NETWORK_FILE = "network.onnx"
 _MOST_PICTURES = 100
-_SETTLING_S = 4.0  # to learn what the network takes as it is
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to plan; see the options of `deploycc gates`."""
-
-    profile: Path
-    target: str
-    max_worst_case: float
-    costs: Path | None
-    images: Path | None
-    data: str | None
-    seconds: float
-    threads: int
-    max_growth: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures to run, with what the gates say to each.
-
-    Attributes:
-        names: one a picture.
-        tensors: prepared.
-        active: by gated layer, [pictures, kernels] bool.
-    """
-
-    names: tuple[str, ...]
-    tensors: Tensors
-    active: dict[str, NDArray[Any]]
 
 
 def plan_detector(
@@ -90,7 +58,7 @@ def plan_detector(
     layers, said = planned_layers(network, active)
     with staged_folder(output) as folder:
         say("measuring convolutions and branches")
-        model, busy = _measured(layers, settings)
+        model, busy = measured_costs(layers, settings)
         networks = networks_of(network, gates)
         lower = lowering_of(network, options)
         pictures = _pictures(network, profile, settings)
@@ -193,21 +161,6 @@ def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequen
         )
 
 
-def _measured(layers: Sequence[PlannedLayer], settings: Settings) -> tuple[CostModel, tuple[Note, ...]]:
-    from deploycc.artefact import read_document
-    from deploycc.dynamic.costs import GateCosts, GateCostTable
-    from deploycc.stopwatch import this_machine
-
-    table = None
-    if settings.costs is not None and settings.costs.exists():
-        table = read_document(settings.costs, GateCostTable)
-    costs = GateCosts(this_machine(settings.threads), table)
-    model = costs.model((layer.convolution, layer.joins) for layer in layers)
-    if settings.costs is not None:
-        costs.table().write(settings.costs)
-    return model, costs.notes()
-
-
 def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
     """What a plan is compared with; raises ModelError where gates cannot be kept on."""
     from deploycc.dynamic.check import Networks
@@ -263,54 +216,6 @@ def recorded(probe: Any, tensors: Tensors, names: Sequence[str]) -> dict[str, ND
         layer.name: np.array([reading[number].used > 0 for reading in readings])
         for number, layer in enumerate(probe.layers)
     }
-
-
-def plan_layers(
-    network: Detector,
-    layers: Sequence[PlannedLayer],
-    model: CostModel,
-    networks: Networks,
-    pictures: Pictures | None,
-    settings: Settings,
-    say: Say,
-) -> tuple[Planned, tuple[Note, ...]]:
-    """The plan; a second time where kernels cannot take the places of the first."""
-    import numpy as np
-
-    from deploycc.dynamic.check import graph_session, least, time_pictures
-    from deploycc.dynamic.layers import added_bytes_allowed, settle_orders
-    from deploycc.dynamic.planner import plan_gates, surroundings
-    from deploycc.dynamic.variants import TimedDecision, shared_decisions
-    from deploycc.graph.gates import find_gates
-
-    say("timing the network as it is")
-    noise = np.random.default_rng(0).standard_normal((4, *network.input.shape), np.float32)
-    tensors = list(noise) if pictures is None else pictures.tensors[:8]
-    decisions, notes = shared_decisions(network.graph, find_gates(network.graph), layers)
-    graphs = {"dense": networks.dense, "masked": networks.masked}
-    for number, each in enumerate(decisions):
-        graphs |= {f"{number} {size}": graph for size, graph in enumerate(each.graphs)}
-    sessions = {name: graph_session(graph, settings.threads) for name, graph in graphs.items()}
-    taken = {name: float(least(own).mean()) for name, own in time_pictures(sessions, tensors, _SETTLING_S).items()}
-    around = surroundings(layers, model, taken["dense"], taken["masked"])
-    shared = [
-        TimedDecision(each, np.array([taken[f"{number} {size}"] for size in range(len(each.graphs))]))
-        for number, each in enumerate(decisions)
-    ]
-    say("planning")
-    while True:
-        planned = plan_gates(
-            layers,
-            model,
-            max_worst_case=settings.max_worst_case,
-            around=around,
-            max_added_bytes=added_bytes_allowed(network.graph, settings.max_growth),
-            shared=shared,
-        )
-        layers, said = settle_orders(network, layers, planned.layers())
-        if not said:
-            return planned, notes
-        notes += said
 
 
 def _check_bound(planned: Planned, checked: Checked | None, bound: float) -> None:

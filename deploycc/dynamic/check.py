@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -18,9 +19,11 @@ from deploycc.dynamic.planner import NEAR_TIE, Planned
 from deploycc.dynamic.regions import Choice
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.export import to_onnx
+from deploycc.progress import Say
 
 Tensors = Sequence[NDArray[np.float32]]
 Names = tuple[str, ...]
+Key = TypeVar("Key", bound=Hashable)
 Lower = Callable[[gs.Graph, Sequence[LayerPlan]], gs.Graph]
 
 _WARMUP = 2
@@ -98,7 +101,7 @@ def check_plan(
     threads: int,
     max_worst_case: float,
     seconds: float = 20.0,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Checked:
     """Time a plan, and take simpler ways or products where it does not pay.
 
@@ -199,8 +202,8 @@ def graph_session(graph: gs.Graph, threads: int) -> ort.InferenceSession:
 
 
 def time_pictures(
-    sessions: Mapping[str, ort.InferenceSession], pictures: Tensors, seconds: float, least_rounds: int = 1
-) -> dict[str, Array]:
+    sessions: Mapping[Key, ort.InferenceSession], pictures: Tensors, seconds: float, least_rounds: int = 1
+) -> dict[Key, Array]:
     """Time several networks on the same pictures, in turns and in changing order.
 
     Args:
@@ -217,13 +220,13 @@ def time_pictures(
     for name, session in sessions.items():
         for picture in pictures[:_WARMUP]:
             session.run(None, {inputs[name]: picture})
-    rounds: list[dict[str, list[float]]] = []
+    rounds: list[dict[Key, list[float]]] = []
     start = time.perf_counter()
     while len(rounds) < _MOST_ROUNDS:
         spent = time.perf_counter() - start
         if len(rounds) >= least_rounds and spent + spent / len(rounds) > seconds:
             break
-        times: dict[str, list[float]] = {name: [] for name in names}
+        times: dict[Key, list[float]] = {name: [] for name in names}
         for picture in pictures:
             for name in order.sample(names, len(names)):
                 begin = time.perf_counter_ns()

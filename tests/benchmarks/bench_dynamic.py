@@ -37,8 +37,9 @@ from synthetic_gates import Habits, insert_gates
 from deploycc import models, target
 from deploycc.agent.run_onnxruntime import read_profile
 from deploycc.artefact import read_document
-from deploycc.cli.gating import Pictures, lowering_of, networks_of, plan_layers, prepare_network, recorded
-from deploycc.cli.gating import Settings as GateSettings
+from deploycc.cli.gate_planning import Pictures, plan_layers
+from deploycc.cli.gate_planning import Settings as GateSettings
+from deploycc.cli.gating import lowering_of, networks_of, prepare_network, recorded
 from deploycc.cli.pruning import Settings as PruneSettings
 from deploycc.cli.pruning import prune_detector
 from deploycc.detector import Detector
