@@ -32,7 +32,7 @@ def plan(*layers: LayerPlan) -> GatePlan:
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     made = plan(
         layer(), layer("next", sizes=(0, 4), joined=True), layer("other", lowering="groups", sizes=(2, 1), always=1),
-        layer("last", lowering="multiply", sizes=()),
+        layer("variants", lowering="variants", sizes=(2, 2, 4)), layer("last", lowering="multiply", sizes=()),
     )  # fmt: skip
     made.write(tmp_path / GatePlan.FILE_NAME)
     assert read_document(tmp_path, GatePlan) == made
@@ -52,6 +52,10 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
         ({"lowering": "groups"}, "do not hold its 4 kernels"),
         ({"lowering": "groups", "sizes": (0, 4)}, "do not hold its 4 kernels"),
         ({"lowering": "multiply"}, "stays a multiply"),
+        ({"lowering": "variants", "sizes": (4, 2)}, "the variants of layer conv do not ascend"),
+        ({"lowering": "variants", "sizes": (1, 2)}, "is not its 4 kernels"),
+        ({"lowering": "variants", "sizes": (0, 4)}, "each holds some of its kernels"),
+        ({"lowering": "variants", "sizes": (2, 4), "joined": True}, "it joins nothing"),
         ({"lowering": "multiply", "sizes": (), "joined": True}, "stays a multiply"),
     ],
 )

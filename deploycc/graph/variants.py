@@ -66,8 +66,7 @@ def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Not
         gates: of one decision, in graph order.
 
     Returns:
-        The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-reads-own-output``,
-        ``gate-leaks``.
+        The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-leaks``.
     """
     first = gates[0].layer
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
@@ -76,8 +75,6 @@ def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Not
     if len(comparisons) < len(gates) or len({id(each.scores) for each in comparisons}) > 1:
         return Note(first, "gate-shape", "its gates do not come from one comparison")
     behind = _behind(nodes[gate.layer] for gate in gates)
-    if any(id(node) in behind for gate in gates for node in _in_front(tensors[gate.vector])):
-        return Note(first, "gate-reads-own-output", "the decision depends on a layer that it switches")
     groups = channel_groups(graph)
     own = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))
     switched = {name for name, labelled in groups.tensors.items() if np.isin(labelled.groups, own).any()}
@@ -307,14 +304,3 @@ def _behind(nodes: Iterable[gs.Node]) -> set[int]:
             found.add(id(node))
             queue += [reader for tensor in node.outputs for reader in tensor.outputs]
     return found
-
-
-def _in_front(tensor: gs.Tensor) -> list[gs.Node]:
-    """All nodes that a tensor depends on."""
-    found, queue = dict[int, gs.Node](), [tensor]
-    while queue:
-        writer = producer(queue.pop())
-        if writer is not None and id(writer) not in found:
-            found[id(writer)] = writer
-            queue += writer.inputs
-    return list(found.values())

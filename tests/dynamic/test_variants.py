@@ -1,0 +1,138 @@
+"""Variants of a decision: which candidates there are, and which of them are worth having."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from branching_networks import Block, Branching, Wish
+from planned_layers import layer, model, prefixes
+
+from deploycc.dynamic.layers import planned_layers, settle_orders
+from deploycc.dynamic.planner import MOST_PIECES, plan_gates
+from deploycc.dynamic.regions import PlannedLayer
+from deploycc.dynamic.variants import SharedDecision, TimedDecision, shared_decisions, variant_choices
+from deploycc.graph.cost import measure_cost
+from deploycc.graph.gates import find_gates
+
+UNITS = tuple(k // 16 for k in range(64))
+WIDTHS = (16, 32, 48, 64)
+WISH = Wish("widths", 0, False)
+
+
+def rows(count: int, seed: int = 0) -> list[PlannedLayer]:
+    """Layers that one nested gate switches: each picture needs the same units of all of them."""
+    active = prefixes(200, 64, list(WIDTHS), seed)
+    return [layer(f"layer {number}", active, unit_of=UNITS, nested=True) for number in range(count)]
+
+
+def timed(layers: list[PlannedLayer], times_ms: list[float]) -> TimedDecision:
+    need = np.searchsorted(np.array(WIDTHS), layers[0].active.sum(1))
+    orders = (tuple(range(64)),) * len(layers)
+    sizes = tuple((width,) * len(layers) for width in WIDTHS)
+    graphs = tuple(network("two", "nested").graph for _ in WIDTHS)
+    names = tuple(each.name for each in layers)
+    return TimedDecision(SharedDecision(names, orders, sizes, need, graphs), np.array(times_ms))
+
+
+def network(kind: str, granularity: str):  # type: ignore[no-untyped-def]
+    return Branching((Block(kind, granularity, (0, 2, 1, 0)),), (WISH,), 5, True).build("on")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_best_variants_are_those_of_an_exhaustive_search(count: int) -> None:
+    layers = rows(2, seed=count)
+    times, branch = [1.0, 3.5, 4.0, 9.0], 0.004
+    [*_, choice] = variant_choices(timed(layers, times), layers, model(layers, branch=branch), count)
+    need = np.searchsorted(np.array(WIDTHS), layers[0].active.sum(1))
+
+    def mean(taken: tuple[int, ...]) -> float:
+        return float(np.mean([min(times[each] for each in (*taken, 3) if each >= own) for own in need]))
+
+    best = min((mean(each), each) for each in itertools.combinations(range(3), count - 1))
+    assert choice.sizes == ((*(WIDTHS[each] for each in best[1]), 64),) * 2
+    convolutions = 2 * float(model(layers).grids[layers[0].convolution](64, 64))
+    tests = np.ceil(np.log2(count)) * branch
+    assert choice.expected_ms == pytest.approx(convolutions + best[0] - 9.0 + tests, rel=1e-9, abs=0)
+    assert choice.all_on_ms == pytest.approx(convolutions + tests, rel=1e-9, abs=0)
+    assert choice.branches == count - 1
+    weights = 4 * measure_cost(network("two", "nested").graph).params
+    assert choice.added_bytes == (count - 1) * weights
+
+
+def test_the_planner_takes_variants_where_they_win_and_only_there() -> None:
+    layers = rows(5)
+    costs = model(layers)
+    dense = sum(float(costs.grids[each.convolution](64, 64)) for each in layers)
+    fast = timed(layers, [dense / 8, dense / 4, dense / 2, dense])
+    planned = plan_gates(layers, costs, max_worst_case=1.05, shared=[fast])
+    (choice,) = planned.chosen
+    assert (choice.lowering, choice.layers) == ("variants", tuple(each.name for each in layers))
+    plans = planned.layers()
+    assert [plan.layer for plan in plans] == [each.name for each in layers]
+    assert {(plan.lowering, plan.joined, plan.sizes[-1]) for plan in plans} == {("variants", False, 64)}
+    assert len(plans[0].sizes) <= MOST_PIECES
+    assert [each.lowering for each in planned.simpler[choice.layers]["products"]] == ["multiply"] * 5
+    slow = timed(layers, [dense, dense, dense, dense])
+    assert all(each.lowering != "variants" for each in plan_gates(layers, costs, max_worst_case=1.05, shared=[slow]).chosen)
+
+
+def test_a_layer_that_nothing_switches_may_stand_in_between() -> None:
+    layers = rows(2)
+    plain = layer("plain", np.ones((200, 64), np.bool_), gated=False, movable=False)
+    row = [layers[0], plain, layers[1]]
+    costs = model(row)
+    dense = sum(float(costs.grids[each.convolution](64, 64)) for each in row)
+    fast = timed(layers, [dense / 8, dense / 4, dense / 2, dense])
+    planned = plan_gates(row, costs, max_worst_case=1.05, shared=[fast])
+    (choice,) = planned.chosen
+    assert choice.layers == ("layer 0", "plain", "layer 1")
+    assert [plan.layer for plan in planned.layers()] == ["layer 0", "layer 1"]
+    assert choice.expected_ms < dense
+
+
+@pytest.mark.parametrize("granularity", ["nested", "group", "first"])
+def test_candidates_of_a_network(granularity: str) -> None:
+    detector = network("depthwise", granularity)
+    gates = find_gates(detector.graph)
+    random = np.random.default_rng(0)
+    units = random.random((50, 3)) < [0.3, 0.9, 0.6]
+    if granularity != "group":
+        units = np.arange(3) < random.integers(1, 4, (50, 1))
+    active = {gate.layer: units[:, list(gate.unit_of)] for gate in gates}
+    layers, notes = planned_layers(detector, active)
+    assert notes == ()
+    (decision,), notes = shared_decisions(detector.graph, gates, layers)
+    assert notes == ()
+    assert decision.layers == tuple(gate.layer for gate in gates)
+    assert decision.sizes == ((2, 2), (4, 4), (6, 6))
+    order = (2, 3, 4, 5, 0, 1) if granularity == "group" else (0, 1, 2, 3, 4, 5)  # the most used unit stays longest
+    assert decision.orders == (order, order)
+    held = np.array([[not own[list(order[size:])].any() for size in (2, 4, 6)] for own in active[gates[0].layer]])
+    assert decision.need.tolist() == held.argmax(1).tolist()
+    assert [measure_cost(graph).macs for graph in decision.graphs] == sorted(
+        measure_cost(graph).macs for graph in decision.graphs
+    )
+    assert not find_gates(decision.graphs[-1])
+
+
+def test_gates_of_their_own_are_no_shared_decision() -> None:
+    detector = Branching((Block("two", "nested", (0, 2, 0, 0)),), (WISH,), 5).build("on")
+    gates = find_gates(detector.graph)
+    active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
+    layers, _ = planned_layers(detector, active)
+    assert shared_decisions(detector.graph, gates, layers) == ((), ())
+
+
+def test_kernels_keep_their_places() -> None:
+    """Only what is reordered must be able to follow."""
+    detector = network("two", "group")
+    gates = find_gates(detector.graph)
+    active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
+    layers, _ = planned_layers(detector, active)
+    made = Branching((), (WISH,), 5, True)
+    plans = [plan.model_copy(update={"order": (5, 4, 3, 2, 1, 0)}) for plan in made.plan(detector.graph)]
+    settled, notes = settle_orders(detector, layers, plans)
+    assert notes == ()
+    assert [each.movable for each in settled] == [each.movable for each in layers]
