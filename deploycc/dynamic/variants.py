@@ -19,7 +19,8 @@ from deploycc.dynamic.regions import Choice, Indices, PlannedLayer, choose_width
 from deploycc.errors import Note
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.gates import Gate
-from deploycc.graph.variants import SharedPart, find_shared_part, gates_by_decision, one_variant
+from deploycc.graph.parts import Keep
+from deploycc.graph.variants import SharedPart, find_shared_part, gates_by_decision, narrow_part, one_variant
 
 MOST_CANDIDATES = 8
 _FLOAT_BYTES = 4
@@ -147,18 +148,29 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
     orders = tuple(tuple(np.argsort(own, kind="stable").tolist()) for own in ranks)
     least = max(int(own.min()) for own in ranks) + 1  # every layer has a kernel from here on
     cuts = np.unique(np.linspace(least, len(scores), min(MOST_CANDIDATES, len(scores) - least + 1)).round().astype(int))
+    stays = [_stays(part, gate, own < least) for gate, own in zip(part.gates, ranks, strict=True)]
+    keeps = [[np.ones_like(own, np.bool_) if why else own < cut for own, why in zip(ranks, stays, strict=True)]
+             for cut in cuts.tolist()]  # fmt: skip
     graphs = []
-    for cut in cuts.tolist():
-        made = one_variant(graph, part, {gate.layer: own < cut for gate, own in zip(part.gates, ranks, strict=True)})
+    for keep in keeps:
+        made = one_variant(graph, part, {gate.layer: own for gate, own in zip(part.gates, keep, strict=True)})
         if isinstance(made, Note):
             return made
         graphs.append(made)
+    if all(stays):
+        return Note(part.gates[0].layer, "gate-not-narrowed", "all that it switches is added to maps that it does not")
     ordered = firing[:, ranked]
     last: NDArray[np.intp] = np.where(ordered.any(1), len(scores) - np.argmax(ordered[:, ::-1], 1), 0)
     return SharedDecision(
         layers=tuple(gate.layer for gate in part.gates),
         orders=orders,
-        sizes=tuple(tuple(int((own < cut).sum()) for own in ranks) for cut in cuts.tolist()),
+        sizes=tuple(tuple(int(own.sum()) for own in keep) for keep in keeps),
         need=np.searchsorted(cuts, last),
         graphs=tuple(graphs),
     )
+
+
+def _stays(part: SharedPart, gate: Gate, keep: Keep) -> bool:
+    """Whether a layer needs all its kernels: a sum with maps that nothing switches does. Its gate then multiplies."""
+    keeps = {each.layer: np.ones(each.kernels, np.bool_) for each in part.gates} | {gate.layer: keep}
+    return isinstance(narrow_part(part, keeps), Note)

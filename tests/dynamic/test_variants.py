@@ -6,13 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
-from branching_networks import Block, Branching, Wish
+from branching_networks import PATTERNS, Block, Branching, Wish
+from gate_lowering import conditionals, error, lowered
 from planned_layers import layer, model, prefixes
 
 from deploycc.dynamic.layers import planned_layers, settle_orders
 from deploycc.dynamic.planner import MOST_PIECES, plan_gates
 from deploycc.dynamic.regions import PlannedLayer
 from deploycc.dynamic.variants import SharedDecision, TimedDecision, shared_decisions, variant_choices
+from deploycc.gate_plan import LayerPlan
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.gates import find_gates
 
@@ -115,6 +117,28 @@ def test_candidates_of_a_network(granularity: str) -> None:
         measure_cost(graph).macs for graph in decision.graphs
     )
     assert not find_gates(decision.graphs[-1])
+
+
+def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_its_product() -> None:
+    """As the last of a residual block: what it is added to needs every channel."""
+    detector = network("residual", "nested")
+    gates = find_gates(detector.graph)
+    units = np.arange(3) < np.random.default_rng(0).integers(1, 4, (50, 1))
+    layers, _ = planned_layers(detector, {gate.layer: units[:, list(gate.unit_of)] for gate in gates})
+    (decision,), notes = shared_decisions(detector.graph, gates, layers)
+    assert notes == ()
+    assert decision.sizes == ((2, 6), (4, 6), (6, 6))
+    plans = [
+        LayerPlan(layer=name, lowering="variants", order=decision.orders[number], sizes=tuple(each[number] for each in decision.sizes))
+        for number, name in enumerate(decision.layers)
+    ]  # fmt: skip
+    result = lowered(detector, plans)
+    assert result.notes == ()
+    assert len(conditionals(result.detector.graph)) == 2
+    made = Branching((Block("residual", "nested", (0, 2, 1, 0)),), (WISH,), 5, True)
+    for pattern in PATTERNS:
+        masked = made.build(pattern)
+        assert error(masked.graph, lowered(masked, plans).detector.graph, made.picture()) <= 1.0
 
 
 def test_gates_of_their_own_are_no_shared_decision() -> None:
