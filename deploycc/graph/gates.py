@@ -55,7 +55,8 @@ class Gate:
         place: last step of the layer in front of the multiplication; ``before-bias`` and ``before-batchnorm`` where
             the step behind it shifts a switched-off kernel away from zero.
         source: ``metadata`` where the file describes this gate, else ``structure``. Either way it was proved.
-        nodes: nodes that serve nothing but this gate, the multiplication excluded.
+        nodes: nodes that serve nothing but this gate, the multiplication excluded; those that several gates share, as
+            they do where one decision switches several layers, are the first one's.
         macs: of those nodes, for one picture.
     """
 
@@ -101,6 +102,7 @@ def search_gates(graph: gs.Graph, described: Sequence[DescribedGate] = ()) -> tu
             gates.append(found)
         elif found is not None:
             notes.append(found)
+    gates = _with_shared_nodes(graph, gates)
     by_multiply = {each.multiply: each for each in described}
     for index, gate in enumerate(gates):
         entry = by_multiply.pop(gate.multiply, None)
@@ -212,7 +214,7 @@ def _gate(
             return Note(node.name, "gate-leaks", f"{where} also reads {step.name}, with no gate: it must be computed")
     kernels = (static_shape(response) or (0, 0))[1]
     decision = read_decision(factor, kernels)
-    own = _own_nodes(graph, factor, node)
+    own = _own_nodes(graph, [factor], [node])
     return Gate(
         layer=conv.name,
         multiply=node.name,
@@ -279,10 +281,10 @@ def _pools_globally(node: gs.Node) -> bool:
     return result[:2] == source[:2] and all(dim == 1 for dim in spatial) and source[2] * source[3] > 1
 
 
-def _own_nodes(graph: gs.Graph, factor: gs.Tensor, multiply: gs.Node) -> list[gs.Node]:
-    """Nodes whose every result ends in this factor, in graph order."""
-    own: set[int] = {id(multiply)}
-    queue = [factor]
+def _own_nodes(graph: gs.Graph, factors: Sequence[gs.Tensor], multiplies: Sequence[gs.Node]) -> list[gs.Node]:
+    """Nodes whose every result ends in these factors, in graph order."""
+    own: set[int] = {id(multiply) for multiply in multiplies}
+    queue = list(factors)
     while queue:
         node = producer(queue.pop())
         if node is None or id(node) in own:
@@ -292,7 +294,26 @@ def _own_nodes(graph: gs.Graph, factor: gs.Tensor, multiply: gs.Node) -> list[gs
         ):
             own.add(id(node))
             queue += node.inputs
-    return [node for node in graph.nodes if id(node) in own and node is not multiply]
+    return [node for node in graph.nodes if id(node) in own and not any(node is each for each in multiplies)]
+
+
+def _with_shared_nodes(graph: gs.Graph, gates: Sequence[Gate]) -> list[Gate]:
+    """Give nodes that serve several gates of one decision to the first of them."""
+    nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
+    together: dict[str, list[Gate]] = {}
+    for gate in gates:
+        together.setdefault(gate.score, []).append(gate)
+    found: list[Gate] = []
+    for gate in gates:
+        first, *others = together[gate.score]
+        if others and gate is first:
+            factors = [tensors[each.vector] for each in (first, *others)]
+            every = _own_nodes(graph, factors, [nodes[each.multiply] for each in (first, *others)])
+            taken = {name for each in others for name in each.nodes}
+            own = [node for node in every if node.name not in taken]
+            gate = replace(gate, nodes=tuple(node.name for node in own), macs=sum(map(node_macs, own)))
+        found.append(gate)
+    return found
 
 
 def _depends_on(tensor: gs.Tensor, node: gs.Node) -> bool:

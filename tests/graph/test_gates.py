@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
+from branching_networks import Block, Branching, Wish
 from gated_networks import DECISIONS, KERNELS, LAYERS, PLACES, POOLS, Spelling, gated, text_network
 from graph_text import picture, run
 from hypothesis import given, settings
@@ -291,3 +292,13 @@ def test_planted_bugs_that_would_take_a_near_miss(old: str, new: str, near_miss:
     assert find_gates(graph) == ()
     module = mutant(gates_module, old, new)
     assert module.search_gates(graph) != search_gates(graph)
+
+
+def test_what_serves_several_gates_is_the_first_ones() -> None:
+    block = Block("two", "nested", (1, 2, 0, 0))
+    own, shared = (find_gates(Branching((block,), (Wish("widths", 0, False),), 5, each).build("on").graph) for each in (False, True))
+    assert [sorted({name.rstrip("0123456789") for name in gate.nodes}) for gate in shared] == [
+        ["cast", "decide", "gather", "globalaveragepool", "greater", "relu", "squeeze"], [],
+    ]  # fmt: skip
+    assert [gate.macs for gate in shared] == [own[0].macs, 0]
+    assert own[0].macs > 0
