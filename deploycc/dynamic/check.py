@@ -28,7 +28,8 @@ Lower = Callable[[gs.Graph, Sequence[LayerPlan]], gs.Graph]
 
 _WARMUP = 2
 _MOST_ROUNDS = 25
-_WORST_PICTURES = 8  # with everything on, pictures do not differ
+_WORST_PICTURES, _WORST_ROUNDS = 2, 200  # with everything on pictures do not differ, so that rounds count
+_WORST_LEAST_ROUNDS = 5  # however slow the network is: the bound is a few per cent
 PLANNED, PRODUCTS = "planned", "products"
 
 
@@ -146,7 +147,9 @@ def check_plan(
     while True:
         say("timing the worst case")
         pair = {"dense": dense, "lowered": session(networks.all_on, layers_of())}
-        worst = time_pictures(pair, pictures[:_WORST_PICTURES], seconds / 4)
+        worst = time_pictures(
+            pair, pictures[:_WORST_PICTURES], seconds / 4, _WORST_LEAST_ROUNDS, most_rounds=_WORST_ROUNDS
+        )
         ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
         if ratio <= max_worst_case or not kept:
             break
@@ -202,7 +205,12 @@ def graph_session(graph: gs.Graph, threads: int) -> ort.InferenceSession:
 
 
 def time_pictures(
-    sessions: Mapping[Key, ort.InferenceSession], pictures: Tensors, seconds: float, least_rounds: int = 1
+    sessions: Mapping[Key, ort.InferenceSession],
+    pictures: Tensors,
+    seconds: float,
+    least_rounds: int = 1,
+    *,
+    most_rounds: int = _MOST_ROUNDS,
 ) -> dict[Key, Array]:
     """Time several networks on the same pictures, in turns and in changing order.
 
@@ -211,6 +219,7 @@ def time_pictures(
         pictures: what they read.
         seconds: rounds are added while they fit.
         least_rounds: however long they take.
+        most_rounds: however short.
 
     Returns:
         Milliseconds, [rounds, pictures], by network.
@@ -222,7 +231,7 @@ def time_pictures(
             session.run(None, {inputs[name]: picture})
     rounds: list[dict[Key, list[float]]] = []
     start = time.perf_counter()
-    while len(rounds) < _MOST_ROUNDS:
+    while len(rounds) < most_rounds:
         spent = time.perf_counter() - start
         if len(rounds) >= least_rounds and spent + spent / len(rounds) > seconds:
             break

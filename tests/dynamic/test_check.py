@@ -30,7 +30,7 @@ def checked(monkeypatch: pytest.MonkeyPatch, cost: Mapping[str, float], all_on: 
     def lower(source: gs.Graph, plans: Sequence[LayerPlan]) -> Any:
         return source.name, frozenset(plan.layer for plan in plans if plan.lowering != "multiply")
 
-    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any) -> dict[str, NDArray[np.float64]]:
         found = {}
         for key, session in sessions.items():
             name, lowered = session if isinstance(session, tuple) else (session.name, frozenset())
@@ -90,7 +90,7 @@ def joined(
         state = ("all on",) if source is on else ()
         return state + tuple(f"{len(plan.sizes)}{'+' if plan.joined else ''}" for plan in plans)
 
-    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any) -> dict[str, NDArray[np.float64]]:
         found = {}
         for key, each in sessions.items():
             known = (worst or {}, each[1:]) if isinstance(each, tuple) and each[0] == "all on" else (cost, each)
