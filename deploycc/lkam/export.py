@@ -198,8 +198,9 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     gates, _ = read_gates(model)
-    for gate in gates:
-        probe.graph.output.append(onnx.helper.make_tensor_value_info(gate.decision, onnx.TensorProto.BOOL, None))
+    by_decision = {gate.decision: gate for gate in gates}  # several layers may share one
+    for name in by_decision:
+        probe.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None))
     session = open_session(probe, 2, {"network": probe.graph.name})
     by_layer = dict(gated_convs(network))
     worst, differing, decisions = 0.0, 0, 0
@@ -209,7 +210,7 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
             expected = Deployed(network)(torch.from_numpy(picture[None]))
         for mine, theirs in zip(results[:2], expected, strict=True):
             worst = max(worst, float(np.abs(mine - theirs.numpy()).max()))
-        for gate, decided in zip(gates, results[2:], strict=True):
+        for gate, decided in zip(by_decision.values(), results[2:], strict=True):
             engaged = by_layer[gate.layer].gate.engaged
             assert engaged is not None
             differing += int(np.count_nonzero(decided.ravel() != (engaged.numpy().ravel() > 0)))

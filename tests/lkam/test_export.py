@@ -20,8 +20,8 @@ from deploycc.evaluate.detect import OnnxRuntimeDetector  # noqa: E402
 from deploycc.graph.gates import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
 from deploycc.lkam.export import compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402
-from deploycc.lkam.gate import Granularity  # noqa: E402
-from deploycc.lkam.insert import GatedConv, Place, gated_convs, insert_gates  # noqa: E402
+from deploycc.lkam.gate import Granularity, KernelGate  # noqa: E402
+from deploycc.lkam.insert import GatedConv, Place, deciding_gates, gated_convs, insert_gates  # noqa: E402
 from deploycc.lkam.network import Ssd  # noqa: E402
 from deploycc.lkam.training import CHECKPOINT  # noqa: E402
 
@@ -29,9 +29,10 @@ SOURCE = Source(("checkpoint.pt",), "0" * 64, "pytorch")
 NAMES = ("car", "truck", "bus", "person", "cyclist", "sign")
 
 
-def network(granularity: Granularity, place: Place = "norm") -> Ssd:
+def network(granularity: Granularity, place: Place = "norm", shared: int = 0) -> Ssd:
     """A network whose gates decide differently for different pictures."""
-    config = small_config(gates=small_gates(granularity=granularity, place=place, patterns=("backend.[12].*.conv",)))
+    patterns = ("backend.[12].*.conv",)
+    config = small_config(gates=small_gates(granularity=granularity, place=place, shared=shared, patterns=patterns))
     model = build_model(config).train()
     torch.manual_seed(5)
     x = torch.from_numpy(pictures(12))
@@ -40,7 +41,8 @@ def network(granularity: Granularity, place: Place = "norm") -> Ssd:
             model(x)
         model.eval()
         for _, module in gated_convs(model):
-            _balance(model, module, x)
+            if isinstance(module.gate, KernelGate):
+                _balance(model, module, x)
     return model
 
 
@@ -77,6 +79,25 @@ def test_onnx_runtime_and_pytorch_agree(granularity: Granularity, place: Place) 
     assert agreement.outputs < 1e-4
     assert agreement.gates == 0
     assert agreement.decisions == 12 * sum(gated.gate.units for _, gated in gated_convs(model))
+
+
+@pytest.mark.parametrize("granularity", ["group", "nested"])
+def test_a_shared_gate_is_one_decision_in_the_file_too(granularity: Granularity) -> None:
+    model = network(granularity, shared=4)
+    exported = to_model(model, NAMES, SOURCE, "small")
+    onnx.checker.check_model(exported, full_check=True)
+    agreement = compare(model, exported, pictures(12))
+    assert agreement.outputs < 1e-4
+    assert (agreement.gates, agreement.decisions) == (0, 12 * 4)
+    gates, _ = read_gates(exported)
+    assert [gate.layer for gate in gates] == [name for name, _ in gated_convs(model)]
+    assert len({gate.decision for gate in gates}) == 1
+    assert {gate.unit_of for gate in gates} == {tuple(k * 4 // gate.kernels for k in range(gate.kernels)) for gate in gates}
+    with torch.no_grad():
+        model(torch.from_numpy(pictures(12)))
+    [leader] = deciding_gates(model)
+    assert leader.engaged is not None
+    assert len(leader.engaged.sum(1).unique()) > 1  # pictures differ
 
 
 @pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])

@@ -18,7 +18,7 @@ from deploycc.evaluate.dataset import open_dataset  # noqa: E402
 from deploycc.evaluate.truth import Truth  # noqa: E402
 from deploycc.lkam.checkpoint import Checkpoint, build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.distil import distillation_loss  # noqa: E402
-from deploycc.lkam.insert import gated_convs  # noqa: E402
+from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
@@ -115,6 +115,29 @@ def test_rare_units_go_off_for_good_when_decisions_freeze(tmp_path: Path) -> Non
     assert _idle(after)
     result = json.loads((tmp_path / "run" / METRICS).read_text())["result"]["gates"]
     assert result["saved_percent"]["mean"] == pytest.approx(100, abs=1e-6)
+
+
+def test_random_widths_come_first_and_are_the_same_again(tmp_path: Path) -> None:
+    gates = small_gates(granularity="nested", shared=4, explore=0.5, freeze=1.0)
+    config = small_config(gates=gates, seed=3)
+    halfway = run(config, tmp_path / "run", stop_after=2)
+    decided = [name for name in halfway.model if ".gate.decide" in name]
+    start = build_model(config).state_dict()
+    assert decided
+    # Nothing has told the gate anything: only the weight decay has touched it.
+    for name in decided:
+        assert torch.allclose(halfway.model[name], start[name], rtol=1e-3, atol=0), name
+    whole, again = run(config, tmp_path / "run"), run(config, tmp_path / "again")
+    assert any(not torch.equal(whole.model[name], halfway.model[name]) for name in decided)
+    for name, value in whole.model.items():
+        assert torch.equal(value, again.model[name]), name
+    model = restore_model(whole).train()
+    impose_units(model, 64, seed=1)
+    model(torch.randn(64, 3, SIZE, SIZE))
+    [gate] = deciding_gates(model)
+    assert gate.engaged is not None
+    assert set(gate.engaged.sum(1).tolist()) == {1.0, 2.0, 3.0, 4.0}
+    assert bool((gate.engaged.diff(dim=1) <= 0).all())  # from the front
 
 
 def _idle(state: Checkpoint) -> bool:
