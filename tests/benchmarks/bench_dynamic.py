@@ -113,7 +113,7 @@ def pruned(detector: Detector, count: int, folder: Path, threads: int) -> Detect
     profile, _ = measure_utilisation(detector, pictures)
     profile.write(folder / "profile.json")
     settings = PruneSettings(
-        by="utilisation", below=0.05, scope="backend", coefficient="mean", multiple=16, keep_gates=True,
+        by="utilisation", below=0.05, scope="backend", coefficient="mean", multiple=8, keep_gates=True,
         profile=folder / "profile.json", mask=None, costs=None, threads=threads,
     )  # fmt: skip
     small = prune_detector(detector, settings, lambda text: None).detector
