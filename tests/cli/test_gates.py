@@ -62,7 +62,7 @@ def branches_pay(monkeypatch: pytest.MonkeyPatch) -> None:
             grids[each] = make_grid(range(1, each.inputs + 1), range(1, each.kernels + 1), pairs)
         return CostModel(grids, {name: Line(0.0, 0.0) for name in OPERATIONS})
 
-    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any) -> dict[str, NDArray[np.float64]]:
         ms = {"dense": 5.0, "masked": 5.5, "lowered": 4.0, "planned": 4.0, "products": 5.0}
         return {name: np.full((2, len(pictures)), ms.get(name, 4.5)) for name in sessions}
 
@@ -151,7 +151,7 @@ def test_where_branches_do_not_pay_products_stay(
 
 
 def test_what_falls_back_is_told(branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def slower(sessions: Mapping[str, Any], pictures: Sequence[Any], seconds: float) -> dict[str, NDArray[np.float64]]:
+    def slower(sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any) -> dict[str, NDArray[np.float64]]:
         return {name: np.full((1, len(pictures)), 1.0 if name == "products" else 2.0) for name in sessions}
 
     monkeypatch.setattr(check, "time_pictures", slower)
