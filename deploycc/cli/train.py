@@ -64,6 +64,9 @@ def ssd(
         typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; default: press always."),
     ] = None,
     gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.3,
+    threshold: Annotated[
+        float, typer.Option("--gate-threshold", min=0, max=1, help="Of the gates' decisions.")
+    ] = 0.5,
     explore: Annotated[
         float, typer.Option("--explore", min=0, max=1, help="Share of the steps with random numbers of nested groups.")
     ] = 0.0,
@@ -115,6 +118,7 @@ def ssd(
         gates=_gate_config(
             gates, gate_layers or _GATED[architecture], place, block,
             shared=shared, target=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
+            threshold=threshold,
         ),
     )
     with console.progress("training") as say:
@@ -160,11 +164,12 @@ def export(
 
 
 def _gate_config(
-    gates: str | None, layers: str, place: str, block: int, **pressure: Any
+    gates: str | None, layers: str, place: str, block: int, *, threshold: float, **pressure: Any
 ) -> GateConfig | None:
     from deploycc.cli.model_options import comma_list
     from deploycc.errors import InputError
     from deploycc.lkam.config import GateConfig
+    from deploycc.lkam.sparsity import Ramp
 
     if gates is None:
         return None
@@ -179,6 +184,7 @@ def _gate_config(
         gates,  # type: ignore[arg-type]
         place=place,  # type: ignore[arg-type]
         block=block,
+        threshold=Ramp(threshold, threshold),
         **pressure,
     )
 

@@ -32,7 +32,8 @@ class GateConfig:
         press: schedule that multiplies the gain.
         explore: share of the steps, from the first, in which every picture gets a random number of units, so that the
             network works with any; gates learn afterwards. ``nested`` only (slimmable networks, Yu et al., 2018).
-        freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts.
+        freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts. In
+            front of a shared gate it stays too: all layers hang on this one decision, which would drift.
         retire: units that fewer than this share of the pictures use go off for good: where a run starts with gates
             that were trained before, and when decisions freeze.
     """

@@ -147,6 +147,25 @@ def impose_units(model: nn.Module, pictures: int, seed: int | None) -> None:
             gate.imposed = (torch.arange(gate.units) < counts).float()
 
 
+def in_front_of_gates(model: nn.Module, picture: Tensor) -> list[nn.Parameter]:
+    """Parameters that decide what the gates look at: those that the maps they read depend on.
+
+    Args:
+        model: with gates.
+        picture: an input of it.
+    """
+    seen: list[Tensor] = []
+    hooks = [gate.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for gate in deciding_gates(model)]
+    was_training = model.training
+    model.eval()(picture)
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    parameters = list(model.parameters())
+    found = torch.autograd.grad([maps.sum() for maps in seen], parameters, allow_unused=True)
+    return [parameter for parameter, gradient in zip(parameters, found, strict=True) if gradient is not None]
+
+
 def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
     """Name and module of every gated convolution, in the model's order."""
     for name, module in model.named_modules():

@@ -25,7 +25,14 @@ from deploycc.lkam.checkpoint import (
 )
 from deploycc.lkam.config import GateConfig, TrainConfig
 from deploycc.lkam.distil import distillation_loss
-from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, retire_units, settle_gates
+from deploycc.lkam.insert import (
+    deciding_gates,
+    gated_convs,
+    impose_units,
+    in_front_of_gates,
+    retire_units,
+    settle_gates,
+)
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
@@ -74,11 +81,13 @@ def train(
     model.train().to(memory_format=torch.channels_last)
     teacher = _teacher(config)
     priors = torch.from_numpy(make_priors(config.network.size))
-    macs = conv_macs(model, torch.zeros(1, 3, config.network.size, config.network.size))
+    blank = torch.zeros(1, 3, config.network.size, config.network.size)
+    macs = conv_macs(model, blank)
+    held = in_front_of_gates(model, blank) if config.gates is not None and config.gates.shared else []
     end = config.steps if stop_after is None else min(stop_after, config.steps)
     clock = time.monotonic()
     while state.step < end:
-        record = _step(config, state, model, teacher, optimiser, samples, priors, macs)
+        record = _step(config, state, model, teacher, optimiser, samples, priors, macs, held)
         state.step += 1
         if state.step % _RECORD_EVERY == 0 or state.step == end:
             record["seconds"] = round(time.monotonic() - clock, 1)
@@ -217,6 +226,7 @@ def _step(
     samples: Samples,
     priors: torch.Tensor,
     macs: dict[str, int],
+    held: list[nn.Parameter],
 ) -> dict[str, Any]:
     progress = state.step / config.steps
     rate = learning_rate(config, state.step)
@@ -258,8 +268,8 @@ def _step(
     optimiser.zero_grad()
     total.backward()
     if config.gates is not None and progress >= config.gates.freeze:
-        for gate in deciding_gates(model):
-            gate.zero_grad()
+        for parameter in [*held, *(each for gate in deciding_gates(model) for each in gate.parameters())]:
+            parameter.grad = None
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()
     return record | {"location": float(loss.location.detach()), "score": float(loss.score.detach())}

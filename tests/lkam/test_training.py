@@ -18,7 +18,7 @@ from deploycc.evaluate.dataset import open_dataset  # noqa: E402
 from deploycc.evaluate.truth import Truth  # noqa: E402
 from deploycc.lkam.checkpoint import Checkpoint, build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.distil import distillation_loss  # noqa: E402
-from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units  # noqa: E402
+from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, in_front_of_gates  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
@@ -138,6 +138,19 @@ def test_random_widths_come_first_and_are_the_same_again(tmp_path: Path) -> None
     assert gate.engaged is not None
     assert set(gate.engaged.sum(1).tolist()) == {1.0, 2.0, 3.0, 4.0}
     assert bool((gate.engaged.diff(dim=1) <= 0).all())  # from the front
+
+
+def test_what_a_frozen_shared_gate_looks_at_stays(tmp_path: Path) -> None:
+    first = run(small_config(gates=small_gates(granularity="nested", shared=4)), tmp_path / "first")
+    gates = small_gates(granularity="nested", shared=4, freeze=0.0)
+    after = run(small_config(gates=gates, initial=str(tmp_path / "first" / CHECKPOINT), seed=9), tmp_path / "after")
+    names = [name for name, _ in build_model(small_config(gates=gates)).named_parameters()]
+    stayed = {name for name in names if torch.equal(first.model[name], after.model[name])}
+    in_front = {name for name in names if name.startswith("backend.0.")}
+    assert stayed == in_front | {name for name in names if ".gate." in name}
+    model = restore_model(after)
+    front = in_front_of_gates(model, torch.randn(1, 3, SIZE, SIZE))
+    assert {id(each) for each in front} == {id(each) for name, each in model.named_parameters() if name in in_front}
 
 
 def _idle(state: Checkpoint) -> bool:
