@@ -6,7 +6,7 @@ candidates to time each as the whole network that it is.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +15,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.dynamic.costs import Array, CostModel
-from deploycc.dynamic.regions import Choice, Indices, PlannedLayer, choose_widths
+from deploycc.dynamic.regions import Choice, Indices, PlannedLayer
 from deploycc.errors import Note
 from deploycc.graph.cost import measure_cost
+from deploycc.graph.decided import all_on
 from deploycc.graph.gates import Gate
 from deploycc.graph.parts import Keep
 from deploycc.graph.variants import SharedPart, find_shared_part, gates_by_decision, narrow_part, one_variant
@@ -35,6 +36,7 @@ class SharedDecision:
         orders: for each its kernels, those of the units that stay longest first.
         sizes: for each candidate the number of kernels of each layer, [candidates][layers]; the last holds all.
         need: [pictures] the first candidate that holds every kernel that is on.
+        sure: [candidates] whether all its kernels are on where the candidate before it does not hold all that are.
         graphs: the network as each candidate leaves it, without gates.
     """
 
@@ -42,6 +44,7 @@ class SharedDecision:
     orders: tuple[tuple[int, ...], ...]
     sizes: tuple[tuple[int, ...], ...]
     need: Indices
+    sure: tuple[bool, ...]
     graphs: tuple[gs.Graph, ...]
 
 
@@ -101,16 +104,21 @@ def variant_choices(
     decision, first = timed.decision, region[0]
     full = sum(float(model.grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in region)
     times = full + timed.times_ms - timed.times_ms[-1]
-    branch = model.lines["branch"]
+    branch, mask = model.lines["branch"], model.lines["mask"]
     number = {name: index for index, name in enumerate(decision.layers)}
+    elements = [[layer.map_elements * size[number[layer.name]] for layer in region if layer.name in number]
+                for size in decision.sizes]  # fmt: skip
+    masks = np.array([sum(map(mask, own)) for own in elements])
     weights = [_FLOAT_BYTES * measure_cost(graph).params for graph in decision.graphs]
+    entering = branch.element_ms * first.start_elements
     choices = []
-    for count in range(2, most + 1):
-        chosen = choose_widths(decision.need, np.tile(times, (len(decision.need), 1)), count)
-        if len(chosen) < count:
-            break
-        taken = chosen[np.searchsorted(chosen, decision.need)]
-        fixed = math.ceil(math.log2(count)) * branch.fixed_ms + branch.element_ms * first.start_elements
+    for count in range(2, min(most, len(times)) + 1):
+        costs = {
+            chosen: _times_ms(chosen, decision.sure, times, masks, branch.fixed_ms)
+            for chosen in ((*each, len(times) - 1) for each in itertools.combinations(range(len(times) - 1), count - 1))
+        }
+        expected = {chosen: float(own[np.searchsorted(chosen, decision.need)].mean()) for chosen, own in costs.items()}
+        chosen = min(expected, key=expected.__getitem__)
         sizes = [
             tuple(decision.sizes[each][number[layer.name]] for each in chosen) if layer.name in number else ()
             for layer in region
@@ -125,13 +133,24 @@ def variant_choices(
                 lowering="variants",
                 sizes=tuple(sizes),
                 orders=tuple(orders),
-                expected_ms=float(times[taken].mean()) + fixed,
-                all_on_ms=float(times[-1]) + fixed,
+                expected_ms=expected[chosen] + entering,
+                all_on_ms=float(costs[chosen][-1]) + entering,
                 added_bytes=sum(weights[each] for each in chosen[:-1]),
                 branches=count - 1,
             )
         )
     return choices
+
+
+def _times_ms(chosen: tuple[int, ...], sure: Sequence[bool], times: Array, masks: Array, test_ms: float) -> Array:
+    """What each of the chosen candidates takes, [chosen]: with its masks, unless all is on, and the tests before it."""
+    result = times[list(chosen)].copy()
+    for place, candidate in enumerate(chosen):
+        before = chosen[place - 1] if place else -1
+        if not (sure[candidate] and before == candidate - 1):
+            result[place] += masks[candidate]
+        result[place] += test_ms * min(len(chosen) - place, len(chosen) - 1)  # the widest is asked for first
+    return result
 
 
 def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer]) -> SharedDecision | Note:
@@ -166,6 +185,7 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
         orders=orders,
         sizes=tuple(tuple(int(own.sum()) for own in keep) for keep in keeps),
         need=np.searchsorted(cuts, last),
+        sure=tuple(_sure(part, ranks, low, high) for low, high in itertools.pairwise([0, *cuts.tolist()])),
         graphs=tuple(graphs),
     )
 
@@ -174,3 +194,15 @@ def _stays(part: SharedPart, gate: Gate, keep: Keep) -> bool:
     """Whether a layer needs all its kernels: a sum with maps that nothing switches does. Its gate then multiplies."""
     keeps = {each.layer: np.ones(each.kernels, np.bool_) for each in part.gates} | {gate.layer: keep}
     return isinstance(narrow_part(part, keeps), Note)
+
+
+def _sure(part: SharedPart, ranks: Sequence[NDArray[np.int64]], low: int, high: int) -> bool:
+    """Whether all kernels of ranks below ``high`` are on where one from ``low`` on is, or always for ``low`` = 0."""
+    return all(
+        all_on(
+            gate,
+            np.flatnonzero(own < high).tolist(),
+            np.flatnonzero((own >= low) & (own < high)).tolist() if low else None,
+        )
+        for gate, own in zip(part.gates, ranks, strict=True)
+    )

@@ -92,6 +92,16 @@ class Writer:
         limits = [self.constant(f"{tensor.name}_{what}", np.array([value])) for what, value in named.items()]
         return self.node("Slice", f"{tensor.name}_cut", [tensor, *limits], shape, tensor.dtype)
 
+    def element(self, stem: str, tensor: gs.Tensor, place: NDArray[np.int64]) -> gs.Tensor:
+        """One element of a tensor, as a scalar."""
+        if self.graph.opset >= 11:
+            where = self.constant(f"{stem}_place", place)
+            return self.node("GatherND", stem, [tensor, where], [], tensor.dtype)
+        number = np.array(np.ravel_multi_index(place.tolist(), tuple(tensor.shape)))
+        count, every = [int(np.prod(tensor.shape))], self.constant(f"{stem}_all", np.array([-1]))
+        row = self.node("Reshape", f"{stem}_row", [tensor, every], count, tensor.dtype)
+        return self.node("Gather", stem, [row, self.constant(f"{stem}_number", number)], [], tensor.dtype, axis=0)
+
     def pad(self, tensor: gs.Tensor, channels: int) -> gs.Tensor:
         """Zeros behind the channels of [1, C, H, W], up to ``channels``."""
         shape = list(tensor.shape)

@@ -61,12 +61,8 @@ def any_score_on(
     """
     source = comparison.scores
     if nested:
-        index = writer.constant(f"{stem}_index", np.array(min(scores)))
-        shape = [source.shape[0], *source.shape[2:]]
-        most = writer.node("Gather", f"{stem}_first", [source, index], shape, source.dtype, axis=1)
-        if shape:  # TensorRT's conditional takes a scalar
-            scalar = writer.constant(f"{stem}_scalar", np.array([], np.int64))
-            most = writer.node("Reshape", f"{stem}_most", [most, scalar], [], source.dtype)
+        place = np.array([0, min(scores), *([0] * (len(source.shape) - 2))])
+        most = writer.element(f"{stem}_first", source, place)
     else:
         most = largest(writer, f"{stem}_most", writer.pick(source, sorted(scores)))
     return above(writer, stem, most, comparison.limit, comparison.op)

@@ -53,7 +53,7 @@ def read_decision(factor: gs.Tensor, kernels: int) -> Decision:
     granularity: Granularity = "kernel" if units == kernels else "group"
     always: tuple[int, ...] = ()
     known = read_comparison(factor, kernels)
-    filters = None if known is None else _filters(known.scores, units)
+    filters = None if known is None else _filters(known.scores, np.unique(known.score_of))
     if known is not None and filters is not None:
         always = _always_on(filters, float(known.limit))
         in_front = always == tuple(range(len(always)))
@@ -227,7 +227,8 @@ class _Filters:
     functions: tuple[str, ...]
 
 
-def _filters(score: gs.Tensor, units: int) -> _Filters | None:
+def _filters(score: gs.Tensor, used: NDArray[np.int64]) -> _Filters | None:
+    """Filters of the scores at some positions: pruning may leave scores that no kernel obeys any more."""
     functions: list[str] = []
     node = producer(score)
     while node is not None and node.op in ("Sigmoid", "HardSigmoid", "Identity", "Cast", *_SHAPES):
@@ -236,10 +237,10 @@ def _filters(score: gs.Tensor, units: int) -> _Filters | None:
     if node is None or node.op not in ("Conv", "Gemm") or len(node.inputs) < 3:
         return None
     weight, bias = constant_values(node.inputs[1]), constant_values(node.inputs[2])
-    if weight is None or bias is None or bias.size != units or units < 2:
+    if weight is None or bias is None or bias.size <= used.max() or len(used) < 2:
         return None
     rows: NDArray[Any] = weight if node.op == "Conv" or node.attrs.get("transB") else weight.T
-    return _Filters(rows.reshape(rows.shape[0], -1), bias.reshape(-1), tuple(functions))
+    return _Filters(rows.reshape(rows.shape[0], -1)[used], bias.reshape(-1)[used], tuple(functions))
 
 
 def _always_on(filters: _Filters, limit: float) -> tuple[int, ...]:

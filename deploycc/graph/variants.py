@@ -140,24 +140,21 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
     outside |= {gate.vector: tensors[gate.vector] for gate in part.gates}
     shapes = [tensor.shape for tensor in part.exits]
 
-    def between(inner: Writer, low: int, high: int) -> Sequence[gs.Tensor]:
-        """Variants ``low`` to ``high``: halve them until one is left."""
-        if low == high:
-            tested = beyond[low - 1] - beyond[low] if low else None
-            return _paste(inner, part, bodies[low], keeps[low], tested, outside)
-        middle = (low + high + 1) // 2
-        flag = any_score_on(
-            inner, f"{stem}_beyond_{middle - 1}", part.comparisons[0], beyond[middle - 1], nested=_nested(part)
-        )
+    def up_to(inner: Writer, number: int) -> Sequence[gs.Tensor]:
+        """Variants up to this one. The widest is asked for first, so that the worst case pays for one question."""
+        if number == 0:
+            return _paste(inner, part, bodies[0], keeps[0], None, outside)
+        asked = beyond[number - 1]
+        flag = any_score_on(inner, f"{stem}_beyond_{number - 1}", part.comparisons[0], asked, nested=_nested(part))
         return inner.choose(
-            f"{stem}/{middle}",
+            f"{stem}/{number}",
             flag,
             shapes,
-            lambda branch: between(branch, middle, high),
-            lambda branch: between(branch, low, middle - 1),
+            lambda branch: _paste(branch, part, bodies[number], keeps[number], asked - beyond[number], outside),
+            lambda branch: up_to(branch, number - 1),
         )
 
-    _connect(part.exits, between(writer, 0, len(keeps) - 1))
+    _connect(part.exits, up_to(writer, len(keeps) - 1))
     return ()
 
 

@@ -35,7 +35,7 @@ def timed(layers: list[PlannedLayer], times_ms: list[float]) -> TimedDecision:
     sizes = tuple((width,) * len(layers) for width in WIDTHS)
     graphs = tuple(network("two", "nested").graph for _ in WIDTHS)
     names = tuple(each.name for each in layers)
-    return TimedDecision(SharedDecision(names, orders, sizes, need, graphs), np.array(times_ms))
+    return TimedDecision(SharedDecision(names, orders, sizes, need, (True,) * 4, graphs), np.array(times_ms))
 
 
 def network(kind: str, granularity: str):  # type: ignore[no-untyped-def]
@@ -46,18 +46,28 @@ def network(kind: str, granularity: str):  # type: ignore[no-untyped-def]
 def test_the_best_variants_are_those_of_an_exhaustive_search(count: int) -> None:
     layers = rows(2, seed=count)
     times, branch = [1.0, 3.5, 4.0, 9.0], 0.004
-    [*_, choice] = variant_choices(timed(layers, times), layers, model(layers, branch=branch), count)
+    costs = model(layers, branch=branch)
+    choice = variant_choices(timed(layers, times), layers, costs, count)[-1]
     need = np.searchsorted(np.array(WIDTHS), layers[0].active.sum(1))
+    masks = [2 * costs.lines["mask"](layers[0].map_elements * width) for width in WIDTHS]
 
-    def mean(taken: tuple[int, ...]) -> float:
-        return float(np.mean([min(times[each] for each in (*taken, 3) if each >= own) for own in need]))
+    def taken(chosen: tuple[int, ...]) -> list[float]:
+        """A variant that leaves one out multiplies; the widest is asked for first, and the last two share a question."""
+        return [
+            times[each] + (masks[each] if each - 1 != (chosen[place - 1] if place else -1) else 0.0)
+            + branch * min(count - place, count - 1)
+            for place, each in enumerate(chosen)
+        ]  # fmt: skip
 
-    best = min((mean(each), each) for each in itertools.combinations(range(3), count - 1))
-    assert choice.sizes == ((*(WIDTHS[each] for each in best[1]), 64),) * 2
-    convolutions = 2 * float(model(layers).grids[layers[0].convolution](64, 64))
-    tests = np.ceil(np.log2(count)) * branch
-    assert choice.expected_ms == pytest.approx(convolutions + best[0] - 9.0 + tests, rel=1e-9, abs=0)
-    assert choice.all_on_ms == pytest.approx(convolutions + tests, rel=1e-9, abs=0)
+    def mean(chosen: tuple[int, ...]) -> float:
+        cost = taken(chosen)
+        return float(np.mean([next(ms for each, ms in zip(chosen, cost, strict=True) if each >= own) for own in need]))
+
+    best = min((mean((*each, 3)), (*each, 3)) for each in itertools.combinations(range(3), count - 1))
+    assert choice.sizes == (tuple(WIDTHS[each] for each in best[1]),) * 2
+    others = 2 * float(costs.grids[layers[0].convolution](64, 64)) - times[3]
+    assert choice.expected_ms == pytest.approx(others + best[0], rel=1e-9, abs=0)
+    assert choice.all_on_ms == pytest.approx(others + taken(best[1])[-1], rel=1e-9, abs=0)
     assert choice.branches == count - 1
     weights = 4 * measure_cost(network("two", "nested").graph).params
     assert choice.added_bytes == (count - 1) * weights
@@ -76,7 +86,7 @@ def test_the_planner_takes_variants_where_they_win_and_only_there() -> None:
     assert {(plan.lowering, plan.joined, plan.sizes[-1]) for plan in plans} == {("variants", False, 64)}
     assert len(plans[0].sizes) <= MOST_PIECES
     assert [each.lowering for each in planned.simpler[choice.layers]["products"]] == ["multiply"] * 5
-    slow = timed(layers, [dense, dense, dense, dense])
+    slow = timed(layers, [2 * dense, 2 * dense, 2 * dense, dense])  # else they win by what they do not multiply
     assert all(each.lowering != "variants" for each in plan_gates(layers, costs, max_worst_case=1.05, shared=[slow]).chosen)
 
 
@@ -111,6 +121,7 @@ def test_candidates_of_a_network(granularity: str) -> None:
     assert decision.sizes == ((2, 2), (4, 4), (6, 6))
     order = (2, 3, 4, 5, 0, 1) if granularity == "group" else (0, 1, 2, 3, 4, 5)  # the most used unit stays longest
     assert decision.orders == (order, order)
+    assert decision.sure == {"nested": (False, True, True), "group": (False, False, False), "first": (True, True, True)}[granularity]
     held = np.array([[not own[list(order[size:])].any() for size in (2, 4, 6)] for own in active[gates[0].layer]])
     assert decision.need.tolist() == held.argmax(1).tolist()
     assert [measure_cost(graph).macs for graph in decision.graphs] == sorted(

@@ -44,6 +44,14 @@ def test_padding_appends_zeros(opset: int) -> None:
     assert not padded[:, 2:].any()
 
 
+@pytest.mark.parametrize("opset", [9, 13])
+def test_an_element_is_a_scalar(opset: int) -> None:
+    graph = made(lambda writer, x: writer.element("one", x, np.array([0, 4, 2, 1])), opset)
+    [result] = run(graph, X)
+    assert result.shape == ()
+    assert result == X[0, 4, 2, 1]
+
+
 def test_whole_tensors_are_left_alone() -> None:
     graph = gs.Graph(opset=13)
     writer, x = Writer(graph), gs.Variable("x", np.dtype(np.float32), [1, 6, 3, 3])

@@ -59,7 +59,8 @@ def test_all_that_lies_between_is_narrow() -> None:
     result = lowered(detector, plan)
     assert result.notes == ()
     [outer] = [node for node in result.detector.graph.nodes if node.op == "If"]
-    narrow = outer.attrs["else_branch"].nodes
+    [inner] = [node for node in outer.attrs["else_branch"].nodes if node.op == "If"]
+    narrow = inner.attrs["else_branch"].nodes
     weights = [tuple(node.inputs[1].shape[:2]) for node in narrow if node.op == "Conv"]
     assert weights[:2] == [(2, 6), (2, 1)]
     assert weights[2:] == [(2, 2)] * 5  # three gated ones and two heads
@@ -118,19 +119,21 @@ WRITING = (MODULE, "write_variants")
 FINDING = (MODULE, "find_shared_part")
 
 BUGS = {
-    "the wrong variant is asked for": Bug(variants, "beyond[middle - 1], nested", "beyond[middle], nested", WRITING),
+    "the wrong variant is asked for": Bug(
+        variants, "part.comparisons[0], asked, nested", "part.comparisons[0], beyond[0], nested", WRITING
+    ),
     "a branch computes the other's variant": Bug(
-        variants, "lambda branch: between(branch, middle, high)", "lambda branch: between(branch, low, middle - 1)", WRITING
+        variants, "lambda branch: up_to(branch, number - 1)", "lambda branch: up_to(branch, 0)", WRITING
     ),
     "no mask inside": Bug(variants, "if not (all_on(gate, there, asked or None) and", "if not (True and", WRITING),
-    "the last score is asked instead of the first": Bug(decided, "np.array(min(scores))", "np.array(max(scores))", (variants, "any_score_on")),
+    "the last score is asked instead of the first": Bug(decided, "[0, min(scores), ", "[0, max(scores), ", (variants, "any_score_on")),
     "some kernels do not count as missing": Bug(
         variants, "np.flatnonzero(~keep[gate.layer]).tolist()", "np.flatnonzero(~keep[gate.layer]).tolist()[1:]", WRITING
     ),
     "what lies between stays outside": Bug(
         variants, "queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]", "pass", FINDING
     ),
-    "results take one another's places": Bug(variants, "_connect(part.exits, between", "_connect(part.exits[::-1], between", WRITING),
+    "results take one another's places": Bug(variants, "_connect(part.exits, up_to", "_connect(part.exits[::-1], up_to", WRITING),
 }  # fmt: skip
 
 
