@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from deploycc.agent import environment
+from deploycc.agent.environment import library_version
 
 
 def test_probing_this_machine() -> None:
@@ -83,7 +84,7 @@ def test_library_versions(
     (tmp_path / folder).mkdir()
     monkeypatch.delitem(sys.modules, "numpy", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    assert environment.library_version("numpy") == expected
+    assert library_version("numpy") == expected
 
 
 def test_tensorrt_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,4 +143,8 @@ def test_planted_bugs_show(name: str) -> None:
     broken = mutant(bug.module, bug.old, bug.new)
     module, function = bug.replaces
     with patch.object(module, function, getattr(broken, function)):
-        find_example(branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0)
+        shown = find_example(
+            branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0
+        )
+        assert lowering_error(shown, bug.patterns) > 1.0
+    assert lowering_error(shown, bug.patterns) <= 1.0
