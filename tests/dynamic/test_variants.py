@@ -161,13 +161,16 @@ def test_gates_of_their_own_are_no_shared_decision() -> None:
 
 
 def test_kernels_keep_their_places() -> None:
-    """Only what is reordered must be able to follow."""
+    """Only what is reordered must be able to follow; here an output pins it."""
     detector = network("two", "group")
     gates = find_gates(detector.graph)
     active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
     layers, _ = planned_layers(detector, active)
+    detector.graph.outputs.append(detector.graph.tensors()[gates[0].response])
     made = Branching((), (WISH,), 5, True)
     plans = [plan.model_copy(update={"order": (5, 4, 3, 2, 1, 0)}) for plan in made.plan(detector.graph)]
     settled, notes = settle_orders(detector, layers, plans)
     assert notes == ()
     assert [each.movable for each in settled] == [each.movable for each in layers]
+    moved = [LayerPlan(layer=plan.layer, lowering="widths", order=plan.order, sizes=(2, 6)) for plan in plans]
+    assert {note.code for note in settle_orders(detector, layers, moved)[1]} == {"gate-order"}
