@@ -19,9 +19,9 @@ from deploycc.dynamic.regions import Choice, Indices, PlannedLayer
 from deploycc.errors import Note
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.decided import all_on
-from deploycc.graph.gates import Gate
+from deploycc.graph.gates import Gate, gates_by_decision
 from deploycc.graph.parts import Keep
-from deploycc.graph.variants import SharedPart, find_shared_part, gates_by_decision, narrow_part, one_variant
+from deploycc.graph.variants import SharedPart, find_shared_part, narrow_part, one_variant
 
 MOST_CANDIDATES = 8
 _FLOAT_BYTES = 4

@@ -130,6 +130,14 @@ def describe_again(graph: gs.Graph, described: Sequence[DescribedGate]) -> tuple
     )
 
 
+def gates_by_decision(gates: Sequence[Gate]) -> tuple[tuple[Gate, ...], ...]:
+    """Gates in graph order, those of one decision together."""
+    found: dict[str, list[Gate]] = {}
+    for gate in gates:
+        found.setdefault(gate.score, []).append(gate)
+    return tuple(map(tuple, found.values()))
+
+
 def is_pooled(tensor: gs.Tensor) -> tuple[gs.Tensor, ...]:
     """Return the maps whose global pooling the tensor is computed from; empty where it depends on anything else."""
     maps: dict[int, gs.Tensor] = {}
@@ -300,9 +308,7 @@ def _own_nodes(graph: gs.Graph, factors: Sequence[gs.Tensor], multiplies: Sequen
 def _with_shared_nodes(graph: gs.Graph, gates: Sequence[Gate]) -> list[Gate]:
     """Give nodes that serve several gates of one decision to the first of them."""
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
-    together: dict[str, list[Gate]] = {}
-    for gate in gates:
-        together.setdefault(gate.score, []).append(gate)
+    together = {own[0].score: own for own in gates_by_decision(gates)}
     found: list[Gate] = []
     for gate in gates:
         first, *others = together[gate.score]

@@ -50,14 +50,6 @@ def vector_of(gate: Gate) -> str:
     return f"gate vector of {gate.layer}"
 
 
-def gates_by_decision(gates: Sequence[Gate]) -> tuple[tuple[Gate, ...], ...]:
-    """Gates in graph order, those of one decision together."""
-    found: dict[str, list[Gate]] = {}
-    for gate in gates:
-        found.setdefault(gate.score, []).append(gate)
-    return tuple(map(tuple, found.values()))
-
-
 def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Note:
     """Follow a decision to where the last channel that it switches is gone.
 

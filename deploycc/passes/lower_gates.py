@@ -14,12 +14,12 @@ from deploycc.errors import ModelError, Note
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.conditional_layers import Layer, write_layers
 from deploycc.graph.gated_regions import Region, find_region, joins
-from deploycc.graph.gates import Gate, describe_again, find_gates, search_gates
+from deploycc.graph.gates import Gate, describe_again, find_gates, gates_by_decision, search_gates
 from deploycc.graph.groups import ChannelGroups, layer_names
 from deploycc.graph.labels import channel_groups
 from deploycc.graph.reorder import reorder_kernels
 from deploycc.graph.shapes import infer_shapes
-from deploycc.graph.variants import find_shared_part, gates_by_decision, write_variants
+from deploycc.graph.variants import find_shared_part, write_variants
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 

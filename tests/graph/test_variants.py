@@ -10,9 +10,9 @@ from graph_text import run
 
 from deploycc.errors import Note
 from deploycc.graph.cost import measure_cost
-from deploycc.graph.gates import find_gates
+from deploycc.graph.gates import find_gates, gates_by_decision
 from deploycc.graph.settled_gates import with_gates_on
-from deploycc.graph.variants import SharedPart, find_shared_part, gates_by_decision, narrow_part, one_variant, vector_of
+from deploycc.graph.variants import SharedPart, find_shared_part, narrow_part, one_variant, vector_of
 
 ATOL = 1e-4
 

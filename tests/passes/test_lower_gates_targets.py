@@ -21,10 +21,9 @@ from deploycc.errors import ModelError, Note
 from deploycc.gate_plan import LayerPlan
 from deploycc.graph.cost import layer_costs, measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.graph.gates import find_gates
+from deploycc.graph.gates import find_gates, gates_by_decision
 from deploycc.graph.half import all_nodes
 from deploycc.graph.text import to_text
-from deploycc.graph.variants import gates_by_decision
 from deploycc.passes import PIPELINE
 from deploycc.passes import run as run_passes
 from deploycc.passes.for_target import options_for
