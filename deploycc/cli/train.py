@@ -57,8 +57,13 @@ def ssd(
     ] = "norm",
     block: Annotated[int, typer.Option("--block", min=1, help="Kernels a group, for group and nested.")] = 32,
     shared: Annotated[
-        int, typer.Option("--shared", min=0, metavar="UNITS", help="One gate of so many groups for all of them.")
-    ] = 0,
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--shared",
+            metavar="UNITS",
+            help="One gate for all of them, of so many equal groups; or where groups end, as 40,60,80,100 (per cent).",
+        ),
+    ] = None,
     keep: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--keep", min=0, max=1, help="Share of the gated MACs to keep engaged; default: press always."),
@@ -117,7 +122,7 @@ def ssd(
         teacher=str(teacher) if teacher else None,
         gates=_gate_config(
             gates, gate_layers or _GATED[architecture], place, block,
-            shared=shared, target=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
+            shared=_units(shared), target=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
             threshold=threshold,
         ),
     )
@@ -186,6 +191,27 @@ def _gate_config(
         block=block,
         threshold=Ramp(threshold, threshold),
         **pressure,
+    )
+
+
+def _units(shared: str | None) -> int | tuple[float, ...]:
+    from deploycc.cli.model_options import comma_list
+    from deploycc.errors import InputError
+
+    if shared is None:
+        return 0
+    try:
+        numbers = [float(each) for each in comma_list(shared)]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1 and numbers[0].is_integer() and numbers[0] >= 2:
+        return int(numbers[0])
+    if len(numbers) > 1 and numbers[0] > 0 and numbers[-1] == 100 and numbers == sorted(set(numbers)):
+        return tuple(each / 100 for each in numbers)
+    raise InputError(
+        "train-shared",
+        f"--shared {shared} is no number of groups from 2 on, nor rising percentages up to 100",
+        hint="--shared 4 or --shared 40,60,80,100",
     )
 
 

@@ -15,6 +15,7 @@ from deploycc.evaluate.nms import suppress
 from deploycc.evaluate.truth import Found, Truth
 from deploycc.evaluate.voc import mean_ap, voc_scores
 from deploycc.lkam.augment import fit
+from deploycc.lkam.gate import engaged_kernels
 from deploycc.lkam.insert import gated_convs
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import VARIANCES, make_priors
@@ -49,6 +50,7 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...]) -> dict[str,
     founds: list[Found] = []
     shares: list[NDArray[np.float32]] = []
     fired: dict[str, list[NDArray[np.float32]]] = {name: [] for name in macs}
+    units: dict[str, int] = {}
     for start in range(0, len(data), _BATCH):
         samples = [data.sample(n) for n in range(start, min(start + _BATCH, len(data)))]
         pictures = to_tensor(np.stack([fit(pixels, model.config.size) for pixels, _ in samples]))
@@ -58,8 +60,8 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...]) -> dict[str,
             if macs:
                 shares.append(engaged_share(model, macs).numpy())
         for name, module in gated_convs(model):
-            assert module.gate.engaged is not None
-            fired[name].append(module.gate.engaged.numpy())
+            fired[name].append(engaged_kernels(module.gate).numpy())
+            units[name] = module.gate.units
         for (pixels, truth), offset, score in zip(samples, offsets.numpy(), scores, strict=True):
             height, width = pixels.shape[:2]
             kept = suppress(decode_boxes(offset, heads), score, NMS)
@@ -75,20 +77,21 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...]) -> dict[str,
     }
     if macs:
         result["gates"] = gate_statistics(
-            macs, np.concatenate(shares), {name: np.concatenate(rows) for name, rows in fired.items()}
+            macs, units, np.concatenate(shares), {name: np.concatenate(rows) for name, rows in fired.items()}
         )
     return result
 
 
 def gate_statistics(
-    macs: dict[str, int], shares: NDArray[np.float32], fired: dict[str, NDArray[np.float32]]
+    macs: dict[str, int], units: dict[str, int], shares: NDArray[np.float32], fired: dict[str, NDArray[np.float32]]
 ) -> dict[str, Any]:
     """What the white paper's Table 2 and Figure 3 show, as plain values.
 
     Args:
         macs: of each gated convolution, all kernels engaged.
+        units: decisions about each.
         shares: [pictures] engaged share of these MACs.
-        fired: [pictures, units] decisions of each gated convolution.
+        fired: [pictures, kernels] of each gated convolution.
     """
     saved = 100 * (1 - shares.astype(np.float64))
     use = {name: rows.mean(0) for name, rows in fired.items()}
@@ -104,7 +107,12 @@ def gate_statistics(
         "used_below_5_percent": float((every < 0.05).mean()),
         "used_above_95_percent": float((every > 0.95).mean()),
         "layers": {
-            name: {"macs": macs[name], "units": len(u), "mean_use": float(u.mean()), "idle": float((u < 0.05).mean())}
+            name: {
+                "macs": macs[name],
+                "units": units[name],
+                "mean_use": float(u.mean()),
+                "idle": float((u < 0.05).mean()),
+            }
             for name, u in use.items()
         },
     }

@@ -41,7 +41,7 @@ class GateConfig:
     patterns: tuple[str, ...]
     granularity: Granularity = "kernel"
     block: int = 32
-    shared: int = 0
+    shared: int | tuple[float, ...] = 0
     hidden: int = 16
     place: Place = "norm"
     gain: float = 0.3

@@ -171,7 +171,6 @@ def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -
     described = []
     for (name, module), found in zip(modules, products, strict=True):  # nodes stand in the order of use
         gate = module.gate
-        unit_of = (np.arange(gate.kernels) // (gate.kernels // gate.units)).tolist()
         if found["kernels"] != gate.kernels or abs(found["threshold"] - gate.threshold) > 1e-6:
             raise ModelError("export-gates", "an exported gate differs from the model's", context={"layer": name})
         described.append(
@@ -181,7 +180,7 @@ def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -
                 place="after-batchnorm" if module.norm is not None else "after-bias",
                 granularity=gate.granularity,
                 units=gate.units,
-                unit_of=tuple(unit_of),
+                unit_of=tuple(gate.get_buffer("unit_of").tolist()),
             )
         )
     return tuple(described)

@@ -6,6 +6,7 @@ hard threshold. The threshold has no gradient; the sigmoid's is used in its plac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -41,7 +42,7 @@ class KernelGate(nn.Module):
         granularity: ``kernel``: one decision a kernel (the paper). ``group``: one a group of neighbouring kernels.
             ``nested``: the map gives one number, and the groups go off from the last to the first as it falls.
             Of groups the first is always engaged: a layer without any kernel would pass nothing on.
-        groups: number of groups, which must divide `kernels`; ignored for ``kernel``.
+        groups: number of groups, which must divide `kernels`, or the kernels of each; ignored for ``kernel``.
         hidden: channels between two 1x1 convolutions; 0 uses a single one.
 
     Attributes:
@@ -51,12 +52,16 @@ class KernelGate(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, kernels: int, granularity: Granularity = "kernel", groups: int = 4, hidden: int = 16
+        self,
+        inputs: int,
+        kernels: int,
+        granularity: Granularity = "kernel",
+        groups: int | Sequence[int] = 4,
+        hidden: int = 16,
     ) -> None:
         super().__init__()
-        units = kernels if granularity == "kernel" else groups
-        if kernels % units:
-            raise ValueError(f"{kernels} kernels cannot be split into {units} equal groups")
+        unit_of = _unit_of(kernels, kernels if granularity == "kernel" else groups)
+        units = int(unit_of[-1]) + 1
         self.granularity: Granularity = granularity
         self.kernels, self.units = kernels, units
         self.threshold, self.slope = 0.5, 1.0
@@ -66,13 +71,13 @@ class KernelGate(nn.Module):
         nn.init.constant_(self.decide.bias, 2.0)  # everything engaged at first
         # Nested groups: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
         self.steps = nn.Parameter(torch.full((units - 1,), -1.0)) if granularity == "nested" else None
-        self.register_buffer("unit_of", torch.arange(kernels) // (kernels // units), persistent=False)
+        self.register_buffer("unit_of", unit_of, persistent=False)
         self.imposed: Tensor | None = None
         self.decided: Tensor | None = None
 
     @property
     def engaged(self) -> Tensor | None:
-        """[N, units] of the last call, with gradient; what the sparsity term counts."""
+        """[N, units] of the last call, with gradient."""
         return None if self.decided is None else self.decided.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,26 +139,28 @@ class KernelGate(nn.Module):
 
 
 class FollowingGate(nn.Module):
-    """Obeys the decisions of another gate, which has run before: both switch the same share of their kernels.
+    """Obeys the decisions of another gate, which has run before.
 
     Where one decision covers a whole trunk, the network behind it has as many widths as there are units, and nothing
     in between needs its full number of channels.
 
     Args:
         leader: the gate that decides, of ``group`` or ``nested`` granularity.
-        kernels: output channels of this gate's convolution, a multiple of the leader's units.
+        kernels: output channels of this gate's convolution.
+        groups: kernels of each of the leader's units; None: equally many, which must divide `kernels`.
 
     Attributes:
         granularity, units, threshold, engaged: the leader's.
     """
 
-    def __init__(self, leader: KernelGate, kernels: int) -> None:
+    def __init__(self, leader: KernelGate, kernels: int, groups: Sequence[int] | None = None) -> None:
         super().__init__()
-        if kernels % leader.units:
-            raise ValueError(f"{kernels} kernels cannot be split into {leader.units} equal groups")
+        unit_of = _unit_of(kernels, leader.units if groups is None else groups)
+        if int(unit_of[-1]) + 1 != leader.units:
+            raise ValueError(f"kernels of {int(unit_of[-1]) + 1} units for a gate that decides about {leader.units}")
         self._leader = (leader,)  # in a tuple, so that it stays the other convolution's module
         self.kernels = kernels
-        self.register_buffer("unit_of", torch.arange(kernels) // (kernels // leader.units), persistent=False)
+        self.register_buffer("unit_of", unit_of, persistent=False)
 
     @property
     def granularity(self) -> Granularity:
@@ -181,3 +188,19 @@ class FollowingGate(nn.Module):
         assert decided is not None, "the leader has not run"
         assert len(decided) == len(x), "the leader has seen other pictures"
         return decided.index_select(1, self.get_buffer("unit_of"))
+
+
+def engaged_kernels(gate: KernelGate | FollowingGate) -> Tensor:
+    """[N, kernels] of the gate's last call, with gradient: what the sparsity term counts."""
+    assert gate.engaged is not None
+    return gate.engaged.index_select(1, gate.get_buffer("unit_of"))
+
+
+def _unit_of(kernels: int, groups: int | Sequence[int]) -> Tensor:
+    if isinstance(groups, int):
+        if kernels % groups:
+            raise ValueError(f"{kernels} kernels cannot be split into {groups} equal groups")
+        groups = [kernels // groups] * groups
+    if sum(groups) != kernels or min(groups) < 1:
+        raise ValueError(f"groups of {', '.join(map(str, groups))} are not {kernels} kernels")
+    return torch.arange(len(groups)).repeat_interleave(torch.tensor(groups))

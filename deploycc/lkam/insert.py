@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from deploycc.errors import InputError
 from deploycc.lkam.gate import FollowingGate, Granularity, KernelGate
 
 Place = Literal["conv", "norm"]
+_BLOCK = 8  # channels that vector units and tensor cores take at once
 
 
 class GatedConv(nn.Module):
@@ -41,7 +43,7 @@ def insert_gates(
     *,
     granularity: Granularity = "kernel",
     block: int = 32,
-    shared: int = 0,
+    shared: int | Sequence[float] = 0,
     hidden: int = 16,
     place: Place = "norm",
 ) -> list[str]:
@@ -53,7 +55,8 @@ def insert_gates(
         granularity: see `KernelGate`.
         block: kernels a group, for ``group`` and ``nested``.
         shared: where not 0, one gate in front of the first of the convolutions decides for all of them, and has this
-            many units, each an equal share of every convolution's kernels; ``group`` or ``nested``.
+            many units, each an equal share of every convolution's kernels; ``group`` or ``nested``. Or the shares
+            at which units end, rising to 1: each convolution takes the nearest multiples of 8 kernels.
         hidden: see `KernelGate`.
         place: where the mask multiplies: ``conv`` after the convolution and its bias, ``norm`` after the BatchNorm
             that follows it among its parent's children (after the bias where none follows).
@@ -83,21 +86,16 @@ def insert_gates(
             raise InputError(
                 "gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name}
             )
-        if granularity != "kernel" and conv.out_channels % (shared or block):
-            into = f"{shared} equal groups" if shared else f"blocks of {block}"
-            raise InputError(
-                "gate-block", f"{conv.out_channels} kernels cannot be split into {into}", context={"layer": name}
-            )
+    groups = {name: _groups(name, convs[name].out_channels, granularity, block, shared) for name in chosen}
     leader: KernelGate | None = None
     for name in chosen:
         parent_name, _, child = name.rpartition(".")
         parent, conv = model.get_submodule(parent_name), convs[name]
         gate: KernelGate | FollowingGate
         if leader is None or not shared:
-            units = shared or conv.out_channels // block or 1
-            gate = leader = KernelGate(conv.in_channels, conv.out_channels, granularity, units, hidden)
+            gate = leader = KernelGate(conv.in_channels, conv.out_channels, granularity, groups[name], hidden)
         else:
-            gate = FollowingGate(leader, conv.out_channels)
+            gate = FollowingGate(leader, conv.out_channels, groups[name])
         following = _following(parent, child) if place == "norm" else None
         norm = None
         if following is not None:
@@ -176,6 +174,26 @@ def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
 def deciding_gates(model: nn.Module) -> list[KernelGate]:
     """The gates that decide, in the model's order: all but those that follow another."""
     return [module.gate for _, module in gated_convs(model) if isinstance(module.gate, KernelGate)]
+
+
+def _groups(
+    layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]
+) -> list[int]:
+    """Kernels of each unit."""
+    if granularity == "kernel":
+        return [1] * kernels
+    if isinstance(shared, int):
+        size = kernels // shared if shared else block
+        if size and kernels % size == 0 and (not shared or kernels == size * shared):
+            return [size] * (kernels // size)
+        into = f"{shared} equal groups" if shared else f"blocks of {block}"
+    else:
+        ends = [0, *(_BLOCK * round(kernels * share / _BLOCK) for share in shared)]
+        sizes = [last - first for first, last in pairwise(ends)]
+        if min(sizes) > 0 and ends[-1] == kernels:
+            return sizes
+        into = f"groups that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_BLOCK}"
+    raise InputError("gate-block", f"{kernels} kernels cannot be split into {into}", context={"layer": layer})
 
 
 def _following(parent: nn.Module, child: str) -> str | None:

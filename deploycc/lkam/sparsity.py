@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from deploycc.lkam.gate import engaged_kernels
 from deploycc.lkam.insert import gated_convs
 
 
@@ -21,9 +22,7 @@ def sparsity_loss(model: nn.Module, gains: Mapping[str, float]) -> Tensor:
     """
     terms = []
     for name, module in gated_convs(model):
-        engaged = module.gate.engaged
-        assert engaged is not None
-        terms.append(gains[name] / 2 * engaged.mean())
+        terms.append(gains[name] / 2 * engaged_kernels(module.gate).mean())
     return torch.stack(terms).sum()
 
 
@@ -59,9 +58,7 @@ def _shares(model: nn.Module, macs: Mapping[str, int]) -> Tensor:
     total = sum(macs.values())
     parts = []
     for name, module in gated_convs(model):
-        engaged = module.gate.engaged
-        assert engaged is not None
-        parts.append(engaged.mean(1) * (macs[name] / total))
+        parts.append(engaged_kernels(module.gate).mean(1) * (macs[name] / total))
     return torch.stack(parts).sum(0)
 
 

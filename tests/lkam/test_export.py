@@ -29,7 +29,7 @@ SOURCE = Source(("checkpoint.pt",), "0" * 64, "pytorch")
 NAMES = ("car", "truck", "bus", "person", "cyclist", "sign")
 
 
-def network(granularity: Granularity, place: Place = "norm", shared: int = 0) -> Ssd:
+def network(granularity: Granularity, place: Place = "norm", shared: int | tuple[float, ...] = 0) -> Ssd:
     """A network whose gates decide differently for different pictures."""
     patterns = ("backend.[12].*.conv",)
     config = small_config(gates=small_gates(granularity=granularity, place=place, shared=shared, patterns=patterns))
@@ -98,6 +98,14 @@ def test_a_shared_gate_is_one_decision_in_the_file_too(granularity: Granularity)
     [leader] = deciding_gates(model)
     assert leader.engaged is not None
     assert len(leader.engaged.sum(1).unique()) > 1  # pictures differ
+
+
+def test_the_file_tells_units_of_different_sizes() -> None:
+    model = network("nested", shared=(0.25, 0.75, 1.0))
+    exported = to_model(model, NAMES, SOURCE, "small")
+    assert compare(model, exported, pictures(12)).outputs < 1e-4
+    gates, _ = read_gates(exported)
+    assert [np.bincount(gate.unit_of).tolist() for gate in gates] == [[8, 16, 8]] * 4
 
 
 @pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
-from deploycc.lkam.gate import Granularity, KernelGate, hard_threshold  # noqa: E402
+from deploycc.lkam.gate import FollowingGate, Granularity, KernelGate, engaged_kernels, hard_threshold  # noqa: E402
 
 
 def test_the_threshold_is_hard_and_its_gradient_passes() -> None:
@@ -84,6 +84,19 @@ def test_settling_makes_the_hidden_channels_hear_the_pictures() -> None:
 def test_groups_must_divide_the_kernels() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         KernelGate(6, 12, "group", groups=5)
+    with pytest.raises(ValueError, match="are not 12 kernels"):
+        KernelGate(6, 12, "group", groups=(4, 4))
+    with pytest.raises(ValueError, match="2 units for a gate that decides about 3"):
+        FollowingGate(KernelGate(6, 12, "nested", groups=(6, 4, 2)), 8, (4, 4))
+
+
+def test_groups_may_differ_in_size() -> None:
+    gate = _unsettled(KernelGate(6, 12, "nested", groups=(6, 4, 2)))
+    mask = gate(torch.randn(256, 6, 4, 4)).flatten(1)
+    assert {tuple(row) for row in mask.int().tolist()} == {
+        (1,) * 6 + (0,) * 6, (1,) * 10 + (0,) * 2, (1,) * 12,
+    }  # fmt: skip
+    assert torch.equal(engaged_kernels(gate), mask)
 
 
 def _unsettled(gate: KernelGate) -> KernelGate:

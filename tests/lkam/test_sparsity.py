@@ -65,6 +65,17 @@ def test_the_share_weighs_layers_by_their_macs(model: nn.Sequential) -> None:
     assert torch.allclose(engaged_share(model, macs), torch.full((3,), expected), rtol=0, atol=1e-6)
 
 
+def test_a_unit_counts_by_its_kernels() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1))
+    insert_gates(model, ["*"], granularity="nested", shared=(0.75, 1.0))
+    dict(gated_convs(model))["0"].gate.retire(torch.tensor([False, True]))
+    macs = conv_macs(model, torch.zeros(1, 3, 8, 8))
+    model(torch.randn(3, 3, 8, 8))
+    assert torch.allclose(engaged_share(model, macs), torch.full((3,), 0.75), rtol=0, atol=1e-6)
+    assert math.isclose(sparsity_loss(model, {"0": 2.0, "2": 3.0}).item(), 0.75 * (2.0 + 3.0) / 2, rel_tol=1e-6)
+
+
 def test_the_spread_is_wanted_until_it_is_there(model: nn.Sequential) -> None:
     macs = conv_macs(model, torch.zeros(1, 3, 8, 8))
     for _, module in gated_convs(model):
