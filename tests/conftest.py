@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from real_models import ASSETS, missing
 
 # How long one example takes on a shared machine says nothing. The ordinary tests try the same examples every time, so
 # that a change is judged by what it changed; HYPOTHESIS_PROFILE=campaign looks for new ones.
@@ -18,8 +19,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real models and pictures; tests that need it are skipped without it."""
-    default = Path(__file__).resolve().parents[1] / ".." / "shared" / "assets"
-    folder = Path(os.environ.get("DEPLOYCC_ASSETS", default)).resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no real models: {folder} is missing (DEPLOYCC_ASSETS names the folder)")
-    return folder
+    if reason := missing(ASSETS):
+        pytest.skip(reason)
+    return ASSETS

@@ -17,8 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from real_models import ASSETS, missing
+
 COMPILE_SECONDS, COMPILE_MIB, HELP_SECONDS = 10.0, 1200.0, 0.4
-ASSETS = Path(os.environ.get("DEPLOYCC_ASSETS", Path(__file__).parents[3] / "shared" / "assets"))
 
 
 def run(command: list[str]) -> tuple[float, float]:
@@ -48,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     definition = ASSETS / "prototxt" / f"{options.definition}.prototxt"
     if not definition.exists():
-        print(f"no {definition}: DEPLOYCC_ASSETS names the folder of real models")
+        print(missing(ASSETS) or f"no {definition}")
         return 2
     times, peaks, helps = [], [], []
     for _ in range(options.rounds):

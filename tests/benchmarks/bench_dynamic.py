@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pruned_networks import read
+from real_models import ASSETS
 from synthetic_gates import Habits, insert_gates
 
 from deploycc import models, target
@@ -61,7 +62,6 @@ from deploycc.profile.probe import Probe, backend_macs, layers_to_probe
 from deploycc.profile.utilisation import PictureList, measure_utilisation
 from deploycc.stopwatch import this_machine
 
-ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 PRUNED = ", statically pruned first"
 GOALS = {"vgg": 0.75, f"street_ssd_blocks{PRUNED}": 0.6}
 TABLE_2 = "average 31.5, std 2.6, minimum 26.4, maximum 49.6 % (white paper, table 2, emulated)"
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--bench-seconds", type=float, default=60.0, help="for the timing; one round at least")
     parser.add_argument("--max-worst-case", type=float, default=1.05)
     parser.add_argument("--costs", type=Path, help="measured costs: read, completed, kept")
-    parser.add_argument("--assets", type=Path, default=ASSETS)
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder of real models, for vgg")
     parser.add_argument("--processor-time", action="store_true", help="on a busy machine; implies --threads 1")
     given = parser.parse_args()
     if given.processor_time:  # with one thread it is what a run takes where nothing else wants the core

@@ -21,6 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from numerics import assert_same_detections
 from opencv_ssd import VOC21, read_rows
+from real_models import add_assets_option
 
 from deploycc import target
 from deploycc.evaluate.decode import read_detections
@@ -31,7 +32,6 @@ from deploycc.passes import PIPELINE, run
 from deploycc.passes.for_target import options_for
 from deploycc.pictures import find_pictures, prepare, read_picture
 
-DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 OPENCV = "cv2.dnn"
 PAUSE_S = 0.01  # before each frame: the threads of the one before wait actively for a while and would take its cores
 
@@ -60,13 +60,11 @@ def frames(assets: Path, threads: int) -> dict[str, Callable[[np.ndarray], Detec
 def main() -> int:
     """Compare, print a table, return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DEPLOYCC_ASSETS", DEFAULT_ASSETS)))
+    add_assets_option(parser)
     parser.add_argument("--rounds", type=int, default=200, help="frames of each (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of each (default: %(default)s)")
     parser.add_argument("--goal", type=float, default=2.5, help="times faster than OpenCV (default: %(default)s)")
     arguments = parser.parse_args()
-    if not arguments.assets.is_dir():
-        parser.error(f"no real models: {arguments.assets} is missing (--assets or DEPLOYCC_ASSETS)")
 
     pictures = find_pictures(arguments.assets / "voc100" / "JPEGImages")
     tensors = [prepare(read_picture(path), VOC21.input) for path in pictures]

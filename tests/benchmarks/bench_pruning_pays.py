@@ -23,6 +23,7 @@ import onnxruntime as ort
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from layer_times import describe, shortfalls
 from pruned_networks import NETWORKS, backend, backend_without, copy_of, kernels_of, read
+from real_models import add_assets_option
 
 from deploycc.cost_table import Costs
 from deploycc.detector import Detector
@@ -35,7 +36,6 @@ from deploycc.prune import kept_counts
 from deploycc.prune.decide import Choice
 from deploycc.stopwatch import this_machine
 
-ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 THREADS = 2
 _PAUSE = 0.1  # of a round's time, after it: of a realtime program Linux takes 5 % of each second away
 # Time saved for each MAC saved, of auto: the white paper's CPUs gave 0.93, 0.57, - and 0.27.
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", default=[*GOALS])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--roundings", default="1,16,auto")
-    parser.add_argument("--assets", type=Path, default=ASSETS)
+    add_assets_option(parser)
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--layers", type=int, metavar="N", default=0, help="show the N layers that miss most")
     given = parser.parse_args()

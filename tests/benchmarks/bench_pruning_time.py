@@ -8,7 +8,6 @@ at the peak of the pass, the model's own weights included. Beside it stands the 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pruned_networks import NETWORKS, backend, choose_groups, copy_of, import_seeded, kernels_of, read
+from real_models import add_assets_option
 
 from deploycc.passes.options import Prune
 from deploycc.passes.prune_channels import prune
-
-DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
-
 
 LARGE = 64 << 20
 _REPORTS_PEAK = (
@@ -45,7 +42,7 @@ def command_mib(definition: Path) -> float:
 def main() -> int:
     """Prune each network twice, once for time and once for memory, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DEPLOYCC_ASSETS", DEFAULT_ASSETS)))
+    add_assets_option(parser)
     assets = parser.parse_args().assets
     lines = [f"{'':32}{'nodes':>6}{'back-end':>10}{'s':>7}{'model MiB':>11}{'peak / model':>14}{'command MiB':>13}{'/ model':>9}"]
     missed = False

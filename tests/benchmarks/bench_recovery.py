@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from real_models import add_assets_option
+
 LEAST_SAVED, MOST_LOST = 0.20, 0.01
 
 
@@ -79,7 +80,7 @@ def main() -> int:
     parser.add_argument("--by", default="utilisation,l1")
     parser.add_argument("--below", default="0.1,0.15,0.2,0.25,0.3")
     parser.add_argument("--output", type=Path, default=Path("voc21-curve"), help="folder of the curve")
-    parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DEPLOYCC_ASSETS", DEFAULT_ASSETS)))
+    add_assets_option(parser)
     given = parser.parse_args()
     met = True
     with tempfile.TemporaryDirectory() as folder:

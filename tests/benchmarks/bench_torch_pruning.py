@@ -28,6 +28,7 @@ import onnxruntime as ort
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pruned_networks import backend_without, copy_of, read
+from real_models import add_assets_option
 
 from deploycc.cost_table import Costs
 from deploycc.cpu_session import open_session
@@ -42,7 +43,6 @@ from deploycc.prune.kept_counts import fastest_counts, fixed_multiple
 from deploycc.stopwatch import this_machine
 
 NETWORK = "vgg_ssd300_voc_deploy"
-DEFAULT_ASSETS = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets"
 PACKAGES = ["torch==2.13.0", "torch-pruning>=1.6,<1.7", "onnx", "onnxscript"]
 _PAUSE = 0.1  # of a round's time, after it; see bench_pruning_pays
 
@@ -140,7 +140,7 @@ def measure(files: dict[str, Path], shape: tuple[int, ...], threads: int, rounds
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=Path(os.environ.get("DEPLOYCC_ASSETS", DEFAULT_ASSETS)))
+    add_assets_option(parser)
     parser.add_argument("--python", type=Path, help="an interpreter that has the peer's packages")
     parser.add_argument("--save", type=float, default=0.221, help="share of the MACs to remove (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=30)

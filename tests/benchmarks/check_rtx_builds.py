@@ -7,16 +7,17 @@ Prints a line a model; exits 1 if any engine was not built. Definitions without 
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from real_models import ASSETS, missing
+
 from deploycc.cli import main as deploycc
 from deploycc.report.compile_schema import read_compile_report
 
-ASSETS = Path(os.environ.get("DEPLOYCC_ASSETS", Path(__file__).parents[3] / "shared" / "assets"))
 UNSUPPORTED = {"pvanet_pva9.1_faster_rcnn_21cls.prototxt"}  # region proposals: no SSD, refused by the importer
 
 
@@ -38,8 +39,8 @@ def models() -> list[list[str]]:
 
 
 def main() -> int:
-    if not ASSETS.is_dir():
-        print(f"no {ASSETS}: DEPLOYCC_ASSETS names the folder of real models")
+    if reason := missing(ASSETS):
+        print(reason)
         return 2
     failed = 0
     for model in models():
