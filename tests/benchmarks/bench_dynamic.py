@@ -66,7 +66,7 @@ PRUNED = ", statically pruned first"
 GOALS = {"vgg": 0.75, f"street_ssd_blocks{PRUNED}": 0.6}
 TABLE_2 = "average 31.5, std 2.6, minimum 26.4, maximum 49.6 % (white paper, table 2, emulated)"
 HABITS = Habits(always=0.445, rare=0.365, common=0.8)
-CALIBRATION, RECORDED, UNSEEN = 5, 77, 99  # seeds of generated pictures
+CALIBRATION, RECORDED, UNSEEN = 5, 77, 99  # seeds of generated pictures; --seed takes other unseen ones
 VGG_CHECKED = 8  # pictures of the final check; one takes a third of a second
 PARTS = {
     "convolutions": ("Conv", "FusedConv"),
@@ -76,7 +76,8 @@ PARTS = {
     "padding": ("Pad",),
     "concatenation": ("Concat",),
     "zeros": ("Expand", "Identity", "ConstantOfShape"),
-    "decisions": ("GlobalAveragePool", "Sigmoid", "Greater", "Cast", "Gather", "ReduceMax", "Not", "And", "Or", "Slice"),
+    "decisions": ("GlobalAveragePool", "Sigmoid", "Greater", "Cast", "Gather", "GatherND", "ReduceMax", "Not", "And", "Or",
+                  "Slice"),
 }
 
 
@@ -192,7 +193,7 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
         if verdict.parts != (verdict.choice,) and verdict.kept:
             print("      now " + "; ".join(map(described, verdict.parts)))
     graphs = {"dense": networks.dense, "masked": networks.masked, "lowered": lower(networks.masked, checked.layers)}
-    unseen, names = tensors(UNSEEN, counts.timed, network)
+    unseen, names = tensors(given.seed, counts.timed, network)
     unseen_active = recorded(probe, unseen, names)
     sessions = {key: graph_session(graph, given.threads) for key, graph in graphs.items()}
     samples = time_pictures(sessions, unseen, given.bench_seconds)
@@ -264,6 +265,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=["street_ssd_blocks", "street_ssd_lkam", "vgg"])
     parser.add_argument("--pictures", type=int, default=200, help="unseen ones that are timed")
+    parser.add_argument("--seed", type=int, default=UNSEEN, help="of the unseen pictures")
     parser.add_argument("--recorded", type=int, default=200, help="pictures that the plan is made from")
     parser.add_argument("--calibration", type=int, default=96, help="pictures that synthetic gates are calibrated on")
     parser.add_argument("--common", type=float, nargs="*", default=[0.5], help="habits of VGG's kernels to predict for too")
