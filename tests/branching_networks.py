@@ -146,6 +146,7 @@ class Builder:
     graph: gs.Graph = field(init=False)
     gates: list[GateParts] = field(default_factory=list)
     vector: gs.Variable | None = None  # of the last gate
+    units: gs.Variable | None = None  # its decisions, where each is about several kernels
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -223,7 +224,7 @@ class Builder:
     def gate(self, x: gs.Variable, granularity: str, *, hidden: bool) -> gs.Variable:
         """The vector of a gate that looks at x, [1, KERNELS, 1, 1] or [1, 1, 1, 1]."""
         if self.network.shared and self.vector is not None:
-            return self.vector
+            return self.follow(self.vector)
         units = max(UNITS[granularity]) + 1
         pooled = self.node("GlobalAveragePool", [x])
         if hidden:
@@ -239,9 +240,17 @@ class Builder:
         above = self.node("Greater", [score, self.constant(0.0)])
         vector = self.node("Cast", [above], to=1)
         if granularity in ("group", "nested", "first"):
+            self.units = vector
             vector = self.node("Gather", [vector, self.constant(UNITS[granularity], np.int64)], channels=KERNELS, axis=1)
         self.vector = vector
         return vector
+
+    def follow(self, vector: gs.Variable) -> gs.Variable:
+        """The vector itself, or its gate's decisions about units of other sizes."""
+        if self.units is None or self.random.integers(2):
+            return vector
+        unit_of = np.sort(self.random.integers(0, self.units.shape[1], KERNELS))
+        return self.node("Gather", [self.units, self.constant(unit_of, np.int64)], channels=KERNELS, axis=1)
 
     def gated(self, x: gs.Variable, block: Block, *, kernel: int = 3) -> gs.Variable:
         """A gated convolution and its activation; where the product stands is chosen."""

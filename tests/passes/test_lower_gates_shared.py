@@ -44,10 +44,12 @@ def test_the_strategy_reaches_what_it_should() -> None:
         seen["masked"] += any(node.op == "Mul" for node in inside)
         seen["unmasked"] += bool(inside) and not any(node.op == "Mul" for node in inside)
         seen["narrow"] += any(node.op == "Conv" and 1 < node.inputs[1].shape[0] < 6 and node.inputs[1].shape[1] < 6 for node in inside)
+        vectors = {node.inputs[1].name for node in detector.graph.nodes if node.op == "Mul" and len(node.inputs[1].shape) == 4}
+        seen["units of other sizes"] += bool(conditionals(graph)) and len(vectors) > 1
         seen["several exits"] += any(len(node.outputs) > 1 for node in conditionals(graph))
 
     collect()
-    wanted = ("lowered", "nested", "masked", "unmasked", "narrow", "several exits", "gate-not-narrowed")
+    wanted = ("lowered", "nested", "masked", "unmasked", "narrow", "several exits", "units of other sizes", "gate-not-narrowed")
     assert min(seen[what] for what in wanted) >= 2, seen
 
 
@@ -129,6 +131,9 @@ BUGS = {
     "the last score is asked instead of the first": Bug(decided, "[0, min(scores), ", "[0, max(scores), ", (variants, "any_score_on")),
     "some kernels do not count as missing": Bug(
         variants, "np.flatnonzero(~keep[gate.layer]).tolist()", "np.flatnonzero(~keep[gate.layer]).tolist()[1:]", WRITING
+    ),
+    "kernels obey the units of another layer": Bug(
+        variants, "        comparison.score_of[kernel]\n", "        part.comparisons[0].score_of[kernel]\n", WRITING
     ),
     "what lies between stays outside": Bug(
         variants, "queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]", "pass", FINDING
