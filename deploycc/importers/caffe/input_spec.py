@@ -65,7 +65,7 @@ def describe_input(
         colour: channel order.
 
     Raises:
-        ModelError: a count or colour does not fit the channels.
+        ModelError: a count or colour does not fit the channels, or a scale is 0.
     """
     _, channels, height, width = picture.shape
     notes = []
@@ -82,6 +82,13 @@ def describe_input(
     if transform is not None:
         mean = mean or transform.numbers("mean_value") or (0.0,)
         scale = scale or [transform.number("scale", 1.0)]
+    if scale and 0 in scale:
+        raise ModelError(
+            "caffe-input-scale",
+            "the input's scale is 0, with which every picture looks the same",
+            context={"file": file, "input": picture.blob},
+            hint="--scale states another",
+        )
     if assumed:
         mean = _ASSUMED_MEAN if channels == 3 else (sum(_ASSUMED_MEAN) / 3,)
         if colour == "RGB":

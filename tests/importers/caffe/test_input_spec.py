@@ -57,6 +57,7 @@ def test_a_mean_file_is_not_read_and_said() -> None:
 
 
 def test_the_caller_overrides_everything() -> None:
+    assert import_text(fed("scale: 0"), scale=0.5).input.scale == (0.5,) * 3
     spec = import_text(fed("mean_value: 1"), mean=(9, 8, 7), scale=0.5, colour="RGB").input
     assert (spec.mean, spec.scale, spec.colour, spec.assumed) == ((9, 8, 7), (0.5,) * 3, "RGB", False)
 
@@ -86,6 +87,7 @@ def test_batch_becomes_one_and_is_noted() -> None:
          "input data has the shape [1, 4, 6, 8], not batch x 1 or 3 channels x height x width"),
         (declared(), {"mean": (1, 2)}, "caffe-input-shape", "2 mean values do not fit 3 channels"),
         (declared(), {"colour": "GRAY"}, "caffe-input-shape", "GRAY pictures do not fit 3 channels"),
+        (fed("scale: 0"), {}, "caffe-input-scale", "the input's scale is 0, with which every picture looks the same"),
         ("input: 'a' input: 'b' input_shape { dim: [1, 3, 6, 8] } input_shape { dim: [1, 3, 6, 8] }"
          "layer { name: 'x' type: 'Eltwise' bottom: 'a' bottom: 'b' top: 'c' }", {}, "caffe-several-inputs",
          "the network has 2 pictures as inputs: a, b"),
