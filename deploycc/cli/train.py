@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -70,7 +71,7 @@ def ssd(
     ] = None,
     gain: Annotated[float, typer.Option("--gain", min=0, help="Weight of the sparsity term.")] = 0.3,
     threshold: Annotated[
-        float, typer.Option("--gate-threshold", min=0, max=1, help="Of the gates' decisions.")
+        float, typer.Option("--gate-threshold", min=0.01, max=0.99, help="Of the gates' decisions.")
     ] = 0.5,
     explore: Annotated[
         float, typer.Option("--explore", min=0, max=1, help="Share of the steps with random numbers of nested groups.")
@@ -122,7 +123,7 @@ def ssd(
         teacher=str(teacher) if teacher else None,
         gates=_gate_config(
             gates, gate_layers or _GATED[architecture], place, block,
-            shared=_units(shared), target=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
+            shared=_units(shared), keep=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
             threshold=threshold,
         ),
     )
@@ -156,7 +157,9 @@ def export(
     ] = True,
     threshold: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--gate-threshold", min=0, max=1, help="Of the decisions; higher switches more off (run: 0.5)."),
+        typer.Option(
+            "--gate-threshold", min=0.01, max=0.99, help="Of the decisions, instead of the run's; higher switches more off."
+        ),
     ] = None,
 ) -> None:
     """Write a trained detector as one ONNX file that every command of deploycc reads."""
@@ -177,6 +180,9 @@ def _gate_config(
     from deploycc.lkam.sparsity import Ramp
 
     if gates is None:
+        for option in ("shared", "keep", "explore", "retire"):
+            if pressure[option]:
+                raise InputError("train-gates", f"--{option} is about gates, and there are none", hint="--gates nested")
         return None
     if gates not in ("kernel", "group", "nested"):
         raise InputError("train-gates", f"--gates {gates} is none of kernel, group, nested")
@@ -184,6 +190,14 @@ def _gate_config(
         raise InputError("train-gates", f"--gate-place {place} is none of norm, conv")
     if pressure["explore"] and gates != "nested":
         raise InputError("train-explore", f"--explore needs --gates nested, whose groups have an order, not {gates}")
+    if pressure["explore"] and pressure["explore"] >= pressure["freeze"]:
+        raise InputError(
+            "train-explore",
+            f"--explore {pressure['explore']:g} leaves no steps for the gates to learn in",
+            note=f"their decisions stay as they are from {pressure['freeze']:g} of the steps on",
+            hint="explore for less, or --freeze later",
+        )
+    pressure["target"] = pressure.pop("keep")
     return GateConfig(
         comma_list(layers),
         gates,  # type: ignore[arg-type]
@@ -206,7 +220,7 @@ def _units(shared: str | None) -> int | tuple[float, ...]:
         numbers = []
     if len(numbers) == 1 and numbers[0].is_integer() and numbers[0] >= 2:
         return int(numbers[0])
-    if len(numbers) > 1 and numbers[0] > 0 and numbers[-1] == 100 and numbers == sorted(set(numbers)):
+    if len(numbers) > 1 and all(low < high for low, high in pairwise((0, *numbers))) and numbers[-1] == 100:
         return tuple(each / 100 for each in numbers)
     raise InputError(
         "train-shared",

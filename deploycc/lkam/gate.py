@@ -6,6 +6,7 @@ hard threshold. The threshold has no gradient; the sigmoid's is used in its plac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 Granularity = Literal["kernel", "group", "nested"]
 _ALWAYS = 10.0  # logit of a unit that is always engaged
+_STEP = math.log1p(math.exp(-1.0))  # between the logits of nested units at first
 
 
 class _HardThreshold(torch.autograd.Function):
@@ -70,7 +72,9 @@ class KernelGate(nn.Module):
         nn.init.normal_(self.decide.weight, std=0.3)
         nn.init.constant_(self.decide.bias, 2.0)  # everything engaged at first
         # Nested groups: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
-        self.steps = nn.Parameter(torch.full((units - 1,), -1.0)) if granularity == "nested" else None
+        # Together they stay below the bias at first.
+        step = math.log(math.expm1(min(_STEP, 1.5 / max(1, units - 1))))  # the inverse of softplus
+        self.steps = nn.Parameter(torch.full((units - 1,), step)) if granularity == "nested" else None
         self.register_buffer("unit_of", unit_of, persistent=False)
         self.imposed: Tensor | None = None
         self.decided: Tensor | None = None

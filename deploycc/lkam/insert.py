@@ -47,7 +47,7 @@ def insert_gates(
     hidden: int = 16,
     place: Place = "norm",
 ) -> list[str]:
-    """Gate convolutions of a model, in place; everything is engaged at first.
+    """Gate convolutions of a model, in place; with thresholds up to 0.6 everything is engaged at first.
 
     Args:
         model: any module whose convolutions are `torch.nn.Conv2d`.
@@ -159,9 +159,19 @@ def in_front_of_gates(model: nn.Module, picture: Tensor) -> list[nn.Parameter]:
     model.train(was_training)
     for hook in hooks:
         hook.remove()
-    parameters = list(model.parameters())
-    found = torch.autograd.grad([maps.sum() for maps in seen], parameters, allow_unused=True)
+    parameters, learned = list(model.parameters()), [maps.sum() for maps in seen if maps.requires_grad]
+    if not learned:  # they look at the picture
+        return []
+    found = torch.autograd.grad(learned, parameters, allow_unused=True)
     return [parameter for parameter, gradient in zip(parameters, found, strict=True) if gradient is not None]
+
+
+def hold_statistics(model: nn.Module, held: Sequence[nn.Parameter]) -> None:
+    """Let the BatchNorms of these parameters normalise as they do after training, and count no more batches."""
+    known = {id(parameter) for parameter in held}
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and id(module.weight) in known:
+            module.eval()
 
 
 def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:

@@ -28,6 +28,7 @@ from deploycc.lkam.distil import distillation_loss
 from deploycc.lkam.insert import (
     deciding_gates,
     gated_convs,
+    hold_statistics,
     impose_units,
     in_front_of_gates,
     retire_units,
@@ -138,6 +139,13 @@ def _start(config: TrainConfig, path: Path, samples: Samples) -> tuple[Checkpoin
         source = restore_model(load_checkpoint(Path(config.initial)))
         _copy_weights(source, model, config.initial)
         settled = any(True for _ in gated_convs(source))
+    if config.gates is not None and settled and config.gates.explore:
+        raise InputError(
+            "train-explore",
+            "the initial weights have trained gates, and what they look at would change while widths are random",
+            context={"file": config.initial},
+            hint="start from a dense detector, or do not explore",
+        )
     if config.gates is not None and settled and config.gates.retire:
         retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
     if config.gates is not None and not settled:
@@ -233,11 +241,14 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = rate
     set_schedules(model, config, progress)
-    if config.gates is not None and config.gates.retire and _first_beyond(config, state.step, config.gates.freeze):
-        retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
     batch = samples.batch(state.step, config.batch)
     exploring = config.gates is not None and progress < config.gates.explore
+    frozen = config.gates is not None and progress >= config.gates.freeze
     impose_units(model, len(batch.pictures), config.seed * config.steps + state.step if exploring else None)
+    if config.gates is not None and config.gates.retire and _first_beyond(config, state.step, config.gates.freeze):
+        retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
+    if frozen:
+        hold_statistics(model, held)
     if config.gates is not None and config.gates.explore and _first_beyond(config, state.step, config.gates.explore):
         settle_gates(model, samples.batch(0, _SETTLE).pictures)  # the maps have changed since they were settled first
     pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
@@ -252,7 +263,6 @@ def _step(
         total = total + config.distil * lesson
         record["distilled"] = float(lesson.detach())
     if config.gates is not None:
-        frozen = progress >= config.gates.freeze
         share = engaged_share(model, macs)
         if not frozen and not exploring:
             price = _gate_price(config.gates, model, macs, float(share.mean()))
@@ -267,7 +277,7 @@ def _step(
         )
     optimiser.zero_grad()
     total.backward()
-    if config.gates is not None and progress >= config.gates.freeze:
+    if frozen:
         for parameter in [*held, *(each for gate in deciding_gates(model) for each in gate.parameters())]:
             parameter.grad = None
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)

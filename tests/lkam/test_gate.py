@@ -90,6 +90,11 @@ def test_groups_must_divide_the_kernels() -> None:
         FollowingGate(KernelGate(6, 12, "nested", groups=(6, 4, 2)), 8, (4, 4))
 
 
+@pytest.mark.parametrize("units", [2, 4, 16, 64])
+def test_many_nested_groups_are_all_engaged_at_first_too(units: int) -> None:
+    assert KernelGate(6, 64, "nested", groups=units)(torch.zeros(1, 6, 2, 2)).all()
+
+
 def test_groups_may_differ_in_size() -> None:
     gate = _unsettled(KernelGate(6, 12, "nested", groups=(6, 4, 2)))
     mask = gate(torch.randn(256, 6, 4, 4)).flatten(1)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 from torch import nn  # noqa: E402
 
 from deploycc.errors import InputError  # noqa: E402
-from deploycc.lkam.insert import deciding_gates, gated_convs, insert_gates  # noqa: E402
+from deploycc.lkam.insert import deciding_gates, gated_convs, in_front_of_gates, insert_gates  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 
 
@@ -113,6 +113,12 @@ def test_one_gate_decides_for_several_convolutions(granularity: str) -> None:
     y.sum().backward()
     assert leader.decide.weight.grad is not None
     assert len(list(gated_convs(model))) == 2
+
+
+def test_nothing_is_in_front_of_a_gate_that_looks_at_the_picture() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    insert_gates(model, ["*"], granularity="nested", shared=2)
+    assert in_front_of_gates(model, torch.randn(1, 3, 8, 8)) == []
 
 
 def test_a_shared_gate_needs_groups() -> None:

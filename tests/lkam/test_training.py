@@ -148,9 +148,29 @@ def test_what_a_frozen_shared_gate_looks_at_stays(tmp_path: Path) -> None:
     stayed = {name for name in names if torch.equal(first.model[name], after.model[name])}
     in_front = {name for name in names if name.startswith("backend.0.")}
     assert stayed == in_front | {name for name in names if ".gate." in name}
+    for name, value in first.model.items():
+        if name.startswith("backend.0."):  # statistics of BatchNorms too: they decide as after training
+            assert torch.equal(value, after.model[name]), name
+    assert not torch.equal(first.model["backend.2.0.norm.running_mean"], after.model["backend.2.0.norm.running_mean"])
     model = restore_model(after)
     front = in_front_of_gates(model, torch.randn(1, 3, SIZE, SIZE))
     assert {id(each) for each in front} == {id(each) for name, each in model.named_parameters() if name in in_front}
+
+
+def test_units_retire_by_what_gates_decide_after_random_widths(tmp_path: Path) -> None:
+    gates = small_gates(granularity="nested", shared=4, explore=0.5, freeze=0.5, retire=1.1)
+    model = restore_model(run(small_config(gates=gates), tmp_path / "run"))
+    model(torch.randn(8, 3, SIZE, SIZE))
+    [gate] = deciding_gates(model)
+    assert gate.engaged is not None
+    assert gate.engaged.mean(0).tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_random_widths_do_not_undo_trained_gates(tmp_path: Path) -> None:
+    run(small_config(gates=small_gates(granularity="nested")), tmp_path / "first")
+    gates = small_gates(granularity="nested", explore=0.5)
+    with pytest.raises(InputError, match="trained gates"):
+        run(small_config(gates=gates, initial=str(tmp_path / "first" / CHECKPOINT)), tmp_path / "second")
 
 
 def _idle(state: Checkpoint) -> bool:
