@@ -56,7 +56,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Branching:
-    """A network, and how its layers are to be lowered; with ``shared`` the first gate decides for all of them."""
+    """A network, and how its layers are to be lowered; with ``shared`` a gate decides for all layers or blocks."""
 
     blocks: tuple[Block, ...]
     wishes: tuple[Wish, ...]
@@ -156,6 +156,8 @@ class Builder:
         self.graph = gs.Graph(inputs=[x], name="branching", opset=13, ir_version=8)
         pool = [self.relu(self.conv("stem", x))]
         for block in self.network.blocks:
+            if self.network.seed % 5 == 4:  # every block has its own decision
+                self.vector = self.units = None
             method: Callable[..., gs.Variable] = getattr(self, block.kind)
             pool.append(method(pool[-1], block))
         unread = pool[1:] if self.network.shared else [tensor for tensor in pool if not tensor.outputs]
@@ -246,9 +248,13 @@ class Builder:
         return vector
 
     def follow(self, vector: gs.Variable) -> gs.Variable:
-        """The vector itself, or its gate's decisions about units of other sizes."""
-        if self.units is None or self.random.integers(2):
+        """The vector itself, or its gate's decisions about units of other sizes, or other decisions."""
+        kind = self.random.integers(8)
+        if self.units is None or kind < 4:
             return vector
+        if kind == 7:  # another limit makes other decisions of the same scores
+            above = self.node("Greater", [self.gates[-1].score, self.constant(STEP)])
+            return self.node("Gather", [self.node("Cast", [above], to=1), vector.inputs[0].inputs[1]], channels=KERNELS, axis=1)
         unit_of = np.sort(self.random.integers(0, self.units.shape[1], KERNELS))
         return self.node("Gather", [self.units, self.constant(unit_of, np.int64)], channels=KERNELS, axis=1)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deploycc.errors import Note
     from deploycc.progress import Say
 
-_SETTLING_S = 4.0  # to learn what the network takes as it is
+_SETTLING_S = 2.0  # for each network, to learn what it takes
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def plan_layers(
     settings: Settings,
     say: Say,
 ) -> tuple[Planned, tuple[Note, ...]]:
-    """The plan; a second time where kernels cannot take the places of the first."""
+    """The plan; made again while kernels of some layers cannot take the places that it gives them."""
     from deploycc.dynamic.layers import added_bytes_allowed, settle_orders
     from deploycc.dynamic.planner import plan_gates, surroundings
 
@@ -122,7 +122,8 @@ def _whole_networks(
     noise = np.random.default_rng(0).standard_normal((4, *network.input.shape), np.float32)
     tensors = list(noise) if pictures is None else pictures.tensors[:8]
     sessions = {name: graph_session(graph, settings.threads) for name, graph in graphs.items()}
-    taken = {name: float(least(own).mean()) for name, own in time_pictures(sessions, tensors, _SETTLING_S).items()}
+    seconds = _SETTLING_S * len(sessions)
+    taken = {name: float(least(own).mean()) for name, own in time_pictures(sessions, tensors, seconds).items()}
     timed = tuple(
         TimedDecision(each, np.array([taken[number, size] for size in range(len(each.graphs))]))
         for number, each in enumerate(decisions)

@@ -158,7 +158,7 @@ def export(
     threshold: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            "--gate-threshold", min=0.01, max=0.99, help="Of the decisions, instead of the run's; higher switches more off."
+            "--gate-threshold", min=0.01, max=0.99, help="Instead of the run's; higher switches more off."
         ),
     ] = None,
 ) -> None:

@@ -170,8 +170,7 @@ def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapp
     if way == PLANNED:
         return Verdict(choice, ways[way], saved)
     if way == PRODUCTS:
-        saved = mean_ms[PRODUCTS] - min(ms for other, ms in mean_ms.items() if other != PRODUCTS)
-        return Verdict(choice, ways[way], saved, "the network is not faster than with products here")
+        return Verdict(choice, ways[way], _best_other(mean_ms), "the network is not faster than with products here")
     gain = mean_ms[PLANNED] - mean_ms[way]
     said = f"{gain:.3f} ms faster" if gain > 0 else f"{-gain:.3f} ms slower, nearly the same"
     return Verdict(choice, ways[way], saved, f"{way} instead: {said}")
@@ -185,7 +184,12 @@ def _simpler(
     for way, parts in ways.items():
         if way != PRODUCTS and _all_on(parts) < now and mean_ms[way] < products:
             return replace(verdict, parts=parts, saved_ms=products - mean_ms[way], why=f"{way} instead: {why}")
-    return replace(verdict, parts=ways[PRODUCTS], why=why)
+    return replace(verdict, parts=ways[PRODUCTS], saved_ms=_best_other(mean_ms), why=why)
+
+
+def _best_other(mean_ms: Mapping[str, float]) -> float:
+    """What the fastest way but products saves."""
+    return mean_ms[PRODUCTS] - min(ms for way, ms in mean_ms.items() if way != PRODUCTS)
 
 
 def least(samples_ms: Array) -> Array:

@@ -37,7 +37,8 @@ class SharedDecision:
         sizes: for each candidate the number of kernels of each layer, [candidates][layers]; the last holds all.
         need: [pictures] the first candidate that holds every kernel that is on.
         sure: [candidates] whether all its kernels are on where the candidate before it does not hold all that are.
-        graphs: the network as each candidate leaves it, without gates.
+        graphs: the network as each candidate leaves it, without the gates of this decision.
+        params: [candidates] weights of the part that branches hold.
     """
 
     layers: tuple[str, ...]
@@ -46,6 +47,7 @@ class SharedDecision:
     need: Indices
     sure: tuple[bool, ...]
     graphs: tuple[gs.Graph, ...]
+    params: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,10 @@ def shared_decisions(
     names = list(planned)
     for own in gates_by_decision(gates):
         switched = [gate.layer for gate in own]
-        if len(own) < 2 or switched != names[names.index(switched[0]) :][: len(own)]:
+        if len(own) < 2:
+            continue
+        if switched[0] not in planned or switched != names[names.index(switched[0]) :][: len(own)]:
+            notes.append(Note(switched[0], "gate-mixed", "what it switches is no row of layers that can be planned"))
             continue
         part = find_shared_part(graph, own)
         made = part if isinstance(part, Note) else _decision(graph, part, [planned[name] for name in switched])
@@ -109,7 +114,6 @@ def variant_choices(
     elements = [[layer.map_elements * size[number[layer.name]] for layer in region if layer.name in number]
                 for size in decision.sizes]  # fmt: skip
     masks = np.array([sum(map(mask, own)) for own in elements])
-    weights = [_FLOAT_BYTES * measure_cost(graph).params for graph in decision.graphs]
     entering = branch.element_ms * first.start_elements
     choices = []
     for count in range(2, min(most, len(times)) + 1):
@@ -135,7 +139,7 @@ def variant_choices(
                 orders=tuple(orders),
                 expected_ms=expected[chosen] + entering,
                 all_on_ms=float(costs[chosen][-1]) + entering,
-                added_bytes=sum(weights[each] for each in chosen[:-1]),
+                added_bytes=_FLOAT_BYTES * sum(decision.params[each] for each in chosen[:-1]),
                 branches=count - 1,
             )
         )
@@ -168,16 +172,19 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
     least = max(int(own.min()) for own in ranks) + 1  # every layer has a kernel from here on
     cuts = np.unique(np.linspace(least, len(scores), min(MOST_CANDIDATES, len(scores) - least + 1)).round().astype(int))
     stays = [_stays(part, gate, own < least) for gate, own in zip(part.gates, ranks, strict=True)]
-    keeps = [[np.ones_like(own, np.bool_) if why else own < cut for own, why in zip(ranks, stays, strict=True)]
-             for cut in cuts.tolist()]  # fmt: skip
-    graphs = []
-    for keep in keeps:
-        made = one_variant(graph, part, {gate.layer: own for gate, own in zip(part.gates, keep, strict=True)})
-        if isinstance(made, Note):
-            return made
-        graphs.append(made)
     if all(stays):
         return Note(part.gates[0].layer, "gate-not-narrowed", "all that it switches is added to maps that it does not")
+    keeps = [[np.ones_like(own, np.bool_) if why else own < cut for own, why in zip(ranks, stays, strict=True)]
+             for cut in cuts.tolist()]  # fmt: skip
+    graphs, params = [], []
+    for keep in keeps:
+        by_layer = {gate.layer: own for gate, own in zip(part.gates, keep, strict=True)}
+        made, body = one_variant(graph, part, by_layer), narrow_part(part, by_layer)
+        if isinstance(made, Note):
+            return made
+        assert not isinstance(body, Note), "it was narrowed for the copy"
+        graphs.append(made)
+        params.append(measure_cost(body).params)
     ordered = firing[:, ranked]
     last: NDArray[np.intp] = np.where(ordered.any(1), len(scores) - np.argmax(ordered[:, ::-1], 1), 0)
     return SharedDecision(
@@ -185,8 +192,12 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
         orders=orders,
         sizes=tuple(tuple(int(own.sum()) for own in keep) for keep in keeps),
         need=np.searchsorted(cuts, last),
-        sure=tuple(_sure(part, ranks, low, high) for low, high in itertools.pairwise([0, *cuts.tolist()])),
+        sure=tuple(
+            _sure(part, keep, ranks, low, high)
+            for keep, (low, high) in zip(keeps, itertools.pairwise([0, *cuts.tolist()]), strict=True)
+        ),
         graphs=tuple(graphs),
+        params=tuple(params),
     )
 
 
@@ -196,13 +207,11 @@ def _stays(part: SharedPart, gate: Gate, keep: Keep) -> bool:
     return isinstance(narrow_part(part, keeps), Note)
 
 
-def _sure(part: SharedPart, ranks: Sequence[NDArray[np.int64]], low: int, high: int) -> bool:
-    """Whether all kernels of ranks below ``high`` are on where one from ``low`` on is, or always for ``low`` = 0."""
+def _sure(
+    part: SharedPart, keep: Sequence[Keep], ranks: Sequence[NDArray[np.int64]], low: int, high: int
+) -> bool:
+    """Whether all that is there is on where a kernel of ranks ``low`` to ``high`` is, or always for ``low`` = 0."""
     return all(
-        all_on(
-            gate,
-            np.flatnonzero(own < high).tolist(),
-            np.flatnonzero((own >= low) & (own < high)).tolist() if low else None,
-        )
-        for gate, own in zip(part.gates, ranks, strict=True)
+        all_on(gate, np.flatnonzero(there).tolist(), np.flatnonzero((own >= low) & (own < high) & (low > 0)).tolist())
+        for gate, there, own in zip(part.gates, keep, ranks, strict=True)
     )

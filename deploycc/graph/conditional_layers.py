@@ -164,7 +164,8 @@ class _Chain:
         there = np.arange(region.kernels)
         body = self._narrow(region.body, region, kept, (there >= span[0]) & (there < span[1]))
         feeds = {region.entry.name: entry}
-        if region.gate is not None and all_on(region.gate, range(*span), None if tested is None else range(*tested)):
+        asked = range(0) if tested is None else range(*tested)
+        if region.gate is not None and all_on(region.gate, range(*span), asked):
             product = body.nodes.pop()
             body.outputs = [product.inputs[0]]
         else:

@@ -36,15 +36,20 @@ class Decided:
 
     def mask(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Tensor:
         """Zeros and ones of these kernels, [1, number of them, 1, 1] float32."""
-        known, wanted = self.comparison, [1, len(kernels), 1, 1]
-        if known is None:
+        if self.comparison is None:
             return writer.pick(self.vector, kernels)
-        scores = writer.pick(known.scores, [known.score_of[kernel] for kernel in kernels])
-        on = above(writer, f"{stem}_on", scores, known.limit, known.op)
-        mask = writer.node("Cast", stem, [on], scores.shape, to=1)
-        if mask.shape == wanted:
-            return mask
-        return writer.node("Reshape", stem, [mask, writer.constant(f"{stem}_shape", np.array(wanted))], wanted)
+        return score_mask(writer, stem, self.comparison, kernels)
+
+
+def score_mask(writer: Writer, stem: str, comparison: Comparison, kernels: Sequence[int]) -> gs.Variable:
+    """Zeros and ones of these kernels from their scores, [1, number of them, 1, 1] float32."""
+    wanted = [1, len(kernels), 1, 1]
+    scores = writer.pick(comparison.scores, [comparison.score_of[kernel] for kernel in kernels])
+    on = above(writer, f"{stem}_on", scores, comparison.limit, comparison.op)
+    mask = writer.node("Cast", stem, [on], scores.shape, to=1)
+    if mask.shape == wanted:
+        return mask
+    return writer.node("Reshape", stem, [mask, writer.constant(f"{stem}_shape", np.array(wanted))], wanted)
 
 
 def any_score_on(
@@ -68,19 +73,19 @@ def any_score_on(
     return above(writer, stem, most, comparison.limit, comparison.op)
 
 
-def all_on(gate: Gate, kernels: Iterable[int], tested: Iterable[int] | None) -> bool:
+def all_on(gate: Gate, kernels: Iterable[int], tested: Iterable[int]) -> bool:
     """Whether these kernels are on wherever one of the tested ones is.
 
     Args:
         gate: theirs.
         kernels: in question.
-        tested: one of them is on; None: nothing is known.
+        tested: one of them is on; none: nothing is known.
     """
     units = gate.unit_of
     unsure = {units[kernel] for kernel in kernels} - set(gate.always)
-    if not unsure or tested is None:
-        return not unsure
     known = {units[kernel] for kernel in tested}
+    if not unsure or not known:
+        return not unsure
     if gate.granularity == "nested":  # a decision is on only with all before it
         return max(unsure) <= min(known)
     return unsure == known and len(known) == 1

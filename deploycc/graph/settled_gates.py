@@ -56,8 +56,12 @@ def with_gates_on(graph: gs.Graph, gates: Sequence[Gate]) -> gs.Graph:
 def _shifted(graph: gs.Graph, gates: Sequence[Gate], signs: dict[str, float]) -> gs.Graph:
     copy = graph.copy()
     tensors = copy.tensors()
+    done: set[int] = set()
     for gate in gates:
         node, operand, units = _bias(tensors[gate.score], gate)
+        if id(node) in done:  # one decision for several layers
+            continue
+        done.add(id(node))
         old = constant_values(node.inputs[operand]) if operand < len(node.inputs) else None
         bias = np.zeros(units, np.float32) if old is None else old
         set_constant(copy, node, operand, bias + np.float32(signs[gate.layer] * _FAR), f"{gate.layer}_settled")

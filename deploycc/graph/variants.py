@@ -16,10 +16,10 @@ import onnx_graphsurgeon as gs
 
 from deploycc.errors import Note
 from deploycc.graph.branches import Writer
-from deploycc.graph.decided import Decided, all_on, any_score_on
+from deploycc.graph.decided import all_on, any_score_on, score_mask
 from deploycc.graph.edit import bypass, is_output, producer, redirect_readers, sole_reader, static_shape
 from deploycc.graph.gate_decision import Comparison, read_comparison
-from deploycc.graph.gates import ACTIVATIONS, Gate
+from deploycc.graph.gates import ACTIVATIONS, Gate, find_gates
 from deploycc.graph.labels import channel_groups
 from deploycc.graph.parts import Keep, narrowed, part_of
 
@@ -58,14 +58,14 @@ def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Not
         gates: of one decision, in graph order.
 
     Returns:
-        The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-leaks``.
+        The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-leaks``, ``gate-mixed``.
     """
     first = gates[0].layer
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
     compared = [read_comparison(tensors[gate.vector], gate.kernels) for gate in gates]
     comparisons = tuple(each for each in compared if each is not None)
-    if len(comparisons) < len(gates) or len({id(each.scores) for each in comparisons}) > 1:
-        return Note(first, "gate-shape", "its gates do not come from one comparison")
+    if len(comparisons) < len(gates) or len({(id(each.scores), each.op, each.limit) for each in comparisons}) > 1:
+        return Note(first, "gate-shape", "the gates that read its score do not compare it in one way")
     behind = _behind(nodes[gate.layer] for gate in gates)
     groups = channel_groups(graph)
     own = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))
@@ -78,7 +78,7 @@ def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Not
         for tensor in node.outputs
         if is_output(graph, tensor) or any(id(reader) not in held for reader in tensor.outputs)
     ]
-    if note := _unfit(first, inside, exits, switched):
+    if note := _unfit(first, inside, exits, switched) or _mixed(graph, gates, held):
         return note
     made = {id(tensor) for node in inside for tensor in node.outputs}
     entries = {
@@ -129,7 +129,6 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
     writer, tensors = Writer(graph), graph.tensors()
     stem = part.gates[0].layer
     outside = {tensor.name: tensors[tensor.name] for tensor in part.body.inputs if tensor.name in tensors}
-    outside |= {gate.vector: tensors[gate.vector] for gate in part.gates}
     shapes = [tensor.shape for tensor in part.exits]
 
     def up_to(inner: Writer, number: int) -> Sequence[gs.Tensor]:
@@ -151,7 +150,7 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
 
 
 def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
-    """A copy of the network that computes one variant for every picture, without gates.
+    """A copy of the network that computes one variant for every picture, without the gates of its decision.
 
     Args:
         graph: stays as it is.
@@ -212,9 +211,8 @@ def _paste(
         there = np.flatnonzero(keep[gate.layer]).tolist()
         asked = [kernel for kernel, score in enumerate(comparison.score_of) if score in (tested or ())]
         product = nodes[gate.multiply]
-        if not (all_on(gate, there, asked or None) and bypass(body, product, product.inputs[0])):
-            decided = Decided(outside[gate.vector], comparison)
-            feeds[vector_of(gate)] = decided.mask(writer, f"{gate.layer}_mask", there)
+        if not (all_on(gate, there, asked) and bypass(body, product, product.inputs[0])):
+            feeds[vector_of(gate)] = score_mask(writer, f"{gate.layer}_mask", comparison, there)
     body.cleanup().toposort()
     body.inputs = [tensor for tensor in body.inputs if tensor.name in feeds]
     return writer.paste(body, feeds)
@@ -278,6 +276,15 @@ def _unfit(first: str, inside: Sequence[gs.Node], exits: Sequence[gs.Variable], 
         return Note(first, "gate-batch", reason)
     leaks = [tensor.name for tensor in exits if tensor.name in switched]
     return Note(first, "gate-leaks", f"{leaks[0]} is an output with all its channels") if leaks else None
+
+
+def _mixed(graph: gs.Graph, gates: Sequence[Gate], held: set[int]) -> Note | None:
+    """Layers of another decision that stand among these: in a branch they would be layers of none."""
+    own = {gate.layer for gate in gates}
+    nodes = {node.name: node for node in graph.nodes}
+    others = [gate.layer for gate in find_gates(graph) if gate.layer not in own and id(nodes[gate.layer]) in held]
+    reason = f"what it switches reaches {others[0]}, which another gate switches" if others else ""
+    return Note(gates[0].layer, "gate-mixed", reason) if others else None
 
 
 def _names(node: gs.Node) -> set[str]:

@@ -95,10 +95,12 @@ def _variants(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
     """Carry out ``variants``, decision by decision."""
     planned = {layer.layer: layer for layer in plan}
     notes = []
-    for gates in gates_by_decision(find_gates(graph)):
+    while planned:
+        decisions = gates_by_decision(find_gates(graph))  # again each time: what became branches holds none any more
+        gates = next((own for own in decisions if any(gate.layer in planned for gate in own)), ())
         own = [planned.pop(gate.layer) for gate in gates if gate.layer in planned]
         if not own:
-            continue
+            break
         if len(own) < len(gates) or len({len(each.sizes) for each in own}) > 1:
             reason = "the plan does not have as many variants of every layer that this decision switches"
             notes.append(Note(own[0].layer, "gate-not-shared", reason))
@@ -110,6 +112,7 @@ def _variants(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
         keeps = [{each.layer: np.isin(np.arange(each.kernels), each.order[: each.sizes[number]]) for each in own}
                  for number in range(len(own[0].sizes))]  # fmt: skip
         notes += write_variants(graph, part, keeps)
+        graph.cleanup().toposort()
     notes += [Note(name, "gate-missing", "no gate switches its kernels") for name in planned]
     return tuple(notes)
 

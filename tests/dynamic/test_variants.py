@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 from branching_networks import PATTERNS, Block, Branching, Wish
 from gate_lowering import conditionals, error, lowered
@@ -33,13 +34,12 @@ def timed(layers: list[PlannedLayer], times_ms: list[float]) -> TimedDecision:
     need = np.searchsorted(np.array(WIDTHS), layers[0].active.sum(1))
     orders = (tuple(range(64)),) * len(layers)
     sizes = tuple((width,) * len(layers) for width in WIDTHS)
-    graphs = tuple(network("two", "nested").graph for _ in WIDTHS)
     names = tuple(each.name for each in layers)
-    return TimedDecision(SharedDecision(names, orders, sizes, need, (True,) * 4, graphs), np.array(times_ms))
+    return TimedDecision(SharedDecision(names, orders, sizes, need, (True,) * 4, (), WIDTHS), np.array(times_ms))
 
 
 def network(kind: str, granularity: str):  # type: ignore[no-untyped-def]
-    return Branching((Block(kind, granularity, (0, 2, 1, 0)),), (WISH,), 5, True).build("on")
+    return Branching((Block(kind, granularity, (0, 2, 1, 0)),), (WISH,), 2, True).build("on")
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -69,8 +69,7 @@ def test_the_best_variants_are_those_of_an_exhaustive_search(count: int) -> None
     assert choice.expected_ms == pytest.approx(others + best[0], rel=1e-9, abs=0)
     assert choice.all_on_ms == pytest.approx(others + taken(best[1])[-1], rel=1e-9, abs=0)
     assert choice.branches == count - 1
-    weights = 4 * measure_cost(network("two", "nested").graph).params
-    assert choice.added_bytes == (count - 1) * weights
+    assert choice.added_bytes == 4 * sum(WIDTHS[each] for each in best[1][:-1])
 
 
 def test_the_planner_takes_variants_where_they_win_and_only_there() -> None:
@@ -128,6 +127,10 @@ def test_candidates_of_a_network(granularity: str) -> None:
         measure_cost(graph).macs for graph in decision.graphs
     )
     assert not find_gates(decision.graphs[-1])
+    stem = next(node for node in detector.graph.nodes if node.name.startswith("stem"))
+    outside = sum(weight.values.size for weight in stem.inputs[1:])
+    whole = [measure_cost(graph).params for graph in decision.graphs]
+    assert list(decision.params) == [params - outside for params in whole]  # what stands in front is there once
 
 
 def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_its_product() -> None:
@@ -139,6 +142,7 @@ def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_its_product() -> 
     (decision,), notes = shared_decisions(detector.graph, gates, layers)
     assert notes == ()
     assert decision.sizes == ((2, 6), (4, 6), (6, 6))
+    assert decision.sure == (False, False, True)  # the layer that keeps its kernels multiplies
     plans = [
         LayerPlan(layer=name, lowering="variants", order=decision.orders[number], sizes=tuple(each[number] for each in decision.sizes))
         for number, name in enumerate(decision.layers)
@@ -146,10 +150,39 @@ def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_its_product() -> 
     result = lowered(detector, plans)
     assert result.notes == ()
     assert len(conditionals(result.detector.graph)) == 2
-    made = Branching((Block("residual", "nested", (0, 2, 1, 0)),), (WISH,), 5, True)
+    made = Branching((Block("residual", "nested", (0, 2, 1, 0)),), (WISH,), 2, True)
     for pattern in PATTERNS:
         masked = made.build(pattern)
         assert error(masked.graph, lowered(masked, plans).detector.graph, made.picture()) <= 1.0
+
+
+def test_decisions_whose_layers_stand_in_no_row_are_named() -> None:
+    """Of two decisions that alternate neither can be computed in branches of its own."""
+    detector = Branching((Block("two", "nested", (0, 2, 0, 0)),) * 2, (WISH,), 4, True).build("on")
+    gates = find_gates(detector.graph)
+    layers, _ = planned_layers(detector, {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates})
+    found, notes = shared_decisions(detector.graph, gates, [layers[index] for index in (0, 2, 1, 3)])
+    assert found == ()
+    assert [(note.node, note.code) for note in notes] == [(gates[0].layer, "gate-mixed"), (gates[2].layer, "gate-mixed")]
+
+
+def test_a_layer_without_kernels_of_a_unit_is_planned_too() -> None:
+    """As pruning leaves it: what another layer's unit decides says nothing about this one."""
+    detector = network("two", "nested")
+    gates = find_gates(detector.graph)
+    product = next(node for node in detector.graph.nodes if node.name == gates[1].multiply)
+    [gather] = [tensor.inputs[0] for tensor in product.inputs if tensor.name == gates[1].vector]
+    own = gs.Variable("own", np.dtype(np.float32), gather.outputs[0].shape)
+    unit_of = gs.Constant("own units", np.array([0, 0, 0, 2, 2, 2]))
+    detector.graph.nodes.append(gs.Node("Gather", "own gather", {"axis": 1}, [gather.inputs[0], unit_of], [own]))
+    product.inputs = [own if tensor is gather.outputs[0] else tensor for tensor in product.inputs]
+    detector.graph.toposort()
+    gates = find_gates(detector.graph)
+    assert [gate.unit_of for gate in gates] == [(0, 0, 1, 1, 2, 2), (0, 0, 0, 1, 1, 1)]
+    layers, _ = planned_layers(detector, {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates})
+    (decision,), _ = shared_decisions(detector.graph, gates, layers)
+    assert decision.sizes == ((2, 3), (4, 3), (6, 6))
+    assert decision.sure == (False, False, True)
 
 
 def test_gates_of_their_own_are_no_shared_decision() -> None:
@@ -167,7 +200,7 @@ def test_kernels_keep_their_places() -> None:
     active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
     layers, _ = planned_layers(detector, active)
     detector.graph.outputs.append(detector.graph.tensors()[gates[0].response])
-    made = Branching((), (WISH,), 5, True)
+    made = Branching((), (WISH,), 2, True)
     plans = [plan.model_copy(update={"order": (5, 4, 3, 2, 1, 0)}) for plan in made.plan(detector.graph)]
     settled, notes = settle_orders(detector, layers, plans)
     assert notes == ()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime as ort
 import pytest
+from branching_networks import Block, Branching
 from gated_networks import DECISIONS, GROUPS, LAYERS, Spelling, gated
 from numpy.typing import NDArray
 
@@ -41,6 +42,20 @@ def test_both_compute_what_the_network_computes_with_every_kernel_on(spelling: S
     assert [gate.multiply for gate in find_gates(on)] == [gate.multiply for gate in gates]
     assert not {node.name for node in dense.nodes} & {name for gate in gates for name in gate.nodes}
     np.testing.assert_array_equal(run(graph), before)  # the original is left alone
+
+
+def test_one_decision_for_several_layers_is_shifted_once() -> None:
+    """Biases near one another keep their order, by which nested units are known."""
+    made = Branching((Block("two", "nested", (0, 2, 0, 0)), Block("two", "nested", (0, 2, 0, 0))), (), 2, True)
+    graph = made.build("random").graph
+    gates = find_gates(graph)
+    [decide] = [node for node in graph.nodes if node.name.startswith("decide")]
+    decide.inputs[2].values = np.array([0.4001, 0.4, 0.3999], np.float32)
+    on = with_gates_on(graph, gates)
+    [settled] = [node for node in on.nodes if node.name.startswith("decide")]
+    assert len(gates) == 4
+    np.testing.assert_allclose(settled.inputs[2].values, [1000.4001, 1000.4, 1000.3999], rtol=0, atol=1e-4)
+    assert {gate.granularity for gate in find_gates(on)} == {"nested"}
 
 
 def test_some_kernel_is_off_in_the_networks_above() -> None:

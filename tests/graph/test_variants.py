@@ -87,6 +87,42 @@ def test_one_variant_is_the_network_whose_other_kernels_are_zero(granularity: st
     assert not find_gates(narrow)
 
 
+def test_layers_that_compare_the_score_in_other_ways_are_no_part() -> None:
+    """The same numbers above another limit are other decisions."""
+    graph = network("two")
+    gates = find_gates(graph)
+    nodes = {node.name: node for node in graph.nodes}
+    product = nodes[gates[1].multiply]
+    [gather] = [tensor.inputs[0] for tensor in product.inputs if tensor.name == gates[1].vector]
+    greater = gather.i().i()
+    above, vector = gs.Variable("above", np.dtype(np.bool_), [1, 3, 1, 1]), gs.Variable("cast", np.dtype(np.float32), [1, 3, 1, 1])
+    picked = gs.Variable("picked", np.dtype(np.float32), gather.outputs[0].shape)
+    graph.nodes += [
+        gs.Node("Greater", "other", {}, [greater.inputs[0], gs.Constant("limit", np.float32([0.25]))], [above]),
+        gs.Node("Cast", "other cast", {"to": 1}, [above], [vector]),
+        gs.Node("Gather", "other gather", {"axis": 1}, [vector, gather.inputs[1]], [picked]),
+    ]
+    product.inputs = [picked if tensor is gather.outputs[0] else tensor for tensor in product.inputs]
+    graph.toposort()
+    gates = find_gates(graph)
+    assert [len(each) for each in gates_by_decision(gates)] == [2]
+    refused = find_shared_part(graph, gates)
+    assert isinstance(refused, Note)
+    assert (refused.node, refused.code) == (gates[0].layer, "gate-shape")
+
+
+def test_a_layer_of_another_gate_among_them_is_refused() -> None:
+    """Behind a decision a layer with its own gate: its convolution reads what is switched, and would stand in branches."""
+    blocks = tuple(Block("two", "nested", (0, 2, 0, 0)) for _ in range(2))
+    graph = Branching(blocks, (Wish("widths", 0, False),), 24, True).build("random").graph
+    first_decision, second = gates_by_decision(find_gates(graph))
+    refused = find_shared_part(graph, first_decision)
+    assert isinstance(refused, Note)
+    assert (refused.node, refused.code) == (first_decision[0].layer, "gate-mixed")
+    assert second[0].layer in refused.reason
+    assert isinstance(find_shared_part(graph, second), SharedPart)
+
+
 def test_a_map_that_is_added_to_one_without_gate_keeps_its_channels() -> None:
     graph = network("residual")
     why = narrow_part(part_of(graph), first(part_of(graph), 2))

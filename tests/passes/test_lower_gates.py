@@ -133,7 +133,7 @@ BUGS = {
     "conditions ask the wrong scores": Bug(
         decided, "{known.score_of[kernel] for kernel in kernels}", "set(sorted(set(known.score_of))[: len(kernels)])", ASKING
     ),
-    "masks do not follow the units": Bug(decided, "[known.score_of[kernel] for kernel in kernels])", "kernels)", ASKING),
+    "masks do not follow the units": Bug(decided, "[comparison.score_of[kernel] for kernel in kernels])", "kernels)", ASKING),
     "a unit that is never on is taken for one that always is": Bug(
         gate_decision, "score > limit + _CLEAR", "score > limit - 1e9", ((gates, "read_decision"),), ("one",), ("off",)
     ),

@@ -21,7 +21,7 @@ from deploycc.graph import decided, variants
 WISH = Wish("widths", 3, False)
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(branching_networks(shared=True), st.sampled_from(PATTERNS))
 def test_variants_equal_products(made: Branching, pattern: Pattern) -> None:
     assert lowering_error(made, [pattern]) <= 1.0
@@ -31,7 +31,7 @@ def test_the_strategy_reaches_what_it_should() -> None:
     """Without this, the property above might hold because nothing is lowered."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=60, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=120, derandomize=True, database=None, phases=[Phase.generate])
     @given(branching_networks(shared=True))
     def collect(made: Branching) -> None:
         detector = made.build("on")
@@ -46,10 +46,12 @@ def test_the_strategy_reaches_what_it_should() -> None:
         seen["narrow"] += any(node.op == "Conv" and 1 < node.inputs[1].shape[0] < 6 and node.inputs[1].shape[1] < 6 for node in inside)
         vectors = {node.inputs[1].name for node in detector.graph.nodes if node.op == "Mul" and len(node.inputs[1].shape) == 4}
         seen["units of other sizes"] += bool(conditionals(graph)) and len(vectors) > 1
+        seen["decisions"] += len({node.name.rsplit("/", 1)[0] for node in conditionals(graph)}) > 1
         seen["several exits"] += any(len(node.outputs) > 1 for node in conditionals(graph))
 
     collect()
-    wanted = ("lowered", "nested", "masked", "unmasked", "narrow", "several exits", "units of other sizes", "gate-not-narrowed")
+    wanted = ("lowered", "nested", "masked", "unmasked", "narrow", "several exits", "units of other sizes", "decisions", "gate-not-narrowed",
+              "gate-shape", "gate-mixed")  # fmt: skip
     assert min(seen[what] for what in wanted) >= 2, seen
 
 
@@ -97,7 +99,7 @@ def test_masks_are_those_of_the_kernels_that_are_there() -> None:
     """Rare in random networks: the smallest variant must be chosen, hold other kernels than the first, and one be off."""
     made = Branching((Block("one", "kernel", (0, 2, 0, 0)),), (Wish("widths", 8, False),), 3, True)
     assert lowering_error(made, ["random"]) <= 1.0
-    broken = mutant(variants, 'f"{gate.layer}_mask", there)', 'f"{gate.layer}_mask", range(len(there)))')
+    broken = mutant(variants, 'f"{gate.layer}_mask", comparison, there)', 'f"{gate.layer}_mask", comparison, range(len(there)))')
     with patch.object(MODULE, "write_variants", broken.write_variants):
         assert lowering_error(made, ["random"]) > 1.0
 
@@ -127,13 +129,16 @@ BUGS = {
     "a branch computes the other's variant": Bug(
         variants, "lambda branch: up_to(branch, number - 1)", "lambda branch: up_to(branch, 0)", WRITING
     ),
-    "no mask inside": Bug(variants, "if not (all_on(gate, there, asked or None) and", "if not (True and", WRITING),
+    "no mask inside": Bug(variants, "if not (all_on(gate, there, asked) and", "if not (True and", WRITING),
     "the last score is asked instead of the first": Bug(decided, "[0, min(scores), ", "[0, max(scores), ", (variants, "any_score_on")),
     "some kernels do not count as missing": Bug(
         variants, "np.flatnonzero(~keep[gate.layer]).tolist()", "np.flatnonzero(~keep[gate.layer]).tolist()[1:]", WRITING
     ),
     "kernels obey the units of another layer": Bug(
         variants, "        comparison.score_of[kernel]\n", "        part.comparisons[0].score_of[kernel]\n", WRITING
+    ),
+    "another limit counts as the same decision": Bug(
+        variants, "(id(each.scores), each.op, each.limit)", "id(each.scores)", FINDING
     ),
     "what lies between stays outside": Bug(
         variants, "queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]", "pass", FINDING
