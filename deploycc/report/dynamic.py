@@ -22,14 +22,14 @@ LEAST = "of each picture the least time of its rounds: what else the machine doe
 
 @dataclass(frozen=True)
 class Derived:
-    """Figures of a measured report; shares are of the dense network's time and of the back-end's operations.
+    """Figures of a measured report.
 
     Attributes:
         pictures, rounds: how many.
         dense_ms, masked_ms, lowered_ms: mean over the pictures.
         saved: share of the dense network's time.
-        saved_macs: share of operations, of kernels that are off.
-        saved_macs_with_inputs: also of input channels that are zero because of them.
+        saved_macs: share of the back-end's operations, those of kernels that are off.
+        saved_macs_with_inputs: share of all operations, also those of input channels that are zero because of them.
         pays: `saved` divided by `saved_macs`; None where nothing is off.
         pays_with_inputs: divided by `saved_macs_with_inputs`.
         worst_case: time with every kernel on, divided by the dense network's.
@@ -103,19 +103,19 @@ def least_ms(rounds: Rounds) -> NDArray[np.float64]:
 def summary_table(report: GateReport) -> Table:
     """The network as a whole, predicted and measured."""
     columns = (
-        "evidence", "dense ms", "products ms", "planned ms", "time saved", "MACs saved", "pays", "with idle inputs",
-        "worst case",
+        "evidence", "dense ms", "products ms", "planned ms", "time saved", "of back-end MACs", "pays",
+        "with idle inputs of all MACs", "pays so", "worst case",
     )  # fmt: skip
     ratio = report.predicted_all_on_ms / report.predicted_dense_ms
     saved = 1 - report.predicted_expected_ms / report.predicted_dense_ms
     times = bare_ms(report.predicted_dense_ms), "-", bare_ms(report.predicted_expected_ms)
-    rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", "-", f"{ratio:.3f}")]
+    rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", "-", "-", f"{ratio:.3f}")]
     if report.timings is not None:
         d = derive(report)
-        pays = "-" if d.pays is None else f"{d.pays:.2f}"
-        both = "-" if d.pays_with_inputs is None else f"{d.saved_macs_with_inputs:.1%}, {d.pays_with_inputs:.2f}"
+        own = f"{d.saved_macs:.1%}", "-" if d.pays is None else f"{d.pays:.2f}"
+        both = f"{d.saved_macs_with_inputs:.1%}", "-" if d.pays_with_inputs is None else f"{d.pays_with_inputs:.2f}"
         times = bare_ms(d.dense_ms), bare_ms(d.masked_ms), bare_ms(d.lowered_ms)
-        rows.append(("measured", *times, f"{d.saved:.1%}", f"{d.saved_macs:.1%}", pays, both, f"{d.worst_case:.3f}"))
+        rows.append(("measured", *times, f"{d.saved:.1%}", *own, *both, f"{d.worst_case:.3f}"))
     return Table(f"{report.network} for {report.target}, {report.threads} threads", columns, tuple(rows))
 
 

@@ -93,7 +93,7 @@ def test_nothing_off_pays_nothing() -> None:
 def test_tables_name_their_evidence() -> None:
     rows = summary_table(report()).rows
     assert [row[0] for row in rows] == ["predicted", "measured"]
-    assert rows[1][4:] == ("12.0%", "30.0%", "0.40", "30.0%, 0.40", "1.040")
+    assert rows[1][4:] == ("12.0%", "30.0%", "0.40", "30.0%", "0.40", "1.040")
     assert regions_table(report()).rows[0][:6] == ("a > b", "widths", "32/64 > 96", "2.000", "1.500", "yes")
     assert [row[-1] for row in considered_table(report()).rows] == ["", "yes"]
     assert [row[0] for row in summary_table(report(timings=None)).rows] == ["predicted"]
