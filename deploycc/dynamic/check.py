@@ -30,6 +30,7 @@ _WARMUP = 2
 _MOST_ROUNDS = 25
 _WORST_PICTURES, _WORST_ROUNDS = 2, 200  # with everything on pictures do not differ, so that rounds count
 _WORST_LEAST_ROUNDS = 5  # however slow the network is: the bound is a few per cent
+_WORST_TRIES = 3  # a busy moment, or where a session's memory happens to lie, is no reason to drop a plan
 PLANNED, PRODUCTS = "planned", "products"
 
 
@@ -108,7 +109,7 @@ def check_plan(
 
     Each region is judged by the whole network, picture by picture: as planned, with fewer branches, in shorter rows and
     as products. Then the regions that cost most with everything on become simpler, one by one, until the worst case is
-    within its bound.
+    within its bound; where that is missed, new sessions are timed too before it counts.
 
     Args:
         planned: what the planner chose.
@@ -143,13 +144,19 @@ def check_plan(
         samples = time_pictures(sessions, pictures, seconds / 2)
         measured[name] = {way: float(least(each).mean()) for way, each in samples.items()}
         verdicts[name] = _judge(verdict.choice, ways, measured[name])
-    dense = graph_session(networks.dense, threads)
-    while True:
+
+    def timed_worst() -> dict[str, Array]:
         say("timing the worst case")
-        pair = {"dense": dense, "lowered": session(networks.all_on, layers_of())}
-        worst = time_pictures(
+        pair = {"dense": session(networks.dense, ()), "lowered": session(networks.all_on, layers_of())}
+        return time_pictures(
             pair, pictures[:_WORST_PICTURES], seconds / 4, _WORST_LEAST_ROUNDS, most_rounds=_WORST_ROUNDS
         )
+
+    while True:
+        worst = timed_worst()
+        for _ in range(1, _WORST_TRIES):
+            if ratio_of(worst) > max_worst_case:
+                worst = {name: np.concatenate([worst[name], again]) for name, again in timed_worst().items()}
         ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
         if ratio <= max_worst_case or not kept:
             break
@@ -157,8 +164,11 @@ def check_plan(
         why = f"with everything on the network takes {ratio:.3f} of the dense one's time"
         verdicts[costly] = _simpler(verdicts[costly], planned.simpler[costly], measured[costly], why)
     say("timing the network")
-    masked, lowered = graph_session(networks.masked, threads), session(networks.masked, layers_of())
-    three = {"dense": dense, "masked": masked, "lowered": lowered}
+    three = {
+        "dense": session(networks.dense, ()),
+        "masked": session(networks.masked, ()),
+        "lowered": session(networks.masked, layers_of()),
+    }
     return Checked(layers_of(), tuple(verdicts.values()), time_pictures(three, pictures, seconds), worst)
 
 
