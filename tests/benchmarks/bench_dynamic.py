@@ -202,14 +202,14 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
     both = saved_with_inputs(network.graph, {gate.layer: gate for gate in gates}, unseen_active)
     both = both / measure_cost(networks.dense).macs
     dense, masked, lowered = (least(samples[key]) for key in ("dense", "masked", "lowered"))
-    medians = {key: float(np.median(each)) for key, each in samples.items()}
+    medians = {key: float(np.median(each, axis=0).mean()) for key, each in samples.items()}
     saved = 1 - lowered.mean() / dense.mean()
     saved_median = 1 - medians["lowered"] / medians["dense"]
     print(f"  {len(unseen)} unseen generated pictures, {len(samples['dense'])} rounds; {scope} of {scope_macs} MACs")
     print(f"  operations off, %: average {100 * off.mean():.1f}, std {100 * off.std():.1f}, {100 * off.min():.1f} to "
           f"{100 * off.max():.1f}" + (f"; {TABLE_2}" if name.startswith("vgg") else ""))  # fmt: skip
     print(f"  ms, least of each picture's rounds, mean: dense {dense.mean():.3f}, masked {masked.mean():.3f}, "
-          f"lowered {lowered.mean():.3f}; medians {medians['dense']:.3f}, {medians['masked']:.3f}, {medians['lowered']:.3f}")  # fmt: skip
+          f"lowered {lowered.mean():.3f}; of medians {medians['dense']:.3f}, {medians['masked']:.3f}, {medians['lowered']:.3f}")  # fmt: skip
     pays = saved / off.mean() if off.mean() else float("nan")
     print(f"  time saved {saved:.1%} (medians {saved_median:.1%}) / operations saved {off.mean():.1%} = {pays:.2f}; "
           f"with idle inputs {both.mean():.1%} of the network: {saved / both.mean():.2f}")  # fmt: skip
