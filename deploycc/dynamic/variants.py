@@ -21,7 +21,7 @@ from deploycc.graph.cost import measure_cost
 from deploycc.graph.decided import all_on
 from deploycc.graph.gates import Gate, gates_by_decision
 from deploycc.graph.parts import Keep
-from deploycc.graph.variants import SharedPart, find_shared_part, narrow_part, one_variant
+from deploycc.graph.variants import SharedPart, find_shared_part, kernels_asked, narrow_part, one_variant
 
 MOST_CANDIDATES = 8
 _FLOAT_BYTES = 4
@@ -193,7 +193,7 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
         sizes=tuple(tuple(int(own.sum()) for own in keep) for keep in keeps),
         need=np.searchsorted(cuts, last),
         sure=tuple(
-            _sure(part, keep, ranks, low, high)
+            _sure(part, keep, scores[ranked[low:high]].tolist() if low else [])
             for keep, (low, high) in zip(keeps, itertools.pairwise([0, *cuts.tolist()]), strict=True)
         ),
         graphs=tuple(graphs),
@@ -207,11 +207,9 @@ def _stays(part: SharedPart, gate: Gate, keep: Keep) -> bool:
     return isinstance(narrow_part(part, keeps), Note)
 
 
-def _sure(
-    part: SharedPart, keep: Sequence[Keep], ranks: Sequence[NDArray[np.int64]], low: int, high: int
-) -> bool:
-    """Whether all that is there is on where a kernel of ranks ``low`` to ``high`` is, or always for ``low`` = 0."""
+def _sure(part: SharedPart, keep: Sequence[Keep], tested: Sequence[int]) -> bool:
+    """Whether all that is there is on where one of these scores is; with none, whether it always is."""
     return all(
-        all_on(gate, np.flatnonzero(there).tolist(), np.flatnonzero((own >= low) & (own < high) & (low > 0)).tolist())
-        for gate, there, own in zip(part.gates, keep, ranks, strict=True)
+        all_on(gate, np.flatnonzero(there).tolist(), kernels_asked(comparison, tested))
+        for gate, comparison, there in zip(part.gates, part.comparisons, keep, strict=True)
     )

@@ -8,7 +8,7 @@ channels are there again, as behind a detector's heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,7 +134,7 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
     def up_to(inner: Writer, number: int) -> Sequence[gs.Tensor]:
         """Variants up to this one. The widest is asked for first, so that the worst case pays for one question."""
         if number == 0:
-            return _paste(inner, part, bodies[0], keeps[0], None, outside)
+            return _paste(inner, part, bodies[0], keeps[0], set(), outside)
         asked = beyond[number - 1]
         flag = any_score_on(inner, f"{stem}_beyond_{number - 1}", part.comparisons[0], asked, nested=_nested(part))
         return inner.choose(
@@ -147,6 +147,13 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
 
     _connect(part.exits, up_to(writer, len(keeps) - 1))
     return ()
+
+
+def kernels_asked(comparison: Comparison, tested: Collection[int]) -> list[int]:
+    """Kernels of a layer of which one is on, as one of these scores is; none where that may be another layer's."""
+    if not set(tested) <= set(comparison.score_of):
+        return []
+    return [kernel for kernel, score in enumerate(comparison.score_of) if score in tested]
 
 
 def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
@@ -193,7 +200,7 @@ def _paste(
     part: SharedPart,
     body: gs.Graph,
     keep: Mapping[str, Keep],
-    tested: set[int] | None,
+    tested: set[int],
     outside: Mapping[str, gs.Tensor],
 ) -> tuple[gs.Variable, ...]:
     """Write one variant; gates multiply inside unless all the kernels that are there are known to be on.
@@ -203,13 +210,13 @@ def _paste(
         part: of the network.
         body: narrowed; used up.
         keep: what it was narrowed to.
-        tested: one of these scores is on here; None: nothing is known.
+        tested: one of these scores is on here; none: nothing is known.
         outside: tensors that are read, by name.
     """
     nodes, feeds = {node.name: node for node in body.nodes}, dict(outside)
     for gate, comparison in zip(part.gates, part.comparisons, strict=True):
         there = np.flatnonzero(keep[gate.layer]).tolist()
-        asked = [kernel for kernel, score in enumerate(comparison.score_of) if score in (tested or ())]
+        asked = kernels_asked(comparison, tested)
         product = nodes[gate.multiply]
         if not (all_on(gate, there, asked) and bypass(body, product, product.inputs[0])):
             feeds[vector_of(gate)] = score_mask(writer, f"{gate.layer}_mask", comparison, there)
@@ -219,8 +226,9 @@ def _paste(
 
 
 def _nested(part: SharedPart) -> bool:
-    """Whether a score is on only with all those before it."""
-    return all(gate.granularity == "nested" for gate in part.gates)
+    """Whether a score is on only with all those before it, of whichever layer: some layer must have them all."""
+    used = [set(comparison.score_of) for comparison in part.comparisons]
+    return all(gate.granularity == "nested" for gate in part.gates) and set[int]().union(*used) in used
 
 
 def _read_vector(body: gs.Graph, gate: Gate) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
@@ -12,7 +14,15 @@ from deploycc.errors import Note
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.gates import find_gates, gates_by_decision
 from deploycc.graph.settled_gates import with_gates_on
-from deploycc.graph.variants import SharedPart, find_shared_part, narrow_part, one_variant, vector_of
+from deploycc.graph.variants import (
+    SharedPart,
+    _nested,
+    find_shared_part,
+    kernels_asked,
+    narrow_part,
+    one_variant,
+    vector_of,
+)
 
 ATOL = 1e-4
 
@@ -85,6 +95,23 @@ def test_one_variant_is_the_network_whose_other_kernels_are_zero(granularity: st
         np.testing.assert_allclose(got, expected, rtol=0, atol=ATOL)
     assert measure_cost(narrow).macs < measure_cost(graph).macs
     assert not find_gates(narrow)
+
+
+def test_the_first_of_nested_scores_is_the_largest_where_one_layer_has_them_all() -> None:
+    """Two layers that each prove an order among their own scores prove none between them."""
+    part = part_of(network("two"))
+    assert _nested(part)
+    apart = tuple(replace(each, score_of=own) for each, own in zip(part.comparisons, ((0, 1), (0, 2)), strict=True))
+    assert not _nested(replace(part, comparisons=apart))
+    assert not _nested(part_of(network("two", granularity="group")))
+
+
+def test_which_kernels_a_branch_knows_one_of_to_be_on() -> None:
+    comparison = replace(part_of(network("two")).comparisons[0], score_of=(0, 0, 2, 2))
+    assert kernels_asked(comparison, {2}) == [2, 3]
+    assert kernels_asked(comparison, {0, 2}) == [0, 1, 2, 3]
+    assert kernels_asked(comparison, {1, 2}) == []  # perhaps another layer's
+    assert kernels_asked(comparison, ()) == []
 
 
 def test_layers_that_compare_the_score_in_other_ways_are_no_part() -> None:
