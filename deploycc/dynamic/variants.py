@@ -176,15 +176,14 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
         return Note(part.gates[0].layer, "gate-not-narrowed", "all that it switches is added to maps that it does not")
     keeps = [[np.ones_like(own, np.bool_) if why else own < cut for own, why in zip(ranks, stays, strict=True)]
              for cut in cuts.tolist()]  # fmt: skip
-    graphs, params = [], []
+    graphs = []
     for keep in keeps:
-        by_layer = {gate.layer: own for gate, own in zip(part.gates, keep, strict=True)}
-        made, body = one_variant(graph, part, by_layer), narrow_part(part, by_layer)
+        made = one_variant(graph, part, {gate.layer: own for gate, own in zip(part.gates, keep, strict=True)})
         if isinstance(made, Note):
             return made
-        assert not isinstance(body, Note), "it was narrowed for the copy"
         graphs.append(made)
-        params.append(measure_cost(body).params)
+    whole = [measure_cost(each).params for each in graphs]
+    outside = whole[-1] - measure_cost(part.body).params  # is there once, whatever the branches hold
     ordered = firing[:, ranked]
     last: NDArray[np.intp] = np.where(ordered.any(1), len(scores) - np.argmax(ordered[:, ::-1], 1), 0)
     return SharedDecision(
@@ -197,7 +196,7 @@ def _decision(graph: gs.Graph, part: SharedPart, layers: Sequence[PlannedLayer])
             for keep, (low, high) in zip(keeps, itertools.pairwise([0, *cuts.tolist()]), strict=True)
         ),
         graphs=tuple(graphs),
-        params=tuple(params),
+        params=tuple(each - outside for each in whole),
     )
 
 

@@ -291,8 +291,9 @@ def _mixed(graph: gs.Graph, gates: Sequence[Gate], held: set[int]) -> Note | Non
     own = {gate.layer for gate in gates}
     nodes = {node.name: node for node in graph.nodes}
     others = [gate.layer for gate in find_gates(graph) if gate.layer not in own and id(nodes[gate.layer]) in held]
-    reason = f"what it switches reaches {others[0]}, which another gate switches" if others else ""
-    return Note(gates[0].layer, "gate-mixed", reason) if others else None
+    if not others:
+        return None
+    return Note(gates[0].layer, "gate-mixed", f"what it switches reaches {others[0]}, which another gate switches")
 
 
 def _names(node: gs.Node) -> set[str]:

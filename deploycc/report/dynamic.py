@@ -103,8 +103,8 @@ def least_ms(rounds: Rounds) -> NDArray[np.float64]:
 def summary_table(report: GateReport) -> Table:
     """The network as a whole, predicted and measured."""
     columns = (
-        "evidence", "dense ms", "products ms", "planned ms", "time saved", "of back-end MACs", "pays",
-        "with idle inputs of all MACs", "pays so", "worst case",
+        "evidence", "dense ms", "products ms", "planned ms", "time saved", "back-end MACs saved", "time/MACs",
+        "all MACs saved, with idle inputs", "time/MACs", "worst case",
     )  # fmt: skip
     ratio = report.predicted_all_on_ms / report.predicted_dense_ms
     saved = 1 - report.predicted_expected_ms / report.predicted_dense_ms
