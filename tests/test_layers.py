@@ -1,8 +1,10 @@
-"""One direction of imports: cli, then the parts of the compiler, then what they all stand on."""
+"""One direction of imports: base < parts < workflows < cli, and no circle anywhere."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,27 +13,41 @@ import deploycc
 
 ROOT = Path(deploycc.__file__).parent
 
-BASE = {"graph", "scenes", "models"} | {path.stem for path in ROOT.glob("*.py") if path.stem != "__main__"}
-PARTS = {"importers", "exporters", "passes", "profile", "prune", "dynamic", "engine", "device", "report", "evaluate",
-         "lkam"}  # fmt: skip
-MORE = {
-    "device": {"engine", "report"},  # reads their types
-    "lkam": {"evaluate"},            # the optional training part stands on evaluation
-}  # fmt: skip
+FILES = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
+BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes", "target", "timing"}
+PARTS = {
+    "agent_host",
+    "engine",
+    "evaluate",
+    "exporters",
+    "gate_planning",
+    "importers",
+    "lkam",
+    "passes",
+    "precision",
+    "prune",
+    "report",
+    "utilisation",
+}
+MORE = {"lkam": {"evaluate"}}  # the optional training part stands on evaluation
 PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
 
 
-def allowed(part: str) -> set[str]:
-    """Which parts of the package a part may import, besides itself."""
-    if part == "agent":
+def allowed(room: str) -> set[str]:
+    """Which rooms of the package a room may import, besides itself."""
+    if room == "agent":
         return set()  # it travels to the board alone
-    if part in ("cli", "__main__"):
-        return BASE | PARTS | {"cli"}
-    return BASE | MORE.get(part, set())
+    if room in BASE:
+        return BASE
+    if room in PARTS:
+        return BASE | MORE.get(room, set())
+    if room in ("workflows", "__init__"):
+        return BASE | PARTS | {"workflows"}
+    return BASE | PARTS | {"workflows", "cli"}
 
 
-def imported(source: str) -> set[str]:
-    """Parts of the package that a module imports, wherever in the module."""
+def imported_modules(source: str) -> set[str]:
+    """Modules of the package that a source imports, wherever in it, dotted and without the package's own name."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -40,44 +56,81 @@ def imported(source: str) -> set[str]:
             modules = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        names = [module.split(".") for module in modules]
-        found |= {name[1] for name in names if name[0] == "deploycc" and len(name) > 1}
+        found |= {module.removeprefix("deploycc.") for module in modules if module.startswith("deploycc.")}
     return found
 
 
-def violations(part: str, source: str) -> set[str]:
-    return imported(source) - allowed(part) - {part, "__version__"}
+def violations(room: str, source: str) -> set[str]:
+    rooms = {module.split(".")[0] for module in imported_modules(source)}
+    return rooms - allowed(room) - {room, "__version__"}
+
+
+def circle(imports: Mapping[str, Iterable[str]]) -> list[str]:
+    """The first circle of imports; empty where there is none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def imports_of_modules() -> dict[str, set[str]]:
+    """For each module of the package, the modules of the package that it imports."""
+    sources = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in ROOT.rglob("*.py")
+    }
+    sources["deploycc"] = sources.pop("__init__")
+    found = {}
+    for name, path in sources.items():
+        wanted = imported_modules(path.read_text(encoding="utf-8"))
+        modules = {module if module in sources else module.rpartition(".")[0] for module in wanted}
+        found[name] = {module for module in modules if module in sources} - {name}
+    return found
 
 
 def test_every_package_has_its_place() -> None:
-    assert set(PACKAGES) <= BASE | PARTS | {"agent", "cli"}
+    assert set(PACKAGES) <= BASE | PARTS | {"agent", "workflows", "cli"}
 
 
-@pytest.mark.parametrize("part", [*PACKAGES, "__main__"])
-def test_imports_go_one_way(part: str) -> None:
-    paths = sorted((ROOT / part).rglob("*.py")) if (ROOT / part).is_dir() else [ROOT / f"{part}.py"]
+@pytest.mark.parametrize("room", [*PACKAGES, *sorted(FILES), "__init__", "__main__"])
+def test_imports_go_one_way(room: str) -> None:
+    paths = sorted((ROOT / room).rglob("*.py")) if (ROOT / room).is_dir() else [ROOT / f"{room}.py"]
     assert paths
-    found = {path.relative_to(ROOT).as_posix(): violations(part, path.read_text(encoding="utf-8")) for path in paths}
+    found = {path.relative_to(ROOT).as_posix(): violations(room, path.read_text(encoding="utf-8")) for path in paths}
     assert {path: names for path, names in found.items() if names} == {}
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda path: path.stem)
-def test_what_all_stand_on_imports_no_part(path: Path) -> None:
-    if path.stem != "__main__":
-        assert imported(path.read_text(encoding="utf-8")) & (PARTS | {"cli", "agent"}) == set()
+def test_modules_do_not_import_one_another_in_a_circle() -> None:
+    assert circle(imports_of_modules()) == []
+
+
+def test_rooms_do_not_import_one_another_in_a_circle() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module, wanted in imports_of_modules().items():
+        room = module.split(".")[0]
+        rooms.setdefault(room, set()).update({name.split(".")[0] for name in wanted} - {room, "deploycc"})
+    assert circle(rooms) == []
 
 
 @pytest.mark.parametrize(
-    ("part", "source", "expected"),
+    ("room", "source", "expected"),
     [
         ("engine", "from deploycc.report.stats import p99", {"report"}),
         ("engine", "def f():\n    import deploycc.passes.runner", {"passes"}),
         ("graph", "from deploycc import cli", {"cli"}),
+        ("documents", "from deploycc.workflows import prune", {"workflows"}),
+        ("workflows", "from deploycc.cli import console", {"cli"}),
         ("agent", "from deploycc.errors import DeployError", {"errors"}),
-        ("device", "from deploycc.report.schema import Run\nfrom deploycc.engine import plan", set()),
+        ("agent_host", "from deploycc.documents.latency import Run", set()),
         ("report", "from deploycc import __version__\nfrom deploycc.target import load", set()),
         ("cli", "from deploycc.agent import jobs", {"agent"}),
     ],
 )
-def test_the_test_sees_wrong_directions(part: str, source: str, expected: set[str]) -> None:
-    assert violations(part, source) == expected
+def test_the_test_sees_wrong_directions(room: str, source: str, expected: set[str]) -> None:
+    assert violations(room, source) == expected
+
+
+def test_the_test_sees_circles() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}

@@ -12,8 +12,8 @@ from caffe_files import run, seeded_files
 from pva_ssd import pva_ssd
 
 from deploycc.detector import Detector
+from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.cost import measure_cost
-from deploycc.graph.labels import channel_groups
 from deploycc.graph.split import split_heads
 from deploycc.importers.caffe import load
 

@@ -11,11 +11,11 @@ from opencv_ssd import VOC21
 
 from deploycc import target
 from deploycc.detector import Detector
+from deploycc.detector.pictures import prepare, read_picture
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, run
 from deploycc.passes.for_target import options_for
-from deploycc.pictures import prepare, read_picture
 
 ULTRALIGHT = (
     "version-RFB-320.onnx",
@@ -35,9 +35,7 @@ def test_voc21_caffe_stock_layers_and_onnx(assets: Path, detection: str) -> None
     spec = VOC21.input
     picture = {"mean": spec.mean, "scale": spec.scale, "colour": spec.colour}
     files = ["voc21_ssd_mnv1_075.prototxt", "voc21_ssd_mnv1_075_bvlc.prototxt", "voc21_ssd_mnv1_075_boxes.onnx"]
-    one, *others = (
-        OnnxRuntimeDetector(compiled(assets / VOC21.folder / file, detection, **picture)) for file in files
-    )
+    one, *others = (OnnxRuntimeDetector(compiled(assets / VOC21.folder / file, detection, **picture)) for file in files)
     for name in VOC21.pictures:
         pixels = read_picture(assets / name)
         expected = one.detect(pixels)

@@ -23,8 +23,8 @@ def command(
 ) -> None:
     """Time the engines of a built folder and update its report; the plan says how long."""
     from deploycc.cli import console
-    from deploycc.cli.finish import bench_folder, render_folder, summarise_folder
-    from deploycc.report.schema import LatencyReport
+    from deploycc.documents.latency import LatencyReport
+    from deploycc.workflows.output_folder import bench_folder, render_folder, summarise_folder
 
     with console.progress("bench") as say:
         bench_folder(folder, say, only, input_file)

@@ -13,8 +13,8 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `d
 def command(folder: Folder) -> None:
     """Build the engines of a compiled folder and update its report."""
     from deploycc.cli import console
-    from deploycc.cli.finish import build_folder, render_folder, summarise_folder
-    from deploycc.report.compile_schema import read_compile_report
+    from deploycc.documents.compile import read_compile_report
+    from deploycc.workflows.output_folder import build_folder, render_folder, summarise_folder
 
     with console.progress("build") as say:
         build_folder(folder, say)

@@ -13,11 +13,11 @@ import typer
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 
 if TYPE_CHECKING:
-    from deploycc.cli.optimise import Optimised
     from deploycc.detector import Detector
+    from deploycc.documents.compile import CompileReport
     from deploycc.progress import Say
-    from deploycc.report.compile_schema import CompileReport
     from deploycc.target import Target
+    from deploycc.workflows.networks import Optimised
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def command(
     """Compile a trained SSD detector for one or more targets."""
     from deploycc import target as targets
     from deploycc.cli import console
-    from deploycc.cli.machine import check_threads, usable_cores
+    from deploycc.timing.machine import check_threads, usable_cores
 
     if build:
         check_threads(threads)
@@ -107,10 +107,16 @@ def command(
 
 def _compile_one(detector: Detector, target: Target, output: Path, settings: Settings) -> None:
     from deploycc.cli import console
-    from deploycc.cli.finish import bench_folder, build_folder, render_folder, summarise_folder, write_report
-    from deploycc.cli.optimise import write_plan_and_agent
-    from deploycc.cli.staging import staged_folder
-    from deploycc.engine.plan import QUICK, Measurement
+    from deploycc.documents.plan import QUICK, Measurement
+    from deploycc.workflows.networks import write_plan_and_agent
+    from deploycc.workflows.output_folder import (
+        bench_folder,
+        build_folder,
+        render_folder,
+        summarise_folder,
+        write_report,
+    )
+    from deploycc.workflows.staging import staged_folder
 
     threads = settings.threads
     timing = QUICK.model_copy(update={"threads": threads}) if settings.quick else Measurement(threads=threads)
@@ -129,9 +135,9 @@ def _compile_one(detector: Detector, target: Target, output: Path, settings: Set
 
 
 def _optimise(detector: Detector, target: Target, folder: Path, settings: Settings, say: Say) -> list[Optimised]:
-    from deploycc.cli.gating import read_plan_for
-    from deploycc.cli.optimise import run_passes, write_network
     from deploycc.graph.split import split_heads
+    from deploycc.workflows.gates import read_plan_for
+    from deploycc.workflows.networks import run_passes, write_network
 
     heads = detector.heads
     gate_plan = () if settings.gate_plan is None else read_plan_for(settings.gate_plan, detector, target)
@@ -154,16 +160,14 @@ def _optimise(detector: Detector, target: Target, folder: Path, settings: Settin
     return done
 
 
-def _report(
-    detector: Detector, target: Target, done: list[Optimised], settings: Settings, say: Say
-) -> CompileReport:
+def _report(detector: Detector, target: Target, done: list[Optimised], settings: Settings, say: Say) -> CompileReport:
     from deploycc import __version__
-    from deploycc.cli.records import detector_record, source_record, target_record
-    from deploycc.report.compile_schema import CompileReport
+    from deploycc.documents.compile import CompileReport
+    from deploycc.workflows.records import detector_record, source_record, target_record
 
     comparison = None
     if settings.images is not None and any(one.record.precision == "fp16" for one in done):
-        from deploycc.cli.compare_precision import compare
+        from deploycc.workflows.precision import compare
 
         comparison = compare(detector, target, settings.images, settings.keep_fp32, say)
     return CompileReport(

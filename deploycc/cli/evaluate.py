@@ -14,9 +14,7 @@ from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 @takes_model
 def command(
     choice: ModelChoice,
-    data: Annotated[
-        str, typer.Option("--data", "-d", help="voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].")
-    ],
+    data: Annotated[str, typer.Option("--data", "-d", help="voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].")],
     detections: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
         typer.Option("--detections", metavar="FILE", help="Write every detection as JSON."),

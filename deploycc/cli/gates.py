@@ -10,7 +10,7 @@ import typer
 from deploycc.cli.model_options import ModelChoice, takes_model
 
 if TYPE_CHECKING:
-    from deploycc.report.dynamic_schema import GateReport
+    from deploycc.documents.gates import GateReport
 
 
 @takes_model
@@ -48,11 +48,11 @@ def command(
 ) -> None:
     """Plan how kernel gates are carried out, check the plan by running it, and write the lowered network."""
     from deploycc.cli import console
-    from deploycc.cli.gate_planning import Settings
-    from deploycc.cli.gating import plan_detector
-    from deploycc.cli.machine import usable_cores
-    from deploycc.cli.staging import require_folder
-    from deploycc.report.dynamic import gates_json
+    from deploycc.report.gates import gates_json
+    from deploycc.timing.machine import usable_cores
+    from deploycc.workflows.gate_costs import Settings
+    from deploycc.workflows.gates import plan_detector
+    from deploycc.workflows.staging import require_folder
 
     require_folder(costs)
     settings = Settings(
@@ -80,7 +80,7 @@ def command(
 
 def _show(report: GateReport, explain: bool) -> None:
     from deploycc.cli import console
-    from deploycc.report.dynamic import considered_table, regions_table, summary_table
+    from deploycc.report.gates import considered_table, regions_table, summary_table
 
     tables = [*([considered_table(report)] if explain else []), regions_table(report), summary_table(report)]
     for number, table in enumerate(tables):

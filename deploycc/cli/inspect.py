@@ -37,10 +37,10 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
     """Return what `inspect` prints, without the targets: counts are read off the graph as imported."""
     from dataclasses import asdict
 
-    from deploycc.cli.records import detector_record, note_records, part_records, source_record
     from deploycc.graph.cost import layer_costs, measure_cost
-    from deploycc.graph.gates import search_gates
+    from deploycc.graph.gates.search import search_gates
     from deploycc.graph.split import split_heads
+    from deploycc.workflows.records import detector_record, note_records, part_records, source_record
 
     cost = measure_cost(detector.graph)
     heads = detector.heads

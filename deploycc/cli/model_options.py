@@ -19,7 +19,7 @@ import typer
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
-    from deploycc.detector import Detector
+    from deploycc.detector import Detector, InputSpec
 
 
 @dataclass(frozen=True)
@@ -142,3 +142,15 @@ def _factors(text: str | None) -> tuple[float, ...] | None:
 def comma_list(text: str | None) -> tuple[str, ...]:
     """Split ``a,b`` and drop empty parts."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def warn_if_assumed(spec: InputSpec, what: str) -> None:
+    """Say that no file states the preparation, and that ``what`` depends on it."""
+    from deploycc.cli import console
+    from deploycc.workflows.calibration import preparation
+
+    if spec.assumed:
+        console.warn(
+            f"no file says how this network expects its pictures; assumed: {preparation(spec)}. "
+            f"Give --mean, --scale and --colour: with wrong ones {what} means nothing"
+        )

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.cli.model_options import ModelChoice, takes_model, warn_if_assumed
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.profile.profile_file import LayerUse, UtilisationProfile
+    from deploycc.documents.utilisation import LayerUse, UtilisationProfile
     from deploycc.report.utilisation import UtilisationFigure
 
 _PASSES_OF = "x86-cpu"  # the profile runs on this machine's CPU
@@ -44,10 +44,10 @@ def command(
     An interrupted run leaves FILE.partial behind and continues from it when called again.
     """
     from deploycc.cli import console
-    from deploycc.cli.calibration import calibration_pictures, check_one, warn_if_assumed
-    from deploycc.cli.staging import require_folder
     from deploycc.files import write_text
-    from deploycc.profile.utilisation import measure_utilisation
+    from deploycc.utilisation.measure import measure_utilisation
+    from deploycc.workflows.calibration import calibration_pictures, check_one
+    from deploycc.workflows.staging import require_folder
 
     check_one(images, data)
     for path in (output, html, svg):
@@ -94,7 +94,7 @@ def _optimise(detector: Detector) -> Detector:
 
 def summary(profile: UtilisationProfile) -> dict[str, Any]:
     """What `profile` prints."""
-    from deploycc.profile.profile_file import REDUCTION
+    from deploycc.documents.utilisation import REDUCTION
 
     reduction = profile.reduction
     return {
@@ -109,7 +109,7 @@ def summary(profile: UtilisationProfile) -> dict[str, Any]:
 
 
 def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:
-    from deploycc.profile.profile_file import utilisation
+    from deploycc.documents.utilisation import utilisation
 
     used = utilisation(profile, layer)
     return {
@@ -157,9 +157,9 @@ def _show(profile: UtilisationProfile) -> None:
 
 
 def _figure(profile: UtilisationProfile) -> UtilisationFigure:
-    from deploycc.cli.calibration import preparation
-    from deploycc.profile.profile_file import REDUCTION, operation_reduction, utilisation
+    from deploycc.documents.utilisation import REDUCTION, operation_reduction, utilisation
     from deploycc.report.utilisation import LayerPanel, ReductionFacts, UtilisationFigure
+    from deploycc.workflows.calibration import preparation
 
     reduction = None
     if profile.reduction is not None:

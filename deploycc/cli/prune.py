@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.cli.model_options import ModelChoice, takes_model, warn_if_assumed
 from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
-    from deploycc.cli.pruning import Pruned, Settings
-    from deploycc.profile.utilisation import PictureList
+    from deploycc.utilisation.measure import PictureList
+    from deploycc.workflows.prune import Pruned, Settings
 
 _CHOICES = {
     "--by": ("utilisation", "l1", "mask"),
@@ -78,10 +78,10 @@ def command(
 ) -> None:
     """Remove kernels that are hardly used, with every channel that depends on them."""
     from deploycc.cli import console
-    from deploycc.cli.calibration import calibration_pictures, check_one, warn_if_assumed
-    from deploycc.cli.machine import check_threads, usable_cores
-    from deploycc.cli.pruning import Settings, prune_detector
-    from deploycc.detector_file import save
+    from deploycc.detector.file import save
+    from deploycc.timing.machine import check_threads, usable_cores
+    from deploycc.workflows.calibration import calibration_pictures, check_one
+    from deploycc.workflows.prune import Settings, prune_detector
 
     check_threads(threads)
     given = {"--by": by, "--scope": scope, "--coefficient": coefficient, "--round-to": round_to}

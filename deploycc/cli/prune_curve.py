@@ -12,12 +12,12 @@ from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
-    from deploycc.cli.pruning import Settings
     from deploycc.detector import Detector
     from deploycc.evaluate.dataset import Dataset
-    from deploycc.profile.utilisation import PictureList
     from deploycc.progress import Say
     from deploycc.report.pruning_curve import CurvePoint, PruningCurve
+    from deploycc.utilisation.measure import PictureList
+    from deploycc.workflows.prune import Settings
 
 _CRITERIA = ("utilisation", "l1")
 
@@ -53,9 +53,9 @@ def command(
 ) -> None:
     """Prune at several strengths, with and without refitting, and score every network on annotated pictures."""
     from deploycc.cli import console
-    from deploycc.cli.calibration import calibration_pictures, check_one
     from deploycc.evaluate.dataset import open_dataset
     from deploycc.report.pruning_curve import COLUMNS, accuracy_columns, cells
+    from deploycc.workflows.calibration import calibration_pictures, check_one
 
     criteria, strengths = _listed(by), _strengths(below)
     if "utilisation" in criteria and profile is None:
@@ -109,7 +109,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _settings(by: Literal["utilisation", "l1"], below: float, profile: Path | None) -> Settings:
-    from deploycc.cli.pruning import Settings
+    from deploycc.workflows.prune import Settings
 
     return Settings(
         by=by,
@@ -135,9 +135,9 @@ def _measure(
 ) -> Iterator[PruningCurve]:
     """Measure one network after another; each curve has one point more than the one before."""
     from deploycc import __version__
-    from deploycc.artefact import Evidence
-    from deploycc.cli.pruning import prune_detector
+    from deploycc.documents.document import Evidence
     from deploycc.report.pruning_curve import Calibration, PruningCurve
+    from deploycc.workflows.prune import prune_detector
 
     used = None
     if pictures is not None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from deploycc.report.compile_schema import CompileReport
-    from deploycc.report.schema import LatencyReport
+    from deploycc.documents.compile import CompileReport
+    from deploycc.documents.latency import LatencyReport
     from deploycc.report.terminal import Table
 
 app = typer.Typer(no_args_is_help=True, help="Show, compare and gate latency reports.")
@@ -28,7 +28,7 @@ def show(
 ) -> None:
     """Show what was compiled and how fast it runs, or what gates save."""
     from deploycc.cli import console
-    from deploycc.report.dynamic_schema import find_gate_report
+    from deploycc.documents.gates import find_gate_report
     from deploycc.report.terminal import engines_table, latency_json, latency_remarks, latency_table, passes_tables
 
     if (gates := find_gate_report(path)) is not None:
@@ -66,8 +66,8 @@ def compare(
 ) -> None:
     """Say whether B is faster or slower than A, or that the difference is not significant."""
     from deploycc.cli import console
+    from deploycc.documents.latency import read_latency_report
     from deploycc.report.compare import compare_reports
-    from deploycc.report.schema import read_latency_report
     from deploycc.report.terminal import comparison_json, comparison_table
 
     comparison = compare_reports(read_latency_report(baseline), read_latency_report(candidate))
@@ -94,8 +94,8 @@ def check(
 ) -> None:
     """Exit with 3 if the latency misses its budget or regressed."""
     from deploycc.cli import console
+    from deploycc.documents.latency import read_latency_report
     from deploycc.report.compare import check_budget, check_regression, compare_reports, require_valid
-    from deploycc.report.schema import read_latency_report
     from deploycc.report.terminal import comparison_json, comparison_table, latency_json, latency_table
 
     if (second is None) != (max_regression is None):
@@ -121,9 +121,9 @@ def check(
 
 
 def _read(path: Path) -> tuple[CompileReport | None, LatencyReport | None]:
+    from deploycc.documents.compile import CompileReport, read_compile_report
+    from deploycc.documents.latency import LatencyReport, read_latency_report
     from deploycc.errors import ArtefactError
-    from deploycc.report.compile_schema import CompileReport, read_compile_report
-    from deploycc.report.schema import LatencyReport, read_latency_report
 
     if not path.is_dir():
         if path.name == CompileReport.FILE_NAME:
@@ -158,9 +158,9 @@ def _render(
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
     """The dynamic view of ``gates.json``."""
     from deploycc.cli import console
+    from deploycc.documents.gates import read_gate_report
     from deploycc.files import write_text
-    from deploycc.report.dynamic import gates_json, regions_table, render_dynamic_html, summary_table
-    from deploycc.report.dynamic_schema import read_gate_report
+    from deploycc.report.gates import gates_json, regions_table, render_dynamic_html, summary_table
 
     if markdown is not None:
         raise typer.BadParameter("the dynamic view has no Markdown form; --html writes a page")

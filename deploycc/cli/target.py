@@ -77,7 +77,7 @@ def check(
     from deploycc.cli import console
     from deploycc.errors import TargetError
     from deploycc.target import folder, load
-    from deploycc.target_check import check as inconsistencies
+    from deploycc.target.check import check as inconsistencies
 
     paths = files or sorted(folder().glob("*.toml"))
     wrong = 0

@@ -122,8 +122,17 @@ def ssd(
         initial=str(initial) if initial else None,
         teacher=str(teacher) if teacher else None,
         gates=_gate_config(
-            gates, gate_layers or _GATED[architecture], place, block,
-            shared=_units(shared), keep=keep, gain=gain, spread=spread, explore=explore, freeze=freeze, retire=retire,
+            gates,
+            gate_layers or _GATED[architecture],
+            place,
+            block,
+            shared=_units(shared),
+            keep=keep,
+            gain=gain,
+            spread=spread,
+            explore=explore,
+            freeze=freeze,
+            retire=retire,
             threshold=threshold,
         ),
     )
@@ -157,9 +166,7 @@ def export(
     ] = True,
     threshold: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(
-            "--gate-threshold", min=0.01, max=0.99, help="Instead of the run's; higher switches more off."
-        ),
+        typer.Option("--gate-threshold", min=0.01, max=0.99, help="Instead of the run's; higher switches more off."),
     ] = None,
 ) -> None:
     """Write a trained detector as one ONNX file that every command of deploycc reads."""

@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from deploycc.engine.plan import Board, Measurement, Network
+    from deploycc.documents.plan import Board, Measurement, Network
 
 Version = tuple[int, int]
 

@@ -1,25 +1,14 @@
-"""``plan.json``: everything the agent needs to build and measure the engines, and nothing it has to look up.
-
-A plan and the files it names lie in one folder, which can be copied to the board as it is. The agent obeys the plan; it
-knows no targets and no TensorRT dialects, so the command lines of NVIDIA's tools stand in the plan.
-"""
+"""From compiled networks and a target to the plan that the agent obeys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import AfterValidator, Field, model_validator
 
 from deploycc import __version__
-from deploycc.artefact import Document, Record, Sha256, read_document
+from deploycc.documents.plan import Board, BuildPlan, Commands, Engine, Measurement, Network
 from deploycc.engine import dialect
 from deploycc.errors import TargetError
 from deploycc.target import Target
-
-VALID_DURATION_S = 10.0
-VALID_SAMPLES = 100
 
 ENGINE_SUFFIX = {
     "onnxruntime": ".onnx",
@@ -28,181 +17,6 @@ ENGINE_SUFFIX = {
     "trtexec": ".engine",
     "tensorRT_optimization": ".bin",
 }
-
-
-def _inside(name: str) -> str:
-    """Refuse a name that could leave the plan's folder or be read as an option."""
-    path = PurePosixPath(name)
-    leaves = path.is_absolute() or ".." in path.parts or "\\" in name
-    if leaves or name in ("", ".") or str(path) != name or name.startswith("-"):
-        raise ValueError("must be a path inside the plan's folder")
-    return name
-
-
-FileName = Annotated[str, AfterValidator(_inside)]
-Precision = Literal["fp32", "fp16"]
-
-
-class Board(Record):
-    """What the agent must know of the target; see `deploycc.target.Target` for the fields."""
-
-    name: str
-    architecture: str
-    runtime: str
-    runtime_version: str | None = None
-    builder: Literal["onnxruntime", "tensorrt-rtx", "tensorrt-python", "trtexec", "tensorRT_optimization"]
-    cuda_device: int | None = None
-    compute_capability: str | None = None
-    workspace_mib: Annotated[int, Field(gt=0)] | None = None
-    device_python: str | None = None
-    trtexec: str | None = None
-
-
-class Tensor(Record):
-    """A graph input: name and static shape."""
-
-    name: str
-    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
-
-
-class Network(Record):
-    """A compiled network.
-
-    Attributes:
-        file, sha256: the ONNX file, or the prototxt.
-        weights_file, weights_sha256: the caffemodel; None for ONNX.
-        format: of the file.
-        precision: what the engine computes in.
-        typed: the network itself carries the precision; otherwise it is FP32 and the builder is told.
-        keep_fp32: layers that stay FP32 in an FP16 engine.
-        input: the picture tensor.
-        outputs: graph outputs.
-    """
-
-    file: FileName
-    sha256: Sha256
-    weights_file: FileName | None = None
-    weights_sha256: Sha256 | None = None
-    format: Literal["onnx", "caffe"] = "onnx"
-    precision: Precision
-    typed: bool
-    keep_fp32: tuple[str, ...] = ()
-    input: Tensor
-    outputs: Annotated[tuple[str, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _weights_belong_to_caffe(self) -> Network:
-        if (self.format == "caffe") != (self.weights_file is not None):
-            raise ValueError("a caffe network has a weights file, an onnx network has none")
-        if (self.weights_file is None) != (self.weights_sha256 is None):
-            raise ValueError("weights_file and weights_sha256 go together")
-        return self
-
-
-class Commands(Record):
-    """Command lines of NVIDIA's tools, run in the plan's folder.
-
-    Attributes:
-        build: writes ``<engine file>.partial``.
-        measure: writes the query times to ``times_file``; None where the tool keeps no samples.
-        profile: writes the layer times to ``profile_file``.
-        warmup_in_times: the times hold the warm-up too, which must be dropped (trtexec up to 8.4).
-        environment: variables set for all of them.
-    """
-
-    build: tuple[str, ...]
-    measure: tuple[str, ...] | None = None
-    profile: tuple[str, ...] | None = None
-    times_file: FileName | None = None
-    profile_file: FileName | None = None
-    warmup_in_times: bool = False
-    environment: dict[str, str] = Field(default_factory=dict)
-
-
-class Engine(Record):
-    """An engine to build.
-
-    Attributes:
-        file: what the builder writes.
-        precision: of the engine; names its network.
-        network_sha256: the network it must be built from.
-        fp16_flag: the builder is told to use FP16 (the network is not typed).
-        commands: for the builders that are programs.
-    """
-
-    file: FileName
-    precision: Precision
-    network_sha256: Sha256
-    fp16_flag: bool = False
-    commands: Commands | None = None
-
-
-class Measurement(Record):
-    """How engines are timed: one picture at a time, warm-up dropped, at least so long and so many.
-
-    Attributes:
-        warmup_s: seconds run before the first sample.
-        min_duration_s, min_samples: both must be reached.
-        quick: cut short on purpose: the result is no valid measurement.
-        threads: CPU threads of the runtime.
-        seed: of the random input.
-    """
-
-    warmup_s: Annotated[float, Field(ge=0)] = 1.0
-    min_duration_s: Annotated[float, Field(gt=0)] = VALID_DURATION_S
-    min_samples: Annotated[int, Field(gt=0)] = VALID_SAMPLES
-    quick: bool = False
-    threads: Annotated[int, Field(gt=0)] = 1
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _valid_unless_quick(self) -> Measurement:
-        if not self.quick and (self.min_duration_s < VALID_DURATION_S or self.min_samples < VALID_SAMPLES):
-            raise ValueError(f"less than {VALID_DURATION_S:g} s or {VALID_SAMPLES} samples is a quick measurement")
-        return self
-
-
-QUICK = Measurement(warmup_s=0.1, min_duration_s=0.5, min_samples=10, quick=True)
-
-
-class BuildPlan(Document):
-    """The whole file.
-
-    Attributes:
-        deploycc: version that wrote it.
-        source_sha256: the trained files the networks came from.
-        target: the board.
-        networks, engines: one a precision.
-        measurement: how the engines are timed.
-    """
-
-    FILE_NAME: ClassVar[str] = "plan.json"
-
-    deploycc: str
-    source_sha256: Sha256
-    target: Board
-    networks: Annotated[tuple[Network, ...], Field(min_length=1)]
-    engines: Annotated[tuple[Engine, ...], Field(min_length=1)]
-    measurement: Measurement
-
-    @model_validator(mode="after")
-    def _engines_match_networks(self) -> BuildPlan:
-        networks = {network.precision: network for network in self.networks}
-        engines = {engine.precision: engine for engine in self.engines}
-        if len(networks) < len(self.networks) or len(engines) < len(self.engines):
-            raise ValueError("two networks or two engines have the same precision")
-        if networks.keys() != engines.keys():
-            raise ValueError("networks and engines must have the same precisions")
-        for precision, engine in engines.items():
-            if engine.network_sha256 != networks[precision].sha256:
-                raise ValueError(f"the {precision} engine names another network than the {precision} one")
-        if {engine.file for engine in self.engines} & {network.file for network in self.networks}:
-            raise ValueError("an engine would overwrite a network")
-        return self
-
-    def network(self, precision: str) -> Network:
-        """The network of a precision."""
-        return next(network for network in self.networks if network.precision == precision)
 
 
 def make_plan(
@@ -274,12 +88,3 @@ def _engine(board: Board, network: Network, timing: Measurement) -> Engine:
         fp16_flag=fp16_flag,
         commands=commands,
     )
-
-
-def read_plan(path: Path) -> BuildPlan:
-    """Read a plan, given the file or its folder.
-
-    Raises:
-        ArtefactError: missing, not JSON, of another schema, or with fields missing, unknown or wrong.
-    """
-    return read_document(path, BuildPlan)

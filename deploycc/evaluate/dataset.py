@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploycc.detector.pictures import read_picture
 from deploycc.errors import InputError
 from deploycc.evaluate.truth import Truth
 from deploycc.evaluate.voc_folder import read_voc_folder
-from deploycc.pictures import read_picture
 from deploycc.scenes import CLASS_NAMES, draw_scene
 
 GENERATED_COUNT = 500  # pictures, where none are asked for

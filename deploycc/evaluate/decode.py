@@ -79,14 +79,10 @@ def read_detections(detector: Detector, outputs: Mapping[str, NDArray[np.generic
     priors = len(heads.priors)
     offsets = _output(outputs, heads.locations, (priors, 4))
     scores = _output(outputs, heads.scores, (priors, heads.classes))
-    return suppress_lazily(
-        lambda rows: decode_boxes(offsets, heads, rows), scores, detector.nms, heads.background
-    )
+    return suppress_lazily(lambda rows: decode_boxes(offsets, heads, rows), scores, detector.nms, heads.background)
 
 
-def _output(
-    outputs: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _output(outputs: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The output as float32 in ``shape`` (one dimension may be -1)."""
     if name not in outputs:
         raise ModelError(
@@ -118,9 +114,7 @@ def _unpack(layout: DetectionOutputs, outputs: Mapping[str, NDArray[np.generic]]
     return _sorted(boxes, scores, classes)
 
 
-def _sorted(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.float32]
-) -> Detections:
+def _sorted(boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.float32]) -> Detections:
     """By score, then class; what is already equal keeps the order of the graph."""
     order = np.lexsort((classes, -scores))
     return Detections(boxes[order], scores[order], classes[order].astype(np.int64))

@@ -10,9 +10,9 @@ from xml.parsers import expat
 import numpy as np
 from PIL import Image
 
+from deploycc.detector.pictures import SUFFIXES
 from deploycc.errors import InputError
 from deploycc.evaluate.truth import Truth
-from deploycc.pictures import SUFFIXES
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

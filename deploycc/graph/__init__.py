@@ -1,1 +1,1 @@
-"""Reading and describing graphs: cost, shapes, channel rules, parser support."""
+"""Graphs: edits, cost, shapes, operator sets; channels, gates and branches have rooms of their own."""

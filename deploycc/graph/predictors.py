@@ -171,5 +171,3 @@ def _activate(node: gs.Node, values: Array) -> Array:
         axis = softmax_axis(node, values.ndim)
         powers = np.exp(values - values.max(axis=axis, keepdims=True))
         return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
-
-

@@ -82,9 +82,7 @@ def identify(decode: Decode, count: int, picture: tuple[int, int]) -> BoxDecodin
         outputs = [decode(x.astype(np.float32)).astype(np.float64) for x in inputs]
         if not all(np.isfinite(y).all() for y in outputs[:-1]):
             return None
-        fits = [
-            _fit(inputs, boxes, y_first) for boxes in _readings(outputs, picture) for y_first in (False, True)
-        ]
+        fits = [_fit(inputs, boxes, y_first) for boxes in _readings(outputs, picture) for y_first in (False, True)]
     found = [fit for fit in fits if fit is not None]
     if not found:
         return None

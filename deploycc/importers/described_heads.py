@@ -11,11 +11,11 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.detector import InputSpec, SsdHeads
+from deploycc.detector.prior_grid import PriorGrid, box_sizes
 from deploycc.errors import ModelError, Note
 from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
 from deploycc.importers.network_part import elements
 from deploycc.importers.ssd_heads import RawHeads, as_rows, output_pairs
-from deploycc.prior_grid import PriorGrid, box_sizes
 
 Array = NDArray[np.float32]
 

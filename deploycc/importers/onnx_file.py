@@ -10,7 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
-from deploycc.detector_file import holds_detector, read_detector, read_gates
+from deploycc.detector.file import holds_detector, read_detector, read_gates
 from deploycc.errors import ModelError, Note
 from deploycc.graph.edit import type_float_constants
 from deploycc.graph.shapes import infer_shapes
@@ -70,7 +70,7 @@ def _load(path: Path, description: Description) -> Detector:
 def _restored(
     model: onnx.ModelProto, path: Path, files: Sequence[Path], digest: str, description: Description
 ) -> Detector:
-    """What `deploycc.detector_file.save` wrote; this file is the source now, whatever it was made from."""
+    """What `deploycc.detector.file.save` wrote; this file is the source now, whatever it was made from."""
     detector = read_detector(model, path)
     infer_shapes(detector.graph)
     source = replace(detector.source, files=tuple(str(file) for file in files), sha256=digest, format="onnx")

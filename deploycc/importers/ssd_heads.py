@@ -276,4 +276,3 @@ def _drops_background(scores: gs.Variable, priors: int, classes: int) -> bool:
             return False
         tensor = source
     return False
-

@@ -1,7 +1,7 @@
 """From a trained PyTorch detector to one ONNX file that is a whole `Detector`.
 
 Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for groups a Gather, Mul), and
-the file describes each of them: see `deploycc.graph.gate_metadata`.
+the file describes each of them: see `deploycc.graph.gates.metadata`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from torch import nn
 
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector, InputSpec, Source
-from deploycc.detector_file import describe, read_gates
+from deploycc.detector.file import describe, read_gates
 from deploycc.errors import InputError, ModelError
-from deploycc.graph.gate_metadata import DescribedGate
+from deploycc.graph.gates.metadata import DescribedGate
 from deploycc.graph.shapes import infer_shapes
 from deploycc.lkam.assess import NMS, make_heads
 from deploycc.lkam.checkpoint import load_checkpoint, restore_model

@@ -186,9 +186,7 @@ def deciding_gates(model: nn.Module) -> list[KernelGate]:
     return [module.gate for _, module in gated_convs(model) if isinstance(module.gate, KernelGate)]
 
 
-def _groups(
-    layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]
-) -> list[int]:
+def _groups(layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]) -> list[int]:
     """Kernels of each unit."""
     if granularity == "kernel":
         return [1] * kernels

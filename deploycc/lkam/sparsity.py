@@ -96,4 +96,3 @@ class Ramp:
         """The value after a share 0..1 of the steps."""
         t = min(1.0, max(0.0, (progress - self.start) / max(self.stop - self.start, 1e-9)))
         return self.first + (self.last - self.first) * t
-

@@ -16,6 +16,7 @@ from deploycc.passes.prune_channels import prune_channels
 from deploycc.passes.runner import Compiled, Pass, Result, Step, run
 from deploycc.passes.trim_kernels import trim_kernels
 
+# fmt: off
 PIPELINE: tuple[Pass, ...] = (
     fold_constants,     # first: exporters spell shapes as little graphs; the patterns below need plain numbers
     fuse_relu6,         # before affine nodes move: the two mirrors "6 - x" around a ReLU must still stand together
@@ -29,5 +30,6 @@ PIPELINE: tuple[Pass, ...] = (
     fit_parser,         # near the end: opset, IR, INT64 and attribute spellings, whatever the passes above emitted
     check_backend,      # last: names every node that the target's parser would still refuse
 )
+# fmt: on
 
 __all__ = ["PIPELINE", "Compiled", "Options", "Pass", "Result", "Step", "run"]

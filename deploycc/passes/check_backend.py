@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploycc.detector import Detector
 from deploycc.errors import Note
-from deploycc.graph.parser_support import refusals
+from deploycc.parsers.support import refusals
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 

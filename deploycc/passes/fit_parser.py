@@ -10,7 +10,7 @@ from deploycc.detector import Detector
 from deploycc.errors import Note
 from deploycc.graph.edit import static_shape
 from deploycc.graph.half import all_nodes
-from deploycc.graph.narrow import narrow_floats, narrow_integers
+from deploycc.graph.narrow_types import narrow_floats, narrow_integers
 from deploycc.graph.opset import lower_opset
 from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
@@ -25,7 +25,8 @@ def fit_parser(detector: Detector, options: Options) -> Result:
 
     * IR: at most ``max_ir``.
     * Operator set: stepped down to ``max_opset`` (`deploycc.graph.opset`).
-    * INT64 becomes INT32 where the parser lacks it (`deploycc.graph.narrow`); FP64 becomes FP32 for every TensorRT.
+    * INT64 becomes INT32 where the parser lacks it (`deploycc.graph.narrow_types`); FP64 becomes FP32 for every
+      TensorRT.
     * Attributes: ``auto_pad`` becomes the pads that it stands for, dilations of 1 are left out of poolings.
 
     Before: ``y = Softmax<axis=1>(x); i = Gather(a, <int64>)``   x [1, 21, 8732], opset 17

@@ -10,16 +10,16 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
+from deploycc.documents.gate_plan import LayerPlan
 from deploycc.errors import ModelError, Note
-from deploycc.gate_plan import LayerPlan
-from deploycc.graph.conditional_layers import Layer, write_layers
-from deploycc.graph.gated_regions import Region, find_region, joins
-from deploycc.graph.gates import Gate, describe_again, find_gates, gates_by_decision, search_gates
-from deploycc.graph.groups import ChannelGroups, layer_names
-from deploycc.graph.labels import channel_groups
-from deploycc.graph.reorder import reorder_kernels
+from deploycc.graph.branches.conditional_layers import Layer, write_layers
+from deploycc.graph.branches.regions import Region, find_region, joins
+from deploycc.graph.branches.shared_part import find_shared_part, write_variants
+from deploycc.graph.channels.groups import ChannelGroups, layer_names
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.channels.reorder import reorder_kernels
+from deploycc.graph.gates.search import Gate, describe_again, find_gates, gates_by_decision, search_gates
 from deploycc.graph.shapes import infer_shapes
-from deploycc.graph.variants import find_shared_part, write_variants
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 

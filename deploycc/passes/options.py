@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from deploycc.gate_plan import LayerPlan
-    from deploycc.graph.parser_support import Contract
+    from deploycc.documents.gate_plan import LayerPlan
+    from deploycc.parsers.support import Contract
 
 Detection = Literal["raw", "onnx-nms", "efficient-nms", "nms-plugin"]
 Precision = Literal["fp32", "fp16"]

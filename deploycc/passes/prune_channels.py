@@ -11,11 +11,11 @@ import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
 from deploycc.errors import ModelError, Note
-from deploycc.graph.channel_constants import ChannelConstants, channel_constants, removable
+from deploycc.graph.channels.constants import ChannelConstants, channel_constants, removable
+from deploycc.graph.channels.groups import ChannelGroups, layer_names
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.channels.removal import keep_back, remove_channels, stay_note
 from deploycc.graph.cost import Cost, measure_cost, node_macs, node_params
-from deploycc.graph.groups import ChannelGroups, layer_names
-from deploycc.graph.labels import channel_groups
-from deploycc.graph.removal import keep_back, remove_channels, stay_note
 from deploycc.graph.split import Split, split_heads
 from deploycc.passes.options import Options, Prune
 from deploycc.passes.runner import Result

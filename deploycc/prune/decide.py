@@ -17,8 +17,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.errors import InputError
+from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.graph.edit import constant_values
-from deploycc.graph.groups import ChannelGroups, layer_names
 
 Array = NDArray[np.float64]
 Kernels = dict[str, tuple[int, ...]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.graph.edit import constant_values, fresh_name, producer
-from deploycc.graph.gates import Gate, describe_again
+from deploycc.graph.gates.search import Gate, describe_again
 
 # f(c x) = c f(x) for every c >= 0
 _HOMOGENEOUS = frozenset(["Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool"])
@@ -31,7 +31,7 @@ def fold_gates(detector: Detector, gates: tuple[Gate, ...], coefficients: Mappin
 
     Args:
         detector: its graph is changed.
-        gates: of the graph (`deploycc.graph.gates.find_gates`).
+        gates: of the graph (`deploycc.graph.gates.search.find_gates`).
         coefficients: for each gated layer, by name, [kernels], none negative.
 
     Raises:

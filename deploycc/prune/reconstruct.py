@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.errors import InputError, Note
+from deploycc.graph.channels.groups import layer_names
 from deploycc.graph.edit import constant_values, set_constant, static_shape
-from deploycc.graph.gates import Gate
-from deploycc.graph.groups import layer_names
+from deploycc.graph.gates.search import Gate
 from deploycc.progress import Say
 from deploycc.prune.normal_equations import NormalEquations
 from deploycc.prune.responses import Responses, Target, target_of

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from deploycc.cpu_session import open_session
 from deploycc.errors import MeasureError
 from deploycc.graph.affine import affine_chain
+from deploycc.graph.channels.groups import layer_names
 from deploycc.graph.edit import static_shape
 from deploycc.graph.export import to_onnx
-from deploycc.graph.gates import Gate
-from deploycc.graph.groups import layer_names
+from deploycc.graph.gates.search import Gate
 
 _THREADS = 2
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from deploycc.cpu_session import open_session
 from deploycc.errors import MeasureError
+from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.export import to_onnx
-from deploycc.graph.groups import ChannelGroups
-from deploycc.graph.removal import remove_channels
 
 _WARMUP, _LEAST, _MOST = 1, 6, 60
 _SECONDS = 10.0  # for the rounds, where fewer than the least number do not take longer

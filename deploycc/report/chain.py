@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploycc.report.compile_schema import CompileReport
-from deploycc.report.schema import LatencyReport
+from deploycc.documents.compile import CompileReport
+from deploycc.documents.latency import LatencyReport
 
 
 @dataclass(frozen=True)

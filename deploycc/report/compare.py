@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deploycc.documents.latency import LatencyReport, Run
 from deploycc.errors import ArtefactError, BudgetMissed
 from deploycc.report.environment import Difference, differences
-from deploycc.report.schema import LatencyReport, Run
 from deploycc.report.stats import CONFIDENCE, Change, compare_medians, summarise
 from deploycc.report.verdict import Assessment, assess_run, judge
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploycc.artefact import Provenance
-from deploycc.report.compile_schema import CompileReport
+from deploycc.documents.compile import CompileReport
+from deploycc.documents.document import Provenance
 from deploycc.report.format import change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
 from deploycc.report.verdict import Assessment, Status
@@ -37,7 +37,7 @@ class KeyFigure:
         label: what it is.
         value: with its unit.
         detail: further figures of the same group.
-        provenance, source: see `deploycc.artefact.Evidence`.
+        provenance, source: see `deploycc.documents.document.Evidence`.
     """
 
     label: str

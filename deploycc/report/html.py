@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from deploycc.documents.compile import CompileReport, NetworkRecord
+from deploycc.documents.latency import LatencyReport
 from deploycc.report import plots
 from deploycc.report.chain import breaks, links
-from deploycc.report.compile_schema import CompileReport, NetworkRecord
 from deploycc.report.environment import flatten
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
 from deploycc.report.page import page_template
-from deploycc.report.schema import LatencyReport
 from deploycc.report.stats import CONFIDENCE
 from deploycc.report.verdict import Assessment, assess
 

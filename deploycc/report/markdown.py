@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from deploycc.documents.compile import CompileReport, LayerError, OutputError, PrecisionComparison
+from deploycc.documents.latency import LatencyReport
 from deploycc.report.chain import breaks, links
-from deploycc.report.compile_schema import CompileReport, LayerError, OutputError, PrecisionComparison
 from deploycc.report.environment import flatten
 from deploycc.report.format import bare_ms, change, count, scientific, seconds
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
-from deploycc.report.schema import LatencyReport
 from deploycc.report.terminal import Table, engines_table, latency_table
 from deploycc.report.verdict import Assessment, assess
 

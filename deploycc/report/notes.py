@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploycc.report.compile_schema import CompileReport, NoteRecord
+from deploycc.documents.compile import CompileReport, NoteRecord
 
 
 @dataclass(frozen=True)

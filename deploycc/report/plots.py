@@ -15,9 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deploycc.report.compile_schema import NetworkRecord
+from deploycc.documents.compile import NetworkRecord
+from deploycc.documents.latency import LayerTime, Run
 from deploycc.report.format import bare_ms, count
-from deploycc.report.schema import LayerTime, Run
 from deploycc.report.stats import Summary
 
 TOP_LAYERS = 20
@@ -177,9 +177,7 @@ def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:
     return sorted(layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
 
 
-def render(
-    key: str, title: str, description: str, draw: Callable[[Figure], None], width: float, height: float
-) -> str:
+def render(key: str, title: str, description: str, draw: Callable[[Figure], None], width: float, height: float) -> str:
     """Draw into a figure of ``width`` x ``height`` inches and return it as an SVG element.
 
     Ids start with ``key``, so that several pictures share a page.

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from deploycc.artefact import Count, Document, Evidence, Record, Sha256
+from deploycc.documents.document import Count, Document, Evidence, Record, Sha256
 from deploycc.report import format as formats
 from deploycc.report.markdown import escape, table_of
 from deploycc.report.page import page_template
@@ -126,9 +126,7 @@ def cells(curve: PruningCurve) -> Iterator[tuple[str, ...]]:
 
 def accuracy_columns(curve: PruningCurve) -> tuple[str, ...]:
     """Headings of the accuracies."""
-    return tuple(
-        f"mAP50 on {data} ({count} pictures)" for data, count in zip(curve.data, curve.pictures, strict=True)
-    )
+    return tuple(f"mAP50 on {data} ({count} pictures)" for data, count in zip(curve.data, curve.pictures, strict=True))
 
 
 def render_curve_markdown(curve: PruningCurve) -> str:

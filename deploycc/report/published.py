@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploycc.report.compile_schema import CompileReport, SizeRecord
+from deploycc.documents.compile import CompileReport, SizeRecord
 
 SOURCE = "white paper, Silexica and Irida Labs, 2018, table 4: original network in Caffe, FP32, batch 1"
 

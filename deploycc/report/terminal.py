@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from deploycc.documents.compile import CompileReport
+from deploycc.documents.latency import LatencyReport
 from deploycc.report.compare import Comparison, describe_change
-from deploycc.report.compile_schema import CompileReport
 from deploycc.report.format import bare_ms, change, count, seconds, size
-from deploycc.report.schema import LatencyReport
 from deploycc.report.verdict import Assessment, assess
 
 

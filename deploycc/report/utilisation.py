@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from deploycc.artefact import Evidence
+from deploycc.documents.document import Evidence
 from deploycc.report.page import page_template
 from deploycc.report.plots import BAND, BAR, FAINT, LINE, grid, render, shortened, standalone
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from deploycc.documents.latency import Constraints, LatencyReport, Run
 from deploycc.report.environment import changed_clocks, cpu_count, free_governors, load_average
-from deploycc.report.schema import Constraints, LatencyReport, Run
 from deploycc.report.stats import Stability, Summary, stability, summarise
 
 MAX_DRIFT = 0.05

@@ -76,9 +76,7 @@ def test_a_machine_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("numpydoc-1.0.dist-info", None),
     ],
 )
-def test_library_versions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, expected: str | None
-) -> None:
+def test_library_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, expected: str | None) -> None:
     (tmp_path / "numpy").mkdir()
     (tmp_path / "numpy" / "__init__.py").write_text("raise RuntimeError('must not be imported')")
     (tmp_path / folder).mkdir()

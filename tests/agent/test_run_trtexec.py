@@ -56,7 +56,12 @@ def test_the_warmup_is_dropped_where_it_is_exported() -> None:
 
 @pytest.mark.parametrize(
     ("records", "said"),
-    [([], "no query"), ([query(1.0)], "no query"), ([{"computeMs": 1}], "not as documented"), ([3], "not as documented")],
+    [
+        ([], "no query"),
+        ([query(1.0)], "no query"),
+        ([{"computeMs": 1}], "not as documented"),
+        ([3], "not as documented"),
+    ],
 )
 def test_times_that_cannot_be_used(records: list[Any], said: str) -> None:
     with pytest.raises(Failed, match=said):
@@ -68,7 +73,10 @@ def test_layer_times() -> None:
     rows += [{"name": "b", "timeMs": 9.0, "averageMs": 1.0, "percentage": 25.0}]
     layers, means = run_trtexec.read_profile(rows)
     assert means
-    assert [(layer["name"], layer["median_ms"], layer["share"]) for layer in layers] == [("a", 3.0, 0.75), ("b", 1.0, 0.25)]
+    assert [(layer["name"], layer["median_ms"], layer["share"]) for layer in layers] == [
+        ("a", 3.0, 0.75),
+        ("b", 1.0, 0.25),
+    ]
     newer = [rows[0], *({**row, "medianMs": 2.0} for row in rows[1:])]
     layers, means = run_trtexec.read_profile(newer)
     assert not means

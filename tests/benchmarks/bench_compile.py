@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from real_models import ASSETS, missing
 
 COMPILE_SECONDS, COMPILE_MIB, HELP_SECONDS = 10.0, 1200.0, 0.4

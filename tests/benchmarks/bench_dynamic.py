@@ -30,37 +30,37 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from pruned_networks import read
 from real_models import ASSETS
 from synthetic_gates import Habits, insert_gates
 
 from deploycc import models, target
 from deploycc.agent.run_onnxruntime import read_profile
-from deploycc.artefact import read_document
-from deploycc.cli.gate_planning import Pictures, plan_layers
-from deploycc.cli.gate_planning import Settings as GateSettings
-from deploycc.cli.gating import lowering_of, networks_of, prepare_network, recorded
-from deploycc.cli.pruning import Settings as PruneSettings
-from deploycc.cli.pruning import prune_detector
 from deploycc.detector import Detector
-from deploycc.detector_file import save
-from deploycc.dynamic.check import Lower, Networks, check_plan, graph_session, least, time_pictures
-from deploycc.dynamic.costs import GateCosts, GateCostTable
-from deploycc.dynamic.layers import planned_layers
-from deploycc.dynamic.planner import Planned
-from deploycc.dynamic.regions import Choice
-from deploycc.dynamic.savings import saved_by_kernels, saved_with_inputs
+from deploycc.detector.file import save
+from deploycc.detector.pictures import prepare
+from deploycc.documents.document import read_document
 from deploycc.evaluate.dataset import open_dataset
+from deploycc.gate_planning.check import Lower, Networks, check_plan, graph_session, least, time_pictures
+from deploycc.gate_planning.costs import GateCosts, GateCostTable
+from deploycc.gate_planning.layers import planned_layers
+from deploycc.gate_planning.planner import Planned
+from deploycc.gate_planning.regions import Choice
+from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.graph.gates import Gate, find_gates
+from deploycc.graph.gates.search import Gate, find_gates
 from deploycc.importers import load
 from deploycc.passes.for_target import options_for
-from deploycc.pictures import prepare
-from deploycc.profile.probe import Probe, backend_macs, layers_to_probe
-from deploycc.profile.utilisation import PictureList, measure_utilisation
-from deploycc.stopwatch import this_machine
+from deploycc.timing.stopwatch import this_machine
+from deploycc.utilisation.measure import PictureList, measure_utilisation
+from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
+from deploycc.workflows.gate_costs import Pictures, plan_layers
+from deploycc.workflows.gate_costs import Settings as GateSettings
+from deploycc.workflows.gates import lowering_of, networks_of, prepare_network, recorded
+from deploycc.workflows.prune import Settings as PruneSettings
+from deploycc.workflows.prune import prune_detector
 
 PRUNED = ", statically pruned first"
 GOALS = {"vgg": 0.75, f"street_ssd_blocks{PRUNED}": 0.6}
@@ -76,8 +76,19 @@ PARTS = {
     "padding": ("Pad",),
     "concatenation": ("Concat",),
     "zeros": ("Expand", "Identity", "ConstantOfShape"),
-    "decisions": ("GlobalAveragePool", "Sigmoid", "Greater", "Cast", "Gather", "GatherND", "ReduceMax", "Not", "And", "Or",
-                  "Slice"),
+    "decisions": (
+        "GlobalAveragePool",
+        "Sigmoid",
+        "Greater",
+        "Cast",
+        "Gather",
+        "GatherND",
+        "ReduceMax",
+        "Not",
+        "And",
+        "Or",
+        "Slice",
+    ),
 }
 
 
@@ -268,7 +279,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=UNSEEN, help="of the unseen pictures")
     parser.add_argument("--recorded", type=int, default=200, help="pictures that the plan is made from")
     parser.add_argument("--calibration", type=int, default=96, help="pictures that synthetic gates are calibrated on")
-    parser.add_argument("--common", type=float, nargs="*", default=[0.5], help="habits of VGG's kernels to predict for too")
+    parser.add_argument(
+        "--common", type=float, nargs="*", default=[0.5], help="habits of VGG's kernels to predict for too"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=15.0, help="for each comparison of the final check")
     parser.add_argument("--bench-seconds", type=float, default=60.0, help="for the timing; one round at least")

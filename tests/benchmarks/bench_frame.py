@@ -18,19 +18,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from numerics import assert_same_detections
 from opencv_ssd import VOC21, read_rows
 from real_models import add_assets_option
 
 from deploycc import target
+from deploycc.detector.pictures import find_pictures, prepare, read_picture
 from deploycc.evaluate.decode import read_detections
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.evaluate.nms import Detections
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, run
 from deploycc.passes.for_target import options_for
-from deploycc.pictures import find_pictures, prepare, read_picture
 
 OPENCV = "cv2.dnn"
 PAUSE_S = 0.01  # before each frame: the threads of the one before wait actively for a while and would take its cores
@@ -99,7 +99,9 @@ def main() -> int:
         f"{default}, the default of x86-cpu: {'reached' if reached else 'MISSED'}"
     )
     if load_before > 0.5:
-        lines.append("other processes were busy: threads that wait for a processor gain nothing; repeat when it is quiet")
+        lines.append(
+            "other processes were busy: threads that wait for a processor gain nothing; repeat when it is quiet"
+        )
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if reached else 1
 

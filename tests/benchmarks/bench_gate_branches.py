@@ -18,10 +18,10 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
 from deploycc.detector import Detector, InputSpec, Source
-from deploycc.gate_plan import LayerPlan
+from deploycc.documents.gate_plan import LayerPlan
 from deploycc.graph.export import to_onnx
-from deploycc.graph.parser_support import Contract
 from deploycc.graph.shapes import infer_shapes
+from deploycc.parsers.support import Contract
 from deploycc.passes.lower_gates import lower_gates
 from deploycc.passes.options import Options
 

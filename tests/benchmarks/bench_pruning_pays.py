@@ -20,21 +20,21 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from layer_times import describe, shortfalls
 from pruned_networks import NETWORKS, backend, backend_without, copy_of, kernels_of, read
 from real_models import add_assets_option
 
-from deploycc.cost_table import Costs
 from deploycc.detector import Detector
+from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.graph.groups import ChannelGroups
-from deploycc.graph.labels import channel_groups
-from deploycc.graph.removal import remove_channels
 from deploycc.prune import kept_counts
 from deploycc.prune.decide import Choice
-from deploycc.stopwatch import this_machine
+from deploycc.timing.convolutions import Costs
+from deploycc.timing.stopwatch import this_machine
 
 THREADS = 2
 _PAUSE = 0.1  # of a round's time, after it: of a realtime program Linux takes 5 % of each second away
@@ -121,7 +121,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--layers", type=int, metavar="N", default=0, help="show the N layers that miss most")
     given = parser.parse_args()
-    print(f"ONNX Runtime {ort.__version__}, {given.threads} threads, {given.rounds} rounds; pays = time saved / MACs saved")
+    print(
+        f"ONNX Runtime {ort.__version__}, {given.threads} threads, {given.rounds} rounds; pays = time saved / MACs saved"
+    )
     print(f"{'':27} round   MACs    dense ms         pruned ms        wall time saved   pays, of wall   processor time")
     print(f"{'':27} to      saved   median  minimum  median  minimum  paired  minima   paired  minima  saved   pays")
     missed = False

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from channel_networks import ChannelNetwork
 from channel_removal import dead_error, kill, removal_error
 from hypothesis import HealthCheck, given, settings

@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from pruned_networks import NETWORKS, backend, choose_groups, copy_of, import_seeded, kernels_of, read
 from real_models import add_assets_option
 
@@ -35,7 +35,9 @@ def command_mib(definition: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--random-weights", "1", "--by", "l1", "--below", "0.2", "--round-to", "16"]
         arguments = ["prune", str(definition), *options, "-o", str(Path(folder) / "out.onnx")]
-        done = subprocess.run([sys.executable, "-c", _REPORTS_PEAK, *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _REPORTS_PEAK, *arguments], capture_output=True, text=True, check=True
+        )
     return int(done.stderr.split()[-1]) / 1024
 
 
@@ -44,7 +46,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_assets_option(parser)
     assets = parser.parse_args().assets
-    lines = [f"{'':32}{'nodes':>6}{'back-end':>10}{'s':>7}{'model MiB':>11}{'peak / model':>14}{'command MiB':>13}{'/ model':>9}"]
+    lines = [
+        f"{'':32}{'nodes':>6}{'back-end':>10}{'s':>7}{'model MiB':>11}{'peak / model':>14}{'command MiB':>13}{'/ model':>9}"
+    ]
     missed = False
     cases = [(name, read, share) for name, share in NETWORKS.items()]
     # As imported, the affine layers of PVA-SSD make it the network of most nodes.
@@ -69,8 +73,7 @@ def main() -> int:
             missed |= whole * 2**20 >= 3 * weights
         lines.append(
             f"{name:32}{len(detector.graph.nodes):6}{1 - backend(cut) / before:10.1%}{seconds:7.2f}"
-            f"{weights / 2**20:11.1f}{peak:14.2f}"
-            + (f"{whole:13.1f}{whole * 2**20 / weights:9.2f}" if whole else "")
+            f"{weights / 2**20:11.1f}{peak:14.2f}" + (f"{whole:13.1f}{whole * 2**20 / weights:9.2f}" if whole else "")
         )
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if missed else 0

@@ -26,21 +26,21 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from pruned_networks import backend_without, copy_of, read
 from real_models import add_assets_option
 
-from deploycc.cost_table import Costs
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
+from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.graph.groups import ChannelGroups
-from deploycc.graph.labels import channel_groups
-from deploycc.graph.removal import remove_channels
 from deploycc.prune.decide import Choice, filter_norms
 from deploycc.prune.kept_counts import fastest_counts, fixed_multiple
-from deploycc.stopwatch import this_machine
+from deploycc.timing.convolutions import Costs
+from deploycc.timing.stopwatch import this_machine
 
 NETWORK = "vgg_ssd300_voc_deploy"
 PACKAGES = ["torch==2.13.0", "torch-pruning>=1.6,<1.7", "onnx", "onnxscript"]
@@ -161,13 +161,18 @@ def main() -> int:
         onnx.save(to_onnx(small.graph), files["here"])
         samples = measure(files, dense.input.shape, given.threads, given.rounds)
         sizes = {each: macs_of(path) for each, path in files.items()}
-    print(f"ONNX Runtime {ort.__version__}, {given.threads} threads, {given.rounds} rounds; torch {peer['torch']}, ", end="")
+    print(
+        f"ONNX Runtime {ort.__version__}, {given.threads} threads, {given.rounds} rounds; torch {peer['torch']}, ",
+        end="",
+    )
     print(f"Torch-Pruning {peer['torch_pruning']}, its ratio {peer['ratio']:.4f}; share of filters here {share:.3f}")
     print("          GMACs    saved  median ms  minimum  time against peer: median of pairs, of minima")
     for each, times in samples.items():
         paired = float(np.median(np.array(times) / np.array(samples["peer"])))
         saved, least = 1 - sizes[each] / sizes["dense"], min(times) / min(samples["peer"])
-        print(f"{each:8} {sizes[each] / 1e9:7.3f}  {saved:6.1%}  {np.median(times):9.2f}  {min(times):7.2f}  {paired:.3f}  {least:.3f}")
+        print(
+            f"{each:8} {sizes[each] / 1e9:7.3f}  {saved:6.1%}  {np.median(times):9.2f}  {min(times):7.2f}  {paired:.3f}  {least:.3f}"
+        )
     ratios = np.array(samples["here"]) / np.array(samples["peer"])
     slower, rounds_lost = float(np.median(ratios)) > 1, float(np.mean(ratios > 1))
     print(f"here is slower in {rounds_lost:.0%} of the rounds")

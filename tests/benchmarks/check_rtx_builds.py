@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from real_models import ASSETS, missing
 
 from deploycc.cli import main as deploycc
-from deploycc.report.compile_schema import read_compile_report
+from deploycc.documents.compile import read_compile_report
 
 UNSUPPORTED = {"pvanet_pva9.1_faster_rcnn_21cls.prototxt"}  # region proposals: no SSD, refused by the importer
 

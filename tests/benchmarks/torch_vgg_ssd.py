@@ -67,7 +67,12 @@ def pruned(dense: VggSsd, x: torch.Tensor, ratio: float) -> VggSsd:
     model = copy.deepcopy(dense)
     heads = [layer for name, layer in model.layers.items() if "mbox" in name]
     pruner = tp.pruner.BasePruner(
-        model, x, importance=tp.importance.MagnitudeImportance(p=1), pruning_ratio=ratio, round_to=16, ignored_layers=heads
+        model,
+        x,
+        importance=tp.importance.MagnitudeImportance(p=1),
+        pruning_ratio=ratio,
+        round_to=16,
+        ignored_layers=heads,
     )
     pruner.step()
     return model
@@ -111,7 +116,12 @@ def main() -> int:
     ratio = min(tried, key=lambda each: tried[each])
     small = pruned(dense, x, ratio)
     torch.onnx.export(small, (x,), str(given.output), input_names=["data"], output_names=["locations", "scores"])
-    facts = {"torch": torch.__version__, "torch_pruning": version("torch-pruning"), "ratio": ratio, "macs": macs(small, x)}
+    facts = {
+        "torch": torch.__version__,
+        "torch_pruning": version("torch-pruning"),
+        "ratio": ratio,
+        "macs": macs(small, x),
+    }
     sys.stdout.write(json.dumps(facts) + "\n")
     return 0
 

@@ -31,7 +31,11 @@ def train(folder: Path, name: str, data: Path, steps: int, *options: str) -> dic
     if deploycc(command):
         sys.exit(1)
     metrics = json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
-    config = {key: value for key, value in metrics["config"].items() if key not in ("data", "validation", "initial", "teacher")}
+    config = {
+        key: value
+        for key, value in metrics["config"].items()
+        if key not in ("data", "validation", "initial", "teacher")
+    }
     result = {key: value for key, value in metrics["result"].items() if key != "data"}
     return {"config": config, "result": result}
 

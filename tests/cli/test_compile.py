@@ -15,8 +15,8 @@ from PIL import Image
 
 from deploycc import importers
 from deploycc.cli import main
-from deploycc.report.compile_schema import read_compile_report
-from deploycc.report.schema import read_latency_report
+from deploycc.documents.compile import read_compile_report
+from deploycc.documents.latency import read_latency_report
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]

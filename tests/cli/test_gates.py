@@ -17,18 +17,18 @@ from graph_text import run
 from numpy.typing import NDArray
 from PIL import Image
 
-from deploycc.artefact import read_document
 from deploycc.cli import main
 from deploycc.detector import Detector, InputSpec
-from deploycc.detector_file import save
-from deploycc.dynamic import check, costs, operations
-from deploycc.dynamic.costs import CostModel, make_grid
-from deploycc.dynamic.operations import OPERATIONS, Line
-from deploycc.gate_plan import GatePlan
+from deploycc.detector.file import save
+from deploycc.detector.pictures import prepare, read_picture
+from deploycc.documents.document import read_document
+from deploycc.documents.gate_plan import GatePlan
+from deploycc.documents.gates import read_gate_report
+from deploycc.gate_planning import check, costs, operations
+from deploycc.gate_planning.costs import CostModel, make_grid
+from deploycc.gate_planning.operations import OPERATIONS, Line
 from deploycc.importers import load
-from deploycc.pictures import prepare, read_picture
-from deploycc.profile.utilisation import folder_pictures, measure_utilisation
-from deploycc.report.dynamic_schema import read_gate_report
+from deploycc.utilisation.measure import folder_pictures, measure_utilisation
 
 COUNT = 8
 RTOL, ATOL = 1e-4, 1e-4
@@ -62,7 +62,9 @@ def branches_pay(monkeypatch: pytest.MonkeyPatch) -> None:
             grids[each] = make_grid(range(1, each.inputs + 1), range(1, each.kernels + 1), pairs)
         return CostModel(grids, {name: Line(0.0, 0.0) for name in OPERATIONS})
 
-    def timed(sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any) -> dict[str, NDArray[np.float64]]:
+    def timed(
+        sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any
+    ) -> dict[str, NDArray[np.float64]]:
         ms = {"dense": 5.0, "masked": 5.5, "lowered": 4.0, "planned": 4.0, "products": 5.0}
         return {name: np.full((2, len(pictures)), ms.get(name, 4.5)) for name in sessions}
 
@@ -101,7 +103,10 @@ def test_compile_carries_the_plan_out(branches_pay: None, tmp_path: Path) -> Non
     plan = tmp_path / "out" / "gate-plan.json"
     assert gates(model, "--profile", profile, "-o", str(plan.parent)) == 0
     made = tmp_path / "made"
-    assert main(["compile", model, "-t", "x86-cpu", "-p", "fp32", "--gate-plan", str(plan), "--no-build", "-o", str(made)]) == 0
+    assert (
+        main(["compile", model, "-t", "x86-cpu", "-p", "fp32", "--gate-plan", str(plan), "--no-build", "-o", str(made)])
+        == 0
+    )
     network = onnx.load(made / "network-fp32.onnx")
     assert "If" in {node.op_type for node in network.graph.node}
     assert main(["compile", model, "-t", "x86-cpu", "-p", "fp32", "--no-build", "-o", str(tmp_path / "plain")]) == 0
@@ -151,7 +156,9 @@ def test_where_branches_do_not_pay_products_stay(
 
 
 def test_what_falls_back_is_told(branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def slower(sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any) -> dict[str, NDArray[np.float64]]:
+    def slower(
+        sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any
+    ) -> dict[str, NDArray[np.float64]]:
         return {name: np.full((1, len(pictures)), 1.0 if name == "products" else 2.0) for name in sessions}
 
     monkeypatch.setattr(check, "time_pictures", slower)
@@ -206,7 +213,9 @@ def test_other_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     model, profile, _ = write(tmp_path)
     assert gates(model, "--profile", profile, "-t", "x86-rtx", "-o", str(tmp_path / "out")) == 1
     assert "gates-not-measurable" in capsys.readouterr().err
-    assert gates(model, "--profile", profile, "--costs", str(tmp_path / "no" / "c.json"), "-o", str(tmp_path / "out")) == 1
+    assert (
+        gates(model, "--profile", profile, "--costs", str(tmp_path / "no" / "c.json"), "-o", str(tmp_path / "out")) == 1
+    )
     assert "file-unwritable" in capsys.readouterr().err
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").touch()

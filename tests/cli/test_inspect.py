@@ -10,7 +10,7 @@ import pytest
 from gated_networks import Spelling, gated, text_network
 
 from deploycc.cli import main
-from deploycc.detector_file import save
+from deploycc.detector.file import save
 from deploycc.target import names
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")

@@ -19,7 +19,9 @@ def test_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"deploycc {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["frobnicate"], ["compile"], ["report", "compare", "one"], ["inspect", "--what"]])
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], ["compile"], ["report", "compare", "one"], ["inspect", "--what"]]
+)
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     captured = capsys.readouterr()
@@ -92,7 +94,19 @@ def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_start_up_imports_no_heavy_library() -> None:
     """`deploycc --help` stays quick because of this; the time itself is a benchmark."""
-    heavy = ["numpy", "onnx", "onnxruntime", "onnx_graphsurgeon", "pydantic", "matplotlib", "PIL", "jinja2", "rich", "torch", "tensorrt_rtx"]
+    heavy = [
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "onnx_graphsurgeon",
+        "pydantic",
+        "matplotlib",
+        "PIL",
+        "jinja2",
+        "rich",
+        "torch",
+        "tensorrt_rtx",
+    ]
     code = f"import sys, deploycc.cli; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,9 +13,9 @@ from PIL import Image
 
 from deploycc.cli import main
 from deploycc.detector import InputSpec
-from deploycc.detector_file import save
-from deploycc.profile import utilisation as module
-from deploycc.profile.profile_file import gate_vectors, read_profile
+from deploycc.detector.file import save
+from deploycc.documents.utilisation import gate_vectors, read_profile
+from deploycc.utilisation import measure as module
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 
@@ -39,7 +39,9 @@ def model(tmp_path: Path) -> str:
     return str(tmp_path / "gated.onnx")
 
 
-def test_gates_are_recorded_and_drawn(model: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gates_are_recorded_and_drawn(
+    model: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, html, svg = tmp_path / "p.json", tmp_path / "p.html", tmp_path / "p.svg"
     command = ["profile", model, "--images", str(images), "-o", str(out), "--html", str(html), "--svg", str(svg)]
     assert main(command) == 0

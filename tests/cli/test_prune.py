@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deploycc import models
-from deploycc.artefact import read_document
 from deploycc.cli import main
-from deploycc.cost_table import CostTable
 from deploycc.detector import Detector, InputSpec
-from deploycc.detector_file import save
-from deploycc.graph.gates import find_gates
-from deploycc.importers import load
-from deploycc.pictures import prepare
-from deploycc.profile.profile_file import (
+from deploycc.detector.file import save
+from deploycc.detector.pictures import prepare
+from deploycc.documents.document import read_document
+from deploycc.documents.utilisation import (
     UtilisationProfile,
     least_squares_coefficients,
     read_profile,
     utilisation,
 )
-from deploycc.profile.utilisation import PictureList, measure_utilisation
+from deploycc.graph.gates.search import find_gates
+from deploycc.importers import load
 from deploycc.prune import kept_counts, reconstruct
+from deploycc.timing.convolutions import CostTable
+from deploycc.utilisation.measure import PictureList, measure_utilisation
 
 RTOL, ATOL = 1e-4, 1e-4
 BELOW = 0.4
@@ -94,7 +94,20 @@ def test_pruned_is_the_network_whose_gates_are_forced(layout: str, keep_gates: b
     assert 0 < kept.sum() < KERNELS
     out = tmp_path / "out.onnx"
     options = ["--keep-gates"] if keep_gates else []
-    prune(model, "--profile", profile, "--below", str(BELOW), "--coefficient", "none", "--round-to", "1", "-o", str(out), *options)
+    prune(
+        model,
+        "--profile",
+        profile,
+        "--below",
+        str(BELOW),
+        "--coefficient",
+        "none",
+        "--round-to",
+        "1",
+        "-o",
+        str(out),
+        *options,
+    )
     small = load(out)
     assert kernels(out) == kept.sum()
     assert len(find_gates(small.graph)) == keep_gates
@@ -117,9 +130,23 @@ def test_survivors_are_multiplied_with_their_coefficient(layout: str, coefficien
     factor = mean if coefficient == "mean" else least_squares_coefficients(layer)
     assert np.abs(mean - least_squares_coefficients(layer)).max() > 0.01
     out = tmp_path / "out.onnx"
-    prune(model, "--profile", profile, "--below", str(BELOW), "--coefficient", coefficient, "--round-to", "1", "-o", str(out))
+    prune(
+        model,
+        "--profile",
+        profile,
+        "--below",
+        str(BELOW),
+        "--coefficient",
+        coefficient,
+        "--round-to",
+        "1",
+        "-o",
+        str(out),
+    )
     small, x = load(out).graph, picture(found.graph)
-    np.testing.assert_allclose(run(small, x)[0], run(with_gate(found, factor, mean >= BELOW), x)[0], rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(
+        run(small, x)[0], run(with_gate(found, factor, mean >= BELOW), x)[0], rtol=RTOL, atol=ATOL
+    )
     assert not {"Mul", "BatchNormalization", "GlobalAveragePool"} & {node.op for node in small.nodes}
 
 
@@ -142,7 +169,20 @@ def test_kept_gates_of_groups_shrink_with_their_kernels(tmp_path: Path) -> None:
     used = utilisation(measured, measured.layers[0])
     kept = used > used.min()
     out = tmp_path / "out.onnx"
-    prune(model, "--profile", profile, "--below", f"{used.min() + 0.001}", "--keep-gates", "--always-from", "1", "--round-to", "1", "-o", str(out))
+    prune(
+        model,
+        "--profile",
+        profile,
+        "--below",
+        f"{used.min() + 0.001}",
+        "--keep-gates",
+        "--always-from",
+        "1",
+        "--round-to",
+        "1",
+        "-o",
+        str(out),
+    )
     small = load(out)
     (gate,) = find_gates(small.graph)
     assert gate.kernels == kept.sum() < KERNELS
@@ -252,7 +292,9 @@ def test_what_does_not_fit_is_refused(
     facts["layers"][0]["squares"][0] = float("nan")
     (tmp_path / "nan.json").write_text(json.dumps(facts), encoding="utf-8")
     measured.model_copy(update={"source_sha256": "b" * 64}).write(tmp_path / "other.json")
-    first = layer.model_copy(update={"name": "Conv_0", "used": layer.used[:4], "squares": layer.squares[:4], "gate": None})
+    first = layer.model_copy(
+        update={"name": "Conv_0", "used": layer.used[:4], "squares": layer.squares[:4], "gate": None}
+    )
     plain = {"kind": "activations", "reduction": None}
     measured.model_copy(update={**plain, "layers": (first,)}).write(tmp_path / "missing.json")
     without = (first, layer.model_copy(update={"gate": None}))
@@ -321,7 +363,9 @@ def test_the_shipped_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_norms_and_masks_need_no_profile_without_gates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "small.onnx"
-    prune("street_ssd", "--by", "l1", "--below", "0.25", "--scope", "backend", "--round-to", "8", "-o", str(out), "--json")
+    prune(
+        "street_ssd", "--by", "l1", "--below", "0.25", "--scope", "backend", "--round-to", "8", "-o", str(out), "--json"
+    )
     facts = json.loads(capsys.readouterr().out)
     assert facts["sizes"]["back-end"]["macs"][1] < 0.75 * facts["sizes"]["back-end"]["macs"][0]
     first = facts["layers"][0]["name"]

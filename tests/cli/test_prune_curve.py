@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.artefact import read_document
 from deploycc.cli import main
+from deploycc.documents.document import read_document
 from deploycc.importers import load
 from deploycc.models import resolve
 from deploycc.prune import reconstruct

@@ -8,8 +8,8 @@ import sample_reports
 from sample_reports import latency, run, samples, unmeasured
 
 from deploycc.cli import main
-from deploycc.report.compile_schema import CompileReport
-from deploycc.report.schema import LatencyReport
+from deploycc.documents.compile import CompileReport
+from deploycc.documents.latency import LatencyReport
 
 
 def _folder(path: Path, *documents: CompileReport | LatencyReport) -> str:
@@ -93,9 +93,7 @@ def test_compare_warns_of_different_targets(tmp_path: Path, base: str, capsys: p
     assert "different targets: x86-cpu and x86-rtx" in capsys.readouterr().err
 
 
-def test_a_missed_gate_exits_with_3_and_the_figures(
-    base: str, slower: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missed_gate_exits_with_3_and_the_figures(base: str, slower: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "check", base, slower, "--max-regression", "5%"]) == 3
 
     told = capsys.readouterr()

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from deploycc.documents.plan import Board, Measurement, Network, Tensor
 from deploycc.engine import dialect
-from deploycc.engine.plan import Board, Measurement, Network, Tensor
 from deploycc.errors import TargetError
 
 RELEASES = ["6.0", "7.0", "7.1", "7.2", "8.0", "8.2", "8.4", "8.5", "8.6", "9.3"]

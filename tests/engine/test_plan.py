@@ -10,15 +10,15 @@ from pydantic import ValidationError
 from small_networks import SOURCE, conv_model, plan_folder
 
 from deploycc import target
-from deploycc.engine.plan import (
+from deploycc.documents.plan import (
     QUICK,
     BuildPlan,
     Measurement,
     Network,
     Tensor,
-    make_plan,
     read_plan,
 )
+from deploycc.engine.plan import make_plan
 from deploycc.errors import ArtefactError, TargetError
 from deploycc.files import sha256_of
 
@@ -39,7 +39,12 @@ def network(precision: str = "fp32", **changes: object) -> Network:
 
 def suited(board: target.Target, precision: str) -> Network:
     """A network of the format and typing that a target's runtime takes."""
-    caffe = {"file": f"{precision}.prototxt", "format": "caffe", "weights_file": "w.caffemodel", "weights_sha256": "b" * 64}
+    caffe = {
+        "file": f"{precision}.prototxt",
+        "format": "caffe",
+        "weights_file": "w.caffemodel",
+        "weights_sha256": "b" * 64,
+    }
     return network(
         precision,
         typed=target.capabilities(board).fp16 == "typed",
@@ -123,7 +128,9 @@ def plan() -> BuildPlan:
         ({"networks": "all"}, "artefact-invalid", "networks"),
     ],
 )
-def test_a_wrong_file_is_refused(plan: BuildPlan, tmp_path: Path, changes: dict[str, object], code: str, said: str) -> None:
+def test_a_wrong_file_is_refused(
+    plan: BuildPlan, tmp_path: Path, changes: dict[str, object], code: str, said: str
+) -> None:
     (tmp_path / "plan.json").write_text(changed(plan, **changes))
     with pytest.raises(ArtefactError) as caught:
         read_plan(tmp_path)

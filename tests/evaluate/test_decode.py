@@ -28,9 +28,7 @@ SOURCE = Source(files=("test",), sha256="0" * 64, format="caffe")
 def detector_with(
     heads: SsdHeads | None = None, nms: Nms | None = None, detections: DetectionOutputs | None = None
 ) -> Detector:
-    return Detector(
-        gs.Graph(name="tiny"), InputSpec("data", 1, 1), SOURCE, heads, nms or Nms(), detections
-    )
+    return Detector(gs.Graph(name="tiny"), InputSpec("data", 1, 1), SOURCE, heads, nms or Nms(), detections)
 
 
 def decodes(case: HeadsCase, module: ModuleType = decode_module) -> bool:
@@ -66,7 +64,9 @@ def test_planted_bugs_are_caught(old: str, new: str) -> None:
 @given(heads_cases())
 def test_decoding_undoes_encoding(case: HeadsCase) -> None:
     heads = replace(case.heads, clip=False)
-    corners = np.stack([decode(t, p, v, heads) for t, p, v in zip(case.offsets, heads.priors, heads.variances, strict=True)])
+    corners = np.stack(
+        [decode(t, p, v, heads) for t, p, v in zip(case.offsets, heads.priors, heads.variances, strict=True)]
+    )
     assume(np.all(corners[:, 2:] - corners[:, :2] > 1e-3))
     offsets = [encode(c, p, v, heads) for c, p, v in zip(corners, heads.priors, heads.variances, strict=True)]
     assert np.allclose(decode_boxes(np.float32(offsets), heads), corners, rtol=1e-4, atol=1e-5)

@@ -11,12 +11,12 @@ from numerics import assert_same_detections
 from opencv_ssd import MODELS, CaffeSsd, run_caffe
 
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
+from deploycc.detector.pictures import read_picture
 from deploycc.errors import MeasureError
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, Options, run
 from deploycc.passes.options import Detection
-from deploycc.pictures import read_picture
 from deploycc.target import contract
 from deploycc.target import load as load_target
 

@@ -48,18 +48,22 @@ def test_the_number_of_candidates_looked_at_first_does_not_matter(case: Suppress
     ("old", "new"),
     [
         pytest.param(
-            "\"iou\": iou", "\"iou\": np.nextafter(iou, np.float32(0))", id="drops at the IoU threshold, not beyond"
+            '"iou": iou', '"iou": np.nextafter(iou, np.float32(0))', id="drops at the IoU threshold, not beyond"
         ),
         pytest.param("else scores > threshold", "else scores >= threshold", id="keeps scores at the threshold"),
         pytest.param("            candidates[:, background] = False", "            pass", id="background not skipped"),
         pytest.param("[nms.top_k :]]] = -np.inf", "[nms.top_k :]]] *= 1", id="top_k forgotten"),
         pytest.param("members[np.argsort(-score[members]", "members[np.argsort(score[members]", id="the worst top_k"),
-        pytest.param("np.bincount(label, minlength=classes) > nms", "np.bincount(label) > 1 + nms", id="one more than top_k"),
-        pytest.param("{\"limit\": np.array([len(rows)])", "{\"limit\": np.array([1])", id="one box a class"),
+        pytest.param(
+            "np.bincount(label, minlength=classes) > nms", "np.bincount(label) > 1 + nms", id="one more than top_k"
+        ),
+        pytest.param('{"limit": np.array([len(rows)])', '{"limit": np.array([1])', id="one box a class"),
         pytest.param("    if nms.keep_top_k > -1:", "    if False:", id="keep_top_k forgotten"),
         pytest.param("by_class[label, column]", "by_class[0 * label, column]", id="classes in one row"),
         pytest.param("partial = bool(cut > threshold)", "partial = size < scores.size", id="cut below the threshold"),
-        pytest.param("    np.maximum(boxes[:, :2], boxes[:, 2:], out=batch[:, 2:])\n", "", id="reversed sides make an area"),
+        pytest.param(
+            "    np.maximum(boxes[:, :2], boxes[:, 2:], out=batch[:, 2:])\n", "", id="reversed sides make an area"
+        ),
         pytest.param("size *= _GROWTH", "return found", id="the best candidates are taken for all"),
         pytest.param("order = np.argsort(-best", "order = np.argsort(best", id="worst first"),
     ],

@@ -146,7 +146,9 @@ def test_a_split_that_lists_what_is_not_there(tmp_path: Path) -> None:
     assert (error.code, error.context["line"]) == ("data-annotation-missing", "2")
 
 
-@pytest.mark.parametrize("spelling", ["voc:", "generated:", "generated:x", "generated:1:0", "coco:x", "generated:1:2:3"])
+@pytest.mark.parametrize(
+    "spelling", ["voc:", "generated:", "generated:x", "generated:1:0", "coco:x", "generated:1:2:3"]
+)
 def test_other_spellings_are_refused(spelling: str) -> None:
     with pytest.raises(InputError, match="names no data set"):
         open_dataset(spelling)

@@ -15,8 +15,8 @@ import pytest
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.errors import ModelError
 from deploycc.exporters import caffe
-from deploycc.graph.parser_support import refusals
 from deploycc.graph.shapes import infer_shapes
+from deploycc.parsers.support import refusals
 from deploycc.target import contract, load
 
 SOURCE = Source(files=("test",), sha256="0" * 64, format="onnx")

@@ -13,7 +13,9 @@ from deploycc.graph.export import to_onnx
 def test_the_model_is_that_of_graphsurgeon(channels: int, dtype: type) -> None:
     x, y = (gs.Variable(name, dtype, [1, channels, 4, 4]) for name in "xy")
     weight = np.random.default_rng(0).normal(size=(channels, channels, 1, 1)).astype(dtype)
-    graph = gs.Graph([gs.Node("Conv", "conv", {}, [x, gs.Constant("w", weight)], [y])], [x], [y], opset=13, ir_version=7)
+    graph = gs.Graph(
+        [gs.Node("Conv", "conv", {}, [x, gs.Constant("w", weight)], [y])], [x], [y], opset=13, ir_version=7
+    )
     graph = gs.import_onnx(gs.export_onnx(graph)) if dtype is np.float16 else graph  # weights not yet loaded
     ours, theirs = to_onnx(graph), gs.export_onnx(graph)
     onnx.checker.check_model(ours, full_check=True)

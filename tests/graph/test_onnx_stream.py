@@ -39,7 +39,9 @@ def test_every_type_of_weight(dtype: type, contiguous: bool, lazy: bool) -> None
     values = (np.random.default_rng(0).normal(size=(40, 60)) * 9).astype(dtype)
     values = values if contiguous else values.T
     x, y = (gs.Variable(name, dtype, values.shape) for name in "xy")
-    graph = gs.Graph([gs.Node("Where", "n", {}, [gs.Constant("c", values > 0), x, gs.Constant("w", values)], [y])], [x], [y])
+    graph = gs.Graph(
+        [gs.Node("Where", "n", {}, [gs.Constant("c", values > 0), x, gs.Constant("w", values)], [y])], [x], [y]
+    )
     graph.opset, graph.ir_version = 13, 8
     graph = gs.import_onnx(gs.export_onnx(graph)) if lazy else graph
     got = written(graph, {"key": "value"})

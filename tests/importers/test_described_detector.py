@@ -8,7 +8,7 @@ import pytest
 from ssd_tails import Tail, build, grid_priors
 
 from deploycc.detector import Detector
-from deploycc.detector_file import save
+from deploycc.detector.file import save
 from deploycc.errors import ModelError
 from deploycc.importers import load
 

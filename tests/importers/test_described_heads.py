@@ -42,7 +42,9 @@ def offsets_name(model: Path) -> str:
 def test_named_tensors_with_priors_from_a_file(model: Path) -> None:
     np.save(model.parent / "priors.npy", np.concatenate([TAIL.corners, np.full_like(PRIORS, 0.3)], axis=1))
     name = offsets_name(model)
-    detector = described(model, f'[heads]\nlocations = "{name}"\nscores = "scores"\npriors = "priors.npy"\ny_first = true')
+    detector = described(
+        model, f'[heads]\nlocations = "{name}"\nscores = "scores"\npriors = "priors.npy"\ny_first = true'
+    )
     heads = detector.heads
     assert heads is not None
     assert (heads.locations, heads.scores, heads.classes, heads.y_first) == (name, "scores", 3, True)

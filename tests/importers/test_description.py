@@ -61,7 +61,9 @@ def test_missing(tmp_path: Path) -> None:
 
 def test_syntax_names_the_line(tmp_path: Path) -> None:
     text = refused("[input]\nsize = [240 320]\n", tmp_path)
-    assert text.startswith("error[description-syntax]: the detector description is no TOML\n  file: net.detector.toml\n")
+    assert text.startswith(
+        "error[description-syntax]: the detector description is no TOML\n  file: net.detector.toml\n"
+    )
     assert "line 2" in text
 
 

@@ -254,9 +254,7 @@ def test_open_size_asks_for_a_description(tmp_path: Path) -> None:
 
 
 def test_another_size_than_the_files(tmp_path: Path) -> None:
-    text = refused(
-        write(network("float[1,3,4,4] x"), tmp_path), Description(input=InputDescription(size=(4, 8)))
-    )
+    text = refused(write(network("float[1,3,4,4] x"), tmp_path), Description(input=InputDescription(size=(4, 8))))
     assert text.startswith("error[input-size]: the description says 8 where the network is fixed to 4\n")
 
 
@@ -276,7 +274,9 @@ def test_another_size_than_the_files(tmp_path: Path) -> None:
 def test_inputs_that_are_no_picture(inputs: str, first_line: str, tmp_path: Path) -> None:
     kind = inputs.split("[")[0] or "float"
     body = "y = Identity (x)" if inputs else "y = Constant <value = float[1] {1}> ()"
-    text = refused(write(network(inputs, body, f"{kind}[n] y" if "[1,3] x" not in inputs else "float[1,3] y"), tmp_path))
+    text = refused(
+        write(network(inputs, body, f"{kind}[n] y" if "[1,3] x" not in inputs else "float[1,3] y"), tmp_path)
+    )
     assert text.splitlines()[0] == first_line
 
 

@@ -85,9 +85,7 @@ def test_damaged_anywhere_is_diagnosed_or_still_valid(seed: int, tmp_path: Path)
 def test_no_operators(tmp_path: Path) -> None:
     model = parse(CONV)
     del model.graph.node[:]
-    assert refused(write(model, tmp_path)) == (
-        "error[onnx-no-nodes]: the network has no operators\n  file: net.onnx"
-    )
+    assert refused(write(model, tmp_path)) == ("error[onnx-no-nodes]: the network has no operators\n  file: net.onnx")
 
 
 def test_an_ir_that_is_too_old_is_refused(tmp_path: Path) -> None:
@@ -254,7 +252,9 @@ def test_older_operator_sets_compute_the_same_afterwards(body: str, opset: int, 
     onnx.checker.check_model(new)
     picture = np.random.default_rng(0).normal(2, 3, (1, 3, 4, 4)).astype(np.float32)
     old_values, new_values = (
-        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(["y"], {"x": picture})[0]
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            ["y"], {"x": picture}
+        )[0]
         for m in (model, new)
     )
     np.testing.assert_allclose(new_values, old_values, rtol=1e-6, atol=1e-6)

@@ -57,9 +57,7 @@ def test_any_spelling_is_recognised_and_decodes_to_the_files_own_boxes(tail: Tai
     whole = run(build(replace(tail, nms=False)), picture)
     expected = to_corners(tail, whole["boxes"])
     np.testing.assert_allclose(own, expected, rtol=1e-5, atol=2e-5)
-    np.testing.assert_allclose(
-        raw[heads.scores].reshape(-1), whole["scores"].reshape(-1), rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(raw[heads.scores].reshape(-1), whole["scores"].reshape(-1), rtol=0, atol=1e-6)
 
 
 @given(tail=ssd_tails())

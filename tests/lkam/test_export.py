@@ -14,10 +14,10 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 
 from deploycc import importers  # noqa: E402
 from deploycc.detector import Source  # noqa: E402
-from deploycc.detector_file import read_gates  # noqa: E402
+from deploycc.detector.file import read_gates  # noqa: E402
 from deploycc.errors import InputError, ModelError  # noqa: E402
 from deploycc.evaluate.detect import OnnxRuntimeDetector  # noqa: E402
-from deploycc.graph.gates import find_gates  # noqa: E402
+from deploycc.graph.gates.search import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
 from deploycc.lkam.export import compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402
 from deploycc.lkam.gate import Granularity, KernelGate  # noqa: E402
@@ -66,7 +66,9 @@ def _balance(model: Ssd, module: GatedConv, x: torch.Tensor) -> None:
 def pictures(count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     scale = rng.uniform(0.05, 3, (count, 1, 1, 1))
-    return (rng.standard_normal((count, 3, SIZE, SIZE)) * scale + rng.standard_normal((count, 3, 1, 1))).astype(np.float32)
+    return (rng.standard_normal((count, 3, SIZE, SIZE)) * scale + rng.standard_normal((count, 3, 1, 1))).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
@@ -92,7 +94,9 @@ def test_a_shared_gate_is_one_decision_in_the_file_too(granularity: Granularity)
     gates, _ = read_gates(exported)
     assert [gate.layer for gate in gates] == [name for name, _ in gated_convs(model)]
     assert len({gate.decision for gate in gates}) == 1
-    assert {gate.unit_of for gate in gates} == {tuple(k * 4 // gate.kernels for k in range(gate.kernels)) for gate in gates}
+    assert {gate.unit_of for gate in gates} == {
+        tuple(k * 4 // gate.kernels for k in range(gate.kernels)) for gate in gates
+    }
     with torch.no_grad():
         model(torch.from_numpy(pictures(12)))
     [leader] = deciding_gates(model)
@@ -128,7 +132,22 @@ def test_the_metadata_name_what_is_there(granularity: Granularity) -> None:
         assert gate.place == "after-batchnorm"
     kinds = {node.op_type for node in exported.graph.node}
     assert {"GlobalAveragePool", "Conv", "Sigmoid", "Greater", "Cast", "Mul"} <= kinds
-    assert kinds <= {*["Conv", "Relu", "GlobalAveragePool", "Sigmoid", "Greater", "Cast", "Gather", "Mul", "Transpose", "Reshape", "Concat", "Softmax"]}
+    assert kinds <= {
+        *[
+            "Conv",
+            "Relu",
+            "GlobalAveragePool",
+            "Sigmoid",
+            "Greater",
+            "Cast",
+            "Gather",
+            "Mul",
+            "Transpose",
+            "Reshape",
+            "Concat",
+            "Softmax",
+        ]
+    }
 
 
 @pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])

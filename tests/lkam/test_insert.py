@@ -134,5 +134,7 @@ def test_units_of_a_shared_gate_end_at_multiples_of_eight() -> None:
     insert_gates(model, ["*"], granularity="nested", shared=(0.4, 0.83, 1.0))
     sizes = [module.gate.get_buffer("unit_of").bincount().tolist() for _, module in gated_convs(model)]
     assert sizes == [[24, 32, 8], [40, 40, 16]]
-    with pytest.raises(InputError, match=r"64 kernels cannot be split into groups that end at 98 %, 100 %, in steps of 8"):
+    with pytest.raises(
+        InputError, match=r"64 kernels cannot be split into groups that end at 98 %, 100 %, in steps of 8"
+    ):
         insert_gates(nn.Sequential(nn.Conv2d(3, 64, 3)), ["*"], granularity="nested", shared=(0.98, 1.0))

@@ -49,7 +49,11 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 def test_a_few_steps_lower_the_loss_of_one_batch() -> None:
     config = small_config()
     model, samples = build_model(config).train(), Samples(open_dataset(config.data, size=SIZE), SIZE, 1)
-    optimiser, priors, batch = torch.optim.AdamW(model.parameters(), 5e-3), torch.from_numpy(make_priors(SIZE)), samples.batch(0, 6)
+    optimiser, priors, batch = (
+        torch.optim.AdamW(model.parameters(), 5e-3),
+        torch.from_numpy(make_priors(SIZE)),
+        samples.batch(0, 6),
+    )
     losses = []
     for _ in range(25):
         loss = multibox_loss(*model(batch.pictures), priors, batch.boxes, batch.labels)
@@ -86,7 +90,7 @@ def test_gates_that_were_trained_before_go_on_as_they_are(tmp_path: Path) -> Non
 def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
     teacher = restore_model(run(small_config(), tmp_path / "dense"))
     taught = run(
-        small_config(steps=40, seed=2, teacher=str(tmp_path / "dense" / CHECKPOINT), distil=5.0), tmp_path / "taught"
+        small_config(steps=40, seed=2, teacher=str(tmp_path / "dense" / CHECKPOINT), distil=20.0), tmp_path / "taught"
     )
     alone = run(small_config(steps=40, seed=2), tmp_path / "alone")
     pictures = Samples(open_dataset("generated:3:8", size=SIZE), SIZE, 1).batch(0, 8).pictures

@@ -12,11 +12,11 @@ import onnxruntime as ort
 import pytest
 
 from deploycc import importers, models
-from deploycc.detector_file import read_gates
+from deploycc.detector.file import read_gates
+from deploycc.detector.pictures import prepare
 from deploycc.evaluate.accuracy import measure_accuracy
 from deploycc.evaluate.dataset import open_dataset
-from deploycc.graph.gates import find_gates
-from deploycc.pictures import prepare
+from deploycc.graph.gates.search import find_gates
 from deploycc.scenes import CLASS_NAMES
 
 NAMES = tuple(models.names())

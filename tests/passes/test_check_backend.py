@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graph_text import network
 
-from deploycc.graph.parser_support import Contract, refusals
 from deploycc.graph.text import to_text
+from deploycc.parsers.support import Contract, refusals
 from deploycc.passes.check_backend import check_backend
 from deploycc.passes.options import Options
 

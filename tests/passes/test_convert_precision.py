@@ -27,7 +27,7 @@ from deploycc.passes import run as run_passes
 from deploycc.passes.fold_constants import fold_constants
 from deploycc.passes.options import Detection, Options
 from deploycc.passes.runner import Result
-from deploycc.profile.precision import store_as_half
+from deploycc.precision.comparison import store_as_half
 
 PASS = importlib.import_module("deploycc.passes.convert_precision")
 
@@ -143,7 +143,9 @@ def test_weights_outside_the_range_keep_their_node_fp32() -> None:
 def test_single_lost_weights_are_counted() -> None:
     weights = np.full((3, 2, 3, 3), 0.5, np.float32)
     weights.reshape(-1)[:5] = [1e-9, -1e-9, 2.0**-25, np.nextafter(np.float32(2.0**-25), np.float32(1)), 0.0]
-    result = convert(network(TWO_CONVS, {"w": weights, "b": np.ones(3, np.float32), "v": np.ones((2, 3, 1, 1), np.float32)}))
+    result = convert(
+        network(TWO_CONVS, {"w": weights, "b": np.ones(3, np.float32), "v": np.ones((2, 3, 1, 1), np.float32)})
+    )
     (note,) = [note for note in result.notes if note.code == "fp16-lost-weights"]
     assert note.reason.startswith("3 of 63 constants")
     assert types(result.detector.graph)["one"] == "float16"
@@ -166,11 +168,11 @@ g (float[1,512,2,2] x, float eps, float[1,512,1,1] s) => (float[1,512,2,2] y) {{
   [scale] y = Mul (d, s)
 }}"""
 SPELLINGS = {
-    "caffe": '[sum] q = ReduceSumSquare <axes = [1]> (a) [guard] g = Add (q, eps) [root] n = Sqrt (g)',
+    "caffe": "[sum] q = ReduceSumSquare <axes = [1]> (a) [guard] g = Add (q, eps) [root] n = Sqrt (g)",
     "l2": "[sum] n = ReduceL2 <axes = [1]> (a)",
-    "pow": '[two] two = Constant <value_float = 2.0> () [sq] p = Pow (a, two) axis = Constant <value_ints = [1]> () '
+    "pow": "[two] two = Constant <value_float = 2.0> () [sq] p = Pow (a, two) axis = Constant <value_ints = [1]> () "
     "[sum] q = ReduceSum (p, axis) [guard] g = Add (q, eps) [root] n = Sqrt (g)",
-    "mul": '[sq] p = Mul (a, a) axis = Constant <value_ints = [1]> () '
+    "mul": "[sq] p = Mul (a, a) axis = Constant <value_ints = [1]> () "
     "[sum] q = ReduceSum (p, axis) [guard] g = Max (q, eps) [root] n = Sqrt (g)",
 }
 

@@ -18,16 +18,16 @@ from opencv_ssd import VOC21
 from strategies import anchor_networks
 
 from deploycc.detector import Detector
+from deploycc.detector.pictures import read_picture
 from deploycc.errors import ModelError
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.evaluate.nms import Detections
 from deploycc.graph.cost import measure_cost
-from deploycc.graph.parser_support import Contract
 from deploycc.graph.text import to_text
 from deploycc.importers import load
+from deploycc.parsers.support import Contract
 from deploycc.passes import PIPELINE, run
 from deploycc.passes.options import Options
-from deploycc.pictures import read_picture
 
 PASS = importlib.import_module("deploycc.passes.drop_dead_priors")
 OPTIONS = Options(Contract("onnxruntime"))
@@ -87,7 +87,10 @@ def test_planted_bugs_show(bug: str) -> None:
     def shows(net: AnchorNetwork) -> bool:
         try:
             return not agrees(net, broken)
-        except (ModelError, *NO_NETWORK):  # a graph that ONNX Runtime refuses, or heads that do not fit, show the bug too
+        except (
+            ModelError,
+            *NO_NETWORK,
+        ):  # a graph that ONNX Runtime refuses, or heads that do not fit, show the bug too
             return True
 
     shown = find_example(anchor_networks(), shows)

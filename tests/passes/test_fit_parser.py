@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploycc.detector import Detector
-from deploycc.graph.parser_support import Contract
 from deploycc.graph.shapes import infer_shapes
 from deploycc.graph.text import to_text
 from deploycc.importers import caffe
+from deploycc.parsers.support import Contract
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 

@@ -41,7 +41,9 @@ def test_clip_equals_the_two_mirrors(cap: float, opset: int, scale: float) -> No
     assert result.changed
     assert operators(result.detector.graph) == ["Clip"]
     # cap - (cap - r) rounds to the grid of values near cap; Clip does not
-    np.testing.assert_allclose(run(result.detector.graph, x)[0], expected, rtol=0, atol=float(np.spacing(np.float32(cap))))
+    np.testing.assert_allclose(
+        run(result.detector.graph, x)[0], expected, rtol=0, atol=float(np.spacing(np.float32(cap)))
+    )
 
 
 def test_golden() -> None:

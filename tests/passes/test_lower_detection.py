@@ -27,7 +27,7 @@ from strategies import HeadsCase, heads_cases
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.evaluate.decode import read_detections
 from deploycc.evaluate.nms import Detections
-from deploycc.graph.parser_support import Contract
+from deploycc.parsers.support import Contract
 from deploycc.passes.options import Detection, Options
 from deploycc.passes.runner import Result
 

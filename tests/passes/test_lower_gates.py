@@ -18,8 +18,29 @@ from hypothesis import strategies as st
 from mutation import find_example, mutant
 from strategies import branching_networks, gate_spellings
 
-from deploycc.gate_plan import LayerPlan
-from deploycc.graph import branches, conditional_layers, decided, gate_decision, gated_regions, gates, parts, reorder
+from deploycc.documents.gate_plan import LayerPlan
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.branches import conditional_layers
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.branches import conditions as decided
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.branches import narrowed_part as parts
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.branches import regions as gated_regions
+from deploycc.graph.branches import writer as branches
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.channels import reorder
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.gates import decision as gate_decision
+
+# ---- equality -------------------------------------------------------------------------------------------------------
+from deploycc.graph.gates import search as gates
 
 # ---- equality -------------------------------------------------------------------------------------------------------
 
@@ -57,11 +78,15 @@ def test_the_strategy_reaches_what_it_should() -> None:
         seen.update({note.code for note in result.notes})
         found = conditionals(result.detector.graph)
         seen["lowered"] += bool(found)
-        seen["nested"] += any(each.subgraphs() for outer in found for branch in outer.subgraphs() for each in branch.nodes)
+        seen["nested"] += any(
+            each.subgraphs() for outer in found for branch in outer.subgraphs() for each in branch.nodes
+        )
         inside = [node for branch in result.detector.graph.subgraphs(recursive=True) for node in branch.nodes]
         seen["joined"] += any(node.op == "GlobalAveragePool" for node in inside)
         seen["masked"] += any(node.op == "Mul" for node in inside)
-        seen["concatenated"] += any(node.name.startswith("gated") and node.op == "Concat" for node in result.detector.graph.nodes)
+        seen["concatenated"] += any(
+            node.name.startswith("gated") and node.op == "Concat" for node in result.detector.graph.nodes
+        )
 
     collect()
     assert min(seen[what] for what in ("lowered", "nested", "joined", "masked", "concatenated", "gate-not-joined")) >= 2

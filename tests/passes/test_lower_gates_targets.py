@@ -17,11 +17,11 @@ from graph_text import run
 
 from deploycc import importers, models, target
 from deploycc.detector import Detector
+from deploycc.documents.gate_plan import LayerPlan
 from deploycc.errors import ModelError, Note
-from deploycc.gate_plan import LayerPlan
 from deploycc.graph.cost import layer_costs, measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.graph.gates import find_gates, gates_by_decision
+from deploycc.graph.gates.search import find_gates, gates_by_decision
 from deploycc.graph.half import all_nodes
 from deploycc.graph.text import to_text
 from deploycc.passes import PIPELINE
@@ -116,7 +116,9 @@ def test_branches_own_their_weights_in_the_file(channels: int) -> None:
     for name, factor in (("then_branch", 1), ("else_branch", 2)):
         made = gs.Variable(f"{name}_out", np.float32, [1, channels, 6, 6])
         constant = gs.Constant(f"{name}_w", weight * np.float32(factor))
-        branches[name] = gs.Graph([gs.Node("Conv", name, {}, [x, constant], [made])], outputs=[made], name=name, opset=13)
+        branches[name] = gs.Graph(
+            [gs.Node("Conv", name, {}, [x, constant], [made])], outputs=[made], name=name, opset=13
+        )
     y = gs.Variable("y", np.float32, [1, channels, 6, 6])
     total = gs.Variable("total", np.float32, [])
     nodes = [
@@ -280,7 +282,9 @@ def test_tensorrt_rtx_builds_real_conditionals(kind: str, precision: str) -> Non
     detector = (SHARED if kind == "variants" else RESIDUAL).build("random")
     layers: list[LayerPlan] = []
     for number, gate in enumerate(find_gates(detector.graph)):
-        lowering, sizes = {"groups": ("groups", (2, 4)), "variants": ("variants", (2, 4, 6))}.get(kind, ("widths", (0, 2, 6)))
+        lowering, sizes = {"groups": ("groups", (2, 4)), "variants": ("variants", (2, 4, 6))}.get(
+            kind, ("widths", (0, 2, 6))
+        )
         joined = kind == "joined" and number > 0
         order = tuple(range(6)) if kind == "variants" else (5, 4, 3, 2, 1, 0)
         layers.append(LayerPlan(layer=gate.layer, lowering=lowering, order=order, sizes=sizes, joined=joined))  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from strategies import channel_networks
 
 from deploycc.errors import ModelError
-from deploycc.graph.groups import layer_names
-from deploycc.graph.labels import channel_groups
+from deploycc.graph.channels.groups import layer_names
+from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.text import to_text
 from deploycc.passes import PIPELINE
 from deploycc.passes.options import Options, Prune
@@ -162,7 +162,9 @@ def test_the_pass_equals_kernels_times_zero(made: ChannelNetwork) -> None:
     source = detector(made.build())
     groups = channel_groups(source.graph)
     random = np.random.default_rng(made.seed)
-    wanted = {name: tuple(np.flatnonzero(random.random(len(own)) < 0.5).tolist()) for name, own in groups.layers.items()}
+    wanted = {
+        name: tuple(np.flatnonzero(random.random(len(own)) < 0.5).tolist()) for name, own in groups.layers.items()
+    }
     pruned = replace(source, graph=source.graph.copy())
     report = prune(pruned, Prune(wanted))
     went = {name: tuple(k for k in kernels if k in report.removed.get(name, ())) for name, kernels in wanted.items()}

@@ -10,8 +10,8 @@ import pytest
 from deploycc import importers
 from deploycc.detector import Detector
 from deploycc.errors import Note, TargetError
-from deploycc.graph.parser_support import Contract
 from deploycc.graph.text import to_text
+from deploycc.parsers.support import Contract
 from deploycc.passes import PIPELINE, Options, Result, run
 from deploycc.passes.for_target import options_for
 from deploycc.target import load

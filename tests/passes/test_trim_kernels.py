@@ -17,9 +17,9 @@ from mutation import find_example, mutant
 
 from deploycc.detector import Detector
 from deploycc.graph.cost import measure_cost
-from deploycc.graph.parser_support import Contract
 from deploycc.graph.text import to_text
 from deploycc.importers import load
+from deploycc.parsers.support import Contract
 from deploycc.passes.options import Options
 
 PASS = importlib.import_module("deploycc.passes.trim_kernels")
@@ -45,7 +45,9 @@ def convolutions(draw: st.DrawFn) -> Detector:
     kernel = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     zeros = tuple(draw(st.integers(0, 2)) for _ in range(4))
     pads = [draw(st.integers(0, 3)) for _ in range(4)]
-    return convolution(kernel, zeros, pads, [draw(st.integers(1, 2)), draw(st.integers(1, 2))], draw(st.sampled_from([1, 4])))
+    return convolution(
+        kernel, zeros, pads, [draw(st.integers(1, 2)), draw(st.integers(1, 2))], draw(st.sampled_from([1, 4]))
+    )
 
 
 def same(source: Detector, module: object = PASS) -> bool:
@@ -68,7 +70,9 @@ def test_trimmed_kernels_compute_the_same(source: Detector) -> None:
     ("old", "new"),
     [
         pytest.param("pads[axes + axis] -= dilation", "pads[axis] -= dilation", id="padding of the other side"),
-        pytest.param("        pads[axis] -= dilation\n    while", "        pads[axis] -= 1\n    while", id="dilation forgotten"),
+        pytest.param(
+            "        pads[axis] -= dilation\n    while", "        pads[axis] -= 1\n    while", id="dilation forgotten"
+        ),
         pytest.param("and not used[start] and", "and", id="taps that are used"),
         pytest.param("and pads[axis] >= dilation:", "and pads[axis]:", id="no padding left"),
     ],

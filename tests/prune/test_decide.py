@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import channel_networks
 
 from deploycc.errors import InputError
-from deploycc.graph.labels import channel_groups
+from deploycc.graph.channels.labels import channel_groups
 from deploycc.prune.decide import (
     Choice,
     bundles,

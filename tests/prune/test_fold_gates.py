@@ -15,8 +15,8 @@ from mutation import mutant
 from numpy.typing import NDArray
 
 from deploycc.detector import Detector
-from deploycc.graph.gate_metadata import DescribedGate
-from deploycc.graph.gates import Gate, find_gates
+from deploycc.graph.gates.metadata import DescribedGate
+from deploycc.graph.gates.search import Gate, find_gates
 from deploycc.passes.options import Options
 from deploycc.prune import fold_gates as module
 
@@ -105,9 +105,7 @@ def test_every_place_of_the_gate(layout: str, product: str) -> None:
 def test_activations_that_a_factor_passes_and_others(activation: str) -> None:
     found = behind(activation)
     small = folded(found, COEFFICIENTS, affine=False)
-    np.testing.assert_allclose(
-        run(small.graph)[0], expected(found, activation, COEFFICIENTS), rtol=RTOL, atol=ATOL
-    )
+    np.testing.assert_allclose(run(small.graph)[0], expected(found, activation, COEFFICIENTS), rtol=RTOL, atol=ATOL)
     names = operators(small.graph)
     op = BEHIND[activation][0].partition("(")[0].partition("<")[0]
     assert (names.index("Mul") < names.index(op)) == BEHIND[activation][2]

@@ -10,7 +10,7 @@ from gated_networks import KERNELS, LAYOUTS, Spelling, gated
 from graph_text import RTX, network, picture, run
 
 from deploycc.errors import MeasureError
-from deploycc.graph.gates import find_gates
+from deploycc.graph.gates.search import find_gates
 from deploycc.passes.fold_affine import fold_affine
 from deploycc.passes.options import Options
 from deploycc.prune.fold_gates import fold_gates

@@ -7,13 +7,13 @@ import pytest
 from graph_text import network, run
 from numpy.typing import NDArray
 
-from deploycc.cost_table import Costs
 from deploycc.errors import MeasureError
-from deploycc.graph.labels import channel_groups
+from deploycc.graph.channels.labels import channel_groups
 from deploycc.prune import kept_counts
 from deploycc.prune.decide import Choice
 from deploycc.prune.whole_network import fastest, relative_times
-from deploycc.stopwatch import this_machine
+from deploycc.timing.convolutions import Costs
+from deploycc.timing.stopwatch import this_machine
 
 CHAIN = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,64,64] x, float[64,3,3,3] w1, float[64,64,3,3] w2, float[2,64,1,1] w3) => (float[1,2,64,64] y) {

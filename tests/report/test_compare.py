@@ -41,9 +41,7 @@ def test_a_difference_in_conditions_is_said() -> None:
 
 
 def test_weak_measurements_are_said() -> None:
-    comparison = compare_reports(
-        latency(run(samples(50))), latency(run(samples(noise=0.3)), unmeasured())
-    )
+    comparison = compare_reports(latency(run(samples(50))), latency(run(samples(noise=0.3)), unmeasured()))
     said = " | ".join(comparison.warnings)
 
     assert "fp32: the baseline is INVALID: ran for 0.5 s" in said

@@ -29,8 +29,18 @@ def test_a_governor_is_free_unless_its_clocks_are_fixed(environment: dict, expec
 
 
 def test_clocks_that_move_are_found_and_jitter_is_not() -> None:
-    before = {"cpu_clocks_mhz": "0:2035 3:2035", "gpu_clock_cur_mhz": 1300.5, "gpu_clock_max_mhz": 1300.5, "load_1min": 1}
-    jitter = {"cpu_clocks_mhz": "0:2030 3:2040", "gpu_clock_cur_mhz": 1290.0, "gpu_clock_max_mhz": 900.0, "load_1min": 9}
+    before = {
+        "cpu_clocks_mhz": "0:2035 3:2035",
+        "gpu_clock_cur_mhz": 1300.5,
+        "gpu_clock_max_mhz": 1300.5,
+        "load_1min": 1,
+    }
+    jitter = {
+        "cpu_clocks_mhz": "0:2030 3:2040",
+        "gpu_clock_cur_mhz": 1290.0,
+        "gpu_clock_max_mhz": 900.0,
+        "load_1min": 9,
+    }
     slower = {"cpu_clocks_mhz": "0:2035 3:1200", "gpu_clock_cur_mhz": 900.0}
 
     assert changed_clocks(before, jitter) == []

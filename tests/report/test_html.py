@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 import sample_reports
 from sample_reports import latency, run, samples, unmeasured
 
+from deploycc.documents.latency import LayerTime
 from deploycc.report.html import render_html
 from deploycc.report.markdown import render_markdown
-from deploycc.report.schema import LayerTime
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 LOADING = {"src", "srcset", "data", "poster", "action", "background", "formaction"}

@@ -4,8 +4,8 @@ import sample_reports
 from golden_files import assert_golden
 from sample_reports import latency, run, samples, unmeasured
 
+from deploycc.documents.latency import LayerTime
 from deploycc.report.markdown import render_markdown
-from deploycc.report.schema import LayerTime
 
 
 def test_a_measured_report() -> None:

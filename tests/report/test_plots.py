@@ -7,8 +7,8 @@ import pytest
 import sample_reports
 from sample_reports import run, samples
 
+from deploycc.documents.latency import LayerTime
 from deploycc.report import plots
-from deploycc.report.schema import LayerTime
 from deploycc.report.stats import summarise
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import sample_reports
 
-from deploycc.report.compile_schema import CompileReport, SizeRecord, TargetRecord
+from deploycc.documents.compile import CompileReport, SizeRecord, TargetRecord
 from deploycc.report.published import published_latency
 
 
@@ -27,9 +27,7 @@ def _report(target: str, macs: int, params: int) -> CompileReport:
         ("jetson-tx2-jp461", 1_148_000_000, 5_783_000, None),  # MobileNet-SSD, which the paper did not measure
     ],
 )
-def test_only_the_papers_networks_on_its_boards(
-    target: str, macs: int, params: int, latency_ms: float | None
-) -> None:
+def test_only_the_papers_networks_on_its_boards(target: str, macs: int, params: int, latency_ms: float | None) -> None:
     found = published_latency(_report(target, macs, params))
 
     assert (found and found.latency_ms) == latency_ms

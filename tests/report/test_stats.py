@@ -118,7 +118,7 @@ def test_blocks_are_as_long_as_the_correlation() -> None:
 def test_steps_that_a_run_happened_to_hit_are_no_difference() -> None:
     """Another program slows both runs for seconds, at other times: neither engine is faster."""
     random = np.random.default_rng(0)
-    a, b = (10 + random.random((2, 1000)))
+    a, b = 10 + random.random((2, 1000))
     a[300:700] += 4
     b[100:300] += 4
     b[600:950] += 4

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deploycc.artefact import Evidence
+from deploycc.documents.document import Evidence
 from deploycc.report.utilisation import (
     LayerPanel,
     ReductionFacts,
@@ -61,7 +61,9 @@ def test_bars_are_the_kernels_most_used_first() -> None:
     """Heights are read back from the drawn path."""
     panel = LayerPanel("conv", 1, (0.25, 1.0, 0.0, 0.5), "after-bias")
     svg = render_utilisation_svg(replace(figure(), panels=(panel,)))
-    paths = [path.get("d", "") for path in ET.fromstring(svg).iter(f"{SVG}path") if "#3f6fb0" in (path.get("style") or "")]
+    paths = [
+        path.get("d", "") for path in ET.fromstring(svg).iter(f"{SVG}path") if "#3f6fb0" in (path.get("style") or "")
+    ]
     (bars,) = paths
     points = np.array([[float(v) for v in pair] for pair in re.findall(r"(-?[\d.]+) (-?[\d.]+)", bars)])
     base = points[:, 1].max()

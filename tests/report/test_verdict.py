@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sample_reports import latency, run, samples, unmeasured
 
-from deploycc.report.schema import Constraints
+from deploycc.documents.latency import Constraints
 from deploycc.report.verdict import assess, judge
 
 QUIET = {"cpu_governor": "performance", "cpus_online": 4, "load_1min": 0.1, "cpu_clocks_mhz": "0:2000"}
@@ -33,7 +33,11 @@ def test_a_quiet_run_is_valid() -> None:
         (samples(), {"quick": True}, ("measured with --quick, which is for trying out",)),
         (samples(), {"constraints": Constraints(min_duration_s=60.0)}, ("ran for 12.0 s, 60 s needed",)),
         # a file that lowers its own constraints, or claims a duration that its samples do not show
-        (samples(900), {"constraints": Constraints(min_duration_s=1.0, min_samples=1)}, ("ran for 9.0 s, 10 s needed",)),
+        (
+            samples(900),
+            {"constraints": Constraints(min_duration_s=1.0, min_samples=1)},
+            ("ran for 9.0 s, 10 s needed",),
+        ),
         (
             samples(99, median_ms=200),
             {"constraints": Constraints(min_duration_s=1.0, min_samples=1)},

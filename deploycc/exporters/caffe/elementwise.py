@@ -154,9 +154,7 @@ def _two_blobs(writer: Writer, node: gs.Node) -> None:
     writer.layer(node.name, "Eltwise", bottoms, [node.outputs[0].name], {"eltwise_param": parameters})
 
 
-def _broadcast(
-    writer: Writer, node: gs.Node, blob: str, dims: tuple[int, ...], full: tuple[int, ...]
-) -> str:
+def _broadcast(writer: Writer, node: gs.Node, blob: str, dims: tuple[int, ...], full: tuple[int, ...]) -> str:
     """Repeat one channel over all of them by a 1x1 convolution of ones: Eltwise does not broadcast."""
     if len(full) != 4 or dims != (full[0], 1, *full[2:]):
         refuse(node, f"Caffe does not broadcast {list(dims)} to {list(full)}")

@@ -58,9 +58,7 @@ def slice_(writer: Writer, node: gs.Node) -> None:
         writer.layer(f"{node.name}/silence", "Silence", unused, [])
 
 
-def _select(
-    writer: Writer, name: str, source: gs.Tensor, top: gs.Tensor, axis: int, start: int, size: int
-) -> None:
+def _select(writer: Writer, name: str, source: gs.Tensor, top: gs.Tensor, axis: int, start: int, size: int) -> None:
     """Take a range of a map by a convolution with ones: TensorRT's Caffe parser has no Slice.
 
     Channels: a 1x1 convolution, row k of its weights has its one at channel start + k. Rows or columns: a depthwise
@@ -108,9 +106,7 @@ def reshape(writer: Writer, node: gs.Node) -> None:
 def softmax(writer: Writer, node: gs.Node) -> None:
     """Softmax over one axis."""
     axis = node.attrs.get("axis", -1) % len(shape(node, node.inputs[0]))
-    writer.layer(
-        node.name, "Softmax", [node.inputs[0].name], [node.outputs[0].name], {"softmax_param": {"axis": axis}}
-    )
+    writer.layer(node.name, "Softmax", [node.inputs[0].name], [node.outputs[0].name], {"softmax_param": {"axis": axis}})
 
 
 @writes("Identity", "Dropout")

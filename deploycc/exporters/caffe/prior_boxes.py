@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.prior_grid import PriorGrid, box_sizes
+from deploycc.detector.prior_grid import PriorGrid, box_sizes
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ class PriorBox:
     Attributes:
         cells: height and width of the feature map.
         image: height and width of the picture, pixels.
-        min_sizes, max_sizes, ratios, flip: see `deploycc.prior_grid.box_sizes`; pixels.
+        min_sizes, max_sizes, ratios, flip: see `deploycc.detector.prior_grid.box_sizes`; pixels.
         step: vertically and horizontally, pixels; None: picture over cells.
         offset: of a cell's centre, share of the step.
         clip: corners are clipped to the picture.

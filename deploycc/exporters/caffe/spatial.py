@@ -108,9 +108,7 @@ def pooling(writer: Writer, node: gs.Node) -> None:
         refuse(node, "Caffe's average counts the padding, this one does not")
     _, _, *size = shape(node, node.inputs[0])
     _, _, *expected = shape(node, node.outputs[0])
-    caffe = [
-        _caffe_pooled(n, k, s, p) for n, k, s, p in zip(size, kernel, stride, (pad_h, pad_w), strict=True)
-    ]
+    caffe = [_caffe_pooled(n, k, s, p) for n, k, s, p in zip(size, kernel, stride, (pad_h, pad_w), strict=True)]
     if caffe != list(expected):
         refuse(node, f"its output is {list(expected)}, Caffe's rounding gives {caffe}")
     writer.layer(
@@ -136,9 +134,7 @@ def pooling(writer: Writer, node: gs.Node) -> None:
 def global_pooling(writer: Writer, node: gs.Node) -> None:
     """Pooling over the whole map."""
     parameters = {"pool": _pool(node.op == "GlobalMaxPool"), "global_pooling": True}
-    writer.layer(
-        node.name, "Pooling", [node.inputs[0].name], [node.outputs[0].name], {"pooling_param": parameters}
-    )
+    writer.layer(node.name, "Pooling", [node.inputs[0].name], [node.outputs[0].name], {"pooling_param": parameters})
 
 
 @writes("LRN")

@@ -147,9 +147,7 @@ class _Tail:
             quiet[background] = 0.0
         return quiet
 
-    def _predict(
-        self, part: str, node: gs.Node, rows: NDArray[np.int64], spare: NDArray[np.float64], top: str
-    ) -> str:
+    def _predict(self, part: str, node: gs.Node, rows: NDArray[np.int64], spare: NDArray[np.float64], top: str) -> str:
         """Write one predictor with its kernels in the order ``rows``, and its layout; return its blob.
 
         Kernels of -1 are zeros with the biases ``spare``.

@@ -28,8 +28,22 @@ _DATA_TYPES = frozenset(
 )
 _MEASURING_TYPES = frozenset(("Accuracy", "DetectionEvaluate", "HDF5Output"))
 _COMMON_FIELDS = frozenset(
-    ("name", "type", "bottom", "top", "include", "exclude", "phase", "param", "loss_weight", "propagate_down",
-     "blobs", "blobs_lr", "weight_decay", "blob_share_mode")
+    (
+        "name",
+        "type",
+        "bottom",
+        "top",
+        "include",
+        "exclude",
+        "phase",
+        "param",
+        "loss_weight",
+        "propagate_down",
+        "blobs",
+        "blobs_lr",
+        "weight_decay",
+        "blob_share_mode",
+    )
 )
 
 
@@ -229,8 +243,7 @@ def _declared_inputs(root: Message) -> list[InputDef]:
             note="each input needs four input_dim, or one input_shape",
         )
     return [
-        InputDef(name, shape, line)
-        for name, shape, line in zip(names, shapes or [()] * len(names), lines, strict=True)
+        InputDef(name, shape, line) for name, shape, line in zip(names, shapes or [()] * len(names), lines, strict=True)
     ]
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import BoxCoding, Nms, SsdHeads
-from deploycc.importers.caffe.layer import Emitted, Layer, emits
+from deploycc.importers.caffe.layer import Decoding, Emitted, Layer, emits
 from deploycc.importers.caffe.layers_convolution import positive
-from deploycc.importers.caffe.network import Decoding
 
 _CODINGS: dict[str, BoxCoding] = {"CORNER": "corner", "CENTER_SIZE": "center_size", "CORNER_SIZE": "corner_size"}
 _KEEP_ALL = -1

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.errors import ModelError
+from deploycc.detector import Nms, SsdHeads
+from deploycc.errors import ModelError, Note
 from deploycc.importers.caffe.definition import LayerDef
+from deploycc.importers.caffe.magnitude import Magnitudes
 from deploycc.importers.caffe.prototxt import Message
-from deploycc.importers.caffe.weights import Array, Blob
-
-if TYPE_CHECKING:
-    from deploycc.importers.caffe.network import Network
+from deploycc.importers.caffe.weights import Array, Blob, WeightSource
 
 LARGEST = (1 << 29) - 1
 """Elements of the largest float32 tensor that protobuf's 2 GiB can hold."""
@@ -61,6 +60,37 @@ def emits(
     return register
 
 
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """What a DetectionOutput layer says: its inputs and how to read them.
+
+    Attributes:
+        locations, scores: blobs of the raw heads.
+        heads: priors and coding; the names in it are those blobs.
+        nms: suppression.
+        top: the tensor that stands for its output, which nothing may read.
+    """
+
+    locations: str
+    scores: str
+    heads: SsdHeads
+    nms: Nms
+    top: gs.Variable
+
+
+class UnderConstruction(Protocol):
+    """The network that layers are added to, as far as a layer sees it (`deploycc.importers.caffe.network.Network`)."""
+
+    picture: gs.Variable
+    weights: WeightSource
+    magnitudes: Magnitudes
+    decoding: Decoding | None
+    notes: list[Note]
+
+    def unique(self, name: str) -> str:
+        """The name, or the name with a number appended where it is taken; it is taken afterwards."""
+
+
 @dataclass(eq=False)
 class Layer:
     """One layer while it is turned into nodes.
@@ -76,7 +106,7 @@ class Layer:
     definition: LayerDef
     inputs: list[gs.Tensor]
     param: Message
-    network: Network
+    network: UnderConstruction
     nodes: list[gs.Node] = field(default_factory=list)
 
     def shape(self, index: int = 0) -> Shape:
@@ -129,9 +159,7 @@ class Layer:
         part = part or op.lower()
         self._check_size(shape, f"the output of {self.definition.type}")
         output = gs.Variable(self.network.unique(f"{self.definition.name}/{part}"), dtype=dtype, shape=list(shape))
-        self.nodes.append(
-            gs.Node(op, name=part, attrs=dict(attrs or {}), inputs=list(inputs), outputs=[output])
-        )
+        self.nodes.append(gs.Node(op, name=part, attrs=dict(attrs or {}), inputs=list(inputs), outputs=[output]))
         return output
 
     def constant(self, role: str, values: NDArray[Any]) -> gs.Constant:

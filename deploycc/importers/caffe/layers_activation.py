@@ -37,9 +37,7 @@ def clip(layer: Layer) -> Emitted:
 
 
 def _clip(layer: Layer, low: float, high: float) -> gs.Variable:
-    return layer.node(
-        "Clip", [layer.inputs[0], layer.scalar("min", low), layer.scalar("max", high)], layer.shape()
-    )
+    return layer.node("Clip", [layer.inputs[0], layer.scalar("min", low), layer.scalar("max", high)], layer.shape())
 
 
 @emits("PReLU", param="prelu_param")

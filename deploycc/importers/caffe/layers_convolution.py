@@ -101,9 +101,7 @@ def convolution(layer: Layer) -> Emitted:
     if layer.param.flag("bias_term", True):
         wanted.append(Blob("bias", (outputs,)))
     constants = [layer.constant(b.role, a) for b, a in zip(wanted, layer.blobs(*wanted), strict=True)]
-    return [
-        layer.node("Conv", [layer.inputs[0], *constants], (batch, outputs, *out), _attributes(*window, group))
-    ]
+    return [layer.node("Conv", [layer.inputs[0], *constants], (batch, outputs, *out), _attributes(*window, group))]
 
 
 @emits("Deconvolution", param="convolution_param")

@@ -95,10 +95,7 @@ def slice_(layer: Layer) -> Emitted:
         )
     if tops == 1:
         return layer.inputs
-    return [
-        _cut(layer, [axis], [start], [stop], f"part{index}")
-        for index, (start, stop) in enumerate(pairwise(edges))
-    ]
+    return [_cut(layer, [axis], [start], [stop], f"part{index}") for index, (start, stop) in enumerate(pairwise(edges))]
 
 
 @emits("Crop", param="crop_param", bottoms=(2, 2))

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from deploycc.detector import Nms, SsdHeads
 from deploycc.errors import ModelError, Note
 from deploycc.importers.caffe.definition import Definition, LayerDef, check_common_fields
-from deploycc.importers.caffe.layer import EMITTERS, MANY, Emitted, Emitter, Layer
+from deploycc.importers.caffe.layer import EMITTERS, MANY, Decoding, Emitted, Emitter, Layer
 from deploycc.importers.caffe.magnitude import Magnitudes
 from deploycc.importers.caffe.weights import WeightSource
 
 OPSET, IR = 13, 7
-
-
-@dataclass(frozen=True, eq=False)
-class Decoding:
-    """What a DetectionOutput layer says: its inputs and how to read them.
-
-    Attributes:
-        locations, scores: blobs of the raw heads.
-        heads: priors and coding; the names in it are those blobs.
-        nms: suppression.
-        top: the tensor that stands for its output, which nothing may read.
-    """
-
-    locations: str
-    scores: str
-    heads: SsdHeads
-    nms: Nms
-    top: gs.Variable
 
 
 class Network:
@@ -231,9 +211,7 @@ class Network:
                 if blob not in wanted:
                     self.notes.append(Note(blob, "caffe-output-dropped", "a constant blob is no output"))
         if not wanted:
-            raise ModelError(
-                "caffe-no-output", "the network has no output", context={"file": self.definition.file}
-            )
+            raise ModelError("caffe-no-output", "the network has no output", context={"file": self.definition.file})
         return [self._output(blob, wanted) for blob in wanted]
 
     def _output(self, blob: str, outputs: list[str]) -> gs.Variable:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from deploycc.detector.prior_grid import PriorGrid, box_sizes
 from deploycc.importers.caffe.layer import Emitted, Layer, emits
-from deploycc.prior_grid import PriorGrid, box_sizes
 
 
 @emits("PriorBox", param="prior_box_param", bottoms=(1, 2))
@@ -76,9 +76,7 @@ def _sizes(layer: Layer) -> list[tuple[float, float]]:
         return list(zip(widths, heights, strict=True))
     if not smallest or min(smallest) <= 0:
         raise layer.error("caffe-wrong-value", f"min_size is {smallest or 'missing'}; it must be positive")
-    if largest and (
-        len(largest) != len(smallest) or any(b <= a for a, b in zip(smallest, largest, strict=True))
-    ):
+    if largest and (len(largest) != len(smallest) or any(b <= a for a, b in zip(smallest, largest, strict=True))):
         raise layer.error(
             "caffe-wrong-value", f"max_size {largest} must hold one larger value for each min_size {smallest}"
         )

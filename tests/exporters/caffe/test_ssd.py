@@ -21,19 +21,19 @@ from strategies import exported_networks
 
 from deploycc.cli.export import for_caffe
 from deploycc.detector import DetectionOutputs, Detector, InputSpec
+from deploycc.detector.pictures import prepare, read_picture
 from deploycc.errors import ModelError
 from deploycc.evaluate.detect import OnnxRuntimeDetector
 from deploycc.evaluate.nms import Detections
 from deploycc.exporters.caffe import head_layout, save_with_detection, ssd
+from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.cost import measure_cost
-from deploycc.graph.labels import channel_groups
-from deploycc.graph.parser_support import Contract
 from deploycc.graph.split import split_heads
 from deploycc.importers import load
+from deploycc.parsers.support import Contract
 from deploycc.passes import PIPELINE, Options, run
 from deploycc.passes.options import Prune
 from deploycc.passes.prune_channels import prune
-from deploycc.pictures import prepare, read_picture
 from deploycc.prune.decide import by_norm
 
 RAW = 1e-4  # absolute, of raw outputs
@@ -257,9 +257,7 @@ def test_heads_that_are_not_predicted_by_convolutions_are_refused(tmp_path: Path
     ("detections", "why"),
     [(None, "it has no SSD heads"), (DetectionOutputs("b", "s", "c"), "its detections are computed in the graph")],
 )
-def test_a_detector_without_raw_heads_is_refused(
-    detections: DetectionOutputs | None, why: str, tmp_path: Path
-) -> None:
+def test_a_detector_without_raw_heads_is_refused(detections: DetectionOutputs | None, why: str, tmp_path: Path) -> None:
     source = replace(build(NET), heads=None, detections=detections)
     assert refusal(source, tmp_path).render() == (
         f"error[caffe-cannot-express]: the network cannot be written with SSD layers: {why}\n"

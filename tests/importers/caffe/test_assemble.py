@@ -121,9 +121,7 @@ def test_seeded_network_is_opencvs(name: str, assets: Path, tmp_path: Path) -> N
         ("MobileNetv2_SSDLite_voc_deploy", 0.646, 3.337, 1917),
     ],
 )
-def test_networks_have_their_published_size(
-    name: str, gmacs: float, mparams: float, priors: int, assets: Path
-) -> None:
+def test_networks_have_their_published_size(name: str, gmacs: float, mparams: float, priors: int, assets: Path) -> None:
     detector = load(assets / "prototxt" / f"{name}.prototxt", random_weights=0)
     cost = measure_cost(detector.graph)
     assert cost.macs / 1e9 == pytest.approx(gmacs, rel=0, abs=5e-4)
@@ -140,7 +138,15 @@ def test_spellings_of_the_same_weights_agree(assets: Path) -> None:
     outputs = [list(run(detector, tensor(picture, detector)).values()) for detector in (stock, short)]
     for one, other in zip(*outputs, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=RAW)
-    assert {node.op for node in short.graph.nodes} == {"Conv", "Clip", "Transpose", "Flatten", "Concat", "Reshape", "Sigmoid"}
+    assert {node.op for node in short.graph.nodes} == {
+        "Conv",
+        "Clip",
+        "Transpose",
+        "Flatten",
+        "Concat",
+        "Reshape",
+        "Sigmoid",
+    }
 
 
 def test_head_description_of_a_real_network(assets: Path) -> None:

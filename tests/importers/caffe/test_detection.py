@@ -50,7 +50,12 @@ def test_everything_given() -> None:
 
 
 def test_code_types() -> None:
-    for name, coding in (("CORNER", "corner"), ("CENTER_SIZE", "center_size"), ("CORNER_SIZE", "corner_size"), ("2", "center_size")):
+    for name, coding in (
+        ("CORNER", "corner"),
+        ("CENTER_SIZE", "center_size"),
+        ("CORNER_SIZE", "corner_size"),
+        ("2", "center_size"),
+    ):
         heads = import_text(NETWORK % (f"code_type: {name}", "")).heads
         assert heads is not None
         assert heads.box_coding == coding

@@ -6,7 +6,9 @@ from caffe_files import import_text
 from deploycc.detector import Detector
 from deploycc.errors import ModelError
 
-CONV = "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 1 kernel_size: 1 } }"
+CONV = (
+    "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' convolution_param { num_output: 1 kernel_size: 1 } }"
+)
 
 
 def declared(channels: int = 3, batch: int = 1) -> str:

@@ -15,7 +15,9 @@ def normed(params: str = "", factor: float = 2.5) -> Case:
     return case
 
 
-@pytest.mark.parametrize("params", ["", "batch_norm_param { eps: 0.01 }", "batch_norm_param { use_global_stats: true }"])
+@pytest.mark.parametrize(
+    "params", ["", "batch_norm_param { eps: 0.01 }", "batch_norm_param { use_global_stats: true }"]
+)
 def test_batch_norm_is_opencvs(params: str) -> None:
     case = normed(params)
     np.testing.assert_allclose(case.imported()[0], case.opencv(), rtol=1e-4, atol=1e-5)
@@ -97,7 +99,9 @@ def test_scale_by_a_second_input_is_opencvs() -> None:
 
 
 def test_scale_by_a_second_input_with_its_own_shift() -> None:
-    case = one_layer("Scale", "scale_param { axis: 0 bias_term: true }", second=POOLED, bottoms=["pre", "f"], blobs=[(1, 4)])
+    case = one_layer(
+        "Scale", "scale_param { axis: 0 bias_term: true }", second=POOLED, bottoms=["pre", "f"], blobs=[(1, 4)]
+    )
     x = pre(case)
     expected = x * x.mean((2, 3), keepdims=True) + case.weights["under"][0].reshape(1, 4, 1, 1)
     np.testing.assert_allclose(case.imported()[0], expected, rtol=1e-5, atol=1e-6)

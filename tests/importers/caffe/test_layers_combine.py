@@ -39,7 +39,9 @@ def test_concat_takes_the_old_name_of_axis() -> None:
 
 def test_axpy_scales_channels_and_adds() -> None:
     # OpenCV turns it into layers that refuse these shapes, so it is written out.
-    pooled = 'layer { name: "g" type: "Pooling" bottom: "pre" top: "g" pooling_param { pool: AVE global_pooling: true } }'
+    pooled = (
+        'layer { name: "g" type: "Pooling" bottom: "pre" top: "g" pooling_param { pool: AVE global_pooling: true } }'
+    )
     case = one_layer("Axpy", second=pooled + OTHERS, bottoms=["g", "a", "b"])
     x = pre(case)
     expected = x.mean((2, 3), keepdims=True) * (2 * x + 1) + np.tanh(x)

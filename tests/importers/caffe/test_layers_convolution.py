@@ -23,9 +23,7 @@ def test_depthwise_convolution_of_few_pixels(size: int) -> None:
     case = one_layer("Convolution", params, shape=(1, 16, size, size), blobs=[(16, 1, 3, 3)])
     padded = np.pad(pre(case), ((0, 0), (0, 0), (1, 1), (1, 1)))
     kernel = case.weights["under"][0][None, :, 0, :, :, None, None]
-    expected = sum(
-        padded[:, :, i : i + size, j : j + size] * kernel[:, :, i, j] for i in range(3) for j in range(3)
-    )
+    expected = sum(padded[:, :, i : i + size, j : j + size] * kernel[:, :, i, j] for i in range(3) for j in range(3))
     np.testing.assert_allclose(case.imported()[0], expected, rtol=1e-5, atol=1e-5)
 
 

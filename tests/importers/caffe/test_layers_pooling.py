@@ -16,9 +16,7 @@ from strategies import CaffeLayer, caffe_poolings
 def test_pooling_is_caffes(drawn: tuple[CaffeLayer, dict[str, Any]], seed: int) -> None:
     layer, numbers = drawn
     case = one_layer(layer.type, layer.params, shape=layer.shape, seed=seed)
-    np.testing.assert_allclose(
-        case.imported()[0], caffe_reference.pooling(pre(case), **numbers), rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(case.imported()[0], caffe_reference.pooling(pre(case), **numbers), rtol=1e-5, atol=1e-5)
 
 
 @given(caffe_poolings(), st.integers(0, 99))
@@ -40,7 +38,9 @@ def test_global_pooling_is_opencvs(method: str) -> None:
 
 
 def test_rounding_up_without_padding_stays_one_node() -> None:
-    graph = import_text(one_layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", shape=(1, 4, 5, 7)).text).graph
+    graph = import_text(
+        one_layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", shape=(1, 4, 5, 7)).text
+    ).graph
     (node,) = [node for node in graph.nodes if node.op == "MaxPool"]
     assert node.attrs == {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
     assert node.outputs[0].shape == [1, 4, 3, 4]

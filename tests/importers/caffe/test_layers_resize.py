@@ -32,9 +32,7 @@ def test_interp_is_caffes(params: str, size: tuple[int, int], crop: int) -> None
 def test_interp_takes_its_size_from_a_second_input() -> None:
     second = 'layer { name: "s" type: "Pooling" bottom: "pre" top: "s" pooling_param { kernel_size: 3 } }'
     case = one_layer("Interp", second=second, bottoms=["pre", "s"])
-    np.testing.assert_allclose(
-        case.imported()[0], caffe_reference.interpolate(pre(case), 3, 4), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(case.imported()[0], caffe_reference.interpolate(pre(case), 3, 4), rtol=1e-4, atol=1e-5)
 
 
 def test_upsample_repeats_pixels() -> None:

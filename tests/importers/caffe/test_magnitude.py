@@ -58,7 +58,9 @@ def test_rules() -> None:
 
 def test_a_normalised_vector_has_the_length_one() -> None:
     x = gs.Variable("x", np.float32, [1, 8, 2, 2])
-    total, norm, unit = (gs.Variable(n, np.float32, s) for n, s in (("t", [1, 1, 2, 2]), ("n", [1, 1, 2, 2]), ("u", x.shape)))
+    total, norm, unit = (
+        gs.Variable(n, np.float32, s) for n, s in (("t", [1, 1, 2, 2]), ("n", [1, 1, 2, 2]), ("u", x.shape))
+    )
     magnitudes = Magnitudes(x)
     for op, inputs, output in (("ReduceSumSquare", [x], total), ("Sqrt", [total], norm), ("Div", [x, norm], unit)):
         magnitudes.follow(gs.Node(op, op, {}, inputs, [output]))

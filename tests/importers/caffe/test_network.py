@@ -127,7 +127,22 @@ def test_unknown_attributes_of_a_layer_are_refused_and_others_parameters_ignored
 def test_a_damaged_definition_is_imported_or_diagnosed(data: st.DataObject) -> None:
     words = re.findall(r'"[^"]*"|[\w.\-]+|[{}:\[\]]', SMALL_DETECTOR)
     values = [index for index, word in enumerate(words) if re.fullmatch(r'-?[\d.]+|".*"', word)]
-    strange = ["0", "-1", "3", "7", "4294967295", "1e30", "nan", "true", "TEST", '"data"', '"conv1"', "{", "dim: 0", "0.5"]
+    strange = [
+        "0",
+        "-1",
+        "3",
+        "7",
+        "4294967295",
+        "1e30",
+        "nan",
+        "true",
+        "TEST",
+        '"data"',
+        '"conv1"',
+        "{",
+        "dim: 0",
+        "0.5",
+    ]
     for _ in range(data.draw(st.integers(1, 2))):
         index = data.draw(st.sampled_from(values))
         words[index] = data.draw(st.sampled_from([*strange, words[data.draw(st.sampled_from(values))], ""]))

@@ -7,8 +7,8 @@ from caffe_files import import_text, run_opencv
 from hypothesis import given, settings
 from strategies import CaffePriors, caffe_priors
 
+from deploycc.detector.prior_grid import PriorGrid, box_sizes
 from deploycc.errors import ModelError
-from deploycc.prior_grid import PriorGrid, box_sizes
 
 
 def network(cells: tuple[int, int], image: tuple[int, int], params: str) -> str:
@@ -23,13 +23,16 @@ def network(cells: tuple[int, int], image: tuple[int, int], params: str) -> str:
 
 
 def with_heads(text: str, priors: int) -> str:
-    return text + f"""
+    return (
+        text
+        + f"""
     layer {{ name: "flat" type: "Flatten" bottom: "data" top: "flat" }}
     layer {{ name: "loc" type: "InnerProduct" bottom: "flat" top: "loc" inner_product_param {{ num_output: {4 * priors} }} }}
     layer {{ name: "conf" type: "InnerProduct" bottom: "flat" top: "conf" inner_product_param {{ num_output: {2 * priors} }} }}
     layer {{ name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "out"
       detection_output_param {{ num_classes: 2 }} }}
     """
+    )
 
 
 @given(caffe_priors())
@@ -59,7 +62,9 @@ def test_priors_are_opencvs(drawn: CaffePriors) -> None:
 
 
 def test_widths_heights_and_several_offsets_are_opencvs() -> None:
-    params = "width: 10 width: 20 height: 30 height: 5 offset_h: 0.25 offset_h: 0.75 offset_w: 0.5 offset_w: 0.1 clip: false"
+    params = (
+        "width: 10 width: 20 height: 30 height: 5 offset_h: 0.25 offset_h: 0.75 offset_w: 0.5 offset_w: 0.1 clip: false"
+    )
     text = network((2, 3), (40, 60), params + " variance: 0.1")
     (expected,) = run_opencv(text, {}, np.zeros((1, 3, 40, 60), np.float32), ["prior"])
     heads = import_text(with_heads(text, expected.shape[2] // 4)).heads
@@ -99,7 +104,10 @@ def test_priors_that_are_no_output_are_noted() -> None:
         ("", "min_size is missing; it must be positive"),
         ("min_size: 0", "min_size is [0.0]; it must be positive"),
         ("min_size: 5 max_size: 4", "max_size [4.0] must hold one larger value for each min_size [5.0]"),
-        ("min_size: 5 max_size: 6 max_size: 7", "max_size [6.0, 7.0] must hold one larger value for each min_size [5.0]"),
+        (
+            "min_size: 5 max_size: 6 max_size: 7",
+            "max_size [6.0, 7.0] must hold one larger value for each min_size [5.0]",
+        ),
         ("min_size: 5 aspect_ratio: 0", "aspect_ratio is [0.0], but must be positive"),
         ("min_size: 5 variance: 0.1 variance: 0.2", "variance is [0.1, 0.2], but must be 1 or 4 positive numbers"),
         ("min_size: 5 step: 8 step_h: 8", "step and step_h/step_w are both given"),

@@ -33,7 +33,7 @@ def test_any_layout_reads_as_the_same_tree(drawn: tuple[str, list[Any]]) -> None
     assert tree(parse(text, "net")) == grouped(expected)
 
 
-@given(st.text(alphabet='ab{}<>[]:,;"\'#.-1e\n \\', max_size=40))
+@given(st.text(alphabet="ab{}<>[]:,;\"'#.-1e\n \\", max_size=40))
 def test_any_text_is_read_or_diagnosed(text: str) -> None:
     found = None
     try:
@@ -57,7 +57,13 @@ def test_every_form_of_a_value() -> None:
     )
     assert message.text("text") == 'a"b\nAAc'
     assert [message.integer(name) for name in ("int", "hex", "negative")] == [12, 31, -3]
-    assert [message.number(name) for name in ("float", "suffix", "short", "far", "hex")] == [0.0015, 2, 0.5, float("inf"), 31]
+    assert [message.number(name) for name in ("float", "suffix", "short", "far", "hex")] == [
+        0.0015,
+        2,
+        0.5,
+        float("inf"),
+        31,
+    ]
     assert [message.flag(name) for name in ("yes", "no", "one")] == [True, False, True]
     assert message.integers("list") == [1, 2, 3, 4]
     assert message.integers("empty") == []

@@ -47,16 +47,24 @@ def test_shared_parameters_are_shared() -> None:
 
 
 def test_kernels_keep_the_mean_square_of_what_they_read() -> None:
-    text = HEAD + conv("a") + """layer { name: 'b' type: 'Convolution' bottom: 'a' top: 'b'
+    text = (
+        HEAD
+        + conv("a")
+        + """layer { name: 'b' type: 'Convolution' bottom: 'a' top: 'b'
       convolution_param { num_output: 4000 kernel_size: 3 bias_term: false } }"""
+    )
     values = weights(text)["b/weight"]
     assert float(values.std()) == pytest.approx(np.sqrt(1 / 27), rel=0.01)
     assert abs(float(values.mean())) < 0.01
-    rectified = text.replace("layer { name: 'b'", "layer { name: 'r' type: 'ReLU' bottom: 'a' top: 'a' } layer { name: 'b'")
+    rectified = text.replace(
+        "layer { name: 'b'", "layer { name: 'r' type: 'ReLU' bottom: 'a' top: 'a' } layer { name: 'b'"
+    )
     np.testing.assert_allclose(weights(rectified)["b/weight"], values * np.sqrt(2), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("name", ["squeezenet_ssd_voc_deploy", "MobileNetSSD_bn_deploy", "MobileNetv2_SSDLite_voc_deploy"])
+@pytest.mark.parametrize(
+    "name", ["squeezenet_ssd_voc_deploy", "MobileNetSSD_bn_deploy", "MobileNetv2_SSDLite_voc_deploy"]
+)
 def test_activations_stay_sane_through_real_networks(name: str, assets: Path) -> None:
     detector = load(assets / "prototxt" / f"{name}.prototxt", random_weights=1)
     shape = detector.input.shape

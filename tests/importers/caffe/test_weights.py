@@ -24,7 +24,9 @@ def refused(weights: Weights, text: str = TEXT) -> ModelError:
     return caught.value
 
 
-@pytest.mark.parametrize("style", [Style(), Style(old=True, legacy_shape=True), Style(packed=False), Style(doubles=True)])
+@pytest.mark.parametrize(
+    "style", [Style(), Style(old=True, legacy_shape=True), Style(packed=False), Style(doubles=True)]
+)
 def test_every_kind_of_file_gives_the_same_network(style: Style) -> None:
     case = one_layer("InnerProduct", "inner_product_param { num_output: 3 }", blobs=[(3, 120), (3,)])
     plain = import_text(case.text, case.weights).graph

@@ -1,0 +1,16 @@
+"""The detector: what every step of the compiler takes and returns, and the one file that holds it."""
+
+from __future__ import annotations
+
+from deploycc.detector.detector import (
+    BoxCoding,
+    Colour,
+    DetectionOutputs,
+    Detector,
+    InputSpec,
+    Nms,
+    Source,
+    SsdHeads,
+)
+
+__all__ = ["BoxCoding", "Colour", "DetectionOutputs", "Detector", "InputSpec", "Nms", "Source", "SsdHeads"]

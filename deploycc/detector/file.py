@@ -1,0 +1,210 @@
+"""One file that is a whole detector: an ONNX network whose metadata say how to feed it and how to read it.
+
+Any ONNX tool reads the network; `read_detector` restores the `Detector`, so passes can be saved and resumed.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deploycc.detector import BoxCoding, DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
+from deploycc.errors import ModelError, Note
+from deploycc.files import replacing
+from deploycc.graph.export import to_onnx
+from deploycc.graph.gates import metadata as gate_metadata
+from deploycc.graph.onnx_stream import write_onnx
+
+KEY = "deploycc.detector"
+
+
+class _Heads(BaseModel):
+    """`SsdHeads`; arrays as base64 of zlib of little-endian float32 [P, 4]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    locations: str
+    scores: str
+    priors: str
+    variances: str
+    classes: int
+    background: int | None
+    box_coding: BoxCoding
+    variance_encoded: bool
+    y_first: bool
+    clip: bool
+
+
+class _Record(BaseModel):
+    """Everything of a `Detector` but its graph."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: Literal[1]
+    input: InputSpec
+    source: Source
+    heads: _Heads | None
+    nms: Nms
+    detections: DetectionOutputs | None
+    class_names: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+def describe(detector: Detector) -> onnx.ModelProto:
+    """The detector as an ONNX model with its description in the metadata. IR version and opset are the graph's."""
+    model = to_onnx(detector.graph)
+    for key, value in _metadata(detector).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return model
+
+
+def _metadata(detector: Detector) -> dict[str, str]:
+    entries = {KEY: _record(detector).model_dump_json()}
+    if detector.gates:
+        entries[gate_metadata.KEY] = gate_metadata.write_entry(detector.gates)
+    return entries
+
+
+def save(detector: Detector, path: Path) -> str:
+    """Write the detector to one ONNX file, beside first and then renamed, so that no half file is ever seen.
+
+    Returns:
+        SHA-256 of the file, hexadecimal.
+
+    Raises:
+        ArtefactError: the file cannot be written (no folder, no permission, disk full).
+    """
+    with replacing(path) as beside, beside.open("wb") as file:
+        return write_onnx(detector.graph, _metadata(detector), file)
+
+
+def holds_detector(model: onnx.ModelProto) -> bool:
+    """Whether `save` wrote this model."""
+    return any(entry.key == KEY for entry in model.metadata_props)
+
+
+def read_gates(model: onnx.ModelProto) -> tuple[tuple[gate_metadata.DescribedGate, ...], tuple[Note, ...]]:
+    """Return what a model's metadata say about its gates, or a note where they cannot be read.
+
+    They may only confirm what the network itself shows, so a damaged entry is no reason to refuse the file.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == gate_metadata.KEY), None)
+    if text is None:
+        return (), ()
+    try:
+        return gate_metadata.read_entry(text), ()
+    except ValueError as reason:  # pydantic's ValidationError is one
+        lines = str(reason).splitlines()
+        said = f"the metadata {gate_metadata.KEY} cannot be read and are left out: {'; '.join(lines[1:3]).strip()}"
+        return (), (Note("", "gate-metadata", said),)
+
+
+def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
+    """Restore what `save` wrote.
+
+    Args:
+        model: read and checked; see `holds_detector`.
+        path: for messages.
+
+    Raises:
+        ModelError: the description is of another schema, damaged, or does not fit the network.
+    """
+    text = next(entry.value for entry in model.metadata_props if entry.key == KEY)
+    try:
+        record = _Record.model_validate_json(text)
+        heads = _restore_heads(record.heads)
+    except (ValidationError, ValueError, zlib.error) as reason:
+        first = reason.errors(include_url=False)[0] if isinstance(reason, ValidationError) else None
+        raise ModelError(
+            "detector-metadata",
+            f"the detector's description inside {path.name} cannot be read",
+            context={"file": path, "metadata": KEY},
+            note=f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(reason),
+            hint="write the file again with this version of deploycc",
+        ) from None
+    graph = gs.import_onnx(model)
+    named = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
+    wanted = [record.input.name, *_outputs(heads, record.detections)]
+    if missing := [name for name in wanted if name not in named]:
+        raise ModelError(
+            "detector-metadata",
+            f"{path.name} describes {', '.join(missing)}, which the network in it does not have",
+            context={"file": path, "network": ", ".join(sorted(named))},
+            note="the network was changed after deploycc wrote it",
+        )
+    gates, notes = read_gates(model)
+    return Detector(
+        graph=graph,
+        input=record.input,
+        source=record.source,
+        heads=heads,
+        nms=record.nms,
+        detections=record.detections,
+        class_names=record.class_names,
+        notes=(*record.notes, *notes),
+        gates=gates,
+    )
+
+
+def _outputs(heads: SsdHeads | None, detections: DetectionOutputs | None) -> list[str]:
+    names = []
+    if detections is not None:
+        names += [detections.boxes, detections.scores, detections.classes]
+        names += [detections.count] if detections.count else []
+    elif heads is not None:  # once detections are lowered into the graph, the raw heads are no outputs any more
+        names += [heads.locations, heads.scores]
+    return names
+
+
+def _record(detector: Detector) -> _Record:
+    heads = detector.heads
+    stored = None
+    if heads is not None:
+        stored = _Heads(
+            locations=heads.locations,
+            scores=heads.scores,
+            priors=_pack(heads.priors),
+            variances=_pack(heads.variances),
+            classes=heads.classes,
+            background=heads.background,
+            box_coding=heads.box_coding,
+            variance_encoded=heads.variance_encoded,
+            y_first=heads.y_first,
+            clip=heads.clip,
+        )
+    return _Record(
+        schema_version=1,
+        input=detector.input,
+        source=detector.source,
+        heads=stored,
+        nms=detector.nms,
+        detections=detector.detections,
+        class_names=detector.class_names,
+        notes=detector.notes,
+    )
+
+
+def _restore_heads(stored: _Heads | None) -> SsdHeads | None:
+    if stored is None:
+        return None
+    fields = stored.model_dump()
+    fields["priors"], fields["variances"] = _unpack(stored.priors), _unpack(stored.variances)
+    return SsdHeads(**fields)
+
+
+def _pack(values: NDArray[np.float32]) -> str:
+    return base64.b64encode(zlib.compress(values.astype("<f4").tobytes(), 6)).decode("ascii")
+
+
+def _unpack(text: str) -> NDArray[np.float32]:
+    data = zlib.decompress(base64.b64decode(text, validate=True))
+    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(-1, 4)

@@ -1,1 +1,0 @@
-"""Where engines are built and measured: this machine, later boards over ssh."""

@@ -1,0 +1,276 @@
+"""``compile.json``: what the compiler did to a network, and what it built from it.
+
+Figures stand in groups, and each group states its evidence: counts of nodes, parameters and MACs are read off the
+graph and therefore ``predicted``; times and numeric differences are ``measured`` on the machine that compiled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from deploycc.documents.document import Count, Document, Evidence, Record, Seconds, Sha256, read_document
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+COUNTED = Evidence(kind="predicted", source="counted from the graph; nothing was run")
+"""Evidence of every count of nodes, parameters and MACs."""
+
+
+class NoteRecord(Record):
+    """Something the compiler decided or left alone (`deploycc.errors.Note`)."""
+
+    node: str
+    code: str
+    reason: str
+
+
+class SourceRecord(Record):
+    """The trained files (`deploycc.detector.Source`)."""
+
+    files: tuple[str, ...]
+    sha256: Sha256
+    format: str
+    random_weights: int | None = None
+
+
+class InputRecord(Record):
+    """The picture tensor (`deploycc.detector.InputSpec`): ``(pixel - mean) * scale``, NCHW."""
+
+    name: str
+    shape: tuple[int, int, int, int]
+    colour: Literal["BGR", "RGB", "GRAY"]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    assumed: bool
+
+
+class DetectorRecord(Record):
+    """What the importer recognised.
+
+    Attributes:
+        heads: ``ssd`` raw SSD heads with priors, ``in-graph`` decoded inside the graph, ``opaque`` not recognised.
+        classes: number of classes, background included; None where unknown.
+        class_names: one a class, background included; empty where unknown.
+        priors: number of prior boxes, or None.
+        notes: what the importer decided.
+    """
+
+    name: str
+    input: InputRecord
+    heads: Literal["ssd", "in-graph", "opaque"]
+    classes: Count | None = None
+    class_names: tuple[str, ...] = ()
+    priors: Count | None = None
+    notes: tuple[NoteRecord, ...] = ()
+
+
+class TargetRecord(Record):
+    """The board and its software (`deploycc.target.Target`)."""
+
+    name: str
+    title: str
+    tier: Literal["measured", "built", "planned"]
+    runtime: str
+    runtime_version: str | None = None
+    unconfirmed: tuple[str, ...] = ()
+
+
+class SizeRecord(Record):
+    """Size of a network (`deploycc.graph.cost.Cost`)."""
+
+    nodes: Count
+    params: Count
+    macs: Count
+
+
+class StepRecord(Record):
+    """One pass (`deploycc.passes.runner.Step`); ``seconds`` is measured on the machine that compiled."""
+
+    name: str
+    seconds: Seconds
+    changed: bool
+    before: SizeRecord
+    after: SizeRecord
+    notes: tuple[NoteRecord, ...] = ()
+
+
+class PartRecord(Record):
+    """A part of a network: ``back-end`` (the feature trunk) or ``front-end`` (the detection layers on top)."""
+
+    name: str
+    macs: Count
+    params: Count
+
+
+class NetworkRecord(Record):
+    """One optimised network file.
+
+    Attributes:
+        precision: ``fp32`` or ``fp16``.
+        file: name in the output folder.
+        sha256, size_bytes: of that file.
+        source_sha256: digest of the trained files it was made from.
+        options: what the passes were told.
+        steps: the passes, in order.
+        parts: split of the optimised network; empty where the heads are unknown.
+        counts: evidence of every node, parameter and MAC count in `steps` and `parts`.
+    """
+
+    precision: str
+    file: str
+    sha256: Sha256
+    size_bytes: Count
+    source_sha256: Sha256
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    steps: tuple[StepRecord, ...] = ()
+    parts: tuple[PartRecord, ...] = ()
+    counts: Evidence = COUNTED
+
+
+class OutputError(Record):
+    """Difference of one output tensor from the reference, over all pictures.
+
+    Attributes:
+        tensor: graph output.
+        max_abs_error: largest absolute difference of an element.
+        relative_rms_error: root mean square of the difference over that of the reference.
+        reference_max_abs: largest magnitude in the reference, the scale that the errors are read against.
+    """
+
+    tensor: str
+    max_abs_error: NotNegative
+    relative_rms_error: NotNegative
+    reference_max_abs: NotNegative
+
+
+class LayerError(Record):
+    """Difference of one layer's output, fields as in `OutputError`; worst first.
+
+    Attributes:
+        node, op: the layer.
+        overflowed: elements that are finite in the reference and infinite or NaN here.
+        fp32: the layer was kept in FP32.
+    """
+
+    node: str
+    op: str
+    max_abs_error: NotNegative
+    relative_rms_error: NotNegative
+    overflowed: Count = 0
+    fp32: bool = False
+
+
+class DetectionDifference(Record):
+    """Difference of the decoded, suppressed detections, over all pictures.
+
+    Attributes:
+        score_threshold: detections with a lower score are left out of the comparison on both sides.
+        match_iou: two detections of one class match from this IoU on.
+        reference, other: detections in the reference and in the compared network.
+        matched: pairs.
+        max_score_difference: over the pairs; None without pairs.
+        min_iou: over the pairs; None without pairs.
+    """
+
+    score_threshold: Share
+    match_iou: Share
+    reference: Count
+    other: Count
+    matched: Count
+    max_score_difference: NotNegative | None = None
+    min_iou: Share | None = None
+
+
+class PrecisionComparison(Record):
+    """How far one precision is from another on real pictures.
+
+    Attributes:
+        evidence: ``measured``, with the runtime and machine that ran both.
+        reference, other: precisions.
+        pictures: number of pictures.
+        picture_source: folder or files they came from.
+        outputs: one an output tensor.
+        layers: the layers that lose most, worst first.
+        detections: None where the detector cannot be decoded.
+    """
+
+    evidence: Evidence
+    reference: str = "fp32"
+    other: str = "fp16"
+    pictures: Annotated[int, Field(ge=1)]
+    picture_source: str
+    outputs: tuple[OutputError, ...]
+    layers: tuple[LayerError, ...] = ()
+    detections: DetectionDifference | None = None
+
+
+class EngineRecord(Record):
+    """One engine, built here or the reason why not.
+
+    Attributes:
+        precision: of the network it is built from.
+        network_sha256: that network's file.
+        status: ``built``; ``not-possible`` on this machine; ``failed``.
+        reason, hint: where it was not built: the fact behind it, and what helps.
+        builder, builder_version: what builds it (`deploycc.target.Target.builder`).
+        file, sha256, size_bytes, build_seconds: of a built engine; the time is measured on the machine that built.
+    """
+
+    precision: str
+    network_sha256: Sha256
+    status: Literal["built", "not-possible", "failed"]
+    builder: str
+    builder_version: str | None = None
+    file: str | None = None
+    sha256: Sha256 | None = None
+    size_bytes: Count | None = None
+    build_seconds: Seconds | None = None
+    reason: str | None = None
+    hint: str | None = None
+
+    @model_validator(mode="after")
+    def _status_matches_fields(self) -> EngineRecord:
+        if self.status == "built" and None in (self.file, self.sha256, self.size_bytes):
+            raise ValueError("a built engine needs file, sha256 and size_bytes")
+        if self.status != "built" and not self.reason:
+            raise ValueError("an engine that was not built needs a reason")
+        return self
+
+
+class CompileReport(Document):
+    """The whole file.
+
+    Attributes:
+        tool_version: of deploycc.
+        command: the command line that made it, shell-quoted.
+        source, detector, target: what was compiled, and for what.
+        networks: one a precision.
+        comparison: FP16 against FP32, or None.
+        engines: one a precision.
+        next_command: what builds and measures on the board; None where everything was done here.
+    """
+
+    FILE_NAME: ClassVar[str] = "compile.json"
+
+    tool_version: str
+    command: str | None = None
+    source: SourceRecord
+    detector: DetectorRecord
+    target: TargetRecord
+    networks: tuple[NetworkRecord, ...]
+    comparison: PrecisionComparison | None = None
+    engines: tuple[EngineRecord, ...] = ()
+    next_command: str | None = None
+
+
+def read_compile_report(path: Path) -> CompileReport:
+    """Read ``compile.json``, given itself or its folder.
+
+    Raises:
+        ArtefactError: missing or not a valid file of this schema.
+    """
+    return read_document(path, CompileReport)

@@ -1,0 +1,140 @@
+"""``latency.json``: every timed sample and the environment it was taken in, as the agent on the device writes it.
+
+Nothing here is derived: percentiles and verdicts are computed on reading (`deploycc.report.stats`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from deploycc.documents.document import Count, Document, Record, Seconds, Sha256, read_document
+
+Positive = Annotated[float, Field(gt=0)]
+Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class Tool(Record):
+    """Versions of what made the file."""
+
+    deploycc: str
+    agent: str
+
+
+class EngineFile(Record):
+    """The engine that ran."""
+
+    file: str
+    sha256: Sha256 | None = None
+    runtime: str
+    runtime_version: str | None = None
+
+
+class LayerTime(Record):
+    """One layer, as the runtime's own profiler times it.
+
+    Attributes:
+        name, op: the layer in the runtime's words.
+        median_ms: over the profiled runs, which are not the timed ones: profiling costs time.
+        share: of the sum over all layers, 0..1.
+    """
+
+    name: str
+    op: str
+    median_ms: Milliseconds
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+class Constraints(Record):
+    """What a valid measurement needs."""
+
+    min_duration_s: Seconds = 10.0
+    min_samples: Count = 100
+
+
+class Run(Record):
+    """One engine on one device, one picture at a time (MLPerf's single stream).
+
+    Attributes:
+        precision: of the engine.
+        engine: None where there is none to run.
+        network_sha256: the network the engine was built from.
+        device: what ran it, in words.
+        status: ``measured``; ``not-possible`` on this machine; ``failed``.
+        reason, hint: where it was not measured: the fact behind it, and what helps.
+        threads: CPU threads of the runtime.
+        warmup_samples, warmup_s: dropped before the first sample.
+        duration_s: from the start of the first sample to the end of the last.
+        samples_ms: latency of every picture, in order, warm-up excluded.
+        start_offsets_s: start of every sample, from the first one's start.
+        layers: per-layer times, empty where the runtime gives none.
+        constraints: what this run had to meet.
+        environment_after: the environment again, after the last sample.
+    """
+
+    precision: str
+    engine: EngineFile | None = None
+    network_sha256: Sha256 | None = None
+    device: str
+    status: Literal["measured", "not-possible", "failed"]
+    reason: str | None = None
+    hint: str | None = None
+    threads: Count | None = None
+    warmup_samples: Count = 0
+    warmup_s: Seconds = 0.0
+    duration_s: Seconds = 0.0
+    samples_ms: tuple[Positive, ...] = ()
+    start_offsets_s: tuple[Seconds, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+    constraints: Constraints = Constraints()
+    environment_after: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _status_matches_fields(self) -> Run:
+        if self.status == "measured" and not (self.samples_ms and self.engine and self.engine.sha256):
+            raise ValueError("a measured run needs samples and an engine with its sha256")
+        if self.status != "measured" and self.samples_ms:
+            raise ValueError("a run that was not measured cannot have samples")
+        if self.status != "measured" and not self.reason:
+            raise ValueError("a run that was not measured needs a reason")
+        if len(self.start_offsets_s) != len(self.samples_ms):
+            raise ValueError("start_offsets_s and samples_ms must have the same length")
+        return self
+
+
+class LatencyReport(Document):
+    """The whole file.
+
+    Attributes:
+        target: name of the target it was measured for.
+        tool: versions of what made the file.
+        quick: True where the run was cut short on purpose; it is never valid.
+        environment: of the device before the first run: hardware, clocks, governor, versions. Keys carry units.
+        runs: one an engine.
+    """
+
+    FILE_NAME: ClassVar[str] = "latency.json"
+
+    target: str
+    tool: Tool
+    quick: bool
+    environment: dict[str, JsonValue]
+    runs: tuple[Run, ...]
+
+    @model_validator(mode="after")
+    def _one_run_a_precision(self) -> LatencyReport:
+        precisions = [run.precision for run in self.runs]
+        if len(set(precisions)) != len(precisions):
+            raise ValueError("two runs have the same precision")
+        return self
+
+
+def read_latency_report(path: Path) -> LatencyReport:
+    """Read ``latency.json``, given itself or its folder.
+
+    Raises:
+        ArtefactError: missing or not a valid file of this schema.
+    """
+    return read_document(path, LatencyReport)

@@ -1,0 +1,1 @@
+"""Choosing how each kernel gate is carried out, by measured times; `deploycc.passes.lower_gates` does it."""

@@ -1,0 +1,263 @@
+"""The last word on a plan: whole networks timed in turns on pictures, and what does not keep its promise falls back."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from deploycc.cpu_session import open_session
+from deploycc.documents.gate_plan import LayerPlan
+from deploycc.gate_planning.costs import Array
+from deploycc.gate_planning.planner import NEAR_TIE, Planned
+from deploycc.gate_planning.regions import Choice
+from deploycc.graph.export import to_onnx
+from deploycc.progress import Say
+
+Tensors = Sequence[NDArray[np.float32]]
+Names = tuple[str, ...]
+Key = TypeVar("Key", bound=Hashable)
+Lower = Callable[[gs.Graph, Sequence[LayerPlan]], gs.Graph]
+
+_WARMUP = 2
+_MOST_ROUNDS = 25
+_WORST_PICTURES, _WORST_ROUNDS = 2, 200  # with everything on pictures do not differ, so that rounds count
+_WORST_LEAST_ROUNDS = 5  # however slow the network is: the bound is a few per cent
+_WORST_TRIES = 3  # a busy moment, or where a session's memory happens to lie, is no reason to drop a plan
+PLANNED, PRODUCTS = "planned", "products"
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The same detector three times.
+
+    Attributes:
+        masked: gates are products.
+        dense: no gates.
+        all_on: gates are computed, and always on.
+    """
+
+    masked: gs.Graph
+    dense: gs.Graph
+    all_on: gs.Graph
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What measuring said about one region.
+
+    Attributes:
+        choice: the region as planned.
+        parts: how it is carried out now: as planned, in a simpler way, or as products.
+        saved_ms: by that, mean over the pictures, against the same network with this region as products; where it is
+            products, what the best other way saved.
+        why: where it is not as planned.
+    """
+
+    choice: Choice
+    parts: tuple[Choice, ...]
+    saved_ms: float = 0.0
+    why: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether any layer of it stays lowered."""
+        return any(part.lowering != "multiply" for part in self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A plan after the check.
+
+    Attributes:
+        layers: of the plan that is left.
+        verdicts: on every lowered region.
+        samples_ms: ``dense``, ``masked``, ``lowered``: [rounds, pictures].
+        worst_ms: ``dense``, ``lowered`` with every kernel on: [rounds, pictures].
+    """
+
+    layers: tuple[LayerPlan, ...]
+    verdicts: tuple[Verdict, ...]
+    samples_ms: Mapping[str, Array]
+    worst_ms: Mapping[str, Array]
+
+    @property
+    def worst_case(self) -> float:
+        """Time with everything on, divided by the dense network's."""
+        return ratio_of(self.worst_ms)
+
+
+def check_plan(
+    planned: Planned,
+    networks: Networks,
+    lower: Lower,
+    pictures: Tensors,
+    *,
+    threads: int,
+    max_worst_case: float,
+    seconds: float = 20.0,
+    say: Say = lambda text: None,
+) -> Checked:
+    """Time a plan, and take simpler ways or products where it does not pay.
+
+    Each region is judged by the whole network, picture by picture: as planned, with fewer branches, in shorter rows and
+    as products. Then the regions that cost most with everything on become simpler, one by one, until the worst case is
+    within its bound; where that is missed, new sessions are timed too before it counts.
+
+    Args:
+        planned: what the planner chose.
+        networks: to compare with.
+        lower: carries a plan out on a graph; returns another one.
+        pictures: prepared tensors.
+        threads: of ONNX Runtime.
+        max_worst_case: of the dense network's time.
+        seconds: for each comparison, about.
+        say: progress.
+
+    Returns:
+        What is left of the plan. Its worst case may still miss the bound: the caller looks at it.
+
+    Raises:
+        MeasureError: ``onnxruntime-refuses``.
+    """
+    verdicts = {each.layers: Verdict(each, (each,)) for each in planned.chosen if each.lowering != "multiply"}
+
+    def layers_of(changed: Mapping[Names, tuple[Choice, ...]] = {}) -> tuple[LayerPlan, ...]:
+        return planned.layers({name: verdict.parts for name, verdict in verdicts.items()} | dict(changed))
+
+    def session(graph: gs.Graph, layers: Sequence[LayerPlan]) -> ort.InferenceSession:
+        lowered = any(layer.lowering != "multiply" for layer in layers)
+        return graph_session(lower(graph, layers) if lowered else graph, threads)
+
+    measured: dict[Names, Mapping[str, float]] = {}
+    for name, verdict in verdicts.items():
+        say(f"timing {name[0]}")
+        ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
+        sessions = {way: session(networks.masked, layers_of({name: parts})) for way, parts in ways.items()}
+        samples = time_pictures(sessions, pictures, seconds / 2)
+        measured[name] = {way: float(least(each).mean()) for way, each in samples.items()}
+        verdicts[name] = _judge(verdict.choice, ways, measured[name])
+
+    def timed_worst() -> dict[str, Array]:
+        say("timing the worst case")
+        pair = {"dense": session(networks.dense, ()), "lowered": session(networks.all_on, layers_of())}
+        return time_pictures(
+            pair, pictures[:_WORST_PICTURES], seconds / 4, _WORST_LEAST_ROUNDS, most_rounds=_WORST_ROUNDS
+        )
+
+    while True:
+        worst = timed_worst()
+        for _ in range(1, _WORST_TRIES):
+            if ratio_of(worst) > max_worst_case:
+                worst = {name: np.concatenate([worst[name], again]) for name, again in timed_worst().items()}
+        ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
+        if ratio <= max_worst_case or not kept:
+            break
+        costly = max(kept, key=lambda name: _all_on(verdicts[name].parts) - _all_on(planned.simpler[name][PRODUCTS]))
+        why = f"with everything on the network takes {ratio:.3f} of the dense one's time"
+        verdicts[costly] = _simpler(verdicts[costly], planned.simpler[costly], measured[costly], why)
+    say("timing the network")
+    three = {
+        "dense": session(networks.dense, ()),
+        "masked": session(networks.masked, ()),
+        "lowered": session(networks.masked, layers_of()),
+    }
+    return Checked(layers_of(), tuple(verdicts.values()), time_pictures(three, pictures, seconds), worst)
+
+
+def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float]) -> Verdict:
+    """Take the simplest way of those that are nearly as fast as the fastest."""
+    fastest = min(mean_ms.values())
+    way = next(each for each in reversed(list(ways)) if mean_ms[each] <= fastest * (1 + NEAR_TIE))
+    saved = mean_ms[PRODUCTS] - mean_ms[way]
+    if way == PLANNED:
+        return Verdict(choice, ways[way], saved)
+    if way == PRODUCTS:
+        return Verdict(choice, ways[way], _best_other(mean_ms), "the network is not faster than with products here")
+    gain = mean_ms[PLANNED] - mean_ms[way]
+    said = f"{gain:.3f} ms faster" if gain > 0 else f"{-gain:.3f} ms slower, nearly the same"
+    return Verdict(choice, ways[way], saved, f"{way} instead: {said}")
+
+
+def _simpler(
+    verdict: Verdict, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float], why: str
+) -> Verdict:
+    """The next way that takes less with everything on and still beats products, or these."""
+    now, products = _all_on(verdict.parts), mean_ms[PRODUCTS]
+    for way, parts in ways.items():
+        if way != PRODUCTS and _all_on(parts) < now and mean_ms[way] < products:
+            return replace(verdict, parts=parts, saved_ms=products - mean_ms[way], why=f"{way} instead: {why}")
+    return replace(verdict, parts=ways[PRODUCTS], saved_ms=_best_other(mean_ms), why=why)
+
+
+def _best_other(mean_ms: Mapping[str, float]) -> float:
+    """What the fastest way but products saves."""
+    return mean_ms[PRODUCTS] - min(ms for way, ms in mean_ms.items() if way != PRODUCTS)
+
+
+def least(samples_ms: Array) -> Array:
+    """Least time of each picture over the rounds, [pictures]: what else the machine does only adds time."""
+    result: Array = samples_ms.min(0)
+    return result
+
+
+def ratio_of(samples_ms: Mapping[str, Array]) -> float:
+    """Mean time of ``lowered`` over the pictures, divided by that of ``dense``."""
+    return float(least(samples_ms["lowered"]).mean() / least(samples_ms["dense"]).mean())
+
+
+def graph_session(graph: gs.Graph, threads: int) -> ort.InferenceSession:
+    """Load a graph in ONNX Runtime; raises MeasureError."""
+    return open_session(to_onnx(graph), threads, {"network": graph.name or "network"})
+
+
+def time_pictures(
+    sessions: Mapping[Key, ort.InferenceSession],
+    pictures: Tensors,
+    seconds: float,
+    least_rounds: int = 1,
+    *,
+    most_rounds: int = _MOST_ROUNDS,
+) -> dict[Key, Array]:
+    """Time several networks on the same pictures, in turns and in changing order.
+
+    Args:
+        sessions: each with one input.
+        pictures: what they read.
+        seconds: rounds are added while they fit.
+        least_rounds: however long they take.
+        most_rounds: however short.
+
+    Returns:
+        Milliseconds, [rounds, pictures], by network.
+    """
+    order, names = random.Random(0), list(sessions)
+    inputs = {name: session.get_inputs()[0].name for name, session in sessions.items()}
+    for name, session in sessions.items():
+        for picture in pictures[:_WARMUP]:
+            session.run(None, {inputs[name]: picture})
+    rounds: list[dict[Key, list[float]]] = []
+    start = time.perf_counter()
+    while len(rounds) < most_rounds:
+        spent = time.perf_counter() - start
+        if len(rounds) >= least_rounds and spent + spent / len(rounds) > seconds:
+            break
+        times: dict[Key, list[float]] = {name: [] for name in names}
+        for picture in pictures:
+            for name in order.sample(names, len(names)):
+                begin = time.perf_counter_ns()
+                sessions[name].run(None, {inputs[name]: picture})
+                times[name].append((time.perf_counter_ns() - begin) / 1e6)
+        rounds.append(times)
+    return {name: np.array([each[name] for each in rounds]) for name in names}
+
+
+def _all_on(parts: Sequence[Choice]) -> float:
+    return sum(part.all_on_ms for part in parts)

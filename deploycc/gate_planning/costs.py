@@ -1,0 +1,168 @@
+"""What decides about gates: times of convolutions by channel counts, and of what branches add, all measured here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deploycc.documents.document import Document, Evidence
+from deploycc.errors import Note
+from deploycc.gate_planning.operations import Line, Operation, OperationTiming, fit_lines, time_operations
+from deploycc.timing.convolutions import Convolution, Costs, CostTable, Timing
+from deploycc.timing.stopwatch import Machine, check_machine, spread
+
+_ROUNDS = 9
+_SPREAD = 1.25  # median of samples over the least; up to 1.15 where nothing else runs
+_PARTS = 4  # a convolution is timed with a quarter, half... of its channels; between them time is interpolated
+_BLOCK = 8  # channels that vector units take at once: times in between are those of the next block
+
+Array = NDArray[np.float64]
+
+
+class GateCostTable(Document):
+    """The file.
+
+    Attributes:
+        evidence: measured, and on which machine.
+        machine: the same, to compare.
+        convolutions: no convolution twice.
+        operations: raw samples; the lines are fitted on reading.
+    """
+
+    FILE_NAME: ClassVar[str] = "gate-costs.json"
+    MADE_BY: ClassVar[str] = "deploycc gates --costs"
+
+    evidence: Evidence
+    machine: Machine
+    convolutions: tuple[Timing, ...]
+    operations: tuple[OperationTiming, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Time of one convolution over its channel counts.
+
+    Attributes:
+        inputs, kernels: counts that were timed, ascending, from 0.
+        times_ms: [inputs, kernels]; 0 where either is 0.
+    """
+
+    inputs: Array
+    kernels: Array
+    times_ms: Array
+
+    def __call__(self, inputs: ArrayLike, kernels: ArrayLike) -> Array:
+        """Time, ms, interpolated between the counts that were timed; the arguments broadcast."""
+        x, y = np.broadcast_arrays(np.asarray(inputs, np.float64), np.asarray(kernels, np.float64))
+        row, across = _cell(self.inputs, x)
+        column, along = _cell(self.kernels, y)
+        t = self.times_ms
+        low = t[row, column] * (1 - along) + t[row, column + 1] * along
+        high = t[row + 1, column] * (1 - along) + t[row + 1, column + 1] * along
+        result: Array = low * (1 - across) + high * across
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class CostModel:
+    """Predicted times; a pure function of what was measured.
+
+    Attributes:
+        grids: by convolution with all channels.
+        lines: by operation.
+    """
+
+    grids: Mapping[Convolution, Grid]
+    lines: Mapping[Operation, Line]
+
+
+class GateCosts:
+    """Measured costs; what is not known yet is measured when it is asked for."""
+
+    def __init__(self, machine: Machine, table: GateCostTable | None = None) -> None:
+        """Start with a table of this machine, or with nothing.
+
+        Raises:
+            ArtefactError: ``costs-other-machine``.
+        """
+        known = None
+        if table is not None:
+            check_machine(table.machine, machine)
+            known = CostTable(evidence=table.evidence, machine=table.machine, timings=table.convolutions)
+        self._convolutions = Costs(machine, known, rounds=_ROUNDS)
+        self._operations = table.operations if table is not None else ()
+
+    def model(self, convolutions: Iterable[tuple[Convolution, bool]]) -> CostModel:
+        """Measure what is missing.
+
+        Args:
+            convolutions: with all channels, and whether their inputs may be narrowed.
+
+        Raises:
+            MeasureError: ``onnxruntime-refuses``.
+        """
+        narrowing: dict[Convolution, bool] = {}
+        for convolution, narrows in convolutions:
+            narrowing[convolution] = narrows or narrowing.get(convolution, False)
+        counts = {each: (_counts(each.inputs) if narrows else [each.inputs], _counts(each.kernels))
+                  for each, narrows in narrowing.items()}  # fmt: skip
+        for each, (inputs, kernels) in counts.items():  # one by one: together, those of VGG-SSD300 hold 3.7 GB
+            self._convolutions.measure(each.narrowed(i, k) for i in inputs for k in kernels)
+        if not self._operations:
+            self._operations = time_operations(self._convolutions.machine.threads)
+        grids = {}
+        for each, (inputs, kernels) in counts.items():
+            times = [[self._least_ms(each.narrowed(i, k)) for k in kernels] for i in inputs]
+            grids[each] = make_grid(inputs, kernels, times)
+        return CostModel(grids, fit_lines(self._operations))
+
+    def _least_ms(self, convolution: Convolution) -> float:
+        """The least of the rounds: what else the machine does only adds time."""
+        return min(self._convolutions.samples_ms(convolution))
+
+    def notes(self) -> tuple[Note, ...]:
+        """What is to be said where samples differ as they do beside other processes: ``costs-spread``."""
+        found = statistics.median([spread(each.samples_ms) for each in self._convolutions.table().timings] or [1.0])
+        if found <= _SPREAD:
+            return ()
+        reason = (
+            f"the median of a convolution's times is {found:.2f} times the least: the machine was busy, and the plan "
+            "may be a poor one; measure again when it is idle, with another file of costs"
+        )
+        return (Note("measured costs", "costs-spread", reason),)
+
+    def table(self) -> GateCostTable:
+        """Everything known, as a document."""
+        known = self._convolutions.table()
+        return GateCostTable(
+            evidence=known.evidence, machine=known.machine, convolutions=known.timings, operations=self._operations
+        )
+
+
+def make_grid(inputs: Iterable[int], kernels: Iterable[int], times_ms: Iterable[Iterable[float]]) -> Grid:
+    """A grid from times of ascending counts, [inputs, kernels].
+
+    Noise only adds time, so nothing takes longer than the same with more channels.
+    """
+    times = np.array([list(row) for row in times_ms], np.float64)
+    for axis in (0, 1):
+        times = np.flip(np.minimum.accumulate(np.flip(times, axis), axis), axis)
+    rows, columns = (np.array([0, *counts], np.float64) for counts in (inputs, kernels))
+    return Grid(rows, columns, np.pad(times, ((1, 0), (1, 0))))
+
+
+def _counts(channels: int) -> list[int]:
+    """Counts to time: about equal parts in whole blocks, and all."""
+    parts = {_BLOCK * round(channels * part / _PARTS / _BLOCK) for part in range(1, _PARTS)}
+    return sorted(count for count in {*parts, channels} if 0 < count <= channels)
+
+
+def _cell(points: Array, values: Array) -> tuple[NDArray[np.intp], Array]:
+    """Index of the point below each value, and how far the value lies towards the next one, 0..1."""
+    below = np.clip(np.searchsorted(points, values, side="right") - 1, 0, len(points) - 2)
+    return below, (values - points[below]) / (points[below + 1] - points[below])

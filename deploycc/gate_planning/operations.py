@@ -1,0 +1,196 @@
+"""What conditional execution costs beside convolutions: small networks with and without one thing, timed in turns.
+
+ONNX Runtime keeps maps in blocks of channels between convolutions. A branch, a product with a mask, a concatenation
+and a padding need them plain, so each costs two rearrangements of the map beside its own work: the networks here put
+it between two convolutions, as it stands inside a detector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import Field
+
+from deploycc.cpu_session import open_session
+from deploycc.documents.document import Record
+from deploycc.timing.stopwatch import Stopwatch, time_in_turns
+
+Operation = Literal["branch", "mask", "pad", "concat", "zeros"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+"""What is timed, between a convolution that makes a map and one that reads it.
+
+``branch``: the reader stands in an ``If`` that is taken where a vector says so; finding that out counts.
+``mask``: the map is multiplied with one number a channel. ``pad``: a plain map of half the channels gets as many zeros
+appended. ``concat``: two convolutions make a half each, each from the plain input. ``zeros``: an ``If`` gives a map of
+zeros to a convolution that else reads a plain map.
+"""
+
+SIZES = ((64, 8), (64, 20), (64, 40), (64, 80), (64, 160))
+"""Channels, and height and width, of the map."""
+
+ROUNDS = 31
+_ENDS = 16  # channels of the input and the output
+_OPSET = 13
+_Positive = Annotated[float, Field(gt=0)]
+_Samples = Annotated[tuple[_Positive, ...], Field(min_length=1)]
+
+
+class OperationTiming(Record):
+    """One operation on a map of one size.
+
+    Attributes:
+        operation: see `Operation`.
+        elements: of the map.
+        without_ms, with_ms: raw samples of the network without and with it.
+    """
+
+    operation: Operation
+    elements: Annotated[int, Field(gt=0)]
+    without_ms: _Samples
+    with_ms: _Samples
+
+    @property
+    def cost_ms(self) -> float:
+        """Difference of the least times: what else the machine does only adds; 0 where noise hides the cost."""
+        return max(0.0, min(self.with_ms) - min(self.without_ms))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cost that grows with the map: ``fixed_ms + element_ms * elements``."""
+
+    fixed_ms: float
+    element_ms: float
+
+    def __call__(self, elements: float) -> float:
+        """Predicted ms on a map of this many elements."""
+        return self.fixed_ms + self.element_ms * elements
+
+
+def time_operations(threads: int, rounds: int = ROUNDS) -> tuple[OperationTiming, ...]:
+    """Time every operation on maps of all `SIZES`.
+
+    Args:
+        threads: of ONNX Runtime.
+        rounds: samples of each network.
+
+    Raises:
+        MeasureError: ``onnxruntime-refuses``.
+    """
+    found = []
+    for channels, side in SIZES:
+        pairs = [network(each, channels, side, present) for each in OPERATIONS for present in (False, True)]
+        samples = time_in_turns([partial(_stopwatch, model, threads) for model in pairs], rounds)
+        found += [
+            OperationTiming(
+                operation=operation, elements=channels * side * side, without_ms=without_ms, with_ms=with_ms
+            )
+            for operation, without_ms, with_ms in zip(OPERATIONS, samples[0::2], samples[1::2], strict=True)
+        ]
+    return tuple(found)
+
+
+def fit_lines(timings: Sequence[OperationTiming]) -> Mapping[Operation, Line]:
+    """Fit a line to each operation's costs: relative least squares, neither part below zero."""
+    return {
+        operation: _fit([(each.elements, each.cost_ms) for each in timings if each.operation == operation])
+        for operation in dict.fromkeys(each.operation for each in timings)
+    }
+
+
+def network(operation: Operation, channels: int, side: int, present: bool) -> onnx.ModelProto:
+    """A network around a map [1, C, S, S], with an operation on it or without."""
+    generator = np.random.default_rng(0)
+    half = channels // 2
+    arrays = {
+        "w_in": generator.standard_normal((channels, _ENDS, 1, 1), np.float32),
+        "w_low": generator.standard_normal((half, _ENDS, 1, 1), np.float32),
+        "w_high": generator.standard_normal((half, _ENDS, 1, 1), np.float32),
+        "w_out": generator.standard_normal((_ENDS, channels, 1, 1), np.float32),
+        "ends": np.array([0, 0, 0, 0, 0, channels - half, 0, 0]),
+        "none": np.zeros((1, channels, side, side), np.float32),
+        "low": np.array(-1e30, np.float32),
+        "ranks": np.arange(channels, dtype=np.float32).reshape(1, channels, 1, 1),
+    }
+    node = helper.make_node
+    condition = [node("Mul", ["factors", "ranks"], ["ranked"]), node("ReduceMax", ["ranked"], ["top"], keepdims=0),
+                 node("Greater", ["top", "low"], ["yes"])]  # fmt: skip
+    first, last = node("Conv", ["x", "w_in"], ["a"]), node("Conv", ["r", "w_out"], ["y"])
+    relu = node("Relu", ["a"], ["r"])
+    plain = [first, relu, last]
+
+    def branch(name: str) -> list[onnx.NodeProto]:
+        return [node("Conv", ["r", f"{name}_own"], [name])]
+
+    with_it, without = {
+        "branch": ([first, relu, *condition, _if(branch, "y", arrays["w_out"])], plain),
+        "mask": ([first, node("Mul", ["a", "factors"], ["m"]), node("Relu", ["m"], ["r"]), last], plain),
+        "pad": ([node("Relu", ["p"], ["a"]), node("Pad", ["a", "ends"], ["y"])], [node("Relu", ["p"], ["y"])]),
+        "concat": ([node("Conv", ["x", "w_low"], ["l"]), node("Conv", ["x", "w_high"], ["h"]),
+                    node("Concat", ["l", "h"], ["a"], axis=1), relu, last], plain),
+        "zeros": ([*condition, _if(lambda name: [node("Identity", ["none"], [name])], "r"), last],
+                  [node("Conv", ["p", "w_out"], ["y"])]),
+    }[operation]  # fmt: skip
+    nodes = with_it if present else without
+    read = {name for each in nodes for name in _reads(each)}
+    plain_channels = half if operation == "pad" else channels
+    inputs = {"x": [1, _ENDS, side, side], "p": [1, plain_channels, side, side], "factors": [1, channels, 1, 1]}
+    graph = helper.make_graph(
+        nodes,
+        operation,
+        [_tensor(name, shape) for name, shape in inputs.items() if name in read],
+        [_tensor("y", [1, None, side, side])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items() if name in read],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
+
+
+def _if(
+    write: Callable[[str], list[onnx.NodeProto]], output: str, weight: NDArray[np.float32] | None = None
+) -> onnx.NodeProto:
+    """An ``If`` on ``yes`` whose branches both do the same, under names and with weights of their own."""
+    branches = {}
+    for name in (f"{output}_then", f"{output}_else"):
+        result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        own = [] if weight is None else [numpy_helper.from_array(weight, f"{name}_own")]
+        branches[f"{name.rpartition('_')[2]}_branch"] = helper.make_graph(write(name), name, [], [result], own)
+    return helper.make_node("If", ["yes"], [output], **branches)
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    inner = [name for each in node.attribute if each.HasField("g") for one in each.g.node for name in one.input]
+    return [*node.input, *inner]
+
+
+def _tensor(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _stopwatch(model: onnx.ModelProto, threads: int) -> Stopwatch:
+    session = open_session(model, threads, {"operation": model.graph.name})
+    generator = np.random.default_rng(0)
+    feed = {each.name: generator.standard_normal(each.shape, np.float32) for each in session.get_inputs()}
+    return Stopwatch(session, feed, most_repeats=1)
+
+
+def _fit(points: Sequence[tuple[int, float]]) -> Line:
+    elements = np.array([each for each, _ in points], np.float64)
+    costs = np.array([cost for _, cost in points])
+    weights = 1 / np.maximum(costs, 0.01)  # relative, but below 10 us noise is larger than the cost
+    columns = np.stack([np.ones_like(elements), elements], 1)
+    candidates = []
+    for used in ([0, 1], [1], [0]):
+        solution = np.zeros(2)
+        solution[used] = np.linalg.lstsq(columns[:, used] * weights[:, None], costs * weights, rcond=None)[0]
+        solution = np.maximum(solution, 0)
+        error = float(np.square((columns @ solution - costs) * weights).sum())
+        candidates.append((error, solution))
+    _, best = min(candidates, key=lambda each: each[0])
+    return Line(float(best[0]), float(best[1]))

@@ -1,0 +1,1 @@
+"""Writing gates as conditional branches: what a branch holds, its condition, and the `If` nodes."""

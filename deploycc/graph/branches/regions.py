@@ -1,0 +1,177 @@
+"""What can be computed inside a branch: a gated convolution, what follows it map by map, and its gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploycc.errors import Note
+from deploycc.graph.branches.narrowed_part import part_of
+from deploycc.graph.channels.constants import channel_constants
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.edit import is_output, producer, sole_reader, static_shape
+from deploycc.graph.gates.decision import Comparison, read_comparison
+from deploycc.graph.gates.search import Gate
+
+VECTOR = "gate vector"
+"""Input of `Region.body` that takes the gate's zeros and ones, [1, kernels, 1, 1] float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One layer, from the map that its convolution reads to the last map that is zero where a kernel is off.
+
+    Attributes:
+        layer: the convolution.
+        gate: of it; None for a convolution without gate.
+        entry: map that the convolution reads.
+        exit: map that the region makes.
+        body: entry (and `VECTOR`) to exit. The product with the vector stands last: in front of an operator that
+            leaves zero zero and treats every map on its own, it says the same.
+        decision: entry to the gate's vector, and to the scores of ``comparison`` where there is one, where the gate
+            looks at nothing but the entry; else None.
+        vector: the gate's, as it stands in the network; None without gate.
+        comparison: what makes the vector, where that can be followed.
+        inside: nodes of the network that the region replaces, the gate's excepted.
+    """
+
+    layer: str
+    gate: Gate | None
+    entry: gs.Variable
+    exit: gs.Variable
+    body: gs.Graph
+    decision: gs.Graph | None
+    vector: gs.Variable | None
+    comparison: Comparison | None
+    inside: tuple[gs.Node, ...]
+
+    @property
+    def kernels(self) -> int:
+        """Number of kernels, which is that of maps at the exit."""
+        return int(self.exit.shape[1])
+
+
+def find_region(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Region | Note:
+    """Follow a convolution as far as its maps stay its own.
+
+    Args:
+        graph: stays as it is; shapes known.
+        conv: the convolution.
+        gate: its gate.
+
+    Returns:
+        The region, or why no branch can compute the layer: ``gate-batch``, ``gate-shape``.
+    """
+    entry = conv.inputs[0]
+    shape = static_shape(conv.outputs[0])
+    if not isinstance(entry, gs.Variable) or static_shape(entry) is None or shape is None or len(shape) != 4:
+        return Note(conv.name, "gate-shape", "the shapes of its maps depend on values, so a branch cannot state them")
+    if entry.dtype != np.float32:
+        return Note(conv.name, "gate-shape", f"its maps are {entry.dtype}; only float32 networks are lowered")
+    if shape[0] != 1:
+        reason = f"it computes {shape[0]} pictures at once, which switch different kernels: no one branch is right"
+        return Note(conv.name, "gate-batch", reason)
+    steps, multiply, vector = [conv], None, None
+    if gate is not None:
+        while (reader := sole_reader(graph, steps[-1].outputs[0])) is not None and reader.name != gate.multiply:
+            steps.append(reader)
+        multiply = reader
+        if multiply is None:
+            return Note(conv.name, "gate-leaks", "something else reads its response")
+        vector = next(t for t in multiply.inputs if t.name == gate.vector and isinstance(t, gs.Variable))
+    last = steps[-1].outputs[0] if multiply is None else multiply.outputs[0]
+    following = list(_map_by_map(graph, last))
+    comparison = None if vector is None else read_comparison(vector, shape[1])
+    inside = (*steps, *([] if multiply is None else [multiply]), *following)
+    return Region(
+        layer=conv.name,
+        gate=gate,
+        entry=entry,
+        exit=inside[-1].outputs[0],
+        body=_body(graph, entry, steps, multiply, following),
+        decision=None if gate is None or vector is None else _decision(graph, entry, gate, vector, comparison),
+        vector=vector,
+        comparison=comparison,
+        inside=inside,
+    )
+
+
+def joins(graph: gs.Graph, first: Region, second: Region) -> str:
+    """Why the second region cannot be computed inside the branches of the first; empty where it can."""
+    if second.entry is not first.exit:
+        return f"{second.layer} does not read what {first.layer} makes"
+    if is_output(graph, first.exit):
+        return f"what {first.layer} makes is an output of the network"
+    if second.gate is not None and second.decision is None:
+        return f"the gate of {second.layer} looks at more than its own input, or others share it"
+    known = {second.layer, *(second.gate.nodes if second.gate else ())}
+    others = [reader.name for reader in first.exit.outputs if reader.name not in known]
+    return f"{', '.join(others)} also read what {first.layer} makes" if others else ""
+
+
+def keeps_zero(node: gs.Node, opset: int) -> bool:
+    """Whether a node makes one map of each map that it reads, and zeros of zeros."""
+    variables = [tensor for tensor in node.inputs if isinstance(tensor, gs.Variable) and not tensor.is_empty()]
+    tensors = (*variables, *node.outputs)
+    if len(variables) != 1 or len(node.outputs) != 1 or any(static_shape(tensor) is None for tensor in tensors):
+        return False
+    source = gs.Variable("x", variables[0].dtype, variables[0].shape)
+    zero, result = (gs.Variable(name, t.dtype, t.shape) for name, t in (("zero", source), ("y", node.outputs[0])))
+    nothing = gs.Constant("nothing", np.zeros((1, source.shape[1], 1, 1), np.float32))
+    operands = [zero if tensor is variables[0] else tensor.copy() for tensor in node.inputs]
+    alone = gs.Node(node.op, node.name, dict(node.attrs), operands, [result], domain=node.domain)
+    graph = gs.Graph([gs.Node("Mul", "mask", {}, [source, nothing], [zero]), alone], [source], opset=opset)
+    groups = channel_groups(graph)
+    before, after = groups.tensors.get("zero"), groups.tensors.get("y")
+    if before is None or after is None or after.axis != 1 or not np.array_equal(before.groups, after.groups):
+        return False
+    return bool((channel_constants(graph, groups).values["y"] == 0).all())
+
+
+def _map_by_map(graph: gs.Graph, tensor: gs.Variable) -> Iterator[gs.Node]:
+    while (node := sole_reader(graph, tensor)) is not None and keeps_zero(node, graph.opset):
+        yield node
+        tensor = node.outputs[0]
+
+
+def _body(
+    graph: gs.Graph, entry: gs.Variable, steps: list[gs.Node], multiply: gs.Node | None, following: list[gs.Node]
+) -> gs.Graph:
+    body = part_of(graph, steps, [entry], steps[-1].outputs[0])
+    last = body.outputs[0]
+    if following and multiply is not None:
+        behind = part_of(graph, following, [multiply.outputs[0]], following[-1].outputs[0])
+        for node in behind.nodes:
+            node.inputs = [last if tensor is behind.inputs[0] else tensor for tensor in node.inputs]
+        body.nodes += behind.nodes
+        last = behind.outputs[0]
+    elif following:
+        return part_of(graph, [*steps, *following], [entry], following[-1].outputs[0])
+    if multiply is not None:
+        vector = gs.Variable(VECTOR, np.dtype(np.float32), [1, last.shape[1], 1, 1])
+        product = gs.Variable(f"{last.name} gated", last.dtype, last.shape)
+        body.nodes.append(gs.Node("Mul", multiply.name, {}, [last, vector], [product]))
+        body.inputs.append(vector)
+        last = product
+    body.outputs = [last]
+    return body
+
+
+def _decision(
+    graph: gs.Graph, entry: gs.Variable, gate: Gate, vector: gs.Variable, comparison: Comparison | None
+) -> gs.Graph | None:
+    own = set(gate.nodes)
+    nodes = [node for node in graph.nodes if node.name in own]
+    writer = producer(vector)
+    if writer is None or writer.name not in own:
+        return None
+    try:
+        part = part_of(graph, nodes, [entry], vector)
+    except ValueError:
+        return None
+    if comparison is not None:
+        part.outputs.append(part.tensors()[comparison.scores.name])
+    return part

@@ -1,0 +1,1 @@
+"""Finding kernel gates in a network, and networks whose gates are fixed."""

@@ -1,0 +1,1 @@
+"""What the parsers of TensorRT take, by release: operators, attributes, opsets and types."""

@@ -1,0 +1,276 @@
+"""What a target's parser takes: operators, opset, types, with the first release that takes what is refused.
+
+`refusals` names every node that the parser, or the builder behind it, would refuse. Operators and plugins by release
+stand in ``tensorrt_ops.toml``, restrictions in `tensorrt_rules` and `caffe_rules`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from deploycc.parsers import caffe_rules, tensorrt_rules
+from deploycc.parsers.tensorrt_releases import LATEST, PARSERS, Version, dotted, first_with, numbers
+from deploycc.parsers.tensorrt_rules import Limit, Scope
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Parser = Literal["onnxruntime", "tensorrt-rtx", "tensorrt-onnx", "tensorrt-caffe"]
+_ONNX_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The parser that will read the network.
+
+    Attributes:
+        parser: ``onnxruntime``, ``tensorrt-rtx``, ``tensorrt-onnx`` or ``tensorrt-caffe``.
+        version: TensorRT version as numbers, ``(8, 2, 1)``; empty where the runtime is not TensorRT, or where its
+            version is only known on the device (then the oldest release is assumed).
+        max_opset, max_ir: newest the network may use.
+        int64: whether INT64 tensors may stay.
+    """
+
+    parser: Parser
+    version: tuple[int, ...] = ()
+    max_opset: int = 21
+    max_ir: int = 10
+    int64: bool = True
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that the parser would not take as it is.
+
+    Attributes:
+        node: its name; the tensor's name for a graph input or output, empty for the whole network.
+        op: its operator; ``input``, ``output``, ``opset`` or ``ir`` where no node is at fault.
+        reason: one sentence with the fact.
+        first_release: first TensorRT that takes it, ``8.5``; None where none does, or where TensorRT is not asked.
+    """
+
+    node: str
+    op: str
+    reason: str
+    first_release: str | None = None
+
+
+def refusals(graph: gs.Graph, contract: Contract) -> list[Refusal]:
+    """Name everything in ``graph`` that ``contract``'s parser would refuse, subgraphs included, in graph order.
+
+    What is not known (a shape or type that was not inferred) is not refused; infer shapes first.
+    """
+    local = {function.name for function in getattr(graph, "functions", None) or ()}
+    found = list(_whole_network(graph, contract))
+    opset = min(graph.opset or contract.max_opset, contract.max_opset)
+    for node in _all_nodes(graph):
+        found += [
+            Refusal(node.name or _first_output(node), node.op, limit.reason, limit.first_release)
+            for limit in _node_limits(node, contract, opset, local)
+        ]
+    return found
+
+
+def _all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
+    for node in graph.nodes:
+        yield node
+        for value in node.attrs.values():
+            if isinstance(value, gs.Graph):
+                yield from _all_nodes(value)
+
+
+def _first_output(node: gs.Node) -> str:
+    return next((output.name for output in node.outputs if output.name), "")
+
+
+def _whole_network(graph: gs.Graph, contract: Contract) -> Iterator[Refusal]:
+    caffe = contract.parser == "tensorrt-caffe"
+    tensorrt = contract.parser == "tensorrt-onnx"
+    if graph.opset and graph.opset > contract.max_opset and not caffe:
+        first = first_with(opset=graph.opset) if tensorrt else None
+        yield Refusal("", "opset", f"opset {graph.opset}: the parser states up to {contract.max_opset}", first)
+    ir = getattr(graph, "ir_version", None)
+    if ir and ir > contract.max_ir and not caffe:
+        first = first_with(ir=ir) if tensorrt else None
+        yield Refusal("", "ir", f"IR version {ir}: the parser was built with {contract.max_ir}", first)
+    if contract.parser == "onnxruntime":
+        return
+    for tensor in graph.inputs:
+        if tensor.shape is not None and not all(isinstance(dim, int) and dim >= 0 for dim in tensor.shape):
+            yield Refusal(
+                tensor.name,
+                "input",
+                f"its shape {list(tensor.shape)} is dynamic; it builds only with an optimisation profile, and plans"
+                " here have none: fix the shape",
+            )
+    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        for tensor in tensors:
+            limit = _border_type(tensor, contract)
+            if limit is not None:
+                yield Refusal(tensor.name, kind, limit.reason, limit.first_release)
+
+
+def _border_type(tensor: gs.Tensor, contract: Contract) -> Limit | None:
+    kind = _type_of(tensor.dtype)
+    if kind is None:
+        return None
+    if contract.parser == "tensorrt-caffe":
+        return None if kind == "FLOAT" else Limit(f"it is {kind}; Caffe's blobs are FP32")
+    if kind == "INT64" and not contract.int64:
+        return Limit("it is INT64; before 9.0 the parser casts it to INT32, so the engine's binding differs", "9.0")
+    return _type_limit(kind, contract)
+
+
+def _node_limits(node: gs.Node, contract: Contract, opset: int, local: set[str]) -> Iterator[Limit]:
+    if contract.parser == "onnxruntime":
+        yield from _onnxruntime(node, opset, local)
+    elif contract.parser == "tensorrt-caffe":
+        yield from caffe_rules.limits(node)
+    else:
+        yield from _tensorrt(node, contract, opset, local)
+
+
+def _onnxruntime(node: gs.Node, opset: int, local: set[str]) -> Iterator[Limit]:
+    domain = node.domain or ""
+    if node.op in local or domain == "com.microsoft":  # ONNX Runtime's own operators have no public schema here
+        return
+    if domain not in (*_ONNX_DOMAINS, "ai.onnx.ml"):
+        yield Limit(f"its domain '{domain}' is not known to ONNX Runtime")
+    elif not onnx.defs.has(node.op, "" if domain in _ONNX_DOMAINS else domain):
+        yield Limit(f"ONNX has no operator {node.op}")
+    elif domain in _ONNX_DOMAINS and not _exists_at(node.op, opset):
+        yield Limit(f"{node.op} does not exist in opset {opset}")
+
+
+def _exists_at(op: str, opset: int) -> bool:
+    try:
+        return not onnx.defs.get_schema(op, opset).deprecated
+    except onnx.defs.SchemaError:
+        return False
+
+
+def _tensorrt(node: gs.Node, contract: Contract, opset: int, local: set[str]) -> Iterator[Limit]:
+    rtx = contract.parser == "tensorrt-rtx"
+    version: Version = LATEST if rtx else contract.version or PARSERS[0].since
+    unknown = _rtx_operator(node, local) if rtx else _operator(node, version, local)
+    if unknown is not None:
+        yield unknown
+        return
+    for limit in tensorrt_rules.limits(node, Scope(version, opset, rtx=rtx)):
+        yield Limit(limit.reason, None if rtx else limit.first_release)
+    yield from _types(node, contract)
+
+
+def _operator(node: gs.Node, version: Version, local: set[str]) -> Limit | None:
+    """Refuse an operator that the release does not know. The parser looks at the operator's name, not its domain."""
+    table = _table()
+    if node.op in local:
+        return None if version >= (10, 0) else Limit("model-local functions are not read", "10.0")
+    if node.op in table["plugins"]:
+        first, last = table["plugins"][node.op]
+        if version < (7, 1):
+            return Limit("plugins cannot be named in an ONNX network yet", dotted(max((7, 1), numbers(first))))
+        if version < numbers(first):
+            return Limit(f"the plugin comes with TensorRT {first}", first)
+        if last and version[:2] > numbers(last):
+            return Limit(f"TensorRT {last} was the last with this plugin")
+        return None
+    first = _first_release().get(node.op)
+    if first is None:
+        return Limit(f"no release up to {dotted(LATEST)} has the operator {node.op}")
+    if version < numbers(first):
+        return Limit(f"TensorRT {dotted(version)} has no importer for {node.op}", first)
+    return None
+
+
+def _rtx_operator(node: gs.Node, local: set[str]) -> Limit | None:
+    measured = _table()["tensorrt-rtx"]
+    if node.op in local or node.op in measured["plugins"]:
+        return None
+    if node.op in _table()["plugins"]:
+        return Limit(f"TensorRT-RTX registers no plugin {node.op} (measured)")
+    if node.op in measured["unbuildable"]:
+        return Limit(f"TensorRT-RTX has no implementation of {node.op}: such a network does not build (measured)")
+    if node.op in measured["unknown"] or node.op not in _first_release():
+        return Limit(f"TensorRT-RTX has no operator {node.op} (measured)")
+    return None
+
+
+# ONNX data type -> the first release whose parser states it. INT8, INT4, FP8 and FP4 only between Q and DQ.
+_TYPES = {
+    "FLOAT": (5, 0),
+    "FLOAT16": (5, 0),
+    "INT32": (5, 0),
+    "INT64": (5, 0),  # cast down to INT32 before 9.0
+    "INT8": (5, 0),
+    "BOOL": (7, 0),
+    "DOUBLE": (7, 2),  # cast to FLOAT
+    "UINT8": (9, 0),
+    "BFLOAT16": (9, 0),
+    "FLOAT8E4M3FN": (9, 0),
+    "INT4": (10, 0),
+    "FLOAT4E2M1": (10, 8),
+}
+_QUANTISED = ("INT8", "FLOAT8E4M3FN", "INT4", "FLOAT4E2M1")
+_INT32 = np.iinfo(np.int32)
+
+
+def _types(node: gs.Node, contract: Contract) -> Iterator[Limit]:
+    kinds = dict.fromkeys(_type_of(tensor.dtype) for tensor in (*node.inputs, *node.outputs))
+    for kind in kinds:
+        if kind is None:
+            continue
+        limit = _type_limit(kind, contract)
+        if limit is not None:
+            yield limit
+        elif kind in _QUANTISED and node.op not in ("QuantizeLinear", "DequantizeLinear", "Constant"):
+            yield Limit(f"it computes in {kind}, which exists only between QuantizeLinear and DequantizeLinear")
+        elif kind == "UINT8" and node.op not in ("Cast", "Constant", "Identity"):
+            yield Limit("it computes in UINT8, which is a type of network inputs and outputs only")
+    if contract.int64 or node.op == "Slice":  # Slice's "to the end" is clamped, which changes nothing
+        return
+    for tensor in node.inputs:
+        if isinstance(tensor, gs.Constant) and tensor.dtype == np.int64 and tensor.values.size:
+            low, high = int(tensor.values.min()), int(tensor.values.max())
+            if low < _INT32.min or high > _INT32.max:
+                wrong = low if low < _INT32.min else high
+                yield Limit(f"its INT64 constant holds {wrong}, which is clamped to INT32 before 9.0", "9.0")
+
+
+def _type_limit(kind: str, contract: Contract) -> Limit | None:
+    version = LATEST if contract.parser == "tensorrt-rtx" else contract.version or PARSERS[0].since
+    since = _TYPES.get(kind)
+    if since is None:
+        return Limit(f"it uses {kind}, which TensorRT has no type for")
+    if version < since:
+        return Limit(f"it uses {kind}, which the parser does not read yet", dotted(since))
+    return None
+
+
+def _type_of(dtype: Any) -> str | None:
+    """Name of an ONNX tensor type; None where unknown, or where the value is a sequence or an optional."""
+    if dtype is None or isinstance(dtype, onnx.TypeProto):
+        return None
+    number = dtype if isinstance(dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return str(onnx.TensorProto.DataType.Name(number))
+
+
+@functools.cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("tensorrt_ops.toml").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _first_release() -> dict[str, str]:
+    return {op: release for release, ops in _table()["operators"].items() for op in ops}

@@ -1,0 +1,1 @@
+"""How far an FP16 network is from its FP32 original."""

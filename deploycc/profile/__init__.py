@@ -1,1 +1,0 @@
-"""Running calibration pictures through a detector."""

@@ -1,0 +1,118 @@
+"""Pictures of the dynamic view."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from deploycc.documents.gates import GateReport, Rounds, Timings
+from deploycc.report.plots import BAND, BAR, FAINT, INK, LINE, grid, render
+
+_BINS = 8
+
+
+def latency_by_share(report: GateReport) -> str:
+    """Latency of every picture over the share of the gated operations that is on; bands hold the middle half."""
+    timings = _timings(report)
+    share = np.array([each.active_share for each in timings.pictures])
+    lowered, dense, masked = (_least(each) for each in (timings.lowered_ms, timings.dense_ms, timings.masked_ms))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for low, high, inside in _bins(share):
+            quarters = np.percentile(lowered[inside], [25, 50, 75])
+            axes.fill_between([low, high], quarters[0], quarters[2], color=BAND, linewidth=0)
+            axes.plot([low, high], [quarters[1]] * 2, color=BAR, linewidth=1.6)
+        axes.plot(share, lowered, ".", color=BAR, markersize=4)
+        for value, name, style in ((dense.mean(), "dense", "-"), (masked.mean(), "gates as products", (0, (4, 3)))):
+            axes.axhline(value, color=LINE, linewidth=1.2, linestyle=style)
+            axes.annotate(name, (0.995, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                          textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+        end = 1.12 * max(float(np.percentile(lowered, 99)), masked.mean(), dense.mean())
+        above = int((lowered > end).sum())
+        axes.set_ylim(0, end)
+        hidden = f" ({above} slower pictures not drawn)" if above else ""
+        axes.set_xlabel("share of the gated layers' operations that is on" + hidden)
+        axes.set_ylabel("latency, ms")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        grid(axes, "y")
+
+    facts = f"{share.size} pictures, {lowered.min():.3f} to {lowered.max():.3f} ms; dense {dense.mean():.3f} ms"
+    return render("by-share", "Latency by active share", facts, draw, 6.4, 3.2)
+
+
+def saved_time(report: GateReport) -> str:
+    """Saved time over saved operations, one dot a picture; on the diagonal every saved operation saves its time."""
+    timings = _timings(report)
+    macs = np.array([each.saved_macs for each in timings.pictures]) / report.scope_macs
+    saved = 1 - _least(timings.lowered_ms) / _least(timings.dense_ms).mean()  # dense, pictures do not differ
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        low = max(-0.5, min(0.0, float(saved.min()) - 0.02))
+        below = int((saved < low).sum())
+        high = max(float(macs.max()), float(saved.max()), 0.05) * 1.05
+        axes.plot([0, high], [0, high], color=FAINT, linewidth=1.2)
+        axes.annotate("every operation saves its time", (0.42 * high, 0.42 * high), xytext=(6, -4),
+                      textcoords="offset points", va="top", fontsize=8,
+                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.plot(macs, saved, ".", color=BAR, markersize=5)
+        axes.plot([macs.mean()], [saved.mean()], "D", color=LINE, markersize=6)
+        axes.set_xlim(0, high)
+        axes.set_ylim(low, high)
+        axes.set_xlabel("operations saved, of the back-end's")
+        axes.set_ylabel("time saved, of the dense network's" + (f" ({below} below)" if below else ""))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        grid(axes, "y")
+
+    facts = f"mean: {macs.mean():.1%} of the operations and {saved.mean():.1%} of the time saved"
+    return render("saved", "Saved time over saved operations", facts, draw, 5.2, 4.2)
+
+
+def worst_case(report: GateReport) -> str:
+    """Raw times with every kernel on, beside those of the dense network."""
+    timings = _timings(report)
+    both = [np.array(each).ravel() for each in (timings.worst_dense_ms, timings.worst_lowered_ms)]
+    bound = float(_least(timings.worst_dense_ms).mean()) * report.max_worst_case
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        end = max(float(np.percentile(each, 90)) for each in both)
+        beyond = sum(int((each > end).sum()) for each in both)
+        random = np.random.default_rng(0)
+        for place, each in zip((1, 0), both, strict=True):
+            shown = each[each <= end]
+            axes.plot(shown, place + random.uniform(-0.18, 0.18, shown.size), ".", color=BAR, markersize=4)
+            axes.plot([each.min()] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=1.4)
+        axes.axvline(bound, color=LINE, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.annotate(f"{report.max_worst_case:g} of dense", (bound, 1.45), xytext=(4, 0), textcoords="offset points",
+                      va="center", fontsize=8)  # fmt: skip
+        axes.set_yticks([1, 0], ["dense", "all kernels on"])
+        axes.set_ylim(-0.5, 1.6)
+        axes.set_xlabel("latency, ms" + (f" ({beyond} slower samples not drawn)" if beyond else ""))
+        grid(axes, "x")
+
+    facts = f"least {both[0].min():.3f} ms dense, {both[1].min():.3f} ms with every kernel on, bound {bound:.3f} ms"
+    return render("worst", "Worst case", facts, draw, 6.4, 2.0)
+
+
+def _bins(share: np.ndarray) -> list[tuple[float, float, np.ndarray]]:
+    """Equal slices of the shares that hold at least three pictures: start, end, which pictures."""
+    edges = np.linspace(share.min(), share.max(), _BINS + 1)
+    place = np.clip(np.searchsorted(edges, share, side="right") - 1, 0, _BINS - 1)
+    counts = np.bincount(place, minlength=_BINS)
+    return [(float(edges[k]), float(edges[k + 1]), place == k) for k in range(_BINS) if counts[k] >= 3]
+
+
+def _least(rounds: Rounds) -> np.ndarray:
+    least: np.ndarray = np.array(rounds).min(0)
+    return least
+
+
+def _timings(report: GateReport) -> Timings:
+    if report.timings is None:
+        raise ValueError("nothing was measured")
+    return report.timings

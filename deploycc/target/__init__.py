@@ -1,0 +1,29 @@
+"""Targets: one board with one software stack, as data; and what its runtime can do, derived in code."""
+
+from __future__ import annotations
+
+from deploycc.target.target import (
+    DEFAULT,
+    Capabilities,
+    Target,
+    Tier,
+    capabilities,
+    contract,
+    folder,
+    load,
+    names,
+    version_of,
+)
+
+__all__ = [
+    "DEFAULT",
+    "Capabilities",
+    "Target",
+    "Tier",
+    "capabilities",
+    "contract",
+    "folder",
+    "load",
+    "names",
+    "version_of",
+]

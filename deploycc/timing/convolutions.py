@@ -1,0 +1,189 @@
+"""How long convolutions take on this machine, measured one by one: what decides how many kernels a layer keeps.
+
+A convolution's time is a staircase over its channels, because kernels are computed in blocks of 8 or 16: a few channels
+more may cost nothing, and a few fewer may leave the fast path. Each convolution is timed in ONNX Runtime between two
+small ones (`single_convolution`), whose time counts too.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from functools import partial
+from typing import Annotated, ClassVar
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import Field, model_validator
+
+from deploycc.cpu_session import open_session
+from deploycc.documents.document import Document, Evidence, Record
+from deploycc.graph.edit import static_shape
+from deploycc.timing.stopwatch import Machine, Stopwatch, check_machine, time_in_turns
+
+ROUNDS = 3
+_NEIGHBOUR = 16  # channels of the maps around a convolution that is timed
+Positive = Annotated[int, Field(gt=0)]
+Pair = tuple[Positive, Positive]
+
+
+class Convolution(Record):
+    """One convolution with static shapes, batch 1.
+
+    Attributes:
+        inputs, kernels: channels in and out.
+        groups: 1, or as many as inputs for a depthwise one.
+        kernel, stride, dilation: height and width.
+        pads: top, left, bottom, right.
+        size: height and width of the input.
+    """
+
+    inputs: Positive
+    kernels: Positive
+    groups: Positive
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    pads: tuple[int, int, int, int]
+    size: Pair
+
+    def narrowed(self, inputs: int, kernels: int) -> Convolution:
+        """The same with other numbers of channels; depthwise stays depthwise, other groups stay as many."""
+        if self.groups == self.inputs and self.groups > 1:
+            return self.model_copy(update={"inputs": inputs, "kernels": kernels, "groups": inputs})
+        return self.model_copy(update={"inputs": inputs, "kernels": kernels})
+
+
+class Timing(Record):
+    """One convolution.
+
+    Attributes:
+        convolution: what ran.
+        samples_ms: one number a round.
+    """
+
+    convolution: Convolution
+    samples_ms: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+    @property
+    def median_ms(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.samples_ms)
+
+
+class CostTable(Document):
+    """The file.
+
+    Attributes:
+        evidence: measured, and on which machine.
+        machine: the same, to compare.
+        timings: no convolution twice.
+    """
+
+    FILE_NAME: ClassVar[str] = "convolution-costs.json"
+    MADE_BY: ClassVar[str] = "deploycc prune --costs"
+
+    evidence: Evidence
+    machine: Machine
+    timings: tuple[Timing, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CostTable:
+        if len({timing.convolution for timing in self.timings}) != len(self.timings):
+            raise ValueError("a convolution stands there twice")
+        return self
+
+
+class Costs:
+    """Times of convolutions; those that are not known yet are measured when they are asked for."""
+
+    def __init__(self, machine: Machine, table: CostTable | None = None, *, rounds: int = ROUNDS) -> None:
+        """Start with a table of this machine, or with nothing.
+
+        Raises:
+            ArtefactError: ``costs-other-machine``.
+        """
+        if table is not None:
+            check_machine(table.machine, machine)
+        self.machine, self._rounds = machine, rounds
+        self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
+
+    def measure(self, convolutions: Iterable[Convolution]) -> None:
+        """Time what is not known yet, in turns, so that whatever else the machine does meets all of them.
+
+        Raises:
+            MeasureError: ``onnxruntime-refuses``.
+        """
+        new = [each for each in dict.fromkeys(convolutions) if each not in self._known]
+        samples = time_in_turns([partial(_stopwatch, each, self.machine.threads) for each in new], self._rounds)
+        for convolution, samples_ms in zip(new, samples, strict=True):
+            self._known[convolution] = Timing(convolution=convolution, samples_ms=samples_ms)
+
+    def time_ms(self, convolution: Convolution) -> float:
+        """Median of a convolution that was measured."""
+        return self._known[convolution].median_ms
+
+    def samples_ms(self, convolution: Convolution) -> tuple[float, ...]:
+        """All rounds of a convolution that was measured."""
+        return self._known[convolution].samples_ms
+
+    def table(self) -> CostTable:
+        """Everything known, as a document."""
+        evidence = Evidence(kind="measured", source=self.machine.describe())
+        return CostTable(evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
+
+
+def convolution_of(node: gs.Node) -> Convolution | None:
+    """Read a node; None for other operators and for shapes that are not static and two-dimensional."""
+    if node.op != "Conv":
+        return None
+    source, weight = static_shape(node.inputs[0]), static_shape(node.inputs[1])
+    if source is None or weight is None or len(source) != 4 or node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    return Convolution(
+        inputs=source[1],
+        kernels=weight[0],
+        groups=int(node.attrs.get("group", 1)),
+        kernel=(weight[2], weight[3]),
+        stride=tuple(node.attrs.get("strides", (1, 1))),
+        dilation=tuple(node.attrs.get("dilations", (1, 1))),
+        pads=tuple(node.attrs.get("pads", (0, 0, 0, 0))),
+        size=(source[2], source[3]),
+    )
+
+
+def _stopwatch(convolution: Convolution, threads: int) -> Stopwatch:
+    model = single_convolution(convolution)
+    session = open_session(model, threads, {"convolution": convolution.model_dump_json()})
+    shape = (1, _NEIGHBOUR, *convolution.size)
+    return Stopwatch(session, {"x": np.random.default_rng(0).standard_normal(shape, np.float32)})
+
+
+def single_convolution(convolution: Convolution) -> onnx.ModelProto:
+    """A network around this convolution and a ReLU, with seeded weights: 1x1 convolutions from and to 16 channels.
+
+    ONNX Runtime keeps maps in blocks of channels between convolutions whose counts allow it, and rearranges them where
+    they do not: the neighbours make that cost appear, as it does inside a network.
+    """
+    c = convolution
+    window = {"kernel_shape": c.kernel, "strides": c.stride, "dilations": c.dilation, "pads": c.pads}
+    shapes = {
+        "w_in": (c.inputs, _NEIGHBOUR, 1, 1), "w": (c.kernels, c.inputs // c.groups, *c.kernel), "b": (c.kernels,),
+        "w_out": (_NEIGHBOUR, c.kernels, 1, 1),
+    }  # fmt: skip
+    generator = np.random.default_rng(0)
+    constants = [
+        numpy_helper.from_array(generator.standard_normal(shape, np.float32), name) for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w_in"], ["before"]),
+        helper.make_node("Conv", ["before", "w", "b"], ["c"], group=c.groups, **window),  # type: ignore[arg-type]
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "w_out"], ["y"]),
+    ]
+    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, _NEIGHBOUR, *c.size])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, _NEIGHBOUR, None, None])
+    graph = helper.make_graph(nodes, "convolution", [source], [result], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -1,0 +1,1 @@
+"""How much each kernel of a detector is used on calibration pictures."""

@@ -1,0 +1,243 @@
+"""How much each kernel is used on calibration pictures: gates that fire, or responses that are not zero.
+
+Kernel utilisation by gates is the white paper's; by activations it is one minus APoZ (Hu et al., Network Trimming,
+2016, equation 1), the average share of zeros behind a ReLU. One picture is in memory at a time; what grows with their
+number is one bit a kernel and picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycc import __version__
+from deploycc.detector import Detector
+from deploycc.detector.pictures import find_pictures, prepare, read_picture
+from deploycc.documents.document import Evidence
+from deploycc.documents.utilisation import (
+    GateRecord,
+    LayerUse,
+    Pictures,
+    Preparation,
+    UtilisationProfile,
+    operation_reduction,
+    pack_vectors,
+    summarise_reduction,
+)
+from deploycc.errors import Note, PictureError
+from deploycc.files import replacing, sha256_of
+from deploycc.utilisation.probe import Probe, ProbedLayer, Reading, backend_macs, layers_to_probe
+
+DEVICE = "ONNX Runtime CPU, FP32"
+_SAVE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class PictureList:
+    """Pictures to profile with.
+
+    Attributes:
+        source: as the user wrote it.
+        names: one a picture.
+        sha256: over names and contents, in order.
+        read: picture [H, W, 3] uint8, red first, of a number; may raise PictureError.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    sha256: str
+    read: Callable[[int], NDArray[np.uint8]]
+
+
+@dataclass(eq=False)
+class _Sums:
+    """One layer so far."""
+
+    used: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    used_squares: NDArray[np.float64]
+    bits: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def start(cls, kernels: int) -> _Sums:
+        return cls(np.zeros(kernels), np.zeros(kernels), np.zeros(kernels))
+
+    def add(self, reading: Reading, gated: bool) -> None:
+        self.used += reading.used
+        self.squares += reading.squares
+        if gated:
+            self.used_squares += reading.used * reading.squares
+            self.bits += np.packbits(reading.used > 0).tobytes()
+
+
+def folder_pictures(folder: Path) -> PictureList:
+    """The pictures of a folder.
+
+    Raises:
+        PictureError: the folder or a file in it cannot be read, or it holds no picture.
+    """
+    paths = find_pictures(folder)
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            content = sha256_of(path)
+        except OSError as error:
+            raise PictureError(
+                "picture-unreadable", "the picture cannot be read", context={"file": path}, note=error.strerror
+            ) from None
+        digest.update(f"{path.name}\0{content}\n".encode())
+    names = tuple(path.name for path in paths)
+    return PictureList(str(folder), names, digest.hexdigest(), lambda number: read_picture(paths[number]))
+
+
+def measure_utilisation(
+    detector: Detector,
+    pictures: PictureList,
+    *,
+    partial: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[UtilisationProfile, tuple[Note, ...]]:
+    """Run every picture and add up how much each kernel is used.
+
+    Args:
+        detector: what the optimising passes made of the trained network, in FP32.
+        pictures: at least one.
+        partial: file that takes the sums every few seconds, and when an error or an interrupt ends the run; a run of
+            the same network on the same pictures continues from it and gives the same numbers as one that was never
+            ended. The caller removes it once the profile is written.
+        progress: called with the number of pictures done.
+
+    Returns:
+        The profile, and a note where ``partial`` could not be continued.
+
+    Raises:
+        ModelError: the network has nothing to profile.
+        MeasureError: the network does not run, or gives responses that are not finite.
+        PictureError: a picture cannot be read; its name is in the context.
+        ArtefactError: ``partial`` cannot be written.
+    """
+    layers = layers_to_probe(detector)
+    probe = Probe(detector, layers)
+    job = _job(detector, pictures, layers)
+    done, sums, notes = _resume(partial, job, layers)
+    saved, saved_at = done, time.monotonic()
+    try:
+        while done < len(pictures.names):
+            progress(done)
+            name = pictures.names[done]
+            readings = probe.read(prepare(pictures.read(done), detector.input), name)
+            for layer, total, reading in zip(layers, sums, readings, strict=True):
+                total.add(reading, layer.gate is not None)
+            done += 1
+            if partial is not None and time.monotonic() - saved_at > _SAVE_EVERY_S:
+                _save(partial, job, done, sums)
+                saved, saved_at = done, time.monotonic()
+    except BaseException:  # also an interrupt: what was measured is kept
+        if partial is not None and done > saved:
+            _save(partial, job, done, sums)
+        raise
+    progress(done)
+    return _profile(detector, pictures, layers, sums), notes
+
+
+def _job(detector: Detector, pictures: PictureList, layers: Sequence[ProbedLayer]) -> str:
+    """Everything that the sums depend on."""
+    source, spec = detector.source, detector.input
+    return json.dumps(
+        {
+            "schema": 1,
+            "tool": __version__,
+            "source": [source.sha256, source.random_weights],
+            "input": [list(spec.shape), spec.colour, list(spec.mean), list(spec.scale)],
+            "pictures": pictures.sha256,
+            "layers": [[layer.name, layer.kernels, layer.response, layer.gate is not None] for layer in layers],
+        }
+    )
+
+
+def _save(partial: Path, job: str, done: int, sums: Sequence[_Sums]) -> None:
+    arrays: dict[str, NDArray[np.generic]] = {"job": np.array(job), "done": np.array(done)}
+    for number, total in enumerate(sums):
+        arrays[f"sums_{number}"] = np.stack([total.used, total.squares, total.used_squares])
+        arrays[f"bits_{number}"] = np.frombuffer(bytes(total.bits), np.uint8)
+    with replacing(partial) as beside, beside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its keywords are arrays
+
+
+def _resume(partial: Path | None, job: str, layers: Sequence[ProbedLayer]) -> tuple[int, list[_Sums], tuple[Note, ...]]:
+    """Number of pictures done and their sums: from the file where it fits, else from the start."""
+    fresh = [_Sums.start(layer.kernels) for layer in layers]
+    if partial is None or not partial.exists():
+        return 0, fresh, ()
+    try:
+        with partial.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["job"]) != job:
+                reason = "it belongs to another network, other pictures or another version"
+                return 0, fresh, (_restarted(partial, reason),)
+            sums = []
+            for number, layer in enumerate(layers):
+                used, squares, used_squares = stored[f"sums_{number}"].reshape(3, layer.kernels)
+                bits = bytearray(stored[f"bits_{number}"].tobytes())
+                sums.append(_Sums(used, squares, used_squares, bits))
+            return int(stored["done"]), sums, ()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return 0, fresh, (_restarted(partial, f"it cannot be read: {error}"),)
+
+
+def _restarted(partial: Path, reason: str) -> Note:
+    return Note("", "profile-restarted", f"{partial.name} is not continued: {reason}")
+
+
+def _profile(
+    detector: Detector, pictures: PictureList, layers: Sequence[ProbedLayer], sums: Sequence[_Sums]
+) -> UtilisationProfile:
+    count, spec = len(pictures.names), detector.input
+    scope, scope_macs = backend_macs(detector)
+    records = tuple(_layer_use(layer, total) for layer, total in zip(layers, sums, strict=True))
+    gated = layers[0].gate is not None
+    return UtilisationProfile(
+        tool_version=__version__,
+        evidence=Evidence(kind="measured", source=DEVICE),
+        source_sha256=detector.source.sha256,
+        random_weights=detector.source.random_weights,
+        network=detector.name,
+        kind="gates" if gated else "activations",
+        input=Preparation(shape=spec.shape, colour=spec.colour, mean=spec.mean, scale=spec.scale, assumed=spec.assumed),
+        pictures=Pictures(source=pictures.source, count=count, sha256=pictures.sha256),
+        scope=scope,
+        scope_macs=scope_macs,
+        layers=records,
+        reduction=summarise_reduction(operation_reduction(records, count, scope_macs)) if gated else None,
+    )
+
+
+def _layer_use(layer: ProbedLayer, total: _Sums) -> LayerUse:
+    gate = layer.gate
+    record = None
+    if gate is not None:
+        record = GateRecord(
+            place=gate.place,
+            granularity=gate.granularity,
+            threshold=gate.threshold,
+            unit_of=gate.unit_of,
+            macs=gate.macs,
+            used_squares=tuple(total.used_squares.tolist()),
+            vectors=pack_vectors(bytes(total.bits)),
+        )
+    return LayerUse(
+        name=layer.name,
+        macs=layer.macs,
+        response=layer.response,
+        activation=layer.activation,
+        used=tuple(total.used.tolist()),
+        squares=tuple(total.squares.tolist()),
+        gate=record,
+    )

@@ -1,0 +1,1 @@
+"""What the Python API and the command line both call: typed values in, typed results out."""

@@ -1,0 +1,115 @@
+"""The middle of `compile`: from a detector and a target to network files, plan and agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.errors import ModelError
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.documents.compile import NetworkRecord
+    from deploycc.documents.gate_plan import LayerPlan
+    from deploycc.documents.plan import BuildPlan, Measurement, Network
+    from deploycc.graph.split import Split
+    from deploycc.passes import Compiled
+    from deploycc.passes.options import Detection, Precision
+    from deploycc.progress import Say
+    from deploycc.target import Target
+
+_REFUSALS_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Optimised:
+    """One precision's network after the passes, written to its file."""
+
+    compiled: Compiled
+    network: Network
+    record: NetworkRecord
+
+
+def run_passes(
+    detector: Detector,
+    target: Target,
+    precision: Precision,
+    *,
+    detection: Detection | None,
+    keep_fp32: Sequence[str],
+    dump_to: Path | None,
+    say: Say,
+    gate_plan: tuple[LayerPlan, ...] = (),
+) -> Compiled:
+    """Run the pipeline for one precision.
+
+    Raises:
+        ModelError: the target's parser would refuse nodes; each is named.
+        TargetError: the target does not do what was asked.
+    """
+    from deploycc.passes import PIPELINE, run
+    from deploycc.passes.for_target import options_for
+
+    options = options_for(target, precision=precision, detection=detection, keep_fp32=keep_fp32)
+    options = replace(options, gate_plan=gate_plan)
+    folder = dump_to / precision if dump_to else None
+    compiled = run(detector, options, PIPELINE, dump_to=folder, before_each=lambda name: say(f"{precision} {name}"))
+    refused = [note for note in compiled.notes if note.code == "parser-refuses"]
+    if refused:
+        shown = {note.node: note.reason for note in refused[:_REFUSALS_SHOWN]}
+        more = len(refused) - len(shown)
+        raise ModelError(
+            "parser-refuses",
+            f"the parser of target {target.name} would refuse {len(refused)} node(s)",
+            context={**shown, **({"...": f"and {more} more"} if more else {})},
+            hint="`deploycc inspect MODEL` shows which targets take it",
+        )
+    return compiled
+
+
+def write_network(compiled: Compiled, target: Target, folder: Path, split: Split | None) -> Optimised:
+    """Write one compiled network in the format that the target's builder reads."""
+    from deploycc.detector.file import save
+    from deploycc.documents.plan import Network, Tensor
+    from deploycc.files import sha256_of
+    from deploycc.workflows.records import network_record
+
+    detector, options = compiled.detector, compiled.options
+    stem = f"network-{options.precision if options.typed else 'fp32'}"
+    file, weights = folder / f"{stem}.onnx", None
+    sha256 = sha256_of(file) if file.exists() else save(detector, file)
+    if target.model_format == "caffe":
+        from deploycc.exporters import caffe
+
+        file, weights = folder / f"{stem}.prototxt", folder / f"{stem}.caffemodel"
+        caffe.save(detector, file, weights)
+        sha256 = sha256_of(file)
+    network = Network(
+        file=file.name,
+        sha256=sha256,
+        weights_file=weights.name if weights else None,
+        weights_sha256=sha256_of(weights) if weights else None,
+        format=target.model_format,
+        precision=options.precision,
+        typed=options.typed,
+        keep_fp32=tuple(sorted(options.keep_fp32)),
+        input=Tensor(name=detector.input.name, shape=detector.input.shape),
+        outputs=tuple(tensor.name for tensor in detector.graph.outputs),
+    )
+    return Optimised(compiled, network, network_record(compiled, split, file, sha256))
+
+
+def write_plan_and_agent(
+    folder: Path, target: Target, networks: Sequence[Network], detector: Detector, measurement: Measurement
+) -> BuildPlan:
+    """Write ``plan.json`` and the agent that obeys it."""
+    from deploycc.agent_host.zipapp import FILE_NAME as AGENT_FILE
+    from deploycc.agent_host.zipapp import write_agent
+    from deploycc.engine.plan import make_plan
+
+    plan = make_plan(target, networks, source_sha256=detector.source.sha256, measurement=measurement)
+    plan.write(folder / plan.FILE_NAME)
+    write_agent(folder / AGENT_FILE)
+    return plan

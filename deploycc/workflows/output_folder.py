@@ -1,0 +1,117 @@
+"""The steps after the network is written: build, measure, render. They work on an output folder, at any time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.files import write_text
+
+if TYPE_CHECKING:
+    from deploycc.documents.compile import CompileReport
+    from deploycc.documents.latency import LatencyReport
+    from deploycc.progress import Say
+
+_ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent.pyz bench plan.json --out latency.json"
+
+
+def write_report(folder: Path, report: CompileReport) -> None:
+    """Write ``compile.json``."""
+    report.write(folder / report.FILE_NAME)
+
+
+def build_folder(folder: Path, say: Say) -> None:
+    """Build the engines of a folder's plan and record them in ``compile.json``.
+
+    Raises:
+        BuildError: a builder refused a network or failed. An engine that cannot be built on this machine is no error.
+    """
+    from deploycc.agent_host import local
+    from deploycc.documents.compile import EngineRecord, read_compile_report
+    from deploycc.documents.latency import LatencyReport
+    from deploycc.documents.plan import read_plan
+
+    say("building")
+    plan = read_plan(folder)
+    result = local.build(folder, say)
+    engines = tuple(
+        EngineRecord(
+            precision=engine.precision,
+            network_sha256=engine.network_sha256,
+            status=engine.status,
+            builder=engine.builder or plan.target.builder,
+            builder_version=engine.builder_version,
+            file=engine.file if engine.status == "built" else None,
+            sha256=engine.sha256,
+            size_bytes=engine.bytes,
+            build_seconds=engine.seconds,
+            reason=engine.reason,
+            hint=engine.hint,
+        )
+        for engine in result.engines
+    )
+    (folder / LatencyReport.FILE_NAME).unlink(missing_ok=True)  # it was measured on the engines before
+    elsewhere = any(engine.status != "built" for engine in engines)
+    report = read_compile_report(folder)
+    write_report(
+        folder, report.model_copy(update={"engines": engines, "next_command": _ON_BOARD if elsewhere else None})
+    )
+
+
+def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Path | None = None) -> None:
+    """Time the engines of a folder's plan and write ``latency.json``.
+
+    Raises:
+        MeasureError: an engine is missing, stale, or does not run. One that this machine cannot run is no error.
+    """
+    from deploycc.agent_host import local
+    from deploycc.documents.compile import read_compile_report
+    from deploycc.documents.latency import LatencyReport
+
+    say("measuring")
+    raw = local.bench(folder, say, only, input_file=input_file)
+    write_text(folder / LatencyReport.FILE_NAME, json.dumps(raw, indent=1) + "\n")
+    report = read_compile_report(folder)
+    elsewhere = any(run["status"] != "measured" for run in raw["runs"])
+    if elsewhere and report.next_command is None:
+        write_report(folder, report.model_copy(update={"next_command": "deploycc bench DIR"}))
+
+
+def render_folder(folder: Path) -> None:
+    """Write ``report.md`` and ``report.html`` from ``compile.json`` and, where it is there, ``latency.json``."""
+    from deploycc.report.html import render_html
+    from deploycc.report.markdown import render_markdown
+
+    report, latency = _read(folder)
+    write_text(folder / "report.md", render_markdown(report, latency))
+    write_text(folder / "report.html", render_html(report, latency))
+
+
+def summarise_folder(folder: Path) -> list[str]:
+    """Say in a few lines what a folder holds: engines, the verdict on the latency, what to do next."""
+    from deploycc.report.format import size
+    from deploycc.report.headline import headline
+    from deploycc.report.verdict import assess
+
+    report, latency = _read(folder)
+    lines = [
+        f"{engine.precision} engine {folder / engine.file} ({size(engine.size_bytes)}, "
+        f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
+        for engine in report.engines
+        if engine.file and engine.size_bytes is not None
+    ]
+    said = headline(report, assess(latency) if latency else ())
+    lines += said.sentences
+    if report.next_command:
+        lines.append(f"on the device: {report.next_command}")
+    lines.append(f"report: {folder / 'report.html'}")
+    return lines
+
+
+def _read(folder: Path) -> tuple[CompileReport, LatencyReport | None]:
+    from deploycc.documents.compile import read_compile_report
+    from deploycc.documents.latency import LatencyReport, read_latency_report
+
+    latency = read_latency_report(folder) if (folder / LatencyReport.FILE_NAME).exists() else None
+    return read_compile_report(folder), latency

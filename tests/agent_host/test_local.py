@@ -1,0 +1,190 @@
+"""This machine as a place to build and measure: the agent runs as it would on a board."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fake_trtexec
+import numpy as np
+import pytest
+from small_networks import SHAPE, conv_model, if_model, nms_model, plan_folder
+
+from deploycc import target
+from deploycc.agent import environment
+from deploycc.agent_host import local
+from deploycc.agent_host.session import AgentStopped
+from deploycc.documents.build import read_manifest
+from deploycc.documents.latency import LatencyReport
+from deploycc.errors import ArtefactError, BuildError, MeasureError
+from deploycc.files import sha256_of
+
+HERE = environment.hardware()["architecture"]
+
+
+@pytest.fixture
+def cpu() -> target.Target:
+    return target.load("x86-cpu").model_copy(update={"architecture": HERE})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_build_and_bench(tmp_path: Path, cpu: target.Target) -> None:
+    plan = plan_folder(tmp_path, cpu, {"fp32": conv_model(), "fp16": conv_model("fp16")})
+    said: list[str] = []
+    result = local.build(tmp_path, said.append)
+    assert [engine.status for engine in result.engines] == ["built", "built"]
+    assert result == read_manifest(tmp_path)
+    assert result.plan_sha256 == sha256_of(tmp_path / "plan.json")
+    for engine in result.engines:
+        assert engine.sha256 == sha256_of(tmp_path / engine.file)
+        assert engine.network_sha256 == plan.network(engine.precision).sha256
+    assert any("engine-fp16.onnx" in line for line in said)
+
+    raw = local.bench(tmp_path / "plan.json", said.append)
+    report = LatencyReport.model_validate_json(json.dumps(raw))
+    assert report.quick
+    assert [run.precision for run in report.runs] == ["fp32", "fp16"]
+    for run, engine in zip(report.runs, result.engines, strict=True):
+        assert run.status == "measured"
+        assert run.engine is not None
+        assert run.engine.sha256 == engine.sha256
+        assert run.network_sha256 == engine.network_sha256
+        assert len(run.samples_ms) >= 10
+        assert run.layers
+    assert names(tmp_path) == [
+        "build.json", "engine-fp16.onnx", "engine-fp32.onnx", "network-fp16.onnx", "network-fp32.onnx", "plan.json",
+    ]  # fmt: skip
+
+
+def test_bench_of_one_engine_with_a_given_picture(tmp_path: Path, cpu: target.Target) -> None:
+    plan_folder(tmp_path, cpu, {"fp32": conv_model(), "fp16": conv_model("fp16")})
+    local.build(tmp_path)
+    np.save(tmp_path / "x.npy", np.zeros(SHAPE, np.float32))
+    raw = local.bench(tmp_path, only="fp16", input_file=tmp_path / "x.npy")
+    assert [run["precision"] for run in raw["runs"]] == ["fp16"]
+    with pytest.raises(MeasureError) as caught:
+        local.bench(tmp_path, input_file=tmp_path / "absent.npy")
+    assert caught.value.code == "measure-failed"
+    assert "absent.npy" in caught.value.render()
+
+
+def test_tensorrt_rtx_builds_here_and_runs_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
+    plan_folder(tmp_path, target.load("x86-rtx"), {"fp32": if_model(), "fp16": conv_model("fp16")})
+    result = local.build(tmp_path)
+    assert [engine.status for engine in result.engines] == ["built", "built"]
+    assert "CONDITION" in {layer.type for layer in result.engines[0].layers}
+    assert "HALF" in {layer.precision for layer in result.engines[1].layers}
+    if environment.hardware()["gpu"] is None:
+        report = LatencyReport.model_validate_json(json.dumps(local.bench(tmp_path)))
+        assert {run.status for run in report.runs} == {"not-possible"}
+        assert "has none" in str(report.runs[0].reason)
+
+
+def test_a_refused_network_names_its_node(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
+    plan_folder(tmp_path, target.load("x86-rtx"), {"fp32": nms_model()})
+    with pytest.raises(BuildError) as caught:
+        local.build(tmp_path)
+    assert caught.value.code == "build-failed"
+    assert "suppress" in caught.value.context["node"]
+    assert "no runners" in str(caught.value.note)
+    assert names(tmp_path) == ["build.json", "network-fp32.onnx", "plan.json"]
+
+
+def test_a_corrupt_network_is_a_build_error(tmp_path: Path, cpu: target.Target) -> None:
+    plan_folder(tmp_path, cpu, {"fp32": b"no network"})
+    with pytest.raises(BuildError, match="ONNX Runtime refuses the network"):
+        local.build(tmp_path)
+    with pytest.raises(MeasureError, match="not built"):
+        local.bench(tmp_path)
+
+
+def test_a_board_that_is_not_attached(tmp_path: Path) -> None:
+    board = target.load("jetson-tx2-jp461").model_copy(update={"architecture": "another"})
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    (engine,) = local.build(tmp_path).engines
+    assert engine.status == "not-possible"
+    assert engine.sha256 is None
+    assert "python3 agent.pyz build plan.json" in str(engine.hint)
+    (run,) = local.bench(tmp_path)["runs"]
+    assert run["status"] == "not-possible"
+
+
+def test_a_missing_plan(tmp_path: Path) -> None:
+    for step in (local.build, local.bench):
+        with pytest.raises(ArtefactError):
+            step(tmp_path)
+
+
+def test_a_plan_without_that_engine(tmp_path: Path, cpu: target.Target) -> None:
+    plan_folder(tmp_path, cpu, {"fp32": conv_model()})
+    with pytest.raises(MeasureError) as caught:
+        local.bench(tmp_path, only="int8")
+    assert caught.value.code == "no-such-engine"
+
+
+class Stopped:
+    """A session whose agent ends without a result."""
+
+    def run_agent(self, plan: Path, arguments: list[str], on_progress: Any) -> dict[str, Any]:
+        raise AgentStopped(-9, ("parsing", "Killed"))
+
+
+def test_an_agent_that_stops_is_quoted(tmp_path: Path, cpu: target.Target) -> None:
+    plan_folder(tmp_path, cpu, {"fp32": conv_model()})
+    for step, kind in ((local.build, BuildError), (local.bench, MeasureError)):
+        with pytest.raises(kind) as caught:
+            step(tmp_path, session=Stopped())
+        assert caught.value.code == "agent-stopped"
+        assert caught.value.note == "parsing | Killed"
+    assert names(tmp_path) == ["network-fp32.onnx", "plan.json"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, cpu: target.Target) -> None:
+    """A directory stands where the engine belongs; permissions would not stop root."""
+    plan_folder(tmp_path, cpu, {"fp32": conv_model()})
+    (tmp_path / "engine-fp32.onnx").mkdir()
+    with pytest.raises(BuildError, match="cannot write"):
+        local.build(tmp_path)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return status != "Z"
+
+
+def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, temporary = tmp_path / "out", tmp_path / "tmp"
+    folder.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(local, "_GRACE_S", 0.3)
+    program = fake_trtexec.write(tmp_path / "trtexec", "hang")
+    board = target.load("jetson-tx2-jp461").model_copy(update={"architecture": HERE, "trtexec": str(program)})
+    plan_folder(folder, board, {"fp32": conv_model()})
+    seen: list[list[str]] = []
+
+    def interrupt(line: str) -> None:
+        if line == "building":
+            seen.append(names(folder))
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        local.build(folder, interrupt)
+    assert "engine-fp32.engine.partial" in seen[0]  # there was something to clean up
+    assert not alive(int((folder / "pid").read_text()))
+    assert names(folder) == ["calls.jsonl", "network-fp32.onnx", "pid", "plan.json"]
+    assert names(temporary) == []

@@ -1,0 +1,91 @@
+"""The agent as one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import fake_trtexec
+import pytest
+from small_networks import conv_model, plan_folder
+
+import deploycc.agent
+from deploycc import target
+from deploycc.agent_host.zipapp import write_agent
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    write_agent(tmp_path / "agent.pyz")
+    return tmp_path / "agent.pyz"
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run with the standard library alone: no site packages, no environment, no current folder."""
+    return subprocess.run(
+        [sys.executable, "-I", "-S", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_the_same_sources_give_the_same_bytes(agent: Path, tmp_path: Path) -> None:
+    first = agent.read_bytes()
+    time.sleep(0.01)
+    os.utime(Path(deploycc.agent.__file__))
+    write_agent(tmp_path / "again.pyz")
+    assert (tmp_path / "again.pyz").read_bytes() == first
+    assert {info.date_time for info in zipfile.ZipFile(agent).infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_it_holds_the_agent_and_nothing_else(agent: Path) -> None:
+    sources = {path.name for path in Path(deploycc.agent.__file__).parent.glob("*.py")}
+    names = set(zipfile.ZipFile(agent).namelist())
+    assert names == {"__main__.py"} | {f"deploycc_agent/{name}" for name in sources}
+    assert os.access(agent, os.X_OK)
+
+
+def test_it_starts_with_the_standard_library_alone(agent: Path, tmp_path: Path) -> None:
+    assert run(agent, "--version").stdout.strip() == deploycc.agent.__version__
+    out = tmp_path / "probe.json"
+    done = run(agent, "probe", "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = json.loads(out.read_text())
+    assert facts["python"].startswith("3.")
+    assert facts["version_onnxruntime"] is None  # no site packages
+
+
+def test_a_missing_plan_is_said_in_one_line(agent: Path, tmp_path: Path) -> None:
+    done = run(agent, "build", tmp_path / "nothing.json")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot read")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.pyz"]
+
+
+def test_sigterm_ends_the_program_too(agent: Path, tmp_path: Path) -> None:
+    program = fake_trtexec.write(tmp_path / "trtexec", "hang")
+    here = {"architecture": platform.machine(), "trtexec": str(program)}
+    plan_folder(tmp_path, target.load("jetson-tx2-jp461").model_copy(update=here), {"fp32": conv_model()})
+    command = [sys.executable, str(agent), "build", str(tmp_path / "plan.json")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line == "building\n" for line in process.stderr)
+        assert list(tmp_path.glob("*.partial"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read() == ""  # and no process holds the other end any more
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not list(tmp_path.glob("*.partial"))
+    assert not (tmp_path / "build.json").exists()
+
+
+def test_wrong_usage(agent: Path) -> None:
+    assert run(agent).returncode == 2
+    assert run(agent, "destroy").returncode == 2

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sample_reports
+
+from deploycc.documents.compile import CompileReport, read_compile_report
+from deploycc.documents.document import Document
+from deploycc.documents.latency import LatencyReport, read_latency_report
+from deploycc.errors import ArtefactError
+
+
+@pytest.mark.parametrize(
+    ("document", "read"),
+    [
+        (sample_reports.latency(sample_reports.run(sample_reports.samples()), sample_reports.unmeasured()), read_latency_report),
+        (sample_reports.compiled(), read_compile_report),
+        (sample_reports.compiled_for_board(), read_compile_report),
+    ],
+)  # fmt: skip
+def test_reading_gives_back_what_was_written(tmp_path: Path, document: Document, read: Any) -> None:
+    file = tmp_path / document.FILE_NAME
+    file.write_text(document.to_json(), encoding="utf-8")
+
+    assert json.loads(file.read_text())["schema"] == 1
+    assert read(file) == document
+    assert read(tmp_path) == document
+
+
+def test_the_agents_spelling_is_read(tmp_path: Path) -> None:
+    text = """{"schema": 1, "target": "x86-cpu", "tool": {"deploycc": "0.1.0", "agent": "0.1.0"}, "quick": true,
+      "environment": {"cpu_model": "A", "gpu": null, "load_1min": 0.5, "cpus_online": 2},
+      "runs": [{"precision": "fp32", "network_sha256": "NETWORK", "device": "A", "status": "measured", "reason": null,
+        "engine": {"file": "e.onnx", "sha256": "ENGINE", "runtime": "onnxruntime", "runtime_version": "1.31.1"},
+        "hint": null, "threads": 2, "warmup_samples": 1, "warmup_s": 0.01, "duration_s": 0.02,
+        "samples_ms": [9.5, 10], "start_offsets_s": [0, 0.0096], "environment_after": {"load_1min": 0.6},
+        "layers": [{"name": "conv", "op": "Conv", "median_ms": 9.0, "share": 1.0}],
+        "constraints": {"min_duration_s": 10, "min_samples": 100}}]}"""
+    text = text.replace("NETWORK", "b" * 64).replace("ENGINE", "c" * 64)
+    (tmp_path / "latency.json").write_text(text)
+
+    report = read_latency_report(tmp_path)
+
+    assert report.runs[0].samples_ms == (9.5, 10.0)
+    assert report.environment["gpu"] is None
+
+
+def _written(tmp_path: Path, change: Any) -> Path:
+    value = json.loads(sample_reports.latency(sample_reports.run(sample_reports.samples(5))).to_json())
+    change(value)
+    file = tmp_path / "latency.json"
+    file.write_text(json.dumps(value))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "where"),
+    [
+        (lambda v: v.update(schema=2), "artefact-schema", "2"),
+        (lambda v: v.update(schema=True), "artefact-schema", "true"),
+        (lambda v: v.pop("schema"), "artefact-schema", "null"),
+        (lambda v: v.update(extra=1), "artefact-invalid", "extra"),
+        (lambda v: v.pop("target"), "artefact-invalid", "target"),
+        (lambda v: v.update(quick="no"), "artefact-invalid", "quick"),
+        (lambda v: v["runs"][0].update(samples_ms=["1"] * 5), "artefact-invalid", "runs.0.samples_ms.0"),
+        (lambda v: v["runs"][0]["samples_ms"].append(1.0), "artefact-invalid", "same length"),
+        (lambda v: v["runs"][0]["samples_ms"].__setitem__(0, float("nan")), "artefact-invalid", "samples_ms.0"),
+        (lambda v: v["runs"][0]["samples_ms"].__setitem__(0, -1.0), "artefact-invalid", "samples_ms.0"),
+        (lambda v: v["runs"][0].update(samples_ms=[], start_offsets_s=[]), "artefact-invalid", "needs samples"),
+        (lambda v: v["runs"][0].update(engine=None), "artefact-invalid", "needs samples and an engine"),
+        (lambda v: v["runs"][0].update(status="failed", reason="x"), "artefact-invalid", "cannot have samples"),
+        (lambda v: v["runs"][0]["engine"].update(sha256="short"), "artefact-invalid", "engine.sha256"),
+        (lambda v: v["runs"].append(v["runs"][0]), "artefact-invalid", "same precision"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, change: Any, code: str, where: str) -> None:
+    with pytest.raises(ArtefactError) as refused:
+        read_latency_report(_written(tmp_path, change))
+
+    assert refused.value.code == code
+    assert where in refused.value.render()
+
+
+def test_many_problems_are_counted_not_listed(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="and 15 more"):
+        read_latency_report(_written(tmp_path, lambda v: v.update({f"extra{n}": n for n in range(20)})))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1'])
+def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "latency.json").write_bytes(content)
+
+    with pytest.raises(ArtefactError) as refused:
+        read_latency_report(tmp_path)
+
+    assert refused.value.code == "artefact-not-json"
+
+
+@pytest.mark.parametrize("content", [b"[]", b"1", b"null", b'"x"'])
+def test_json_that_is_no_object_has_no_schema(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "latency.json").write_bytes(content)
+
+    with pytest.raises(ArtefactError) as refused:
+        read_latency_report(tmp_path)
+
+    assert refused.value.code == "artefact-schema"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"no latency\.json in the folder"):
+        read_latency_report(tmp_path)
+    with pytest.raises(ArtefactError, match=r"no compile\.json at the path"):
+        read_compile_report(tmp_path / "compile.json")
+
+
+def test_one_kind_is_not_read_as_the_other(tmp_path: Path) -> None:
+    file = tmp_path / LatencyReport.FILE_NAME
+    file.write_text(sample_reports.compiled().to_json())
+
+    with pytest.raises(ArtefactError, match=r"not a valid latency\.json"):
+        read_latency_report(file)
+
+
+def test_an_engine_states_its_file_or_the_reason() -> None:
+    engine = sample_reports.compiled().engines[0].model_dump()
+
+    with pytest.raises(ValueError, match="needs file, sha256 and size_bytes"):
+        sample_reports.compiled(engines=({**engine, "sha256": None},))
+    with pytest.raises(ValueError, match="needs a reason"):
+        CompileReport.model_validate(
+            {**sample_reports.compiled().model_dump(), "engines": ({**engine, "status": "failed"},)}
+        )

@@ -1,0 +1,80 @@
+"""A gate plan says nothing that contradicts itself, and survives its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from deploycc.documents.document import Evidence, read_document
+from deploycc.documents.gate_plan import GatePlan, LayerPlan
+from deploycc.errors import ArtefactError
+
+
+def layer(name: str = "conv", **fields: Any) -> LayerPlan:
+    return LayerPlan(**{"layer": name, "lowering": "widths", "order": (1, 0, 3, 2), "sizes": (2, 4), **fields})
+
+
+def plan(*layers: LayerPlan) -> GatePlan:
+    return GatePlan(
+        tool_version="0",
+        evidence=Evidence(kind="measured", source="a test"),
+        source_sha256="0" * 64,
+        random_weights=None,
+        network="net",
+        target="x86-cpu",
+        layers=layers,
+    )
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    made = plan(
+        layer(), layer("next", sizes=(0, 4), joined=True), layer("other", lowering="groups", sizes=(2, 1), always=1),
+        layer("variants", lowering="variants", sizes=(2, 2, 4)), layer("last", lowering="multiply", sizes=()),
+    )  # fmt: skip
+    made.write(tmp_path / GatePlan.FILE_NAME)
+    assert read_document(tmp_path, GatePlan) == made
+    assert made.layers[0].kernels == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"order": (0, 0, 1, 2)}, "does not name each of its kernels once"),
+        ({"order": (1, 2, 3, 4)}, "does not name each of its kernels once"),
+        ({"sizes": (4, 2)}, "do not ascend"),
+        ({"sizes": (2, 2, 4)}, "do not ascend"),
+        ({"sizes": ()}, "do not ascend"),
+        ({"sizes": (2,)}, "is not its 4 kernels"),
+        ({"always": 1}, "has no groups"),
+        ({"lowering": "groups"}, "do not hold its 4 kernels"),
+        ({"lowering": "groups", "sizes": (0, 4)}, "do not hold its 4 kernels"),
+        ({"lowering": "multiply"}, "stays a multiply"),
+        ({"lowering": "variants", "sizes": (4, 2)}, "the variants of layer conv do not ascend"),
+        ({"lowering": "variants", "sizes": (1, 2)}, "is not its 4 kernels"),
+        ({"lowering": "variants", "sizes": (0, 4)}, "each holds some of its kernels"),
+        ({"lowering": "variants", "sizes": (2, 4), "joined": True}, "it joins nothing"),
+        ({"lowering": "multiply", "sizes": (), "joined": True}, "stays a multiply"),
+    ],
+)
+def test_contradictions_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        layer(**fields)
+
+
+def test_only_widths_hold_others() -> None:
+    with pytest.raises(ValidationError, match="stands there twice"):
+        plan(layer(), layer())
+    with pytest.raises(ValidationError, match="has no widths"):
+        plan(layer(joined=True))
+    with pytest.raises(ValidationError, match="has no widths"):
+        plan(layer(lowering="groups", sizes=(4,)), layer("next", joined=True))
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / GatePlan.FILE_NAME
+    path.write_text(plan(layer()).to_json().replace('"widths"', '"prefix"'), encoding="utf-8")
+    with pytest.raises(ArtefactError, match=r"layers\.0\.lowering"):
+        read_document(tmp_path, GatePlan)

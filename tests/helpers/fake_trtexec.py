@@ -1,0 +1,56 @@
+"""A program that takes trtexec's flags and writes files of its documented format, for boards that tests do not have."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_SCRIPT = r"""#!{python}
+import json, os, signal, sys, time
+
+flags = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+with open("calls.jsonl", "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\n")
+behaviour = {behaviour!r}
+if behaviour == "refuse":
+    print("[I] reading")
+    print("[E] Error[4]: conv1: could not find any implementation")
+    print("&&&& FAILED TensorRT.trtexec")
+    sys.exit(1)
+if behaviour == "kill":
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(5)
+if behaviour == "hang":
+    with open(flags["--saveEngine"], "wb") as file:
+        file.write(b"half")
+    with open("pid", "w") as file:
+        file.write(str(os.getpid()))
+    print("building", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+if "--saveEngine" in flags:
+    with open(flags["--saveEngine"], "wb") as file:
+        file.write(b"engine of " + open(flags["--onnx"], "rb").read()[:8])
+if "--exportTimes" in flags:
+    queries, warmup = [], int(flags["--warmUp"])
+    for number in range(int(flags["--iterations"]) + 5):
+        start = warmup - 5 * 10.0 + number * 10.0
+        queries.append({{
+            "startEnqMs": start, "endEnqMs": start, "startH2dMs": start, "endH2dMs": start + 0.5,
+            "startComputeMs": start + 0.5, "endComputeMs": start + 8.5, "startD2hMs": start + 8.5,
+            "endD2hMs": start + 9.0, "h2dMs": 0.5, "computeMs": 8.0, "d2hMs": 0.5, "latencyMs": 9.0,
+            "endToEndMs": 9.0}})
+    json.dump(queries, open(flags["--exportTimes"], "w"))
+if "--exportProfile" in flags:
+    layers = [{{"name": name, "timeMs": 50 * ms, "averageMs": ms, "percentage": 0}} for name, ms in
+              (("conv1 + relu1", 6.0), ("conv2", 2.0))]
+    json.dump([{{"count": 50}}] + layers, open(flags["--exportProfile"], "w"))
+print("&&&& PASSED TensorRT.trtexec")
+"""
+
+
+def write(path: Path, behaviour: str = "work") -> Path:
+    """Write the program. Behaviours: work, refuse, kill (its parent), hang (half an engine, deaf to SIGTERM)."""
+    path.write_text(_SCRIPT.format(python=sys.executable, behaviour=behaviour))
+    path.chmod(0o755)
+    return path

@@ -1,0 +1,63 @@
+"""Networks with gates as products and as branches, side by side: what the tests of the lowering compare."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from branching_networks import PATTERNS, Branching, Pattern
+from channel_removal import NO_NETWORK
+from graph_text import run
+from numpy.typing import NDArray
+from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
+
+from deploycc.detector import Detector
+from deploycc.documents.gate_plan import LayerPlan
+from deploycc.parsers.support import Contract
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Result
+
+RTOL, ATOL = 1e-4, 1e-4
+
+MODULE = importlib.import_module("deploycc.passes.lower_gates")  # the package hands out the function under this name
+
+
+def lowered(detector: Detector, plan: Sequence[LayerPlan]) -> Result:
+    """A copy of the detector with the plan carried out."""
+    copy = Detector(detector.graph.copy(), detector.input, detector.source)
+    result: Result = MODULE.lower_gates(copy, Options(Contract("onnxruntime"), gate_plan=tuple(plan)))
+    return result
+
+
+def conditionals(graph: gs.Graph) -> list[gs.Node]:
+    """Every `If`, nested ones included."""
+    return [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes if node.op == "If"]
+
+
+def error(one: gs.Graph, other: gs.Graph, x: NDArray[np.float32]) -> float:
+    """Largest difference in units of the tolerance; infinity where the other is no network."""
+    try:
+        got = run(other, x)
+    except NO_NETWORK:
+        return np.inf
+    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(got, run(one, x), strict=True))
+    if any(a.shape != b.shape for a, b in pairs):
+        return np.inf
+    return max(float(np.max(np.abs(a - b) / (ATOL + RTOL * np.abs(b)), initial=0.0)) for a, b in pairs)
+
+
+def lowering_error(made: Branching, patterns: Sequence[Pattern] = PATTERNS) -> float:
+    """Products against branches, over patterns of the gates, for the picture that they are set for and another."""
+    worst = 0.0
+    for pattern in patterns:
+        detector = made.build(pattern)
+        try:
+            result = lowered(detector, made.plan(detector.graph))
+        except (ValueError, IndexError, KeyError, OnnxGraphSurgeonException):
+            return np.inf
+        graph = result.detector.graph
+        worst = max(worst, error(detector.graph, graph, made.picture()), error(detector.graph, graph, -made.picture()))
+    return worst

@@ -1,0 +1,17 @@
+"""Files that hold what a text should be. They change only when asked to: ``DEPLOYCC_UPDATE_GOLDEN=1 pytest ...``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "golden"
+
+
+def assert_golden(name: str, text: str) -> None:
+    """Compare with ``golden/name``, or write it where the environment says so."""
+    file = FOLDER / name
+    if os.environ.get("DEPLOYCC_UPDATE_GOLDEN"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8")
