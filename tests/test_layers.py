@@ -18,18 +18,18 @@ BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes",
 PARTS = {
     "agent_host",
     "engine",
-    "evaluate",
+    "evaluation",
     "exporters",
     "gate_planning",
     "importers",
     "lkam",
     "passes",
     "precision",
-    "prune",
+    "pruning",
     "report",
     "utilisation",
 }
-MORE = {"lkam": {"evaluate"}}  # the optional training part stands on evaluation
+MORE = {"lkam": {"evaluation"}}  # the optional training part stands on evaluation
 PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
 
 

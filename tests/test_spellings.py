@@ -12,7 +12,7 @@ from opencv_ssd import VOC21
 from deploycc import target
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare, read_picture
-from deploycc.evaluate.detect import OnnxRuntimeDetector
+from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, run
 from deploycc.passes.for_target import options_for

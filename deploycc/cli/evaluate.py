@@ -27,8 +27,8 @@ def command(
 ) -> None:
     """Score a detector on annotated pictures: VOC (11-point and area) and COCO mean average precision."""
     from deploycc.cli import console
-    from deploycc.evaluate.accuracy import measure_accuracy
-    from deploycc.evaluate.dataset import open_dataset
+    from deploycc.evaluation.accuracy import measure_accuracy
+    from deploycc.evaluation.dataset import open_dataset
     from deploycc.files import write_text
 
     detector = choice.load()

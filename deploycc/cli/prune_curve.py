@@ -13,7 +13,7 @@ from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.evaluate.dataset import Dataset
+    from deploycc.evaluation.dataset import Dataset
     from deploycc.progress import Say
     from deploycc.report.pruning_curve import CurvePoint, PruningCurve
     from deploycc.utilisation.measure import PictureList
@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Prune at several strengths, with and without refitting, and score every network on annotated pictures."""
     from deploycc.cli import console
-    from deploycc.evaluate.dataset import open_dataset
+    from deploycc.evaluation.dataset import open_dataset
     from deploycc.report.pruning_curve import COLUMNS, accuracy_columns, cells
     from deploycc.workflows.calibration import calibration_pictures, check_one
 
@@ -180,8 +180,8 @@ def _point(
     names: tuple[str, ...],
     say: Say,
 ) -> CurvePoint:
-    from deploycc.evaluate.accuracy import measure_accuracy
-    from deploycc.evaluate.voc import mean_ap
+    from deploycc.evaluation.accuracy import measure_accuracy
+    from deploycc.evaluation.voc import mean_ap
     from deploycc.report.pruning_curve import CurvePoint
 
     area, eleven = [], []

@@ -94,7 +94,7 @@ def ssd(
 
     from deploycc.cli import console
     from deploycc.errors import InputError
-    from deploycc.evaluate.dataset import open_dataset
+    from deploycc.evaluation.dataset import open_dataset
     from deploycc.lkam.config import TrainConfig
     from deploycc.lkam.export import export_checkpoint
     from deploycc.lkam.network import SsdConfig

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from deploycc.detector import Nms, SsdHeads
-from deploycc.evaluate.dataset import Dataset
-from deploycc.evaluate.decode import decode_boxes
-from deploycc.evaluate.nms import suppress
-from deploycc.evaluate.truth import Found, Truth
-from deploycc.evaluate.voc import mean_ap, voc_scores
+from deploycc.evaluation.dataset import Dataset
+from deploycc.evaluation.decode import decode_boxes
+from deploycc.evaluation.nms import suppress
+from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.voc import mean_ap, voc_scores
 from deploycc.lkam.augment import fit
 from deploycc.lkam.gate import engaged_kernels
 from deploycc.lkam.insert import gated_convs

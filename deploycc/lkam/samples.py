@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from deploycc.evaluate.dataset import Dataset
+from deploycc.evaluation.dataset import Dataset
 from deploycc.lkam.augment import augment
 from deploycc.lkam.matching import IGNORED
 

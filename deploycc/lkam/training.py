@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from deploycc.errors import DeployError, InputError
-from deploycc.evaluate.dataset import Dataset
+from deploycc.evaluation.dataset import Dataset
 from deploycc.lkam.assess import assess
 from deploycc.lkam.checkpoint import (
     Checkpoint,

@@ -4,7 +4,7 @@ Every lowering counts classes like the network's scores, background included, an
 scores by class, then by prior, as far as the operator that does it says so. Nodes that the pass adds are named
 ``detection/...``.
 
-    raw            heads                                                        (host: `deploycc.evaluate`)
+    raw            heads                                                        (host: `deploycc.evaluation`)
     onnx-nms       heads -> decode -> TopK a class -> NonMaxSuppression -> TopK over classes
     efficient-nms  heads -> decode -> EfficientNMS_TRT
     nms-plugin     heads -> NMS_TRT (decodes too)
@@ -147,7 +147,7 @@ class _Tail:
 
 
 def _decode(tail: _Tail, heads: SsdHeads) -> gs.Variable:
-    """Corners [1, P, 4]; the same operations in the same order as `deploycc.evaluate.decode.decode_boxes`."""
+    """Corners [1, P, 4]; the same operations in the same order as `deploycc.evaluation.decode.decode_boxes`."""
     count = len(heads.priors)
     x_first = [1, 0, 3, 2] if heads.y_first else [0, 1, 2, 3]  # where x y w h stand among the offsets
     boxes = tail.reshape("offsets", tail.tensor(heads.locations), [1, count, 4])

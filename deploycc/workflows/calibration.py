@@ -37,7 +37,7 @@ def calibration_pictures(images: Path | None, data: str | None, spec: InputSpec)
         return folder_pictures(images)
     import hashlib
 
-    from deploycc.evaluate.dataset import open_dataset
+    from deploycc.evaluation.dataset import open_dataset
 
     assert data is not None
     dataset = open_dataset(data, size=spec.height)

@@ -34,8 +34,8 @@ def compare(
     from deploycc.detector.pictures import find_pictures, prepare, read_picture
     from deploycc.documents.compile import DetectionDifference, PrecisionComparison
     from deploycc.documents.document import Evidence
-    from deploycc.evaluate.detect import OnnxRuntimeDetector
-    from deploycc.evaluate.difference import MATCH_IOU, SCORE_THRESHOLD, DetectionDifferences
+    from deploycc.evaluation.detect import OnnxRuntimeDetector
+    from deploycc.evaluation.difference import MATCH_IOU, SCORE_THRESHOLD, DetectionDifferences
     from deploycc.passes import PIPELINE, run
     from deploycc.passes.for_target import options_for
     from deploycc.precision.comparison import compare_precision, store_as_half

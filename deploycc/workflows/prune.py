@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from deploycc.passes.options import Options
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.progress import Say
-    from deploycc.prune.decide import Choice
-    from deploycc.prune.kept_counts import Rounded
-    from deploycc.prune.reconstruct import Reconstruction
+    from deploycc.pruning.decide import Choice
+    from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
     from deploycc.utilisation.measure import PictureList
 
@@ -63,7 +63,7 @@ class FoldedGate:
         layer, place: see `deploycc.graph.gates.search.Gate`.
         macs: of the gate module, which are gone.
         errors: share of the gated response's energy that each coefficient gets wrong, removed kernels included
-            (`deploycc.prune.fold_gates.response_error`); None without a profile.
+            (`deploycc.pruning.fold_gates.response_error`); None without a profile.
     """
 
     layer: str
@@ -82,7 +82,7 @@ class Pruned:
         sizes: MACs and parameters by part, before and after; before, gates that were folded are gone already.
         choice: the useless kernels.
         rounded: how many kernels the layers keep.
-        compared: relative times of whole networks (`deploycc.prune.kept_counts.fastest_counts`); empty unless asked.
+        compared: relative times of whole networks (`deploycc.pruning.kept_counts.fastest_counts`); empty unless asked.
         stays: useless channels that stay, whatever their number.
         gates: those that were folded.
         reconstruction: how weights were refitted; None where that was not asked for.
@@ -113,8 +113,8 @@ def prune_detector(detector: Detector, settings: Settings, say: Say, calibration
     from deploycc.passes.fold_affine import fold_affine
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import check_kernels, choose, prune, prune_channels
-    from deploycc.prune.decide import kernels_of
-    from deploycc.prune.fold_gates import describe_remaining, fold_gates
+    from deploycc.pruning.decide import kernels_of
+    from deploycc.pruning.fold_gates import describe_remaining, fold_gates
 
     options = _options()
     say("preparing the network")
@@ -166,7 +166,7 @@ def _reconstruct(
     """Refit weights; the detector then says that its weights are not the trained ones any more."""
     from deploycc.detector.pictures import prepare
     from deploycc.errors import Note
-    from deploycc.prune.reconstruct import reconstruct
+    from deploycc.pruning.reconstruct import reconstruct
 
     found = reconstruct(
         original,
@@ -280,7 +280,7 @@ def _choose(
     settings: Settings,
 ) -> Choice:
     from deploycc.documents.utilisation import utilisation
-    from deploycc.prune.decide import by_mask, by_norm, by_utilisation
+    from deploycc.pruning.decide import by_mask, by_norm, by_utilisation
 
     if settings.by == "l1":
         return by_norm(dense.graph, groups, settings.below, layers)
@@ -299,7 +299,7 @@ def _round(
     layers: set[str],
     settings: Settings,
 ) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
-    from deploycc.prune.kept_counts import fastest_counts, fixed_multiple
+    from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
 
     if settings.multiple is not None:
         return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
@@ -338,7 +338,7 @@ def _sizes(detector: Detector) -> dict[str, dict[str, int]]:
 def _folded(gate: Gate, profile: UtilisationProfile | None, report: PruneReport) -> FoldedGate:
     import numpy as np
 
-    from deploycc.prune.fold_gates import response_error
+    from deploycc.pruning.fold_gates import response_error
 
     errors = None
     if profile is not None:

@@ -41,7 +41,7 @@ from deploycc.detector import Detector
 from deploycc.detector.file import save
 from deploycc.detector.pictures import prepare
 from deploycc.documents.document import read_document
-from deploycc.evaluate.dataset import open_dataset
+from deploycc.evaluation.dataset import open_dataset
 from deploycc.gate_planning.check import Lower, Networks, check_plan, graph_session, least, time_pictures
 from deploycc.gate_planning.costs import GateCosts, GateCostTable
 from deploycc.gate_planning.layers import planned_layers

@@ -25,9 +25,9 @@ from real_models import add_assets_option
 
 from deploycc import target
 from deploycc.detector.pictures import find_pictures, prepare, read_picture
-from deploycc.evaluate.decode import read_detections
-from deploycc.evaluate.detect import OnnxRuntimeDetector
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.decode import read_detections
+from deploycc.evaluation.detect import OnnxRuntimeDetector
+from deploycc.evaluation.nms import Detections
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, run
 from deploycc.passes.for_target import options_for

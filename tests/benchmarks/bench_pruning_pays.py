@@ -31,8 +31,8 @@ from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.prune import kept_counts
-from deploycc.prune.decide import Choice
+from deploycc.pruning import kept_counts
+from deploycc.pruning.decide import Choice
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.stopwatch import this_machine
 

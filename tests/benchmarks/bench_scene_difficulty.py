@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploycc.detector import Nms
-from deploycc.evaluate.nms import suppress
-from deploycc.evaluate.truth import Found, Truth
-from deploycc.evaluate.voc import mean_ap, voc_scores
+from deploycc.evaluation.nms import suppress
+from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.voc import mean_ap, voc_scores
 from deploycc.scenes import CLASS_NAMES, Scene, draw_scene
 
 LIMIT = 0.3

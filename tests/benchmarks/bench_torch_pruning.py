@@ -37,8 +37,8 @@ from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.prune.decide import Choice, filter_norms
-from deploycc.prune.kept_counts import fastest_counts, fixed_multiple
+from deploycc.pruning.decide import Choice, filter_norms
+from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.stopwatch import this_machine
 

@@ -30,7 +30,7 @@ from deploycc.documents.utilisation import (
 )
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
-from deploycc.prune import kept_counts, reconstruct
+from deploycc.pruning import kept_counts, reconstruct
 from deploycc.timing.convolutions import CostTable
 from deploycc.utilisation.measure import PictureList, measure_utilisation
 

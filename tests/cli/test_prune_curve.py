@@ -11,7 +11,7 @@ from deploycc.cli import main
 from deploycc.documents.document import read_document
 from deploycc.importers import load
 from deploycc.models import resolve
-from deploycc.prune import reconstruct
+from deploycc.pruning import reconstruct
 from deploycc.report.pruning_curve import PruningCurve
 
 DATA = "generated:3:4"

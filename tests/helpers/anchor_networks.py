@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ssd_tails import grid_priors
 
 from deploycc.detector import Detector, Nms, SsdHeads
-from deploycc.evaluate.decode import read_detections
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.decode import read_detections
+from deploycc.evaluation.nms import Detections
 
 THRESHOLD = 0.05
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploycc.evaluate.dataset import open_dataset
+from deploycc.evaluation.dataset import open_dataset
 from deploycc.lkam.checkpoint import Checkpoint
 from deploycc.lkam.config import GateConfig, TrainConfig
 from deploycc.lkam.network import SsdConfig

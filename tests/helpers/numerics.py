@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.nms import Detections
 
 
 def assert_same_detections(got: Detections, expected: Detections, *, score_atol: float, min_iou: float) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import InputSpec, Nms, SsdHeads
 from deploycc.detector.pictures import prepare, read_picture
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.nms import Detections
 
 
 @dataclass(frozen=True)

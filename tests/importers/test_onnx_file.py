@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.errors import ModelError
-from deploycc.evaluate.decode import decode_boxes
+from deploycc.evaluation.decode import decode_boxes
 from deploycc.importers import load, onnx_file
 from deploycc.importers.description import Description, HeadsDescription, InputDescription
 

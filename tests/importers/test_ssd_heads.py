@@ -15,7 +15,7 @@ from strategies import ssd_tails
 
 from deploycc.detector import Detector
 from deploycc.errors import ModelError
-from deploycc.evaluate.decode import decode_boxes
+from deploycc.evaluation.decode import decode_boxes
 from deploycc.importers import onnx_file
 from deploycc.importers.description import Description, HeadsDescription
 

@@ -16,7 +16,7 @@ from deploycc import importers  # noqa: E402
 from deploycc.detector import Source  # noqa: E402
 from deploycc.detector.file import read_gates  # noqa: E402
 from deploycc.errors import InputError, ModelError  # noqa: E402
-from deploycc.evaluate.detect import OnnxRuntimeDetector  # noqa: E402
+from deploycc.evaluation.detect import OnnxRuntimeDetector  # noqa: E402
 from deploycc.graph.gates.search import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
 from deploycc.lkam.export import compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
 from deploycc.detector import SsdHeads  # noqa: E402
-from deploycc.evaluate.decode import decode_boxes  # noqa: E402
+from deploycc.evaluation.decode import decode_boxes  # noqa: E402
 from deploycc.lkam.matching import IGNORED, encode_boxes, match_priors  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.priors import ASPECTS, STRIDES, VARIANCES, make_priors  # noqa: E402

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 
 from deploycc.errors import ArtefactError, DeployError, InputError  # noqa: E402
-from deploycc.evaluate.dataset import open_dataset  # noqa: E402
-from deploycc.evaluate.truth import Truth  # noqa: E402
+from deploycc.evaluation.dataset import open_dataset  # noqa: E402
+from deploycc.evaluation.truth import Truth  # noqa: E402
 from deploycc.lkam.checkpoint import Checkpoint, build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.distil import distillation_loss  # noqa: E402
 from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, in_front_of_gates  # noqa: E402

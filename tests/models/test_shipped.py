@@ -14,8 +14,8 @@ import pytest
 from deploycc import importers, models
 from deploycc.detector.file import read_gates
 from deploycc.detector.pictures import prepare
-from deploycc.evaluate.accuracy import measure_accuracy
-from deploycc.evaluate.dataset import open_dataset
+from deploycc.evaluation.accuracy import measure_accuracy
+from deploycc.evaluation.dataset import open_dataset
 from deploycc.graph.gates.search import find_gates
 from deploycc.scenes import CLASS_NAMES
 

@@ -20,8 +20,8 @@ from strategies import anchor_networks
 from deploycc.detector import Detector
 from deploycc.detector.pictures import read_picture
 from deploycc.errors import ModelError
-from deploycc.evaluate.detect import OnnxRuntimeDetector
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.detect import OnnxRuntimeDetector
+from deploycc.evaluation.nms import Detections
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.text import to_text
 from deploycc.importers import load

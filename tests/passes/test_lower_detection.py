@@ -25,8 +25,8 @@ from opencv_ssd import MODELS, CaffeSsd, run_caffe
 from strategies import HeadsCase, heads_cases
 
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
-from deploycc.evaluate.decode import read_detections
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.decode import read_detections
+from deploycc.evaluation.nms import Detections
 from deploycc.parsers.support import Contract
 from deploycc.passes.options import Detection, Options
 from deploycc.passes.runner import Result

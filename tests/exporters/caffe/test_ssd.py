@@ -23,8 +23,8 @@ from deploycc.cli.export import for_caffe
 from deploycc.detector import DetectionOutputs, Detector, InputSpec
 from deploycc.detector.pictures import prepare, read_picture
 from deploycc.errors import ModelError
-from deploycc.evaluate.detect import OnnxRuntimeDetector
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.detect import OnnxRuntimeDetector
+from deploycc.evaluation.nms import Detections
 from deploycc.exporters.caffe import head_layout, save_with_detection, ssd
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.cost import measure_cost
@@ -34,7 +34,7 @@ from deploycc.parsers.support import Contract
 from deploycc.passes import PIPELINE, Options, run
 from deploycc.passes.options import Prune
 from deploycc.passes.prune_channels import prune
-from deploycc.prune.decide import by_norm
+from deploycc.pruning.decide import by_norm
 
 RAW = 1e-4  # absolute, of raw outputs
 TRAINED = {"voc21": VOC21, "res10": RES10, "yuface": YUFACE}

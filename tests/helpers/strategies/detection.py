@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from deploycc.detector import Nms, SsdHeads
-from deploycc.evaluate.truth import Found, Truth
+from deploycc.evaluation.truth import Found, Truth
 
 # Few values, so that scores tie, and equal the threshold 0.25.
 _SCORES = st.sampled_from([0.0, 0.125, 0.25, 0.2500001, 0.5, 0.75, 0.875, 1.0])

@@ -18,9 +18,9 @@ from strategies import HeadsCase, heads_cases
 
 from deploycc.detector import DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.errors import ModelError
-from deploycc.evaluate import decode as decode_module
-from deploycc.evaluate.decode import decode_boxes, read_detections
-from deploycc.evaluate.nms import suppress
+from deploycc.evaluation import decode as decode_module
+from deploycc.evaluation.decode import decode_boxes, read_detections
+from deploycc.evaluation.nms import suppress
 
 SOURCE = Source(files=("test",), sha256="0" * 64, format="caffe")
 

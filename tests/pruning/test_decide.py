@@ -12,7 +12,7 @@ from strategies import channel_networks
 
 from deploycc.errors import InputError
 from deploycc.graph.channels.labels import channel_groups
-from deploycc.prune.decide import (
+from deploycc.pruning.decide import (
     Choice,
     bundles,
     by_mask,

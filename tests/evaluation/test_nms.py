@@ -12,8 +12,8 @@ from mutation import find_example, mutant
 from strategies import SuppressionCase, suppression_cases
 
 from deploycc.detector import Nms
-from deploycc.evaluate import nms as nms_module
-from deploycc.evaluate.nms import suppress
+from deploycc.evaluation import nms as nms_module
+from deploycc.evaluation.nms import suppress
 
 
 def agrees(case: SuppressionCase, module: ModuleType = nms_module) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import DetectionOutputs, Detector, SsdHeads
 from deploycc.errors import ModelError
-from deploycc.evaluate.nms import Detections, suppress_lazily
+from deploycc.evaluation.nms import Detections, suppress_lazily
 
 
 def decode_boxes(

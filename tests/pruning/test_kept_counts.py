@@ -7,8 +7,8 @@ import pytest
 from graph_text import network
 
 from deploycc.graph.channels.labels import channel_groups
-from deploycc.prune.decide import by_mask, by_norm, by_utilisation, kernels_of
-from deploycc.prune.kept_counts import fastest_multiple, fixed_multiple
+from deploycc.pruning.decide import by_mask, by_norm, by_utilisation, kernels_of
+from deploycc.pruning.kept_counts import fastest_multiple, fixed_multiple
 from deploycc.timing.convolutions import Convolution, Costs
 from deploycc.timing.stopwatch import Machine
 

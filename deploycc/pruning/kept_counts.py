@@ -9,8 +9,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
-from deploycc.prune.decide import Bundle, Choice, bundles, kept, round_down, round_up
-from deploycc.prune.whole_network import fastest, relative_times
+from deploycc.pruning.decide import Bundle, Choice, bundles, kept, round_down, round_up
+from deploycc.pruning.whole_network import fastest, relative_times
 from deploycc.timing.convolutions import Convolution, Costs, convolution_of
 
 REFERENCE = 16  # divides well into vectors of 4, 8 and 16 numbers: kept wherever nothing is clearly faster
@@ -137,7 +137,7 @@ def fastest_counts(
 
     Returns:
         The groups that go, what was decided for each layer, and the candidates' times relative to multiples of 16
-        (medians of `deploycc.prune.whole_network.relative_times`): ``each``, ``down`` or the multiple.
+        (medians of `deploycc.pruning.whole_network.relative_times`): ``each``, ``down`` or the multiple.
     """
     able, layers, reference = frozenset(able), list(layers), str(REFERENCE)
     decided = {str(multiple): fixed_multiple(groups, choice, able, layers, multiple) for multiple in MULTIPLES}

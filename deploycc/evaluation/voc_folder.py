@@ -12,7 +12,7 @@ from PIL import Image
 
 from deploycc.detector.pictures import SUFFIXES
 from deploycc.errors import InputError
-from deploycc.evaluate.truth import Truth
+from deploycc.evaluation.truth import Truth
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploycc.evaluate.nms import Detections
-from deploycc.evaluate.truth import pairwise_iou
+from deploycc.evaluation.nms import Detections
+from deploycc.evaluation.truth import pairwise_iou
 
 SCORE_THRESHOLD = 0.3  # below, detections come and go with the last bit and nobody acts on them
 MATCH_IOU = 0.5

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.evaluate.truth import Found, Truth, of_class, pairwise_iou
+from deploycc.evaluation.truth import Found, Truth, of_class, pairwise_iou
 
 # As the development kit and its ports compute them: 3 * 0.1 is slightly more than a recall of 3 / 10, so that recall
 # does not reach it. Exact tenths would give up to 0.01 more than the published figures of small data sets.

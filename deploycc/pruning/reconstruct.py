@@ -26,10 +26,10 @@ from deploycc.graph.channels.groups import layer_names
 from deploycc.graph.edit import constant_values, set_constant, static_shape
 from deploycc.graph.gates.search import Gate
 from deploycc.progress import Say
-from deploycc.prune.normal_equations import NormalEquations
-from deploycc.prune.responses import Responses, Target, target_of
-from deploycc.prune.stages import Read, Stages
-from deploycc.prune.windows import Windows
+from deploycc.pruning.normal_equations import NormalEquations
+from deploycc.pruning.responses import Responses, Target, target_of
+from deploycc.pruning.stages import Read, Stages
+from deploycc.pruning.windows import Windows
 
 RIDGES = (1e-5, 1e-3, 1e-2, 1e-1, 1.0)
 HELD_OUT = 5

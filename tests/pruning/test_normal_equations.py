@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from strategies import FitCase, fit_cases
 
-from deploycc.prune.normal_equations import Array, NormalEquations
+from deploycc.pruning.normal_equations import Array, NormalEquations
 
 RTOL, ATOL = 1e-6, 1e-9
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
-from deploycc.evaluate.decode import read_detections
-from deploycc.evaluate.nms import Detections
+from deploycc.evaluation.decode import read_detections
+from deploycc.evaluation.nms import Detections
 from deploycc.graph.export import to_onnx
 
 THREADS = 2

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from strategies import AccuracyCase, accuracy_cases
 
-from deploycc.evaluate.coco import THRESHOLDS, coco_scores
-from deploycc.evaluate.truth import Found, Truth, pairwise_iou
-from deploycc.evaluate.voc import mean_ap, voc_scores
+from deploycc.evaluation.coco import THRESHOLDS, coco_scores
+from deploycc.evaluation.truth import Found, Truth, pairwise_iou
+from deploycc.evaluation.voc import mean_ap, voc_scores
 
 
 def truth(boxes: list[list[float]], difficult: list[bool] | None = None) -> Truth:

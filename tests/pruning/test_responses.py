@@ -13,8 +13,8 @@ from deploycc.errors import MeasureError
 from deploycc.graph.gates.search import find_gates
 from deploycc.passes.fold_affine import fold_affine
 from deploycc.passes.options import Options
-from deploycc.prune.fold_gates import fold_gates
-from deploycc.prune.responses import Responses, frontier, target_of
+from deploycc.pruning.fold_gates import fold_gates
+from deploycc.pruning.responses import Responses, frontier, target_of
 
 RTOL, ATOL = 1e-4, 1e-5
 

@@ -10,8 +10,8 @@ import pytest
 from deploycc import importers
 from deploycc.detector import Detector
 from deploycc.errors import InputError
-from deploycc.evaluate.accuracy import match_classes, measure_accuracy
-from deploycc.evaluate.dataset import open_dataset
+from deploycc.evaluation.accuracy import match_classes, measure_accuracy
+from deploycc.evaluation.dataset import open_dataset
 
 MEAN_AREA, MEAN_ELEVEN = 0.698, 0.690  # of voc21_ssd_mobilenet on voc100, by an independent script
 

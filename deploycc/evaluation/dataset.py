@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from deploycc.detector.pictures import read_picture
 from deploycc.errors import InputError
-from deploycc.evaluate.truth import Truth
-from deploycc.evaluate.voc_folder import read_voc_folder
+from deploycc.evaluation.truth import Truth
+from deploycc.evaluation.voc_folder import read_voc_folder
 from deploycc.scenes import CLASS_NAMES, draw_scene
 
 GENERATED_COUNT = 500  # pictures, where none are asked for

@@ -18,7 +18,7 @@ from deploycc.detector import Detector
 from deploycc.graph.gates.metadata import DescribedGate
 from deploycc.graph.gates.search import Gate, find_gates
 from deploycc.passes.options import Options
-from deploycc.prune import fold_gates as module
+from deploycc.pruning import fold_gates as module
 
 affine_module = importlib.import_module("deploycc.passes.fold_affine")  # its package offers the function instead
 

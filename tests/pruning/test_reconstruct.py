@@ -16,7 +16,7 @@ from deploycc.detector import Detector
 from deploycc.errors import InputError, MeasureError
 from deploycc.passes.options import Prune
 from deploycc.passes.prune_channels import prune
-from deploycc.prune import reconstruct, responses, windows
+from deploycc.pruning import reconstruct, responses, windows
 
 COUNT = 15
 GONE = {"first": (1, 4, 6, 7), "second": (0, 3)}

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from deploycc.errors import MeasureError
 from deploycc.graph.channels.labels import channel_groups
-from deploycc.prune import kept_counts
-from deploycc.prune.decide import Choice
-from deploycc.prune.whole_network import fastest, relative_times
+from deploycc.pruning import kept_counts
+from deploycc.pruning.decide import Choice
+from deploycc.pruning.whole_network import fastest, relative_times
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.stopwatch import this_machine
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.evaluate.truth import Found, Truth, of_class, pairwise_iou
+from deploycc.evaluation.truth import Found, Truth, of_class, pairwise_iou
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)

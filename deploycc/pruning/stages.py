@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.graph.edit import static_shape
-from deploycc.prune.responses import Responses, Tensors, frontier
+from deploycc.pruning.responses import Responses, Tensors, frontier
 
 _KEPT_BYTES = 4 << 20  # larger tensors, which only the first layers have, are computed again
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from deploycc.errors import InputError
-from deploycc.evaluate.dataset import open_dataset
-from deploycc.evaluate.voc_folder import read_voc_folder
+from deploycc.evaluation.dataset import open_dataset
+from deploycc.evaluation.voc_folder import read_voc_folder
 
 OBJECT = """  <object>
     <name>{name}</name>

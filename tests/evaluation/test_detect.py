@@ -13,7 +13,7 @@ from opencv_ssd import MODELS, CaffeSsd, run_caffe
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector.pictures import read_picture
 from deploycc.errors import MeasureError
-from deploycc.evaluate.detect import OnnxRuntimeDetector
+from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.importers import load
 from deploycc.passes import PIPELINE, Options, run
 from deploycc.passes.options import Detection

@@ -10,13 +10,13 @@ import numpy as np
 
 from deploycc.detector import Detector
 from deploycc.errors import InputError, Note
-from deploycc.evaluate.coco import CocoScore, coco_scores
-from deploycc.evaluate.dataset import Dataset
-from deploycc.evaluate.detect import OnnxRuntimeDetector
-from deploycc.evaluate.nms import Detections
-from deploycc.evaluate.truth import Found, Truth
-from deploycc.evaluate.voc import VocScore, mean_ap, voc_scores
-from deploycc.evaluate.voc_folder import VOC_CLASSES
+from deploycc.evaluation.coco import CocoScore, coco_scores
+from deploycc.evaluation.dataset import Dataset
+from deploycc.evaluation.detect import OnnxRuntimeDetector
+from deploycc.evaluation.nms import Detections
+from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.voc import VocScore, mean_ap, voc_scores
+from deploycc.evaluation.voc_folder import VOC_CLASSES
 
 
 @dataclass(frozen=True, eq=False)

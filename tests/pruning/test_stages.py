@@ -10,8 +10,8 @@ from graph_text import network
 from numpy.typing import NDArray
 
 from deploycc.detector import Detector
-from deploycc.prune import stages
-from deploycc.prune.responses import Responses
+from deploycc.pruning import stages
+from deploycc.pruning.responses import Responses
 
 RTOL, ATOL = 1e-5, 1e-6
 COUNT = 3

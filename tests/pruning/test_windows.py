@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from graph_text import network, picture, run
 
-from deploycc.prune.windows import Windows
+from deploycc.pruning.windows import Windows
 
 RTOL, ATOL = 1e-5, 1e-5
 
