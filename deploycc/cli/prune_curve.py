@@ -13,9 +13,9 @@ from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
     from deploycc.evaluation.dataset import Dataset
     from deploycc.progress import Say
-    from deploycc.report.pruning_curve import CurvePoint, PruningCurve
     from deploycc.utilisation.measure import PictureList
     from deploycc.workflows.prune import Settings
 
@@ -136,7 +136,7 @@ def _measure(
     """Measure one network after another; each curve has one point more than the one before."""
     from deploycc import __version__
     from deploycc.documents.document import Evidence
-    from deploycc.report.pruning_curve import Calibration, PruningCurve
+    from deploycc.documents.pruning_curve import Calibration, PruningCurve
     from deploycc.workflows.prune import prune_detector
 
     used = None
@@ -180,9 +180,9 @@ def _point(
     names: tuple[str, ...],
     say: Say,
 ) -> CurvePoint:
+    from deploycc.documents.pruning_curve import CurvePoint
     from deploycc.evaluation.accuracy import measure_accuracy
     from deploycc.evaluation.voc import mean_ap
-    from deploycc.report.pruning_curve import CurvePoint
 
     area, eleven = [], []
     for dataset in datasets:

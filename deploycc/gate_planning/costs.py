@@ -5,16 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deploycc.documents.document import Document, Evidence
+from deploycc.documents.costs import Convolution, CostTable, GateCostTable, Machine, Operation
 from deploycc.errors import Note
-from deploycc.gate_planning.operations import Line, Operation, OperationTiming, fit_lines, time_operations
-from deploycc.timing.convolutions import Convolution, Costs, CostTable, Timing
-from deploycc.timing.stopwatch import Machine, check_machine, spread
+from deploycc.gate_planning.operations import Line, fit_lines, time_operations
+from deploycc.timing.convolutions import Costs
+from deploycc.timing.stopwatch import check_machine, spread
 
 _ROUNDS = 9
 _SPREAD = 1.25  # median of samples over the least; up to 1.15 where nothing else runs
@@ -22,25 +21,6 @@ _PARTS = 4  # a convolution is timed with a quarter, half... of its channels; be
 _BLOCK = 8  # channels that vector units take at once: times in between are those of the next block
 
 Array = NDArray[np.float64]
-
-
-class GateCostTable(Document):
-    """The file.
-
-    Attributes:
-        evidence: measured, and on which machine.
-        machine: the same, to compare.
-        convolutions: no convolution twice.
-        operations: raw samples; the lines are fitted on reading.
-    """
-
-    FILE_NAME: ClassVar[str] = "gate-costs.json"
-    MADE_BY: ClassVar[str] = "deploycc gates --costs"
-
-    evidence: Evidence
-    machine: Machine
-    convolutions: tuple[Timing, ...]
-    operations: tuple[OperationTiming, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, get_args
+from typing import get_args
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from pydantic import Field
 
 from deploycc.cpu_session import open_session
-from deploycc.documents.document import Record
+from deploycc.documents.costs import Operation, OperationTiming
 from deploycc.timing.stopwatch import Stopwatch, time_in_turns
 
-Operation = Literal["branch", "mask", "pad", "concat", "zeros"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 """What is timed, between a convolution that makes a map and one that reads it.
 
@@ -38,28 +36,6 @@ SIZES = ((64, 8), (64, 20), (64, 40), (64, 80), (64, 160))
 ROUNDS = 31
 _ENDS = 16  # channels of the input and the output
 _OPSET = 13
-_Positive = Annotated[float, Field(gt=0)]
-_Samples = Annotated[tuple[_Positive, ...], Field(min_length=1)]
-
-
-class OperationTiming(Record):
-    """One operation on a map of one size.
-
-    Attributes:
-        operation: see `Operation`.
-        elements: of the map.
-        without_ms, with_ms: raw samples of the network without and with it.
-    """
-
-    operation: Operation
-    elements: Annotated[int, Field(gt=0)]
-    without_ms: _Samples
-    with_ms: _Samples
-
-    @property
-    def cost_ms(self) -> float:
-        """Difference of the least times: what else the machine does only adds; 0 where noise hides the cost."""
-        return max(0.0, min(self.with_ms) - min(self.without_ms))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from deploycc.documents.costs import Convolution
 from deploycc.documents.gate_plan import Lowering
 from deploycc.gate_planning.costs import Array, CostModel
 from deploycc.gate_planning.orders import boundaries, by_firing_together, by_prefix, by_utilisation, needed_width
-from deploycc.timing.convolutions import Convolution
 
 BLOCK = 16  # kernels of the smallest piece: the widest vector unit takes as many
 _MOST_ENDS = 32  # candidates for the end of a piece; larger layers get larger blocks

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from deploycc.documents.costs import Convolution
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.pruning.decide import Bundle, Choice, bundles, kept, round_down, round_up
 from deploycc.pruning.whole_network import fastest, relative_times
-from deploycc.timing.convolutions import Convolution, Costs, convolution_of
+from deploycc.timing.convolutions import Costs, convolution_of
 
 REFERENCE = 16  # divides well into vectors of 4, 8 and 16 numbers: kept wherever nothing is clearly faster
 MULTIPLES = (REFERENCE, 32, 8, 1)

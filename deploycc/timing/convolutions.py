@@ -7,93 +7,22 @@ small ones (`single_convolution`), whose time counts too.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, ClassVar
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper
-from pydantic import Field, model_validator
 
 from deploycc.cpu_session import open_session
-from deploycc.documents.document import Document, Evidence, Record
+from deploycc.documents.costs import Convolution, CostTable, Machine, Timing
+from deploycc.documents.document import Evidence
 from deploycc.graph.edit import static_shape
-from deploycc.timing.stopwatch import Machine, Stopwatch, check_machine, time_in_turns
+from deploycc.timing.stopwatch import Stopwatch, check_machine, time_in_turns
 
 ROUNDS = 3
 _NEIGHBOUR = 16  # channels of the maps around a convolution that is timed
-Positive = Annotated[int, Field(gt=0)]
-Pair = tuple[Positive, Positive]
-
-
-class Convolution(Record):
-    """One convolution with static shapes, batch 1.
-
-    Attributes:
-        inputs, kernels: channels in and out.
-        groups: 1, or as many as inputs for a depthwise one.
-        kernel, stride, dilation: height and width.
-        pads: top, left, bottom, right.
-        size: height and width of the input.
-    """
-
-    inputs: Positive
-    kernels: Positive
-    groups: Positive
-    kernel: Pair
-    stride: Pair
-    dilation: Pair
-    pads: tuple[int, int, int, int]
-    size: Pair
-
-    def narrowed(self, inputs: int, kernels: int) -> Convolution:
-        """The same with other numbers of channels; depthwise stays depthwise, other groups stay as many."""
-        if self.groups == self.inputs and self.groups > 1:
-            return self.model_copy(update={"inputs": inputs, "kernels": kernels, "groups": inputs})
-        return self.model_copy(update={"inputs": inputs, "kernels": kernels})
-
-
-class Timing(Record):
-    """One convolution.
-
-    Attributes:
-        convolution: what ran.
-        samples_ms: one number a round.
-    """
-
-    convolution: Convolution
-    samples_ms: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
-
-    @property
-    def median_ms(self) -> float:
-        """Median over the rounds."""
-        return statistics.median(self.samples_ms)
-
-
-class CostTable(Document):
-    """The file.
-
-    Attributes:
-        evidence: measured, and on which machine.
-        machine: the same, to compare.
-        timings: no convolution twice.
-    """
-
-    FILE_NAME: ClassVar[str] = "convolution-costs.json"
-    MADE_BY: ClassVar[str] = "deploycc prune --costs"
-
-    evidence: Evidence
-    machine: Machine
-    timings: tuple[Timing, ...]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> CostTable:
-        if len({timing.convolution for timing in self.timings}) != len(self.timings):
-            raise ValueError("a convolution stands there twice")
-        return self
 
 
 class Costs:

@@ -5,29 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import onnxruntime as ort
 from numpy.typing import NDArray
-from pydantic import Field
 
-from deploycc.documents.document import Record
+from deploycc.documents.costs import Machine
 from deploycc.errors import ArtefactError
 
 _ROUND_NS = 4_000_000  # short runs are repeated until a round takes this long, at most _REPEATS times
 _REPEATS = 20
-
-
-class Machine(Record):
-    """What ran: timings of another machine say nothing here."""
-
-    processor: str
-    onnxruntime: str
-    threads: Annotated[int, Field(gt=0)]
-
-    def describe(self) -> str:
-        """The machine in words."""
-        return f"{self.processor}, ONNX Runtime {self.onnxruntime}, {self.threads} threads"
 
 
 def this_machine(threads: int) -> Machine:

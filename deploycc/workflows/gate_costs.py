@@ -55,8 +55,9 @@ class Pictures:
 
 def measured_costs(layers: Sequence[PlannedLayer], settings: Settings) -> tuple[CostModel, tuple[Note, ...]]:
     """Measure what the planner needs, or read it from ``settings.costs``; notes where the machine was busy."""
+    from deploycc.documents.costs import GateCostTable
     from deploycc.documents.document import read_document
-    from deploycc.gate_planning.costs import GateCosts, GateCostTable
+    from deploycc.gate_planning.costs import GateCosts
     from deploycc.timing.stopwatch import this_machine
 
     table = None

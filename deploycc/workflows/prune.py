@@ -312,8 +312,9 @@ def _round(
 
 
 def _costs(settings: Settings) -> Costs:
+    from deploycc.documents.costs import CostTable
     from deploycc.documents.document import read_document
-    from deploycc.timing.convolutions import Costs, CostTable
+    from deploycc.timing.convolutions import Costs
     from deploycc.timing.stopwatch import this_machine
 
     table = None

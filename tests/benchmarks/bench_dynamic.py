@@ -40,10 +40,11 @@ from deploycc.agent.run_onnxruntime import read_profile
 from deploycc.detector import Detector
 from deploycc.detector.file import save
 from deploycc.detector.pictures import prepare
+from deploycc.documents.costs import GateCostTable
 from deploycc.documents.document import read_document
 from deploycc.evaluation.dataset import open_dataset
 from deploycc.gate_planning.check import Lower, Networks, check_plan, graph_session, least, time_pictures
-from deploycc.gate_planning.costs import GateCosts, GateCostTable
+from deploycc.gate_planning.costs import GateCosts
 from deploycc.gate_planning.layers import planned_layers
 from deploycc.gate_planning.planner import Planned
 from deploycc.gate_planning.regions import Choice

@@ -21,6 +21,7 @@ from deploycc.cli import main
 from deploycc.detector import Detector, InputSpec
 from deploycc.detector.file import save
 from deploycc.detector.pictures import prepare
+from deploycc.documents.costs import CostTable
 from deploycc.documents.document import read_document
 from deploycc.documents.utilisation import (
     UtilisationProfile,
@@ -31,7 +32,6 @@ from deploycc.documents.utilisation import (
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
 from deploycc.pruning import kept_counts, reconstruct
-from deploycc.timing.convolutions import CostTable
 from deploycc.utilisation.measure import PictureList, measure_utilisation
 
 RTOL, ATOL = 1e-4, 1e-4

@@ -9,10 +9,10 @@ import pytest
 
 from deploycc.cli import main
 from deploycc.documents.document import read_document
+from deploycc.documents.pruning_curve import PruningCurve
 from deploycc.importers import load
 from deploycc.models import resolve
 from deploycc.pruning import reconstruct
-from deploycc.report.pruning_curve import PruningCurve
 
 DATA = "generated:3:4"
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from planned_layers import convolution
 
+from deploycc.documents.costs import GateCostTable, Machine, OperationTiming, Timing
 from deploycc.documents.document import Evidence, read_document
 from deploycc.errors import ArtefactError
 from deploycc.gate_planning import costs as module
-from deploycc.gate_planning.costs import GateCosts, GateCostTable, make_grid
-from deploycc.gate_planning.operations import OPERATIONS, OperationTiming
-from deploycc.timing.convolutions import Timing
-from deploycc.timing.stopwatch import Machine, this_machine
+from deploycc.gate_planning.costs import GateCosts, make_grid
+from deploycc.gate_planning.operations import OPERATIONS
+from deploycc.timing.stopwatch import this_machine
 
 
 def few_operations(threads: int) -> tuple[OperationTiming, ...]:

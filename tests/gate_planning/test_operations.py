@@ -7,7 +7,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from deploycc.gate_planning.operations import OPERATIONS, Operation, OperationTiming, fit_lines, network
+from deploycc.documents.costs import Operation, OperationTiming
+from deploycc.gate_planning.operations import OPERATIONS, fit_lines, network
 
 FEEDS = {
     "x": np.random.default_rng(0).standard_normal((1, 16, 6, 6), np.float32),

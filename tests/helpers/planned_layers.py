@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploycc.documents.costs import Convolution
 from deploycc.gate_planning.costs import CostModel, make_grid
 from deploycc.gate_planning.operations import Line
 from deploycc.gate_planning.regions import PlannedLayer
-from deploycc.timing.convolutions import Convolution
 
 SIDE = 20
 CHEAP = {"branch": 0.004, "mask": 0.004, "pad": 0.001, "concat": 0.004, "zeros": 0.002}

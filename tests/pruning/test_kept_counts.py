@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from graph_text import network
 
+from deploycc.documents.costs import Convolution, Machine
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.pruning.decide import by_mask, by_norm, by_utilisation, kernels_of
 from deploycc.pruning.kept_counts import fastest_multiple, fixed_multiple
-from deploycc.timing.convolutions import Convolution, Costs
-from deploycc.timing.stopwatch import Machine
+from deploycc.timing.convolutions import Costs
 
 WIDE = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,6,6] x, float[8,3,3,3] w1, float[8,8,1,1] w2, float[40,8,1,1] w3, float[2,40,1,1] w4)

@@ -10,16 +10,11 @@ import onnxruntime as ort
 import pytest
 from graph_text import network
 
+from deploycc.documents.costs import Convolution, CostTable, Machine
 from deploycc.documents.document import read_document
 from deploycc.errors import ArtefactError
-from deploycc.timing.convolutions import (
-    Convolution,
-    Costs,
-    CostTable,
-    convolution_of,
-    single_convolution,
-)
-from deploycc.timing.stopwatch import Machine, this_machine
+from deploycc.timing.convolutions import Costs, convolution_of, single_convolution
+from deploycc.timing.stopwatch import this_machine
 
 SMALL = Convolution(
     inputs=4, kernels=6, groups=1, kernel=(3, 2), stride=(2, 1), dilation=(1, 1), pads=(1, 0, 1, 1), size=(8, 7)

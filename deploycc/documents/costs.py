@@ -1,0 +1,135 @@
+"""Files of costs measured on one machine: times of convolutions, and of what branches add beside them."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from deploycc.documents.document import Document, Evidence, Record
+
+Positive = Annotated[int, Field(gt=0)]
+Pair = tuple[Positive, Positive]
+Samples = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+Operation = Literal["branch", "mask", "pad", "concat", "zeros"]
+"""What conditional execution adds; `deploycc.gate_planning.operations` says how each is timed."""
+
+
+class Machine(Record):
+    """What ran: timings of another machine say nothing here."""
+
+    processor: str
+    onnxruntime: str
+    threads: Positive
+
+    def describe(self) -> str:
+        """The machine in words."""
+        return f"{self.processor}, ONNX Runtime {self.onnxruntime}, {self.threads} threads"
+
+
+class Convolution(Record):
+    """One convolution with static shapes, batch 1.
+
+    Attributes:
+        inputs, kernels: channels in and out.
+        groups: 1, or as many as inputs for a depthwise one.
+        kernel, stride, dilation: height and width.
+        pads: top, left, bottom, right.
+        size: height and width of the input.
+    """
+
+    inputs: Positive
+    kernels: Positive
+    groups: Positive
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    pads: tuple[int, int, int, int]
+    size: Pair
+
+    def narrowed(self, inputs: int, kernels: int) -> Convolution:
+        """The same with other numbers of channels; depthwise stays depthwise, other groups stay as many."""
+        if self.groups == self.inputs and self.groups > 1:
+            return self.model_copy(update={"inputs": inputs, "kernels": kernels, "groups": inputs})
+        return self.model_copy(update={"inputs": inputs, "kernels": kernels})
+
+
+class Timing(Record):
+    """One convolution.
+
+    Attributes:
+        convolution: what ran.
+        samples_ms: one number per round.
+    """
+
+    convolution: Convolution
+    samples_ms: Samples
+
+    @property
+    def median_ms(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.samples_ms)
+
+
+class CostTable(Document):
+    """The file.
+
+    Attributes:
+        evidence: measured, and on which machine.
+        machine: the same, to compare.
+        timings: no convolution twice.
+    """
+
+    FILE_NAME: ClassVar[str] = "convolution-costs.json"
+    MADE_BY: ClassVar[str] = "deploycc prune --costs"
+
+    evidence: Evidence
+    machine: Machine
+    timings: tuple[Timing, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CostTable:
+        if len({timing.convolution for timing in self.timings}) != len(self.timings):
+            raise ValueError("a convolution stands there twice")
+        return self
+
+
+class OperationTiming(Record):
+    """One operation on a map of one size.
+
+    Attributes:
+        operation: see `Operation`.
+        elements: of the map.
+        without_ms, with_ms: raw samples of the network without and with it.
+    """
+
+    operation: Operation
+    elements: Positive
+    without_ms: Samples
+    with_ms: Samples
+
+    @property
+    def cost_ms(self) -> float:
+        """Difference of the least times: what else the machine does only adds; 0 where noise hides the cost."""
+        return max(0.0, min(self.with_ms) - min(self.without_ms))
+
+
+class GateCostTable(Document):
+    """The file.
+
+    Attributes:
+        evidence: measured, and on which machine.
+        machine: the same, to compare.
+        convolutions: no convolution twice.
+        operations: raw samples; the lines are fitted on reading.
+    """
+
+    FILE_NAME: ClassVar[str] = "gate-costs.json"
+    MADE_BY: ClassVar[str] = "deploycc gates --costs"
+
+    evidence: Evidence
+    machine: Machine
+    convolutions: tuple[Timing, ...]
+    operations: tuple[OperationTiming, ...]
