@@ -177,7 +177,7 @@ def _per_channel(key: str, values: Sequence[float] | None, channels: int, path: 
         return None
     if len(values) not in (1, channels):
         raise ModelError(
-            f"input-{key}",
+            "input-mean" if key == "mean" else "input-scale",
             f"{len(values)} values of {key} do not fit {channels} channels",
             context={"file": path, "key": f"input.{key}"},
             hint="give one value, or one a channel",

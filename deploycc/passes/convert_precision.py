@@ -17,13 +17,6 @@ from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
-_WHY = {
-    "no-half": "has no FP16 form",
-    "sum-of-squares": "sums squares: activations near 200 over 512 channels exceed the FP16 range of 65504",
-    "overflow": "has constants outside the FP16 range",
-    "underflow": "has constants that FP16 rounds to zero",
-}
-
 
 def convert_precision(detector: Detector, options: Options) -> Result:
     """Convert weights and activations to FP16 where ``options.precision`` is fp16 and the network carries the type.
@@ -72,14 +65,32 @@ def _kept_notes(kept: dict[int, Kept]) -> list[Note]:
     notes = []
     for each in kept.values():
         touches_float = any(is_fp32(t) for t in [*each.node.inputs, *each.node.outputs])
-        if touches_float and each.reason in _WHY:
-            detail = f" ({each.detail})" if each.detail else ""
-            notes.append(Note(each.node.name, f"fp32-{each.reason}", f"{each.node.op} {_WHY[each.reason]}{detail}"))
+        note = _kept_note(each) if touches_float else None
+        if note is not None:
+            notes.append(note)
     decoding = [each.node.name for each in kept.values() if each.reason == "decoding"]
     if decoding:
         reason = f"{len(decoding)} nodes of box decoding and suppression stay FP32: coordinates need more than 11 bits"
         notes.append(Note(decoding[0], "fp32-decoding", reason))
     return notes
+
+
+def _kept_note(kept: Kept) -> Note | None:
+    """Say why a node stays FP32; None where the user asked for it, or where one note speaks for many nodes."""
+    name, op = kept.node.name, kept.node.op
+    detail = f" ({kept.detail})" if kept.detail else ""
+    match kept.reason:
+        case "no-half":
+            return Note(name, "fp32-no-half", f"{op} has no FP16 form{detail}")
+        case "sum-of-squares":
+            fact = "activations near 200 over 512 channels exceed the FP16 range of 65504"
+            return Note(name, "fp32-sum-of-squares", f"{op} sums squares: {fact}{detail}")
+        case "overflow":
+            return Note(name, "fp32-overflow", f"{op} has constants outside the FP16 range{detail}")
+        case "underflow":
+            return Note(name, "fp32-underflow", f"{op} has constants that FP16 rounds to zero{detail}")
+        case _:
+            return None
 
 
 class _Typing:
