@@ -47,7 +47,7 @@ def ssd(
     ] = None,
     gates: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--gates", help="Insert kernel gates: kernel, group or nested."),
+        typer.Option("--gates", help="Insert kernel gates: kernel, block or nested."),
     ] = None,
     gate_layers: Annotated[
         Optional[str],  # noqa: UP045
@@ -56,13 +56,13 @@ def ssd(
     place: Annotated[
         str, typer.Option("--gate-place", help="Where the mask multiplies: norm (after BatchNorm) or conv.")
     ] = "norm",
-    block: Annotated[int, typer.Option("--block", min=1, help="Kernels a group, for group and nested.")] = 32,
+    block: Annotated[int, typer.Option("--block", min=1, help="Kernels per block, for block and nested.")] = 32,
     shared: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
             "--shared",
             metavar="UNITS",
-            help="One gate for all of them, of so many equal groups; or where groups end, as 40,60,80,100 (per cent).",
+            help="One gate for all of them, of so many equal blocks; or where blocks end, as 40,60,80,100 (per cent).",
         ),
     ] = None,
     keep: Annotated[
@@ -74,7 +74,7 @@ def ssd(
         float, typer.Option("--gate-threshold", min=0.01, max=0.99, help="Of the gates' decisions.")
     ] = 0.5,
     explore: Annotated[
-        float, typer.Option("--explore", min=0, max=1, help="Share of the steps with random numbers of nested groups.")
+        float, typer.Option("--explore", min=0, max=1, help="Share of the steps with random numbers of nested blocks.")
     ] = 0.0,
     spread: Annotated[
         float, typer.Option("--spread", min=0, help="Standard deviation of the engaged share to ask for.")
@@ -191,12 +191,12 @@ def _gate_config(
             if pressure[option]:
                 raise InputError("train-gates", f"--{option} is about gates, and there are none", hint="--gates nested")
         return None
-    if gates not in ("kernel", "group", "nested"):
-        raise InputError("train-gates", f"--gates {gates} is none of kernel, group, nested")
+    if gates not in ("kernel", "block", "nested"):
+        raise InputError("train-gates", f"--gates {gates} is none of kernel, block, nested")
     if place not in ("norm", "conv"):
         raise InputError("train-gates", f"--gate-place {place} is none of norm, conv")
     if pressure["explore"] and gates != "nested":
-        raise InputError("train-explore", f"--explore needs --gates nested, whose groups have an order, not {gates}")
+        raise InputError("train-explore", f"--explore needs --gates nested, whose blocks have an order, not {gates}")
     if pressure["explore"] and pressure["explore"] >= pressure["freeze"]:
         raise InputError(
             "train-explore",
@@ -231,7 +231,7 @@ def _units(shared: str | None) -> int | tuple[float, ...]:
         return tuple(each / 100 for each in numbers)
     raise InputError(
         "train-shared",
-        f"--shared {shared} is no number of groups from 2 on, nor rising percentages up to 100",
+        f"--shared {shared} is no number of blocks from 2 on, nor rising percentages up to 100",
         hint="--shared 4 or --shared 40,60,80,100",
     )
 

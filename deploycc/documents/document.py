@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deploycc.errors import ArtefactError
 from deploycc.files import write_text
@@ -17,6 +17,11 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Provenance = Literal["measured", "predicted", "published"]
+Granularity = Annotated[
+    Literal["kernel", "block", "nested"],
+    BeforeValidator(lambda value: "block" if value == "group" else value),  # files of version 0.1 say "group"
+]
+"""How many kernels one decision of a gate switches: each its own, blocks of neighbours, or blocks that nest."""
 
 _SHOWN_PROBLEMS = 5
 

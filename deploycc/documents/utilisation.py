@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from deploycc.documents.document import Count, Document, Evidence, Record, Sha256, read_document
+from deploycc.documents.document import Count, Document, Evidence, Granularity, Record, Sha256, read_document
 from deploycc.errors import ArtefactError
 
 Sums = tuple[Annotated[float, Field(ge=0)], ...]
@@ -67,7 +67,7 @@ class GateRecord(Record):
     """
 
     place: Literal["before-bias", "before-batchnorm", "after-bias", "after-batchnorm", "after-activation"]
-    granularity: Literal["kernel", "group", "nested"]
+    granularity: Granularity
     threshold: float | None
     unit_of: tuple[Count, ...]
     macs: Count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deploycc.lkam.gate import Granularity
+from deploycc.documents.document import Granularity
 from deploycc.lkam.insert import Place
 from deploycc.lkam.network import SsdConfig
 from deploycc.lkam.sparsity import Ramp

@@ -1,6 +1,6 @@
 """From a trained PyTorch detector to one ONNX file that is a whole `Detector`.
 
-Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for groups a Gather, Mul), and
+Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for blocks a Gather, Mul), and
 the file describes each of them: see `deploycc.graph.gates.metadata`.
 """
 

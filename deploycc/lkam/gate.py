@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Granularity = Literal["kernel", "group", "nested"]
+from deploycc.documents.document import Granularity
+
 _ALWAYS = 10.0  # logit of a unit that is always engaged
 _STEP = math.log1p(math.exp(-1.0))  # between the logits of nested units at first
 
@@ -41,10 +42,10 @@ class KernelGate(nn.Module):
     Args:
         inputs: channels of the map.
         kernels: output channels of the gated convolution.
-        granularity: ``kernel``: one decision a kernel (the paper). ``group``: one a group of neighbouring kernels.
-            ``nested``: the map gives one number, and the groups go off from the last to the first as it falls.
-            Of groups the first is always engaged: a layer without any kernel would pass nothing on.
-        groups: number of groups, which must divide `kernels`, or the kernels of each; ignored for ``kernel``.
+        granularity: ``kernel``: one decision per kernel (the paper). ``block``: one per block of neighbouring
+            kernels. ``nested``: the map gives one number, and blocks go off from the last to the first as it falls.
+            The first block is always engaged: a layer without any kernel would pass nothing on.
+        blocks: number of blocks, which must divide `kernels`, or the kernels of each; ignored for ``kernel``.
         hidden: channels between two 1x1 convolutions; 0 uses a single one.
 
     Attributes:
@@ -58,11 +59,11 @@ class KernelGate(nn.Module):
         inputs: int,
         kernels: int,
         granularity: Granularity = "kernel",
-        groups: int | Sequence[int] = 4,
+        blocks: int | Sequence[int] = 4,
         hidden: int = 16,
     ) -> None:
         super().__init__()
-        unit_of = _unit_of(kernels, kernels if granularity == "kernel" else groups)
+        unit_of = _unit_of(kernels, kernels if granularity == "kernel" else blocks)
         units = int(unit_of[-1]) + 1
         self.granularity: Granularity = granularity
         self.kernels, self.units = kernels, units
@@ -71,7 +72,7 @@ class KernelGate(nn.Module):
         self.decide = nn.Conv2d(hidden or inputs, 1 if granularity == "nested" else units, 1)
         nn.init.normal_(self.decide.weight, std=0.3)
         nn.init.constant_(self.decide.bias, 2.0)  # everything engaged at first
-        # Nested groups: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
+        # Nested blocks: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
         # Together they stay below the bias at first.
         step = math.log(math.expm1(min(_STEP, 1.5 / max(1, units - 1))))  # the inverse of softplus
         self.steps = nn.Parameter(torch.full((units - 1,), step)) if granularity == "nested" else None
@@ -149,17 +150,17 @@ class FollowingGate(nn.Module):
     in between needs its full number of channels.
 
     Args:
-        leader: the gate that decides, of ``group`` or ``nested`` granularity.
+        leader: the gate that decides, of ``block`` or ``nested`` granularity.
         kernels: output channels of this gate's convolution.
-        groups: kernels of each of the leader's units; None: equally many, which must divide `kernels`.
+        blocks: kernels of each of the leader's units; None: equally many, which must divide `kernels`.
 
     Attributes:
         granularity, units, threshold, engaged: the leader's.
     """
 
-    def __init__(self, leader: KernelGate, kernels: int, groups: Sequence[int] | None = None) -> None:
+    def __init__(self, leader: KernelGate, kernels: int, blocks: Sequence[int] | None = None) -> None:
         super().__init__()
-        unit_of = _unit_of(kernels, leader.units if groups is None else groups)
+        unit_of = _unit_of(kernels, leader.units if blocks is None else blocks)
         if int(unit_of[-1]) + 1 != leader.units:
             raise ValueError(f"kernels of {int(unit_of[-1]) + 1} units for a gate that decides about {leader.units}")
         self._leader = (leader,)  # in a tuple, so that it stays the other convolution's module
@@ -200,11 +201,11 @@ def engaged_kernels(gate: KernelGate | FollowingGate) -> Tensor:
     return gate.engaged.index_select(1, gate.get_buffer("unit_of"))
 
 
-def _unit_of(kernels: int, groups: int | Sequence[int]) -> Tensor:
-    if isinstance(groups, int):
-        if kernels % groups:
-            raise ValueError(f"{kernels} kernels cannot be split into {groups} equal groups")
-        groups = [kernels // groups] * groups
-    if sum(groups) != kernels or min(groups) < 1:
-        raise ValueError(f"groups of {', '.join(map(str, groups))} are not {kernels} kernels")
-    return torch.arange(len(groups)).repeat_interleave(torch.tensor(groups))
+def _unit_of(kernels: int, blocks: int | Sequence[int]) -> Tensor:
+    if isinstance(blocks, int):
+        if kernels % blocks:
+            raise ValueError(f"{kernels} kernels cannot be split into {blocks} equal blocks")
+        blocks = [kernels // blocks] * blocks
+    if sum(blocks) != kernels or min(blocks) < 1:
+        raise ValueError(f"blocks of {', '.join(map(str, blocks))} are not {kernels} kernels")
+    return torch.arange(len(blocks)).repeat_interleave(torch.tensor(blocks))

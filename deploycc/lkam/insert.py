@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from deploycc.documents.document import Granularity
 from deploycc.errors import InputError
-from deploycc.lkam.gate import FollowingGate, Granularity, KernelGate
+from deploycc.lkam.gate import FollowingGate, KernelGate
 
 Place = Literal["conv", "norm"]
-_BLOCK = 8  # channels that vector units and tensor cores take at once
+_STEP = 8  # channels that vector units and tensor cores take at once
 
 
 class GatedConv(nn.Module):
@@ -53,9 +54,9 @@ def insert_gates(
         model: any module whose convolutions are `torch.nn.Conv2d`.
         patterns: module names, with ``*`` and ``[...]`` as in shell patterns.
         granularity: see `KernelGate`.
-        block: kernels a group, for ``group`` and ``nested``.
+        block: kernels per block, for ``block`` and ``nested``.
         shared: where not 0, one gate in front of the first of the convolutions decides for all of them, and has this
-            many units, each an equal share of every convolution's kernels; ``group`` or ``nested``. Or the shares
+            many units, each an equal share of every convolution's kernels; ``block`` or ``nested``. Or the shares
             at which units end, rising to 1: each convolution takes the nearest multiples of 8 kernels.
         hidden: see `KernelGate`.
         place: where the mask multiplies: ``conv`` after the convolution and its bias, ``norm`` after the BatchNorm
@@ -66,10 +67,10 @@ def insert_gates(
 
     Raises:
         InputError: a pattern matches no convolution, a convolution is depthwise or already gated, its kernels cannot
-            be split into groups, or kernels that each have their own gate shall share one.
+            be split into blocks, or kernels that each have their own gate shall share one.
     """
     if shared and granularity == "kernel":
-        raise InputError("gate-shared", "a shared gate decides about groups of kernels, not about each kernel")
+        raise InputError("gate-shared", "a shared gate decides about blocks of kernels, not about each kernel")
     convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not _inside_gate(model, n)}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in convs):
@@ -86,16 +87,16 @@ def insert_gates(
             raise InputError(
                 "gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name}
             )
-    groups = {name: _groups(name, convs[name].out_channels, granularity, block, shared) for name in chosen}
+    blocks = {name: _blocks(name, convs[name].out_channels, granularity, block, shared) for name in chosen}
     leader: KernelGate | None = None
     for name in chosen:
         parent_name, _, child = name.rpartition(".")
         parent, conv = model.get_submodule(parent_name), convs[name]
         gate: KernelGate | FollowingGate
         if leader is None or not shared:
-            gate = leader = KernelGate(conv.in_channels, conv.out_channels, granularity, groups[name], hidden)
+            gate = leader = KernelGate(conv.in_channels, conv.out_channels, granularity, blocks[name], hidden)
         else:
-            gate = FollowingGate(leader, conv.out_channels, groups[name])
+            gate = FollowingGate(leader, conv.out_channels, blocks[name])
         following = _following(parent, child) if place == "norm" else None
         norm = None
         if following is not None:
@@ -186,7 +187,7 @@ def deciding_gates(model: nn.Module) -> list[KernelGate]:
     return [module.gate for _, module in gated_convs(model) if isinstance(module.gate, KernelGate)]
 
 
-def _groups(layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]) -> list[int]:
+def _blocks(layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]) -> list[int]:
     """Kernels of each unit."""
     if granularity == "kernel":
         return [1] * kernels
@@ -194,13 +195,13 @@ def _groups(layer: str, kernels: int, granularity: Granularity, block: int, shar
         size = kernels // shared if shared else block
         if size and kernels % size == 0 and (not shared or kernels == size * shared):
             return [size] * (kernels // size)
-        into = f"{shared} equal groups" if shared else f"blocks of {block}"
+        into = f"{shared} equal blocks" if shared else f"blocks of {block}"
     else:
-        ends = [0, *(_BLOCK * round(kernels * share / _BLOCK) for share in shared)]
+        ends = [0, *(_STEP * round(kernels * share / _STEP) for share in shared)]
         sizes = [last - first for first, last in pairwise(ends)]
         if min(sizes) > 0 and ends[-1] == kernels:
             return sizes
-        into = f"groups that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_BLOCK}"
+        into = f"blocks that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_STEP}"
     raise InputError("gate-block", f"{kernels} kernels cannot be split into {into}", context={"layer": layer})
 
 

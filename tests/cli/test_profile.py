@@ -65,7 +65,7 @@ def test_json_repeats_the_table(model: str, images: Path, tmp_path: Path, capsys
     assert profile.reduction is not None
     assert facts["reduction"]["average_percent"] == profile.reduction.average_percent
     assert facts["layers"][0]["name"] == "gated"
-    assert facts["layers"][0]["granularity"] == "group"
+    assert facts["layers"][0]["granularity"] == "block"
 
 
 def test_generated_pictures_and_activations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,7 +182,7 @@ def gated_detector() -> Detector:
     gate = find_gates(found.graph)[0]
     facts = {
         "layer": "backend.1", "conv": gate.layer, "multiply": gate.multiply, "place": "after-bias",
-        "probability": "s", "decision": "o", "mask": gate.vector, "threshold": 0.5, "granularity": "group",
+        "probability": "s", "decision": "o", "mask": gate.vector, "threshold": 0.5, "granularity": "block",
         "kernels": 8, "units": 4, "unit_of": gate.unit_of,
     }  # fmt: skip
     return replace(found, gates=(DescribedGate.model_validate(facts),))

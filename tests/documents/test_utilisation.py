@@ -144,7 +144,13 @@ def test_an_edited_profile_is_refused(change: str, tmp_path: Path) -> None:
     assert caught.value.code == "artefact-invalid"
 
 
-def test_nan_is_no_number(tmp_path: Path) -> None:
+def test_a_profile_of_version_0_1_calls_blocks_groups(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(profile().to_json().replace('"granularity": "kernel"', '"granularity": "group"'), encoding="utf-8")
+    assert read_profile(path).layers[0].gate == profile().layers[0].gate.model_copy(update={"granularity": "block"})
+
+
+def test_nan_is_not_a_number(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(profile().to_json().replace('"threshold": 0.5', '"threshold": NaN'), encoding="utf-8")
     with pytest.raises(ArtefactError):

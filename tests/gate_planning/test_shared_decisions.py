@@ -105,13 +105,13 @@ def test_a_layer_that_nothing_switches_may_stand_in_between() -> None:
     assert choice.expected_ms < dense
 
 
-@pytest.mark.parametrize("granularity", ["nested", "group", "first"])
+@pytest.mark.parametrize("granularity", ["nested", "block", "first"])
 def test_candidates_of_a_network(granularity: str) -> None:
     detector = network("depthwise", granularity)
     gates = find_gates(detector.graph)
     random = np.random.default_rng(0)
     units = random.random((50, 3)) < [0.3, 0.9, 0.6]
-    if granularity != "group":
+    if granularity != "block":
         units = np.arange(3) < random.integers(1, 4, (50, 1))
     active = {gate.layer: units[:, list(gate.unit_of)] for gate in gates}
     layers, notes = planned_layers(detector, active)
@@ -120,11 +120,11 @@ def test_candidates_of_a_network(granularity: str) -> None:
     assert notes == ()
     assert decision.layers == tuple(gate.layer for gate in gates)
     assert decision.sizes == ((2, 2), (4, 4), (6, 6))
-    order = (2, 3, 4, 5, 0, 1) if granularity == "group" else (0, 1, 2, 3, 4, 5)  # the most used unit stays longest
+    order = (2, 3, 4, 5, 0, 1) if granularity == "block" else (0, 1, 2, 3, 4, 5)  # the most used unit stays longest
     assert decision.orders == (order, order)
     assert (
         decision.sure
-        == {"nested": (False, True, True), "group": (False, False, False), "first": (True, True, True)}[granularity]
+        == {"nested": (False, True, True), "block": (False, False, False), "first": (True, True, True)}[granularity]
     )
     held = np.array([[not own[list(order[size:])].any() for size in (2, 4, 6)] for own in active[gates[0].layer]])
     assert decision.need.tolist() == held.argmax(1).tolist()
@@ -203,7 +203,7 @@ def test_gates_of_their_own_are_no_shared_decision() -> None:
 
 def test_kernels_keep_their_places() -> None:
     """Only what is reordered must be able to follow; here an output pins it."""
-    detector = network("two", "group")
+    detector = network("two", "block")
     gates = find_gates(detector.graph)
     active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
     layers, _ = planned_layers(detector, active)

@@ -28,7 +28,7 @@ PATTERNS: tuple[Pattern, ...] = ("on", "off", "random", "edge", "front")
 
 UNITS = {
     "kernel": tuple(range(KERNELS)),
-    "group": (0, 0, 1, 1, 2, 2),
+    "block": (0, 0, 1, 1, 2, 2),
     "nested": (0, 0, 1, 1, 2, 2),
     "first": (0, 0, 1, 1, 2, 2),
     "layer": (0,) * KERNELS,
@@ -249,7 +249,7 @@ class Builder:
         self.gates.append(GateParts(score, bias, granularity))
         above = self.node("Greater", [score, self.constant(0.0)])
         vector = self.node("Cast", [above], to=1)
-        if granularity in ("group", "nested", "first"):
+        if granularity in ("block", "nested", "first"):
             self.units = vector
             vector = self.node(
                 "Gather", [vector, self.constant(UNITS[granularity], np.int64)], channels=KERNELS, axis=1

@@ -15,12 +15,13 @@ from lkam_run import SIZE, run, small_config, small_gates  # noqa: E402
 from deploycc import importers  # noqa: E402
 from deploycc.detector import Source  # noqa: E402
 from deploycc.detector.file import read_gates  # noqa: E402
+from deploycc.documents.document import Granularity  # noqa: E402
 from deploycc.errors import InputError, ModelError  # noqa: E402
 from deploycc.evaluation.detect import OnnxRuntimeDetector  # noqa: E402
 from deploycc.graph.gates.search import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
 from deploycc.lkam.export import compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402
-from deploycc.lkam.gate import Granularity, KernelGate  # noqa: E402
+from deploycc.lkam.gate import KernelGate  # noqa: E402
 from deploycc.lkam.insert import GatedConv, Place, deciding_gates, gated_convs, insert_gates  # noqa: E402
 from deploycc.lkam.network import Ssd  # noqa: E402
 from deploycc.lkam.training import CHECKPOINT  # noqa: E402
@@ -71,7 +72,7 @@ def pictures(count: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 @pytest.mark.parametrize("place", ["norm", "conv"])
 def test_onnx_runtime_and_pytorch_agree(granularity: Granularity, place: Place) -> None:
     model = network(granularity, place)
@@ -83,7 +84,7 @@ def test_onnx_runtime_and_pytorch_agree(granularity: Granularity, place: Place) 
     assert agreement.decisions == 12 * sum(gated.gate.units for _, gated in gated_convs(model))
 
 
-@pytest.mark.parametrize("granularity", ["group", "nested"])
+@pytest.mark.parametrize("granularity", ["block", "nested"])
 def test_a_shared_gate_is_one_decision_in_the_file_too(granularity: Granularity) -> None:
     model = network(granularity, shared=4)
     exported = to_model(model, NAMES, SOURCE, "small")
@@ -112,7 +113,7 @@ def test_the_file_tells_units_of_different_sizes() -> None:
     assert [np.bincount(gate.unit_of).tolist() for gate in gates] == [[8, 16, 8]] * 4
 
 
-@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 def test_the_metadata_name_what_is_there(granularity: Granularity) -> None:
     model = network(granularity)
     exported = to_model(model, NAMES, SOURCE, "small")
@@ -150,7 +151,7 @@ def test_the_metadata_name_what_is_there(granularity: Granularity) -> None:
     }
 
 
-@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 def test_gates_decide_differently_for_different_pictures(granularity: Granularity) -> None:
     """Otherwise the comparisons above would compare constants."""
     model = network(granularity)
@@ -193,7 +194,7 @@ def test_without_metadata_the_gates_are_still_in_the_graph(tmp_path: Path) -> No
     assert [gate.source for gate in found] == ["structure"] * 4
 
 
-@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 @pytest.mark.parametrize("place", ["norm", "conv"])
 def test_the_compiler_finds_every_gate(granularity: Granularity, place: Place, tmp_path: Path) -> None:
     model = network(granularity, place)

@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
-from deploycc.lkam.gate import FollowingGate, Granularity, KernelGate, engaged_kernels, hard_threshold  # noqa: E402
+from deploycc.documents.document import Granularity  # noqa: E402
+from deploycc.lkam.gate import FollowingGate, KernelGate, engaged_kernels, hard_threshold  # noqa: E402
 
 
 def test_the_threshold_is_hard_and_its_gradient_passes() -> None:
@@ -18,11 +19,11 @@ def test_the_threshold_is_hard_and_its_gradient_passes() -> None:
     assert probability.grad.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_everything_is_engaged_at_first_and_every_parameter_learns(granularity: Granularity, hidden: int) -> None:
     torch.manual_seed(0)
-    gate = KernelGate(6, 12, granularity, groups=4, hidden=hidden)
+    gate = KernelGate(6, 12, granularity, blocks=4, hidden=hidden)
     x = torch.rand(5, 6, 7, 9)
     mask = gate(x)
     assert mask.shape == (5, 12, 1, 1)
@@ -33,9 +34,9 @@ def test_everything_is_engaged_at_first_and_every_parameter_learns(granularity: 
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("granularity", ["group", "nested"])
-def test_kernels_of_a_group_agree(granularity: Granularity) -> None:
-    gate = _unsettled(KernelGate(6, 12, granularity, groups=4))
+@pytest.mark.parametrize("granularity", ["block", "nested"])
+def test_kernels_of_a_block_agree(granularity: Granularity) -> None:
+    gate = _unsettled(KernelGate(6, 12, granularity, blocks=4))
     mask = gate(torch.randn(64, 6, 4, 4)).view(64, 4, 3)
     assert 0 < mask[:, 1:].mean() < 1
     assert (mask[:, 0] == 1).all()
@@ -44,8 +45,8 @@ def test_kernels_of_a_group_agree(granularity: Granularity) -> None:
     assert torch.equal(gate.engaged, mask[:, :, 0])
 
 
-def test_nested_groups_go_off_from_the_last_to_the_first() -> None:
-    gate = _unsettled(KernelGate(6, 12, "nested", groups=4))
+def test_nested_blocks_go_off_from_the_last_to_the_first() -> None:
+    gate = _unsettled(KernelGate(6, 12, "nested", blocks=4))
     gate(torch.randn(256, 6, 4, 4))
     engaged = gate.engaged
     assert engaged is not None
@@ -81,22 +82,22 @@ def test_settling_makes_the_hidden_channels_hear_the_pictures() -> None:
     assert torch.allclose(hidden.std((0, 2, 3)), torch.ones(5), rtol=0, atol=1e-3)
 
 
-def test_groups_must_divide_the_kernels() -> None:
+def test_blocks_must_divide_the_kernels() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
-        KernelGate(6, 12, "group", groups=5)
+        KernelGate(6, 12, "block", blocks=5)
     with pytest.raises(ValueError, match="are not 12 kernels"):
-        KernelGate(6, 12, "group", groups=(4, 4))
+        KernelGate(6, 12, "block", blocks=(4, 4))
     with pytest.raises(ValueError, match="2 units for a gate that decides about 3"):
-        FollowingGate(KernelGate(6, 12, "nested", groups=(6, 4, 2)), 8, (4, 4))
+        FollowingGate(KernelGate(6, 12, "nested", blocks=(6, 4, 2)), 8, (4, 4))
 
 
 @pytest.mark.parametrize("units", [2, 4, 16, 64])
-def test_many_nested_groups_are_all_engaged_at_first_too(units: int) -> None:
-    assert KernelGate(6, 64, "nested", groups=units)(torch.zeros(1, 6, 2, 2)).all()
+def test_many_nested_blocks_are_all_engaged_at_first_too(units: int) -> None:
+    assert KernelGate(6, 64, "nested", blocks=units)(torch.zeros(1, 6, 2, 2)).all()
 
 
-def test_groups_may_differ_in_size() -> None:
-    gate = _unsettled(KernelGate(6, 12, "nested", groups=(6, 4, 2)))
+def test_blocks_may_differ_in_size() -> None:
+    gate = _unsettled(KernelGate(6, 12, "nested", blocks=(6, 4, 2)))
     mask = gate(torch.randn(256, 6, 4, 4)).flatten(1)
     assert {tuple(row) for row in mask.int().tolist()} == {
         (1,) * 6 + (0,) * 6, (1,) * 10 + (0,) * 2, (1,) * 12,
@@ -115,7 +116,7 @@ def _unsettled(gate: KernelGate) -> KernelGate:
     return gate
 
 
-@pytest.mark.parametrize("granularity", ["kernel", "group", "nested"])
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 def test_a_retired_unit_stays_off(granularity: Granularity) -> None:
     torch.manual_seed(0)
     gate = KernelGate(8, 16, granularity, 4)

@@ -71,7 +71,7 @@ def test_patterns_choose_by_name() -> None:
     [
         (["9"], {}, "gate-pattern"),
         (["3"], {}, "gate-grouped"),
-        (["0"], {"granularity": "group", "block": 3}, "gate-block"),
+        (["0"], {"granularity": "block", "block": 3}, "gate-block"),
     ],
 )
 def test_what_cannot_be_gated_is_refused(patterns: list[str], options: dict[str, object], code: str) -> None:
@@ -95,7 +95,7 @@ def _switch_off(model: nn.Module) -> None:
         nn.init.constant_(module.gate.decide.bias, -1e3)
 
 
-@pytest.mark.parametrize("granularity", ["group", "nested"])
+@pytest.mark.parametrize("granularity", ["block", "nested"])
 def test_one_gate_decides_for_several_convolutions(granularity: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3))
@@ -121,11 +121,11 @@ def test_nothing_is_in_front_of_a_gate_that_looks_at_the_picture() -> None:
     assert in_front_of_gates(model, torch.randn(1, 3, 8, 8)) == []
 
 
-def test_a_shared_gate_needs_groups() -> None:
-    with pytest.raises(InputError, match="groups of kernels") as caught:
+def test_a_shared_gate_needs_blocks() -> None:
+    with pytest.raises(InputError, match="blocks of kernels") as caught:
         insert_gates(small(), ["0", "4"], shared=4)
     assert caught.value.code == "gate-shared"
-    with pytest.raises(InputError, match="3 equal groups"):
+    with pytest.raises(InputError, match="3 equal blocks"):
         insert_gates(small(), ["0", "4"], granularity="nested", shared=3)
 
 
@@ -135,6 +135,6 @@ def test_units_of_a_shared_gate_end_at_multiples_of_eight() -> None:
     sizes = [module.gate.get_buffer("unit_of").bincount().tolist() for _, module in gated_convs(model)]
     assert sizes == [[24, 32, 8], [40, 40, 16]]
     with pytest.raises(
-        InputError, match=r"64 kernels cannot be split into groups that end at 98 %, 100 %, in steps of 8"
+        InputError, match=r"64 kernels cannot be split into blocks that end at 98 %, 100 %, in steps of 8"
     ):
         insert_gates(nn.Sequential(nn.Conv2d(3, 64, 3)), ["*"], granularity="nested", shared=(0.98, 1.0))

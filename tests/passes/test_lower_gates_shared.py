@@ -24,7 +24,7 @@ WISH = Wish("widths", 3, False)
 
 # The last layer but one has kernels of only one of the two units that a branch asks for: the other may be on.
 UNLIKE = Branching(
-    (Block("two", "group", (0, 0, 0, 0)), Block("concat", "group", (0, 0, 0, 0)), Block("two", "group", (0, 0, 0, 0))),
+    (Block("two", "block", (0, 0, 0, 0)), Block("concat", "block", (0, 0, 0, 0)), Block("two", "block", (0, 0, 0, 0))),
     (Wish("widths", 0, True),), 1278, True,
 )  # fmt: skip
 

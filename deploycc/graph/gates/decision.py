@@ -9,8 +9,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from deploycc.documents.document import Granularity
 from deploycc.graph.edit import constant_values, producer, static_shape
-from deploycc.graph.gates.metadata import Granularity
 from deploycc.graph.gates.value_sets import possible_values
 
 _SHAPES = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze"])
@@ -50,7 +50,7 @@ def read_decision(factor: gs.Tensor, kernels: int) -> Decision:
     unit_of = _units(path, kernels)
     units = max(unit_of) + 1
     compared, threshold = _comparison(path[0]) if path else (factor, None)
-    granularity: Granularity = "kernel" if units == kernels else "group"
+    granularity: Granularity = "kernel" if units == kernels else "block"
     always: tuple[int, ...] = ()
     known = read_comparison(factor, kernels)
     filters = None if known is None else _filters(known.scores, np.unique(known.score_of))

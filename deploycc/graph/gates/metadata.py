@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-KEY = "deploycc.gates"
+from deploycc.documents.document import Granularity
 
-Granularity = Literal["kernel", "group", "nested"]
+KEY = "deploycc.gates"
 
 
 class DescribedGate(BaseModel):

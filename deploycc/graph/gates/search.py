@@ -15,12 +15,13 @@ from typing import Literal
 
 import onnx_graphsurgeon as gs
 
+from deploycc.documents.document import Granularity
 from deploycc.errors import Note
 from deploycc.graph.affine import affine_of
 from deploycc.graph.cost import node_macs
 from deploycc.graph.edit import constant_values, is_output, producer, sole_reader, static_shape
 from deploycc.graph.gates.decision import read_decision
-from deploycc.graph.gates.metadata import DescribedGate, Granularity
+from deploycc.graph.gates.metadata import DescribedGate
 from deploycc.graph.gates.value_sets import possible_values
 
 Place = Literal["before-bias", "before-batchnorm", "after-bias", "after-batchnorm", "after-activation"]
@@ -47,7 +48,7 @@ class Gate:
         reads: tensors that the gate pools.
         kernels, units: numbers of kernels, and of decisions.
         unit_of: for each kernel the decision it obeys.
-        granularity: ``kernel``: each its own; ``group``: fewer decisions than kernels; ``nested``: decisions fall from
+        granularity: ``kernel``: each its own; ``block``: fewer decisions than kernels; ``nested``: decisions fall from
             the last to the first, because one number with falling offsets makes all of them, but those in front that
             are always on.
         always: decisions that are for on, whatever the picture.

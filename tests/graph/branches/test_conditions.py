@@ -79,10 +79,10 @@ def gate_of(granularity: str) -> Gate:
         ("nested", [0, 1], [], False),
         ("first", [0, 1], [], True),  # always on
         ("first", [0, 1, 2], [], False),
-        ("group", [2, 3], [2, 3], True),
-        ("group", [2], [3], True),  # of one unit
-        ("group", [2, 3, 4], [2, 3, 4], False),
-        ("group", [2], [4], False),
+        ("block", [2, 3], [2, 3], True),
+        ("block", [2], [3], True),  # of one unit
+        ("block", [2, 3, 4], [2, 3, 4], False),
+        ("block", [2], [4], False),
         ("kernel", [2], [2], True),
         ("kernel", [2, 3], [2, 3], False),
     ],

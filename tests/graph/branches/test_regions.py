@@ -73,7 +73,7 @@ def test_a_unit_that_looks_at_nothing_may_always_be_on(bias: float, looks: bool,
     detector = gated(Spelling(group="gather"), {"w_out": filters, "b_gate": np.float32([bias, 0.5, -0.5, -1])})
     [gate] = find_gates(detector.graph)
     assert gate.always == always
-    assert gate.granularity == ("nested" if always else "group")
+    assert gate.granularity == ("nested" if always else "block")
 
 
 def test_a_joined_gate_gives_its_vector_and_its_scores() -> None:

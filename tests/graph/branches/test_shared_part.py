@@ -79,7 +79,7 @@ def test_activations_behind_the_last_switched_channel_come_along() -> None:
     assert [tensor.name for tensor in part.exits] == ["clipped"]
 
 
-@pytest.mark.parametrize("granularity", ["nested", "group", "kernel"])
+@pytest.mark.parametrize("granularity", ["nested", "block", "kernel"])
 def test_one_variant_is_the_network_whose_other_kernels_are_zero(granularity: str) -> None:
     graph = network("depthwise", "two", granularity=granularity)
     part = part_of(graph)
@@ -105,7 +105,7 @@ def test_the_first_of_nested_scores_is_the_largest_where_one_layer_has_them_all(
     assert _nested(part)
     apart = tuple(replace(each, score_of=own) for each, own in zip(part.comparisons, ((0, 1), (0, 2)), strict=True))
     assert not _nested(replace(part, comparisons=apart))
-    assert not _nested(part_of(network("two", granularity="group")))
+    assert not _nested(part_of(network("two", granularity="block")))
 
 
 def test_which_kernels_a_branch_knows_one_of_to_be_on() -> None:

@@ -50,7 +50,7 @@ def test_every_spelling_is_found_and_read(spelling: Spelling) -> None:
     gate = only(detector)
     assert gate.layer == "gated"
     assert (gate.kernels, gate.units, gate.unit_of) == (KERNELS, spelling.units, spelling.unit_of)
-    assert gate.granularity == ("kernel" if spelling.group is None else "group")
+    assert gate.granularity == ("kernel" if spelling.group is None else "block")
     assert gate.place == PLACES[spelling.layout]
     assert gate.threshold == pytest.approx(DECISIONS[spelling.decision][1], rel=0, abs=1e-6)
     assert gate.reads == ("a",)
@@ -127,7 +127,7 @@ def test_a_decision_that_is_always_on_is_no_gate() -> None:
 def test_one_decision_for_the_whole_layer() -> None:
     body = [FIRST, CONV, "p = GlobalAveragePool(a)", "z = ReduceMean<axes=[1]>(p)", "o = Greater(z, f_zero)", "m = Cast<to=1>(o)", "y = Mul(c, m)", LAST]  # fmt: skip
     gate = only(text_network(body))
-    assert (gate.units, gate.unit_of, gate.granularity) == (1, (0,) * KERNELS, "group")
+    assert (gate.units, gate.unit_of, gate.granularity) == (1, (0,) * KERNELS, "block")
 
 
 @pytest.mark.parametrize("falls", [True, False])
@@ -135,7 +135,7 @@ def test_nested_units_are_one_number_with_falling_offsets(falls: bool) -> None:
     row = np.random.default_rng(1).normal(size=(1, 3, 1, 1)).astype(np.float32)
     offsets = np.float32([1, 0.5, -0.5, -1] if falls else [1, -0.5, 0.5, -1])
     detector = gated(Spelling(group="gather"), {"w_out": np.repeat(row, 4, 0), "b_gate": offsets})
-    assert only(detector).granularity == ("nested" if falls else "group")
+    assert only(detector).granularity == ("nested" if falls else "block")
 
 
 def test_a_constant_that_switches_some_kernels_off_makes_each_its_own() -> None:
@@ -163,7 +163,7 @@ def description(detector: Detector, **changes: object) -> DescribedGate:
     gate = find_gates(detector.graph)[0]
     facts: dict[str, object] = {
         "layer": "backend.1", "conv": gate.layer, "multiply": gate.multiply, "place": "after-bias",
-        "probability": "s", "decision": "o", "mask": gate.vector, "threshold": 0.5, "granularity": "group",
+        "probability": "s", "decision": "o", "mask": gate.vector, "threshold": 0.5, "granularity": "block",
         "kernels": 8, "units": 4, "unit_of": (0, 0, 1, 1, 2, 2, 3, 3),
     }  # fmt: skip
     return DescribedGate.model_validate({**facts, **changes})
@@ -198,6 +198,7 @@ def test_the_entry_is_read_back_and_checked() -> None:
     detector = gated(Spelling(group="gather"))
     entry = write_entry((description(detector),))
     assert read_entry(entry) == (description(detector),)
+    assert read_entry(entry.replace('"block"', '"group"')) == (description(detector),)  # as version 0.1 wrote it
     with pytest.raises(ValueError, match="units"):
         read_entry(entry.replace('"units":4', '"units":"4"'))
     with pytest.raises(ValueError, match="schema_version"):

@@ -23,7 +23,7 @@ from deploycc.passes.for_target import options_for  # noqa: E402
 
 @pytest.mark.parametrize(
     ("granularity", "place", "described"),
-    [("kernel", "conv", True), ("group", "norm", False), ("nested", "conv", False), ("nested", "norm", True)],
+    [("kernel", "conv", True), ("block", "norm", False), ("nested", "conv", False), ("nested", "norm", True)],
 )
 def test_every_exported_gate_is_found(granularity: str, place: str, described: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -45,7 +45,7 @@ def test_every_exported_gate_is_found(granularity: str, place: str, described: b
             assert gate.source == ("metadata" if described else "structure")
             units = module.gate.units
             # of two units the first is always on: then nothing in the arithmetic tells nested from group
-            told = granularity if described or units > 2 or granularity != "nested" else "group"
+            told = granularity if described or units > 2 or granularity != "nested" else "block"
             assert (gate.kernels, gate.units, gate.granularity) == (module.gate.kernels, units, told)
             assert gate.unit_of == tuple(module.gate.get_buffer("unit_of").tolist())
             assert gate.threshold == pytest.approx(0.5, rel=0, abs=1e-3)  # FP16 rounds a trained one
