@@ -1,18 +1,22 @@
 """Writing to the terminal. The only module that imports rich.
 
 stdout carries what another program could read; everything else goes to stderr. Colour follows the terminal and
-``NO_COLOR``; in a pipe tables become aligned plain text and progress stays quiet.
+``NO_COLOR``; in a pipe tables become aligned plain text and progress a line every ten seconds.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from deploycc.errors import DeployError
+from deploycc.progress import Say
+
+_LINE_EVERY_S = 10.0  # in a pipe
 
 
 def out(text: str = "") -> None:
@@ -70,30 +74,88 @@ def fail(error: DeployError) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Progress]:
-    """Show a spinner with a changing line on a terminal, nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield Progress(None, what)
-        return
-    from rich.console import Console
+def progress(what: str) -> Iterator[Say]:
+    """Show what a command is doing, on stderr, while the block lasts.
 
-    with Console(stderr=True).status(what) as status:
-        yield Progress(status, what)
+    On a terminal: a spinner with a changing line, and a bar with count and time left where a step counts. In a pipe:
+    a plain line every ten seconds, if the step has changed since the last one.
+    """
+    shown = _Bar(what) if sys.stderr.isatty() else _Lines(what)
+    with shown:
+        yield shown
 
 
-class Progress:
-    """The line that `progress` shows."""
+class _Bar:
+    """What `progress` shows on a terminal."""
 
-    def __init__(self, status: Any, what: str) -> None:
-        self._status = status
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+        from rich.text import Text
+
+        class Bar(BarColumn):
+            def render(self, task: Task) -> Any:
+                return super().render(task) if task.total else Text()
+
+        class Left(TimeRemainingColumn):
+            def render(self, task: Task) -> Text:
+                return super().render(task) if task.total else Text()
+
         self._what = what
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            Bar(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
+            Left(compact=True),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # it would print on stderr what a pipe reads
+        )
+        self._task = self._bars.add_task(what, total=None, count="")
 
-    def __call__(self, detail: str) -> None:
-        """Show ``detail`` after the step's name."""
-        if self._status is not None:
-            from rich.markup import escape
+    def __enter__(self) -> None:
+        self._bars.start()
 
-            self._status.update(f"{escape(self._what)}: {escape(detail)}")
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Show a step; its time left is counted from where the count or the total last started anew."""
+        task = self._bars.tasks[self._task]
+        line = f"{self._what}: {what}"
+        count = f"{done}/{total}" if total else ""
+        if total != (task.total or 0) or done < task.completed:
+            self._bars.reset(self._task, total=total or None, completed=done, description=line, count=count)
+        else:
+            self._bars.update(self._task, completed=done, description=line, count=count)
+
+
+class _Lines:
+    """What `progress` shows in a pipe."""
+
+    def __init__(self, what: str) -> None:
+        self._what = self._line = self._shown = what
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Keep a step for the next line."""
+        self._line = f"{self._what}: {what} {done}/{total}" if total else f"{self._what}: {what}"
+
+    def _show(self) -> None:
+        while not self._ended.wait(_LINE_EVERY_S):
+            if self._line != self._shown:
+                self._shown = self._line
+                print(self._shown, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _say(kind: str, text: str, style: str) -> None:

@@ -33,10 +33,8 @@ def command(
 
     detector = choice.load()
     dataset = open_dataset(data, size=detector.input.height)
-    with console.progress("evaluating") as say:
-        accuracy = measure_accuracy(
-            detector, dataset, names=comma_list(names), progress=lambda n: say(f"{n}/{len(dataset)} pictures")
-        )
+    with console.progress("evaluate") as say:
+        accuracy = measure_accuracy(detector, dataset, names=comma_list(names), say=say)
     if detections is not None:
         write_text(detections, json.dumps(accuracy.detections(), indent=1) + "\n")
     for note in accuracy.notes:

@@ -58,12 +58,7 @@ def command(
         detector = choice.load()
         optimised = _optimise(detector)
         pictures = calibration_pictures(images, data, detector.input)
-        profile, notes = measure_utilisation(
-            optimised,
-            pictures,
-            partial=partial,
-            progress=lambda done: say(f"{done} of {len(pictures.names)} pictures"),
-        )
+        profile, notes = measure_utilisation(optimised, pictures, partial=partial, say=say)
     profile.write(output)
     partial.unlink(missing_ok=True)
     for note in notes:

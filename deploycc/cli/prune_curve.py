@@ -137,6 +137,7 @@ def _measure(
     from deploycc import __version__
     from deploycc.documents.document import Evidence
     from deploycc.documents.pruning_curve import Calibration, PruningCurve
+    from deploycc.progress import prefixed
     from deploycc.workflows.prune import prune_detector
 
     used = None
@@ -144,7 +145,7 @@ def _measure(
         used = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
     points: list[CurvePoint] = []
     for number, setting in enumerate(settings, start=1):
-        told = _prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
+        told = prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
         for calibration in (None, pictures) if pictures else (None,):
             pruned = prune_detector(detector, setting, told, calibration)
             before, after = (
@@ -167,10 +168,6 @@ def _measure(
             )
 
 
-def _prefixed(say: Say, what: str) -> Say:
-    return lambda text: say(f"{what}: {text}")
-
-
 def _point(
     detector: Detector,
     sizes: dict[str, dict[str, int]],
@@ -186,12 +183,7 @@ def _point(
 
     area, eleven = [], []
     for dataset in datasets:
-        found = measure_accuracy(
-            detector,
-            dataset,
-            names=names,
-            progress=lambda done: say(f"scoring picture {done}"),
-        )
+        found = measure_accuracy(detector, dataset, names=names, say=say)
         area.append(mean_ap(found.voc))
         eleven.append(mean_ap(found.voc, eleven_point=True))
     return CurvePoint(

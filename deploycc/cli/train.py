@@ -136,22 +136,14 @@ def ssd(
             threshold=threshold,
         ),
     )
-    with console.progress("training") as say:
-        samples = Samples(
-            dataset,
-            size,
-            seed,
-            mirror_only=config.mirror_only,
-            progress=lambda n: say(f"reading {n}/{len(dataset)} pictures"),
-        )
+    with console.progress("train") as say:
+        samples = Samples(dataset, size, seed, mirror_only=config.mirror_only, say=say)
 
         def report(record: dict[str, Any]) -> None:
-            if "step" in record:
-                say(f"step {record['step']}/{steps}, loss {record['location'] + record['score']:.2f}")
             if verbose:
                 print(json.dumps(record), file=sys.stderr, flush=True)  # noqa: T201
 
-        train(config, samples, held_out, output, report=report)
+        train(config, samples, held_out, output, report=report, say=say)
     export_checkpoint(output / CHECKPOINT, output / f"{name}.onnx")
     _show(config, output)
     console.out(str(output / f"{name}.onnx"))

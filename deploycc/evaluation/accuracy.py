@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from deploycc.evaluation.nms import Detections
 from deploycc.evaluation.truth import Found, Truth
 from deploycc.evaluation.voc import VocScore, mean_ap, voc_scores
 from deploycc.evaluation.voc_folder import VOC_CLASSES
+from deploycc.progress import Say, quiet
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def measure_accuracy(
     dataset: Dataset,
     *,
     names: tuple[str, ...] = (),
-    progress: Callable[[int], None] = lambda _: None,
+    say: Say = quiet,
 ) -> Accuracy:
     """Run a detector over a data set with ONNX Runtime and score it.
 
@@ -82,7 +82,7 @@ def measure_accuracy(
         detector: with raw heads or with in-graph detections.
         dataset: pictures and truth.
         names: the detector's class names with the background, where it does not know them.
-        progress: called with the number of pictures done.
+        say: told how many pictures are done.
 
     Raises:
         InputError: no picture shows an object to score, or the classes cannot be matched.
@@ -95,7 +95,7 @@ def measure_accuracy(
         picture, truth = dataset.sample(number)
         truths.append(truth)
         founds.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
-        progress(number + 1)
+        say("evaluating pictures", number + 1, len(dataset))
     if not any(np.count_nonzero(~truth.difficult) for truth in truths):
         raise InputError("data-no-objects", "no picture shows an object", context={"data": dataset.spelling})
     classes = len(dataset.class_names)

@@ -19,7 +19,7 @@ from deploycc.gate_planning.costs import Array
 from deploycc.gate_planning.planner import NEAR_TIE, Planned
 from deploycc.gate_planning.regions import Choice
 from deploycc.graph.export import to_onnx
-from deploycc.progress import Say
+from deploycc.progress import Say, prefixed, quiet
 
 Tensors = Sequence[NDArray[np.float32]]
 Names = tuple[str, ...]
@@ -103,7 +103,7 @@ def check_plan(
     threads: int,
     max_worst_case: float,
     seconds: float = 20.0,
-    say: Say = lambda text: None,
+    say: Say = quiet,
 ) -> Checked:
     """Time a plan, and take simpler ways or products where it does not pay.
 
@@ -137,19 +137,23 @@ def check_plan(
         return graph_session(lower(graph, layers) if lowered else graph, threads)
 
     measured: dict[Names, Mapping[str, float]] = {}
-    for name, verdict in verdicts.items():
-        say(f"timing {name[0]}")
+    for number, (name, verdict) in enumerate(verdicts.items(), start=1):
+        here = prefixed(say, f"region {number} of {len(verdicts)}, {name[0]}")
         ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
         sessions = {way: session(networks.masked, layers_of({name: parts})) for way, parts in ways.items()}
-        samples = time_pictures(sessions, pictures, seconds / 2)
+        samples = time_pictures(sessions, pictures, seconds / 2, say=here)
         measured[name] = {way: float(least(each).mean()) for way, each in samples.items()}
         verdicts[name] = _judge(verdict.choice, ways, measured[name])
 
     def timed_worst() -> dict[str, Array]:
-        say("timing the worst case")
         pair = {"dense": session(networks.dense, ()), "lowered": session(networks.all_on, layers_of())}
         return time_pictures(
-            pair, pictures[:_WORST_PICTURES], seconds / 4, _WORST_LEAST_ROUNDS, most_rounds=_WORST_ROUNDS
+            pair,
+            pictures[:_WORST_PICTURES],
+            seconds / 4,
+            _WORST_LEAST_ROUNDS,
+            most_rounds=_WORST_ROUNDS,
+            say=prefixed(say, "worst case"),
         )
 
     while True:
@@ -163,13 +167,13 @@ def check_plan(
         costly = max(kept, key=lambda name: _all_on(verdicts[name].parts) - _all_on(planned.simpler[name][PRODUCTS]))
         why = f"with everything on the network takes {ratio:.3f} of the dense one's time"
         verdicts[costly] = _simpler(verdicts[costly], planned.simpler[costly], measured[costly], why)
-    say("timing the network")
     three = {
         "dense": session(networks.dense, ()),
         "masked": session(networks.masked, ()),
         "lowered": session(networks.masked, layers_of()),
     }
-    return Checked(layers_of(), tuple(verdicts.values()), time_pictures(three, pictures, seconds), worst)
+    samples = time_pictures(three, pictures, seconds, say=prefixed(say, "whole network"))
+    return Checked(layers_of(), tuple(verdicts.values()), samples, worst)
 
 
 def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float]) -> Verdict:
@@ -225,6 +229,7 @@ def time_pictures(
     least_rounds: int = 1,
     *,
     most_rounds: int = _MOST_ROUNDS,
+    say: Say = quiet,
 ) -> dict[Key, Array]:
     """Time several networks on the same pictures, in turns and in changing order.
 
@@ -234,6 +239,7 @@ def time_pictures(
         seconds: rounds are added while they fit.
         least_rounds: however long they take.
         most_rounds: however short.
+        say: told how many seconds are over.
 
     Returns:
         Milliseconds, [rounds, pictures], by network.
@@ -249,6 +255,7 @@ def time_pictures(
         spent = time.perf_counter() - start
         if len(rounds) >= least_rounds and spent + spent / len(rounds) > seconds:
             break
+        say("seconds of timing", min(int(spent), int(seconds)), int(seconds))
         times: dict[Key, list[float]] = {name: [] for name in names}
         for picture in pictures:
             for name in order.sample(names, len(names)):

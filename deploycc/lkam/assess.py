@@ -21,6 +21,7 @@ from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import VARIANCES, make_priors
 from deploycc.lkam.samples import to_tensor
 from deploycc.lkam.sparsity import conv_macs, engaged_share
+from deploycc.progress import Say, quiet
 
 NMS = Nms(score_threshold=0.01, iou_threshold=0.45, top_k=200, keep_top_k=100)
 _BATCH = 50
@@ -33,13 +34,14 @@ def make_heads(size: int, classes: int) -> SsdHeads:
     return SsdHeads("locations", "scores", priors, variances, classes, clip=True)
 
 
-def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...]) -> dict[str, Any]:
+def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...], say: Say = quiet) -> dict[str, Any]:
     """Accuracy on a data set and, where there are gates, their statistics.
 
     Args:
         model: in evaluation mode.
         data: with the same classes.
         class_names: for the table, without background.
+        say: told how many pictures are done.
 
     Returns:
         ``map50_area``, ``map50_11point``, ``classes`` (area by name) and, with gates, ``gates``: see `gate_statistics`.
@@ -52,6 +54,7 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...]) -> dict[str,
     fired: dict[str, list[NDArray[np.float32]]] = {name: [] for name in macs}
     units: dict[str, int] = {}
     for start in range(0, len(data), _BATCH):
+        say("evaluating pictures", start, len(data))
         samples = [data.sample(n) for n in range(start, min(start + _BATCH, len(data)))]
         pictures = to_tensor(np.stack([fit(pixels, model.config.size) for pixels, _ in samples]))
         with torch.no_grad():

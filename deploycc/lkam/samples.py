@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from deploycc.evaluation.dataset import Dataset
 from deploycc.lkam.augment import augment
 from deploycc.lkam.matching import IGNORED
+from deploycc.progress import Say, quiet
 
 MEAN, SCALE = 128.0, 1 / 128  # of the network's input
 
@@ -35,7 +35,7 @@ class Samples:
         size: the network's input, pixels.
         seed: of order and augmentation.
         mirror_only: see `augment`.
-        progress: called with each number read.
+        say: told how many pictures are read.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Samples:
         seed: int,
         *,
         mirror_only: bool = False,
-        progress: Callable[[int], None] = lambda _: None,
+        say: Say = quiet,
     ) -> None:
         self.size = size
         self.mirror_only = mirror_only
@@ -60,7 +60,7 @@ class Samples:
             self._boxes.append(truth.boxes / extent)
             self._labels.append(np.where(truth.difficult, IGNORED, truth.classes + 1))
             self._pixels.append(_shrink(pixels, 2 * size))
-            progress(number + 1)
+            say("reading pictures", number + 1, len(dataset))
 
     def __len__(self) -> int:
         return len(self._pixels)

@@ -39,6 +39,7 @@ from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
 from deploycc.lkam.samples import Samples
 from deploycc.lkam.sparsity import conv_macs, engaged_share, layer_gains, sparsity_loss, spread_loss
+from deploycc.progress import Say, quiet
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
@@ -58,6 +59,7 @@ def train(
     *,
     stop_after: int | None = None,
     report: Report = lambda _: None,
+    say: Say = quiet,
 ) -> Checkpoint:
     """Run or resume a training.
 
@@ -69,6 +71,7 @@ def train(
         folder: where checkpoint and metrics go.
         stop_after: stop early, after this many steps in all.
         report: called with each record of the history.
+        say: told how many steps are done.
 
     Raises:
         ArtefactError: the folder holds another run's checkpoint.
@@ -90,6 +93,7 @@ def train(
     while state.step < end:
         record = _step(config, state, model, teacher, optimiser, samples, priors, macs, held)
         state.step += 1
+        say(f"step, loss {record['location'] + record['score']:.2f}", state.step, end)
         if state.step % _RECORD_EVERY == 0 or state.step == end:
             record["seconds"] = round(time.monotonic() - clock, 1)
             state.history.append(record)
@@ -100,7 +104,7 @@ def train(
     if state.step == config.steps:
         set_schedules(model, config, 1.0)
         impose_units(model, 0, None)
-        result = assess(model.eval(), validation, config.class_names)
+        result = assess(model.eval(), validation, config.class_names, say)
         write_metrics(folder / METRICS, {"config": config.to_dict(), "result": result, "history": state.history})
         report(result)
     return state

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.documents.costs import Convolution
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
+from deploycc.progress import Say, quiet
 from deploycc.pruning.decide import Bundle, Choice, bundles, kept, round_down, round_up
 from deploycc.pruning.whole_network import fastest, relative_times
 from deploycc.timing.convolutions import Costs, convolution_of
@@ -72,7 +73,13 @@ def fixed_multiple(
 
 
 def fastest_multiple(
-    graph: gs.Graph, groups: ChannelGroups, choice: Choice, able: Iterable[int], layers: Iterable[str], costs: Costs
+    graph: gs.Graph,
+    groups: ChannelGroups,
+    choice: Choice,
+    able: Iterable[int],
+    layers: Iterable[str],
+    costs: Costs,
+    say: Say = quiet,
 ) -> tuple[frozenset[int], tuple[Rounded, ...]]:
     """Choose for each layer the multiple with the least measured time of the convolutions that its kernels touch.
 
@@ -87,6 +94,7 @@ def fastest_multiple(
         able: groups that can go.
         layers: those that may lose kernels.
         costs: measures what it does not know.
+        say: told how many layers are timed.
     """
     able = frozenset(able)
     all_bundles = bundles(groups, layers)
@@ -94,6 +102,7 @@ def fastest_multiple(
     nodes = [(node, name, found) for node, name in layer_names(graph.nodes) if (found := convolution_of(node))]
     decided = []
     for index, bundle in enumerate(all_bundles):
+        say("timing kept kernels", index, len(all_bundles))
         if not able & bundle.groups:
             continue
         options: dict[frozenset[int], int] = {}
@@ -124,6 +133,7 @@ def fastest_counts(
     layers: Iterable[str],
     costs: Costs,
     spare: Iterable[int] = (),
+    say: Say = quiet,
 ) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
     """Time the whole network: with what `fastest_multiple` chooses for each layer, and with one multiple for all.
 
@@ -135,6 +145,7 @@ def fastest_counts(
         layers: those that may lose kernels.
         costs: measures what it does not know.
         spare: groups that can go beside them where the network is faster for it: a few for each layer.
+        say: told how many layers and networks are timed.
 
     Returns:
         The groups that go, what was decided for each layer, and the candidates' times relative to multiples of 16
@@ -142,7 +153,7 @@ def fastest_counts(
     """
     able, layers, reference = frozenset(able), list(layers), str(REFERENCE)
     decided = {str(multiple): fixed_multiple(groups, choice, able, layers, multiple) for multiple in MULTIPLES}
-    decided["each"] = fastest_multiple(graph, groups, choice, able, layers, costs)
+    decided["each"] = fastest_multiple(graph, groups, choice, able, layers, costs, say)
     decided["down"] = fixed_multiple(groups, choice, able, layers, REFERENCE, spare)
     first: dict[frozenset[int], str] = {}
     for key, (going, _) in decided.items():
@@ -150,7 +161,7 @@ def fastest_counts(
     candidates = {key: going for going, key in first.items()}
     if len(candidates) == 1:
         return *decided[reference], {}
-    ratios = relative_times(graph, groups, candidates, reference, costs.machine.threads)
+    ratios = relative_times(graph, groups, candidates, reference, costs.machine.threads, say)
     medians = {key: float(np.median(of)) for key, of in ratios.items()}
     return *decided[fastest(ratios, reference)], medians
 

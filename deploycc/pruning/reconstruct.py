@@ -25,7 +25,7 @@ from deploycc.errors import InputError, Note
 from deploycc.graph.channels.groups import layer_names
 from deploycc.graph.edit import constant_values, set_constant, static_shape
 from deploycc.graph.gates.search import Gate
-from deploycc.progress import Say
+from deploycc.progress import Say, quiet
 from deploycc.pruning.normal_equations import NormalEquations
 from deploycc.pruning.responses import Responses, Target, target_of
 from deploycc.pruning.stages import Read, Stages
@@ -87,7 +87,7 @@ def reconstruct(
     folded: Sequence[Gate],
     read: Read,
     count: int,
-    say: Say = lambda text: None,
+    say: Say = quiet,
 ) -> Reconstruction:
     """Refit, in place, every convolution whose input or gate pruning changed.
 
@@ -123,12 +123,11 @@ def reconstruct(
         inputs.mkdir()
         wanted, own = Stages(original, read, count, targets), Stages(pruned, read, count, inputs)
         for number, level in enumerate(levels, start=1):
-            say(f"refitting weights, step {number} of {len(levels)}")
+            say("refitting weights", number - 1, len(levels))
             later = [task for each in levels[number:] for task in each]
             ridges.update(_refit(pruned.graph, wanted, own, level, later))
-    say("measuring what the refit achieved")
     held_out = [picture for picture in range(count) if _is_held_out(picture)]
-    before, after = _errors(original, [untouched, pruned.graph], tasks, pruned.input.name, read, held_out)
+    before, after = _errors(original, [untouched, pruned.graph], tasks, pruned.input.name, read, held_out, say)
     fits = {name: LayerFit(name, ridge, (before[name], after[name])) for name, ridge in ridges.items()}
     order = [str(name) for _, name in layer_names(pruned.graph.nodes) if name in fits]
     return Reconstruction(tuple(fits[name] for name in order), (count - len(held_out), len(held_out)), notes)
@@ -280,6 +279,7 @@ def _errors(
     source: str,
     read: Read,
     pictures: Sequence[int],
+    say: Say,
 ) -> list[dict[str, float]]:
     """For each pruned network the share of every original response that it gets wrong, over whole maps."""
     names = {task.name: task.node.outputs[0].name for task in tasks}
@@ -287,7 +287,8 @@ def _errors(
     networks = [Responses(original.name, graph, names.values()) for graph in graphs]
     wrong = [dict.fromkeys(names, 0.0) for _ in graphs]
     whole = dict.fromkeys(names, 0.0)
-    for picture in pictures:
+    for number, picture in enumerate(pictures):
+        say("measuring the refitted network", number, len(pictures))
         tensor = read(picture)
         wanted = reference.run({original.input.name: tensor}, picture)
         answers = [network.run({source: tensor}, picture) for network in networks]

@@ -20,6 +20,7 @@ from deploycc.errors import MeasureError
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.export import to_onnx
+from deploycc.progress import Say, quiet
 
 _WARMUP, _LEAST, _MOST = 1, 6, 60
 _SECONDS = 10.0  # for the rounds, where fewer than the least number do not take longer
@@ -31,7 +32,12 @@ Ratios = NDArray[np.float64]
 
 
 def relative_times(
-    graph: gs.Graph, groups: ChannelGroups, candidates: Mapping[Key, frozenset[int]], reference: Key, threads: int
+    graph: gs.Graph,
+    groups: ChannelGroups,
+    candidates: Mapping[Key, frozenset[int]],
+    reference: Key,
+    threads: int,
+    say: Say = quiet,
 ) -> dict[Key, Ratios]:
     """Time a network with different channels removed, in turns of changing order.
 
@@ -41,6 +47,7 @@ def relative_times(
         candidates: groups to remove.
         reference: the candidate that the others are compared with.
         threads: CPU threads.
+        say: told how many seconds of the rounds are over.
 
     Returns:
         For each candidate its time divided by the reference's, one number a round: load that comes and goes meets all
@@ -63,6 +70,7 @@ def relative_times(
     shuffle, rounds = random.Random(0), list[dict[Key, int]]()
     start = time.perf_counter()
     while len(rounds) < _WARMUP + _LEAST or (len(rounds) < _MOST and time.perf_counter() - start < _SECONDS):
+        say("timing pruned networks, seconds", min(int(time.perf_counter() - start), int(_SECONDS)), int(_SECONDS))
         times = {}
         for key in shuffle.sample(list(sessions), len(sessions)):
             begin = time.perf_counter_ns()

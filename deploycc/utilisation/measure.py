@@ -34,6 +34,7 @@ from deploycc.documents.utilisation import (
 )
 from deploycc.errors import Note, PictureError
 from deploycc.files import replacing, sha256_of
+from deploycc.progress import Say, quiet
 from deploycc.utilisation.probe import Probe, ProbedLayer, Reading, backend_macs, layers_to_probe
 
 DEVICE = "ONNX Runtime CPU, FP32"
@@ -103,7 +104,7 @@ def measure_utilisation(
     pictures: PictureList,
     *,
     partial: Path | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    say: Say = quiet,
 ) -> tuple[UtilisationProfile, tuple[Note, ...]]:
     """Run every picture and add up how much each kernel is used.
 
@@ -113,7 +114,7 @@ def measure_utilisation(
         partial: file that takes the sums every few seconds, and when an error or an interrupt ends the run; a run of
             the same network on the same pictures continues from it and gives the same numbers as one that was never
             ended. The caller removes it once the profile is written.
-        progress: called with the number of pictures done.
+        say: told how many pictures are done.
 
     Returns:
         The profile, and a note where ``partial`` could not be continued.
@@ -131,7 +132,7 @@ def measure_utilisation(
     saved, saved_at = done, time.monotonic()
     try:
         while done < len(pictures.names):
-            progress(done)
+            say("measuring pictures", done, len(pictures.names))
             name = pictures.names[done]
             readings = probe.read(prepare(pictures.read(done), detector.input), name)
             for layer, total, reading in zip(layers, sums, readings, strict=True):
@@ -144,7 +145,7 @@ def measure_utilisation(
         if partial is not None and done > saved:
             _save(partial, job, done, sums)
         raise
-    progress(done)
+    say("measuring pictures", done, len(pictures.names))
     return _profile(detector, pictures, layers, sums), notes
 
 

@@ -82,9 +82,11 @@ def plan_layers(
     """The plan; made again while kernels of some layers cannot take the places that it gives them."""
     from deploycc.gate_planning.layers import added_bytes_allowed, settle_orders
     from deploycc.gate_planning.planner import plan_gates, surroundings
+    from deploycc.progress import prefixed
 
-    say("timing the network as it is")
-    dense_ms, masked_ms, shared, notes = _whole_networks(network, layers, networks, pictures, settings)
+    dense_ms, masked_ms, shared, notes = _whole_networks(
+        network, layers, networks, pictures, settings, prefixed(say, "network as it is")
+    )
     around = surroundings(layers, model, dense_ms, masked_ms)
     say("planning")
     while True:
@@ -108,6 +110,7 @@ def _whole_networks(
     networks: Networks,
     pictures: Pictures | None,
     settings: Settings,
+    say: Say,
 ) -> tuple[float, float, tuple[TimedDecision, ...], tuple[Note, ...]]:
     """Time the dense and the masked network, ms, and the variants that shared decisions leave of it."""
     import numpy as np
@@ -124,7 +127,8 @@ def _whole_networks(
     tensors = list(noise) if pictures is None else pictures.tensors[:8]
     sessions = {name: graph_session(graph, settings.threads) for name, graph in graphs.items()}
     seconds = _SETTLING_S * len(sessions)
-    taken = {name: float(least(own).mean()) for name, own in time_pictures(sessions, tensors, seconds).items()}
+    samples = time_pictures(sessions, tensors, seconds, say=say)
+    taken = {name: float(least(own).mean()) for name, own in samples.items()}
     timed = tuple(
         TimedDecision(each, np.array([taken[number, size] for size in range(len(each.graphs))]))
         for number, each in enumerate(decisions)

@@ -47,7 +47,7 @@ def compare(
 
     def tensors() -> Iterator[NDArray[np.float32]]:
         for number, path in enumerate(paths, start=1):
-            say(f"FP16 against FP32, picture {number} of {len(paths)}")
+            say("comparing FP16 with FP32", number, len(paths))
             yield prepare(read_picture(path), fp32.input)
 
     report = compare_precision(fp32, fp16, tensors())
@@ -56,7 +56,8 @@ def compare(
         found = DetectionDifferences()
         in_fp32 = OnnxRuntimeDetector(fp32)
         in_fp16 = OnnxRuntimeDetector(replace(fp16, graph=store_as_half(fp16.graph)))
-        for path in paths:
+        for number, path in enumerate(paths, start=1):
+            say("comparing detections", number, len(paths))
             picture = read_picture(path)
             found.add(in_fp32.detect(picture), in_fp16.detect(picture))
         detections = DetectionDifference(

@@ -135,7 +135,7 @@ def prune_detector(detector: Detector, settings: Settings, say: Say, calibration
     wider = choice.with_next()
     spare = choose(graph, groups, Prune(wider.kernels))[0] - able
     say("choosing how many kernels stay")
-    going, rounded, compared = _round(dense, groups, wider, able, spare, layers, settings)
+    going, rounded, compared = _round(dense, groups, wider, able, spare, layers, settings, say)
     say("removing channels")
     report = prune(dense, Prune(kernels_of(groups, wider, going)))
     small = describe_remaining(fold_affine(dense, options).detector)
@@ -298,13 +298,14 @@ def _round(
     spare: set[int],
     layers: set[str],
     settings: Settings,
+    say: Say,
 ) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
     from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
 
     if settings.multiple is not None:
         return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
     costs = _costs(settings)
-    found = fastest_counts(dense.graph, groups, choice, able, layers, costs, spare)
+    found = fastest_counts(dense.graph, groups, choice, able, layers, costs, spare, say)
     table = costs.table()
     if settings.costs is not None and table.timings:
         table.write(settings.costs)

@@ -54,6 +54,7 @@ from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.search import Gate, find_gates
 from deploycc.importers import load
 from deploycc.passes.for_target import options_for
+from deploycc.progress import quiet
 from deploycc.timing.stopwatch import this_machine
 from deploycc.utilisation.measure import PictureList, measure_utilisation
 from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
@@ -129,7 +130,7 @@ def pruned(detector: Detector, count: int, folder: Path, threads: int) -> Detect
         by="utilisation", below=0.05, scope="backend", coefficient="mean", multiple=8, keep_gates=True,
         profile=folder / "profile.json", mask=None, costs=None, threads=threads,
     )  # fmt: skip
-    small = prune_detector(detector, settings, lambda text: None).detector
+    small = prune_detector(detector, settings, quiet).detector
     save(small, folder / "pruned.onnx")
     return load(folder / "pruned.onnx")
 
@@ -172,7 +173,7 @@ def plan_network(detector: Detector, counts: Counts, given: argparse.Namespace) 
     pictures = Pictures(names[: counts.checked], shown[: counts.checked], active)
     settings = GateSettings(Path(), "x86-cpu", given.max_worst_case, None, None, None, given.seconds, given.threads)
     start = time.perf_counter()
-    planned, stuck = plan_layers(network, layers, model, networks, pictures, settings, lambda text: None)
+    planned, stuck = plan_layers(network, layers, model, networks, pictures, settings, quiet)
     print(f"  planned in {time.perf_counter() - start:.1f} s, timing of the dense and the masked network included")
     for note in stuck:
         print(f"  {note.node}: {note.reason}")

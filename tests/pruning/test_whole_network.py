@@ -58,7 +58,7 @@ def test_what_is_fastest_as_a_whole_is_taken(winner: str, monkeypatch: pytest.Mo
     seen = {}
 
     def pretended(
-        graph: object, groups: object, candidates: dict[str, frozenset[int]], reference: str, threads: int
+        graph: object, groups: object, candidates: dict[str, frozenset[int]], reference: str, threads: int, say: object
     ) -> dict[str, NDArray[np.float64]]:
         seen.update(candidates)
         return {name: np.full(6, 0.5 if name == winner else 2.0 - (name == reference)) for name in candidates}

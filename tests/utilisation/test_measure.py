@@ -140,7 +140,9 @@ def test_an_interrupted_profile_continues_to_the_same_numbers(
         with pytest.raises(KeyboardInterrupt):
             measure_utilisation(detector(), stopping(drawn(), stop, KeyboardInterrupt()), partial=partial)
     seen: list[int] = []
-    resumed, notes = measure_utilisation(detector(), drawn(), partial=partial, progress=seen.append)
+    resumed, notes = measure_utilisation(
+        detector(), drawn(), partial=partial, say=lambda what, done=0, total=0: seen.append(done)
+    )
     assert notes == ()
     assert seen == list(range(stops[-1], COUNT + 1))  # nothing is measured twice
     assert resumed == whole
@@ -161,7 +163,9 @@ def test_a_run_that_was_killed_continues_from_the_last_save(tmp_path: Path, monk
     with pytest.raises(RuntimeError):
         measure_utilisation(detector(), stopping(drawn(), 9, RuntimeError()), partial=partial)
     seen: list[int] = []
-    resumed, _ = measure_utilisation(detector(), drawn(), partial=partial, progress=seen.append)
+    resumed, _ = measure_utilisation(
+        detector(), drawn(), partial=partial, say=lambda what, done=0, total=0: seen.append(done)
+    )
     assert saves == [1, 2]
     assert seen[0] == 2
     assert resumed == measure_utilisation(detector(), drawn())[0]
@@ -186,7 +190,9 @@ def test_what_cannot_be_continued_starts_again_and_says_so(change: str, tmp_path
     else:
         partial.write_bytes(b"")
     seen: list[int] = []
-    profile, notes = measure_utilisation(found, pictures, partial=partial, progress=seen.append)
+    profile, notes = measure_utilisation(
+        found, pictures, partial=partial, say=lambda what, done=0, total=0: seen.append(done)
+    )
     assert seen[0] == 0
     assert [note.code for note in notes] == ["profile-restarted"]
     assert profile == measure_utilisation(found, pictures)[0]
