@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("build-one", "bench-one"):  # used by the agent itself: one process an engine
         one = commands.add_parser(name)
         one.add_argument("plan")
-        one.add_argument("precision")
+        one.add_argument("file")
         one.add_argument("--result-fd", type=int, required=True)
         one.add_argument("--input")
     return parser
@@ -51,11 +51,7 @@ def _run(given: "Any") -> None:
             files.write_json(environment.probe(), given.out)
     elif given.command in ("build-one", "bench-one"):
         one = given.command == "build-one"
-        row = (
-            jobs.build_one(given.plan, given.precision)
-            if one
-            else jobs.bench_one(given.plan, given.precision, given.input)
-        )
+        row = jobs.build_one(given.plan, given.file) if one else jobs.bench_one(given.plan, given.file, given.input)
         with os.fdopen(given.result_fd, "w", encoding="utf-8") as pipe:
             json.dump(row, pipe)
     else:

@@ -26,7 +26,9 @@ def import_tensorrt() -> "Any":
     return tensorrt
 
 
-def build(plan: "Dict[str, Any]", engine: "Dict[str, Any]", network_path: str, partial: str) -> "Dict[str, Any]":
+def build(
+    plan: "Dict[str, Any]", engine: "Dict[str, Any]", described: "Dict[str, Any]", network_path: str, partial: str
+) -> "Dict[str, Any]":
     """Build ``network_path`` into ``partial`` for the plan's GPU.
 
     Raises:
@@ -40,7 +42,6 @@ def build(plan: "Dict[str, Any]", engine: "Dict[str, Any]", network_path: str, p
         )
     trt = import_tensorrt()
     version = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    described = next(found for found in plan["networks"] if found["precision"] == engine["precision"])
     messages = []  # type: Any
     logger = make_logger(trt, messages)
     trt.init_libnvinfer_plugins(logger, "")  # EfficientNMS_TRT and its like

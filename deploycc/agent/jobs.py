@@ -67,7 +67,7 @@ def _in_child(
     """Run one job in a child process and return its JSON, which comes through a pipe of its own."""
     folder = os.path.dirname(os.path.abspath(plan_path))
     reader, writer = os.pipe()
-    arguments = [command, os.path.abspath(plan_path), engine["precision"], "--result-fd", str(writer)]
+    arguments = [command, os.path.abspath(plan_path), engine["file"], "--result-fd", str(writer)]
     child = subprocess.Popen(
         _self() + arguments + (more or []), pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=sys.stderr
     )
@@ -108,17 +108,23 @@ def _leftovers(engine: "Dict[str, Any]") -> "List[str]":
 
 
 def _network(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
-    return next(network for network in plan["networks"] if network["precision"] == engine["precision"])
+    return next(network for network in plan["networks"] if _key(network) == _key(engine))
 
 
-def _engine(plan: "Dict[str, Any]", precision: str) -> "Dict[str, Any]":
-    return next(engine for engine in plan["engines"] if engine["precision"] == precision)
+def _key(row: "Dict[str, Any]") -> "Any":
+    """What tells networks apart, engines and their rows likewise."""
+    return row["precision"], row["variant"]
+
+
+def _engine(plan: "Dict[str, Any]", file: str) -> "Dict[str, Any]":
+    return next(engine for engine in plan["engines"] if engine["file"] == file)
 
 
 def _build_row(engine: "Dict[str, Any]") -> "Dict[str, Any]":
     return {
         "file": engine["file"],
         "precision": engine["precision"],
+        "variant": engine["variant"],
         "network_sha256": engine["network_sha256"],
         "status": "built",
         "reason": None,
@@ -135,11 +141,11 @@ def _build_row(engine: "Dict[str, Any]") -> "Dict[str, Any]":
     }
 
 
-def build_one(plan_path: str, precision: str) -> "Dict[str, Any]":
-    """Build one engine, in this process; the result is one element of ``engines`` in ``build.json``."""
+def build_one(plan_path: str, file: str) -> "Dict[str, Any]":
+    """Build the engine of this file name, in this process; return one element of ``engines`` in ``build.json``."""
     plan = files.read_plan(plan_path)
     folder = os.path.dirname(os.path.abspath(plan_path))
-    engine = _engine(plan, precision)
+    engine = _engine(plan, file)
     row = _build_row(engine)
     row["builder"] = plan["target"]["builder"]
     row["compute_capability"] = plan["target"]["compute_capability"]
@@ -181,7 +187,7 @@ def _build(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str) -> "Di
         elif builder == "tensorrt-rtx":
             facts = build_rtx.build(plan, path, partial)
         elif builder == "tensorrt-python":
-            facts = build_tensorrt.build(plan, engine, path, partial)
+            facts = build_tensorrt.build(plan, engine, network, path, partial)
         else:
             facts = run_trtexec.build(plan, engine, folder)
         if not os.path.exists(partial):
@@ -221,6 +227,7 @@ def _bench_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, A
     board = plan["target"]
     return {
         "precision": engine["precision"],
+        "variant": engine["variant"],
         "engine": None,
         "network_sha256": engine["network_sha256"],
         "device": board["name"],
@@ -233,17 +240,18 @@ def _bench_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, A
         "duration_s": 0.0,
         "samples_ms": [],
         "start_offsets_s": [],
+        "blocks": [],
         "layers": [],
         "constraints": VALID,
         "environment_after": {},
     }
 
 
-def bench_one(plan_path: str, precision: str, input_file: "Optional[str]") -> "Dict[str, Any]":
-    """Measure one engine, in this process; the result is one element of ``runs`` in ``latency.json``."""
+def bench_one(plan_path: str, file: str, input_file: "Optional[str]") -> "Dict[str, Any]":
+    """Measure the engine of this file name, in this process; return one element of ``runs`` in ``latency.json``."""
     plan = files.read_plan(plan_path)
     folder = os.path.dirname(os.path.abspath(plan_path))
-    engine, board = _engine(plan, precision), plan["target"]
+    engine, board = _engine(plan, file), plan["target"]
     row = _bench_row(plan, engine)
     try:
         sha256 = _check_engine(engine, folder)
@@ -266,6 +274,7 @@ def bench_one(plan_path: str, precision: str, input_file: "Optional[str]") -> "D
         "file": engine["file"], "sha256": sha256, "runtime": board["runtime"], "runtime_version": version
     }  # fmt: skip
     row.update(result)
+    row["blocks"] = [len(row["samples_ms"])]
     row["environment_after"] = environment.state()
     say("{}: {} samples in {:.1f} s".format(engine["file"], len(row["samples_ms"]), row["duration_s"]))
     return row
@@ -282,7 +291,7 @@ def _check_engine(engine: "Dict[str, Any]", folder: str) -> str:
     record = os.path.join(folder, BUILD_FILE)
     if not os.path.exists(record):
         raise Failed("there is no {} beside the plan".format(BUILD_FILE), hint=hint)
-    built = next((row for row in files.read_json(record)["engines"] if row["precision"] == engine["precision"]), None)
+    built = next((row for row in files.read_json(record)["engines"] if _key(row) == _key(engine)), None)
     if built is None or built["network_sha256"] != engine["network_sha256"]:
         raise Failed("{} was built from another network than the plan's".format(engine["file"]), hint=hint)
     if built["status"] == "not-possible":

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import JsonValue
 
 from deploycc.documents.document import Document, Record, Sha256, read_document
-from deploycc.documents.plan import FileName, Precision
+from deploycc.documents.plan import FileName, Identified
 
 
 class Tool(Record):
@@ -26,12 +26,11 @@ class Layer(Record):
     precision: str | None = None
 
 
-class BuiltEngine(Record):
+class BuiltEngine(Identified):
     """One engine, built or not.
 
     Attributes:
         file: engine file beside this one, there when `status` is ``built``.
-        precision: of the engine.
         network_sha256: what it was built from.
         status: ``built``; ``not-possible`` on this machine; ``failed``.
         reason, hint: where it was not built: the fact behind it, and what helps.
@@ -45,7 +44,6 @@ class BuiltEngine(Record):
     """
 
     file: FileName
-    precision: Precision
     network_sha256: Sha256
     status: Literal["built", "not-possible", "failed"]
     reason: str | None = None

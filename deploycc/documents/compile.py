@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from deploycc.documents.document import Count, Document, Evidence, Record, Seconds, Sha256, read_document
+from deploycc.documents.plan import Identified
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -106,11 +107,10 @@ class PartRecord(Record):
     params: Count
 
 
-class NetworkRecord(Record):
+class NetworkRecord(Identified):
     """One optimised network file.
 
     Attributes:
-        precision: ``fp32`` or ``fp16``.
         file: name in the output folder.
         sha256, size_bytes: of that file.
         source_sha256: digest of the trained files it was made from.
@@ -120,7 +120,6 @@ class NetworkRecord(Record):
         counts: evidence of every node, parameter and MAC count in `steps` and `parts`.
     """
 
-    precision: str
     file: str
     sha256: Sha256
     size_bytes: Count
@@ -208,11 +207,10 @@ class PrecisionComparison(Record):
     detections: DetectionDifference | None = None
 
 
-class EngineRecord(Record):
+class EngineRecord(Identified):
     """One engine, built here or the reason why not.
 
     Attributes:
-        precision: of the network it is built from.
         network_sha256: that network's file.
         status: ``built``; ``not-possible`` on this machine; ``failed``.
         reason, hint: where it was not built: the fact behind it, and what helps.
@@ -220,7 +218,6 @@ class EngineRecord(Record):
         file, sha256, size_bytes, build_seconds: of a built engine; the time is measured on the machine that built.
     """
 
-    precision: str
     network_sha256: Sha256
     status: Literal["built", "not-possible", "failed"]
     builder: str
@@ -248,9 +245,9 @@ class CompileReport(Document):
         tool_version: of deploycc.
         command: the command line that made it, shell-quoted.
         source, detector, target: what was compiled, and for what.
-        networks: one a precision.
+        networks: one per precision and variant.
         comparison: FP16 against FP32, or None.
-        engines: one a precision.
+        engines: likewise.
         next_command: what builds and measures on the board; None where everything was done here.
     """
 

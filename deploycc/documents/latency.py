@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from deploycc.documents.document import Count, Document, Record, Seconds, Sha256, read_document
+from deploycc.documents.plan import Identified, check_unique
 
 Positive = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -54,27 +55,28 @@ class Constraints(Record):
     min_samples: Count = 100
 
 
-class Run(Record):
+class Run(Identified):
     """One engine on one device, one picture at a time (MLPerf's single stream).
 
     Attributes:
-        precision: of the engine.
         engine: None where there is none to run.
         network_sha256: the network the engine was built from.
         device: what ran it, in words.
         status: ``measured``; ``not-possible`` on this machine; ``failed``.
         reason, hint: where it was not measured: the fact behind it, and what helps.
         threads: CPU threads of the runtime.
-        warmup_samples, warmup_s: dropped before the first sample.
-        duration_s: from the start of the first sample to the end of the last.
+        warmup_samples, warmup_s: dropped before the first sample, and at the start of each further block.
+        duration_s: from the start of the first sample to the end of the last, without what lies between blocks.
         samples_ms: latency of every picture, in order, warm-up excluded.
-        start_offsets_s: start of every sample, from the first one's start.
+        start_offsets_s: start of every sample, from the first sample of all runs that were taken in turns.
+        blocks: number of successive samples of each block. Runs that were taken in turns have as many blocks as one
+            another, and block i of one was taken directly before or after block i of the other. A run that was taken
+            alone is one block, which may be left out.
         layers: per-layer times, empty where the runtime gives none.
         constraints: what this run had to meet.
         environment_after: the environment again, after the last sample.
     """
 
-    precision: str
     engine: EngineFile | None = None
     network_sha256: Sha256 | None = None
     device: str
@@ -87,6 +89,7 @@ class Run(Record):
     duration_s: Seconds = 0.0
     samples_ms: tuple[Positive, ...] = ()
     start_offsets_s: tuple[Seconds, ...] = ()
+    blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()
     layers: tuple[LayerTime, ...] = ()
     constraints: Constraints = Constraints()
     environment_after: dict[str, JsonValue] = Field(default_factory=dict)
@@ -101,6 +104,8 @@ class Run(Record):
             raise ValueError("a run that was not measured needs a reason")
         if len(self.start_offsets_s) != len(self.samples_ms):
             raise ValueError("start_offsets_s and samples_ms must have the same length")
+        if self.blocks and sum(self.blocks) != len(self.samples_ms):
+            raise ValueError("blocks must add up to the number of samples")
         return self
 
 
@@ -112,7 +117,7 @@ class LatencyReport(Document):
         tool: versions of what made the file.
         quick: True where the run was cut short on purpose; it is never valid.
         environment: of the device before the first run: hardware, clocks, governor, versions. Keys carry units.
-        runs: one an engine.
+        runs: one per engine.
     """
 
     FILE_NAME: ClassVar[str] = "latency.json"
@@ -124,10 +129,8 @@ class LatencyReport(Document):
     runs: tuple[Run, ...]
 
     @model_validator(mode="after")
-    def _one_run_a_precision(self) -> LatencyReport:
-        precisions = [run.precision for run in self.runs]
-        if len(set(precisions)) != len(precisions):
-            raise ValueError("two runs have the same precision")
+    def _one_run_per_engine(self) -> LatencyReport:
+        check_unique(self.runs, "runs")
         return self
 
 

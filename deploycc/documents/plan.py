@@ -6,6 +6,7 @@ knows no targets and no TensorRT dialects, so the command lines of NVIDIA's tool
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
@@ -28,6 +29,8 @@ def _inside(name: str) -> str:
 
 FileName = Annotated[str, AfterValidator(_inside)]
 Precision = Literal["fp32", "fp16"]
+Variant = Literal["compiled", "original"]
+"""``compiled``: what was asked for. ``original``: the trained network as imported, built and timed beside it."""
 
 
 class Board(Record):
@@ -45,6 +48,38 @@ class Board(Record):
     trtexec: str | None = None
 
 
+class Identified(Record):
+    """What tells the networks of a plan apart, and their engines and runs likewise: no pair occurs twice.
+
+    Attributes:
+        precision: what the engine computes in.
+        variant: see `Variant`.
+    """
+
+    precision: Precision
+    variant: Variant = "compiled"
+
+    @property
+    def label(self) -> str:
+        """``fp32`` for the compiled network, ``fp32 original`` for the other."""
+        return self.precision if self.variant == "compiled" else f"{self.precision} {self.variant}"
+
+
+def check_unique(records: Iterable[Identified], what: str) -> None:
+    """Refuse records that nothing tells apart.
+
+    Args:
+        records: of one kind.
+        what: the kind, in the plural.
+
+    Raises:
+        ValueError: two of them have the same precision and variant.
+    """
+    labels = [record.label for record in records]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"two {what} have the same precision and variant")
+
+
 class Tensor(Record):
     """A graph input: name and static shape."""
 
@@ -52,14 +87,13 @@ class Tensor(Record):
     shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
 
 
-class Network(Record):
-    """A compiled network.
+class Network(Identified):
+    """A network to build an engine from.
 
     Attributes:
         file, sha256: the ONNX file, or the prototxt.
         weights_file, weights_sha256: the caffemodel; None for ONNX.
         format: of the file.
-        precision: what the engine computes in.
         typed: the network itself carries the precision; otherwise it is FP32 and the builder is told.
         keep_fp32: layers that stay FP32 in an FP16 engine.
         input: the picture tensor.
@@ -71,7 +105,6 @@ class Network(Record):
     weights_file: FileName | None = None
     weights_sha256: Sha256 | None = None
     format: Literal["onnx", "caffe"] = "onnx"
-    precision: Precision
     typed: bool
     keep_fp32: tuple[str, ...] = ()
     input: Tensor
@@ -106,19 +139,17 @@ class Commands(Record):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-class Engine(Record):
+class Engine(Identified):
     """An engine to build.
 
     Attributes:
         file: what the builder writes.
-        precision: of the engine; names its network.
         network_sha256: the network it must be built from.
         fp16_flag: the builder is told to use FP16 (the network is not typed).
         commands: for the builders that are programs.
     """
 
     file: FileName
-    precision: Precision
     network_sha256: Sha256
     fp16_flag: bool = False
     commands: Commands | None = None
@@ -159,7 +190,7 @@ class BuildPlan(Document):
         deploycc: version that wrote it.
         source_sha256: the trained files the networks came from.
         target: the board.
-        networks, engines: one a precision.
+        networks, engines: one per precision and variant.
         measurement: how the engines are timed.
     """
 
@@ -174,22 +205,24 @@ class BuildPlan(Document):
 
     @model_validator(mode="after")
     def _engines_match_networks(self) -> BuildPlan:
-        networks = {network.precision: network for network in self.networks}
-        engines = {engine.precision: engine for engine in self.engines}
-        if len(networks) < len(self.networks) or len(engines) < len(self.engines):
-            raise ValueError("two networks or two engines have the same precision")
+        check_unique(self.networks, "networks")
+        check_unique(self.engines, "engines")
+        networks = {network.label: network for network in self.networks}
+        engines = {engine.label: engine for engine in self.engines}
         if networks.keys() != engines.keys():
-            raise ValueError("networks and engines must have the same precisions")
-        for precision, engine in engines.items():
-            if engine.network_sha256 != networks[precision].sha256:
-                raise ValueError(f"the {precision} engine names another network than the {precision} one")
+            raise ValueError("networks and engines must have the same precisions and variants")
+        for label, engine in engines.items():
+            if engine.network_sha256 != networks[label].sha256:
+                raise ValueError(f"the {label} engine names another network than the {label} one")
+        if len({engine.file for engine in self.engines}) < len(self.engines):
+            raise ValueError("two engines have the same file")
         if {engine.file for engine in self.engines} & {network.file for network in self.networks}:
             raise ValueError("an engine would overwrite a network")
         return self
 
-    def network(self, precision: str) -> Network:
-        """The network of a precision."""
-        return next(network for network in self.networks if network.precision == precision)
+    def network(self, precision: str, variant: Variant = "compiled") -> Network:
+        """Return the network of a precision and variant, which must be there."""
+        return next(each for each in self.networks if (each.precision, each.variant) == (precision, variant))
 
 
 def read_plan(path: Path) -> BuildPlan:

@@ -26,7 +26,7 @@ def make_plan(
 
     Args:
         target: where they are built and run.
-        networks: compiled for that target, one a precision.
+        networks: compiled for that target, and beside them the original, as imported: one per precision and variant.
         source_sha256: the trained files' digest (`deploycc.detector.Source.sha256`).
         measurement: None: the valid default, one thread.
 
@@ -65,7 +65,8 @@ def _engine(board: Board, network: Network, timing: Measurement) -> Engine:
             f"{board.builder} has no FP16 flag: the network itself must be FP16",
             context={"target": board.name, "network": network.file},
         )
-    file = f"engine-{network.precision}{ENGINE_SUFFIX[board.builder]}"
+    name = "-".join(["engine", *network.label.split()])
+    file = f"{name}{ENGINE_SUFFIX[board.builder]}"
     commands = None
     if board.builder == "trtexec":
         commands = Commands(
@@ -84,6 +85,7 @@ def _engine(board: Board, network: Network, timing: Measurement) -> Engine:
     return Engine(
         file=file,
         precision=network.precision,
+        variant=network.variant,
         network_sha256=network.sha256,
         fp16_flag=fp16_flag,
         commands=commands,

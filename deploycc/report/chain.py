@@ -26,30 +26,29 @@ class Link:
 def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, ...]:
     """Return the artefacts in the order they were made."""
     found = [Link("trained files", ", ".join(report.source.files), report.source.sha256)]
-    found += [Link("network", f"{network.file} ({network.precision})", network.sha256) for network in report.networks]
+    found += [Link("network", f"{network.file} ({network.label})", network.sha256) for network in report.networks]
     found += [
-        Link("engine", f"{engine.file or engine.status} ({engine.precision})", engine.sha256)
-        for engine in report.engines
+        Link("engine", f"{engine.file or engine.status} ({engine.label})", engine.sha256) for engine in report.engines
     ]
     built = {engine.sha256 for engine in report.engines}
     for run in latency.runs if latency else ():
         if run.engine and run.engine.sha256 and run.engine.sha256 not in built:
-            found.append(Link("engine", f"{run.engine.file} ({run.precision}), built where it ran", run.engine.sha256))
+            found.append(Link("engine", f"{run.engine.file} ({run.label}), built where it ran", run.engine.sha256))
     return tuple(found)
 
 
 def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, ...]:
     """Return what does not fit together: figures that belong to another network, engine or target."""
     found = []
-    networks = {network.precision: network for network in report.networks}
-    engines = {engine.precision: engine for engine in report.engines if engine.sha256}
+    networks = {network.label: network for network in report.networks}
+    engines = {engine.label: engine for engine in report.engines if engine.sha256}
     for network in report.networks:
         if network.source_sha256 != report.source.sha256:
             found.append(f"network {network.file} was made from other trained files")
     for engine in report.engines:
-        network_here = networks.get(engine.precision)
+        network_here = networks.get(engine.label)
         if network_here is None or engine.network_sha256 != network_here.sha256:
-            found.append(f"the {engine.precision} engine was built from another network")
+            found.append(f"the {engine.label} engine was built from another network")
     if latency is None:
         return tuple(found)
     if latency.target != report.target.name:
@@ -57,9 +56,9 @@ def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, .
     for run in latency.runs:
         if not run.samples_ms:
             continue
-        network_here, engine_here = networks.get(run.precision), engines.get(run.precision)
+        network_here, engine_here = networks.get(run.label), engines.get(run.label)
         if network_here is None or (run.network_sha256 and run.network_sha256 != network_here.sha256):
-            found.append(f"the {run.precision} latency was measured on another network")
+            found.append(f"the {run.label} latency was measured on another network")
         elif engine_here and run.engine and run.engine.sha256 and run.engine.sha256 != engine_here.sha256:
-            found.append(f"the {run.precision} latency was measured on another engine than the one built here")
+            found.append(f"the {run.label} latency was measured on another engine than the one built here")
     return tuple(found)

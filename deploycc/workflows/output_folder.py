@@ -38,6 +38,7 @@ def build_folder(folder: Path, say: Say) -> None:
     engines = tuple(
         EngineRecord(
             precision=engine.precision,
+            variant=engine.variant,
             network_sha256=engine.network_sha256,
             status=engine.status,
             builder=engine.builder or plan.target.builder,
@@ -96,7 +97,7 @@ def summarise_folder(folder: Path) -> list[str]:
 
     report, latency = _read(folder)
     lines = [
-        f"{engine.precision} engine {folder / engine.file} ({size(engine.size_bytes)}, "
+        f"{engine.label} engine {folder / engine.file} ({size(engine.size_bytes)}, "
         f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
         for engine in report.engines
         if engine.file and engine.size_bytes is not None

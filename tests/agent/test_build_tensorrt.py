@@ -103,7 +103,7 @@ def test_11_has_no_flag() -> None:
 def test_without_a_gpu_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "devices", lambda: [])
     with pytest.raises(NotPossible, match="only on the GPU it builds for"):
-        build_tensorrt.build({}, {}, "network.onnx", "engine.partial")
+        build_tensorrt.build({}, {}, {}, "network.onnx", "engine.partial")
 
 
 def parser(**error: Any) -> SimpleNamespace:

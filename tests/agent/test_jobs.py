@@ -31,14 +31,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def built(folder: Path) -> Path:
-    row = jobs.build_one(str(folder / "plan.json"), "fp32")
+    row = jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")
     assert row["status"] == "built"
     files.write_json({"engines": [row]}, str(folder / "build.json"))
     return folder
 
 
 def bench(folder: Path) -> dict[str, Any]:
-    return jobs.bench_one(str(folder / "plan.json"), "fp32", None)
+    return jobs.bench_one(str(folder / "plan.json"), "engine-fp32.onnx", None)
 
 
 def test_a_built_engine_is_described(built: Path) -> None:
@@ -53,14 +53,14 @@ def test_a_built_engine_is_described(built: Path) -> None:
 def test_a_changed_network_is_refused(folder: Path) -> None:
     with (folder / "network-fp32.onnx").open("ab") as file:
         file.write(b"\0")
-    row = jobs.build_one(str(folder / "plan.json"), "fp32")
+    row = jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")
     assert row["status"] == "failed"
     assert "not the file the plan was made for" in row["reason"]
 
 
 def test_a_missing_network_is_refused(folder: Path) -> None:
     (folder / "network-fp32.onnx").unlink()
-    row = jobs.build_one(str(folder / "plan.json"), "fp32")
+    row = jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")
     assert (row["status"], "cannot read" in row["reason"]) == ("failed", True)
 
 
@@ -68,13 +68,13 @@ def test_a_missing_network_is_refused(folder: Path) -> None:
 def test_a_file_outside_the_folder_is_refused(folder: Path, name: str) -> None:
     (folder / "link.onnx").symlink_to("/etc/hostname")
     edit(folder, "plan.json", lambda plan: plan["networks"][0].update(file=name))
-    row = jobs.build_one(str(folder / "plan.json"), "fp32")
+    row = jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")
     assert (row["status"], "not inside the plan's folder" in row["reason"]) == ("failed", True)
 
 
 def test_another_architecture_is_not_possible(folder: Path) -> None:
     edit(folder, "plan.json", lambda plan: plan["target"].update(architecture="riscv64"))
-    row = jobs.build_one(str(folder / "plan.json"), "fp32")
+    row = jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")
     assert row["status"] == "not-possible"
     assert "the target is riscv64" in row["reason"]
     assert "agent.pyz build plan.json" in row["hint"]
@@ -83,11 +83,11 @@ def test_another_architecture_is_not_possible(folder: Path) -> None:
 def test_too_little_memory_is_not_possible(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(folder, "plan.json", lambda plan: plan["target"].update(workspace_mib=2048))
     monkeypatch.setattr(environment, "memory_mib", lambda field: 2047)
-    row = jobs.build_one(str(folder / "plan.json"), "fp32")
+    row = jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")
     assert row["status"] == "not-possible"
     assert "2047 MiB of memory are free, and the build needs at least 2048 MiB" in row["reason"]
     monkeypatch.setattr(environment, "memory_mib", lambda field: 2048)
-    assert jobs.build_one(str(folder / "plan.json"), "fp32")["status"] == "built"
+    assert jobs.build_one(str(folder / "plan.json"), "engine-fp32.onnx")["status"] == "built"
 
 
 def test_measuring_says_what_ran(built: Path) -> None:

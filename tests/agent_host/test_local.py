@@ -63,6 +63,19 @@ def test_build_and_bench(tmp_path: Path, cpu: target.Target) -> None:
     ]  # fmt: skip
 
 
+def test_two_variants_of_a_network(tmp_path: Path, cpu: target.Target) -> None:
+    plan_folder(tmp_path, cpu, {"fp32": conv_model(), "fp32 original": if_model(), "fp16": conv_model("fp16")})
+    result = local.build(tmp_path)
+    assert [(engine.precision, engine.variant) for engine in result.engines] == [
+        ("fp32", "compiled"), ("fp32", "original"), ("fp16", "compiled"),
+    ]  # fmt: skip
+    assert len({engine.sha256 for engine in result.engines}) == 3
+    runs = local.bench(tmp_path, only="fp32")["runs"]
+    assert [(run["variant"], run["status"]) for run in runs] == [("compiled", "measured"), ("original", "measured")]
+    assert [run["engine"]["sha256"] for run in runs] == [engine.sha256 for engine in result.engines[:2]]
+    assert [run["network_sha256"] for run in runs] == [engine.network_sha256 for engine in result.engines[:2]]
+
+
 def test_bench_of_one_engine_with_a_given_picture(tmp_path: Path, cpu: target.Target) -> None:
     plan_folder(tmp_path, cpu, {"fp32": conv_model(), "fp16": conv_model("fp16")})
     local.build(tmp_path)

@@ -36,7 +36,7 @@ def test_the_agents_spelling_is_read(tmp_path: Path) -> None:
       "runs": [{"precision": "fp32", "network_sha256": "NETWORK", "device": "A", "status": "measured", "reason": null,
         "engine": {"file": "e.onnx", "sha256": "ENGINE", "runtime": "onnxruntime", "runtime_version": "1.31.1"},
         "hint": null, "threads": 2, "warmup_samples": 1, "warmup_s": 0.01, "duration_s": 0.02,
-        "samples_ms": [9.5, 10], "start_offsets_s": [0, 0.0096], "environment_after": {"load_1min": 0.6},
+        "variant": "original", "blocks": [2], "samples_ms": [9.5, 10], "start_offsets_s": [0, 0.0096], "environment_after": {"load_1min": 0.6},
         "layers": [{"name": "conv", "op": "Conv", "median_ms": 9.0, "share": 1.0}],
         "constraints": {"min_duration_s": 10, "min_samples": 100}}]}"""
     text = text.replace("NETWORK", "b" * 64).replace("ENGINE", "c" * 64)
@@ -45,6 +45,7 @@ def test_the_agents_spelling_is_read(tmp_path: Path) -> None:
     report = read_latency_report(tmp_path)
 
     assert report.runs[0].samples_ms == (9.5, 10.0)
+    assert report.runs[0].label == "fp32 original"
     assert report.environment["gpu"] is None
 
 
@@ -73,7 +74,9 @@ def _written(tmp_path: Path, change: Any) -> Path:
         (lambda v: v["runs"][0].update(engine=None), "artefact-invalid", "needs samples and an engine"),
         (lambda v: v["runs"][0].update(status="failed", reason="x"), "artefact-invalid", "cannot have samples"),
         (lambda v: v["runs"][0]["engine"].update(sha256="short"), "artefact-invalid", "engine.sha256"),
-        (lambda v: v["runs"].append(v["runs"][0]), "artefact-invalid", "same precision"),
+        (lambda v: v["runs"].append(v["runs"][0]), "artefact-invalid", "same precision and variant"),
+        (lambda v: v["runs"][0].update(blocks=[2, 2]), "artefact-invalid", "add up to the number of samples"),
+        (lambda v: v["runs"][0].update(blocks=[5, 0]), "artefact-invalid", "blocks.1"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, change: Any, code: str, where: str) -> None:

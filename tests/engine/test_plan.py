@@ -156,12 +156,32 @@ def test_engines_and_networks_must_agree(plan: BuildPlan) -> None:
     engine = plan.engines[0]
     with pytest.raises(ValidationError, match="names another network"):
         BuildPlan(**{**dict(plan), "engines": (engine.model_copy(update={"network_sha256": "c" * 64}),)})
-    with pytest.raises(ValidationError, match="the same precision"):
+    with pytest.raises(ValidationError, match="the same precision and variant"):
         BuildPlan(**{**dict(plan), "engines": (engine, engine)})
-    with pytest.raises(ValidationError, match="the same precisions"):
+    with pytest.raises(ValidationError, match="the same precisions and variants"):
         BuildPlan(**{**dict(plan), "engines": (engine.model_copy(update={"precision": "fp16"}),)})
+    with pytest.raises(ValidationError, match="the same precisions and variants"):
+        BuildPlan(**{**dict(plan), "engines": (engine.model_copy(update={"variant": "original"}),)})
     with pytest.raises(ValidationError, match="overwrite"):
         BuildPlan(**{**dict(plan), "engines": (engine.model_copy(update={"file": plan.networks[0].file}),)})
+
+
+def test_the_original_network_is_planned_beside_the_compiled_one(tmp_path: Path) -> None:
+    original = network(file="original.onnx", sha256="b" * 64, variant="original")
+    plan = make_plan(target.load("x86-cpu"), [network(), original], source_sha256=SOURCE)
+    plan.write(tmp_path / "plan.json")
+    assert read_plan(tmp_path) == plan
+    assert [(engine.variant, engine.file, engine.network_sha256) for engine in plan.engines] == [
+        ("compiled", "engine-fp32.onnx", DIGEST),
+        ("original", "engine-fp32-original.onnx", "b" * 64),
+    ]
+    assert plan.network("fp32").file == "network-fp32.onnx"
+    assert plan.network("fp32", "original") is original
+    with pytest.raises(ValidationError, match="two networks have the same precision and variant"):
+        make_plan(target.load("x86-cpu"), [original, original], source_sha256=SOURCE)
+    swapped = [engine.model_copy(update={"file": "engine.onnx"}) for engine in plan.engines]
+    with pytest.raises(ValidationError, match="two engines have the same file"):
+        BuildPlan(**{**dict(plan), "engines": tuple(swapped)})
 
 
 def test_a_full_disk_leaves_no_partial_plan(plan: BuildPlan, tmp_path: Path) -> None:

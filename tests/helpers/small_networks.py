@@ -115,16 +115,25 @@ def unknown_operator_model() -> onnx.ModelProto:
 def plan_folder(
     folder: Path, target: Target, models: dict[str, onnx.ModelProto | bytes], measurement: Measurement = SHORT
 ) -> BuildPlan:
-    """Write networks and their plan into ``folder``; a key is a precision, bytes are written as they are."""
+    """Write networks and their plan into ``folder``.
+
+    Args:
+        folder: where.
+        target: to plan for.
+        models: by label, ``fp32`` or ``fp32 original``; bytes are written as they are.
+        measurement: of the plan.
+    """
     networks = []
-    for precision, model in models.items():
-        path = folder / f"network-{precision}.onnx"
+    for label, model in models.items():
+        precision, _, variant = label.partition(" ")
+        path = folder / f"network-{label.replace(' ', '-')}.onnx"
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
         networks.append(
             Network(
                 file=path.name,
                 sha256=sha256_of(path),
                 precision=precision,
+                variant=variant or "compiled",
                 typed=target.builder in ("onnxruntime", "tensorrt-rtx"),
                 input=Tensor(name="x", shape=SHAPE),
                 outputs=("y",),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sample_reports
 from sample_reports import ENGINE, NETWORK, TRAINED, latency, run, samples, unmeasured
 
+from deploycc.documents.latency import EngineFile
 from deploycc.report.chain import breaks, links
 
 OTHER = "f" * 64
@@ -26,6 +27,22 @@ def test_an_engine_built_on_the_board_joins_the_chain() -> None:
 
     assert [link.sha256 for link in links(board, measured)] == [TRAINED, NETWORK, None, ENGINE]
     assert breaks(board, measured) == ()
+
+
+def test_the_original_network_has_a_chain_of_its_own() -> None:
+    report = sample_reports.compiled()
+    network = report.networks[0].model_copy(update={"variant": "original", "sha256": OTHER, "file": "original.onnx"})
+    engine = report.engines[0].model_copy(
+        update={"variant": "original", "network_sha256": OTHER, "sha256": "e" * 64, "file": "engine-original.onnx"}
+    )
+    both = sample_reports.compiled(networks=(*report.networks, network), engines=(*report.engines, engine))
+    file = EngineFile(file="engine-original.onnx", sha256="e" * 64, runtime="onnxruntime")
+    original = run(samples(), variant="original", network_sha256=OTHER, engine=file)
+
+    assert breaks(both, latency(run(samples()), original)) == ()
+    assert "original.onnx (fp32 original)" in [link.name for link in links(both, None)]
+    swapped = latency(run(samples()), original.model_copy(update={"network_sha256": NETWORK}))
+    assert breaks(both, swapped) == ("the fp32 original latency was measured on another network",)
 
 
 def test_figures_of_something_else_are_named() -> None:

@@ -122,7 +122,7 @@ def test_other_peoples_text_stays_text() -> None:
         target=report.target.model_copy(update={"title": hostile, "unconfirmed": (hostile,)}),
     )
     layer = LayerTime(name=hostile, op=hostile, median_ms=1.0, share=1.0)
-    measured = run(samples(), layers=(layer,), device=hostile, precision=hostile)
+    measured = run(samples(), layers=(layer,), device=hostile).model_copy(update={"precision": hostile})
     refused = unmeasured().model_copy(update={"reason": hostile, "hint": hostile})
     text = render_html(
         hostile_report, latency(measured, refused, environment={hostile: hostile, "cpu_governor": hostile})
