@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -20,6 +18,7 @@ from deploycc.gate_planning.planner import NEAR_TIE, Planned
 from deploycc.gate_planning.regions import Choice
 from deploycc.graph.export import to_onnx
 from deploycc.progress import Say, prefixed, quiet
+from deploycc.timing.turns import time_in_turns
 
 Tensors = Sequence[NDArray[np.float32]]
 Names = tuple[str, ...]
@@ -244,26 +243,20 @@ def time_pictures(
     Returns:
         Milliseconds, [rounds, pictures], by network.
     """
-    order, names = random.Random(0), list(sessions)
-    inputs = {name: session.get_inputs()[0].name for name, session in sessions.items()}
-    for name, session in sessions.items():
-        for picture in pictures[:_WARMUP]:
-            session.run(None, {inputs[name]: picture})
-    rounds: list[dict[Key, list[float]]] = []
-    start = time.perf_counter()
-    while len(rounds) < most_rounds:
-        spent = time.perf_counter() - start
-        if len(rounds) >= least_rounds and spent + spent / len(rounds) > seconds:
-            break
-        say("seconds of timing", min(int(spent), int(seconds)), int(seconds))
-        times: dict[Key, list[float]] = {name: [] for name in names}
-        for picture in pictures:
-            for name in order.sample(names, len(names)):
-                begin = time.perf_counter_ns()
-                sessions[name].run(None, {inputs[name]: picture})
-                times[name].append((time.perf_counter_ns() - begin) / 1e6)
-        rounds.append(times)
-    return {name: np.array([each[name] for each in rounds]) for name in names}
+    return time_in_turns(
+        {name: _run(session) for name, session in sessions.items()},
+        pictures,
+        most_rounds=most_rounds,
+        least_rounds=least_rounds,
+        seconds=seconds,
+        warm_up=_WARMUP,
+        say=say,
+    )
+
+
+def _run(session: ort.InferenceSession) -> Callable[[NDArray[np.float32]], object]:
+    name = session.get_inputs()[0].name
+    return lambda picture: session.run(None, {name: picture})
 
 
 def _all_on(parts: Sequence[Choice]) -> float:

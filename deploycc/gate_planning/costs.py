@@ -13,7 +13,8 @@ from deploycc.documents.costs import Convolution, CostTable, GateCostTable, Mach
 from deploycc.errors import Note
 from deploycc.gate_planning.operations import Line, fit_lines, time_operations
 from deploycc.timing.convolutions import Costs
-from deploycc.timing.stopwatch import check_machine, spread
+from deploycc.timing.machine import check_machine
+from deploycc.timing.turns import spread
 
 _ROUNDS = 9
 _SPREAD = 1.25  # median of samples over the least; up to 1.15 where nothing else runs

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from deploycc.cpu_session import open_session
 from deploycc.documents.costs import Operation, OperationTiming
-from deploycc.timing.stopwatch import Stopwatch, time_in_turns
+from deploycc.timing.turns import time_short_runs
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 """What is timed, between a convolution that makes a map and one that reads it.
@@ -63,7 +63,7 @@ def time_operations(threads: int, rounds: int = ROUNDS) -> tuple[OperationTiming
     found = []
     for channels, side in SIZES:
         pairs = [network(each, channels, side, present) for each in OPERATIONS for present in (False, True)]
-        samples = time_in_turns([partial(_stopwatch, model, threads) for model in pairs], rounds)
+        samples = time_short_runs([_run(model, threads) for model in pairs], rounds, most_calls=1)
         found += [
             OperationTiming(
                 operation=operation, elements=channels * side * side, without_ms=without_ms, with_ms=with_ms
@@ -149,11 +149,11 @@ def _tensor(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _stopwatch(model: onnx.ModelProto, threads: int) -> Stopwatch:
+def _run(model: onnx.ModelProto, threads: int) -> Callable[[], object]:
     session = open_session(model, threads, {"operation": model.graph.name})
     generator = np.random.default_rng(0)
     feed = {each.name: generator.standard_normal(each.shape, np.float32) for each in session.get_inputs()}
-    return Stopwatch(session, feed, most_repeats=1)
+    return partial(session.run, None, feed)
 
 
 def _fit(points: Sequence[tuple[int, float]]) -> Line:

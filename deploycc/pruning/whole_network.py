@@ -6,9 +6,8 @@ the block, for example, makes ONNX Runtime rearrange every map that it joins.
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -20,14 +19,15 @@ from deploycc.errors import MeasureError
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.export import to_onnx
-from deploycc.progress import Say, quiet
+from deploycc.progress import Say, prefixed, quiet
+from deploycc.timing.turns import time_in_turns
 
-_WARMUP, _LEAST, _MOST = 1, 6, 60
+_LEAST_ROUNDS, _MOST_ROUNDS = 6, 60
 _SECONDS = 10.0  # for the rounds, where fewer than the least number do not take longer
 _WORTH = 0.99  # another network must be 1 % faster than the reference in the median of the rounds
 _ROUNDS_WON = 0.75  # and faster in three of four rounds: by chance, six rounds say so once in nine times, 40 never
 
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=Hashable)
 Ratios = NDArray[np.float64]
 
 
@@ -56,28 +56,26 @@ def relative_times(
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    sessions = {}
+    runs = {}
     for key, going in candidates.items():
         small = graph.copy()
         remove_channels(small, groups, going)  # what the channels hold does not matter here
         try:
-            sessions[key] = open_session(to_onnx(small), threads, {"network": graph.name})
+            runs[key] = partial(open_session(to_onnx(small), threads, {"network": graph.name}).run, None)
         except MeasureError as error:
             error.hint = "--round-to 16 needs no timing"
             raise
     tensor = graph.inputs[0]
     feed = {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
-    shuffle, rounds = random.Random(0), list[dict[Key, int]]()
-    start = time.perf_counter()
-    while len(rounds) < _WARMUP + _LEAST or (len(rounds) < _MOST and time.perf_counter() - start < _SECONDS):
-        say("timing pruned networks, seconds", min(int(time.perf_counter() - start), int(_SECONDS)), int(_SECONDS))
-        times = {}
-        for key in shuffle.sample(list(sessions), len(sessions)):
-            begin = time.perf_counter_ns()
-            sessions[key].run(None, feed)
-            times[key] = time.perf_counter_ns() - begin
-        rounds.append(times)
-    return {key: np.array([times[key] / times[reference] for times in rounds[_WARMUP:]]) for key in candidates}
+    times = time_in_turns(
+        runs,
+        [feed],
+        most_rounds=_MOST_ROUNDS,
+        least_rounds=_LEAST_ROUNDS,
+        seconds=_SECONDS,
+        say=prefixed(say, "pruned networks"),
+    )
+    return {key: (times[key] / times[reference])[:, 0] for key in candidates}
 
 
 def fastest(ratios: Mapping[Key, Ratios], reference: Key) -> Key:

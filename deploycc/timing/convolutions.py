@@ -7,7 +7,7 @@ small ones (`single_convolution`), whose time counts too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,8 @@ from deploycc.cpu_session import open_session
 from deploycc.documents.costs import Convolution, CostTable, Machine, Timing
 from deploycc.documents.document import Evidence
 from deploycc.graph.edit import static_shape
-from deploycc.timing.stopwatch import Stopwatch, check_machine, time_in_turns
+from deploycc.timing.machine import check_machine
+from deploycc.timing.turns import time_short_runs
 
 ROUNDS = 3
 _NEIGHBOUR = 16  # channels of the maps around a convolution that is timed
@@ -45,9 +46,9 @@ class Costs:
         Raises:
             MeasureError: ``onnxruntime-refuses``.
         """
-        new = [each for each in dict.fromkeys(convolutions) if each not in self._known]
-        samples = time_in_turns([partial(_stopwatch, each, self.machine.threads) for each in new], self._rounds)
-        for convolution, samples_ms in zip(new, samples, strict=True):
+        new = [convolution for convolution in dict.fromkeys(convolutions) if convolution not in self._known]
+        runs = [_run(convolution, self.machine.threads) for convolution in new]
+        for convolution, samples_ms in zip(new, time_short_runs(runs, self._rounds), strict=True):
             self._known[convolution] = Timing(convolution=convolution, samples_ms=samples_ms)
 
     def time_ms(self, convolution: Convolution) -> float:
@@ -83,11 +84,11 @@ def convolution_of(node: gs.Node) -> Convolution | None:
     )
 
 
-def _stopwatch(convolution: Convolution, threads: int) -> Stopwatch:
+def _run(convolution: Convolution, threads: int) -> Callable[[], object]:
     model = single_convolution(convolution)
     session = open_session(model, threads, {"convolution": convolution.model_dump_json()})
     shape = (1, _NEIGHBOUR, *convolution.size)
-    return Stopwatch(session, {"x": np.random.default_rng(0).standard_normal(shape, np.float32)})
+    return partial(session.run, None, {"x": np.random.default_rng(0).standard_normal(shape, np.float32)})
 
 
 def single_convolution(convolution: Convolution) -> onnx.ModelProto:

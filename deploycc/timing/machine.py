@@ -1,10 +1,11 @@
-"""Facts of the machine that the command line runs on."""
+"""Facts of the machine that this process runs on."""
 
 from __future__ import annotations
 
 import os
 
-from deploycc.errors import InputError
+from deploycc.documents.costs import Machine
+from deploycc.errors import ArtefactError, InputError
 
 
 def usable_cores() -> int:
@@ -23,5 +24,40 @@ def check_threads(threads: int) -> None:
     """
     if threads > usable_cores():
         raise InputError(
-            "too-many-threads", f"--threads {threads} is more than the {usable_cores()} cores that this machine has"
+            "too-many-threads", f"{threads} threads are more than the {usable_cores()} cores that this machine has"
         )
+
+
+def this_machine(threads: int) -> Machine:
+    """Return the processor's name and ONNX Runtime's version."""
+    import onnxruntime as ort
+
+    return Machine(processor=_processor(), onnxruntime=ort.__version__, threads=threads)
+
+
+def check_machine(table: Machine, here: Machine) -> None:
+    """Refuse times of another machine.
+
+    Raises:
+        ArtefactError: ``costs-other-machine``.
+    """
+    if table != here:
+        raise ArtefactError(
+            "costs-other-machine",
+            "the cost table was measured on another machine",
+            context={"table": table.describe(), "here": here.describe()},
+            hint="name another file for the costs; they are measured again",
+        )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of the user's
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:  # not on Linux
+        names = []
+    if names:
+        return names[0]
+    import platform
+
+    return platform.processor() or platform.machine()

@@ -58,7 +58,7 @@ def measured_costs(layers: Sequence[PlannedLayer], settings: Settings) -> tuple[
     from deploycc.documents.costs import GateCostTable
     from deploycc.documents.document import read_document
     from deploycc.gate_planning.costs import GateCosts
-    from deploycc.timing.stopwatch import this_machine
+    from deploycc.timing.machine import this_machine
 
     table = None
     if settings.costs is not None and settings.costs.exists():

@@ -256,7 +256,7 @@ def _write(
     from deploycc.passes import PIPELINE, run
     from deploycc.passes.lower_gates import lower_gates
     from deploycc.report.gates import render_dynamic_html
-    from deploycc.timing.stopwatch import this_machine
+    from deploycc.timing.machine import this_machine
     from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
 
     machine = this_machine(settings.threads).describe()

@@ -316,7 +316,7 @@ def _costs(settings: Settings) -> Costs:
     from deploycc.documents.costs import CostTable
     from deploycc.documents.document import read_document
     from deploycc.timing.convolutions import Costs
-    from deploycc.timing.stopwatch import this_machine
+    from deploycc.timing.machine import this_machine
 
     table = None
     if settings.costs is not None and settings.costs.exists():

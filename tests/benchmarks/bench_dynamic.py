@@ -55,7 +55,7 @@ from deploycc.graph.gates.search import Gate, find_gates
 from deploycc.importers import load
 from deploycc.passes.for_target import options_for
 from deploycc.progress import quiet
-from deploycc.timing.stopwatch import this_machine
+from deploycc.timing.machine import this_machine
 from deploycc.utilisation.measure import PictureList, measure_utilisation
 from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
 from deploycc.workflows.gate_costs import Pictures, plan_layers

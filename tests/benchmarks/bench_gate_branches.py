@@ -1,4 +1,4 @@
-"""How long two convolutions in a row take whose first is gated: dense, as a product, and as branches.
+"""How long two convolutions in a row take whose first is gated: dense, multiplied by the gate, and as branches.
 
     python tests/benchmarks/bench_gate_branches.py [CHANNELS [SIZE]]
 
@@ -9,13 +9,13 @@ from the active channels only.
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
+from collections.abc import Callable
 
 import numpy as np
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.documents.gate_plan import LayerPlan
@@ -24,6 +24,7 @@ from deploycc.graph.shapes import infer_shapes
 from deploycc.parsers.support import Contract
 from deploycc.passes.lower_gates import lower_gates
 from deploycc.passes.options import Options
+from deploycc.timing.turns import time_in_turns
 
 ROUNDS = 15
 QUARTERS = (1, 2, 3, 4)
@@ -68,45 +69,36 @@ def plan(channels: int, *, joined: bool) -> tuple[LayerPlan, ...]:
     return (first, second) if joined else (first,)
 
 
-class Run:
-    """One network in ONNX Runtime."""
-
-    def __init__(self, detector: Detector) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 2
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        model = to_onnx(detector.graph).SerializeToString()
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._x = np.random.default_rng(1).normal(size=detector.graph.inputs[0].shape).astype(np.float32)
-        self.times_ms: list[float] = []
-        self.output = self._session.run(None, {"x": self._x})[0]
-
-    def sample(self) -> None:
-        start = time.perf_counter()
-        self._session.run(None, {"x": self._x})
-        self.times_ms.append((time.perf_counter() - start) * 1e3)
+def run_of(detector: Detector) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Load a network in ONNX Runtime: from its input to its output."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    model = to_onnx(detector.graph).SerializeToString()
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x})[0]
 
 
 def main() -> int:
     channels, size = (int(sys.argv[number]) if len(sys.argv) > number else each for number, each in ((1, 256), (2, 75)))
-    runs: dict[tuple[str, int], Run] = {("dense", 4): Run(gated_pair(channels, size, 0, gate=False))}
-    plans = {"product": (), "padded": plan(channels, joined=False), "joined": plan(channels, joined=True)}
+    x = np.random.default_rng(1).normal(size=(1, channels, size, size)).astype(np.float32)
+    runs = {("dense", 4): run_of(gated_pair(channels, size, 0, gate=False))}
+    plans = {"multiply": (), "padded": plan(channels, joined=False), "joined": plan(channels, joined=True)}
     for quarter in QUARTERS:
         for name, layers in plans.items():
             detector = gated_pair(channels, size, channels * quarter // 4)
             options = Options(Contract("onnxruntime"), gate_plan=layers)
-            runs[name, quarter] = Run(lower_gates(detector, options).detector)
+            runs[name, quarter] = run_of(lower_gates(detector, options).detector)
             np.testing.assert_allclose(
-                runs[name, quarter].output, runs["product", quarter].output, rtol=1e-4, atol=1e-4, err_msg=name
+                runs[name, quarter](x), runs["multiply", quarter](x), rtol=1e-4, atol=1e-4, err_msg=name
             )
-    for _ in range(ROUNDS):
-        for run in runs.values():
-            run.sample()
+    samples_ms = time_in_turns(runs, [x], most_rounds=ROUNDS)
+    median_ms = {key: float(np.median(samples)) for key, samples in samples_ms.items()}
     print(f"two {channels}->{channels} 3x3 on {size}x{size}, {ROUNDS} rounds, median ms")
-    print(f"dense    {statistics.median(runs['dense', 4].times_ms):37.1f}")
+    print(f"dense    {median_ms['dense', 4]:37.1f}")
     print("active   " + "".join(f"{channels * quarter // 4:10d}" for quarter in QUARTERS))
     for name in plans:
-        print(f"{name:9}" + "".join(f"{statistics.median(runs[name, quarter].times_ms):10.1f}" for quarter in QUARTERS))
+        print(f"{name:9}" + "".join(f"{median_ms[name, quarter]:10.1f}" for quarter in QUARTERS))
     return 0
 
 

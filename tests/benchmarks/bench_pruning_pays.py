@@ -12,13 +12,14 @@ layers did not get faster.
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from layer_times import describe, shortfalls
@@ -34,10 +35,12 @@ from deploycc.graph.export import to_onnx
 from deploycc.pruning import kept_counts
 from deploycc.pruning.decide import Choice
 from deploycc.timing.convolutions import Costs
-from deploycc.timing.stopwatch import this_machine
+from deploycc.timing.machine import this_machine
+from deploycc.timing.turns import time_in_turns
 
 THREADS = 2
 _PAUSE = 0.1  # of a round's time, after it: of a realtime program Linux takes 5 % of each second away
+_WARM_UP = 1  # rounds
 # Time saved for each MAC saved, of auto: the white paper's CPUs gave 0.93, 0.57, - and 0.27.
 GOALS = {
     "vgg_ssd300_voc_deploy": 0.85,
@@ -92,24 +95,26 @@ def session(detector: Detector, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(to_onnx(detector.graph).SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def measure(networks: dict[str, Detector], rounds: int, threads: int) -> dict[str, list[tuple[float, float]]]:
-    """Wall and processor time of each run, milliseconds."""
-    sessions = {name: session(detector, threads) for name, detector in networks.items()}
+def measure(networks: dict[str, Detector], rounds: int, threads: int) -> dict[str, NDArray[np.float64]]:
+    """Wall and processor time of each run, milliseconds, [rounds, 2]."""
     shape = next(iter(networks.values())).input.shape
     feed = np.random.default_rng(0).standard_normal(shape, np.float32)
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in sessions}
-    order = random.Random(0)
-    for number in range(rounds + 2):
-        begin = time.perf_counter()
-        for name in order.sample(list(sessions), len(sessions)):
-            own = sessions[name]
-            start, busy = time.perf_counter_ns(), time.process_time_ns()
-            own.run(None, {own.get_inputs()[0].name: feed})
-            times = (time.perf_counter_ns() - start) / 1e6, (time.process_time_ns() - busy) / 1e6
-            if number >= 2:
-                samples[name].append(times)
-        time.sleep(_PAUSE * (time.perf_counter() - begin))
-    return samples
+    busy_ms: dict[str, list[float]] = {name: [] for name in networks}
+
+    def timed(name: str) -> Callable[[NDArray[np.float32]], None]:
+        own = session(networks[name], threads)
+        source = own.get_inputs()[0].name
+
+        def run(picture: NDArray[np.float32]) -> None:
+            busy = time.process_time_ns()
+            own.run(None, {source: picture})
+            busy_ms[name].append((time.process_time_ns() - busy) / 1e6)
+
+        return run
+
+    runs = {name: timed(name) for name in networks}
+    wall_ms = time_in_turns(runs, [feed], most_rounds=rounds + _WARM_UP, rest=_PAUSE)
+    return {name: np.stack([wall_ms[name][:, 0], busy_ms[name][1:]], 1)[_WARM_UP:] for name in networks}
 
 
 def main() -> int:
@@ -134,10 +139,9 @@ def main() -> int:
             networks[rounding], seconds = pruned(dense, NETWORKS[name], rounding, given.threads)
             took = seconds if rounding == "auto" else took
         samples = measure(networks, given.rounds, given.threads)
-        first = np.array(samples.pop("dense"))
+        first = samples.pop("dense")
         pays = {}
-        for rounding, times in samples.items():
-            own = np.array(times)
+        for rounding, own in samples.items():
             saved = macs_saved(dense, networks[rounding])
             paired, busy = 1 - np.median(own / first, axis=0)
             least = 1 - own[:, 0].min() / first[:, 0].min()

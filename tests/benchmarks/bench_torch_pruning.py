@@ -12,12 +12,11 @@ import argparse
 import bisect
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
-import time
 import venv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from pruned_networks import backend_without, copy_of, read
@@ -40,7 +40,8 @@ from deploycc.graph.export import to_onnx
 from deploycc.pruning.decide import Choice, filter_norms
 from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
 from deploycc.timing.convolutions import Costs
-from deploycc.timing.stopwatch import this_machine
+from deploycc.timing.machine import this_machine
+from deploycc.timing.turns import time_in_turns
 
 NETWORK = "vgg_ssd300_voc_deploy"
 PACKAGES = ["torch==2.13.0", "torch-pruning>=1.6,<1.7", "onnx", "onnxscript"]
@@ -120,22 +121,15 @@ def macs_with(dense: Detector, groups: ChannelGroups, gone: dict[str, int]) -> i
 
 def measure(files: dict[str, Path], shape: tuple[int, ...], threads: int, rounds: int) -> dict[str, list[float]]:
     """Wall time of each run in milliseconds, in turns."""
-    sessions: dict[str, ort.InferenceSession] = {
-        name: open_session(onnx.load(path), threads, {"file": path}) for name, path in files.items()
-    }
+
+    def run_of(path: Path) -> Callable[[NDArray[np.float32]], object]:
+        session = open_session(onnx.load(path), threads, {"file": path})
+        return lambda data: session.run(None, {session.get_inputs()[0].name: data})
+
     data = np.random.default_rng(0).uniform(-120, 140, shape).astype(np.float32)
-    samples: dict[str, list[float]] = {name: [] for name in sessions}
-    order = random.Random(0)
-    for number in range(rounds + 2):
-        begin = time.perf_counter()
-        for name in order.sample(list(sessions), len(sessions)):
-            start = time.perf_counter_ns()
-            sessions[name].run(None, {sessions[name].get_inputs()[0].name: data})
-            taken_ms = (time.perf_counter_ns() - start) / 1e6
-            if number >= 2:
-                samples[name].append(taken_ms)
-        time.sleep(_PAUSE * (time.perf_counter() - begin))
-    return samples
+    runs = {name: run_of(path) for name, path in files.items()}
+    samples_ms = time_in_turns(runs, [data], most_rounds=rounds + 1, rest=_PAUSE)
+    return {name: samples[1:, 0].tolist() for name, samples in samples_ms.items()}  # the first round warms up too
 
 
 def main() -> int:

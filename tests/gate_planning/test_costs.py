@@ -14,7 +14,7 @@ from deploycc.errors import ArtefactError
 from deploycc.gate_planning import costs as module
 from deploycc.gate_planning.costs import GateCosts, make_grid
 from deploycc.gate_planning.operations import OPERATIONS
-from deploycc.timing.stopwatch import this_machine
+from deploycc.timing.machine import this_machine
 
 
 def few_operations(threads: int) -> tuple[OperationTiming, ...]:

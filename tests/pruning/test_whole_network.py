@@ -13,7 +13,7 @@ from deploycc.pruning import kept_counts
 from deploycc.pruning.decide import Choice
 from deploycc.pruning.whole_network import fastest, relative_times
 from deploycc.timing.convolutions import Costs
-from deploycc.timing.stopwatch import this_machine
+from deploycc.timing.machine import this_machine
 
 CHAIN = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,64,64] x, float[64,3,3,3] w1, float[64,64,3,3] w2, float[2,64,1,1] w3) => (float[1,2,64,64] y) {

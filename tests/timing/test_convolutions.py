@@ -14,7 +14,7 @@ from deploycc.documents.costs import Convolution, CostTable, Machine
 from deploycc.documents.document import read_document
 from deploycc.errors import ArtefactError
 from deploycc.timing.convolutions import Costs, convolution_of, single_convolution
-from deploycc.timing.stopwatch import this_machine
+from deploycc.timing.machine import this_machine
 
 SMALL = Convolution(
     inputs=4, kernels=6, groups=1, kernel=(3, 2), stride=(2, 1), dilation=(1, 1), pads=(1, 0, 1, 1), size=(8, 7)
