@@ -115,10 +115,12 @@ class _Builder:
         if height > 10:
             return None
         groups = [1, 1, channels, 2 if channels % 2 == 0 else 1][choices[0] % 4]
-        each = 1 + choices[1] % 3
-        weight = self.weight(channels, each, 2, 2, fan_in=channels // groups)
-        bias = [self.constant(self.values(each * groups))] if choices[2] % 2 else []
-        return self.node("ConvTranspose", [x, weight, *bias], [1, each * groups, height + 1, breadth + 1], group=groups)
+        per_group = 1 + choices[1] % 3
+        weight = self.weight(channels, per_group, 2, 2, fan_in=channels // groups)
+        bias = [self.constant(self.values(per_group * groups))] if choices[2] % 2 else []
+        return self.node(
+            "ConvTranspose", [x, weight, *bias], [1, per_group * groups, height + 1, breadth + 1], group=groups
+        )
 
     # ---- a channel on its own
 
@@ -161,7 +163,7 @@ class _Builder:
         return self.node("Resize", [x, empty, *by], shape, **mode)
 
     def border(self, x: gs.Variable, choices: tuple[int, ...]) -> gs.Variable:
-        more = choices[0] % 2  # channels of zeros behind, as residual networks pad their shortcuts
+        more = choices[0] % 2  # channels of zeros at the end, as residual networks pad their shortcuts
         shape = [1, x.shape[1] + more, x.shape[2] + 1, x.shape[3]]
         value = [self.constant(0.5)] if choices[1] % 2 else []
         return self.node("Pad", [x, self.integers(0, 0, 1, 0, 0, more, 0, 0), *value], shape)
@@ -194,9 +196,9 @@ class _Builder:
 
     def residual(self, x: gs.Variable, choices: tuple[int, ...]) -> gs.Variable:
         """Added to its own input, or two convolutions added."""
-        one = self.conv(x, (choices[0], choices[1], 1, choices[2]), out=x.shape[1] if choices[3] % 2 else None)
-        other = x if choices[3] % 2 else self.conv(x, (0, 0, 1, choices[1]), out=one.shape[1])
-        return self.same(["Add", "Add", "Sub", "Max"][choices[2] % 4], other, one)
+        branch = self.conv(x, (choices[0], choices[1], 1, choices[2]), out=x.shape[1] if choices[3] % 2 else None)
+        other = x if choices[3] % 2 else self.conv(x, (0, 0, 1, choices[1]), out=branch.shape[1])
+        return self.same(["Add", "Add", "Sub", "Max"][choices[2] % 4], other, branch)
 
     def meet(self, x: gs.Variable, choices: tuple[int, ...]) -> gs.Variable | None:
         """With an older tensor of the same shape."""
@@ -270,9 +272,9 @@ class _Builder:
         _, channels, height, breadth = x.shape
         if channels % 2 or channels < 4:
             return None
-        each = channels // 2
-        apart = self.node("Reshape", [x, self.integers(1, 2, each, height, breadth)], [1, 2, each, height, breadth])
-        turned = self.node("Transpose", [apart], [1, each, 2, height, breadth], perm=[0, 2, 1, 3, 4])
+        half = channels // 2
+        apart = self.node("Reshape", [x, self.integers(1, 2, half, height, breadth)], [1, 2, half, height, breadth])
+        turned = self.node("Transpose", [apart], [1, half, 2, height, breadth], perm=[0, 2, 1, 3, 4])
         return self.node("Reshape", [turned, self.integers(0, -1, height, breadth)], x.shape)
 
     def channels_last(self, x: gs.Variable, choices: tuple[int, ...]) -> gs.Variable:

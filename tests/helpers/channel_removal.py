@@ -21,7 +21,7 @@ from deploycc.graph.channels.groups import ChannelGroups, node_key
 RTOL, ATOL = 1e-4, 1e-4
 
 
-# What a graph that is no network any more raises.
+# What ONNX Runtime raises on a graph that is not a valid network.
 NO_NETWORK = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
@@ -79,7 +79,7 @@ def error(got: list[NDArray[Any]], expected: list[NDArray[Any]]) -> float:
 
 
 def _run(graph: gs.Graph) -> list[NDArray[Any]] | None:
-    """Outputs; None where the graph is no network any more."""
+    """Outputs; None if the graph is not a valid network."""
     try:
         return run(graph)
     except NO_NETWORK:

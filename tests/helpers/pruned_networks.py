@@ -98,7 +98,7 @@ def backend_without(detector: Detector, groups: ChannelGroups, gone: list[int]) 
 
 def kernels_of(groups: ChannelGroups, gone: list[int]) -> dict[str, tuple[int, ...]]:
     """All kernels of these groups, by layer."""
-    lost = {name: np.flatnonzero(np.isin(own, gone)).tolist() for name, own in groups.layers.items()}
+    lost = {name: np.flatnonzero(np.isin(labels, gone)).tolist() for name, labels in groups.layers.items()}
     return {name: tuple(kernels) for name, kernels in lost.items() if kernels}
 
 

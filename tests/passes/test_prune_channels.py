@@ -47,7 +47,7 @@ def zeroed(graph: gs.Graph, kernels: dict[str, tuple[int, ...]]) -> gs.Graph:
             axis = len(out.shape) - 1 if node.op == "MatMul" else 1
             mask = np.ones(out.shape[axis], np.float32)
             mask[list(kernels[name])] = 0
-            mask = mask.reshape([-1 if own == axis else 1 for own in range(len(out.shape))])
+            mask = mask.reshape([-1 if index == axis else 1 for index in range(len(out.shape))])
             inner = gs.Variable(f"{out.name}_whole", np.float32, out.shape)
             factor = gs.Constant(f"{out.name}_mask", mask)
             node.outputs = [inner]
@@ -62,7 +62,7 @@ def test_nothing_happens_unasked() -> None:
     assert result.notes == ()
 
 
-def test_the_pass_stands_after_folding_and_before_detection() -> None:
+def test_the_pass_runs_after_folding_and_before_detection() -> None:
     names = [step.__name__ for step in PIPELINE]
     assert names.index("fold_affine") < names.index("prune_channels") < names.index("lower_detection")
 
@@ -163,7 +163,7 @@ def test_the_pass_equals_kernels_times_zero(made: ChannelNetwork) -> None:
     groups = channel_groups(source.graph)
     random = np.random.default_rng(made.seed)
     wanted = {
-        name: tuple(np.flatnonzero(random.random(len(own)) < 0.5).tolist()) for name, own in groups.layers.items()
+        name: tuple(np.flatnonzero(random.random(len(labels)) < 0.5).tolist()) for name, labels in groups.layers.items()
     }
     pruned = replace(source, graph=source.graph.copy())
     report = prune(pruned, Prune(wanted))

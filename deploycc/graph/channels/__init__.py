@@ -1,1 +1,1 @@
-"""Which channels of a network belong together, and removing or renumbering them."""
+"""Channel groups of a network: finding them, removing them, reordering kernels."""

@@ -1,7 +1,6 @@
-"""What operators make of channels that hold a constant. An operator without a rule makes it unknown (NaN).
+"""Rules that propagate constants of channels through operators; an operator without one makes them unknown (NaN).
 
-Operators that only move numbers (`deploycc.graph.channels.moves`) need no rule here, unless they add numbers of their
-own.
+Operators that only move data (`deploycc.graph.channels.movement_rules`) need no rule here unless they add values.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.graph.channels.moves import MOVES, padding
+from deploycc.graph.channels.movement_rules import MOVEMENT_RULES, padding
 from deploycc.graph.channels.rules import SUMS, reduced_axes
 from deploycc.graph.channels.site import Site
 from deploycc.graph.edit import constant_values
@@ -27,10 +26,10 @@ def _product(a: Values, b: Values) -> Values:
 
 
 def _quotient(a: Values, b: Values) -> Values:
-    return np.where((a == 0) & (b != 0), 0.0, a / b)  # NaN differs from 0: an unknown divisor is taken to be none
+    return np.where((a == 0) & (b != 0), 0.0, a / b)  # NaN differs from 0: an unknown divisor counts as non-zero
 
 
-# Operators of one and of two operands; further ones are applied pair by pair.
+# By operator; those with more than two operands apply their function pair by pair.
 _ELEMENT_WISE: dict[str, Callable[[gs.Node, list[Values]], Values]] = {
     "Identity": lambda node, x: x[0],
     "Dropout": lambda node, x: x[0],
@@ -108,54 +107,58 @@ def _element_wise(site: Site) -> None:
 
 
 def _along(site: Site, index: int, axis: int) -> Values:
-    """What an operand holds along an axis, counted from the last; one number for all where it broadcasts."""
+    """Return the constants of an operand along an axis counted from the last; one number if it broadcasts."""
     tensor, channels = site.node.inputs[index], site.channels(index)
     if tensor.is_empty():
         return np.zeros(0)
-    own = axis + len(site.shape(index))
+    operand_axis = axis + len(site.shape(index))
     if channels is not None:
-        return channels.values if channels.axis == own else np.full(1, np.nan)
+        return channels.values if channels.axis == operand_axis else np.full(1, np.nan)
     values = constant_values(tensor)
     if values is None:
         return np.full(1, np.nan)
-    rows = np.moveaxis(values, own, 0).reshape(values.shape[own], -1) if own >= 0 else values.reshape(1, -1)
+    broadcast = operand_axis < 0
+    first = values[None] if broadcast else np.moveaxis(values, operand_axis, 0)
+    rows = first.reshape(len(first), -1)
     return np.where((rows == rows[:, :1]).all(axis=1), rows[:, 0].astype(np.float64), np.nan)
 
 
 def pads(node: gs.Node) -> bool:
-    """Whether a convolution or a pooling reads zeros around its picture."""
+    """Return whether a convolution or a pooling pads."""
     return node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(node.attrs.get("pads", ()))
 
 
 def _layer(site: Site) -> None:
-    """A kernel is constant where it reads nothing but constants that reach the whole picture."""
+    """A kernel is constant if it reads only constants that hold over the whole map, padding included."""
     node = site.node
     weight, transposed = constant_values(node.inputs[1]), node.op == "ConvTranspose"
     if weight is None:
         return
     stacked = _by_group(node, weight)
-    groups, kernels, each = stacked.shape[:3]
+    groups, kernels, inputs_per_group = stacked.shape[:3]
     channels = site.channels(0)
     reads = channels is not None and channels.axis == (1 if node.op != "MatMul" else len(site.shape(0)) - 1)
-    inputs = channels.values if channels is not None and reads else np.full(groups * each, np.nan)
-    held = inputs.reshape(groups, each)
+    inputs = channels.values if channels is not None and reads else np.full(groups * inputs_per_group, np.nan)
+    held = inputs.reshape(groups, inputs_per_group)
     only_zero = transposed or (node.op == "Conv" and pads(node))
     usable = held == 0 if only_zero else ~np.isnan(held)
     bias = _bias(node, groups * kernels)
-    alive = ((stacked[..., 0] != 0) & ~usable[:, None]).any(axis=2)  # most kernels show life in their first tap
+    alive = ((stacked[..., 0] != 0) & ~usable[:, None]).any(
+        axis=2
+    )  # cheap: most kernels already vary in their first tap
     group, kernel = np.nonzero(~alive)
     rows = stacked[group, kernel]
-    quiet = ~((rows != 0).any(axis=2) & ~usable[group]).any(axis=1)
-    constant = (rows[quiet].astype(np.float64).sum(axis=2) * np.where(usable, held, 0.0)[group[quiet]]).sum(axis=1)
+    fixed = ~((rows != 0).any(axis=2) & ~usable[group]).any(axis=1)
+    constant = (rows[fixed].astype(np.float64).sum(axis=2) * np.where(usable, held, 0.0)[group[fixed]]).sum(axis=1)
     result = np.full((groups, kernels), np.nan)
-    result[group[quiet], kernel[quiet]] = constant
+    result[group[fixed], kernel[fixed]] = constant
     factor = node.attrs.get("alpha", 1.0) if node.op == "Gemm" else 1.0
     rank = len(site.output_shape())
     site.write(rank - 1 if node.op == "MatMul" else 1, factor * result.reshape(-1) + bias)
 
 
 def _by_group(node: gs.Node, weight: NDArray[Any]) -> NDArray[Any]:
-    """Weights as [group, kernel of the group, input of the group, tap]."""
+    """Return weights as [group, kernel in the group, input in the group, tap]."""
     if node.op in ("Gemm", "MatMul"):
         matrix = weight if node.op == "Gemm" and node.attrs.get("transB", 0) else weight.T
         return matrix[None, :, :, None]
@@ -185,7 +188,7 @@ def _batch_normalisation(site: Site) -> None:
 
 
 def _window(site: Site) -> None:
-    """A maximum or an average of equal numbers is that number, but zeros of the border count in some averages."""
+    """A maximum or average of equal numbers is that number, unless an average counts zeros of the padding."""
     channels = site.channels(0)
     if channels is None:
         return
@@ -197,7 +200,7 @@ def _window(site: Site) -> None:
 
 
 def _pass_zero(site: Site) -> None:
-    """Zero stays zero."""
+    """Keep zero; anything else becomes unknown."""
     channels = site.channels(0)
     if channels is not None:
         site.write(channels.axis, np.where(channels.values == 0, 0.0, np.nan))
@@ -214,30 +217,30 @@ def _reduction(site: Site) -> None:
 
 
 def _pad(site: Site) -> None:
-    """A border of another number makes a constant vary."""
+    """A border of another value makes a constant vary."""
     channels = site.channels(0)
-    around = padding(site.node, len(site.shape(0)))
-    if channels is None or around is None:
+    sizes = padding(site.node, len(site.shape(0)))
+    if channels is None or sizes is None:
         return
-    MOVES["Pad"](site)
-    spatial = any(any(pair) for axis, pair in enumerate(around) if axis != channels.axis)
+    MOVEMENT_RULES["Pad"](site)
+    spatial = any(any(pair) for axis, pair in enumerate(sizes) if axis != channels.axis)
     if spatial and site.node.attrs.get("mode", "constant") == "constant":
         border = site.node.attrs.get("value", 0.0)
         if len(site.node.inputs) > 2 and not site.node.inputs[2].is_empty():
-            given = constant_values(site.node.inputs[2])
-            border = np.nan if given is None else float(given.reshape(-1)[0])
-        first, last = around[channels.axis]
+            value = constant_values(site.node.inputs[2])
+            border = np.nan if value is None else float(value.reshape(-1)[0])
+        before, after = sizes[channels.axis]
         kept = np.where(channels.values == border, channels.values, np.nan)
-        site.write(channels.axis, np.concatenate([np.full(first, np.nan), kept, np.full(last, np.nan)]))
+        site.write(channels.axis, np.concatenate([np.full(before, np.nan), kept, np.full(after, np.nan)]))
 
 
 def _resize(site: Site) -> None:
     if site.node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        return  # writes another number outside the crop
-    MOVES["Resize"](site)
+        return  # it writes another value outside the crop
+    MOVEMENT_RULES["Resize"](site)
 
 
-VALUE_RULES: dict[str, Callable[[Site], None]] = {
+CONSTANT_RULES: dict[str, Callable[[Site], None]] = {
     **dict.fromkeys(_ELEMENT_WISE, _element_wise),
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _layer),
     **dict.fromkeys(("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"), _window),

@@ -1,7 +1,8 @@
-"""Channels that hold one number everywhere, whatever the picture: propagated like labels.
+"""Channels that hold the same number at every pixel of every picture, found by propagating constants like labels.
 
-A kernel of zeros makes no channel of zeros: its bias, a BatchNormalization's shift or a depthwise bias behind it make
-it a constant. Where the readers of such a channel can take the constant into their bias, the channel can go.
+A kernel of zeros does not make a channel of zeros: its bias, a BatchNormalization's shift or the bias of a depthwise
+convolution after it make the channel a constant. If every reader of the channel can fold the constant into its bias,
+the channel can be removed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.errors import Note
-from deploycc.graph.channels.constant_rules import VALUE_RULES, pads
+from deploycc.graph.channels.constant_rules import CONSTANT_RULES, pads
 from deploycc.graph.channels.groups import ChannelGroups, Read, layer_names
-from deploycc.graph.channels.moves import MOVES
+from deploycc.graph.channels.movement_rules import MOVEMENT_RULES
 from deploycc.graph.channels.site import Channels
 from deploycc.graph.edit import constant_values, static_shape
 
@@ -26,10 +27,10 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ChannelConstants:
-    """What the channels of a graph hold.
+    """The constants that channels of a graph hold.
 
     Attributes:
-        values: for each variable that carries channels, by name, the constant of each channel; NaN where it varies.
+        values: for each variable that carries channels, by name, the constant of each channel; NaN if it varies.
     """
 
     values: Mapping[str, Values]
@@ -37,11 +38,11 @@ class ChannelConstants:
 
 @dataclass(frozen=True)
 class Removable:
-    """Which groups can go without changing an output.
+    """The channel groups that can be removed without changing an output.
 
     Attributes:
-        groups: constant at every reader, and every reader can take the constant.
-        blocked: constant at every reader, but one cannot take it: that node, and why.
+        groups: constant at every reader, and every reader can fold the constant.
+        blocked: constant at every reader, but one reader cannot fold it: that node and the reason.
     """
 
     groups: frozenset[int]
@@ -54,15 +55,15 @@ def channel_constants(
     """Propagate constants through a graph.
 
     Args:
-        graph: stays as it is.
+        graph: not changed.
         groups: of this graph.
-        zeroed: layers by name, and kernels whose output counts as zero, whatever their weights are.
+        zeroed: by layer, the kernels whose output counts as zero whatever their weights are.
     """
     values: dict[str, Values] = {}
     for node, name in layer_names(graph.nodes):
         if any(tensor.name in groups.tensors for tensor in node.outputs):
             site = _ConstantSite(node, int(graph.opset), groups, values)
-            rule = VALUE_RULES.get(node.op, MOVES.get(node.op))
+            rule = CONSTANT_RULES.get(node.op, MOVEMENT_RULES.get(node.op))
             if rule is not None:
                 with np.errstate(all="ignore"):
                     rule(site)
@@ -75,10 +76,10 @@ def channel_constants(
 
 
 def removable(graph: gs.Graph, groups: ChannelGroups, constants: ChannelConstants) -> Removable:
-    """The groups that can go, and those that could but for a reader.
+    """Return the groups that can be removed, and those that only a reader blocks.
 
-    A Gemm's bias takes any constant; a convolution's only where no padding of zeros lies between, or for zero; sums
-    and transposed convolutions only zero.
+    A Gemm folds any constant into its bias, a convolution any constant if it does not pad and else only zero, sums and
+    transposed convolutions only zero.
     """
     nodes = {tensor.name: node for node in graph.nodes for tensor in node.outputs}
     constant = np.ones(groups.count, np.bool_)
@@ -87,7 +88,7 @@ def removable(graph: gs.Graph, groups: ChannelGroups, constants: ChannelConstant
         node = nodes[read.node]
         held = constants.values[node.inputs[read.index].name]
         constant[read.groups[np.isnan(held)]] = False
-        reason = _cannot_take(node)
+        reason = _why_not_foldable(node)
         if reason:
             for group in np.unique(read.groups[~np.isnan(held) & (held != 0)]).tolist():
                 blocked.setdefault(group, Note(node.name or read.node, "channel-constant", reason))
@@ -99,21 +100,22 @@ def removable(graph: gs.Graph, groups: ChannelGroups, constants: ChannelConstant
     )
 
 
-def _cannot_take(node: gs.Node) -> str:
+def _why_not_foldable(node: gs.Node) -> str:
+    """Return why a reader cannot fold a non-zero constant; empty if it can."""
     if node.op == "Gemm" or (node.op == "Conv" and not pads(node)):
         return ""
     if node.op == "Conv":
-        return "it pads with zeros, so that the constant would not reach the border"
-    return f"{node.op} cannot take a constant that is not zero into its bias"
+        return "it pads with zeros, so the constant would be wrong at the border"
+    return f"{node.op} cannot fold a non-zero constant into its bias"
 
 
 def reader_shift(node: gs.Node, read: Read, gone: NDArray[np.bool_], constants: ChannelConstants) -> Values | None:
-    """What channels that go would have added to each output channel of a Conv or Gemm; None where that is nothing.
+    """Return what removed channels would have added to each output channel of a Conv or Gemm; None if nothing.
 
     Args:
         node: the reader, with its weights still whole.
-        read: where it reads.
-        gone: [groups.count] whether a group goes.
+        read: the operand through which it reads.
+        gone: [groups.count] whether a group is removed.
         constants: of the graph.
     """
     held = np.nan_to_num(np.where(gone[read.groups], constants.values[node.inputs[read.index].name], 0.0))
@@ -124,18 +126,19 @@ def reader_shift(node: gs.Node, read: Read, gone: NDArray[np.bool_], constants: 
     if node.op == "Gemm":
         rows = weight[:, columns].T if node.attrs.get("transB", 0) else weight[columns]
         return np.asarray(node.attrs.get("alpha", 1.0) * (held[columns] @ rows.astype(np.float64)))
-    groups, each = int(node.attrs.get("group", 1)), weight.shape[1]
+    groups, inputs_per_group = int(node.attrs.get("group", 1)), weight.shape[1]
     shift = np.zeros(weight.shape[0])
-    per_group = weight.shape[0] // groups
+    kernels_per_group = weight.shape[0] // groups
     for column in columns.tolist():
-        kernels = slice(column // each * per_group, (column // each + 1) * per_group)
-        taps = weight[kernels, column % each].reshape(per_group, -1).astype(np.float64).sum(axis=1)
+        group, position = divmod(column, inputs_per_group)
+        kernels = slice(group * kernels_per_group, (group + 1) * kernels_per_group)
+        taps = weight[kernels, position].reshape(kernels_per_group, -1).astype(np.float64).sum(axis=1)
         shift[kernels] += taps * held[column]
     return shift
 
 
 class _ConstantSite:
-    """`deploycc.graph.channels.site.Site` for constants: what moves labels moves these too, and nothing is united."""
+    """`deploycc.graph.channels.site.Site` for constants: they move like labels, and nothing is united."""
 
     def __init__(self, node: gs.Node, opset: int, groups: ChannelGroups, values: dict[str, Values]) -> None:
         self.node, self.opset, self.groups, self.values = node, opset, groups, values
@@ -168,11 +171,11 @@ class _ConstantSite:
     def copies(self, values: Values) -> Values:
         return values
 
-    def common(self, several: Sequence[Values]) -> Values:
-        stacked = np.stack(several)
+    def common(self, united: Sequence[Values]) -> Values:
+        stacked = np.stack(united)
         return np.where((stacked == stacked[0]).all(axis=0), stacked[0], np.nan)
 
-    def unite(self, one: Values, other: Values) -> None:
+    def unite(self, left: Values, right: Values) -> None:
         """Constants are not united."""
 
     def pin(self, values: Values, code: str, reason: str) -> None:

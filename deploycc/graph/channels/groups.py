@@ -1,7 +1,7 @@
-"""Which channels of a network belong together: the result of the channel analysis.
+"""Channel groups: the result of the channel analysis.
 
-A *group* is a set of places, each one index of one axis of one tensor, that hold the same channel: removed everywhere
-or nowhere. The groups of a network are numbered from 0; -1 appears nowhere.
+A *channel group* is a set of places that hold the same channel, each place being one index of one axis of one tensor.
+A group is removed from all of its places or from none. The groups of a network are numbered from 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Labelled:
     """The groups along one axis.
 
     Attributes:
-        axis: of the tensor; all its other axes hold no channels.
+        axis: of the tensor; its other axes hold no channels.
         groups: [shape[axis]] group of each index.
     """
 
@@ -38,7 +38,7 @@ class Operand:
     """One axis of a constant that a node reads, and the groups along it.
 
     Attributes:
-        node: name of the node's first output; unlike node names it is there and unique.
+        node: name of the node's first output, which exists and is unique, unlike the node's name.
         index: position among the node's operands.
         axis: of the constant.
         groups: [shape[axis]].
@@ -52,7 +52,7 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A place where channels end: an operand whose channels a node adds up.
+    """An operand whose channels a node sums over: the channels end here.
 
     Attributes:
         node: name of the node's first output.
@@ -90,8 +90,8 @@ class ChannelGroups:
         tensors: for each variable that carries channels, by name, the groups along its channel axis.
         operands: all axes of constants that shrink with the groups.
         reads: all places where channels end.
-        pins: the groups that must stay, each with the first reason found and the node it lies in.
-        notes: what the analysis had to leave beside inputs and outputs, one for each node and reason.
+        pins: the groups that must stay, each with the first reason found and the node that gives it.
+        notes: why groups stay that neither an input nor an output pins, one per node and reason.
     """
 
     count: int
@@ -105,34 +105,36 @@ class ChannelGroups:
 
     @cached_property
     def free(self) -> Ids:
-        """The groups that nothing pins."""
+        """The groups that are not pinned."""
         return np.array([group for group in range(self.count) if group not in self.pins], np.int64)
 
     @cached_property
     def _kernels(self) -> list[list[tuple[str, int]]]:
-        found: list[list[tuple[str, int]]] = [[] for _ in range(self.count)]
+        kernels: list[list[tuple[str, int]]] = [[] for _ in range(self.count)]
         for name, groups in self.layers.items():
             for kernel, group in enumerate(groups.tolist()):
-                found[group].append((name, kernel))
-        return found
+                kernels[group].append((name, kernel))
+        return kernels
 
     def kernels(self, group: int) -> list[tuple[str, int]]:
-        """The kernels of a group, as (layer, index)."""
+        """Return the kernels of a group as (layer, index)."""
         return list(self._kernels[group])
 
     def places(self, group: int) -> list[Place]:
-        """Everything that goes with a group: first the variables, then the constants."""
-        found = [(name, labelled.axis, labelled.groups) for name, labelled in self.tensors.items()]
-        found += [(f"operand {each.index} of {each.node}", each.axis, each.groups) for each in self.operands]
-        hits = ((name, axis, np.flatnonzero(groups == group)) for name, axis, groups in found)
+        """Return every place of a group: first in variables, then in constants."""
+        axes = [(name, labelled.axis, labelled.groups) for name, labelled in self.tensors.items()]
+        axes += [
+            (f"operand {operand.index} of {operand.node}", operand.axis, operand.groups) for operand in self.operands
+        ]
+        hits = ((name, axis, np.flatnonzero(groups == group)) for name, axis, groups in axes)
         return [Place(name, axis, tuple(indices.tolist())) for name, axis, indices in hits if len(indices)]
 
     def of_kernels(self, kernels: Mapping[str, Iterable[int]]) -> set[int]:
-        """The groups that hold any of these kernels, given as layer and indices."""
+        """Return the groups that hold any of these kernels, given as indices by layer."""
         return {int(self.layers[name][kernel]) for name, indices in kernels.items() for kernel in indices}
 
     def describe(self, group: int) -> str:
-        """A group in words: its kernels, its places, and why it stays where it must."""
+        """Describe a group: its kernels, its places, and the reason if it is pinned."""
         kernels = ", ".join(f"{name}[{kernel}]" for name, kernel in self._kernels[group]) or "no kernel"
         lines = [f"group {group}: {kernels}", *(f"  {place}" for place in self.places(group))]
         if group in self.pins:
@@ -141,7 +143,7 @@ class ChannelGroups:
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        """One line for the groups that join the same layers, and one below it where they must stay."""
+        """One line per set of layers that groups join, with the reason below it if they are pinned."""
         kinds = Counter(
             (tuple(dict.fromkeys(name for name, _ in self._kernels[group])), self.pins.get(group))
             for group in range(self.count)
@@ -155,12 +157,12 @@ class ChannelGroups:
 
 
 def node_key(node: gs.Node) -> str:
-    """Name of the node's first output that has one: what identifies a node in a graph and in its copies."""
+    """Return the name of the node's first non-empty output, which identifies the node in a graph and its copies."""
     return next((str(tensor.name) for tensor in node.outputs if not tensor.is_empty()), "")
 
 
 def layer_names(nodes: Iterable[gs.Node]) -> Iterator[tuple[gs.Node, str]]:
-    """Each node with the name the user knows it by; `node_key` where a node has no name or shares it."""
+    """Yield each node with the name the user knows; `node_key` if its name is empty or not unique."""
     nodes = list(nodes)
     uses = Counter(node.name for node in nodes)
     for node in nodes:

@@ -1,8 +1,8 @@
 """The channel analysis: every channel of every tensor carries an integer label, and operators move arrays of labels.
 
-At most one axis of a tensor carries labels. Labels that must go together are *united* by equations, which are solved
-once, at the end; until then a rule sees the labels as they were made. What the rules of
-`deploycc.graph.channels.rules` say about a node (`deploycc.graph.channels.site.Site`) is done to labels here.
+At most one axis of a tensor carries labels. Labels of one channel group are *united* by equations, which are solved
+once, at the end; until then a rule sees the labels as they were made. The rules of `deploycc.graph.channels.rules` act
+through the interface `deploycc.graph.channels.site.Site`; this module implements it for labels.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from deploycc.graph.edit import static_shape
 
 
 def channel_groups(graph: gs.Graph, rules: Mapping[str, Rule] | None = None) -> ChannelGroups:
-    """Find the channels of a graph that belong together.
+    """Find the channel groups of a graph.
 
     Args:
-        graph: batch 1, sorted, shapes known (`deploycc.graph.shapes.infer_shapes`); it stays as it is.
-        rules: one for each operator; default: `deploycc.graph.channels.rules.RULES`.
+        graph: batch 1, sorted, shapes known (`deploycc.graph.shapes.infer_shapes`); not changed.
+        rules: by operator; default: `deploycc.graph.channels.rules.RULES`.
     """
     table = RULES if rules is None else rules
     walk = _Walk()
     for tensor in graph.inputs:
         shape = static_shape(tensor)
         if shape is not None and len(shape) > 1:
-            walk.channels[tensor.name] = Channels(1, walk.made(shape[1]))
+            walk.channels[tensor.name] = Channels(1, walk.new_labels(shape[1]))
             walk.pin(walk.channels[tensor.name].values, Note(tensor.name, "channel-input", "an input of the network"))
     for node, name in layer_names(graph.nodes):
         _label(walk, node, name, int(graph.opset), table)
@@ -45,33 +45,41 @@ def channel_groups(graph: gs.Graph, rules: Mapping[str, Rule] | None = None) -> 
 def _label(walk: _Walk, node: gs.Node, name: str, opset: int, rules: Mapping[str, Rule]) -> None:
     site = _LabelSite(walk, node, name, opset)
     rule = rules.get(node.op) if node.domain in (None, "", "ai.onnx") else None
-    inner = [value for value in node.attrs.values() if isinstance(value, gs.Graph)]
-    if rule is None or inner:
+    subgraphs = [value for value in node.attrs.values() if isinstance(value, gs.Graph)]
+    if rule is None or subgraphs:
         site.pin_operands("channel-no-rule", f"{node.op} has no channel rule")
     elif any(static_shape(t) is None for t in (*node.inputs, *node.outputs) if not t.is_empty()):
         site.pin_operands("channel-no-shape", "its shapes are not static")
     else:
         rule(site)
-    for graph in inner:  # reads tensors of the outer graph that are no operands of the node
-        for each in (graph, *graph.subgraphs(recursive=True)):
-            for tensor in [*each.outputs, *(operand for own in each.nodes for operand in own.inputs)]:
+    for subgraph in subgraphs:  # it reads tensors of the outer graph that are not operands of the node
+        for graph in (subgraph, *subgraph.subgraphs(recursive=True)):
+            for tensor in [*graph.outputs, *(operand for inner in graph.nodes for operand in inner.inputs)]:
                 if tensor.name in walk.channels:
                     site.pin(walk.channels[tensor.name].values, "channel-no-rule", f"{node.op} has no channel rule")
 
 
-def solve_equations(count: int, one: Ids, other: Ids) -> Ids:
-    """The lowest label of each label's class, where ``one[i]`` and ``other[i]`` are equal for every i.
+def solve_equations(count: int, left: Ids, right: Ids) -> Ids:
+    """Return the lowest label of each label's class, where ``left[i]`` equals ``right[i]`` for every i.
 
-    Roots are hooked to the lowest root they meet, then paths are halved until flat (Shiloach and Vishkin, 1982);
+    Each root is hooked to the lowest root it meets, then paths are halved until flat (Shiloach and Vishkin, 1982);
     the number of rounds grows with the logarithm of the longest chain.
+
+    Args:
+        count: number of labels.
+        left: [equations].
+        right: [equations].
+
+    Returns:
+        [count].
     """
     parent = np.arange(count, dtype=np.int64)
     while True:
-        a, b = parent[one], parent[other]
+        a, b = parent[left], parent[right]
         apart = a != b
         if not apart.any():
             return parent
-        one, other, a, b = one[apart], other[apart], a[apart], b[apart]
+        left, right, a, b = left[apart], right[apart], a[apart], b[apart]
         np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
         while (parent != parent[parent]).any():
             parent = parent[parent]
@@ -79,7 +87,7 @@ def solve_equations(count: int, one: Ids, other: Ids) -> Ids:
 
 @dataclass(eq=False)
 class _Walk:
-    """Everything collected on the way through a graph."""
+    """Everything collected while walking through a graph."""
 
     count: int = 0
     channels: dict[str, Channels] = field(default_factory=dict)
@@ -90,7 +98,7 @@ class _Walk:
     layers: dict[str, Array] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
-    def made(self, count: int) -> Ids:
+    def new_labels(self, count: int) -> Ids:
         self.count += count
         return np.arange(self.count - count, self.count, dtype=np.int64)
 
@@ -99,17 +107,17 @@ class _Walk:
 
     def solve(self) -> ChannelGroups:
         empty = np.zeros(0, np.int64)
-        one, other = (np.concatenate([empty, *(pair[side].ravel() for pair in self.equations)]) for side in (0, 1))
-        roots, groups = np.unique(solve_equations(self.count, one, other), return_inverse=True)
+        left, right = (np.concatenate([empty, *(pair[side].ravel() for pair in self.equations)]) for side in (0, 1))
+        roots, groups = np.unique(solve_equations(self.count, left, right), return_inverse=True)
         borders = ("channel-input", "channel-output")
         pinned: dict[int, Note] = {}
-        told: dict[Note, None] = {}
-        # First what must stay anyway: that an operator keeps it too, as heads are full of, is nothing to tell.
+        notes: dict[Note, None] = {}
+        # Inputs and outputs first: an operator that pins their channels as well, common in heads, needs no note.
         for values, note in sorted(self.pins, key=lambda pin: pin[1].code not in borders):
             for group in np.unique(groups[values]).tolist():
                 if pinned.setdefault(group, note).code not in borders:
-                    told[note] = None
-        tensors = {name: Labelled(found.axis, groups[found.values]) for name, found in self.channels.items()}
+                    notes[note] = None
+        tensors = {name: Labelled(channels.axis, groups[channels.values]) for name, channels in self.channels.items()}
         return ChannelGroups(
             count=len(roots),
             layers={name: groups[values] for name, values in self.layers.items()},
@@ -118,12 +126,12 @@ class _Walk:
             operands=tuple(Operand(o.node, o.index, o.axis, groups[o.groups]) for o in self.operands),
             reads=tuple(Read(r.node, r.index, r.axis, groups[r.groups]) for r in self.reads),
             pins=pinned,
-            notes=tuple(told),
+            notes=tuple(notes),
         )
 
 
 class _LabelSite:
-    """`Site` for labels."""
+    """`deploycc.graph.channels.site.Site` for labels."""
 
     def __init__(self, walk: _Walk, node: gs.Node, name: str, opset: int) -> None:
         self.walk, self.node, self.name, self.opset, self.key = walk, node, name, opset, node_key(node)
@@ -141,21 +149,21 @@ class _LabelSite:
         self.walk.channels[self.node.outputs[index].name] = Channels(axis, values)
 
     def fresh(self, count: int) -> Ids:
-        return self.walk.made(count)
+        return self.walk.new_labels(count)
 
     def fixed(self, count: int, reason: str) -> Ids:
-        values = self.walk.made(count)
+        values = self.walk.new_labels(count)
         self.pin(values, "channel-fixed", reason)
         return values
 
     def copies(self, values: Array) -> Ids:
-        return self.walk.made(len(values))
+        return self.walk.new_labels(len(values))
 
-    def common(self, several: Sequence[Array]) -> Array:
-        return several[0]
+    def common(self, united: Sequence[Array]) -> Array:
+        return united[0]
 
-    def unite(self, one: Array, other: Array) -> None:
-        self.walk.equations.append((one, other))
+    def unite(self, left: Array, right: Array) -> None:
+        self.walk.equations.append((left, right))
 
     def pin(self, values: Array, code: str, reason: str) -> None:
         self.walk.pin(values, Note(self.name, code, reason))
@@ -173,7 +181,7 @@ class _LabelSite:
         self.walk.outputs[self.name] = self.node.outputs[0].name
 
     def collapse(self, axes: Array) -> tuple[int, Array] | None:
-        """Unite along all axes but the one with most channels, so that a group is a whole slice of the result."""
+        """Unite along all axes but the one with the most channels, so that a group is a whole slice of the result."""
         varying = [axis for axis in range(axes.ndim) if (axes != axes.take([0], axis)).any()]
         if not varying:
             return None

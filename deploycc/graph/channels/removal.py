@@ -1,4 +1,4 @@
-"""Removing groups of channels from a graph, physically."""
+"""Removing channel groups from a graph: cutting weights, biases, counts and shapes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Removal:
     """What was removed.
 
     Attributes:
-        groups: the groups that went, sorted.
+        groups: the removed groups, sorted.
         layers: for each layer that lost kernels, by name, the kernels it lost.
-        notes: the groups that were asked for and stay, with the reason.
+        notes: one per requested group that stays, with the reason.
     """
 
     groups: tuple[int, ...]
@@ -35,28 +35,28 @@ class Removal:
 def remove_channels(
     graph: gs.Graph, groups: ChannelGroups, remove: Iterable[int], constants: ChannelConstants | None = None
 ) -> Removal:
-    """Cut groups of channels out of every tensor that holds them.
+    """Cut channel groups out of every tensor that holds them.
 
-    What it means: without ``constants`` a removed channel counts as zero wherever it ends (`ChannelGroups.reads`): the
-    result equals the graph in which each reader sees zeros in the channel's place, whatever stands between the kernel
-    and the reader. With A the columns that stay and R those that go, ``W x + b = W_A x_A + W_R 0 + b``.
+    Without ``constants`` a removed channel counts as zero at every reader (`ChannelGroups.reads`): the result equals
+    the graph in which each reader sees zeros instead of the channel, whatever lies between the kernel and the reader.
+    With A the columns that stay and R those that are removed, ``W x + b = W_A x_A + W_R 0 + b``.
 
-    With ``constants`` it equals the graph in which the channel holds these constants: a reader's bias takes up what the
-    channel would have added, ``W x + b = W_A x_A + (b + W_R c)``, which must be possible
-    (`channel_constants.removable` says where).
+    With ``constants`` the result equals the graph in which the channel holds its constant c: the reader's bias absorbs
+    what the channel would have added, ``W x + b = W_A x_A + (b + W_R c)``. The caller removes only groups for which
+    that is possible (`deploycc.graph.channels.constants.removable`).
 
-    Pinned groups stay, and so does one group wherever all channels of a tensor would go.
+    Pinned groups stay. If all channels of a tensor would be removed, its first group stays.
 
     Args:
-        graph: changed in place: weights, counts and stated shapes are cut, and shapes of variables follow. Constants
-            that others read too are copied, not changed.
+        graph: changed in place: weights, counts and stated shapes are cut, and shapes of variables follow. A constant
+            that another node reads too is copied, not changed.
         groups: of this graph.
         remove: group numbers.
         constants: of this graph.
     """
     gone = np.zeros(groups.count, np.bool_)
     gone[list(remove)] = True
-    notes = [stay_note(groups, group, why) for group, why in keep_back(groups, gone).items()]
+    notes = [stay_note(groups, group, reason) for group, reason in keep_back(groups, gone).items()]
     if gone.any():
         nodes = {node_key(node): node for node in graph.nodes}
         shifts = [] if constants is None else _shifts(groups, gone, constants, nodes)
@@ -69,41 +69,45 @@ def remove_channels(
         variables = graph.tensors()
         for name in groups.tensors:
             variables[name].shape = shrunk.shape(variables[name])
-    kernels = {name: np.flatnonzero(gone[own]).tolist() for name, own in groups.layers.items()}
+    kernels = {name: np.flatnonzero(gone[labels]).tolist() for name, labels in groups.layers.items()}
     lost = {name: tuple(indices) for name, indices in kernels.items() if indices}
     return Removal(tuple(np.flatnonzero(gone).tolist()), lost, tuple(notes))
 
 
 def keep_back(groups: ChannelGroups, gone: NDArray[np.bool_]) -> dict[int, Note]:
-    """Give back the groups that cannot go, in ``gone``: pinned ones, and the first wherever nothing would be left.
+    """Clear in ``gone`` the groups that must stay: pinned ones, and the first of a tensor that would lose all.
 
-    Giving a group back empties nothing, so one round is enough.
+    Keeping a group empties no other tensor, so one round is enough.
 
     Returns:
-        For each group given back the node or tensor and the reason.
+        By group that is kept, the node or tensor and the reason.
     """
-    back = {group: groups.pins[group] for group in np.flatnonzero(gone).tolist() if group in groups.pins}
-    gone[list(back)] = False
+    kept = {group: groups.pins[group] for group in np.flatnonzero(gone).tolist() if group in groups.pins}
+    gone[list(kept)] = False
     for name, labelled in groups.tensors.items():
         if gone[labelled.groups].all():
             first = int(labelled.groups[0])
             gone[first] = False
-            back[first] = Note(name, "channel-last", "nothing would be left of its channels")
-    return back
+            kept[first] = Note(name, "channel-last", "it would have no channels left")
+    return kept
 
 
-def stay_note(groups: ChannelGroups, group: int, why: Note) -> Note:
-    """Say at the first kernel of a group that the group stays, and why."""
+def stay_note(groups: ChannelGroups, group: int, reason: Note) -> Note:
+    """Make a note at the first kernel of a group that the group stays, with the reason."""
     kernels = groups.kernels(group)
     which = " = ".join(f"{name}[{kernel}]" for name, kernel in kernels[:4]) or f"group {group}"
     more = f" and {len(kernels) - 4} more" if len(kernels) > 4 else ""
-    return Note(kernels[0][0] if kernels else why.node, why.code, f"{which}{more} stays: {why.node}: {why.reason}")
+    return Note(
+        kernels[0][0] if kernels else reason.node,
+        reason.code,
+        f"{which}{more} stays: {reason.node}: {reason.reason}",
+    )
 
 
 def _shifts(
     groups: ChannelGroups, gone: NDArray[np.bool_], constants: ChannelConstants, nodes: Mapping[str, gs.Node]
 ) -> list[tuple[gs.Node, NDArray[np.float64]]]:
-    """What readers lose, for each kernel that they keep."""
+    """Return for each reader what its kept kernels lose."""
     shifts = []
     for read in groups.reads:
         shift = reader_shift(nodes[read.node], read, gone, constants)
@@ -124,18 +128,18 @@ def _add_to_bias(graph: gs.Graph, node: gs.Node, shift: NDArray[np.float64]) -> 
 def _cut_operands(
     graph: gs.Graph, groups: ChannelGroups, gone: NDArray[np.bool_], nodes: Mapping[str, gs.Node]
 ) -> None:
-    """Cut each constant once for each way in which it is read; it keeps its name where all read it alike."""
+    """Cut each constant once per distinct cut; it keeps its name if all its readers cut it alike."""
     cuts: dict[tuple[str, int], dict[int, NDArray[np.bool_]]] = {}
     for operand in groups.operands:
         stays = ~gone[operand.groups]
         if not stays.all():
             cuts.setdefault((operand.node, operand.index), {})[operand.axis] = stays
-    ways: dict[int, dict[tuple[object, ...], list[tuple[gs.Node, int]]]] = {}
+    readers_by_cut: dict[int, dict[tuple[object, ...], list[tuple[gs.Node, int]]]] = {}
     for (key, index), axes in cuts.items():
-        way = tuple((axis, stays.tobytes()) for axis, stays in sorted(axes.items()))
-        ways.setdefault(id(nodes[key].inputs[index]), {}).setdefault(way, []).append((nodes[key], index))
-    for alternatives in ways.values():
-        for readers in alternatives.values():
+        cut = tuple((axis, stays.tobytes()) for axis, stays in sorted(axes.items()))
+        readers_by_cut.setdefault(id(nodes[key].inputs[index]), {}).setdefault(cut, []).append((nodes[key], index))
+    for cuts_of_constant in readers_by_cut.values():
+        for readers in cuts_of_constant.values():
             node, index = readers[0]
             old = node.inputs[index]
             values = np.asarray(old.values)

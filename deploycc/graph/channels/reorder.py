@@ -1,4 +1,4 @@
-"""Numbering kernels anew: everything that holds or reads a layer's channels follows, so that the outputs stay."""
+"""Reordering kernels: everything that holds or reads a layer's channels is permuted with them, so outputs stay."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from deploycc.graph.edit import constant_values, set_constant
 
 
 def reorder_kernels(graph: gs.Graph, groups: ChannelGroups, orders: Mapping[str, Sequence[int]]) -> tuple[Note, ...]:
-    """Put kernels in another order, with every channel that belongs to them.
+    """Reorder kernels together with every channel of their groups.
 
-    Where a tensor held group g, it then holds the group that takes its place; as every tensor and every constant that
-    holds the group does the same, each node sees its operands in a common new order. Operators that only move numbers
-    need no change, because the axes that they move are permuted as a whole.
+    Every tensor and constant that held group g then holds the group that replaces it, so each node sees its operands in
+    a common new order. Operators that only move data need no change, because the axes that they move are permuted as a
+    whole.
 
     Args:
         graph: changed in place: axes of constants are permuted.
-        groups: of this graph; they do not describe it any more afterwards.
+        groups: of this graph; invalid afterwards.
         orders: by layer, [kernels] position -> kernel.
 
     Returns:
-        One note ``gate-order`` for each layer that keeps the order it has, with the reason: a pinned channel, or
-        channels that another layer of ``orders`` has put in another order.
+        One note ``gate-order`` per layer that keeps its order, with the reason: a pinned channel, or channels that
+        another layer of ``orders`` has already reordered.
     """
     place: Ids = np.arange(groups.count)
-    settled = np.zeros(groups.count, np.bool_)
+    decided = np.zeros(groups.count, np.bool_)
     notes = []
     for name, order in orders.items():
-        reason = _accept(groups, place, settled, groups.layers[name], np.asarray(order, np.int64))
+        reason = _accept(groups, place, decided, groups.layers[name], np.asarray(order, np.int64))
         if reason:
             notes.append(Note(name, "gate-order", f"its kernels keep their order: {reason}"))
     if (place != np.arange(groups.count)).any():
@@ -40,35 +40,43 @@ def reorder_kernels(graph: gs.Graph, groups: ChannelGroups, orders: Mapping[str,
     return tuple(notes)
 
 
-def _accept(groups: ChannelGroups, place: Ids, settled: np.ndarray, own: Ids, order: Ids) -> str:
-    """Enter the order of one layer in ``place``, or say why it cannot be."""
-    wanted = own[order]
-    moved = own != wanted
-    for group in own[moved].tolist():
+def _accept(groups: ChannelGroups, place: Ids, decided: np.ndarray, kernels: Ids, order: Ids) -> str:
+    """Enter the order of one layer's kernels in ``place``; if that is impossible return the reason, else an empty text.
+
+    Args:
+        groups: of the graph.
+        place: [groups.count] the group that takes each group's place.
+        decided: [groups.count] whether an earlier layer has ordered the group.
+        kernels: [kernels] group of each kernel.
+        order: [kernels] position -> kernel.
+    """
+    reordered = kernels[order]
+    moved = kernels != reordered
+    for group in kernels[moved].tolist():
         if group in groups.pins:
             return f"{groups.pins[group].node}: {groups.pins[group].reason}"
-    if (settled[own] & (place[own] != wanted)).any():
-        return "another gated layer makes the same channels and has them in its own order"
+    if (decided[kernels] & (place[kernels] != reordered)).any():
+        return "another gated layer makes the same channels and has ordered them"
     attempt = place.copy()
-    attempt[own] = wanted
-    if (attempt[own] != wanted).any() or (_sources(own, attempt) != order).any():
-        return "kernels that belong together would be separated"
+    attempt[kernels] = reordered
+    if (attempt[kernels] != reordered).any() or (_sources(kernels, attempt) != order).any():
+        return "kernels of one channel group would be separated"
     axes = [(name, labelled.groups) for name, labelled in groups.tensors.items()]
-    axes += [(f"operand {each.index} of {each.node}", each.groups) for each in groups.operands]
+    axes += [(f"operand {operand.index} of {operand.node}", operand.groups) for operand in groups.operands]
     touched = np.zeros(groups.count, np.bool_)
-    touched[own[moved]] = True
+    touched[kernels[moved]] = True
     for name, held in axes:
         if touched[held].any():
             counts = np.bincount(held, minlength=groups.count)
             if (counts != counts[attempt])[touched].any():
                 return f"{name} holds only some of its channels"
     place[:] = attempt
-    settled[own] = True
+    decided[kernels] = True
     return ""
 
 
 def _sources(held: Ids, place: Ids) -> Ids:
-    """Which old index of an axis each new one takes: groups go to their places, places of one group in their order."""
+    """Return for each new index of an axis the old one: groups take their places, in order within a group."""
     sources = np.empty(len(held), np.int64)
     sources[np.argsort(place[held], kind="stable")] = np.argsort(held, kind="stable")
     return sources
@@ -90,7 +98,7 @@ def _permute(graph: gs.Graph, groups: ChannelGroups, place: Ids) -> None:
 
 
 def _indices(groups: ChannelGroups, place: Ids, node: gs.Node, operand: Operand, values: np.ndarray) -> np.ndarray:
-    """Indices that a Gather reads: what they point at has moved too."""
+    """Return a Gather's indices, updated because the channels that they name have moved too."""
     labelled = groups.tensors[node.inputs[0].name]
     moved_to = np.argsort(_sources(labelled.groups, place))
     indices: np.ndarray = moved_to[values % len(moved_to)].astype(values.dtype)

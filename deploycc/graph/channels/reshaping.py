@@ -1,4 +1,4 @@
-"""Numbers in a graph that state a shape or a count of channels, rewritten after channels went."""
+"""Rewriting the numbers in a graph that state a shape or a channel count, after channels were removed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.graph.channels.groups import ChannelGroups, Labelled
-from deploycc.graph.channels.moves import slices
+from deploycc.graph.channels.movement_rules import slices
 from deploycc.graph.edit import constant_values, set_constant, static_shape
 
 
 @dataclass(frozen=True, eq=False)
 class Shrunk:
-    """A graph whose constants are cut, with shapes of variables as they were.
+    """A graph whose constants are cut and whose variables still have their old shapes.
 
     Attributes:
         graph: the graph.
-        groups: of the graph before.
+        groups: of the graph before the cut.
         gone: [groups.count] whether a group is removed.
     """
 
@@ -28,24 +28,24 @@ class Shrunk:
     gone: np.ndarray
 
     def labelled(self, tensor: gs.Tensor) -> Labelled | None:
-        """The groups along a variable's channel axis."""
+        """Return the groups along a variable's channel axis."""
         return self.groups.tensors.get(tensor.name)
 
     def shape(self, tensor: gs.Tensor) -> list[int]:
-        """Shape of a variable, afterwards."""
+        """Return the new shape of a variable."""
         shape, labelled = list(static_shape(tensor) or ()), self.labelled(tensor)
         if labelled is not None:
             shape[labelled.axis] = int(np.count_nonzero(~self.gone[labelled.groups]))
         return shape
 
     def changed(self, tensor: gs.Tensor) -> bool:
-        """Whether the variable lost channels."""
+        """Return whether a variable lost channels."""
         labelled = self.labelled(tensor)
         return labelled is not None and bool(self.gone[labelled.groups].any())
 
 
 def restate(shrunk: Shrunk, node: gs.Node) -> None:
-    """Rewrite what a node says about the shapes of its operands and results."""
+    """Rewrite the numbers of a node that state shapes of its operands and results."""
     rewrite = _REWRITES.get(node.op)
     if rewrite is not None and any(shrunk.changed(tensor) for tensor in (*node.inputs, *node.outputs)):
         rewrite(shrunk, node)
@@ -57,9 +57,9 @@ def _set(shrunk: Shrunk, node: gs.Node, index: int, values: list[int], part: str
 
 
 def _convolution(shrunk: Shrunk, node: gs.Node) -> None:
-    """A depthwise convolution has as many groups as input channels; others keep theirs."""
-    labelled, groups = shrunk.labelled(node.inputs[0]), int(node.attrs.get("group", 1))
-    if labelled is not None and groups == len(labelled.groups):
+    """A depthwise convolution keeps as many groups as input channels; others keep their number of groups."""
+    labelled, group = shrunk.labelled(node.inputs[0]), int(node.attrs.get("group", 1))
+    if labelled is not None and group == len(labelled.groups):
         node.attrs["group"] = shrunk.shape(node.inputs[0])[1]
 
 
@@ -69,7 +69,7 @@ def _target_shape(shrunk: Shrunk, node: gs.Node) -> None:
 
 
 def _resize(shrunk: Shrunk, node: gs.Node) -> None:
-    """Resize with sizes, whose axes may be a choice (opset 18); with scales the channel axis says 1 anyway."""
+    """Resize with sizes, which may name only some axes (opset 18); with scales the channel axis has scale 1."""
     if len(node.inputs) > 3 and not node.inputs[3].is_empty():
         shape = shrunk.shape(node.outputs[0])
         axes = node.attrs.get("axes", range(len(shape)))
@@ -77,7 +77,7 @@ def _resize(shrunk: Shrunk, node: gs.Node) -> None:
 
 
 def _split(shrunk: Shrunk, node: gs.Node) -> None:
-    """Say all sizes: equal parts need not stay equal."""
+    """State every size: equal parts need not stay equal."""
     axis = int(node.attrs.get("axis", 0)) % len(static_shape(node.inputs[0]) or ())
     sizes = [shrunk.shape(tensor)[axis] for tensor in node.outputs]
     if shrunk.graph.opset < 13:
@@ -115,19 +115,19 @@ def _slice(shrunk: Shrunk, node: gs.Node) -> None:
 def _slice_axes(node: gs.Node) -> list[int]:
     if "starts" in node.attrs:
         return list(node.attrs.get("axes", range(len(node.attrs["starts"]))))
-    given = constant_values(node.inputs[3]) if len(node.inputs) > 3 and not node.inputs[3].is_empty() else None
+    axes = constant_values(node.inputs[3]) if len(node.inputs) > 3 and not node.inputs[3].is_empty() else None
     starts = constant_values(node.inputs[1])
-    return list(range(0 if starts is None else len(starts))) if given is None else [int(axis) for axis in given]
+    return list(range(0 if starts is None else len(starts))) if axes is None else [int(axis) for axis in axes]
 
 
 def _gather(shrunk: Shrunk, node: gs.Node) -> None:
-    """The indices that are left, counted among the channels that are left."""
+    """Renumber the remaining indices among the remaining channels."""
     labelled, indices = shrunk.labelled(node.inputs[0]), constant_values(node.inputs[1])
     if labelled is None or indices is None or indices.ndim != 1:
         return
     if int(node.attrs.get("axis", 0)) % len(static_shape(node.inputs[0]) or ()) == labelled.axis:
         position = np.cumsum(~shrunk.gone[labelled.groups]) - 1
-        # `indices` are cut already, as an operand; what they name is left, or they would have gone with it.
+        # `indices` are an operand, so they are cut already; the channels that they name remain.
         _set(shrunk, node, 1, position[indices].tolist(), "indices")
 
 

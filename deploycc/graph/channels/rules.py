@@ -1,8 +1,8 @@
-"""How each operator moves channels: one decorated function, or for same-shape operators one word in a table.
+"""Channel rules of all operators: one decorated function each, or one word in a table for element-wise operators.
 
-A rule reads the channels of the node's operands from its `Site` and writes those of its results. It also says which
-axes of which constants hold the same channels; that alone is what removal later cuts. Nothing else of an operator must
-be known to remove channels, except numbers that state a shape, which `deploycc.graph.channels.reshaping` rewrites.
+A rule reads the channels of the node's operands from its `Site` and writes those of its results. It also declares which
+axes of which constants hold the same channels; removal cuts exactly those. Removal needs to know nothing else about an
+operator, except numbers that state a shape, which `deploycc.graph.channels.reshaping` rewrites.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploycc.graph.channels.moves import MOVES
+from deploycc.graph.channels.movement_rules import MOVEMENT_RULES
 from deploycc.graph.channels.site import Rule, Site
 from deploycc.graph.edit import constant_values
 
-RULES: dict[str, Rule] = dict(MOVES)
+RULES: dict[str, Rule] = dict(MOVEMENT_RULES)
 
-# Every number on its own, operands broadcast. An operand of one value (Clip's limits, Dropout's ratio) has no channels.
+# Element by element, with broadcasting. A scalar operand (Clip's limits, Dropout's ratio) has no channels.
 ELEMENT_WISE = """
     Abs Add And Cast Ceil Celu Clip Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid
     HardSwish Identity LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu
     Round Selu Shrink Sigmoid Sign Softplus Softsign Sqrt Sub Sum Tanh ThresholdedRelu Where Xor
 """
 
-# Every channel of NCHW on its own.
+# Channel by channel, NCHW.
 WINDOWS = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool"
 
-# Along the axis they reduce, a channel of zeros adds nothing.
+# A channel of zeros adds nothing along the axis that they reduce.
 SUMS = ("ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare")
 
 
 def rule(operators: str) -> Callable[[Rule], Rule]:
-    """Register the rule of one or more operators, separated by blanks."""
+    """Register the rule of one or more operators, separated by spaces."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(operators.split(), function))
@@ -58,10 +58,10 @@ def _pin_all(site: Site, code: str, reason: str) -> None:
 
 
 def _images(site: Site) -> np.ndarray | None:
-    """Channels along axis 1 of operand 0; others are pinned, because windows slide over them."""
+    """Return the channels along axis 1 of operand 0; pin channels along another axis, which the window slides along."""
     channels = site.channels(0)
     if channels is not None and channels.axis != 1:
-        site.pin(channels.values, "channel-spatial", f"{site.node.op} slides its window over them")
+        site.pin(channels.values, "channel-spatial", f"{site.node.op} slides its window along their axis")
         return None
     return None if channels is None else channels.values
 
@@ -71,7 +71,7 @@ def _has(node: gs.Node, index: int) -> bool:
 
 
 def _constants(site: Site, *indices: int) -> bool:
-    """Whether these operands are constants or missing; else everything the node reads is pinned."""
+    """Return whether these operands are constants or missing; if not, pin everything that the node reads."""
     if all(isinstance(site.node.inputs[i], gs.Constant) for i in indices if _has(site.node, i)):
         return True
     _pin_all(site, "channel-weights", f"the weights of {site.node.op} are not constant")
@@ -80,28 +80,28 @@ def _constants(site: Site, *indices: int) -> bool:
 
 @rule("Conv")
 def convolution(site: Site) -> None:
-    """Fresh channels for each kernel.
+    """Each kernel makes a new channel.
 
-    Depthwise (one input channel a group): kernels follow their input channel, and the group count shrinks with them.
-    Grouped: channel j of every group goes together, kernels likewise, so that groups stay equally large.
+    Depthwise (one input channel per group): kernels follow their input channel, and the group count shrinks with them.
+    Grouped: channel j of every group is united, kernels likewise, so that groups keep equal sizes.
     """
     if not _constants(site, 1, 2):
         return
-    outputs, each = site.shape(1)[:2]
+    outputs, inputs_per_group = site.shape(1)[:2]
     groups = int(site.node.attrs.get("group", 1))
     inputs = _images(site)
     if groups == 1:
         made = site.fresh(outputs)
         if inputs is not None:
             site.operand(1, 1, inputs)
-    elif each == 1:
+    elif inputs_per_group == 1:
         source = site.fixed(groups, "its input has no channels") if inputs is None else inputs
         made = np.repeat(source, outputs // groups)
     else:
         made = np.tile(site.fresh(outputs // groups), groups)
         if inputs is not None:
             site.operand(1, 1, _first_group(site, inputs, groups))
-    if inputs is not None and (each > 1 or groups == 1):
+    if inputs is not None and (inputs_per_group > 1 or groups == 1):
         site.read(0)
     site.operand(1, 0, made)
     if _has(site.node, 2):
@@ -112,18 +112,18 @@ def convolution(site: Site) -> None:
 
 @rule("ConvTranspose")
 def transposed_convolution(site: Site) -> None:
-    """As Conv, but the weight is [inputs, outputs a group, ...]."""
+    """Like Conv, but the weight is [inputs, outputs per group, ...]."""
     if not _constants(site, 1, 2):
         return
-    count, each = site.shape(1)[:2]
+    count, outputs_per_group = site.shape(1)[:2]
     groups = int(site.node.attrs.get("group", 1))
     inputs = _images(site)
     if groups > 1 and groups == count:  # depthwise
         source = site.fixed(groups, "its input has no channels") if inputs is None else inputs
-        made = np.repeat(source, each)
+        made = np.repeat(source, outputs_per_group)
         site.operand(1, 0, source)
     else:
-        kernels = site.fresh(each)
+        kernels = site.fresh(outputs_per_group)
         made = np.tile(kernels, groups)
         site.operand(1, 1, kernels)
         if inputs is not None:
@@ -138,7 +138,7 @@ def transposed_convolution(site: Site) -> None:
 
 
 def _first_group(site: Site, values: np.ndarray, groups: int) -> np.ndarray:
-    """Unite channel j of every group; return those of the first group."""
+    """Unite channel j of every group of a grouped convolution; return those of the first group."""
     stacked = values.reshape(groups, -1)
     site.unite(stacked[1:], np.broadcast_to(stacked[0], stacked[1:].shape))
     return np.asarray(stacked[0])
@@ -146,7 +146,7 @@ def _first_group(site: Site, values: np.ndarray, groups: int) -> np.ndarray:
 
 @rule("Gemm")
 def matrix_product_with_bias(site: Site) -> None:
-    """Alpha A B + beta C; columns of B are kernels, columns of A end here."""
+    """Compute alpha A B + beta C: columns of B are kernels, columns of A are summed over."""
     if not _constants(site, 1, 2):
         return
     rows_last = bool(site.node.attrs.get("transB", 0))
@@ -167,12 +167,12 @@ def matrix_product_with_bias(site: Site) -> None:
 
 @rule("MatMul")
 def matrix_product(site: Site) -> None:
-    """A times a constant matrix. Channels on another axis than the last of A pass by."""
+    """Multiply A with a constant matrix; channels along another axis than the last of A pass through."""
     if not _constants(site, 1):
         return
     channels, rank = site.channels(0), len(site.shape(0))
     if len(site.shape(1)) != 2:
-        _pin_all(site, "channel-weights", "the weights of MatMul are not one matrix")
+        _pin_all(site, "channel-weights", "the weights of MatMul are not a matrix")
         return
     if channels is not None and channels.axis != rank - 1:
         site.write(channels.axis, channels.values)
@@ -191,35 +191,39 @@ def matrix_product(site: Site) -> None:
 
 @rule(ELEMENT_WISE)
 def element_wise(site: Site) -> None:
-    """Operands broadcast to the result; channels that meet go together."""
+    """Broadcast operands to the result; channels that are combined are united."""
     shape = site.output_shape()
     rank = len(shape)
-    found: list[tuple[int, np.ndarray]] = []
+    full: list[tuple[int, np.ndarray]] = []  # axis and channels of operands that are not broadcast along it
     for index, tensor in enumerate(site.node.inputs):
         channels = None if tensor.is_empty() else site.channels(index)
         if channels is not None:
             axis = channels.axis + rank - len(site.shape(index))
             if len(channels.values) == shape[axis]:
-                found.append((axis, channels.values))
+                full.append((axis, channels.values))
             else:
-                site.pin(channels.values, "channel-broadcast", "one channel meets all channels of another operand")
-    if not found:
+                site.pin(
+                    channels.values,
+                    "channel-broadcast",
+                    "it broadcasts one channel over all channels of another operand",
+                )
+    if not full:
         return
-    axis, values = found[0]
-    if any(other != axis for other, _ in found):
-        _pin_all(site, "channel-axes", "channels of different axes meet")
+    axis, values = full[0]
+    if any(other != axis for other, _ in full):
+        _pin_all(site, "channel-axes", "it combines tensors with different channel axes")
         return
     for index, tensor in enumerate(site.node.inputs):
-        own = axis - (rank - len(site.shape(index)))
-        if tensor.is_empty() or own < 0 or site.shape(index)[own] == 1 != shape[axis]:
+        operand_axis = axis - (rank - len(site.shape(index)))
+        if tensor.is_empty() or operand_axis < 0 or site.shape(index)[operand_axis] == 1 != shape[axis]:
             continue
         channels = site.channels(index)
         if channels is not None:
             site.unite(channels.values, values)
         elif isinstance(tensor, gs.Constant):
-            site.operand(index, own, values)
+            site.operand(index, operand_axis, values)
         else:
-            site.pin(values, "channel-unknown", f"they meet {tensor.name}, whose channels are unknown")
+            site.pin(values, "channel-unknown", f"it combines them with {tensor.name}, whose channels are unknown")
     for index, tensor in enumerate(site.node.outputs):
         if not tensor.is_empty():
             site.write(axis, values, index)
@@ -227,9 +231,9 @@ def element_wise(site: Site) -> None:
 
 @rule("BatchNormalization InstanceNormalization")
 def normalisation(site: Site) -> None:
-    """One scale, shift, mean and variance a channel of axis 1."""
+    """Apply one scale, shift, mean and variance per channel of axis 1."""
     if site.node.attrs.get("training_mode", 0) or not _constants(site, *range(1, len(site.node.inputs))):
-        pin_operand(site, 0, "channel-statistics", "the statistics are not constant")
+        pin_operand(site, 0, "channel-statistics", "its statistics are not constant")
         return
     channels = site.channels(0)
     if channels is None:
@@ -238,14 +242,14 @@ def normalisation(site: Site) -> None:
         for index in range(1, len(site.node.inputs)):
             site.operand(index, 0, channels.values)
     elif site.node.op == "InstanceNormalization":
-        site.pin(channels.values, "channel-statistics", "their sizes are averaged")
+        site.pin(channels.values, "channel-statistics", "it averages over them")
         return
     site.write(channels.axis, channels.values)
 
 
 @rule(WINDOWS)
 def window(site: Site) -> None:
-    """Channels of axis 1 stay; nothing may slide over others."""
+    """Pass channels of axis 1 through; pin others, which the window slides along."""
     values = _images(site)
     if values is not None:
         site.write(1, values)
@@ -253,7 +257,7 @@ def window(site: Site) -> None:
 
 @rule("LpNormalization Softmax LogSoftmax Hardmax")
 def normalise_along_axis(site: Site) -> None:
-    """Channels pass where they lie on another axis; along it only a norm does not see that zeros are missing."""
+    """Pass channels of another axis through; along the normalised axis only a norm is blind to missing zeros."""
     channels = site.channels(0)
     if channels is None:
         return
@@ -262,16 +266,16 @@ def normalise_along_axis(site: Site) -> None:
     axis = int(site.node.attrs.get("axis", -1 if norm or site.opset >= 13 else 1)) % rank
     flattened = not norm and site.opset < 13  # older softmaxes join all axes from this one on
     if not norm and (channels.axis == axis or (flattened and channels.axis > axis)):
-        site.pin(channels.values, "channel-normalised", f"{site.node.op} compares them with one another")
+        site.pin(channels.values, "channel-normalised", f"{site.node.op} normalises over them")
         return
     if channels.axis == axis:
-        site.read(0)  # the norm is a sum over them
+        site.read(0)  # the norm sums over them
     site.write(channels.axis, channels.values)
 
 
 @rule("LRN")
 def local_response(site: Site) -> None:
-    """A window over neighbouring channels: without one of them, others would become neighbours."""
+    """Pin channels of axis 1: if one of them went, others would become neighbours."""
     channels = site.channels(0)
     if channels is not None and channels.axis == 1:
         site.pin(channels.values, "channel-neighbours", "LRN sums over neighbouring channels")
@@ -281,7 +285,7 @@ def local_response(site: Site) -> None:
 
 @rule("ReduceMax ReduceMean ReduceMin ReduceProd ReduceLogSum ReduceLogSumExp " + " ".join(SUMS))
 def reduction(site: Site) -> None:
-    """Channels beside the reduced axes pass; along them they end, in a sum, or must stay."""
+    """Pass channels of axes that are not reduced; sums end the channels of a reduced axis, other operators pin them."""
     channels = site.channels(0)
     axes = reduced_axes(site.node, len(site.shape(0)))
     if channels is None:
@@ -294,17 +298,17 @@ def reduction(site: Site) -> None:
     elif site.node.op in SUMS:
         site.read(0)
     else:
-        site.pin(channels.values, "channel-reduced", f"a channel of zeros counts in {site.node.op}")
+        site.pin(channels.values, "channel-reduced", f"{site.node.op} counts a channel of zeros")
 
 
 def reduced_axes(node: gs.Node, rank: int) -> list[int] | None:
-    """The axes that a reduction removes, none negative; None where they are computed."""
+    """Return the axes that a node reduces, none negative; None if they are computed."""
     axes = node.attrs.get("axes")
     if axes is None and _has(node, 1):
-        given = constant_values(node.inputs[1])
-        if given is None:
+        values = constant_values(node.inputs[1])
+        if values is None:
             return None
-        axes = given.reshape(-1).tolist()
+        axes = values.reshape(-1).tolist()
     if not axes:
         return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
     return [int(axis) % rank for axis in axes]

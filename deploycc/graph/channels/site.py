@@ -1,4 +1,4 @@
-"""What a channel rule sees of a node, and what it may say: the vocabulary of the rules."""
+"""The interface through which channel rules read and describe a node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """One value for each index of one axis: a label, or whatever else moves with the channels.
+    """One value per index of one axis: a label, or anything else that moves with the channels.
 
     Attributes:
         axis: of the tensor.
@@ -26,61 +26,64 @@ class Channels:
 
 
 class Site(Protocol):
-    """One node, as a rule sees it. Shapes are static."""
+    """One node, as a rule sees it; all shapes are static."""
 
     node: gs.Node
     opset: int
 
     def shape(self, index: int) -> tuple[int, ...]:
-        """Shape of an operand."""
+        """Return the shape of an operand."""
 
     def output_shape(self, index: int = 0) -> tuple[int, ...]:
-        """Shape of a result."""
+        """Return the shape of a result."""
 
     def channels(self, index: int) -> Channels | None:
-        """Channels of an operand; None for constants, missing operands, and variables without channels."""
+        """Return the channels of an operand; None for constants, missing operands and variables without channels."""
 
     def write(self, axis: int, values: Array, index: int = 0) -> None:
-        """Say which channels a result has."""
+        """Set the channels of a result."""
 
     def fresh(self, count: int) -> Array:
-        """Labels of new channels."""
+        """Make new channels."""
 
     def fixed(self, count: int, reason: str) -> Array:
-        """Labels of new channels that can never go."""
+        """Make new channels that can never be removed."""
 
     def copies(self, values: Array) -> Array:
-        """New channels that hold what these hold."""
+        """Make new channels with the contents of these."""
 
-    def common(self, several: Sequence[Array]) -> Array:
-        """What united channels have in common."""
+    def common(self, united: Sequence[Array]) -> Array:
+        """Return the values that arrays of united channels have in common."""
 
-    def unite(self, one: Array, other: Array) -> None:
-        """These go together, pair by pair."""
+    def unite(self, left: Array, right: Array) -> None:
+        """Put channels into the same group, element by element."""
 
     def pin(self, values: Array, code: str, reason: str) -> None:
-        """These must stay."""
+        """Keep these channels, with the reason."""
 
     def operand(self, index: int, axis: int, values: Array) -> None:
-        """An axis of a constant operand has these channels."""
+        """Declare that an axis of a constant operand has these channels."""
 
     def read(self, index: int) -> None:
-        """The channels of this operand end here: the node adds them up, so that a zero channel adds nothing."""
+        """Declare that the node sums over the channels of this operand, so a zero channel adds nothing."""
 
     def kernels(self, values: Array) -> None:
-        """The node is a layer, and these are the channels its kernels make."""
+        """Declare the node a layer whose kernels make these channels."""
 
     def collapse(self, axes: Array) -> tuple[int, Array] | None:
-        """Bring channels that were laid out over all axes back to one; None where they vary along none.
+        """Reduce channels that were spread over all axes to one axis.
 
         Args:
             axes: an array that broadcasts to the result's shape.
+
+        Returns:
+            The axis and its channels; None if they do not vary along any axis.
         """
 
 
 Rule = Callable[[Site], None]
 
 
-def laid_out(shape: Sequence[int], channels: Channels) -> Array:
-    """Channels as an array that broadcasts to ``shape``."""
+def spread(shape: Sequence[int], channels: Channels) -> Array:
+    """Return the channels as an array that broadcasts to ``shape``."""
     return channels.values.reshape([-1 if axis == channels.axis else 1 for axis in range(len(shape))])

@@ -1,4 +1,4 @@
-"""Which channels go together: by hand, in words, and on the spellings of one thing."""
+"""Channel groups: by hand, in words, and in several spellings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.labels import channel_groups, solve_equations
-from deploycc.graph.channels.moves import reshaped
+from deploycc.graph.channels.movement_rules import reshaped
 from deploycc.importers import load
 
 
@@ -22,8 +22,8 @@ def groups_of(text: str) -> ChannelGroups:
     return channel_groups(network(f'<ir_version: 8, opset_import: ["": 13]> {text}').graph)
 
 
-def joined(groups: ChannelGroups) -> set[tuple[tuple[str, int], ...]]:
-    """The free groups, each as its kernels."""
+def free_groups(groups: ChannelGroups) -> set[tuple[tuple[str, int], ...]]:
+    """The kernels of each free group."""
     return {tuple(groups.kernels(group)) for group in groups.free.tolist()}
 
 
@@ -35,8 +35,8 @@ def test_equations_are_solved(count: int, data: st.DataObject) -> None:
     for a, b in pairs:
         together = classes[a] | classes[b]
         classes.update(dict.fromkeys(together, together))
-    one, other = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
-    assert solve_equations(count, one, other).tolist() == [min(classes[label]) for label in range(count)]
+    left, right = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
+    assert solve_equations(count, left, right).tolist() == [min(classes[label]) for label in range(count)]
 
 
 @given(st.data())
@@ -69,7 +69,7 @@ def test_a_residual_block_in_words() -> None:
       [flat] f = Flatten (e)
       [gemm] y = Gemm (f, wg)
     }""")
-    assert joined(groups) == {
+    assert free_groups(groups) == {
         (("first", 0), ("dw", 0), ("second", 0)),
         (("first", 1), ("dw", 1), ("second", 1)),
         *((("third", kernel),) for kernel in range(4)),
@@ -96,9 +96,9 @@ def test_gate() -> None:
     }"""
     before = {(("before", kernel),) for kernel in range(4)}
     single = channel_groups(network(gate.replace("UNITS", "4"), {"unit_of": np.arange(4)}).graph)
-    assert joined(single) == before | {(("conv", kernel), ("decide", kernel)) for kernel in range(4)}
+    assert free_groups(single) == before | {(("conv", kernel), ("decide", kernel)) for kernel in range(4)}
     units = channel_groups(network(gate.replace("UNITS", "2"), {"unit_of": np.array([0, 0, 1, 1])}).graph)
-    assert joined(units) == before | {(("conv", kernel),) for kernel in range(4)}
+    assert free_groups(units) == before | {(("conv", kernel),) for kernel in range(4)}
     assert {units.pins[group].node for group in units.layers["decide"].tolist()} == {"each"}
 
 
@@ -137,6 +137,6 @@ def test_real_networks_hold_nothing_without_a_rule(assets: Path, name: str) -> N
 def test_the_heads_of_an_ssd_stay(assets: Path) -> None:
     graph = load(assets / "prototxt" / "squeezenet_ssd_voc_deploy.prototxt", random_weights=0).graph
     groups = channel_groups(graph)
-    stay = {name for name, own in groups.layers.items() if set(own.tolist()) & set(groups.pins)}
+    stay = {name for name, labels in groups.layers.items() if set(labels.tolist()) & set(groups.pins)}
     assert stay == {name for name in groups.layers if "mbox" in name}
     assert {note.code for note in groups.pins.values()} == {"channel-input", "channel-output"}

@@ -1,4 +1,4 @@
-"""Removed channels are channels that nobody sees: on random networks, and with planted bugs that must show."""
+"""Removing channels equals masking them with zeros: on random networks, and with planted bugs that must show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mutation import find_example, mutant
 from strategies import channel_networks, constant_networks
 
-from deploycc.graph.channels import constant_rules, labels, moves, removal, reshaping, rules
+from deploycc.graph.channels import constant_rules, labels, movement_rules, removal, reshaping, rules
 from deploycc.graph.channels import constants as channel_constants
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import remove_channels
@@ -93,11 +93,11 @@ LABELLING = {
         rules, "site.unite(channels.values, values)", "pass", "residual meet"
     ),
     "labels of Concat are swapped": Bug(
-        moves, "site.write(axis, np.concatenate(parts))\n        return\n    known",
+        movement_rules, "site.write(axis, np.concatenate(parts))\n        return\n    known",
         "site.write(axis, np.concatenate(parts[::-1]))\n        return\n    known", "concat"
     ),
     "the negated half of a C.ReLU is forgotten": Bug(
-        moves, "site.write(axis, np.concatenate(parts))\n        return\n    known",
+        movement_rules, "site.write(axis, np.concatenate(parts))\n        return\n    known",
         "site.write(axis, np.concatenate([parts[0], *(site.fresh(len(p)) for p in parts[1:])]))\n        return\n    known",
         "crelu"
     ),
@@ -107,27 +107,27 @@ LABELLING = {
     "groups of a convolution are not united": Bug(
         rules, "site.unite(stacked[1:], np.broadcast_to(stacked[0], stacked[1:].shape))", "pass", "conv grouped"
     ),
-    "kernels of a grouped convolution are dealt out in turn": Bug(
+    "kernels of a grouped convolution are interleaved": Bug(
         rules, "made = np.tile(site.fresh(outputs // groups), groups)",
         "made = np.repeat(site.fresh(outputs // groups), groups)", "grouped"
     ),
     "wrong index map of Flatten": Bug(
-        moves, "return np.broadcast_to(values, before).reshape(after)",
+        movement_rules, "return np.broadcast_to(values, before).reshape(after)",
         'return np.broadcast_to(values, before).reshape(after, order="F")', "conv"
     ),
-    "the second part of a Split starts one channel early": Bug(moves, "start += size", "start += size - 1", "split"),
+    "the second part of a Split starts one channel early": Bug(movement_rules, "start += size", "start += size - 1", "split"),
     "a Slice starts one channel early": Bug(
-        moves, "site.write(channels.axis, channels.values[cut])",
+        movement_rules, "site.write(channels.axis, channels.values[cut])",
         "site.write(channels.axis, np.roll(channels.values, 1)[cut])", "cut"
     ),
     "Transpose moves the channels the wrong way": Bug(
-        moves, "perm.index(channels.axis)", "perm[channels.axis]", "conv"
+        movement_rules, "perm.index(channels.axis)", "perm[channels.axis]", "conv"
     ),
     "a constant for each channel, a gate or a slope of PReLU, is not cut": Bug(
-        rules, "            site.operand(index, own, values)", "            pass", "prelu affine"
+        rules, "            site.operand(index, operand_axis, values)", "            pass", "prelu affine"
     ),
     "the gate is not coupled with what it gates": Bug(
-        rules, "site.shape(index)[own] == 1 != shape[axis]", "site.shape(index)[-1] == 1 != shape[-1]", "gate"
+        rules, "site.shape(index)[operand_axis] == 1 != shape[axis]", "site.shape(index)[-1] == 1 != shape[-1]", "gate"
     ),
     "some statistics of a BatchNormalization are not cut": Bug(
         rules, "for index in range(1, len(site.node.inputs)):\n            site.operand",
@@ -143,13 +143,13 @@ LABELLING = {
         rules, 'site.pin(channels.values, "channel-neighbours", "LRN sums over neighbouring channels")',
         "site.write(1, channels.values)", "lrn"
     ),
-    "a channel that is picked twice may go once": Bug(
-        moves, 'site.pin(channels.values, "channel-gather", "some are picked more than once")', "pass", "pick gate"
+    "a channel that is gathered twice may be removed once": Bug(
+        movement_rules, 'site.pin(channels.values, "channel-gather", "it gathers some channels more than once")', "pass", "pick gate"
     ),
     "a reshape to two channel axes unites nothing": Bug(
         labels, "self.unite(axes, np.broadcast_to(first, axes.shape))", "pass", "crelu shuffle"
     ),
-    "an operator without a rule hands its channels on": Bug(
+    "an operator without a rule passes its channels on": Bug(
         labels, 'site.pin_operands("channel-no-rule", f"{node.op} has no channel rule")',
         "site.write(1, site.channels(0).values) if site.channels(0) else None", "unknown"
     ),
@@ -161,14 +161,14 @@ LABELLING = {
 
 CUTTING = {
     "sizes of a Split stay": Bug(reshaping, '"Split": _split,', "", "split"),
-    "limits of a Slice stay": Bug(reshaping, '"Slice": _slice,', "", "cut"),
+    "bounds of a Slice stay": Bug(reshaping, '"Slice": _slice,', "", "cut"),
     "a Slice's start is off by one": Bug(
         reshaping, "stays[: cut.start]", "stays[: cut.start + 1]", "cut"
     ),
     "the group count stays": Bug(reshaping, '"Conv": _convolution,', "", "depthwise"),
     "the shape of a Reshape stays": Bug(reshaping, '"Reshape": _target_shape,', "", "crelu shuffle"),
     "the sizes of a Resize stay": Bug(reshaping, '"Resize": _resize,', "", "resize"),
-    "indices of a Gather are not counted anew": Bug(reshaping, '"Gather": _gather,', "", "pick"),
+    "indices of a Gather are not renumbered": Bug(reshaping, '"Gather": _gather,', "", "pick"),
 }  # fmt: skip
 
 CONSTANTS = {
@@ -182,7 +182,7 @@ CONSTANTS = {
     "an average counts no border": Bug(
         constant_rules, 'if border and site.node.attrs.get("count_include_pad", 0):', "if False:", "pool_window"
     ),
-    "a border is taken for more of the same": Bug(
+    "a border counts as the constant that it surrounds": Bug(
         constant_rules, "kept = np.where(channels.values == border, channels.values, np.nan)",
         "kept = channels.values", "border"
     ),
@@ -199,8 +199,8 @@ CONSTANTS = {
     ),
     "a Gemm's beta is forgotten": Bug(removal, "beta * old.astype", "old.astype", "conv"),
     "the shift of every group goes to the first": Bug(
-        channel_constants, "kernels = slice(column // each * per_group, (column // each + 1) * per_group)",
-        "kernels = slice(0, per_group)", "grouped"
+        channel_constants, "kernels = slice(group * kernels_per_group, (group + 1) * kernels_per_group)",
+        "kernels = slice(0, kernels_per_group)", "grouped"
     ),
 }  # fmt: skip
 
@@ -208,8 +208,8 @@ CONSTANTS = {
 def parts_with(monkeypatch: pytest.MonkeyPatch, bug: Bug) -> Parts:
     """The functions under test, with a bug in one module."""
     broken = mutant(bug.module, bug.old, bug.new)
-    if bug.module is moves:
-        table = {**rules.RULES, **broken.MOVES}
+    if bug.module is movement_rules:
+        table = {**rules.RULES, **broken.MOVEMENT_RULES}
         return Parts(groups=lambda graph: channel_groups(graph, table))
     if bug.module is rules:
         return Parts(groups=lambda graph: channel_groups(graph, broken.RULES))
@@ -220,7 +220,7 @@ def parts_with(monkeypatch: pytest.MonkeyPatch, bug: Bug) -> Parts:
     if bug.module is reshaping:
         monkeypatch.setattr(removal, "restate", broken.restate)
     elif bug.module is constant_rules:
-        monkeypatch.setattr(channel_constants, "VALUE_RULES", broken.VALUE_RULES)
+        monkeypatch.setattr(channel_constants, "CONSTANT_RULES", broken.CONSTANT_RULES)
     else:
         monkeypatch.setattr(removal, "reader_shift", broken.reader_shift)
         return Parts(constants=broken.channel_constants, removable=broken.removable)
@@ -228,7 +228,7 @@ def parts_with(monkeypatch: pytest.MonkeyPatch, bug: Bug) -> Parts:
 
 
 def noticed(compare: Callable[[], tuple[float, int]]) -> bool:
-    """Whether the outputs differ, or there are none: labels that do not fit a tensor may already fail on the way."""
+    """Return whether the outputs differ or cannot be computed: labels that do not fit a tensor may fail earlier."""
     try:
         return compare()[0] > 1.0
     except (ValueError, IndexError, TypeError, KeyError, *NO_NETWORK):

@@ -1,4 +1,4 @@
-"""Kernels in another order: the same outputs, and the order that was asked for."""
+"""Reordering kernels keeps the outputs and gives the requested order."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def test_outputs_stay(made: ChannelNetwork) -> None:
     graph = made.build()
     random = np.random.default_rng(made.seed)
     groups = channel_groups(graph)
-    wanted = {name: random.permutation(len(own)).tolist() for name, own in groups.layers.items()}
-    before = {name: np.array(node.inputs[1].values) for node, name in layer_names(graph.nodes) if name in wanted}
+    orders = {name: random.permutation(len(labels)).tolist() for name, labels in groups.layers.items()}
+    before = {name: np.array(node.inputs[1].values) for node, name in layer_names(graph.nodes) if name in orders}
     expected = run(graph)
-    kept = {note.node for note in reorder_kernels(graph, groups, wanted)}
+    kept = {note.node for note in reorder_kernels(graph, groups, orders)}
     assert error(run(graph), expected) <= 1.0
     for node, name in layer_names(graph.nodes):  # kernels may look different only in what they read
-        if name in wanted and name not in kept and node.op == "Conv":
-            after = np.sort(node.inputs[1].values.reshape(len(wanted[name]), -1))
-            np.testing.assert_array_equal(after, np.sort(before[name].reshape(after.shape))[wanted[name]])
+        if name in orders and name not in kept and node.op == "Conv":
+            after = np.sort(node.inputs[1].values.reshape(len(orders[name]), -1))
+            np.testing.assert_array_equal(after, np.sort(before[name].reshape(after.shape))[orders[name]])
 
 
 def test_the_strategy_reaches_moved_kernels() -> None:
@@ -50,8 +50,8 @@ def test_the_strategy_reaches_moved_kernels() -> None:
     def collect(made: ChannelNetwork) -> None:
         graph = made.build()
         groups = channel_groups(graph)
-        wanted = {name: range(len(own))[::-1] for name, own in groups.layers.items()}
-        moved.append(len(reorder_kernels(graph, groups, wanted)) < len(wanted))
+        orders = {name: range(len(labels))[::-1] for name, labels in groups.layers.items()}
+        moved.append(len(reorder_kernels(graph, groups, orders)) < len(orders))
 
     collect()
     assert np.mean(moved) > 0.3
