@@ -1,4 +1,4 @@
-"""From trained files to a `Detector`: one module a format, chosen by suffix."""
+"""Import a trained file as a `Detector`; the suffix selects the importer."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def load(
     """Read a trained detector.
 
     Args:
-        path: ``.onnx``, ``.prototxt``, or ``.caffemodel`` with its prototxt of the same name beside it.
+        path: ``.onnx``, ``.prototxt``, or ``.caffemodel`` beside a prototxt of the same name.
         weights: Caffe weights; default: the prototxt's name with ``.caffemodel``.
-        random_weights: seed of the weights of a prototxt without any.
-        describe: detector description; default: ``NAME.detector.toml`` beside the model, where it exists.
-        mean: pixel mean, one value or one a channel in the order of ``colour``; it goes before the description.
-        scale: factor after the mean is subtracted, likewise.
+        random_weights: seed for random weights, for a prototxt without trained ones.
+        describe: detector description; default: ``NAME.detector.toml`` beside the model, if it exists.
+        mean: pixel mean, one value or one per channel in the order of ``colour``; overrides the description.
+        scale: factor applied after the mean is subtracted, in the same form.
         colour: channel order the network expects.
 
     Raises:
-        ModelError: an unknown suffix, or as the importers and the description say.
+        ModelError: the suffix is unknown, or the importer or the description raises it.
     """
     from deploycc.importers.described_detector import describe_results
     from deploycc.importers.description import Description, find_description, read_description
@@ -48,8 +48,8 @@ def load(
     file = describe or find_description(model)
     description = read_description(file) if file else Description()
     overrides = {"mean": mean, "scale": scale, "colour": colour}
-    given = description.input.model_copy(update={key: value for key, value in overrides.items() if value is not None})
-    description = description.model_copy(update={"input": given})
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    description = description.model_copy(update={"input": description.input.model_copy(update=overrides)})
     detector = _read(model, weights, random_weights, description)
     if file is not None:
         detector = describe_results(detector, description)
@@ -74,9 +74,9 @@ def _read(model: Path, weights: Path | None, random_weights: int | None, descrip
     close = difflib.get_close_matches(suffix, (*ONNX, *CAFFE), n=1)
     raise ModelError(
         "unknown-format",
-        f"{model.name} has no suffix of a known format",
+        f"the suffix of {model.name} is not supported",
         context={"file": model},
-        note=f"known: {', '.join((*CAFFE, *ONNX))}",
+        note=f"supported: {', '.join((*CAFFE, *ONNX))}",
         hint=f"did you mean {model.stem}{close[0]}?" if close else None,
     )
 
@@ -85,15 +85,15 @@ def _read_caffe(model: Path, weights: Path | None, random_weights: int | None, d
     from deploycc.importers import caffe
     from deploycc.importers.described_detector import describe_known_heads
 
-    given = description.input
+    picture = description.input
     detector = caffe.load(
-        model, weights, random_weights=random_weights, mean=given.mean, scale=given.scale, colour=given.colour
+        model, weights, random_weights=random_weights, mean=picture.mean, scale=picture.scale, colour=picture.colour
     )
     return describe_known_heads(detector, description)
 
 
 def _silence_graphsurgeon() -> None:
-    """Its logger prints to stdout, which belongs to what another program could read."""
+    """Stop its logger from printing to stdout, which carries only output that programs may parse."""
     import onnx_graphsurgeon as gs
 
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR

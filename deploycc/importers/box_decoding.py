@@ -1,7 +1,7 @@
-"""Finding out, by numbers, whether a function from offsets to boxes is an SSD decoding, and which.
+"""Identify the SSD box decoding that a function computes, by evaluating it.
 
-Exporters spell the same box arithmetic in many ways, so the arithmetic is not read but run: at zero offsets it gives
-the priors, at one offset at a time the variances, and at random offsets it must agree with the SSD formula
+Exporters write the same box arithmetic in many ways, so it is run rather than parsed. Zero offsets give the priors and
+single non-zero offsets the variances; on random offsets the result must then agree with the SSD formula
 
     centre = prior centre + offset * variance * prior size,   size = prior size * exp(offset * variance)
 
@@ -21,25 +21,25 @@ from deploycc.detector import BoxCoding
 Array = NDArray[np.float64]
 Decode = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-_PROBE = 2.0  # offset at which variances are read; large against rounding, small against overflow
-_RANGE = 6.0  # random offsets are verified within +-6; trained SSD heads stay within
-_FAR = 30.0  # where exporters that clamp sizes before the exponential show it
-_ATOL = 1e-5  # agreement, relative to a picture of size 1 (or to the box where it is larger)
+_PROBE = 2.0  # offset from which variances are derived: large enough for rounding, small enough not to overflow
+_RANGE = 6.0  # random offsets lie within +-6, as those of trained SSD heads do
+_FAR = 30.0  # offsets large enough to reveal a clamp before the exponential
+_ATOL = 1e-5  # tolerance, relative to a picture of size 1 (or to the box if that is larger)
 _SWAP = [1, 0, 3, 2]  # x y x y <-> y x y x
 
 
 @dataclass(frozen=True, eq=False)
 class BoxDecoding:
-    """An SSD decoding that reproduces the function it was read from.
+    """An SSD decoding that reproduces the function it was identified from.
 
     Attributes:
         priors: [P, 4] float32, xmin ymin xmax ymax, 0..1 of the picture.
         variances: [P, 4] float32, in the order x y w h.
         box_coding: how offsets refer to priors.
         y_first: offsets are ordered y x h w.
-        axes_known: False where nothing tells x from y (priors that scan neither row by row nor column by column).
-        clamped: the function departs from the formula beyond offsets of 6, as exporters do that limit box sizes.
-        error: largest difference from the function over the random offsets, 0..1 of the picture.
+        axes_known: False if x and y cannot be told apart (priors ordered neither row by row nor column by column).
+        clamped: the function departs from the formula for offsets beyond 6; some exporters limit box sizes.
+        error: largest difference from the function over the random offsets, as a fraction of the picture.
     """
 
     priors: NDArray[np.float32]
@@ -67,27 +67,27 @@ def decode_boxes(offsets: Array, priors: Array, variances: Array, coding: BoxCod
 
 
 def identify(decode: Decode, count: int, picture: tuple[int, int]) -> BoxDecoding | None:
-    """Recognise ``decode``, or return None.
+    """Identify the decoding that ``decode`` computes, or return None.
 
     Args:
-        decode: offsets [P, 4] to boxes [P, 4], float32; boxes in any of the usual forms.
+        decode: maps offsets [P, 4] to boxes [P, 4], float32; boxes in any of the usual forms.
         count: P.
-        picture: height and width in pixels; boxes in pixels are recognised by their size and brought to 0..1.
+        picture: height and width in pixels; boxes in pixels are recognised by their size and scaled to 0..1.
     """
     rng = np.random.default_rng(0)
     probes = [np.zeros((count, 4)), *(_one_column(count, column) for column in range(4))]
     randoms = [rng.uniform(-reach, reach, (count, 4)) for reach in (_RANGE, _RANGE, _RANGE, _FAR)]
     inputs = [*probes, *randoms]
-    with np.errstate(all="ignore"):  # far offsets overflow in some readings; what is no number is refused below
+    with np.errstate(all="ignore"):  # far offsets overflow in some forms; results that are not finite are refused below
         outputs = [decode(x.astype(np.float32)).astype(np.float64) for x in inputs]
         if not all(np.isfinite(y).all() for y in outputs[:-1]):
             return None
-        fits = [_fit(inputs, boxes, y_first) for boxes in _readings(outputs, picture) for y_first in (False, True)]
-    found = [fit for fit in fits if fit is not None]
-    if not found:
+        fits = [_fit(inputs, boxes, y_first) for boxes in _as_corners(outputs, picture) for y_first in (False, True)]
+    decodings = [fit for fit in fits if fit is not None]
+    if not decodings:
         return None
-    # The same function with x and y exchanged is the same function: only the order of the priors tells them apart.
-    best = max(found, key=lambda d: _scan(d.priors))  # the first of equals, which reads the output x first
+    # Exchanging x and y gives the same function: only the order of the priors tells them apart.
+    best = max(decodings, key=lambda d: _scan(d.priors))  # the first of equals, which takes x to come first
     return BoxDecoding(**{**best.__dict__, "axes_known": _scan(best.priors) > 0})
 
 
@@ -97,14 +97,14 @@ def _one_column(count: int, column: int) -> Array:
     return probe
 
 
-def _readings(outputs: list[Array], picture: tuple[int, int]) -> Iterator[list[Array]]:
-    """The outputs as corners x y x y in 0..1, for each form they may have."""
+def _as_corners(outputs: list[Array], picture: tuple[int, int]) -> Iterator[list[Array]]:
+    """Yield the outputs as corners x y x y in 0..1, once per form that they may have."""
     height, width = picture
     for swapped in (False, True):
         plain = [y[:, _SWAP] if swapped else y for y in outputs]
         for form in (_from_corners, _from_centre, _from_top_left):
             boxes = [form(y) for y in plain]
-            if (boxes[0][:, :2] + boxes[0][:, 2:]).max() > 4:  # a prior centred beyond 2 lies in no picture: pixels
+            if (boxes[0][:, :2] + boxes[0][:, 2:]).max() > 4:  # a prior centred beyond 2 must be in pixels
                 boxes = [y / [width, height, width, height] for y in boxes]
             yield boxes
 
@@ -128,12 +128,12 @@ def _fit(inputs: list[Array], boxes: list[Array], y_first: bool) -> BoxDecoding 
         return None
     columns = _SWAP if y_first else [0, 1, 2, 3]
     offsets = [x[:, columns] for x in inputs]
-    responses = [boxes[1 + column] for column in columns]  # to the offset of x, y, w, h
+    responses = [boxes[1 + column] for column in columns]  # to a single offset of x, y, w or h
     for coding, variances in _variances(responses, priors, size):
-        if not (variances > 0).all():  # boxes that an offset does not move are not decoded from it
+        if not (variances > 0).all():  # an offset that does not move the boxes is not decoded
             continue
-        tidy = _tidied(variances)
-        for candidate in (tidy, variances) if tidy is not variances else (variances,):
+        rounded = _rounded(variances)
+        for candidate in (rounded, variances) if rounded is not variances else (variances,):
             error = _error(offsets[5:-1], boxes[5:-1], priors, candidate, coding)
             if error <= 1.0:
                 far = _error(offsets[-1:], boxes[-1:], priors, candidate, coding, slack=100.0)
@@ -150,7 +150,7 @@ def _fit(inputs: list[Array], boxes: list[Array], y_first: bool) -> BoxDecoding 
 
 
 def _variances(responses: list[Array], priors: Array, size: Array) -> Iterator[tuple[BoxCoding, Array]]:
-    """What each coding would need as variances to explain the responses, [P, 4] in x y w h order."""
+    """Yield each coding with the variances that would explain the responses, [P, 4] in x y w h order."""
     centre = (priors[:, :2] + priors[:, 2:]) / 2
     moved = [((responses[k][:, k] + responses[k][:, k + 2]) / 2 - centre[:, k]) / size[:, k] for k in (0, 1)]
     grown = [np.log((responses[k + 2][:, k + 2] - responses[k + 2][:, k]) / size[:, k]) for k in (0, 1)]
@@ -168,8 +168,8 @@ def _constant(variances: Array) -> bool:
     return bool(np.allclose(variances, np.median(variances, axis=0), rtol=1e-4, atol=1e-6))
 
 
-def _tidied(variances: Array) -> Array:
-    """The decimals the exporter was given (0.1, 0.2), where every prior has the same; verified like any other."""
+def _rounded(variances: Array) -> Array:
+    """Round variances that all priors share to the decimals the exporter was given (0.1, 0.2)."""
     if not _constant(variances):
         return variances
     row = [float(f"{value:.4g}") for value in np.median(variances, axis=0)]
@@ -179,18 +179,18 @@ def _tidied(variances: Array) -> Array:
 def _error(
     offsets: list[Array], boxes: list[Array], priors: Array, variances: Array, coding: BoxCoding, slack: float = 1.0
 ) -> float:
-    """Largest difference in units of the tolerance; infinite where either side is no number."""
+    """Return the largest difference in units of the tolerance; infinite if any value is not finite."""
     worst = 0.0
     for x, y in zip(offsets, boxes, strict=True):
-        own = decode_boxes(x, priors, variances, coding)
-        allowed = _ATOL * slack * np.maximum(1.0, np.abs(own).max(axis=1, keepdims=True))
-        ratio = np.abs(own - y) / allowed
+        decoded = decode_boxes(x, priors, variances, coding)
+        allowed = _ATOL * slack * np.maximum(1.0, np.abs(decoded).max(axis=1, keepdims=True))
+        ratio = np.abs(decoded - y) / allowed
         worst = max(worst, float(ratio.max()) if np.isfinite(ratio).all() else np.inf)
     return worst
 
 
 def _scan(priors: NDArray[np.float32]) -> int:
-    """How much more often x than y changes from one prior to the next; feature maps are read row by row."""
+    """Return how much more often x than y changes between neighbouring priors; feature maps are scanned by rows."""
     centres = (priors[:, :2] + priors[:, 2:]) / 2
     changes = (np.abs(np.diff(centres, axis=0)) > 1e-4).sum(axis=0)
     return int(changes[0] - changes[1])

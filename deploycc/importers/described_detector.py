@@ -1,4 +1,4 @@
-"""Putting a description over a detector whose file already says most of it."""
+"""Apply a description to a detector whose file already states its heads, or lacks only those."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from deploycc.detector import Detector, Nms
 from deploycc.errors import ModelError, Note
 from deploycc.importers.description import Description
 
-_CHANGEABLE = {"background"}  # of [heads], where the file itself states the heads
+_CHANGEABLE = {"background"}  # keys of [heads] that may override the file's own heads
 
 
 def describe_known_heads(detector: Detector, description: Description) -> Detector:
-    """Apply [heads] to a detector that came with its heads, or give it the heads it came without.
+    """Apply [heads]: change what a detector with heads allows, or add heads to a detector without.
 
     Raises:
-        ModelError: the description contradicts the file, or as `describe_heads` says.
+        ModelError: the description contradicts the file, or `describe_heads` raises it.
     """
-    wanted, heads = description.heads, detector.heads
-    if not wanted.model_fields_set:
+    described, heads = description.heads, detector.heads
+    if not described.model_fields_set:
         return detector
     if heads is None:
         return _with_described_heads(detector, description)
-    if extra := sorted(wanted.model_fields_set - _CHANGEABLE):
+    if extra := sorted(described.model_fields_set - _CHANGEABLE):
         raise ModelError(
             "description-heads",
             f"the file states its own heads; {', '.join(extra)} cannot be changed",
             context={"file": description.path, "key": f"heads.{extra[0]}"},
             hint="remove these keys from the description",
         )
-    background = None if wanted.background == "none" else wanted.background
+    background = None if described.background == "none" else described.background
     if background is not None and not 0 <= background < heads.classes:
         raise ModelError(
             "description-background",
-            f"the background is said to be class {background} of {heads.classes}",
+            f"the background class {background} does not exist: there are {heads.classes} classes",
             context={"file": description.path, "key": "heads.background"},
             hint=f'0 to {heads.classes - 1}, or "none"',
         )
@@ -44,41 +44,41 @@ def describe_results(detector: Detector, description: Description) -> Detector:
     """Apply class names and suppression parameters.
 
     Raises:
-        ModelError: the number of names is not the number of classes.
+        ModelError: the number of names does not match the number of classes.
     """
     changes = {key: value for key, value in description.nms.model_dump().items() if value is not None}
     detector = replace(detector, nms=Nms(**{**detector.nms.__dict__, **changes}))
     names = description.names()
     if names is not None:
-        detector = replace(detector, class_names=_fitting(names, detector, description))
+        detector = replace(detector, class_names=_names_by_class(names, detector, description))
     note = Note("", "description-used", f"the detector is described by {description.path}")
     return replace(detector, notes=(*detector.notes, note))
 
 
 def _with_described_heads(detector: Detector, description: Description) -> Detector:
     from deploycc.importers.described_heads import describe_heads
-    from deploycc.importers.head_scores import settle_scores
+    from deploycc.importers.head_scores import resolve_scores
 
     graph = detector.graph.copy()
-    found, notes = describe_heads(graph, detector.input, description)
-    heads, more = settle_scores(graph, found, detector.input, description)
+    raw_heads, notes = describe_heads(graph, detector.input, description)
+    heads, score_notes = resolve_scores(graph, raw_heads, detector.input, description)
     if heads is None:
-        return replace(detector, notes=(*detector.notes, *more))
-    return replace(detector, graph=graph, heads=heads, notes=(*detector.notes, *notes, *more))
+        return replace(detector, notes=(*detector.notes, *score_notes))
+    return replace(detector, graph=graph, heads=heads, notes=(*detector.notes, *notes, *score_notes))
 
 
-def _fitting(names: tuple[str, ...], detector: Detector, description: Description) -> tuple[str, ...]:
-    """One name a class; a list that leaves the background out gets it."""
+def _names_by_class(names: tuple[str, ...], detector: Detector, description: Description) -> tuple[str, ...]:
+    """Return one name per class, adding the background's name if the list leaves it out."""
     heads = detector.heads
     if heads is None or len(names) == heads.classes:
         return names
     if heads.background is not None and len(names) == heads.classes - 1:
         return (*names[: heads.background], "background", *names[heads.background :])
     key = "class_names" if description.class_names is not None else "class_names_file"
-    free = "" if heads.background is None else f"class {heads.background} is the background; its name may be left out"
+    note = None if heads.background is None else f"class {heads.background} is the background; its name may be omitted"
     raise ModelError(
         "class-names-count",
         f"{len(names)} class names for {heads.classes} classes",
         context={"file": description.path, "key": key},
-        note=free or None,
+        note=note,
     )

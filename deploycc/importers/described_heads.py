@@ -1,4 +1,4 @@
-"""Heads that the description names: raw offsets and scores in the graph, priors from a file or from PriorBox layers."""
+"""Heads given by a description: tensors of raw offsets and scores, priors from a file or from PriorBox parameters."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Array = NDArray[np.float32]
 
 
 def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -> tuple[RawHeads, list[Note]]:
-    """Cut ``graph`` at the tensors the description means, in place.
+    """Cut ``graph`` at the head tensors that the description names, in place.
 
     Raises:
-        ModelError: a tensor or file does not exist, or the shapes of tensors and priors do not fit together.
+        ModelError: a tensor or file does not exist, or the shapes of tensors and priors do not match.
     """
-    wanted, path = description.heads, description.path
-    if not wanted.has_priors:
+    described, path = description.heads, description.path
+    if not described.has_priors:
         raise ModelError(
             "description-no-priors",
             "the description names heads but no priors",
             context={"file": path, "key": "heads"},
-            hint="give priors = 'file.npy' or one [[heads.prior_box]] a feature map",
+            hint="give priors = 'file.npy' or one [[heads.prior_box]] per feature map",
         )
-    priors, variances = _priors(wanted, spec, path)
+    priors, variances = _priors(described, spec, path)
     count = len(priors)
-    locations, scores = _tensors(graph, wanted, path)
+    locations, scores = _tensors(graph, described, path)
     if elements(locations) != 4 * count:
         raise _mismatch(path, locations, f"{count} priors need {4 * count} offsets")
     if not elements(scores) or elements(scores) % count:
-        raise _mismatch(path, scores, f"its size is no multiple of {count} priors")
+        raise _mismatch(path, scores, f"its size is not a multiple of {count} priors")
     classes = elements(scores) // count
     locations = as_rows(graph, locations, count, 4)
     scores = as_rows(graph, scores, count, classes)
@@ -52,27 +52,27 @@ def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -
         priors=priors,
         variances=variances,
         classes=classes,
-        box_coding=wanted.box_coding,
-        variance_encoded=wanted.variance_encoded,
-        y_first=wanted.y_first,
-        clip=wanted.clip,
+        box_coding=described.box_coding,
+        variance_encoded=described.variance_encoded,
+        y_first=described.y_first,
+        clip=described.clip,
     )
     return RawHeads(heads), [
-        Note(locations.name, "ssd-heads-described", f"{count} priors and their coding are taken from {path.name}")
+        Note(locations.name, "ssd-heads-described", f"{count} priors and their box coding come from {path.name}")
     ]
 
 
-def _tensors(graph: gs.Graph, wanted: HeadsDescription, path: Path) -> tuple[gs.Variable, gs.Variable]:
+def _tensors(graph: gs.Graph, described: HeadsDescription, path: Path) -> tuple[gs.Variable, gs.Variable]:
     known = {name: t for name, t in graph.tensors().items() if isinstance(t, gs.Variable)}
     guesses = list(output_pairs(graph))
     chosen: list[gs.Variable] = []
-    for key, name in (("locations", wanted.locations), ("scores", wanted.scores)):
+    for key, name in (("locations", described.locations), ("scores", described.scores)):
         if name is None:
             if len(guesses) != 1:
                 outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs)
                 raise ModelError(
                     "description-ambiguous",
-                    f"the outputs do not tell which of them are the {key}",
+                    f"the shapes of the outputs do not show which of them holds the {key}",
                     context={"file": path, "key": f"heads.{key}", "outputs": outputs},
                     hint=f"name it: [heads] {key} = ...",
                 )
@@ -90,10 +90,10 @@ def _tensors(graph: gs.Graph, wanted: HeadsDescription, path: Path) -> tuple[gs.
     return chosen[0], chosen[1]
 
 
-def _priors(wanted: HeadsDescription, spec: InputSpec, path: Path) -> tuple[Array, Array]:
-    if wanted.priors is not None:
-        return _read_priors(wanted, path.parent / wanted.priors, path)
-    layers = [_layer_priors(layer, number, spec, path) for number, layer in enumerate(wanted.prior_box)]
+def _priors(described: HeadsDescription, spec: InputSpec, path: Path) -> tuple[Array, Array]:
+    if described.priors is not None:
+        return _read_priors(described, path.parent / described.priors, path)
+    layers = [_layer_priors(layer, number, spec, path) for number, layer in enumerate(described.prior_box)]
     return np.concatenate([boxes for boxes, _ in layers]), np.concatenate([variances for _, variances in layers])
 
 
@@ -122,32 +122,31 @@ def _contradiction(layer: PriorBoxDescription) -> str | None:
     return None
 
 
-def _read_priors(wanted: HeadsDescription, source: Path, path: Path) -> tuple[Array, Array]:
+def _read_priors(described: HeadsDescription, source: Path, path: Path) -> tuple[Array, Array]:
     context = {"file": path, "key": "heads.priors", "priors": source}
     try:
         values: NDArray[np.generic] = np.lib.format.read_array(io.BytesIO(source.read_bytes()), allow_pickle=False)
     except (OSError, ValueError, EOFError) as reason:
         raise ModelError("description-file", "the priors cannot be read", context=context, note=str(reason)) from None
     if values.dtype.kind != "f" or values.ndim != 2 or values.shape[1] not in (4, 8) or not len(values):
-        held = f"{list(values.shape)} of {values.dtype}"
-        message = f"priors are [P, 4] or [P, 8] floats, the file holds {held}"
+        message = f"priors must be [P, 4] or [P, 8] floats, but the file holds {list(values.shape)} of {values.dtype}"
         raise ModelError("description-priors", message, context=context)
     if not np.isfinite(values).all():
-        raise ModelError("description-priors", "the priors hold values that are not a number", context=context)
+        raise ModelError("description-priors", "the priors contain values that are not finite", context=context)
     boxes = values[:, :4].astype(np.float32)
-    if wanted.priors_form == "centers":
+    if described.priors_form == "centers":
         half = boxes[:, 2:] / 2
         boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
     if not (boxes[:, 2:] > boxes[:, :2]).all():
         row = int(np.argmin((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))
         raise ModelError(
             "description-priors",
-            f"prior {row} has no size: {boxes[row].tolist()}",
+            f"prior {row} has no area: {boxes[row].tolist()}",
             context=context,
-            hint='priors are xmin ymin xmax ymax, 0..1; say priors_form = "centers" for centre and size',
+            hint='priors are xmin ymin xmax ymax, 0..1; set priors_form = "centers" for centre and size',
         )
-    given = values[:, 4:] if values.shape[1] == 8 else np.broadcast_to(wanted.variance, boxes.shape)
-    return boxes, given.astype(np.float32)
+    variances = values[:, 4:] if values.shape[1] == 8 else np.broadcast_to(described.variance, boxes.shape)
+    return boxes, variances.astype(np.float32)
 
 
 def _mismatch(path: Path, tensor: gs.Variable, why: str) -> ModelError:

@@ -1,31 +1,31 @@
-"""The detector description: what a network file does not say about the detector in it, as TOML beside the model.
+"""The detector description: a TOML file beside the model with facts about the detector that the model file lacks.
 
 An example with every common key::
 
-    class_names = ["background", "face"]          # or class_names_file = "names.txt", one a line
+    class_names = ["background", "face"]          # or class_names_file = "names.txt", one name per line
 
     [input]
-    size = [240, 320]                             # height, width; only where the network leaves them open
+    size = [240, 320]                             # height, width; only if the network leaves them open
     colour = "RGB"
-    mean = [127.0]                                # one value, or one a channel in the order of `colour`
+    mean = [127.0]                                # one value, or one per channel in the order of `colour`
     scale = [0.0078125]
 
     [heads]
-    locations = "boxes"                           # tensor of P x 4 offsets; default: recognised
-    scores = "scores"                             # tensor of P x C scores; default: recognised
-    activation = "softmax"                        # what turns the scores into 0..1, appended where it is missing
+    locations = "boxes"                           # tensor of P x 4 offsets; default: recognised by shape
+    scores = "scores"                             # tensor of P x C scores; default: recognised by shape
+    activation = "softmax"                        # maps the scores to 0..1; appended if the network lacks it
     background = 0                                # index, or "none"
-    variance = [0.1, 0.1, 0.2, 0.2]               # of x y w h, for priors from a file without variances
+    variance = [0.1, 0.1, 0.2, 0.2]               # of x y w h, for a file of priors without variances
     # priors = "priors.npy"                       # [P, 4], or [P, 8] with variances; or the layers below
 
-    [[heads.prior_box]]                           # as Caffe's PriorBox layer, one a feature map, in order
+    [[heads.prior_box]]                           # as in Caffe's PriorBox layer, one per feature map, in order
     feature = [30, 40]                            # height, width
     min_size = [10.0, 16.0, 24.0]                 # pixels
 
     [nms]
     iou_threshold = 0.45
 
-Every key may be left out.
+Every key is optional.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class PriorBoxDescription(_Strict):
 
 
 class HeadsDescription(_Strict):
-    """Where the raw heads are and how they become boxes."""
+    """The raw head tensors and how they are decoded to boxes."""
 
     locations: str | None = None
     scores: str | None = None
@@ -106,12 +106,12 @@ class HeadsDescription(_Strict):
 
     @property
     def has_priors(self) -> bool:
-        """Whether priors are given, in either way."""
+        """Whether the description gives priors, as a file or as PriorBox parameters."""
         return self.priors is not None or bool(self.prior_box)
 
 
 class NmsDescription(_Strict):
-    """What to change in the suppression; see `deploycc.detector.Nms`."""
+    """Suppression parameters to change; see `deploycc.detector.Nms`."""
 
     score_threshold: float | None = None
     iou_threshold: float | None = None
@@ -124,15 +124,15 @@ class Description(_Strict):
 
     class_names: tuple[str, ...] | None = None
     class_names_file: str | None = None
-    """A text file beside the description, one name a line."""
+    """A text file beside the description, one name per line."""
     input: InputDescription = InputDescription()
     heads: HeadsDescription = HeadsDescription()
     nms: NmsDescription = NmsDescription()
     path: Path = Field(default=Path(), exclude=True)
-    """The file itself; what it refers to lies beside it."""
+    """The description file; paths in it are relative to its folder."""
 
     def names(self) -> tuple[str, ...] | None:
-        """The class names, from either key, or None.
+        """Return the class names from either key, or None.
 
         Raises:
             ModelError: the file of names cannot be read.
@@ -153,7 +153,7 @@ class Description(_Strict):
 
 
 def find_description(model: Path) -> Path | None:
-    """``name.detector.toml`` beside ``name.onnx`` or ``name.prototxt``, where it exists."""
+    """Return ``name.detector.toml`` beside ``name.onnx`` or ``name.prototxt`` if it exists."""
     beside = model.with_name(model.stem + SUFFIX)
     return beside if beside.is_file() else None
 
@@ -162,7 +162,7 @@ def read_description(path: Path) -> Description:
     """Read a description.
 
     Raises:
-        ModelError: the file is missing, no TOML, or has a key or value it must not have.
+        ModelError: the file is missing or not TOML, or has an unknown key or a wrong value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def read_description(path: Path) -> Description:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as reason:
         raise ModelError(
-            "description-syntax", "the detector description is no TOML", context={"file": path}, note=str(reason)
+            "description-syntax", "the detector description is not valid TOML", context={"file": path}, note=str(reason)
         ) from None
     if "path" in table:
         raise _wrong(path, "path", "is not a key of a detector description", None)
@@ -184,9 +184,9 @@ def read_description(path: Path) -> Description:
     except ValidationError as invalid:
         raise _explain(path, invalid) from None
     if described.class_names is not None and described.class_names_file is not None:
-        raise _wrong(path, "class_names_file", "stands beside class_names; give one of the two", None)
+        raise _wrong(path, "class_names_file", "and class_names are both given; keep one of them", None)
     if described.heads.priors is not None and described.heads.prior_box:
-        raise _wrong(path, "heads.priors", "stands beside [[heads.prior_box]]; give one of the two", None)
+        raise _wrong(path, "heads.priors", "and [[heads.prior_box]] are both given; keep one of them", None)
     return described.model_copy(update={"path": path})
 
 

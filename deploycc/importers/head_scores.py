@@ -1,7 +1,7 @@
-"""What the scores of raw heads are: activated or not, and which class is the background.
+"""Find out whether raw scores are activated, and which class is the background.
 
-The network is run once on a picture of its mean colour (all zeros at the input) and the numbers are looked at: rows
-that sum to 1 went through a softmax however it was spelled, values outside 0..1 through nothing.
+The network is run once on a picture of its mean colour (an input of zeros). Scores whose rows sum to 1 went through a
+softmax, however the exporter wrote it; values outside 0..1 are logits.
 """
 
 from __future__ import annotations
@@ -18,63 +18,63 @@ from deploycc.importers.description import Description
 from deploycc.importers.network_part import session
 from deploycc.importers.ssd_heads import RawHeads
 
-_DOMINATES = 0.9  # share of priors in which the background wins on an empty picture
+_DOMINATES = 0.9  # share of the priors at which the background scores highest on an empty picture
 
 
-def settle_scores(
-    graph: gs.Graph, found: RawHeads, spec: InputSpec, description: Description
+def resolve_scores(
+    graph: gs.Graph, raw_heads: RawHeads, spec: InputSpec, description: Description
 ) -> tuple[SsdHeads | None, list[Note]]:
-    """Append a missing activation as described, in place, and settle the background.
+    """Append the described activation if it is missing, in place, and determine the background class.
 
     Returns:
-        The heads, or None where the scores are not activated and nobody says how they are to be; and notes.
+        The heads, or None if the scores are logits and the description names no activation; and notes.
 
     Raises:
         ModelError: the description contradicts the network.
     """
-    heads, wanted = found.heads, description.heads
+    heads, activation = raw_heads.heads, description.heads.activation
     rows = _run(graph, heads, spec)
     kind = _kind(rows)
     notes: list[Note] = []
-    if wanted.activation in ("softmax", "sigmoid"):
-        if kind == "softmax" and wanted.activation == "sigmoid":
+    if activation in ("softmax", "sigmoid"):
+        if kind == "softmax" and activation == "sigmoid":
             raise ModelError(
                 "description-activation",
-                "the description asks for a sigmoid where the network ends in a softmax",
+                "the description asks for a sigmoid, but the network already ends in a softmax",
                 context={"file": description.path, "key": "heads.activation", "tensor": heads.scores},
             )
         if kind in ("logits", "unknown"):
-            heads = _activate(graph, heads, wanted.activation)
+            heads = _activate(graph, heads, activation)
             rows = rows if rows is None else _run(graph, heads, spec)
-            kind = wanted.activation
-    elif wanted.activation is None and kind == "logits":
+            kind = activation
+    elif activation is None and kind == "logits":
         notes.append(
             Note(
                 heads.scores,
                 "ssd-scores-logits",
-                f"{heads.scores} leaves 0..1, so it holds logits; whether a softmax or a sigmoid belongs on them is "
-                'not in the file: say [heads] activation = "softmax" or "sigmoid" in a description (--describe)',
+                f"{heads.scores} has values outside 0..1, so it holds logits; the file does not say whether a softmax "
+                'or a sigmoid follows: set [heads] activation = "softmax" or "sigmoid" in a description (--describe)',
             )
         )
         return None, notes
-    elif wanted.activation is None and kind == "unknown":
+    elif activation is None and kind == "unknown":
         notes.append(
             Note(
                 heads.scores,
                 "ssd-scores-unchecked",
-                f"the network cannot be run here, so {heads.scores} is taken to be activated without a check",
+                f"ONNX Runtime cannot run the network, so {heads.scores} is assumed to be activated",
             )
         )
-    background, note = _background(found, heads, kind, rows, description)
-    return replace(heads, background=background), [*notes, *note]
+    background, background_notes = _background(raw_heads, heads, kind, rows, description)
+    return replace(heads, background=background), [*notes, *background_notes]
 
 
 def _run(graph: gs.Graph, heads: SsdHeads, spec: InputSpec) -> NDArray[np.float32] | None:
-    """Scores [P, C] on the mean colour; None where ONNX Runtime cannot run the network."""
+    """Return the scores [P, C] on the mean colour, or None if ONNX Runtime cannot run the network."""
     try:
         runner = session(graph)
         scores = runner.run([heads.scores], {spec.name: np.zeros(spec.shape, dtype=np.float32)})[0]
-    except Exception:  # custom operators: the board's parser may know them, this machine does not
+    except Exception:  # custom operators: the board's parser may know them even if ONNX Runtime does not
         return None
     rows: NDArray[np.float32] = np.asarray(scores, dtype=np.float32).reshape(-1, heads.classes)
     return rows
@@ -107,35 +107,36 @@ def _activate(graph: gs.Graph, heads: SsdHeads, activation: str) -> SsdHeads:
 
 
 def _background(
-    found: RawHeads, heads: SsdHeads, kind: str, rows: NDArray[np.float32] | None, description: Description
+    raw_heads: RawHeads, heads: SsdHeads, kind: str, rows: NDArray[np.float32] | None, description: Description
 ) -> tuple[int | None, list[Note]]:
-    said = description.heads.background
-    if said == "none":
+    described = description.heads.background
+    if described == "none":
         return None, []
-    if said is not None:
-        if not 0 <= said < heads.classes:
+    if described is not None:
+        if not 0 <= described < heads.classes:
             raise ModelError(
                 "description-background",
-                f"the background is said to be class {said} of {heads.classes}",
+                f"the background class {described} does not exist: there are {heads.classes} classes",
                 context={"file": description.path, "key": "heads.background"},
                 hint=f'0 to {heads.classes - 1}, or "none"',
             )
-        return said, []
+        return described, []
     if heads.classes == 1:
         return None, []
-    if found.background_removed:
-        return None, [Note(heads.scores, "ssd-no-background", "the network drops the background's column itself")]
+    if raw_heads.background_removed:
+        return None, [Note(heads.scores, "ssd-no-background", "the network itself drops the background's scores")]
     if kind == "softmax" and rows is not None:
         wins = np.bincount(rows.argmax(axis=1), minlength=heads.classes) / len(rows)
         best = int(wins.argmax())
         if wins[best] >= _DOMINATES:
-            reason = f"class {best} is the background: it wins at {wins[best]:.0%} of the priors on an empty picture"
+            reason = f"class {best} is the background: it scores highest at {wins[best]:.0%} of the priors of an empty "
+            reason += "picture"
             return best, [Note(heads.scores, "ssd-background-found", reason)]
     return 0, [
         Note(
             heads.scores,
             "ssd-background-assumed",
-            "class 0 is taken to be the background, as SSDs are trained; a network without one needs "
+            "class 0 is assumed to be the background, as is usual for SSDs; for a network without one set "
             '[heads] background = "none" in a description (--describe)',
         )
     ]

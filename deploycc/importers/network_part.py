@@ -1,4 +1,4 @@
-"""Running a piece of a graph: everything between one tensor and another, without the rest of the network."""
+"""Run the part of a graph between two tensors, without the rest of the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploycc.graph.export import to_onnx
 
 _THREADS = 2
 
-# Box arithmetic holds none of these; looking for heads stops where the network begins.
+# Box arithmetic uses none of these: the search for heads ends here.
 _NETWORK = frozenset(
     [
         *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "LSTM", "GRU"),
@@ -44,27 +44,27 @@ class NetworkPart:
         self._session = session(clone)
 
     def __call__(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run it on one value of the start tensor, reshaped as needed."""
+        """Run the part on one value of the start tensor, reshaped as needed."""
         entry, leave = self._names
         result: NDArray[np.float32] = self._session.run([leave], {entry: value.reshape(self.shape)})[0]
         return result
 
 
 def session(graph: gs.Graph) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU."""
+    """Open an ONNX Runtime session on the CPU."""
     return open_session(to_onnx(graph), _THREADS, {"network": graph.name})
 
 
 def elements(tensor: gs.Tensor) -> int:
-    """Number of elements, 0 where the shape is not static."""
+    """Return the number of elements, or 0 if the shape is not static."""
     shape = tensor.shape
     return math.prod(shape) if shape and all(isinstance(d, int) for d in shape) else 0
 
 
 def separators(end: gs.Variable, count: int) -> Iterator[gs.Variable]:
-    """Float tensors of ``count`` elements through which alone ``end`` depends on the network, the nearest first.
+    """Yield float tensors of ``count`` elements that cut ``end`` off from the network, the nearest first.
 
-    Constants do not count as dependence. ``end`` itself is the first where it has ``count`` elements.
+    Constants may bypass the cut. ``end`` itself comes first if it has ``count`` elements.
     """
     seen: dict[int, gs.Variable] = {}
     queue: list[gs.Variable] = [end]

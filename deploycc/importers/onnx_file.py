@@ -1,4 +1,4 @@
-"""ONNX files: to a static graph of one picture, its heads recognised or described; or a detector saved by deploycc."""
+"""Import ONNX files: trained networks, whose heads are recognised or described, and detectors saved by deploycc."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from deploycc.graph.shapes import infer_shapes
 from deploycc.importers.described_detector import describe_known_heads
 from deploycc.importers.described_heads import describe_heads
 from deploycc.importers.description import Description
-from deploycc.importers.head_scores import settle_scores
+from deploycc.importers.head_scores import resolve_scores
 from deploycc.importers.onnx_read import OPSET, first_line, read_model, to_common_opset
 from deploycc.importers.picture_input import fix_picture_input, override
-from deploycc.importers.ssd_heads import find_decoded_heads
+from deploycc.importers.ssd_heads import RawHeads, find_decoded_heads
 
 SUFFIXES = (".onnx",)
 
@@ -29,15 +29,15 @@ def load(path: Path, description: Description | None = None) -> Detector:
     """Read an ONNX detector.
 
     Args:
-        path: the file; weights may lie in files beside it.
-        description: what the file does not say.
+        path: the file; external weights may lie beside it.
+        description: facts about the detector that the file lacks.
 
     Raises:
-        ModelError: the file is unreadable, inconsistent, no network of one picture, or contradicts the description.
+        ModelError: the file is unreadable or inconsistent, does not take one picture, or contradicts the description.
     """
     try:
         return _load(path, description or Description())
-    except UnicodeDecodeError as reason:  # protobuf checks its text only where it is read
+    except UnicodeDecodeError as reason:  # protobuf validates a string only when it is accessed
         raise ModelError(
             "onnx-unreadable", f"{path.name} is a damaged ONNX file", context={"file": path}, note=str(reason)
         ) from None
@@ -53,16 +53,16 @@ def _load(path: Path, description: Description) -> Detector:
     spec, notes = fix_picture_input(graph, description.input, path)
     notes[:0] = read_notes
     if written < OPSET:
-        notes.insert(0, Note("", "onnx-opset-converted", f"operators are brought from opset {written} to {OPSET}"))
-    _settle_shapes(graph, path)
-    graph, heads, nms, found = _heads(graph, spec, description)
+        notes.insert(0, Note("", "onnx-opset-converted", f"the network is converted from opset {written} to {OPSET}"))
+    _fix_shapes(graph, path)
+    graph, heads, nms, head_notes = _heads(graph, spec, description)
     return Detector(
         graph=graph,
         input=spec,
         source=Source(tuple(str(file) for file in files), digest, "onnx"),
         heads=heads,
         nms=nms or Nms(),
-        notes=(*notes, *gate_notes, *found),
+        notes=(*notes, *gate_notes, *head_notes),
         gates=gates,
     )
 
@@ -70,7 +70,7 @@ def _load(path: Path, description: Description) -> Detector:
 def _restored(
     model: onnx.ModelProto, path: Path, files: Sequence[Path], digest: str, description: Description
 ) -> Detector:
-    """What `deploycc.detector.file.save` wrote; this file is the source now, whatever it was made from."""
+    """Read a detector that `deploycc.detector.file.save` wrote; the file itself becomes its source."""
     detector = read_detector(model, path)
     infer_shapes(detector.graph)
     source = replace(detector.source, files=tuple(str(file) for file in files), sha256=digest, format="onnx")
@@ -86,7 +86,7 @@ def _import(model: onnx.ModelProto, path: Path) -> gs.Graph:
 
 
 def _name_nodes(graph: gs.Graph) -> None:
-    """Give every node a name of its own: notes, reports and per-layer times refer to it."""
+    """Give every node a unique name, which notes, reports and per-layer times refer to."""
     taken: set[str] = set()
     for node in graph.nodes:
         base = node.name or (node.outputs[0].name if node.outputs else "") or node.op
@@ -97,15 +97,15 @@ def _name_nodes(graph: gs.Graph) -> None:
         node.name = name
 
 
-def _settle_shapes(graph: gs.Graph, path: Path) -> None:
-    """Infer every shape for the fixed input and fold what is computed from shapes alone, in place.
+def _fix_shapes(graph: gs.Graph, path: Path) -> None:
+    """Infer every shape for the fixed input and fold values computed from shapes alone, in place.
 
     Raises:
         ModelError: shapes contradict one another.
     """
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor not in graph.inputs:
-            tensor.shape = None  # stated for an open batch; inferred anew below
+            tensor.shape = None  # stored for an open batch; inferred again below
     try:
         type_float_constants(graph)
         infer_shapes(graph)
@@ -127,17 +127,17 @@ def _settle_shapes(graph: gs.Graph, path: Path) -> None:
 def _heads(
     graph: gs.Graph, spec: InputSpec, description: Description
 ) -> tuple[gs.Graph, SsdHeads | None, Nms | None, list[Note]]:
-    """Recognise or describe the heads on a copy; the graph as it came where that fails."""
+    """Recognise or describe the heads in a copy of the graph; return the original graph if there are none."""
     cut = graph.copy()
-    wanted = description.heads
-    if wanted.has_priors or wanted.locations or wanted.scores:
-        found, notes = describe_heads(cut, spec, description)
+    described = description.heads
+    raw_heads: RawHeads | None
+    if described.has_priors or described.locations or described.scores:
+        raw_heads, notes = describe_heads(cut, spec, description)
     else:
-        recognised, notes = find_decoded_heads(cut, spec)
-        if recognised is None:
+        raw_heads, notes = find_decoded_heads(cut, spec)
+        if raw_heads is None:
             return graph, None, None, notes
-        found = recognised
-    heads, more = settle_scores(cut, found, spec, description)
+    heads, score_notes = resolve_scores(cut, raw_heads, spec, description)
     if heads is None:
-        return graph, None, None, more
-    return cut, heads, found.nms, [*notes, *more]
+        return graph, None, None, score_notes
+    return cut, heads, raw_heads.nms, [*notes, *score_notes]

@@ -1,4 +1,4 @@
-"""From bytes on disk to a checked ONNX model of one operator set; every way the file can be wrong is told here."""
+"""Read an ONNX file, check it, and convert it to a common operator set; every file error is diagnosed here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 
 from deploycc.errors import ModelError, Note
 
-OPSET = 13  # what the passes read: the newest that TensorRT 8.0 to 8.2 take; newer files keep theirs
+OPSET = 13  # the oldest that passes read and the newest that TensorRT 8.0 to 8.2 accept; newer files keep their own
 _OLDEST_IR, _NEWEST_IR = 3, min(13, onnx.IR_VERSION)
 
 
@@ -20,17 +20,17 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
     """Read and check an ONNX file with its external data.
 
     Returns:
-        The model, the files it was read from (the model first), the SHA-256 over their bytes in that order, and what
-        was changed to read it.
+        The model, the files it was read from (the model first), the SHA-256 over their bytes in that order, and notes
+        on changes made while reading.
 
     Raises:
-        ModelError: the file is missing, unreadable, empty, no ONNX, inconsistent, cyclic, or holds NaN weights.
+        ModelError: the file is missing, unreadable, empty, not ONNX, inconsistent or cyclic, or holds NaN weights.
     """
     data = _read_bytes(path)
     model = _parse(data, path)
     digest = hashlib.sha256(data)
     del data
-    notes = _settle_ir(model, path)
+    notes = _accept_versions(model, path)
     if not model.graph.node:
         raise ModelError("onnx-no-nodes", "the network has no operators", context={"file": path})
     _drop_initializer_inputs(model)
@@ -44,10 +44,10 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
 
 
 def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, int]:
-    """Bring a model of an older operator set to opset 13 with ONNX's version converter.
+    """Convert a model with an older operator set to opset 13, using ONNX's version converter.
 
     Returns:
-        The model (newer ones as they are) and the operator set it was written in.
+        The model (unchanged if it is newer) and the operator set it was written in.
 
     Raises:
         ModelError: the model names no ONNX operator set, or the converter refuses it.
@@ -61,7 +61,7 @@ def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto
         except Exception as reason:  # the converter raises RuntimeError and its own C++ types
             raise ModelError(
                 "onnx-opset-conversion",
-                f"the network cannot be brought from opset {written} to {OPSET}",
+                f"the network cannot be converted from opset {written} to {OPSET}",
                 context={"file": path, "opset": written},
                 note=first_line(reason).rpartition(" failed: ")[2],
                 hint=f"export it again with opset {OPSET} or newer",
@@ -93,41 +93,41 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
         known = b"onnx" in data[:256] or data[:1] == b"\x08"
         raise ModelError(
             "onnx-unreadable",
-            f"{path.name} is {'a damaged or truncated' if known else 'no'} ONNX file",
+            f"{path.name} is {'a damaged or truncated' if known else 'not an'} ONNX file",
             context={"file": path, "bytes": len(data)},
             hint="copy or export it again",
         ) from None
     if not model.ir_version or not model.HasField("graph"):
         raise ModelError(
             "onnx-unreadable",
-            f"{path.name} is no ONNX model, or its end is missing",
+            f"{path.name} is not an ONNX model, or its end is missing",
             context={"file": path, "bytes": len(data)},
-            note="it states no IR version" if not model.ir_version else "it holds no graph",
+            note="it states no IR version" if not model.ir_version else "it contains no graph",
         )
     return model
 
 
-def _settle_ir(model: onnx.ModelProto, path: Path) -> tuple[Note, ...]:
-    """Refuse files that are too old, and read those of a newer IR as the newest that is known.
+def _accept_versions(model: onnx.ModelProto, path: Path) -> tuple[Note, ...]:
+    """Refuse an unknown opset or a too old IR; lower a newer IR version to the newest known one.
 
-    What an operator computes is said by the operator set; a newer IR adds types and containers, which the checker
-    refuses where they are used. Exporters state the newest IR they know, whatever the network needs.
+    Operators are defined by the operator set. A newer IR only adds types and containers, which the checker refuses if
+    they are used, and exporters state the newest IR they know, whatever the network needs.
     """
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > onnx.defs.onnx_opset_version():
             raise ModelError(
                 "onnx-opset-unknown",
-                f"opset {entry.version} is not known",
+                f"opset {entry.version} is unknown",
                 context={"file": path, "opset": entry.version},
-                note=f"the newest that the installed onnx knows is {onnx.defs.onnx_opset_version()}",
-                hint=f"export it with opset {OPSET}, which every target reads, or install a newer onnx",
+                note=f"the newest opset that the installed onnx knows is {onnx.defs.onnx_opset_version()}",
+                hint=f"export it with opset {OPSET}, which every target accepts, or install a newer onnx",
             )
     if model.ir_version < _OLDEST_IR:
         raise ModelError(
             "onnx-ir-version",
             f"IR version {model.ir_version} is not supported",
             context={"file": path},
-            note=f"files of IR {_OLDEST_IR} and newer are read",
+            note=f"IR {_OLDEST_IR} and newer are supported",
             hint="export it with a current exporter",
         )
     if model.ir_version <= _NEWEST_IR:
@@ -138,7 +138,7 @@ def _settle_ir(model: onnx.ModelProto, path: Path) -> tuple[Note, ...]:
 
 
 def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
-    """IR 3 lists every weight as a graph input too; from IR 4 on that means "may be overridden"."""
+    """Remove weights from the graph inputs: IR 3 lists them there; since IR 4 that means "may be overridden"."""
     weights = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.input if value.name not in weights]
     if len(kept) < len(model.graph.input):
@@ -148,15 +148,15 @@ def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
 
 
 def _check_cycles(model: onnx.ModelProto, path: Path) -> None:
-    """Sort the nodes if they are not in order; refuse a cycle."""
+    """Sort the nodes if needed; refuse a cycle."""
     nodes = list(model.graph.node)
     producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    waits = [{producer[name] for name in node.input if name in producer} for node in nodes]
+    sources_of = [{producer[name] for name in node.input if name in producer} for node in nodes]
     readers: dict[int, list[int]] = {}
-    for index, sources in enumerate(waits):
+    for index, sources in enumerate(sources_of):
         for source in sources:
             readers.setdefault(source, []).append(index)
-    missing = [len(sources) for sources in waits]
+    missing = [len(sources) for sources in sources_of]
     ready = [index for index, count in enumerate(missing) if count == 0]
     for index in ready:  # grows while it is walked
         for reader in readers.get(index, ()):
@@ -164,28 +164,28 @@ def _check_cycles(model: onnx.ModelProto, path: Path) -> None:
             if missing[reader] == 0:
                 ready.append(reader)
     if len(ready) < len(nodes):
-        cycle = _walk_cycle(waits, set(range(len(nodes))) - set(ready))
+        cycle = _walk_cycle(sources_of, set(range(len(nodes))) - set(ready))
         names = [nodes[index].name or f"{nodes[index].op_type} making {nodes[index].output[0]}" for index in cycle]
         raise ModelError(
             "onnx-cycle",
             "the network feeds its own output back into itself",
             context={"file": path, "nodes": " -> ".join([*names, names[0]])},
         )
-    if any(source >= index for index, sources in enumerate(waits) for source in sources):
+    if any(source >= index for index, sources in enumerate(sources_of) for source in sources):
         ordered = [nodes[index] for index in ready]
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
         del model.graph.node[:]
         model.graph.node.extend(copies)
 
 
-def _walk_cycle(waits: list[set[int]], left: set[int]) -> list[int]:
-    """Follow producers among the nodes that never became ready until one repeats; return the loop, in data order."""
-    seen: list[int] = []
-    at = min(left)
-    while at not in seen:
-        seen.append(at)
-        at = min(waits[at] & left)
-    return seen[seen.index(at) :][::-1]
+def _walk_cycle(sources_of: list[set[int]], blocked: set[int]) -> list[int]:
+    """Follow producers among the blocked nodes until one repeats; return the cycle in data order."""
+    visited: list[int] = []
+    index = min(blocked)
+    while index not in visited:
+        visited.append(index)
+        index = min(sources_of[index] & blocked)
+    return visited[visited.index(index) :][::-1]
 
 
 def _check(model: onnx.ModelProto, path: Path) -> None:
@@ -194,7 +194,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     except (onnx.checker.ValidationError, ValueError) as reason:
         raise ModelError(
             "onnx-invalid",
-            "the file breaks the ONNX standard",
+            "the file violates the ONNX standard",
             context={"file": path},
             note=first_line(reason),
             hint="export it again, or ask the exporter's maintainers",
@@ -202,7 +202,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _load_external(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Load weights that lie in files of their own; return those files."""
+    """Load weights stored in separate files; return those files."""
     outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     names = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
     if not names:
@@ -212,37 +212,37 @@ def _load_external(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     except (OSError, ValueError, onnx.checker.ValidationError) as reason:
         raise ModelError(
             "onnx-external-data",
-            "weights that the file keeps outside itself cannot be read",
+            "the external weights of the file cannot be read",
             context={"file": path, "weights": ", ".join(sorted(names))},
             note=first_line(reason),
-            hint="keep the weight files beside the model, under the names it gives",
+            hint="keep the weight files beside the model, under the names it refers to",
         ) from None
     return tuple(path.parent / name for name in sorted(names))
 
 
 def _check_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse weights that are not numbers, and tensors whose data do not fill their shape."""
+    """Refuse NaN weights, and tensors whose data do not match their shape and type."""
     for tensor in model.graph.initializer:
         try:
             values = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError, KeyError) as reason:  # KeyError: an element type that ONNX does not have
+        except (ValueError, TypeError, KeyError) as reason:  # KeyError: an element type unknown to ONNX
             raise ModelError(
                 "onnx-weight-data",
-                f"the data of {tensor.name} do not fit its shape and type",
+                f"the data of {tensor.name} do not match its shape and type",
                 context={"file": path, "tensor": tensor.name, "shape": list(tensor.dims)},
                 note=first_line(reason),
             ) from None
         if values.dtype.kind == "f" and (count := int(np.isnan(values).sum())):
             raise ModelError(
                 "nan-weights",
-                f"{tensor.name} holds {count} of {values.size} values that are not a number",
+                f"{count} of {values.size} values of {tensor.name} are NaN",
                 context={"file": path, "tensor": tensor.name},
                 hint="the training diverged; use an earlier snapshot",
             )
 
 
 def first_line(reason: object) -> str:
-    """First line of a library's message that says something, with the next where it ends in a colon."""
+    """Return the first non-empty line of a library's message, joined with the next if it ends in a colon."""
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
     if not lines:
         return type(reason).__name__

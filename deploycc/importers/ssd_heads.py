@@ -1,8 +1,8 @@
-"""Recognising SSD heads in a graph and cutting the graph at them.
+"""Recognise SSD heads in a graph and cut the graph there.
 
-Three spellings are met: decoded boxes and scores as outputs, the same in front of an ONNX ``NonMaxSuppression``, and
-raw offsets whose priors only a description knows. Decoded boxes are recognised by what the arithmetic computes
-(`box_decoding`), not by how it is spelled. What cannot be verified is left alone and said.
+Exported SSDs come in three forms: decoded boxes and scores as outputs, the same before an ONNX ``NonMaxSuppression``,
+and raw offsets, whose priors a description must give. Decoded boxes are recognised by what their arithmetic computes
+(`box_decoding`), not by how it is written. Heads that cannot be verified stay as they are, with a note.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from deploycc.errors import Note
 from deploycc.importers.box_decoding import BoxDecoding, identify
 from deploycc.importers.network_part import NetworkPart, elements, separators
 
-_DESCRIBE = "write [heads] into a description (--describe) to say it"
+_DESCRIBE = "give them as [heads] in a description (--describe)"
 
 
 @dataclass(frozen=True, eq=False)
 class RawHeads:
-    """Heads before their scores are looked at.
+    """Heads whose scores have not been examined yet.
 
     Attributes:
-        heads: complete but for `background`, which is a convention until `score_heads` has looked.
-        nms: suppression parameters, where the graph states them.
-        background_removed: the graph drops the background's column before its scores.
+        heads: complete except for `background`, which `head_scores.resolve_scores` determines.
+        nms: suppression parameters, if the graph states them.
+        background_removed: the graph drops the background's scores itself.
     """
 
     heads: SsdHeads
@@ -39,10 +39,10 @@ class RawHeads:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Boxes or offsets [1, P, 4] and the scores of the same P rows.
+    """Boxes or offsets [1, P, 4] and the scores of the same P priors.
 
     Attributes:
-        columns: the scores lie [C, P].
+        columns: the scores are stored as [C, P].
     """
 
     boxes: gs.Variable
@@ -53,26 +53,26 @@ class Pair:
 
 
 def find_decoded_heads(graph: gs.Graph, spec: InputSpec) -> tuple[RawHeads | None, list[Note]]:
-    """Find heads whose decoding stands in the graph; on success cut the graph there, in place.
+    """Find heads that the graph decodes to boxes itself; on success cut off the decoding, in place.
 
     Returns:
-        The heads or None, and what was found or was not.
+        The heads or None, and notes on the outcome.
     """
     notes: list[Note] = []
     pairs = [*_before_nms(graph, notes), *output_pairs(graph)]
     for pair in pairs:
-        found = _undecoded(graph, pair, spec)
-        if found is not None:
-            return _cut(graph, pair, *found)
+        undecoded = _undecoded(graph, pair, spec)
+        if undecoded is not None:
+            return _cut(graph, pair, *undecoded)
     if pairs:
         boxes, scores = pairs[0].boxes, pairs[0].scores
         notes.append(
             Note(
                 boxes.name,
                 "ssd-decoding-unknown",
-                f"{boxes.name} {boxes.shape} and {scores.name} {scores.shape} have the shapes of SSD heads, but no SSD "
-                f"decoding with priors stands before {boxes.name}; if they are raw offsets and scores, the file does "
-                f"not hold their priors: {_DESCRIBE}",
+                f"{boxes.name} {boxes.shape} and {scores.name} {scores.shape} have the shapes of SSD heads, but "
+                f"{boxes.name} is not computed by an SSD decoding with priors; if they are raw offsets and scores, the "
+                f"file does not contain their priors: {_DESCRIBE}",
             )
         )
     else:
@@ -81,35 +81,35 @@ def find_decoded_heads(graph: gs.Graph, spec: InputSpec) -> tuple[RawHeads | Non
             Note(
                 "",
                 "ssd-heads-unknown",
-                f"no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: {outputs}); "
-                f"the network is compiled as it is: {_DESCRIBE}",
+                f"no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: {outputs}), "
+                f"so the network is compiled without heads: {_DESCRIBE}",
             )
         )
     return None, notes
 
 
 def output_pairs(graph: gs.Graph) -> Iterator[Pair]:
-    """Outputs that have the shapes of SSD heads: one [1, P, 4] and exactly one other with P rows."""
+    """Yield outputs that have the shapes of SSD heads: one [1, P, 4] and exactly one other with P rows."""
     for boxes in graph.outputs:
         shape = _static(boxes)
         if len(shape) < 2 or shape[-1] != 4 or elements(boxes) < 8:
             continue
         priors = elements(boxes) // 4
-        others = [t for t in graph.outputs if t is not boxes and _lies(_static(t), priors)]
+        others = [t for t in graph.outputs if t is not boxes and _layout(_static(t), priors)]
         if len(others) == 1:
-            yield Pair(boxes, others[0], priors, _lies(_static(others[0]), priors) == "columns")
+            yield Pair(boxes, others[0], priors, _layout(_static(others[0]), priors) == "columns")
 
 
 def _before_nms(graph: gs.Graph, notes: list[Note]) -> Iterator[Pair]:
     nodes = [node for node in graph.nodes if node.op == "NonMaxSuppression"]
     if len(nodes) > 1:
-        notes.append(Note(nodes[0].name, "ssd-several-nms", f"{len(nodes)} NonMaxSuppression nodes, one was expected"))
+        notes.append(Note(nodes[0].name, "ssd-several-nms", f"expected one NonMaxSuppression node, not {len(nodes)}"))
         return
     for node in nodes:
         boxes, scores = node.inputs[:2]
         limits = [_number(node, 3, 0.0), _number(node, 4, 0.0)]
         if None in limits or not isinstance(boxes, gs.Variable) or not isinstance(scores, gs.Variable):
-            notes.append(Note(node.name, "ssd-nms-computed", "the thresholds of NonMaxSuppression are no constants"))
+            notes.append(Note(node.name, "ssd-nms-computed", "the thresholds of NonMaxSuppression are not constants"))
             continue
         priors = elements(boxes) // 4
         if not priors or len(_static(scores)) != 3 or scores.shape[2] != priors:
@@ -123,7 +123,7 @@ def _before_nms(graph: gs.Graph, notes: list[Note]) -> Iterator[Pair]:
 
 
 def _number(node: gs.Node, index: int, default: float) -> float | None:
-    """A scalar operand; ``default`` where it is left out, None where it is computed."""
+    """Return a scalar operand, ``default`` if it is omitted, None if it is computed."""
     if index >= len(node.inputs) or node.inputs[index].is_empty():
         return default
     tensor = node.inputs[index]
@@ -135,8 +135,8 @@ def _static(tensor: gs.Tensor) -> tuple[int, ...]:
     return shape if all(isinstance(d, int) for d in shape) else ()
 
 
-def _lies(shape: tuple[int, ...], priors: int) -> Literal["rows", "columns"] | None:
-    """How a score tensor lies: [1, P, C] or [P, C] in rows, [1, C, P] in columns; None for other shapes."""
+def _layout(shape: tuple[int, ...], priors: int) -> Literal["rows", "columns"] | None:
+    """Return the layout of a score tensor: [1, P, C] or [P, C] is "rows", [1, C, P] "columns", others None."""
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1):
         return None
     if shape[-2] == priors:
@@ -145,20 +145,20 @@ def _lies(shape: tuple[int, ...], priors: int) -> Literal["rows", "columns"] | N
 
 
 def _undecoded(graph: gs.Graph, pair: Pair, spec: InputSpec) -> tuple[gs.Variable, bool, bool, BoxDecoding] | None:
-    """Find the tensor from which ``pair.boxes`` is an SSD decoding: (tensor, lies [4, P], clips, decoding).
+    """Find the tensor that ``pair.boxes`` is decoded from: (tensor, stored as [4, P], clips, decoding).
 
-    The farthest tensor that verifies is taken, so that as little arithmetic as possible stays in the network; one that
-    already has the shape [1, P, 4] or [1, P*4] is preferred to one that needs reshaping.
+    The farthest tensor that verifies is taken, so that little arithmetic stays in the network; a tensor that already
+    has the shape [1, P, 4] or [1, P*4] is preferred to one that needs reshaping.
     """
     end, clips = _before_clip(pair.boxes)
     count = pair.priors
     order = {id(node): index for index, node in enumerate(graph.nodes)}
-    found = list(separators(end, 4 * count))
-    found.sort(key=lambda t: (_static(t) not in ((1, count, 4), (1, 4 * count)), order.get(id(_producer(t)), -1)))
-    for tensor in found:
+    candidates = list(separators(end, 4 * count))
+    candidates.sort(key=lambda t: (_static(t) not in ((1, count, 4), (1, 4 * count)), order.get(id(_producer(t)), -1)))
+    for tensor in candidates:
         try:
             part = NetworkPart(graph, tensor, end)
-        except Exception:  # an operator that ONNX Runtime cannot run here: this cut cannot be verified
+        except Exception:  # an operator that ONNX Runtime cannot run: this cut cannot be verified
             continue
         for columns in (False, True) if _static(tensor)[-2:] == (4, count) and count != 4 else (False,):
 
@@ -176,7 +176,7 @@ def _producer(tensor: gs.Tensor) -> gs.Node | None:
 
 
 def _before_clip(boxes: gs.Variable) -> tuple[gs.Variable, bool]:
-    """The tensor before a final clip to 0..1; at zero offsets it would hide the priors' true edges."""
+    """Return the tensor before a final clip to 0..1, which would hide the true edges of the priors."""
     unclipped, tensor = boxes, boxes
     while (node := _producer(tensor)) is not None and node.op in ("Clip", "Min", "Max", "Identity"):
         tensor = node.inputs[0]
@@ -214,20 +214,20 @@ def _cut(
             tensor.name,
             "ssd-heads-recognised",
             f"the graph decodes {count} boxes from {tensor.name} ({decoding.box_coding}"
-            f"{', y first' if decoding.y_first else ''}); verified on random offsets to {decoding.error:.1e} of the "
-            "picture, and cut off",
+            f"{', y first' if decoding.y_first else ''}); this decoding is verified on random offsets to "
+            f"{decoding.error:.1e} of the picture, and cut off",
         )
     ]
     if not decoding.axes_known:
         notes.append(
-            Note(pair.boxes.name, "ssd-axes-assumed", "nothing tells x from y in the boxes; x is taken to come first")
+            Note(pair.boxes.name, "ssd-axes-assumed", "the boxes do not show which axis is x; x is assumed to be first")
         )
     if decoding.clamped:
         notes.append(
             Note(
                 tensor.name,
                 "ssd-offsets-clamped",
-                "the file limits how far an extreme offset moves or stretches a box; the decoding used here does not",
+                "the file's own decoding limits the effect of extreme offsets; the compiled decoding does not",
             )
         )
     if pair.nms is not None:
@@ -266,7 +266,7 @@ def _append(
 
 
 def _drops_background(scores: gs.Variable, priors: int, classes: int) -> bool:
-    """Whether the scores are a slice of one class more, as exporters make them that drop the background."""
+    """Return whether the scores are sliced from one class more, as in exports that drop the background."""
     tensor: gs.Tensor = scores
     while (node := _producer(tensor)) is not None and node.inputs:
         source = node.inputs[0]

@@ -51,7 +51,7 @@ def test_the_order_of_the_priors_tells_x_from_y() -> None:
     np.testing.assert_allclose(swapped.priors, by_rows.priors, rtol=0, atol=1e-6)
 
 
-def test_priors_without_an_order_say_that_x_is_assumed() -> None:
+def test_priors_without_an_order_leave_the_axes_unknown() -> None:
     diagonal = np.array([[0.1, 0.1, 0.3, 0.3], [0.4, 0.4, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]])
     found = recognise(lambda x: decode_boxes(x, diagonal, VARIANCES[:3], "center_size"), 3)
     assert found is not None

@@ -37,17 +37,17 @@ def test_names_may_leave_the_background_out(saved: Path) -> None:
     assert caught.value.render() == (
         "error[class-names-count]: 1 class names for 3 classes\n"
         f"  file: {saved.with_name('net.detector.toml')}\n   key: class_names\n"
-        "  note: class 0 is the background; its name may be left out"
+        "  note: class 0 is the background; its name may be omitted"
     )
 
 
-def test_suppression_changes_only_what_is_given(saved: Path) -> None:
+def test_only_the_given_suppression_parameters_change(saved: Path) -> None:
     before = load(saved).nms
     after = described(saved, "[nms]\nkeep_top_k = 9").nms
     assert (after.keep_top_k, after.top_k, after.iou_threshold) == (9, before.top_k, before.iou_threshold)
 
 
-def test_of_known_heads_only_the_background_can_be_said(saved: Path) -> None:
+def test_only_the_background_of_known_heads_can_change(saved: Path) -> None:
     heads = described(saved, "[heads]\nbackground = 2").heads
     assert heads is not None
     assert heads.background == 2
@@ -56,7 +56,7 @@ def test_of_known_heads_only_the_background_can_be_said(saved: Path) -> None:
     assert caught.value.message == "the file states its own heads; clip cannot be changed"
     with pytest.raises(ModelError) as caught:
         described(saved, "[heads]\nbackground = 3")
-    assert caught.value.message == "the background is said to be class 3 of 3"
+    assert caught.value.message == "the background class 3 does not exist: there are 3 classes"
 
 
 def test_the_description_is_named_in_the_notes(saved: Path) -> None:

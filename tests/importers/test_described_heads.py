@@ -83,10 +83,10 @@ def test_priors_that_do_not_fit(model: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros((4, 5), np.float32), "priors are [P, 4] or [P, 8] floats, the file holds [4, 5] of float32"),
-        (np.zeros((24, 4), np.int64), "priors are [P, 4] or [P, 8] floats, the file holds [24, 4] of int64"),
-        (np.full((24, 4), np.nan), "the priors hold values that are not a number"),
-        (PRIORS, "prior 2 has no size: [0.375, 0.1666666716337204, 0.25, 0.5]"),
+        (np.zeros((4, 5), np.float32), "priors must be [P, 4] or [P, 8] floats, but the file holds [4, 5] of float32"),
+        (np.zeros((24, 4), np.int64), "priors must be [P, 4] or [P, 8] floats, but the file holds [24, 4] of int64"),
+        (np.full((24, 4), np.nan), "the priors contain values that are not finite"),
+        (PRIORS, "prior 2 has no area: [0.375, 0.1666666716337204, 0.25, 0.5]"),
     ],
 )
 def test_wrong_priors(values: np.ndarray, message: str, model: Path) -> None:

@@ -62,7 +62,7 @@ def test_missing(tmp_path: Path) -> None:
 def test_syntax_names_the_line(tmp_path: Path) -> None:
     text = refused("[input]\nsize = [240 320]\n", tmp_path)
     assert text.startswith(
-        "error[description-syntax]: the detector description is no TOML\n  file: net.detector.toml\n"
+        "error[description-syntax]: the detector description is not valid TOML\n  file: net.detector.toml\n"
     )
     assert "line 2" in text
 
@@ -97,9 +97,9 @@ def test_unknown_keys(text: str, key: str, hint: str | None, tmp_path: Path) -> 
         ("[nms]\niou_threshold = '0.5'", "nms.iou_threshold cannot be '0.5': input should be a valid number"),
         ("[heads]\nactivation = 'relu'", "heads.activation cannot be 'relu': input should be 'softmax', 'sigmoid' or "
          "'none'"),
-        ("class_names = ['a']\nclass_names_file = 'b'", "class_names_file stands beside class_names; give one of the two"),
-        ("[heads]\npriors = 'a'\n[[heads.prior_box]]\nfeature=[1,1]\nmin_size=[1]", "heads.priors stands beside "
-         "[[heads.prior_box]]; give one of the two"),
+        ("class_names = ['a']\nclass_names_file = 'b'", "class_names_file and class_names are both given; keep one of them"),
+        ("[heads]\npriors = 'a'\n[[heads.prior_box]]\nfeature=[1,1]\nmin_size=[1]", "heads.priors and "
+         "[[heads.prior_box]] are both given; keep one of them"),
     ],
 )  # fmt: skip
 def test_wrong_values(text: str, first_line: str, tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ def test_the_dispatcher_knows_every_importers_suffixes() -> None:
 def test_an_unknown_suffix_lists_the_known_ones(name: str, hint: str | None) -> None:
     with pytest.raises(ModelError) as caught:
         load(name)
-    expected = f"error[unknown-format]: {name} has no suffix of a known format\n  file: {name}\n"
-    expected += "  note: known: .prototxt, .caffemodel, .onnx"
+    expected = f"error[unknown-format]: the suffix of {name} is not supported\n  file: {name}\n"
+    expected += "  note: supported: .prototxt, .caffemodel, .onnx"
     assert caught.value.render() == expected + (f"\n  hint: {hint}" if hint else "")
 
 
-def test_what_is_said_on_the_command_line_goes_before_the_description(model: Path) -> None:
+def test_arguments_override_the_description(model: Path) -> None:
     model.with_name("net.detector.toml").write_text('[input]\ncolour = "BGR"\nmean = [1.0]\n')
     spec = load(model, mean=(7.0,), scale=(2.0, 3.0, 4.0)).input
     assert (spec.colour, spec.mean, spec.scale, spec.assumed) == ("BGR", (7.0,) * 3, (2.0, 3.0, 4.0), False)

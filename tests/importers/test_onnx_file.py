@@ -64,7 +64,7 @@ def ultralight(assets: Path) -> Path:
 def caffe_rows() -> list[int]:
     """Rows of the Caffe definition's priors in the order of the ONNX file.
 
-    The definition lays six priors a cell everywhere and its first map uses three; a cell's mean square stands second
+    The definition has six priors per cell everywhere and its first map uses three; a cell's mean square comes second
     there and last in the ONNX file.
     """
     first = [6 * cell + box for cell in range(19 * 19) for box in (0, 4, 5)]
@@ -196,22 +196,22 @@ def test_open_batch_becomes_one_through_shape_arithmetic(tmp_path: Path) -> None
     assert detector.input.shape == (1, 3, 4, 4)
 
 
-def test_an_opaque_network_says_what_was_not_recognised(tmp_path: Path) -> None:
+def test_an_opaque_network_has_a_note_on_missing_heads(tmp_path: Path) -> None:
     detector = onnx_file.load(write(network("float[1,3,4,4] x"), tmp_path))
     assert detector.heads is None
     note = next(note for note in detector.notes if note.code == "ssd-heads-unknown")
     assert note.reason == (
-        "no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: y [1, 3, 4, 4]); the "
-        "network is compiled as it is: write [heads] into a description (--describe) to say it"
+        "no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: y [1, 3, 4, 4]), "
+        "so the network is compiled without heads: give them as [heads] in a description (--describe)"
     )
 
 
-def test_what_onnx_does_not_say_of_its_input_is_assumed_and_said(tmp_path: Path) -> None:
+def test_an_unstated_normalisation_is_assumed_with_a_note(tmp_path: Path) -> None:
     spec = onnx_file.load(write(network("float[1,3,4,4] x"), tmp_path)).input
     assert (spec.colour, spec.mean, spec.scale, spec.assumed) == ("RGB", (127.5,) * 3, (1 / 127.5,) * 3, True)
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     path = write(network("float[1,3,4,4] x"), tmp_path)
     model = onnx.load(path)
     model.graph.node[0].name = "qqqq"
@@ -243,10 +243,10 @@ def test_nhwc_input_read_otherwise_computes_the_same(tmp_path: Path) -> None:
 def test_open_size_asks_for_a_description(tmp_path: Path) -> None:
     path = write(network("float[1,3,h,w] x"), tmp_path)
     assert refused(path) == (
-        "error[onnx-open-size]: the network leaves the size of its picture open\n"
+        "error[onnx-open-size]: the network does not fix the size of its picture\n"
         "   file: net.onnx\n  input: x\n  shape: [1, 3, 'h', 'w']\n"
-        "  note: engines are built for one size\n"
-        "  hint: write `[input]` `size = [height, width]` into a description and give it with --describe"
+        "  note: an engine is built for one size\n"
+        "  hint: write `[input]` `size = [height, width]` into a description and pass it with --describe"
     )
     detector = onnx_file.load(path, Description(input=InputDescription(size=(6, 8))))
     assert detector.input.shape == (1, 3, 6, 8)
@@ -255,23 +255,23 @@ def test_open_size_asks_for_a_description(tmp_path: Path) -> None:
 
 def test_another_size_than_the_files(tmp_path: Path) -> None:
     text = refused(write(network("float[1,3,4,4] x"), tmp_path), Description(input=InputDescription(size=(4, 8))))
-    assert text.startswith("error[input-size]: the description says 8 where the network is fixed to 4\n")
+    assert text.startswith("error[input-size]: the description says 8, but the network is fixed to 4\n")
 
 
 @pytest.mark.parametrize(
     ("inputs", "first_line"),
     [
-        ("float[2,3,4,4] x", "error[onnx-batch]: the network takes 2 pictures at once, the compiler one"),
-        ("float[1,5,4,4] x", "error[onnx-no-picture]: the input x is no picture: it has 5 channels"),
-        ("float[1,3] x", "error[onnx-no-picture]: the input x is no picture: its shape is [1, 3], not "
+        ("float[2,3,4,4] x", "error[onnx-batch]: the network takes 2 pictures at once, but only batch 1 is supported"),
+        ("float[1,5,4,4] x", "error[onnx-no-picture]: the input x is not a picture: it has 5 channels"),
+        ("float[1,3] x", "error[onnx-no-picture]: the input x is not a picture: its shape is [1, 3], not "
          "[1, channels, height, width]"),
-        ("uint8[1,3,4,4] x", "error[onnx-no-picture]: the input x is no picture: its type is uint8, not float32"),
-        ("float[1,3,4,4] x, float[1] z", "error[onnx-several-inputs]: the network has 2 inputs, a detector takes one "
+        ("uint8[1,3,4,4] x", "error[onnx-no-picture]: the input x is not a picture: its type is uint8, not float32"),
+        ("float[1,3,4,4] x, float[1] z", "error[onnx-several-inputs]: the network has 2 inputs, but a detector takes one "
          "picture"),
         ("", "error[onnx-no-input]: the network has no input"),
     ],
 )  # fmt: skip
-def test_inputs_that_are_no_picture(inputs: str, first_line: str, tmp_path: Path) -> None:
+def test_inputs_that_are_not_a_picture(inputs: str, first_line: str, tmp_path: Path) -> None:
     kind = inputs.split("[")[0] or "float"
     body = "y = Identity (x)" if inputs else "y = Constant <value = float[1] {1}> ()"
     text = refused(

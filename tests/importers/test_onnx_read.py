@@ -58,7 +58,7 @@ def test_empty(tmp_path: Path) -> None:
 
 def test_not_onnx(tmp_path: Path) -> None:
     assert refused(write(b"layer { name: 'conv' }\n" * 9, tmp_path)) == (
-        "error[onnx-unreadable]: net.onnx is no ONNX file\n   file: net.onnx\n  bytes: 207\n"
+        "error[onnx-unreadable]: net.onnx is not an ONNX file\n   file: net.onnx\n  bytes: 207\n"
         "  hint: copy or export it again"
     )
 
@@ -107,9 +107,9 @@ def test_a_newer_ir_is_read_as_the_newest_known(version: int, tmp_path: Path) ->
     assert read_model(write(parse(CONV), tmp_path))[3] == ()
 
 
-def test_an_opset_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_opset_is_refused(tmp_path: Path) -> None:
     text = refused(write(parse(CONV.replace('"" : 13', '"" : 99')), tmp_path))
-    assert text.startswith("error[onnx-opset-unknown]: opset 99 is not known\n")
+    assert text.startswith("error[onnx-opset-unknown]: opset 99 is unknown\n")
 
 
 def test_a_tensor_from_nowhere_names_its_node(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:
 
 def test_unknown_operator(tmp_path: Path) -> None:
     text = refused(write(parse(CONV.replace("Relu", "Rleu")), tmp_path))
-    assert text.startswith("error[onnx-invalid]: the file breaks the ONNX standard\n  file: net.onnx\n  note: ")
+    assert text.startswith("error[onnx-invalid]: the file violates the ONNX standard\n  file: net.onnx\n  note: ")
     assert "Rleu" in text
 
 
@@ -155,7 +155,7 @@ def test_nan_weights(tmp_path: Path) -> None:
     values = np.array([1, np.nan, 3, 4, np.nan, 6], dtype=np.float32).reshape(2, 3, 1, 1)
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
     assert refused(write(model, tmp_path)) == (
-        "error[nan-weights]: w holds 2 of 6 values that are not a number\n    file: net.onnx\n  tensor: w\n"
+        "error[nan-weights]: 2 of 6 values of w are NaN\n    file: net.onnx\n  tensor: w\n"
         "  hint: the training diverged; use an earlier snapshot"
     )
 
@@ -197,7 +197,7 @@ def test_external_weights_missing(tmp_path: Path) -> None:
     path = external(tmp_path)
     (tmp_path / "net.weights").unlink()
     text = refused(path)
-    assert text.startswith("error[onnx-external-data]: weights that the file keeps outside itself cannot be read\n")
+    assert text.startswith("error[onnx-external-data]: the external weights of the file cannot be read\n")
     assert "net.weights" in text
 
 
@@ -267,13 +267,13 @@ def test_newer_operator_sets_stay(opset: int, tmp_path: Path) -> None:
     assert (written, new.opset_import[0].version) == (opset, opset)
 
 
-def test_what_the_converter_refuses_is_said_with_its_reason() -> None:
+def test_a_failed_opset_conversion_states_its_reason() -> None:
     model = parse(CONV.replace('"" : 13', '"" : 9').replace("Relu", "EfficientNMS_TRT"))
     with pytest.raises(ModelError) as caught:
         to_common_opset(model, Path("net.onnx"))
     text = caught.value.render()
     assert text.startswith(
-        "error[onnx-opset-conversion]: the network cannot be brought from opset 9 to 13\n"
+        "error[onnx-opset-conversion]: the network cannot be converted from opset 9 to 13\n"
         "   file: net.onnx\n  opset: 9\n  note: "
     )
     assert "has no registered schema" in text

@@ -63,10 +63,10 @@ def test_any_spelling_is_recognised_and_decodes_to_the_files_own_boxes(tail: Tai
 @given(tail=ssd_tails())
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("distortion", ["tanh", "softplus", "coupled", "rows"])
-def test_what_is_no_ssd_decoding_is_left_in_the_graph(distortion: str, tail: Tail, tmp_path: Path) -> None:
+def test_other_decodings_stay_in_the_graph(distortion: str, tail: Tail, tmp_path: Path) -> None:
     detector = load(build(replace(tail, distortion=distortion, nms=False, seed=1)), tmp_path)
     if distortion in ("tanh", "rows") and detector.heads is not None:
-        # legitimate: the distortion itself stays in the network, the decoding behind it is cut off
+        # legitimate: the distortion itself stays in the network, the decoding after it is cut off
         heads = detector.heads
         picture = np.random.default_rng(1).uniform(-1, 1, detector.input.shape).astype(np.float32)
         own = decode_boxes(run(gs.export_onnx(detector.graph), picture)[heads.locations].reshape(-1, 4), heads)
@@ -119,10 +119,10 @@ def test_an_activation_that_is_there_is_not_doubled(tmp_path: Path) -> None:
     assert detector.heads.scores == "scores"
     with pytest.raises(ModelError) as caught:
         describe(build(TAIL), tmp_path, HeadsDescription(activation="sigmoid"))
-    assert caught.value.message == "the description asks for a sigmoid where the network ends in a softmax"
+    assert caught.value.message == "the description asks for a sigmoid, but the network already ends in a softmax"
 
 
-def test_the_background_is_found_assumed_or_said(tmp_path: Path) -> None:
+def test_the_background_is_found_assumed_or_described(tmp_path: Path) -> None:
     model = build(replace(TAIL, seed=1))
     assumed = load(model, tmp_path)
     assert assumed.heads is not None
@@ -139,8 +139,8 @@ def test_the_background_is_found_assumed_or_said(tmp_path: Path) -> None:
     assert found.heads.background == 1
     assert "ssd-background-found" in codes(found)
 
-    for said, background in (("none", None), (2, 2)):
-        detector = describe(model, tmp_path, HeadsDescription.model_validate({"background": said}))
+    for described, background in (("none", None), (2, 2)):
+        detector = describe(model, tmp_path, HeadsDescription.model_validate({"background": described}))
         assert detector.heads is not None
         assert detector.heads.background == background
     with pytest.raises(ModelError) as caught:
@@ -148,7 +148,7 @@ def test_the_background_is_found_assumed_or_said(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.hint) == ("description-background", '0 to 2, or "none"')
 
 
-def test_a_background_dropped_by_the_network_is_no_class(tmp_path: Path) -> None:
+def test_a_background_dropped_by_the_network_is_not_a_class(tmp_path: Path) -> None:
     model = build(TAIL)
     model.graph.output[1].CopyFrom(onnx.helper.make_tensor_value_info("rest", 1, [1, len(PRIORS), 2]))
     for name, value in (("begin", 1), ("end", 3), ("axis", 2)):

@@ -1,4 +1,4 @@
-"""Caffe detectors: ``.prototxt`` with ``.caffemodel``."""
+"""Import Caffe detectors: ``.prototxt`` with ``.caffemodel``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the files to the detector: every part of this package in order."""
+"""Import a Caffe detector: the steps of this package in order."""
 
 from __future__ import annotations
 
@@ -42,29 +42,30 @@ def load(
     """Import a Caffe detector.
 
     Args:
-        path: network definition; its ``.caffemodel`` is taken too, and the definition looked for beside it.
+        path: network definition, or a ``.caffemodel`` beside a definition of the same name.
         weights: trained weights; default: the definition's name with ``.caffemodel``.
-        random_weights: seed for weights instead of trained ones.
-        mean: subtracted from pixels, one value or one a channel, in the tensor's channel order; default: the
-            definition's ``transform_param``, else SSD's usual values with a note.
-        scale: factor after that, likewise.
-        colour: channel order; default BGR, as Caffe reads pictures.
+        random_weights: seed for random weights instead of trained ones.
+        mean: subtracted from pixels, one value or one per channel, in the tensor's channel order; default: the
+            definition's ``transform_param``, otherwise SSD's usual values with a note.
+        scale: factor applied after that, in the same form.
+        colour: channel order; default: BGR, as Caffe reads pictures.
 
     Returns:
         The detector, its graph in opset 13 with static shapes and batch 1. With a DetectionOutput layer the graph's
-        outputs are that layer's first two inputs; without one, every blob that no layer reads, and no heads.
+        outputs are that layer's first two inputs; without one they are the blobs that no layer reads, and the
+        detector has no heads.
 
     Raises:
-        ModelError: a file is missing or broken, the network uses something unsupported, or the two do not match.
+        ModelError: a file is missing or broken, the network is not supported, or definition and weights do not match.
     """
     if path.suffix == ".caffemodel":
         weights, path = weights or path, path.with_suffix(".prototxt")
     if weights is not None and random_weights is not None:
         raise ModelError(
             "caffe-two-weights",
-            f"weights come from {weights.name} or from a seed, not from both",
+            f"weights can come from {weights.name} or from a seed, but not from both",
             context={"file": path},
-            hint="leave out --weights or --random-weights",
+            hint="omit --weights or --random-weights",
         )
     root, text = prototxt.read(path)
     definition = define(root)
@@ -77,7 +78,7 @@ def load(
     graph.name = definition.name or path.stem
     if definition.dropped:
         names = ", ".join(definition.dropped)
-        notes.append(Note("", "caffe-training-layers", f"layers that only train or measure are left out: {names}"))
+        notes.append(Note("", "caffe-training-layers", f"layers for training or evaluation are dropped: {names}"))
     decoding = network.decoding
     if decoding is None:
         outputs = ", ".join(output.name for output in graph.outputs)
@@ -85,7 +86,7 @@ def load(
             Note(
                 "",
                 "caffe-no-detection-output",
-                f"the network has no DetectionOutput layer, so boxes are not decoded: its outputs are {outputs}",
+                f"the network has no DetectionOutput layer, so boxes are not decoded; its outputs are {outputs}",
             )
         )
     digest = hashlib.sha256(text)
@@ -101,8 +102,8 @@ def load(
     )
 
 
-def _values(given: float | Sequence[float] | None) -> Sequence[float] | None:
-    return (float(given),) if isinstance(given, int | float) else given
+def _values(values: float | Sequence[float] | None) -> Sequence[float] | None:
+    return (float(values),) if isinstance(values, int | float) else values
 
 
 def _weight_file(definition: Path, weights: Path | None) -> Path:
@@ -114,6 +115,6 @@ def _weight_file(definition: Path, weights: Path | None) -> Path:
             "caffe-no-weights",
             f"there are no weights beside the definition: {beside.name} does not exist",
             context={"file": definition},
-            hint="name them with --weights FILE, or fill the network with --random-weights SEED",
+            hint="give a file with --weights FILE, or random weights with --random-weights SEED",
         )
     return beside

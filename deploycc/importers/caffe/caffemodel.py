@@ -1,7 +1,7 @@
-"""Caffe's weight files: the protobuf wire format of ``NetParameter``, read without a schema compiler.
+"""Read Caffe's weight files: the protobuf wire format of ``NetParameter``, without a schema compiler.
 
-Only what carries weights is decoded: layers (``layer``, field 100, and the older ``layers``, field 2), their names and
-their blobs. Packed floats become views of the file's bytes; nothing is copied.
+Only layers (``layer``, field 100, and the older ``layers``, field 2), their names and their blobs are decoded. Packed
+floats become views of the file's bytes; nothing is copied.
 
 Field numbers (caffe.proto): LayerParameter name 1, type 2, blobs 7; V1LayerParameter name 4, blobs 6; BlobProto num,
 channels, height, width 1-4, data 5, shape 7, double_data 8; NVIDIA's fork adds raw_data_type 10 and raw_data 12.
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[list[LayerWeights], bytes]:
     """Read the layers that have weights, in file order; also return the file's bytes.
 
     Raises:
-        ModelError: the file is missing, unreadable, empty, cut short, or no Caffe weight file.
+        ModelError: the file is missing, unreadable, empty, truncated, or not a Caffe weight file.
     """
     try:
         data = path.read_bytes()
@@ -68,7 +68,7 @@ def parse(data: bytes, file: str) -> list[LayerWeights]:
         file: its name, for errors.
 
     Raises:
-        ModelError: the bytes end inside a layer, or are not what Caffe writes.
+        ModelError: the bytes end inside a layer, or Caffe does not write such bytes.
     """
     reader = _Reader(data, file)
     layers = []
@@ -80,16 +80,16 @@ def parse(data: bytes, file: str) -> list[LayerWeights]:
     if not layers:
         raise ModelError(
             "caffe-no-weights",
-            "the weight file holds no layer with weights",
+            "the weight file contains no layer with weights",
             context={"file": file},
-            note="a .caffemodel is the binary file that Caffe's training writes",
+            note="a .caffemodel is the binary file that Caffe writes after training",
         )
     return layers
 
 
 def _refuse_other_formats(data: bytes, path: Path) -> None:
     for magic, what in (
-        (b"\x89HDF", "an HDF5 file; only the binaryproto form is read"),
+        (b"\x89HDF", "an HDF5 file; only the binary protobuf format is supported"),
         (b"version https://git-lfs", "a Git LFS pointer, not the weights: fetch them with `git lfs pull`"),
         (b"<", "a web page, not weights: the download failed"),
         (b"PK\x03\x04", "a zip archive: unpack it first"),
@@ -141,9 +141,9 @@ class _Reader:
                 name = self._layer = self._data[slice(*value)].decode("utf-8", errors="replace")
             elif number == blob_field:
                 blobs.append(value)
-        found = LayerWeights(name, tuple(self._blob(blob) for blob in blobs))
+        weights = LayerWeights(name, tuple(self._blob(blob) for blob in blobs))
         self._layer = ""
-        return found
+        return weights
 
     def _blob(self, span: _Span) -> Array:
         legacy = [0, 0, 0, 0]
@@ -181,11 +181,11 @@ class _Reader:
         start, stop = span
         size = np.dtype(dtype).itemsize
         if (stop - start) % size:
-            raise self._error("caffe-truncated-weights", f"{stop - start} bytes are no whole number of {dtype} values")
+            raise self._error("caffe-truncated-weights", f"{stop - start} bytes are not a multiple of {size}")
         return np.frombuffer(self._data, dtype, (stop - start) // size, start).astype(np.float32, copy=False)
 
     def _unpacked(self, number: int, wire: int, first: _Span, end: int) -> tuple[Array, int]:
-        """Decode a run of numbers with a tag each (written by protobuf without packing) at once."""
+        """Decode a run of unpacked numbers (each with its own tag) at once."""
         value_type = {_FIXED32: "<f4", _FIXED64: "<f8"}.get(wire)
         if value_type is None:
             raise self._error("caffe-not-weights", f"blob data of wire type {wire}")
@@ -202,7 +202,7 @@ class _Reader:
             if number != 1:
                 continue
             position = value[0]
-            while position < value[1]:  # packed, or one number a tag
+            while position < value[1]:  # packed, or one number per tag
                 dim, position = self._varint(position, value[1])
                 dims.append(dim)
                 if wire == _VARINT:
@@ -219,12 +219,12 @@ class _Reader:
                 return value, position
             shift += 7
             if shift > 63:
-                raise self._error("caffe-not-weights", f"byte {position} is not what Caffe writes (endless number)")
+                raise self._error("caffe-not-weights", f"byte {position} is not what Caffe writes (varint too long)")
         raise self._error("caffe-truncated-weights", f"the bytes end inside a number at byte {position}")
 
     def _error(self, code: str, message: str) -> ModelError:
         context: dict[str, object] = {"file": self._file}
         if self._layer:
             context["layer"] = self._layer
-        hint = "fetch the file again and compare its size" if code == "caffe-truncated-weights" else None
+        hint = "download the file again and compare its size" if code == "caffe-truncated-weights" else None
         return ModelError(code, message, context=context, hint=hint)

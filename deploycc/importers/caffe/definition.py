@@ -1,4 +1,4 @@
-"""From the text of a network definition to the layers that run at test time, in one form for old and new files."""
+"""Extract the layers that run at test time from a network definition, in one form for old and new files."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class LayerDef:
 
     Attributes:
         name: unique in the network; layers that share a name get ``_1``, ``_2``, ... from the second on.
-        given_name: as written, the key into the weights; `occurrence` counts the layers before it with this name.
-        type: today's spelling.
+        given_name: as written, the key of its weights; `occurrence` counts earlier layers of this name.
+        type: in current spelling.
         line: in the file.
         bottoms, tops: blobs read and written.
         message: the whole definition.
-        shared: names under which parameters are shared with other layers; empty text where not shared.
+        shared: names under which parameters are shared with other layers; an empty string if not shared.
     """
 
     name: str
@@ -72,7 +72,7 @@ class LayerDef:
     shared: tuple[str, ...] = ()
 
     def error(self, code: str, message: str, note: str | None = None, hint: str | None = None) -> ModelError:
-        """An error that says where this layer stands."""
+        """Create an error that gives the layer's position in the file."""
         context = {"file": self.message.file, "layer": self.name, "type": self.type, "line": self.line}
         return ModelError(code, message, context=context, note=note, hint=hint)
 
@@ -83,7 +83,7 @@ class InputDef:
 
     Attributes:
         blob: its name.
-        shape: as given, empty where the file does not say.
+        shape: as given, empty if the file does not state it.
         line: in the file.
         transform: ``transform_param`` of the layer that feeds it, or None.
     """
@@ -99,10 +99,11 @@ class Definition:
     """A network at test time.
 
     Attributes:
-        file, name: where it stands and what it calls itself (may be empty).
+        file: the file it was read from.
+        name: the network's name, may be empty.
         inputs: blobs fed from outside, pictures and labels alike.
-        layers: what computes, in file order.
-        dropped: names of layers that only train or measure.
+        layers: the layers that run, in file order.
+        dropped: names of layers for training or evaluation.
     """
 
     file: str
@@ -113,7 +114,7 @@ class Definition:
 
 
 def define(root: Message) -> Definition:
-    """Bring a parsed file into one form: old ``layers`` renamed, training layers out, names unique.
+    """Convert a parsed file: rename old ``layers``, drop training layers, make names unique.
 
     Raises:
         ModelError: no layers, wrong input shapes, a format older than V1, an attribute of the wrong type.
@@ -147,7 +148,7 @@ def define(root: Message) -> Definition:
         else:
             kept.append(layer)
         seen[layer.given_name] += 1
-    if spare_transform is not None:  # the training data layer says how pictures are normalised
+    if spare_transform is not None:  # the data layer of the training phase states how pictures are normalised
         inputs = [InputDef(i.blob, i.shape, i.line, i.transform or spare_transform) for i in inputs]
     if not kept:
         raise ModelError(
@@ -158,9 +159,9 @@ def define(root: Message) -> Definition:
 
 
 def check_common_fields(layer: LayerDef, own_param: str) -> None:
-    """Refuse a field beside the type's own parameters that this importer does not know.
+    """Refuse a field of a layer, other than its type's own parameters, that this importer does not know.
 
-    Caffe itself ignores the ``*_param`` of other layer types, so they may stand.
+    Caffe itself ignores the ``*_param`` of other layer types, so they are allowed.
 
     Raises:
         ModelError: ``caffe-unknown-attribute``.
@@ -174,26 +175,26 @@ def _layer(message: Message, seen: Counter[str]) -> LayerDef:
     if message.name == "layers" and "layer" in message:
         raise ModelError(
             "caffe-too-old",
-            "the network definition is in Caffe's oldest form (V0)",
+            "the network definition is in Caffe's oldest format (V0)",
             context={"file": message.file, "line": message.line},
             hint="convert it with Caffe's upgrade_net_proto_text",
         )
-    given = message.text("name") or "unnamed"
+    given_name = message.text("name") or "unnamed"
     old = message.name == "layers"
     layer_type = _modern_type(message.written("type")) if old else message.text("type")
     if not layer_type:
         raise ModelError(
-            "caffe-no-type", f"layer {given} has no type", context={"file": message.file, "line": message.line}
+            "caffe-no-type", f"layer {given_name} has no type", context={"file": message.file, "line": message.line}
         )
-    occurrence = seen[given]
+    occurrence = seen[given_name]
     shared = tuple(
         value.text("name") if isinstance(value, Message) else value.text
         for name, value in message.items()
         if name == "param"
     )
     return LayerDef(
-        name=f"{given}_{occurrence}" if occurrence else given,
-        given_name=given,
+        name=f"{given_name}_{occurrence}" if occurrence else given_name,
+        given_name=given_name,
         occurrence=occurrence,
         type=layer_type,
         line=message.line,
@@ -235,10 +236,10 @@ def _declared_inputs(root: Message) -> list[InputDef]:
     if dims:
         shapes = [tuple(dims[start : start + 4]) for start in range(0, len(dims), 4)]
     if shapes and (len(shapes) != len(names) or (dims and len(dims) != 4 * len(names))):
-        given = f"{len(dims)} input_dim" if dims else f"{len(shapes)} input_shape"
+        sizes = f"{len(dims)} input_dim" if dims else f"{len(shapes)} input_shape"
         raise ModelError(
             "caffe-input-shape",
-            f"{len(names)} inputs, but {given}",
+            f"{len(names)} inputs, but {sizes}",
             context={"file": root.file, "line": lines[0] if lines else 1},
             note="each input needs four input_dim, or one input_shape",
         )
@@ -257,7 +258,7 @@ def _fed_blobs(layer: LayerDef, transform: Message | None) -> list[InputDef]:
 
 
 def _fed_shapes(layer: LayerDef, transform: Message | None) -> list[tuple[int, ...]]:
-    """Shapes of a data layer's tops as far as its parameters say; the first is the picture."""
+    """Return the shapes of a data layer's tops, as far as its parameters state them; the first is the picture."""
     message = layer.message
     if layer.type in ("Input", "DummyData"):
         param = message.message("input_param" if layer.type == "Input" else "dummy_data_param")

@@ -1,4 +1,4 @@
-"""DetectionOutput: no nodes, but the description of the heads and of the suppression."""
+"""DetectionOutput: adds no nodes, but describes the heads and the suppression."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _KEEP_ALL = -1
 
 @emits("DetectionOutput", param="detection_output_param", bottoms=(3, 4))
 def detection_output(layer: Layer) -> Emitted:
-    """Note locations, scores and priors; nothing is computed in the graph."""
+    """Record locations, scores and priors; nothing is computed in the graph."""
     param, network = layer.param, layer.network
     param.ignore("save_output_param", "visualize", "visualize_threshold", "save_file")
     if network.decoding is not None:
         raise layer.error("caffe-unsupported-layer", "the network has more than one DetectionOutput")
     if len(layer.inputs) == 4 and layer.inputs[3] is not network.picture:
-        raise layer.unsupported("a fourth input", "refined detectors with two stages of heads are not SSD")
+        raise layer.unsupported("a fourth input", "detectors that refine boxes in two stages are not supported")
     if not param.flag("share_location", True):
         raise layer.unsupported("share_location false", "every class would have its own boxes")
     if not param.flag("normalized_bbox", True):
-        raise layer.unsupported("normalized_bbox false", "priors are given as shares of the picture")
+        raise layer.unsupported("normalized_bbox false", "priors must be fractions of the picture")
     nms = param.message("nms_param")
     if nms.number("eta", 1.0) != 1.0:
         raise layer.unsupported(f"eta {nms.number('eta'):g}", "the overlap threshold would change with every box")
@@ -80,7 +80,7 @@ def _priors(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
         raise layer.error(
             "caffe-shape-mismatch",
             f"the priors {blob} have the shape {list(values.shape)}, not [1, 2, 4 P]",
-            hint="PriorBox layers are joined by Concat along axis 2",
+            hint="join PriorBox layers by Concat along axis 2",
         )
     boxes, variances = values[0].reshape(2, -1, 4)
     return np.ascontiguousarray(boxes), np.ascontiguousarray(variances)
@@ -93,5 +93,5 @@ def _check_sizes(layer: Layer, priors: int, classes: int) -> None:
             raise layer.error(
                 "caffe-shape-mismatch",
                 f"{layer.definition.bottoms[index]} has {elements} values, "
-                f"but {priors} priors x {per_prior} {what} are {priors * per_prior}",
+                f"but {priors} priors x {per_prior} {what} make {priors * per_prior}",
             )

@@ -1,4 +1,4 @@
-"""Which blob is the picture, and how pixels become its numbers."""
+"""Find the picture among a network's inputs, and how its pixels are normalised."""
 
 from __future__ import annotations
 
@@ -8,44 +8,48 @@ from deploycc.detector import Colour, InputSpec
 from deploycc.errors import ModelError, Note
 from deploycc.importers.caffe.definition import Definition, InputDef
 
-_ASSUMED_MEAN = (104.0, 117.0, 123.0)  # ImageNet's mean, B G R: what SSD is trained with
+_ASSUMED_MEAN = (104.0, 117.0, 123.0)  # ImageNet's mean, B G R, as used to train SSD
 
 
 def find_picture(definition: Definition) -> InputDef:
-    """The one input that is a picture: four dimensions, 1 or 3 channels.
+    """Return the only input that is a picture: four dimensions, 1 or 3 channels.
 
     Raises:
-        ModelError: none, several, or one without a size.
+        ModelError: there is no picture, there are several, or its size is not stated.
     """
     read = {blob for layer in definition.layers for blob in layer.bottoms}
-    fed = [one for one in definition.inputs if one.blob in read]
-    pictures = [one for one in fed if len(one.shape) == 4 and one.shape[1] in (1, 3) and min(one.shape[1:]) > 0]
+    used = [source for source in definition.inputs if source.blob in read]
+    pictures = [source for source in used if _is_picture(source.shape)]
     if len(pictures) == 1:
         return pictures[0]
     context: dict[str, object] = {"file": definition.file}
     if len(pictures) > 1:
-        names = ", ".join(one.blob for one in pictures)
+        names = ", ".join(picture.blob for picture in pictures)
         raise ModelError(
             "caffe-several-inputs", f"the network has {len(pictures)} pictures as inputs: {names}", context=context
         )
-    if fed:
-        one = fed[0]
-        context |= {"input": one.blob, "line": one.line}
-        if one.shape:
+    if used:
+        first = used[0]
+        context |= {"input": first.blob, "line": first.line}
+        if first.shape:
             raise ModelError(
                 "caffe-input-shape",
-                f"input {one.blob} has the shape {list(one.shape)}, not batch x 1 or 3 channels x height x width",
+                f"input {first.blob} has the shape {list(first.shape)}, not batch x 1 or 3 channels x height x width",
                 context=context,
             )
     produced = {top for layer in definition.layers for top in layer.tops}
     missing = next((b for layer in definition.layers for b in layer.bottoms if b not in produced), None)
-    blob = fed[0].blob if fed else missing or "data"
+    blob = used[0].blob if used else missing or "data"
     raise ModelError(
         "caffe-no-input-shape",
         f"the definition does not state the shape of its input {blob}",
         context=context,
         hint=f'add at the top: input: "{blob}" input_shape {{ dim: 1 dim: 3 dim: HEIGHT dim: WIDTH }}',
     )
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[1] in (1, 3) and min(shape[1:]) > 0
 
 
 def describe_input(
@@ -55,17 +59,17 @@ def describe_input(
     scale: Sequence[float] | None,
     colour: Colour | None,
 ) -> tuple[InputSpec, list[Note]]:
-    """How the picture is fed: what the caller says, else the file's ``transform_param``, else SSD's usual values.
+    """Return how pixels are normalised: by the caller's values, else ``transform_param``, else SSD's usual values.
 
     Args:
         picture: the input.
         file: for errors.
-        mean: one value, or one a channel, in the tensor's channel order.
-        scale: likewise.
+        mean: one value, or one per channel, in the tensor's channel order.
+        scale: in the same form.
         colour: channel order.
 
     Raises:
-        ModelError: a count or colour does not fit the channels, or a scale is 0.
+        ModelError: the number of values or the colour does not fit the channels, or a scale is 0.
     """
     _, channels, height, width = picture.shape
     notes = []
@@ -85,23 +89,23 @@ def describe_input(
     if scale and 0 in scale:
         raise ModelError(
             "caffe-input-scale",
-            "the input's scale is 0, with which every picture looks the same",
+            "the input's scale is 0, which makes all pictures equal",
             context={"file": file, "input": picture.blob},
-            hint="--scale states another",
+            hint="give another with --scale",
         )
     if assumed:
         mean = _ASSUMED_MEAN if channels == 3 else (sum(_ASSUMED_MEAN) / 3,)
         if colour == "RGB":
             mean = mean[::-1]
-        why = "the mean file is not read" if transform is not None else "the definition does not say"
-        shown = ",".join(f"{value:g}" for value in mean)
+        reason = "mean files are not supported" if transform is not None else "the definition states no normalisation"
+        shown_mean = ",".join(f"{value:g}" for value in mean)
+        shown_scale = ",".join(f"{value:g}" for value in scale or (1.0,))
         notes.append(
             Note(
                 picture.blob,
                 "caffe-assumed-input",
-                f"{why} how pictures are normalised: assumed {colour}, mean {shown}, scale "
-                + ",".join(f"{value:g}" for value in scale or (1.0,))
-                + "; --mean, --scale and --colour state it",
+                f"{reason}: {colour}, mean {shown_mean} and scale {shown_scale} are assumed; give the true values with "
+                "--colour, --mean and --scale",
             )
         )
     return (

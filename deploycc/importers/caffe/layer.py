@@ -1,4 +1,4 @@
-"""What an emitter sees of one layer, and the table of emitters."""
+"""The interface that emitters get to a layer, and the table of emitters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deploycc.importers.caffe.prototxt import Message
 from deploycc.importers.caffe.weights import Array, Blob, WeightSource
 
 LARGEST = (1 << 29) - 1
-"""Elements of the largest float32 tensor that protobuf's 2 GiB can hold."""
+"""Number of elements of the largest float32 tensor that fits in protobuf's 2 GiB."""
 
 Shape = tuple[int, ...]
 Emitted = Sequence[gs.Tensor]
@@ -30,9 +30,9 @@ class Emitter:
     """How one layer type becomes ONNX nodes.
 
     Attributes:
-        emit: makes the nodes and returns one tensor for each top; an input returned as it is becomes an alias.
-        param: field that holds the type's parameters; empty where it has none.
-        bottoms, tops: smallest and largest count.
+        emit: adds the nodes and returns one tensor per top; an input returned unchanged becomes an alias.
+        param: field that holds the type's parameters; empty if it has none.
+        bottoms, tops: smallest and largest number.
     """
 
     emit: Callable[[Layer], Emitted]
@@ -62,13 +62,13 @@ def emits(
 
 @dataclass(frozen=True, eq=False)
 class Decoding:
-    """What a DetectionOutput layer says: its inputs and how to read them.
+    """The parameters of a DetectionOutput layer.
 
     Attributes:
         locations, scores: blobs of the raw heads.
-        heads: priors and coding; the names in it are those blobs.
+        heads: priors and box coding; its tensor names are those blobs.
         nms: suppression.
-        top: the tensor that stands for its output, which nothing may read.
+        top: placeholder for the layer's output, which no layer may read.
     """
 
     locations: str
@@ -79,7 +79,7 @@ class Decoding:
 
 
 class UnderConstruction(Protocol):
-    """The network that layers are added to, as far as a layer sees it (`deploycc.importers.caffe.network.Network`)."""
+    """The part of `deploycc.importers.caffe.network.Network` that a layer may use while it is added."""
 
     picture: gs.Variable
     weights: WeightSource
@@ -88,7 +88,7 @@ class UnderConstruction(Protocol):
     notes: list[Note]
 
     def unique(self, name: str) -> str:
-        """The name, or the name with a number appended where it is taken; it is taken afterwards."""
+        """Reserve and return the name, with a number appended if it is already taken."""
 
 
 @dataclass(eq=False)
@@ -97,10 +97,10 @@ class Layer:
 
     Attributes:
         definition: the layer as written.
-        inputs: the tensors its bottoms name at this point.
+        inputs: the tensors that its bottoms currently refer to.
         param: parameters of its type.
         network: the network under construction.
-        nodes: what it has become so far.
+        nodes: the nodes added so far.
     """
 
     definition: LayerDef
@@ -110,26 +110,26 @@ class Layer:
     nodes: list[gs.Node] = field(default_factory=list)
 
     def shape(self, index: int = 0) -> Shape:
-        """Shape of an input."""
+        """Return the shape of an input."""
         return tuple(self.inputs[index].shape)
 
     def image_shape(self, index: int = 0) -> tuple[int, int, int, int]:
-        """Shape of an input that must be batch, channels, height, width."""
+        """Return the shape of an input that must be batch, channels, height, width."""
         shape = self.shape(index)
         if len(shape) != 4:
             raise self.error(
-                "caffe-wrong-rank", f"{self.definition.type} needs an input of 4 dimensions, but has {list(shape)}"
+                "caffe-wrong-rank", f"{self.definition.type} needs an input of 4 dimensions, but its is {list(shape)}"
             )
         return shape
 
     def axis(self, value: int, rank: int, name: str = "axis", *, end: bool = False) -> int:
-        """An axis counted from the front; negative values count from the back.
+        """Return an axis counted from the first; negative values count from the last.
 
         Args:
             value: as given.
-            rank: dimensions to choose from.
+            rank: number of dimensions.
             name: of the attribute, for the error.
-            end: one past the last is allowed.
+            end: allow the position after the last axis.
         """
         top = rank + 1 if end else rank
         if not -top <= value < top:
@@ -153,7 +153,7 @@ class Layer:
             inputs: its operands.
             shape: of the output.
             attrs: ONNX attributes.
-            part: names the node where the layer becomes several; default: the operator in lower case.
+            part: name of the node if the layer becomes several; default: the operator in lower case.
             dtype: of the output.
         """
         part = part or op.lower()
@@ -163,28 +163,28 @@ class Layer:
         return output
 
     def constant(self, role: str, values: NDArray[Any]) -> gs.Constant:
-        """A constant of this layer."""
+        """Create a constant of this layer."""
         return gs.Constant(self.network.unique(f"{self.definition.name}/{role}"), values)
 
     def scalar(self, role: str, value: float) -> gs.Constant:
-        """A float32 constant without dimensions."""
+        """Create a float32 constant without dimensions."""
         return self.constant(role, np.array(value, np.float32))
 
     def integers(self, role: str, values: Sequence[int]) -> gs.Constant:
-        """An INT64 list, as ONNX operators take shapes and axes."""
+        """Create an INT64 list, the form in which ONNX operators take shapes and axes."""
         return self.constant(role, np.array(values, np.int64))
 
     def reshaped(self, tensor: gs.Tensor, shape: Sequence[int], part: str = "reshape") -> gs.Tensor:
-        """The tensor in another shape; itself where the shape is the same."""
+        """Return the tensor in another shape, or itself if it already has that shape."""
         if tuple(tensor.shape) == tuple(shape):
             return tensor
         return self.node("Reshape", [tensor, self.integers(f"{part}_shape", shape)], shape, part=part)
 
     def blobs(self, *wanted: Blob) -> list[Array]:
-        """The layer's parameters.
+        """Return the layer's parameter arrays.
 
         Raises:
-            ModelError: they are not what the definition needs, or larger than a file can be.
+            ModelError: they do not match the definition, or exceed the largest size of a file.
         """
         for blob in wanted:
             self._check_size(blob.shape, f"the {blob.role} of layer {self.definition.name}")
@@ -200,13 +200,13 @@ class Layer:
 
     @property
     def input_scale(self) -> float:
-        """Expected root mean square of what the layer reads; scales seeded weights."""
+        """Expected root mean square of the layer's input, by which random weights are scaled."""
         return self.network.magnitudes.rms(self.inputs[0])
 
     def error(self, code: str, message: str, note: str | None = None, hint: str | None = None) -> ModelError:
-        """An error that says where this layer stands."""
+        """Create an error that gives the layer's position in the file."""
         return self.definition.error(code, message, note, hint)
 
     def unsupported(self, what: str, note: str | None = None) -> ModelError:
-        """An error for an attribute that would change the result and has no form here."""
+        """Create an error for an attribute that would change the result and is not supported."""
         return self.error("caffe-unsupported-attribute", f"{self.definition.type} with {what} is not supported", note)

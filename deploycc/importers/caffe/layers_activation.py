@@ -1,4 +1,4 @@
-"""Layers that treat every number on its own, and Softmax."""
+"""Element-wise layers, and Softmax."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _clip(layer: Layer, low: float, high: float) -> gs.Variable:
 
 @emits("PReLU", param="prelu_param")
 def prelu(layer: Layer) -> Emitted:
-    """Keep x where positive, slope x elsewhere; one slope a channel, or one for all."""
+    """Keep x where positive, slope x elsewhere; one slope per channel, or one for all."""
     layer.param.ignore("filler")
     shape = layer.shape()
     count = 1 if layer.param.flag("channel_shared") else shape[1]
@@ -93,7 +93,7 @@ def swish(layer: Layer) -> Emitted:
 
 @emits("Exp", param="exp_param")
 def exponential(layer: Layer) -> Emitted:
-    """base^(shift + scale x); base -1 stands for e."""
+    """base^(shift + scale x); base -1 means e."""
     log_base = _log_base(layer)
     scaled = _times(layer, layer.inputs[0], layer.param.number("scale", 1.0) * log_base, "scale")
     shifted = _plus(layer, scaled, layer.param.number("shift") * log_base, "shift")
@@ -102,7 +102,7 @@ def exponential(layer: Layer) -> Emitted:
 
 @emits("Log", param="log_param")
 def logarithm(layer: Layer) -> Emitted:
-    """log_base(shift + scale x); base -1 stands for e."""
+    """log_base(shift + scale x); base -1 means e."""
     scaled = _times(layer, layer.inputs[0], layer.param.number("scale", 1.0), "scale")
     shifted = _plus(layer, scaled, layer.param.number("shift"), "shift")
     return [_times(layer, layer.node("Log", [shifted], layer.shape()), 1.0 / _log_base(layer), "base")]
@@ -137,7 +137,7 @@ def threshold(layer: Layer) -> Emitted:
 
 @emits("Dropout", param="dropout_param")
 def dropout(layer: Layer) -> Emitted:
-    """Identity at test time, unless a fork scales there instead of in training."""
+    """Identity at test time, unless a fork scales at test time instead of in training."""
     ratio = layer.param.number("dropout_ratio", 0.5)
     if layer.param.flag("sample_weights_test"):
         raise layer.unsupported("sample_weights_test", "it draws random numbers at test time")
@@ -167,7 +167,7 @@ def _plus(layer: Layer, x: gs.Tensor, term: float, part: str) -> gs.Tensor:
 
 
 def _filled(layer: Layer, role: str, value: float) -> gs.Constant:
-    """One value a channel, the form that folding into a convolution looks for."""
+    """Create a constant with one value per channel, the form that can be folded into a convolution."""
     shape = layer.shape()
     dims = [1, shape[1], *[1] * (len(shape) - 2)] if len(shape) > 1 else [1] * len(shape)
     return layer.constant(role, np.full(dims, value, np.float32))

@@ -14,7 +14,7 @@ from deploycc.importers.caffe.weights import Array, Blob
 
 @emits("BatchNorm", param="batch_norm_param")
 def batch_norm(layer: Layer) -> Emitted:
-    """(x - mean) / sqrt(variance + eps); both stored times a factor, the third blob.
+    """(x - mean) / sqrt(variance + eps); both are stored multiplied by a factor, the third blob.
 
     NVIDIA's fork adds scale and shift as blobs four and five (``scale_bias: true``).
     """
@@ -80,7 +80,7 @@ def bias(layer: Layer) -> Emitted:
 
 
 def _covered(layer: Layer) -> Shape:
-    """Shape of the array that scales or shifts: the input's dimensions from ``axis`` on, ``num_axes`` of them."""
+    """Return the shape of the scale or shift: ``num_axes`` dimensions of the input from ``axis`` on."""
     shape = layer.shape()
     axis = layer.axis(layer.param.integer("axis", 1), len(shape))
     count = layer.param.integer("num_axes", 1)
@@ -99,7 +99,7 @@ def _covered(layer: Layer) -> Shape:
 
 
 def _aligned(layer: Layer, covered: Sequence[int]) -> Shape:
-    """The covered shape with ones around it, so that ONNX broadcasts it to the input."""
+    """Return the covered shape padded with ones, so that ONNX broadcasts it to the input."""
     rank = len(layer.shape())
     if not covered:
         return (1,) * rank

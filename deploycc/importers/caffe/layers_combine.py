@@ -10,7 +10,7 @@ from deploycc.importers.caffe.layer import MANY, Emitted, Layer, emits
 
 @emits("Eltwise", param="eltwise_param", bottoms=(1, MANY))
 def eltwise(layer: Layer) -> Emitted:
-    """Product, maximum, or sum with one coefficient for each input."""
+    """Product, maximum, or sum with one coefficient per input."""
     layer.param.ignore("stable_prod_grad")
     operation = layer.param.choice("operation", {"PROD": 0, "SUM": 1, "MAX": 2}, "SUM")
     shape = layer.shape()
@@ -18,14 +18,14 @@ def eltwise(layer: Layer) -> Emitted:
         if layer.shape(index) != shape:
             raise layer.error(
                 "caffe-shape-mismatch",
-                f"inputs of Eltwise must have one shape, but have {list(shape)} and {list(layer.shape(index))}",
+                f"inputs of Eltwise must have the same shape, but have {list(shape)} and {list(layer.shape(index))}",
             )
     coefficients = layer.param.numbers("coeff")
     if coefficients and (operation != "SUM" or len(coefficients) != len(layer.inputs)):
         raise layer.error(
             "caffe-wrong-value",
             f"{len(coefficients)} coeff for {len(layer.inputs)} inputs of {operation}",
-            note="SUM takes one coefficient for each input, the others none",
+            note="SUM takes one coefficient per input, the others none",
         )
     terms = list(layer.inputs)
     for index, factor in enumerate(coefficients):
@@ -41,7 +41,7 @@ def eltwise(layer: Layer) -> Emitted:
 
 @emits("Axpy", bottoms=(3, 3))
 def axpy(layer: Layer) -> Emitted:
-    """Compute a x + y with one a for each channel (squeeze-and-excitation networks)."""
+    """Compute a x + y with one a per channel (squeeze-and-excitation networks)."""
     shape = layer.image_shape(1)
     if layer.shape(2) != shape or layer.shape(0) not in (shape[:2], (*shape[:2], 1, 1)):
         shapes = ", ".join(str(list(layer.shape(index))) for index in range(3))
@@ -52,7 +52,7 @@ def axpy(layer: Layer) -> Emitted:
 
 @emits("Concat", param="concat_param", bottoms=(1, MANY))
 def concat(layer: Layer) -> Emitted:
-    """Join along an axis. Priors are known numbers, and so is their concatenation."""
+    """Join along an axis; constants, such as priors, are joined at once."""
     shapes = [layer.shape(index) for index in range(len(layer.inputs))]
     first = shapes[0]
     # `concat_dim` is the name that `axis` had before 2014.
@@ -60,7 +60,8 @@ def concat(layer: Layer) -> Emitted:
     for shape in shapes[1:]:
         if len(shape) != len(first) or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
             raise layer.error(
-                "caffe-shape-mismatch", f"inputs of Concat differ beside axis {axis}: {list(first)} and {list(shape)}"
+                "caffe-shape-mismatch",
+                f"inputs of Concat differ in more than axis {axis}: {list(first)} and {list(shape)}",
             )
     if len(layer.inputs) == 1:
         return layer.inputs

@@ -13,18 +13,18 @@ Pair = tuple[int, int]
 
 
 def pair(layer: Layer, both: str, height: str, width: str, default: int, least: int) -> Pair:
-    """A size given once, once a dimension, or as ``*_h`` and ``*_w``.
+    """Return a (height, width) given as one value, as one per dimension, or as ``*_h`` and ``*_w``.
 
     Args:
         layer: whose parameters are read.
         both: field that is given once or twice.
-        height: field for the height alone; empty where Caffe has no such form.
+        height: field for the height alone; empty if Caffe has no such form.
         width: field for the width alone.
-        default: where nothing is given.
+        default: value if nothing is given.
         least: smallest value allowed.
 
     Raises:
-        ModelError: both forms are given, more than two values, or a value is too small.
+        ModelError: both forms or more than two values are given, or a value is too small.
     """
     values = layer.param.integers(both)
     if height and (height in layer.param or width in layer.param):
@@ -40,16 +40,16 @@ def pair(layer: Layer, both: str, height: str, width: str, default: int, least: 
 
 
 def positive(layer: Layer, name: str, default: int = 0) -> int:
-    """A field that must be given, unless it has a default, and be at least 1."""
+    """Return a field that must be at least 1; without a default it must be given."""
     value = layer.param.integer(name, default)
     if value < 1:
-        given = f"is {value}" if name in layer.param else "is missing"
-        raise layer.error("caffe-wrong-value", f"{name} {given}; it must be at least 1")
+        problem = f"is {value}" if name in layer.param else "is missing"
+        raise layer.error("caffe-wrong-value", f"{name} {problem}; it must be at least 1")
     return value
 
 
 def _group(layer: Layer, channels: int, outputs: int) -> int:
-    # The depthwise forks leave `group` out: it is the channel count there.
+    # In forks with a depthwise type `group` is the number of channels if it is not given.
     default = channels if layer.definition.type in _DEPTHWISE and "group" not in layer.param else 1
     group = positive(layer, "group", default)
     if channels % group or outputs % group:
@@ -63,7 +63,7 @@ def _window(layer: Layer) -> tuple[Pair, Pair, Pair, Pair]:
     """Kernel, stride, pad and dilation, each (height, width)."""
     layer.param.ignore(*_IRRELEVANT)
     if layer.param.integer("axis", 1) not in (1, -3):
-        raise layer.unsupported(f"axis {layer.param.integer('axis', 1)}", "channels are axis 1 of a picture")
+        raise layer.unsupported(f"axis {layer.param.integer('axis', 1)}", "channels must be axis 1")
     kernel = pair(layer, "kernel_size", "kernel_h", "kernel_w", 0, 1)
     stride = pair(layer, "stride", "stride_h", "stride_w", 1, 1)
     pad = pair(layer, "pad", "pad_h", "pad_w", 0, 0)

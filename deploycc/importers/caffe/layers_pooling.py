@@ -10,9 +10,9 @@ from deploycc.importers.caffe.layers_convolution import pair, positive
 def pooling(layer: Layer) -> Emitted:
     """Max and average pooling.
 
-    Caffe rounds the output up, then drops a last window that would start in the padding behind the picture
-    (PoolingLayer::Reshape). An average divides by the window clipped to the *padded* picture, so zeros of the padding
-    count, but what lies behind the padding does not (PoolingLayer::Forward_cpu).
+    Caffe rounds the output up, then drops a last window that would start in the padding after the picture
+    (PoolingLayer::Reshape). An average divides by the size of the window clipped to the *padded* picture: zeros of the
+    padding count, positions beyond the padding do not (PoolingLayer::Forward_cpu).
     """
     layer.param.ignore("engine")
     method = layer.param.choice("pool", {"MAX": 0, "AVE": 1, "STOCHASTIC": 2}, "MAX")
@@ -22,7 +22,7 @@ def pooling(layer: Layer) -> Emitted:
     if layer.param.flag("global_pooling"):
         if any(name in layer.param for name in ("kernel_size", "kernel_h", "kernel_w")):
             raise layer.error("caffe-wrong-value", "global_pooling takes no kernel size")
-        pair(layer, "stride", "stride_h", "stride_w", 1, 1)  # Caffe insists on 1 and 0; neither changes the result
+        pair(layer, "stride", "stride_h", "stride_w", 1, 1)  # read to mark it as known; it does not change the result
         if pair(layer, "pad", "pad_h", "pad_w", 0, 0) != (0, 0):
             raise layer.error("caffe-wrong-value", "global_pooling takes no padding")
         op = "GlobalMaxPool" if method == "MAX" else "GlobalAveragePool"
@@ -34,7 +34,7 @@ def pooling(layer: Layer) -> Emitted:
         raise layer.error("caffe-wrong-value", f"pad {list(pad)} must be smaller than the kernel {list(kernel)}")
     round_up = layer.param.choice("round_mode", {"CEIL": 0, "FLOOR": 1}, "CEIL") == "CEIL"
     round_up = layer.param.flag("ceil_mode", round_up)  # OpenVINO's and OpenCV's spelling
-    out, behind = [], []
+    out, after = [], []
     for s, k, t, p in zip(size, kernel, stride, pad, strict=True):
         span = s + 2 * p - k
         count = (-(-span // t) if round_up else span // t) + 1
@@ -45,32 +45,32 @@ def pooling(layer: Layer) -> Emitted:
                 "caffe-empty-output", f"a window of {list(kernel)} lies outside the input of {size} pixels"
             )
         out.append(count)
-        behind.append(max(0, (count - 1) * t + k - s - p))  # pixels that the last window needs behind the picture
+        after.append(max(0, (count - 1) * t + k - s - p))  # padding that the last window needs after the picture
     shape = (batch, channels, *out)
     attrs: dict[str, object] = {"kernel_shape": list(kernel), "strides": list(stride)}
     extra: dict[str, object]
     if method == "MAX":
-        # Without padding ONNX, TensorRT and Caffe round up alike; with it only explicit pads say the same everywhere.
-        extra = {"ceil_mode": 1} if not any(pad) and any(behind) else {"pads": [*pad, *behind]}
+        # Without padding ONNX, TensorRT and Caffe round up alike; with padding only explicit pads mean the same.
+        extra = {"ceil_mode": 1} if not any(pad) and any(after) else {"pads": [*pad, *after]}
         return [layer.node("MaxPool", layer.inputs, shape, attrs | extra)]
     if not any(pad):
-        extra = {"ceil_mode": 1} if any(behind) else {}
+        extra = {"ceil_mode": 1} if any(after) else {}
         return [layer.node("AveragePool", layer.inputs, shape, attrs | extra)]
-    if all(b <= p for b, p in zip(behind, pad, strict=True)):
-        # No window reaches behind the padding. Padding that the last window does not need may be left away.
-        extra = {"pads": [*pad, *behind], "count_include_pad": 1}
+    if all(b <= p for b, p in zip(after, pad, strict=True)):
+        # No window reaches beyond the padding. Padding that the last window does not need is dropped.
+        extra = {"pads": [*pad, *after], "count_include_pad": 1}
         return [layer.node("AveragePool", layer.inputs, shape, attrs | extra)]
-    # A window reaches behind the padding: make the padding part of the picture, then let the rest not count.
+    # A window reaches beyond the padding: make the padding part of the picture, and do not count what lies beyond.
     zeros = [layer.integers("pads", [0, 0, *pad, 0, 0, *pad])]
     padded = [batch, channels, *(s + 2 * p for s, p in zip(size, pad, strict=True))]
     wide = layer.node("Pad", [layer.inputs[0], *zeros], padded, {"mode": "constant"})
-    over = [max(0, b - p) for b, p in zip(behind, pad, strict=True)]
-    return [layer.node("AveragePool", [wide], shape, attrs | {"pads": [0, 0, *over], "count_include_pad": 0})]
+    beyond = [max(0, b - p) for b, p in zip(after, pad, strict=True)]
+    return [layer.node("AveragePool", [wide], shape, attrs | {"pads": [0, 0, *beyond], "count_include_pad": 0})]
 
 
 @emits("LRN", param="lrn_param")
 def local_response_normalisation(layer: Layer) -> Emitted:
-    """Divide by the size of the neighbours.
+    """Divide by the magnitude of neighbouring values.
 
     Across channels: x / (k + alpha/n sum x^2)^beta over n channels. Within a channel, over an n x n
     window: x (1 + alpha mean x^2)^-beta.
@@ -86,7 +86,7 @@ def local_response_normalisation(layer: Layer) -> Emitted:
     if region == "ACROSS_CHANNELS":
         return [layer.node("LRN", [x], shape, {"size": size, "alpha": alpha, "beta": beta, "bias": bias})]
     if bias != 1.0:
-        raise layer.unsupported("k other than 1 within a channel", "Caffe takes 1 there, whatever k says")
+        raise layer.unsupported("k other than 1 within a channel", "Caffe uses 1 there and ignores k")
     square = layer.node("Mul", [x, x], shape, part="square")
     margin = size // 2
     mean = layer.node(

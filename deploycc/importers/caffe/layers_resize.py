@@ -1,4 +1,4 @@
-"""Interp and Upsample: pictures in another size."""
+"""Interp and Upsample: change the size of feature maps."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def interp(layer: Layer) -> Emitted:
     """Bilinear interpolation with aligned corners (DeepLab's InterpLayer).
 
     ``shrink_factor`` s gives (n - 1) / s + 1 pixels, ``zoom_factor`` z gives n + (n - 1)(z - 1); both may be given.
-    Negative pads cut the input before.
+    Negative pads crop the input first.
     """
     batch, channels, *size = layer.image_shape()
     begin, end = layer.param.integer("pad_beg"), layer.param.integer("pad_end")
     if begin > 0 or end > 0:
-        raise layer.unsupported("positive pads", "Caffe's InterpLayer only takes pads that cut")
+        raise layer.unsupported("positive pads", "Caffe's InterpLayer accepts only negative pads, which crop")
     x = layer.inputs[0]
     if begin or end:
         stops = [s + end for s in size]
@@ -56,7 +56,7 @@ def _interpolated_size(layer: Layer, size: list[int]) -> list[int]:
 def upsample(layer: Layer) -> Emitted:
     """Repeat every pixel ``scale`` times in both directions."""
     if len(layer.inputs) == 2:
-        raise layer.unsupported("a mask as second input", "un-pooling by stored positions has no TensorRT layer")
+        raise layer.unsupported("a mask as second input", "TensorRT has no layer for un-pooling by stored positions")
     batch, channels, height, width = layer.image_shape()
     factor = positive(layer, "scale", 2)
     if factor == 1:

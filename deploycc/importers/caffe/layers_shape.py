@@ -1,4 +1,4 @@
-"""Layers that move numbers without changing them, and reductions along axes."""
+"""Layers that rearrange values without changing them, and reductions along axes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def split(layer: Layer) -> Emitted:
 
 @emits("Silence", bottoms=(0, MANY), tops=(0, 0))
 def silence(layer: Layer) -> Emitted:
-    """Nothing: its inputs are read, so they are no outputs."""
+    """Nothing: it only reads its inputs, so that they are not outputs of the network."""
     return []
 
 
@@ -32,7 +32,7 @@ def flatten(layer: Layer) -> Emitted:
     axis = layer.axis(layer.param.integer("axis", 1), len(shape))
     end = layer.axis(layer.param.integer("end_axis", -1), len(shape), "end_axis")
     if end < axis:
-        raise layer.error("caffe-wrong-axis", f"end_axis {end} stands before axis {axis}")
+        raise layer.error("caffe-wrong-axis", f"end_axis {end} is before axis {axis}")
     out = (*shape[:axis], math.prod(shape[axis : end + 1]), *shape[end + 1 :])
     if axis == 1 and end == len(shape) - 1 and len(shape) > 2:
         return [layer.node("Flatten", layer.inputs, out, {"axis": 1})]
@@ -41,16 +41,16 @@ def flatten(layer: Layer) -> Emitted:
 
 @emits("Reshape", param="reshape_param")
 def reshape(layer: Layer) -> Emitted:
-    """Another shape: 0 keeps a dimension, -1 takes what is left; only ``num_axes`` axes from ``axis`` on change."""
+    """Change the shape: 0 keeps a dimension, -1 takes the rest; only ``num_axes`` axes from ``axis`` on change."""
     shape = layer.shape()
     start = layer.axis(layer.param.integer("axis", 0), len(shape), end=True)
     count = layer.param.integer("num_axes", -1)
     stop = len(shape) if count == -1 else start + count
     if count < -1 or stop > len(shape):
         raise layer.error("caffe-wrong-axis", f"num_axes {count} from axis {start} on exceeds {len(shape)} dimensions")
-    wanted = layer.param.message("shape").integers("dim")
+    dims = layer.param.message("shape").integers("dim")
     middle = []
-    for index, dim in enumerate(wanted):
+    for index, dim in enumerate(dims):
         if dim == 0 and start + index >= len(shape):
             raise layer.error("caffe-wrong-axis", f"dim 0 keeps axis {start + index}, but the input is {list(shape)}")
         middle.append(shape[start + index] if dim == 0 else dim)
@@ -60,13 +60,13 @@ def reshape(layer: Layer) -> Emitted:
         rest = math.prod(dim for dim in out if dim != -1)
         out[out.index(-1)] = total // rest if rest else 0
     if math.prod(out) != total or min(out, default=1) < 1:
-        raise layer.error("caffe-shape-mismatch", f"cannot reshape {list(shape)} to {wanted}")
+        raise layer.error("caffe-shape-mismatch", f"cannot reshape {list(shape)} to {dims}")
     return [layer.reshaped(layer.inputs[0], out)]
 
 
 @emits("Permute", param="permute_param")
 def permute(layer: Layer) -> Emitted:
-    """Axes in another order; those not named follow in theirs."""
+    """Reorder the axes; those not listed follow in their own order."""
     shape = layer.shape()
     order = [layer.axis(value, len(shape), "order") for value in layer.param.integers("order")]
     if len(set(order)) != len(order):
@@ -86,12 +86,14 @@ def slice_(layer: Layer) -> Emitted:
     points = layer.param.integers("slice_point")
     if not points:
         if shape[axis] % tops:
-            raise layer.error("caffe-wrong-value", f"{shape[axis]} in axis {axis} has no {tops} equal parts")
+            raise layer.error(
+                "caffe-wrong-value", f"axis {axis} of {shape[axis]} does not split into {tops} equal parts"
+            )
         points = [shape[axis] // tops * index for index in range(1, tops)]
     edges = [0, *points, shape[axis]]
     if len(points) != tops - 1 or any(b <= a for a, b in pairwise(edges)):
         raise layer.error(
-            "caffe-wrong-value", f"slice points {points} do not cut {shape[axis]} in axis {axis} into {tops} parts"
+            "caffe-wrong-value", f"slice points {points} do not cut axis {axis} of {shape[axis]} into {tops} parts"
         )
     if tops == 1:
         return layer.inputs
@@ -100,18 +102,18 @@ def slice_(layer: Layer) -> Emitted:
 
 @emits("Crop", param="crop_param", bottoms=(2, 2))
 def crop(layer: Layer) -> Emitted:
-    """The first input cut to the size of the second, from ``axis`` on."""
-    shape, wanted = layer.shape(), layer.shape(1)
+    """Crop the first input to the size of the second, from ``axis`` on."""
+    shape, target = layer.shape(), layer.shape(1)
     axis = layer.axis(layer.param.integer("axis", 2), len(shape))
     offsets = layer.param.integers("offset") or [0]
     axes = list(range(axis, len(shape)))
-    if len(offsets) not in (1, len(axes)) or len(shape) != len(wanted):
+    if len(offsets) not in (1, len(axes)) or len(shape) != len(target):
         raise layer.error("caffe-wrong-value", f"{len(offsets)} offsets for {len(axes)} cropped axes")
     starts = offsets * len(axes) if len(offsets) == 1 else offsets
-    stops = [start + wanted[a] for a, start in zip(axes, starts, strict=True)]
+    stops = [start + target[a] for a, start in zip(axes, starts, strict=True)]
     if any(start < 0 or stop > shape[a] for a, start, stop in zip(axes, starts, stops, strict=True)):
-        raise layer.error("caffe-shape-mismatch", f"cannot crop {list(wanted)} at {starts} out of {list(shape)}")
-    if all(shape[a] == wanted[a] for a in axes):
+        raise layer.error("caffe-shape-mismatch", f"cannot crop {list(target)} at {starts} out of {list(shape)}")
+    if all(shape[a] == target[a] for a in axes):
         return layer.inputs[:1]
     return [_cut(layer, axes, starts, stops, "slice")]
 
@@ -140,7 +142,7 @@ def tile(layer: Layer) -> Emitted:
 
 @emits("ShuffleChannel", param="shuffle_channel_param")
 def shuffle_channel(layer: Layer) -> Emitted:
-    """Deal the channels of ``group`` groups out in turn (Zhang et al., ShuffleNet, 2017)."""
+    """Interleave the channels of ``group`` groups (Zhang et al., ShuffleNet, 2017)."""
     batch, channels, height, width = shape = layer.image_shape()
     group = positive(layer, "group", 1)
     if channels % group:
@@ -148,9 +150,9 @@ def shuffle_channel(layer: Layer) -> Emitted:
     if group == 1:
         return layer.inputs
     grouped = layer.reshaped(layer.inputs[0], (batch, group, channels // group, height, width), "group")
-    dealt = (batch, channels // group, group, height, width)
-    turned = layer.node("Transpose", [grouped], dealt, {"perm": [0, 2, 1, 3, 4]})
-    return [layer.reshaped(turned, shape, "join")]
+    interleaved = (batch, channels // group, group, height, width)
+    transposed = layer.node("Transpose", [grouped], interleaved, {"perm": [0, 2, 1, 3, 4]})
+    return [layer.reshaped(transposed, shape, "join")]
 
 
 @emits("Reduction", param="reduction_param")
@@ -160,7 +162,7 @@ def reduction(layer: Layer) -> Emitted:
     axis = layer.axis(layer.param.integer("axis", 0), len(shape))
     operation = layer.param.choice("operation", {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4}, "SUM")
     axes, out = list(range(axis, len(shape))), shape[:axis]
-    if operation == "SUM":  # opset 13 takes the axes of this one as an input
+    if operation == "SUM":  # opset 13 takes the axes of ReduceSum as an input
         result = layer.node("ReduceSum", [layer.inputs[0], layer.integers("axes", axes)], out, {"keepdims": 0})
     else:
         op = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}[operation]
@@ -173,7 +175,7 @@ def reduction(layer: Layer) -> Emitted:
 
 @emits("ArgMax", param="argmax_param")
 def arg_max(layer: Layer) -> Emitted:
-    """Index of the largest value along an axis, as a float; without an axis, over each picture."""
+    """Index of the largest value along an axis, as a float; without an axis, of the whole picture."""
     if layer.param.flag("out_max_val") or layer.param.integer("top_k", 1) != 1:
         raise layer.unsupported("out_max_val or top_k above 1", "only the index of the largest value is supported")
     shape, x = layer.shape(), layer.inputs[0]

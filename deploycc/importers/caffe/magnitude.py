@@ -1,9 +1,9 @@
-"""How large the values in a network with seeded weights are, without running it.
+"""Estimate how large the values in a network with random weights are, without running it.
 
-A kernel drawn with variance 1 / (fan_in E[x^2]) gives values of mean square 1, whatever it reads (He et al., "Delving
-Deep into Rectifiers", 2015, equation 5). Their rule of a factor 2 for rectified inputs is wrong where inputs are not
-rectified, or are sums: a residual network then doubles its values with every block, and a linear bottleneck with every
-layer. So E[x^2] is followed from node to node.
+A kernel drawn with variance 1 / (fan_in E[x^2]) gives values of mean square 1, whatever its input (He et al., "Delving
+Deep into Rectifiers", 2015, equation 5). Their factor of 2 for rectified inputs is wrong for inputs that are not
+rectified, or are sums: values then double with every block of a residual network, and with every layer of a linear
+bottleneck. So E[x^2] is propagated from node to node.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ PICTURE = 64.0
 """Root mean square of a picture's values, 0..255 less a mean."""
 
 _NORMALISED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
-_RECTIFIED = frozenset({"Relu", "Clip", "PRelu", "LeakyRelu", "Elu"})  # half of the values, of the mean square likewise
+_RECTIFIED = frozenset({"Relu", "Clip", "PRelu", "LeakyRelu", "Elu"})  # keep half of the values and of the mean square
 _MOVED = frozenset(
     {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Neg", "Abs", "Pad"}
     | {"Dropout", "Resize", "AveragePool", "GlobalAveragePool", "LRN", "ReduceMean"}
 )
-_LARGEST_OF_A_WINDOW = 1.5  # neighbours resemble one another: far less than the largest of independent values
+_MAX_POOL_GAIN = 1.5  # neighbours are correlated, so far less than for independent values
 
 
 class Magnitudes:
@@ -34,14 +34,14 @@ class Magnitudes:
 
     def __init__(self, picture: gs.Tensor) -> None:
         self._squares = {id(picture): PICTURE**2}
-        self._kept = [picture]  # an id is that of one tensor only while the tensor lives
+        self._kept = [picture]  # an id is unique only while its tensor is alive
 
     def rms(self, tensor: gs.Tensor) -> float:
-        """Root mean square of a tensor's values; 1 where nothing is known of it."""
+        """Return the root mean square of a tensor's values, or 1 if it is unknown."""
         return math.sqrt(self._square(tensor))
 
     def follow(self, node: gs.Node) -> None:
-        """Note what a node puts out; its inputs were noted before."""
+        """Estimate the outputs of a node, whose inputs have been estimated before."""
         square = self._output(node)
         for output in node.outputs:
             self._squares[id(output)] = square
@@ -61,7 +61,7 @@ class Magnitudes:
         if node.op in _RECTIFIED:
             return read[0] / 2
         if node.op == "MaxPool":
-            return read[0] * _LARGEST_OF_A_WINDOW
+            return read[0] * _MAX_POOL_GAIN
         if node.op in ("Add", "Sub", "Sum"):
             return sum(read)
         if node.op == "Mul":

@@ -1,4 +1,4 @@
-"""Building the graph: blobs by name, one layer after the other, then the outputs."""
+"""Build the graph layer by layer, then select its outputs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Network:
         weights: gives the layers their parameters.
 
     Attributes:
-        blobs: the tensor that each blob name stands for at this point; an in-place layer replaces it.
-        magnitudes: how large values would be with seeded weights.
+        blobs: current tensor of each blob name; an in-place layer replaces it.
+        magnitudes: estimated magnitudes of values, for random weights.
         decoding: set by DetectionOutput.
-        notes: what was decided on the way.
+        notes: decisions made while building.
     """
 
     def __init__(self, definition: Definition, picture: gs.Variable, weights: WeightSource) -> None:
@@ -72,7 +72,7 @@ class Network:
         return graph
 
     def unique(self, name: str) -> str:
-        """The name, or with a number behind it where it is taken; it is taken afterwards."""
+        """Reserve and return the name, with a number appended if it is already taken."""
         return _unique(name, self._names)
 
     def _check_types(self) -> None:
@@ -88,7 +88,7 @@ class Network:
             note=f"nor are {others}" + (f" and {len(rest) - 8} more" if len(rest) > 8 else "") if rest else None,
             hint=f"did you mean {near[0]}?"
             if near
-            else "a network may be cut before such a layer: remove it and what follows from the definition",
+            else "remove this layer and all that follow from the definition to cut the network before it",
         )
 
     def _add(self, definition: LayerDef) -> None:
@@ -100,7 +100,7 @@ class Network:
         layer = Layer(definition, inputs, param, self)
         try:
             outputs = emitter.emit(layer)
-        except ModelError as error:  # getters of the text know the line, not the layer
+        except ModelError as error:  # the getters of `Message` know the line, but not the layer
             if "layer" not in error.context:
                 error.context |= {"layer": definition.name, "type": definition.type}
             raise
@@ -110,7 +110,7 @@ class Network:
                 "caffe-unknown-attribute",
                 f"{definition.type} with the attribute {name} is not supported",
                 context={"file": param.file, "layer": definition.name, "line": line},
-                note="an attribute that is not understood could change what the network computes",
+                note="an unknown attribute could change what the network computes",
             )
         self._name_nodes(layer)
         for blob in definition.bottoms:
@@ -118,13 +118,13 @@ class Network:
         self._bind_tops(layer, outputs)
 
     def _check_counts(self, layer: LayerDef, emitter: Emitter) -> None:
-        for what, found, (low, high) in (
+        for what, count, (low, high) in (
             ("bottom", len(layer.bottoms), emitter.bottoms),
             ("top", len(layer.tops), emitter.tops),
         ):
-            if not low <= found <= high:
-                wanted = str(low) if low == high else f"{low} or more" if high == MANY else f"{low} to {high}"
-                raise layer.error("caffe-wrong-count", f"{layer.type} takes {wanted} {what}, but has {found}")
+            if not low <= count <= high:
+                allowed = str(low) if low == high else f"{low} or more" if high == MANY else f"{low} to {high}"
+                raise layer.error("caffe-wrong-count", f"{layer.type} takes {allowed} {what}, but has {count}")
 
     def _bottom(self, layer: LayerDef, blob: str) -> gs.Tensor:
         tensor = self.blobs.get(blob)
@@ -135,14 +135,14 @@ class Network:
         return tensor
 
     def _unknown_bottom(self, layer: LayerDef, blob: str) -> ModelError:
-        message = f"layer {layer.name} reads blob {blob}, which no layer before it produces"
+        message = f"layer {layer.name} reads blob {blob}, which no earlier layer produces"
         if any(blob == fed.blob for fed in self.definition.inputs):
             return layer.error(
                 "caffe-several-inputs",
-                f"layer {layer.name} reads the input {blob} beside the picture {self.picture.name}",
+                f"layer {layer.name} reads the input {blob} in addition to the picture {self.picture.name}",
                 note="a detector has one input, the picture",
             )
-        later = next((one for one in self.definition.layers if blob in one.tops), None)
+        later = next((candidate for candidate in self.definition.layers if blob in candidate.tops), None)
         if later is None:
             near = difflib.get_close_matches(blob, self.blobs, n=1)
             return layer.error("caffe-unknown-blob", message, hint=f"did you mean {near[0]}?" if near else None)
@@ -152,11 +152,11 @@ class Network:
         return layer.error(
             "caffe-unknown-blob",
             message,
-            note=f"layer {later.name} in line {later.line} produces it; Caffe runs layers in the order of the file",
+            note=f"layer {later.name} in line {later.line} produces it, but Caffe runs layers in file order",
         )
 
     def _chain(self, start: LayerDef, goal: LayerDef) -> list[str]:
-        """Layers from ``start`` along the blobs to ``goal`` and back to the start, or nothing."""
+        """Return the layers on a path from ``start`` to ``goal`` and back to the start, or nothing."""
         came_from: dict[LayerDef, LayerDef | None] = {start: None}
         queue = [start]
         for layer in queue:
@@ -188,7 +188,7 @@ class Network:
             if top in self.blobs and not in_place:
                 raise definition.error(
                     "caffe-duplicate-blob",
-                    f"layer {definition.name} writes blob {top}, which another layer has written before",
+                    f"layer {definition.name} writes blob {top}, which an earlier layer already writes",
                 )
             if id(tensor) in made:
                 self._names.discard(tensor.name)
@@ -199,23 +199,23 @@ class Network:
 
     def _outputs(self) -> list[gs.Variable]:
         if self.decoding is not None:
-            wanted = [self.decoding.locations, self.decoding.scores]
-            left = [b for b in self._unread if b not in wanted and self.blobs[b] is not self.decoding.top]
-            for blob in left:
+            outputs = [self.decoding.locations, self.decoding.scores]
+            dropped = [b for b in self._unread if b not in outputs and self.blobs[b] is not self.decoding.top]
+            for blob in dropped:
                 self.notes.append(
                     Note(blob, "caffe-output-dropped", "no layer reads this blob; only the detection heads are outputs")
                 )
         else:
-            wanted = [blob for blob in self._unread if isinstance(self.blobs[blob], gs.Variable)]
+            outputs = [blob for blob in self._unread if isinstance(self.blobs[blob], gs.Variable)]
             for blob in self._unread:
-                if blob not in wanted:
-                    self.notes.append(Note(blob, "caffe-output-dropped", "a constant blob is no output"))
-        if not wanted:
+                if blob not in outputs:
+                    self.notes.append(Note(blob, "caffe-output-dropped", "a constant blob cannot be an output"))
+        if not outputs:
             raise ModelError("caffe-no-output", "the network has no output", context={"file": self.definition.file})
-        return [self._output(blob, wanted) for blob in wanted]
+        return [self._output(blob, outputs) for blob in outputs]
 
     def _output(self, blob: str, outputs: list[str]) -> gs.Variable:
-        """The blob's tensor under the blob's own name, which an in-place layer or an alias may have taken from it."""
+        """Return the blob's tensor under the blob's name, even if an in-place layer or an alias changed it."""
         tensor = self.blobs[blob]
         shared = [other for other in outputs if self.blobs[other] is tensor]
         if tensor is self.picture or isinstance(tensor, gs.Constant) or shared[0] != blob:
@@ -230,7 +230,7 @@ class Network:
         return tensor
 
     def _free(self, name: str) -> None:
-        """Give another tensor that has this name a different one."""
+        """Rename another tensor that has this name."""
         for node in self._nodes:
             for tensor in (*node.inputs, *node.outputs):
                 if tensor.name == name and tensor is not self.picture:

@@ -1,4 +1,4 @@
-"""PriorBox: the default boxes of one feature map, computed once, here."""
+"""PriorBox: the prior boxes of one feature map, computed at import."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from deploycc.importers.caffe.layer import Emitted, Layer, emits
 
 @emits("PriorBox", param="prior_box_param", bottoms=(1, 2))
 def prior_box(layer: Layer) -> Emitted:
-    """A constant of shape [1, 2, 4 P]: boxes in the first row, variances in the second."""
+    """Emit a constant of shape [1, 2, 4 P]: boxes in the first row, variances in the second."""
     param = layer.param
     cells = layer.image_shape()[2:]
     if "normalized_bbox" in param and not param.flag("normalized_bbox"):
-        raise layer.unsupported("normalized_bbox false", "priors are given as shares of the picture")
+        raise layer.unsupported("normalized_bbox false", "priors must be fractions of the picture")
     image = _image_size(layer)
     variances = param.numbers("variance") or [0.1]
     if len(variances) not in (1, 4) or min(variances) <= 0:
@@ -27,7 +27,7 @@ def prior_box(layer: Layer) -> Emitted:
 
 
 def _pair(layer: Layer, both: str, height: str, width: str) -> tuple[float, float] | None:
-    """(height, width) of a positive number given once or as a pair; None where it is not given."""
+    """Return a positive (height, width), given as one value or as two; None if it is not given."""
     if both in layer.param and (height in layer.param or width in layer.param):
         raise layer.error("caffe-wrong-value", f"{both} and {height}/{width} are both given")
     if both in layer.param:
@@ -42,17 +42,17 @@ def _pair(layer: Layer, both: str, height: str, width: str) -> tuple[float, floa
 
 
 def _image_size(layer: Layer) -> tuple[int, int]:
-    given = _pair(layer, "img_size", "img_h", "img_w")
-    if given is not None:
-        return int(given[0]), int(given[1])
+    size = _pair(layer, "img_size", "img_h", "img_w")
+    if size is not None:
+        return int(size[0]), int(size[1])
     if len(layer.inputs) == 2:
         return layer.image_shape(1)[2:]
     raise layer.error("caffe-wrong-value", "neither a second input nor img_size states the size of the picture")
 
 
 def _step(layer: Layer, cells: tuple[int, int], image: tuple[int, int]) -> tuple[float, float]:
-    given = _pair(layer, "step", "step_h", "step_w")
-    return given if given is not None else (image[0] / cells[0], image[1] / cells[1])
+    step = _pair(layer, "step", "step_h", "step_w")
+    return step if step is not None else (image[0] / cells[0], image[1] / cells[1])
 
 
 def _offsets(layer: Layer) -> list[tuple[float, float]]:
@@ -61,7 +61,7 @@ def _offsets(layer: Layer) -> list[tuple[float, float]]:
         offset = layer.param.number("offset", 0.5)
         return [(offset, offset)]
     if "offset" in layer.param or len(vertical) != len(horizontal):
-        raise layer.error("caffe-wrong-value", "offset_h and offset_w come in equal numbers, and without offset")
+        raise layer.error("caffe-wrong-value", "offset_h and offset_w must be of equal number, and without offset")
     return list(zip(vertical, horizontal, strict=True))
 
 
@@ -72,14 +72,12 @@ def _sizes(layer: Layer) -> list[tuple[float, float]]:
     ratios, flip = param.numbers("aspect_ratio"), param.flag("flip", True)
     if widths or heights:
         if len(widths) != len(heights) or smallest or largest or ratios:
-            raise layer.error("caffe-wrong-value", "width and height come in equal numbers, and without other sizes")
+            raise layer.error("caffe-wrong-value", "width and height must be of equal number, and without other sizes")
         return list(zip(widths, heights, strict=True))
     if not smallest or min(smallest) <= 0:
         raise layer.error("caffe-wrong-value", f"min_size is {smallest or 'missing'}; it must be positive")
     if largest and (len(largest) != len(smallest) or any(b <= a for a, b in zip(smallest, largest, strict=True))):
-        raise layer.error(
-            "caffe-wrong-value", f"max_size {largest} must hold one larger value for each min_size {smallest}"
-        )
+        raise layer.error("caffe-wrong-value", f"max_size {largest} must have one larger value per min_size {smallest}")
     if any(ratio <= 0 for ratio in ratios):
         raise layer.error("caffe-wrong-value", f"aspect_ratio is {ratios}, but must be positive")
     return box_sizes(smallest, largest, ratios, flip)

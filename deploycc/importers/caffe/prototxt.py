@@ -1,8 +1,8 @@
-"""Caffe's network definitions: protobuf text format, read into a tree that remembers where everything stands.
+"""Read Caffe's network definitions, in protobuf text format, into a tree that keeps line numbers.
 
-The tree has no schema. protobuf's own reader needs one fixed schema, while every SSD fork adds fields of its own, and
-it forgets line numbers, which every error of this importer names. What a field means is decided where it is read: each
-getter states the type, and `Message.unread` lists what nobody asked for, so that no attribute is ignored by accident.
+The tree has no schema. protobuf's own reader needs a fixed schema, but every SSD fork adds fields, and it discards the
+line numbers that this importer's errors give. The reader of a field decides its type: each getter states one, and
+`Message.unread` lists fields that were never read, so that no attribute is ignored by accident.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRUE, _FALSE = ("true", "True", "t", "1"), ("false", "False", "f", "0")
 
 @dataclass(frozen=True)
 class Scalar:
-    """One value as written: text without quotes, what kind of token it was, and where it stands (from 1)."""
+    """One value as written: text without quotes, kind of token, line and column (from 1)."""
 
     text: str
     kind: Kind
@@ -49,8 +49,8 @@ class Message:
     """One ``{ ... }`` of the text, or the whole file.
 
     Attributes:
-        file: where it was read from.
-        name: the field it is the value of; empty for the file.
+        file: the file it was read from.
+        name: the field whose value it is; empty for the file.
         line: of its opening brace, counted from 1.
     """
 
@@ -67,85 +67,86 @@ class Message:
         self._fields.setdefault(name, []).append(value)
 
     def items(self) -> Iterator[tuple[str, Scalar | Message]]:
-        """Every field and value; fields in the order of their first value."""
+        """Yield every field and value; fields in the order of their first value."""
         for name, values in self._fields.items():
             for value in values:
                 yield name, value
 
     def unread(self) -> list[tuple[str, int]]:
-        """Fields that no getter asked for, with the line of each."""
+        """Return the fields that no getter has read, with the line of each."""
         return [(name, values[0].line) for name, values in self._fields.items() if name not in self._read]
 
     def ignore(self, *names: str) -> None:
-        """State that fields do not change what the network computes."""
+        """Mark fields as known that do not change what the network computes."""
         self._read.update(names)
 
     def messages(self, name: str) -> list[Message]:
-        """All values of a message field.
+        """Return all values of a message field.
 
         Raises:
-            ModelError: a plain value stands there.
+            ModelError: a value is not a message.
         """
-        found = []
+        messages = []
         for value in self._values(name):
             if not isinstance(value, Message):
                 self._wrong(name, value, "a message in braces")
-            found.append(value)
-        return found
+            messages.append(value)
+        return messages
 
     def message(self, name: str) -> Message:
-        """The value of a message field, empty where it is not given; given twice, the values are merged."""
-        found = self.messages(name)
-        if not found:
+        """Return the value of a message field, merged if it is given several times, empty if it is not given."""
+        messages = self.messages(name)
+        if not messages:
             return Message(self.file, name, self.line)
-        for more in found[1:]:
-            for key, value in more.items():
-                found[0].add(key, value)
-        self._fields[name] = [found[0]]
-        return found[0]
+        first, *others = messages
+        for other in others:
+            for key, value in other.items():
+                first.add(key, value)
+        self._fields[name] = [first]
+        return first
 
     def texts(self, name: str) -> list[str]:
-        """All values of a string field."""
-        return self._each(name, _to_text)
+        """Return all values of a string field."""
+        return self._all(name, _to_text)
 
     def integers(self, name: str) -> list[int]:
-        """All values of an integer field."""
-        return self._each(name, _to_integer)
+        """Return all values of an integer field."""
+        return self._all(name, _to_integer)
 
     def numbers(self, name: str) -> list[float]:
-        """All values of a number field."""
-        return self._each(name, _to_number)
+        """Return all values of a number field."""
+        return self._all(name, _to_number)
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of a string field."""
-        return self._one(name, _to_text, default)
+        """Return the value of a string field."""
+        return self._single(name, _to_text, default)
 
     def integer(self, name: str, default: int = 0) -> int:
-        """The value of an integer field."""
-        return self._one(name, _to_integer, default)
+        """Return the value of an integer field."""
+        return self._single(name, _to_integer, default)
 
     def number(self, name: str, default: float = 0.0) -> float:
-        """The value of a number field."""
-        return self._one(name, _to_number, default)
+        """Return the value of a number field."""
+        return self._single(name, _to_number, default)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """The value of a true/false field."""
-        return self._one(name, _to_flag, default)
+        """Return the value of a true/false field."""
+        return self._single(name, _to_flag, default)
 
     def written(self, name: str) -> str:
-        """A value as written, whatever its kind; empty where the field is not given."""
-        return self._one(name, lambda value: value.text, "")
+        """Return a value as written, whatever its kind; empty if the field is not given."""
+        return self._single(name, lambda value: value.text, "")
 
     def choice(self, name: str, choices: Mapping[str, int], default: str) -> str:
-        """The name of an enumeration's value, which the file may also give by its number.
+        """Return the name of an enumeration's value, which the file may also give by number.
 
         Args:
             name: the field.
             choices: every name with its number in Caffe's schema.
-            default: the name where the field is not given.
+            default: the name if the field is not given.
 
         Raises:
-            ModelError: the value is none of them.
+            ModelError: the value is not one of the choices.
         """
 
         def convert(value: Scalar) -> str:
@@ -154,38 +155,38 @@ class Message:
                     return key
             raise ValueError("one of " + ", ".join(choices))
 
-        return self._one(name, convert, default)
+        return self._single(name, convert, default)
 
     def _values(self, name: str) -> list[Scalar | Message]:
         self._read.add(name)
         return self._fields.get(name, [])
 
-    def _each(self, name: str, convert: Callable[[Scalar], T]) -> list[T]:
-        found = []
+    def _all(self, name: str, convert: Callable[[Scalar], T]) -> list[T]:
+        converted = []
         for value in self._values(name):
             if isinstance(value, Message):
                 self._wrong(name, value, "a plain value")
             try:
-                found.append(convert(value))
+                converted.append(convert(value))
             except ValueError as error:
                 self._wrong(name, value, str(error))
-        return found
+        return converted
 
-    def _one(self, name: str, convert: Callable[[Scalar], T], default: T) -> T:
-        found = self._each(name, convert)
-        if len(found) > 1:
+    def _single(self, name: str, convert: Callable[[Scalar], T], default: T) -> T:
+        values = self._all(name, convert)
+        if len(values) > 1:
             raise ModelError(
                 "caffe-repeated-field",
-                f"{name} is given {len(found)} times, but takes one value",
+                f"{name} is given {len(values)} times, but takes one value",
                 context={"file": self.file, "line": self._fields[name][1].line},
             )
-        return found[0] if found else default
+        return values[0] if values else default
 
-    def _wrong(self, name: str, value: Scalar | Message, wanted: str) -> NoReturn:
+    def _wrong(self, name: str, value: Scalar | Message, expected: str) -> NoReturn:
         written = f"{value.text!r}" if isinstance(value, Scalar) else "a message in braces"
         raise ModelError(
             "caffe-wrong-value",
-            f"{name} is {written}, but must be {wanted}",
+            f"{name} is {written}, but must be {expected}",
             context={"file": self.file, "line": value.line},
         )
 
@@ -200,7 +201,7 @@ def _to_integer(value: Scalar) -> int:
     try:
         number = int(value.text, 0)
     except ValueError:
-        try:  # ``2.0`` and ``08``: protobuf takes neither, generated files have both
+        try:  # ``2.0`` and ``08``: protobuf accepts neither, but generated files contain both
             exact = float(value.text) if value.kind == "number" else math.nan
             number = int(exact) if exact.is_integer() else _WIDEST
         except ValueError:
@@ -270,9 +271,9 @@ def read(path: Path) -> tuple[Message, bytes]:
             "caffe-not-text",
             "the network definition is not text",
             context={"file": path},
-            hint="give the .prototxt first and the .caffemodel with --weights",
+            hint="pass the .prototxt as the model and the .caffemodel with --weights",
         )
-    # Comments in real files come in every encoding; names and attributes are ASCII.
+    # Comments in real files may have any encoding; names and attributes are ASCII.
     return parse(data.decode("utf-8-sig", errors="replace"), str(path)), data
 
 
@@ -344,12 +345,12 @@ class _Parser:
             return
         if token.kind not in ("string", "number", "word") or not colon:
             found = repr(token.text) if token.text else "the end of the file"
-            wanted = "a value" if colon else "':' or '{'"
-            self._fail(f"expected {wanted} after {name.text}, found {found}", *_at(token))
+            expected = "a value" if colon else "':' or '{'"
+            self._fail(f"expected {expected} after {name.text}, found {found}", *_at(token))
         text = token.text
         if token.kind == "string":
             text = _unquote(text)
-            while self._peek().kind == "string":  # neighbours join, as in C
+            while self._peek().kind == "string":  # adjacent strings are joined, as in C
                 text += _unquote(self._take().text)
         message.add(name.text, Scalar(text, token.kind, token.line, token.column))  # type: ignore[arg-type]
 

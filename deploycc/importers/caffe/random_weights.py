@@ -1,7 +1,7 @@
-"""Seeded weights for a definition without a trained file.
+"""Draw random weights for a definition without trained ones.
 
-Every array is drawn by the seed, the layer's name and its place in the layer alone, so that adding or reordering layers
-changes nothing else; then it is scaled to what the layer reads. Kernels are normal with variance
+An array depends only on the seed, the layer's name and its index in the layer, so that adding or reordering layers
+does not change the others; it is then scaled by the magnitude of the layer's input. Kernels are normal with variance
 1 / (fan_in E[x^2]), which keeps the mean square of activations near 1 (see `deploycc.importers.caffe.magnitude`).
 """
 
@@ -27,7 +27,7 @@ class SeededWeights:
         self.seed = seed
 
     def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
-        """Return one array for each wanted blob."""
+        """Return one array per wanted blob."""
         return [self._draw(layer, index, blob) for index, blob in enumerate(wanted)]
 
     def _draw(self, layer: LayerDef, index: int, blob: Blob) -> Array:
@@ -45,7 +45,7 @@ def _fill(rng: np.random.Generator, blob: Blob) -> Array:
     if blob.role == "weight":
         values *= np.float32(np.sqrt(1.0 / max(blob.fan_in, 1)) / blob.input_scale)  # in place: VGG has 26 million
     elif blob.role == "variance":
-        # Products and sums only: an exponential differs in its last bit from processor to processor.
+        # Only products and sums: the last bit of an exponential differs between processors.
         values = (np.float32(0.8) + np.float32(0.2) * values * values) * np.float32(blob.input_scale**2)
     elif blob.role == "mean":
         values *= np.float32(0.1 * blob.input_scale)

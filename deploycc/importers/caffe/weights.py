@@ -1,4 +1,4 @@
-"""Where a layer's numbers come from: a trained file, checked against the definition, or a seed."""
+"""The source of a layer's parameters: a trained file, checked against the definition, or a seed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Blob:
     """One parameter array that a layer needs.
 
     Attributes:
-        role: what it does in the layer.
+        role: its function in the layer.
         shape: as Caffe stores it.
-        fan_in: inputs that one output sums over.
-        input_scale: expected root mean square of the values that the layer reads.
-        value: initial value that the definition states, or None.
+        fan_in: number of inputs summed per output.
+        input_scale: expected root mean square of the layer's input.
+        value: initial value stated by the definition, or None.
     """
 
     role: Role
@@ -39,10 +39,10 @@ class Blob:
 
 
 class WeightSource(Protocol):
-    """Gives the parameters of a layer."""
+    """A source of layer parameters."""
 
     def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
-        """Return one array for each wanted blob, in its shape."""
+        """Return one array per wanted blob, in its shape."""
 
 
 class TrainedWeights:
@@ -52,7 +52,7 @@ class TrainedWeights:
         path: the file.
 
     Raises:
-        ModelError: as `caffemodel.read`.
+        ModelError: `caffemodel.read` raises it.
 
     Attributes:
         data: the file's bytes, for its digest.
@@ -69,7 +69,7 @@ class TrainedWeights:
         """Return the layer's arrays in the wanted shapes, without copying.
 
         Raises:
-            ModelError: the layer is not in the file, or its blobs differ in number or shape, or are not finite.
+            ModelError: the file lacks the layer, or its blobs have another number or shape or are not finite.
         """
         stored = self._layers.get(layer.given_name)
         if not stored:
@@ -77,22 +77,22 @@ class TrainedWeights:
             raise layer.error(
                 "caffe-weights-missing",
                 f"layer {layer.given_name} has no weights in {self._path}",
-                hint=f"the file has a layer {near[0]}" if near else "the file belongs to another network",
+                hint=f"the file has a layer {near[0]}" if near else "the file may belong to another network",
             )
-        # Layers that share a name take the entries of that name in turn, as OpenCV does.
-        found = stored[min(layer.occurrence, len(stored) - 1)]
+        # Layers that share a name take the entries of that name in turn, as in OpenCV.
+        arrays = stored[min(layer.occurrence, len(stored) - 1)]
         needs = ", ".join(f"{blob.role} {list(blob.shape)}" for blob in wanted)
-        has = ", ".join(str(list(array.shape)) for array in found)
-        if len(found) != len(wanted):
+        has = ", ".join(str(list(array.shape)) for array in arrays)
+        if len(arrays) != len(wanted):
             raise layer.error(
                 "caffe-weights-mismatch",
-                f"layer {layer.name} needs {len(wanted)} blobs, but the weight file has {len(found)}",
+                f"layer {layer.name} needs {len(wanted)} blobs, but the weight file has {len(arrays)}",
                 note=f"the definition needs {needs}; {self._path} has {has}",
             )
-        return [self._checked(layer, blob, array) for blob, array in zip(wanted, found, strict=True)]
+        return [self._checked(layer, blob, array) for blob, array in zip(wanted, arrays, strict=True)]
 
     def _checked(self, layer: LayerDef, blob: Blob, array: Array) -> Array:
-        # Old files store four dimensions for everything: [1, 1, N, K] is [N, K]. Ones do not change the order.
+        # Old files store everything with four dimensions: [1, 1, N, K] is [N, K].
         if [d for d in array.shape if d != 1] != [d for d in blob.shape if d != 1]:
             raise layer.error(
                 "caffe-weights-mismatch",
@@ -105,8 +105,8 @@ class TrainedWeights:
             kinds = "NaN" if np.isnan(array).any() else "infinite"
             raise layer.error(
                 "caffe-weights-not-finite",
-                f"the {blob.role} of layer {layer.name} holds {kinds} values",
-                note=f"{len(where)} of {array.size} numbers in {self._path}, the first at {where[0].tolist()}",
-                hint="training diverged: take an earlier snapshot",
+                f"the {blob.role} of layer {layer.name} has {kinds} values",
+                note=f"{len(where)} of {array.size} values in {self._path}, the first at {where[0].tolist()}",
+                hint="the training diverged; use an earlier snapshot",
             )
         return array.reshape(blob.shape)

@@ -30,7 +30,7 @@ SEEDED = {
     "squeezenet_ssd_voc_deploy": (None, 0),
     "MobileNetSSD_bn_deploy": (None, 0),
     "MobileNetSSD_voc_deploy": (None, 0),
-    # OpenCV 4.14 reads behind its input in 3x3 depthwise convolutions of one pixel, so the last feature map, of six
+    # OpenCV 4.14 reads beyond its input in 3x3 depthwise convolutions of one pixel, so the last feature map, of six
     # priors, says nothing; test_layers_convolution compares that case with numbers written out.
     "MobileNetv2_SSDLite_voc_deploy": (None, 6),
     # Cut before its matrix products: 80 of 83 million numbers, tested on their own.
@@ -203,7 +203,7 @@ def test_trained_weights_are_not_copied(tmp_path: Path) -> None:
     assert not node.inputs[1].values.flags.owndata
 
 
-def test_missing_weights_say_how_to_go_on(tmp_path: Path) -> None:
+def test_missing_weights_have_a_hint(tmp_path: Path) -> None:
     text = tmp_path / "net.prototxt"
     text.write_text(SMALL)
     with pytest.raises(ModelError) as caught:
@@ -211,22 +211,22 @@ def test_missing_weights_say_how_to_go_on(tmp_path: Path) -> None:
     assert caught.value.render() == (
         "error[caffe-no-weights]: there are no weights beside the definition: net.caffemodel does not exist\n"
         f"  file: {text}\n"
-        "  hint: name them with --weights FILE, or fill the network with --random-weights SEED"
+        "  hint: give a file with --weights FILE, or random weights with --random-weights SEED"
     )
     with pytest.raises(ModelError, match="the weight file does not exist"):
         load(text, tmp_path / "other.caffemodel")
 
 
 def test_trained_and_seeded_weights_exclude_one_another(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="from a seed, not from both"):
+    with pytest.raises(ModelError, match="from a seed, but not from both"):
         load(tmp_path / "net.caffemodel", random_weights=1)
 
 
-def test_network_without_detection_output_is_opaque_and_says_so(tmp_path: Path) -> None:
+def test_network_without_detection_output_has_no_heads_and_a_note(tmp_path: Path) -> None:
     text = tmp_path / "net.prototxt"
     text.write_text(SMALL)
     detector = load(text, random_weights=0)
     assert detector.heads is None
     assert [note.reason for note in detector.notes if note.code == "caffe-no-detection-output"] == [
-        "the network has no DetectionOutput layer, so boxes are not decoded: its outputs are conv"
+        "the network has no DetectionOutput layer, so boxes are not decoded; its outputs are conv"
     ]

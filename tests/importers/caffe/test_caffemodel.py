@@ -71,7 +71,7 @@ def test_cut_file_names_the_layer() -> None:
     assert caught.value.render() == (
         "error[caffe-truncated-weights]: field 100 needs 37 bytes from byte 8, but the file ends\n"
         "  file: net.caffemodel\n"
-        "  hint: fetch the file again and compare its size"
+        "  hint: download the file again and compare its size"
     )
     inner = b"".join(field(100, *field(1, b"conv1"), *field(7, *field(7, *field(1, varint(5))), *field(5, b"\0" * 16))))
     with pytest.raises(ModelError) as caught:
@@ -85,13 +85,13 @@ def test_cut_file_names_the_layer() -> None:
     [
         (None, "file-missing", "the weight file does not exist"),
         (b"", "file-empty", "the weight file is empty"),
-        (b"\x89HDF\r\n\x1a\n", "caffe-not-weights", "the weight file is an HDF5 file; only the binaryproto form is read"),
+        (b"\x89HDF\r\n\x1a\n", "caffe-not-weights", "the weight file is an HDF5 file; only the binary protobuf format is supported"),
         (b"version https://git-lfs.github.com/spec/v1", "caffe-not-weights",
          "the weight file is a Git LFS pointer, not the weights: fetch them with `git lfs pull`"),
         (b"<!DOCTYPE html>", "caffe-not-weights", "the weight file is a web page, not weights: the download failed"),
-        (b"\x0a\x03net", "caffe-no-weights", "the weight file holds no layer with weights"),
+        (b"\x0a\x03net", "caffe-no-weights", "the weight file contains no layer with weights"),
         (b"\x07", "caffe-not-weights", "byte 0 is not what Caffe writes (wire type 7)"),
-        (b"\x08" + b"\xff" * 11, "caffe-not-weights", "byte 11 is not what Caffe writes (endless number)"),
+        (b"\x08" + b"\xff" * 11, "caffe-not-weights", "byte 11 is not what Caffe writes (varint too long)"),
     ],
 )  # fmt: skip
 def test_files_that_hold_no_weights(data: bytes | None, code: str, says: str, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_old_layers_get_todays_names() -> None:
         ("include { phase: 1 max_level: 0 }", True),
     ],
 )
-def test_rules_say_what_runs_at_test_time(rules: str, runs: bool) -> None:
+def test_include_and_exclude_rules(rules: str, runs: bool) -> None:
     definition = read(f"layer {{ name: 'always' type: 'ReLU' }} layer {{ name: 'maybe' type: 'ReLU' {rules} }}")
     assert ("maybe" in [layer.name for layer in definition.layers]) == runs
 
@@ -105,7 +105,7 @@ def test_the_training_data_layer_lends_its_normalisation() -> None:
         ("name: 'x'", "caffe-empty-network", "the network definition has no layers"),
         ("layer { type: 'ReLU' include { phase: TRAIN } }", "caffe-empty-network", "no layer of the network runs at test time"),
         ("layer { name: 'x' }", "caffe-no-type", "layer x has no type"),
-        ("layers { layer { name: 'x' } }", "caffe-too-old", "the network definition is in Caffe's oldest form (V0)"),
+        ("layers { layer { name: 'x' } }", "caffe-too-old", "the network definition is in Caffe's oldest format (V0)"),
         ("input: 'a' input_dim: 1 layer { type: 'ReLU' }", "caffe-input-shape", "1 inputs, but 1 input_dim"),
         ("input: 'a' input_shape { } input_shape { } layer { type: 'ReLU' }", "caffe-input-shape", "1 inputs, but 2 input_shape"),
     ],

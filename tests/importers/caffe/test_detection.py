@@ -61,7 +61,7 @@ def test_code_types() -> None:
         assert heads.box_coding == coding
 
 
-def test_what_follows_detections_and_what_hangs_beside_them() -> None:
+def test_layers_after_and_beside_the_detections() -> None:
     detector = import_text(NETWORK % ("", "") + 'layer { name: "quiet" type: "Silence" bottom: "out" }')
     assert detector.heads is not None
     side = 'layer { name: "side" type: "ReLU" bottom: "map" top: "side" }'
@@ -80,8 +80,8 @@ def test_what_follows_detections_and_what_hangs_beside_them() -> None:
         (NETWORK % ("nms_param { soft: 1 }", ""), "caffe-unsupported-attribute", "DetectionOutput with nms_param soft (line 12) is not supported"),
         (NETWORK % ("objectness_score: 0.01", ""), "caffe-unknown-attribute", "DetectionOutput with the attribute objectness_score is not supported"),
         (NETWORK % ("", 'bottom: "map"'), "caffe-unsupported-attribute", "DetectionOutput with a fourth input is not supported"),
-        ((NETWORK % ("", "")).replace("num_output: 24", "num_output: 25"), "caffe-shape-mismatch", "conf has 25 values, but 8 priors x 3 classes are 24"),
-        ((NETWORK % ("", "")).replace("num_output: 32", "num_output: 31"), "caffe-shape-mismatch", "loc has 31 values, but 8 priors x 4 coordinates are 32"),
+        ((NETWORK % ("", "")).replace("num_output: 24", "num_output: 25"), "caffe-shape-mismatch", "conf has 25 values, but 8 priors x 3 classes make 24"),
+        ((NETWORK % ("", "")).replace("num_output: 32", "num_output: 31"), "caffe-shape-mismatch", "loc has 31 values, but 8 priors x 4 coordinates make 32"),
         ((NETWORK % ("", "")).replace('bottom: "priors" top: "out"', 'bottom: "map" top: "out"'), "caffe-unknown-priors", "the priors map are computed by layers other than PriorBox and Concat"),
         ((NETWORK % ("", "")).replace("concat_param { axis: 2 }", "concat_param { axis: 1 }"), "caffe-shape-mismatch", "the priors priors have the shape [1, 4, 16], not [1, 2, 4 P]"),
         (NETWORK % ("", "") + 'layer { name: "r" type: "ReLU" bottom: "out" top: "r" }', "caffe-unsupported-layer", "layer r reads the detections"),

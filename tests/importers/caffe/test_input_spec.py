@@ -23,15 +23,15 @@ def codes(detector: Detector) -> set[str]:
     return {note.code for note in detector.notes}
 
 
-def test_what_no_file_says_is_assumed_and_noted() -> None:
+def test_an_unstated_normalisation_is_assumed_with_a_note() -> None:
     detector = import_text(declared())
     spec = detector.input
     assert (spec.name, spec.height, spec.width, spec.colour) == ("data", 6, 8, "BGR")
     assert (spec.mean, spec.scale, spec.assumed) == ((104, 117, 123), (1, 1, 1), True)
     (note,) = [note for note in detector.notes if note.code == "caffe-assumed-input"]
     assert note.reason == (
-        "the definition does not say how pictures are normalised: assumed BGR, mean 104,117,123, scale 1; "
-        "--mean, --scale and --colour state it"
+        "the definition states no normalisation: BGR, mean 104,117,123 and scale 1 are assumed; give the true values "
+        "with --colour, --mean and --scale"
     )
 
 
@@ -44,17 +44,17 @@ def test_what_no_file_says_is_assumed_and_noted() -> None:
         ("mirror: false", (0, 0, 0), 1.0),
     ],
 )
-def test_transform_param_says(transform: str, mean: tuple[float, ...], scale: float) -> None:
+def test_transform_param_states_the_normalisation(transform: str, mean: tuple[float, ...], scale: float) -> None:
     detector = import_text(fed(transform))
     assert (detector.input.mean, detector.input.scale) == (mean, (scale,) * 3)
     assert not detector.input.assumed
     assert "caffe-assumed-input" not in codes(detector)
 
 
-def test_a_mean_file_is_not_read_and_said() -> None:
+def test_a_mean_file_is_not_supported() -> None:
     detector = import_text(fed("mean_file: 'mean.binaryproto'"))
     assert detector.input.assumed
-    assert "the mean file is not read" in next(n.reason for n in detector.notes if n.code == "caffe-assumed-input")
+    assert "mean files are not supported" in next(n.reason for n in detector.notes if n.code == "caffe-assumed-input")
     assert not import_text(fed("mean_file: 'mean.binaryproto'"), mean=(1, 2, 3)).input.assumed
 
 
@@ -89,22 +89,22 @@ def test_batch_becomes_one_and_is_noted() -> None:
          "input data has the shape [1, 4, 6, 8], not batch x 1 or 3 channels x height x width"),
         (declared(), {"mean": (1, 2)}, "caffe-input-shape", "2 mean values do not fit 3 channels"),
         (declared(), {"colour": "GRAY"}, "caffe-input-shape", "GRAY pictures do not fit 3 channels"),
-        (fed("scale: 0"), {}, "caffe-input-scale", "the input's scale is 0, with which every picture looks the same"),
+        (fed("scale: 0"), {}, "caffe-input-scale", "the input's scale is 0, which makes all pictures equal"),
         ("input: 'a' input: 'b' input_shape { dim: [1, 3, 6, 8] } input_shape { dim: [1, 3, 6, 8] }"
          "layer { name: 'x' type: 'Eltwise' bottom: 'a' bottom: 'b' top: 'c' }", {}, "caffe-several-inputs",
          "the network has 2 pictures as inputs: a, b"),
         ("input: 'a' input: 'im_info' input_shape { dim: [1, 3, 6, 8] } input_shape { dim: [1, 3] }"
          "layer { name: 'x' type: 'Scale' bottom: 'a' bottom: 'im_info' top: 'c' scale_param { axis: 0 } }", {},
-         "caffe-several-inputs", "layer x reads the input im_info beside the picture a"),
+         "caffe-several-inputs", "layer x reads the input im_info in addition to the picture a"),
     ],
 )  # fmt: skip
-def test_inputs_that_are_no_single_picture(text: str, options: dict[str, object], code: str, says: str) -> None:
+def test_inputs_that_are_not_a_single_picture(text: str, options: dict[str, object], code: str, says: str) -> None:
     with pytest.raises(ModelError) as caught:
         import_text(text, **options)  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.message) == (code, says)
 
 
-def test_missing_shape_says_what_to_add() -> None:
+def test_missing_shape_has_a_hint() -> None:
     with pytest.raises(ModelError) as caught:
         import_text(CONV)
     assert caught.value.hint == 'add at the top: input: "data" input_shape { dim: 1 dim: 3 dim: HEIGHT dim: WIDTH }'

@@ -51,10 +51,10 @@ def test_axpy_scales_channels_and_adds() -> None:
 @pytest.mark.parametrize(
     ("kind", "params", "extra", "says"),
     [
-        ("Eltwise", "", ["s"], "inputs of Eltwise must have one shape, but have [1, 4, 5, 6] and [1, 4, 4, 5]"),
+        ("Eltwise", "", ["s"], "inputs of Eltwise must have the same shape, but have [1, 4, 5, 6] and [1, 4, 4, 5]"),
         ("Eltwise", "eltwise_param { coeff: 1 }", ["a"], "1 coeff for 2 inputs of SUM"),
         ("Eltwise", "eltwise_param { operation: MAX coeff: 1 coeff: 2 }", ["a"], "2 coeff for 2 inputs of MAX"),
-        ("Concat", "", ["s"], "inputs of Concat differ beside axis 1: [1, 4, 5, 6] and [1, 4, 4, 5]"),
+        ("Concat", "", ["s"], "inputs of Concat differ in more than axis 1: [1, 4, 5, 6] and [1, 4, 4, 5]"),
         ("Axpy", "", ["a", "b"], "inputs a, x, y of Axpy do not match: [1, 4, 5, 6], [1, 4, 5, 6], [1, 4, 5, 6]"),
         ("Axpy", "", ["a"], "Axpy takes 3 bottom, but has 2"),
     ],
@@ -63,7 +63,7 @@ def test_wrong_combination_is_refused(kind: str, params: str, extra: list[str], 
     assert one_layer(kind, params, second=OTHERS + SMALL, bottoms=["pre", *extra]).refusal().message == says
 
 
-def test_concat_of_one_is_no_node() -> None:
+def test_concat_of_one_input_adds_no_node() -> None:
     graph = import_text(one_layer("Concat").text).graph
     assert [node.op for node in graph.nodes] == ["Conv"]
     assert [output.name for output in graph.outputs] == ["under"]

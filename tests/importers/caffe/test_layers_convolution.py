@@ -12,7 +12,7 @@ from strategies import CaffeLayer, caffe_convolutions, caffe_deconvolutions
 @settings(max_examples=60)
 def test_convolution_is_opencvs(layer: CaffeLayer, seed: int) -> None:
     depthwise = layer.shape[1] > 1 and layer.blobs[0][1] == 1
-    assume(not depthwise or min(layer.shape[2:]) > 1)  # OpenCV 4.14 reads behind its input: see the next test
+    assume(not depthwise or min(layer.shape[2:]) > 1)  # OpenCV 4.14 reads beyond its input: see the next test
     case = one_layer(layer.type, layer.params, shape=layer.shape, blobs=layer.blobs, seed=seed)
     np.testing.assert_allclose(case.imported()[0], case.opencv(), rtol=1e-5, atol=1e-4)
 

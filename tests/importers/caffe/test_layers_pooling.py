@@ -23,7 +23,7 @@ def test_pooling_is_caffes(drawn: tuple[CaffeLayer, dict[str, Any]], seed: int) 
 @settings(max_examples=60)
 def test_pooling_is_opencvs(drawn: tuple[CaffeLayer, dict[str, Any]], seed: int) -> None:
     layer, numbers = drawn
-    # Padded in one direction only, OpenCV keeps a window behind the picture in the other; Caffe drops it in both.
+    # Padded in one direction only, OpenCV keeps a window beyond the picture in the other; Caffe drops it in both.
     span = np.array(layer.shape[2:]) + 2 * numbers["pad"] - numbers["kernel"]
     assume(not (numbers["round_up"] and (-(-span // numbers["stride"]) * numbers["stride"] >= layer.shape[2:]).any()))
     params = layer.params.replace("round_mode: FLOOR", "ceil_mode: false")  # OpenCV's name for it

@@ -92,7 +92,7 @@ def test_silence_keeps_blobs_from_being_outputs() -> None:
 @pytest.mark.parametrize(
     ("kind", "params", "says"),
     [
-        ("Flatten", "flatten_param { axis: 2 end_axis: 1 }", "end_axis 1 stands before axis 2"),
+        ("Flatten", "flatten_param { axis: 2 end_axis: 1 }", "end_axis 1 is before axis 2"),
         ("Reshape", "reshape_param { shape { dim: 7 dim: -1 } }", "cannot reshape [1, 4, 5, 6] to [7, -1]"),
         ("Reshape", "reshape_param { shape { dim: -1 dim: -1 } }", "cannot reshape [1, 4, 5, 6] to [-1, -1]"),
         ("Permute", "permute_param { order: 0 order: 0 }", "order [0, 0] names an axis twice"),
@@ -108,9 +108,9 @@ def test_wrong_shape_layer_is_refused(kind: str, params: str, says: str) -> None
 
 def test_wrong_slice_points_are_refused() -> None:
     error = one_layer("Slice", "slice_param { slice_point: 5 }", tops=2).refusal()
-    assert error.message == "slice points [5] do not cut 4 in axis 1 into 2 parts"
+    assert error.message == "slice points [5] do not cut axis 1 of 4 into 2 parts"
     error = one_layer("Slice", "", tops=3).refusal()
-    assert error.message == "4 in axis 1 has no 3 equal parts"
+    assert error.message == "axis 1 of 4 does not split into 3 equal parts"
 
 
 def test_crop_beyond_the_border_is_refused() -> None:

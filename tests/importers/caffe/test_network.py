@@ -56,7 +56,7 @@ def test_layers_named_like_blobs_of_others_stay_apart() -> None:
     run(import_text(text), np.zeros((1, 3, 8, 8), np.float32))
 
 
-def test_every_blob_that_nobody_reads_is_an_output() -> None:
+def test_every_unread_blob_is_an_output() -> None:
     text = HEAD + conv("c", "data", "x") + simple("ReLU", "r", "x", "a") + simple("TanH", "t", "x", "b")
     text += simple("Dropout", "d", "a", "a2") + simple("Split", "s", "b", "b2")
     assert [output.name for output in import_text(text).graph.outputs] == ["a2", "b2"]
@@ -73,7 +73,7 @@ def test_the_picture_itself_and_one_blob_twice_are_copied_into_outputs() -> None
     np.testing.assert_array_equal(outputs["p"], outputs["q"])
 
 
-def test_loss_layers_leave_what_they_read_as_outputs() -> None:
+def test_the_bottoms_of_loss_layers_become_outputs() -> None:
     text = HEAD + "layer { name: 'label' type: 'DummyData' top: 'label' }" + conv("c", "data", "x")
     text += "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'x' bottom: 'label' top: 'loss' }"
     detector = import_text(text)
@@ -93,26 +93,26 @@ def test_unknown_type_is_named_with_line_and_neighbour() -> None:
 def test_wrong_wiring_is_diagnosed() -> None:
     error = refused(HEAD + conv("c", "data", "conv1") + simple("ReLU", "r", "conv", "y"))
     assert (error.code, error.message, error.hint) == (
-        "caffe-unknown-blob", "layer r reads blob conv, which no layer before it produces", "did you mean conv1?"
+        "caffe-unknown-blob", "layer r reads blob conv, which no earlier layer produces", "did you mean conv1?"
     )  # fmt: skip
     error = refused(HEAD + simple("ReLU", "r", "late", "y") + conv("c", "data", "late"))
     assert error.code == "caffe-unknown-blob"
-    assert error.note == "layer c in line 3 produces it; Caffe runs layers in the order of the file"
+    assert error.note == "layer c in line 3 produces it, but Caffe runs layers in file order"
     two = "layer { name: 'sum' type: 'Eltwise' bottom: 'data' bottom: 'back' top: 'a' }\n"
     error = refused(HEAD + two + conv("mid", "a", "b") + conv("end", "b", "back"))
     assert (error.code, error.message) == ("caffe-cycle", "the layers form a cycle: sum -> mid -> end -> sum")
     error = refused(HEAD + conv("c", "data", "x") + conv("d", "data", "x"))
     assert (error.code, error.message) == (
-        "caffe-duplicate-blob", "layer d writes blob x, which another layer has written before"
+        "caffe-duplicate-blob", "layer d writes blob x, which an earlier layer already writes"
     )  # fmt: skip
     error = refused(HEAD + conv("c", "data", "x") + "layer { name: 'q' type: 'Silence' bottom: 'x' }")
     assert (error.code, error.message) == ("caffe-no-output", "the network has no output")
 
 
-def test_a_label_is_no_picture() -> None:
+def test_a_label_is_not_a_picture() -> None:
     text = HEAD + "layer { name: 'l' type: 'DummyData' top: 'label' }" + simple("ReLU", "r", "label", "x")
     text += conv("c", "data", "y")
-    assert refused(text).message == "layer r reads the input label beside the picture data"
+    assert refused(text).message == "layer r reads the input label in addition to the picture data"
 
 
 def test_unknown_attributes_of_a_layer_are_refused_and_others_parameters_ignored() -> None:

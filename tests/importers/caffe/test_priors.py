@@ -91,11 +91,11 @@ def test_first_box_of_ssd300() -> None:
     np.testing.assert_allclose(boxes[5, 0] - boxes[1, 0], 8 / 300, rtol=1e-4, atol=0)
 
 
-def test_priors_that_are_no_output_are_noted() -> None:
+def test_priors_dropped_from_the_outputs_have_a_note() -> None:
     text = network((2, 2), (8, 8), "min_size: 3") + 'layer { name: "end" type: "ReLU" bottom: "map" top: "end" }'
     detector = import_text(text)
     assert [output.name for output in detector.graph.outputs] == ["end"]
-    assert ("prior", "a constant blob is no output") in [(note.node, note.reason) for note in detector.notes]
+    assert ("prior", "a constant blob cannot be an output") in [(note.node, note.reason) for note in detector.notes]
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_priors_that_are_no_output_are_noted() -> None:
     [
         ("", "min_size is missing; it must be positive"),
         ("min_size: 0", "min_size is [0.0]; it must be positive"),
-        ("min_size: 5 max_size: 4", "max_size [4.0] must hold one larger value for each min_size [5.0]"),
+        ("min_size: 5 max_size: 4", "max_size [4.0] must have one larger value per min_size [5.0]"),
         (
             "min_size: 5 max_size: 6 max_size: 7",
-            "max_size [6.0, 7.0] must hold one larger value for each min_size [5.0]",
+            "max_size [6.0, 7.0] must have one larger value per min_size [5.0]",
         ),
         ("min_size: 5 aspect_ratio: 0", "aspect_ratio is [0.0], but must be positive"),
         ("min_size: 5 variance: 0.1 variance: 0.2", "variance is [0.1, 0.2], but must be 1 or 4 positive numbers"),
@@ -114,8 +114,8 @@ def test_priors_that_are_no_output_are_noted() -> None:
         ("min_size: 5 step_h: 8", "step is (8.0, 0.0), but must be positive"),
         ("min_size: 5 normalized_bbox: false", "PriorBox with normalized_bbox false is not supported"),
         ("min_size: 5 density: 2", "PriorBox with the attribute density is not supported"),
-        ("width: 5 height: 4 min_size: 3", "width and height come in equal numbers, and without other sizes"),
-        ("min_size: 5 offset_h: 0.5", "offset_h and offset_w come in equal numbers, and without offset"),
+        ("width: 5 height: 4 min_size: 3", "width and height must be of equal number, and without other sizes"),
+        ("min_size: 5 offset_h: 0.5", "offset_h and offset_w must be of equal number, and without offset"),
     ],
 )
 def test_wrong_priors_are_refused(params: str, says: str) -> None:

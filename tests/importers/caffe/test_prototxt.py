@@ -13,7 +13,7 @@ from deploycc.importers.caffe.prototxt import Message, parse, read
 
 
 def tree(message: Message) -> list[Any]:
-    """What a message holds, in the form of the strategy; fields of one name stand together."""
+    """Return a message in the form of the strategy; fields with the same name are adjacent."""
     return [
         (name, tree(value)) if isinstance(value, Message) else (name, value.kind, value.text)
         for name, value in message.items()
@@ -132,7 +132,7 @@ def test_wrong_values_are_diagnosed(text: str, getter: str, says: str) -> None:
     assert caught.value.context == {"file": "net", "line": "2"}
 
 
-def test_files_that_are_no_definitions(tmp_path: Path) -> None:
+def test_files_that_are_not_definitions(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     with pytest.raises(ModelError, match="does not exist"):
         read(path)

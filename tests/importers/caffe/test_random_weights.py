@@ -46,7 +46,7 @@ def test_shared_parameters_are_shared() -> None:
     assert (found["a/weight"] != found["c/weight"]).all()
 
 
-def test_kernels_keep_the_mean_square_of_what_they_read() -> None:
+def test_kernels_keep_the_mean_square_of_their_input() -> None:
     text = (
         HEAD
         + conv("a")

@@ -66,19 +66,19 @@ def test_missing_layer_is_named_with_its_neighbour() -> None:
     assert error.code == "caffe-weights-missing"
     assert error.message.startswith("layer conv1 has no weights in ")
     assert error.hint == "the file has a layer conv1_1"
-    assert refused({"zzz": arrays((1,))}).hint == "the file belongs to another network"
+    assert refused({"zzz": arrays((1,))}).hint == "the file may belong to another network"
 
 
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
-def test_weights_that_are_no_numbers(value: float, kind: str) -> None:
+def test_weights_that_are_not_finite(value: float, kind: str) -> None:
     weights = {"conv1": arrays((2, 3, 3, 3), (2,))}
     weights["conv1"][0][1, 2, 0, 1] = value
     error = refused(weights)
     assert (error.code, error.message) == (
-        "caffe-weights-not-finite", f"the weight of layer conv1 holds {kind} values"
+        "caffe-weights-not-finite", f"the weight of layer conv1 has {kind} values"
     )  # fmt: skip
     assert error.note is not None
-    assert error.note.startswith("1 of 54 numbers in ")
+    assert error.note.startswith("1 of 54 values in ")
     assert error.note.endswith("the first at [1, 2, 0, 1]")
 
 
