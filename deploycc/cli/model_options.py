@@ -6,16 +6,14 @@ options, and the ones below.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli.shared_options import takes
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,26 +54,7 @@ class ModelChoice:
         )
 
 
-def takes_model(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's ``choice`` by the options that make one."""
-    model, *options = inspect.signature(_choose, eval_str=True).parameters.values()
-    names = [model.name, *(option.name for option in options)]
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    between = [parameter for parameter in own if parameter.name != "choice"]
-    by_keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [model, *between, *options]]
-
-    @functools.wraps(command)
-    def with_choice(**given: Any) -> None:
-        choice = _choose(**{name: given.pop(name) for name in names})
-        command(choice=choice, **given)
-
-    with_choice.__signature__ = inspect.Signature(by_keyword)  # type: ignore[attr-defined]
-    with_choice.__annotations__ = {each.name: each.annotation for each in by_keyword}
-    del with_choice.__wrapped__  # typer would look through it, at the command's own parameters
-    return with_choice
-
-
-def _choose(
+def model_choice(
     model: Annotated[
         str,
         typer.Argument(
@@ -110,7 +89,12 @@ def _choose(
         typer.Option("--colour", metavar="BGR|RGB|GRAY", help="Channel order that the network expects."),
     ] = None,
 ) -> ModelChoice:
+    """The detector that MODEL and its options name."""
     return ModelChoice(model, weights, random_weights, describe, mean, scale, colour)
+
+
+takes_model = takes(choice=model_choice)
+"""Give a command MODEL and the options above; it receives ``choice``."""
 
 
 def _network_of(model: str) -> str:

@@ -17,6 +17,7 @@ from deploycc.errors import Note
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
+    from deploycc.documents.pruning import PruningRecord
     from deploycc.graph.gates.metadata import DescribedGate
 
 BoxCoding = Literal["center_size", "corner", "corner_size"]
@@ -130,12 +131,14 @@ class Source:
         sha256: digest over the files' bytes, in that order (hexadecimal).
         format: importer name: ``caffe`` or ``onnx``.
         random_weights: seed of the weights where none were trained, else None.
+        file_sha256: of each file by itself, in the same order; empty where an older version wrote the description.
     """
 
     files: tuple[str, ...]
     sha256: str
     format: str
     random_weights: int | None = None
+    file_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +156,7 @@ class Detector:
         source: where it came from.
         notes: what the importer decided or could not recognise.
         gates: what the file says about its kernel gates; `deploycc.graph.gates.search` proves it.
+        prunings: what was removed from the trained network so far, first to last.
     """
 
     graph: gs.Graph
@@ -164,6 +168,7 @@ class Detector:
     class_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     gates: tuple[DescribedGate, ...] = ()
+    prunings: tuple[PruningRecord, ...] = ()
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploycc.detector import BoxCoding, DetectionOutputs, Detector, InputSpec, Nms, Source, SsdHeads
+from deploycc.documents.pruning import PruningRecord
 from deploycc.errors import ModelError, Note
 from deploycc.files import replacing
 from deploycc.graph.export import to_onnx
@@ -56,6 +57,7 @@ class _Record(BaseModel):
     detections: DetectionOutputs | None
     class_names: tuple[str, ...]
     notes: tuple[Note, ...]
+    prunings: tuple[PruningRecord, ...] = ()
 
 
 def describe(detector: Detector) -> onnx.ModelProto:
@@ -152,6 +154,7 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
         class_names=record.class_names,
         notes=(*record.notes, *notes),
         gates=gates,
+        prunings=record.prunings,
     )
 
 
@@ -190,6 +193,7 @@ def _record(detector: Detector) -> _Record:
         detections=detector.detections,
         class_names=detector.class_names,
         notes=detector.notes,
+        prunings=detector.prunings,
     )
 
 

@@ -11,31 +11,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from deploycc.documents.document import Count, Document, Evidence, Record, Seconds, Sha256, read_document
+from deploycc.documents.document import Count, Document, Evidence, NoteRecord, Record, Seconds, Sha256, read_document
 from deploycc.documents.plan import Identified
+from deploycc.documents.source import SourceRecord
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 COUNTED = Evidence(kind="predicted", source="counted from the graph; nothing was run")
 """Evidence of every count of nodes, parameters and MACs."""
-
-
-class NoteRecord(Record):
-    """Something the compiler decided or left alone (`deploycc.errors.Note`)."""
-
-    node: str
-    code: str
-    reason: str
-
-
-class SourceRecord(Record):
-    """The trained files (`deploycc.detector.Source`)."""
-
-    files: tuple[str, ...]
-    sha256: Sha256
-    format: str
-    random_weights: int | None = None
 
 
 class InputRecord(Record):

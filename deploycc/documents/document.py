@@ -44,6 +44,14 @@ class Evidence(Record):
     source: Annotated[str, Field(min_length=1)]
 
 
+class NoteRecord(Record):
+    """Something the compiler decided or left alone (`deploycc.errors.Note`)."""
+
+    node: str
+    code: str
+    reason: str
+
+
 class Document(Record):
     """Base of a whole file. ``FILE_NAME`` is its name in an output folder, ``MADE_BY`` the command that writes it."""
 

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector.file import holds_detector, read_detector, read_gates
 from deploycc.errors import ModelError, Note
+from deploycc.files import sha256_of
 from deploycc.graph.edit import type_float_constants
 from deploycc.graph.shapes import infer_shapes
 from deploycc.importers.described_detector import describe_known_heads
@@ -59,7 +60,7 @@ def _load(path: Path, description: Description) -> Detector:
     return Detector(
         graph=graph,
         input=spec,
-        source=Source(tuple(str(file) for file in files), digest, "onnx"),
+        source=_source(files, digest),
         heads=heads,
         nms=nms or Nms(),
         notes=(*notes, *gate_notes, *head_notes),
@@ -73,9 +74,14 @@ def _restored(
     """Read a detector that `deploycc.detector.file.save` wrote; the file itself becomes its source."""
     detector = read_detector(model, path)
     infer_shapes(detector.graph)
-    source = replace(detector.source, files=tuple(str(file) for file in files), sha256=digest, format="onnx")
+    source = replace(_source(files, digest), random_weights=detector.source.random_weights)
     detector = replace(detector, source=source, input=override(detector.input, description.input, path))
     return describe_known_heads(detector, description)
+
+
+def _source(files: Sequence[Path], digest: str) -> Source:
+    alone = (digest,) if len(files) == 1 else tuple(map(sha256_of, files))
+    return Source(tuple(map(str, files)), digest, "onnx", file_sha256=alone)
 
 
 def _import(model: onnx.ModelProto, path: Path) -> gs.Graph:

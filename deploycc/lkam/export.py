@@ -72,7 +72,7 @@ def export_checkpoint(
     """
     state = load_checkpoint(checkpoint)
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    source = Source((checkpoint.name,), digest, "pytorch")
+    source = Source((checkpoint.name,), digest, "pytorch", file_sha256=(digest,))
     network = restore_model(state)
     if threshold is not None:
         _set_threshold(network, threshold)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -16,16 +16,19 @@ Precision = Literal["fp32", "fp16"]
 
 @dataclass(frozen=True)
 class Prune:
-    """Kernels to remove for good.
+    """Kernels to remove for good, and gates to replace by constants.
 
     Attributes:
         kernels: layer name to the kernels whose output, after bias and folded BatchNorm, counts as zero.
         dead: also remove every channel that holds a constant in the network as it is, for example because all
             weights of its kernel are zero.
+        coefficients: gated layer to the constants that replace its gate, one per kernel, none negative
+            (`deploycc.passes.fold_gates`).
     """
 
     kernels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dead: bool = False
+    coefficients: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Options:
             FP32 and the builder is told.
         keep_fp32: names of nodes that stay FP32 in a typed FP16 network.
         contract: what the parser that will read the network accepts.
-        prune: kernels to remove, or None.
+        prune: kernels to remove and gates to replace, or None.
         gate_plan: how gates are carried out; layers that are missing stay products.
         no_conditional: why the runtime cannot skip a branch; empty where it can.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -16,6 +16,7 @@ from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import keep_back, remove_channels, stay_note
 from deploycc.graph.cost import Cost, measure_cost, node_macs, node_params
+from deploycc.graph.gates.search import describe_again
 from deploycc.graph.split import Split, split_heads
 from deploycc.passes.options import Options, Prune
 from deploycc.passes.runner import Result
@@ -74,6 +75,8 @@ def prune_channels(detector: Detector, options: Options) -> Result:
     if options.prune is None:
         return Result(detector, False)
     report = prune(detector, options.prune)
+    if detector.gates:
+        detector = replace(detector, gates=describe_again(detector.graph, detector.gates))  # they lost kernels too
     return Result(detector, bool(report.removed), (*report.stays, *report.unknown))
 
 

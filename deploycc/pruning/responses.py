@@ -136,7 +136,7 @@ def target_of(
 
     A folded gate's product became part of the convolution: it should answer what stood behind the product. Where the
     product stood behind an activation that lets it through, that is the convolution's response times the gate. Where
-    the product is still there, behind an activation that does not (`deploycc.pruning.fold_gates`), the convolution
+    the product is still there, behind an activation that does not (`deploycc.passes.fold_gates`), the convolution
     itself answers as before.
 
     Args:

@@ -39,7 +39,11 @@ def source_record(detector: Detector) -> SourceRecord:
     """Where the detector came from."""
     source = detector.source
     return SourceRecord(
-        files=source.files, sha256=source.sha256, format=source.format, random_weights=source.random_weights
+        files=source.files,
+        sha256=source.sha256,
+        format=source.format,
+        random_weights=source.random_weights,
+        file_sha256=source.file_sha256,
     )
 
 

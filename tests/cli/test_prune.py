@@ -81,6 +81,11 @@ def prune(*arguments: str) -> None:
     assert main(["prune", *arguments]) == 0
 
 
+def part(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """Sizes of a part of the network in what `prune --json` prints."""
+    return next(entry for entry in facts["parts"] if entry["name"] == name)
+
+
 def kernels(path: Path, name: str = "gated") -> int:
     return next(int(n.inputs[1].shape[0]) for n in gs.import_onnx(onnx.load(path)).nodes if n.name == name)
 
@@ -200,8 +205,9 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     layer = next(layer for layer in facts["layers"] if layer["name"] == "gated")
     assert layer["kernels"] == [KERNELS, left]
     assert layer["macs"] == [KERNELS * 36 * 36, left * 36 * 36]
-    assert facts["sizes"]["total"]["macs"][1] == 36 * (4 * 27 + left * 36 + 2 * left)
-    assert facts["sizes"]["total"]["params"][1] == 4 * 27 + left * 36 + left + 2 * left
+    total = part(facts, "total")
+    assert total["macs"][1] == 36 * (4 * 27 + left * 36 + 2 * left)
+    assert total["params"][1] == 4 * 27 + left * 36 + left + 2 * left
     (gate,) = facts["gates"]
     assert 0 < gate["response_error"]["least-squares"] <= gate["response_error"]["mean"]
     prune(*command, "--round-to", "1")
@@ -278,7 +284,7 @@ def test_channels_that_stay_are_explained(tmp_path: Path, capsys: pytest.Capture
         (["--profile", "MISSING"], "profile-missing-layer"),
         (["--profile", "UNGATED"], "profile-other-layers"),
         (["--profile", "NAN"], "artefact-invalid"),
-        (["--profile", "PROFILE", "--scope", "frontend"], "prune-scope"),
+        (["--profile", "PROFILE", "--scope", "front-end"], "prune-scope"),
         (["--profile", "PROFILE", "-o", "nowhere/out.onnx"], "file-unwritable"),
         (["--profile", "PROFILE", "--costs", "OTHER_COSTS"], "costs-other-machine"),
     ],
@@ -340,14 +346,14 @@ def test_the_shipped_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert facts["stays"] == []
         assert {name: shown[name]["useless"] for name in useless} == {name: len(each) for name, each in useless.items()}
         for name, layer in shown.items():
-            together = [other for other in shown if shown[other]["with"] == (layer["with"] or name)]
-            going = set().union(*(useless.get(other, ()) for other in (layer["with"] or name, *together)))
+            together = [other for other in shown if shown[other]["decided_with"] == (layer["decided_with"] or name)]
+            going = set().union(*(useless.get(other, ()) for other in (layer["decided_with"] or name, *together)))
             (before, after), multiple = layer["kernels"], layer["multiple"] or 1
             dropped = layer["dropped_for_multiple"]
             assert before - after == len(going) - layer["kept_for_multiple"] + dropped
             assert after == before or after % multiple == 0
             assert dropped <= (min(multiple // 4, before // 16) if round_to == "auto" else 0)
-        macs[round_to] = {each: facts["sizes"][each]["macs"] for each in ("back-end", "front-end", "total")}
+        macs[round_to] = {each: part(facts, each)["macs"] for each in ("back-end", "front-end", "total")}
         assert macs[round_to]["total"] == [sum(layer["macs"][0] for layer in shown.values()), implied_macs(shown)]
         assert macs[round_to]["total"][1] == sum(macs[round_to][part][1] for part in ("back-end", "front-end"))
     assert read_document(costs, CostTable).timings
@@ -364,10 +370,21 @@ def test_the_shipped_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_norms_and_masks_need_no_profile_without_gates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "small.onnx"
     prune(
-        "street_ssd", "--by", "l1", "--below", "0.25", "--scope", "backend", "--round-to", "8", "-o", str(out), "--json"
+        "street_ssd",
+        "--by",
+        "l1",
+        "--below",
+        "0.25",
+        "--scope",
+        "back-end",
+        "--round-to",
+        "8",
+        "-o",
+        str(out),
+        "--json",
     )
     facts = json.loads(capsys.readouterr().out)
-    assert facts["sizes"]["back-end"]["macs"][1] < 0.75 * facts["sizes"]["back-end"]["macs"][0]
+    assert part(facts, "back-end")["macs"][1] < 0.75 * part(facts, "back-end")["macs"][0]
     first = facts["layers"][0]["name"]
     shrunk = [layer for layer in facts["layers"] if layer["kernels"][0] != layer["kernels"][1]]
     assert all(layer["kernels"][1] % 8 == 0 for layer in shrunk)
@@ -387,7 +404,7 @@ def test_refitting_brings_responses_back(
     prune(*command, "-o", str(out), "--reconstruct", "--data", "generated:7:10", "--json")
     facts = json.loads(capsys.readouterr().out)["reconstruction"]
     assert (facts["fitted"], facts["held_out"]) == (8, 2)
-    assert facts["pictures"]["source"] == "generated:7:10"
+    assert facts["source"] == "generated:7:10"
     last = {layer["name"]: layer["error"] for layer in facts["layers"][-4:]}
     assert all(after < 0.5 * before for before, after in last.values())
     assert any(note.code == "weights-refitted" and "generated:7:10" in note.reason for note in load(out).notes)

@@ -26,7 +26,7 @@ from deploycc.graph.cost import measure_cost
 from deploycc.graph.text import to_text
 from deploycc.importers import load
 from deploycc.parsers.support import Contract
-from deploycc.passes import PIPELINE, run
+from deploycc.passes import FIT, FOLD, LOWER, PIPELINE, PRUNE, run
 from deploycc.passes.options import Options
 
 PASS = importlib.import_module("deploycc.passes.drop_dead_priors")
@@ -175,7 +175,7 @@ def test_a_real_detector_loses_what_its_converter_filled_up(assets: Path) -> Non
     """Three of six anchors on the first map are zero: without them it has the priors and MACs of its ONNX spelling."""
     spec, folder = VOC21.input, assets / VOC21.folder
     source = load(folder / VOC21.topology, mean=spec.mean, scale=spec.scale, colour=spec.colour)
-    without = run(source, OPTIONS, [step for step in PIPELINE if step.__name__ != "drop_dead_priors"]).detector
+    without = run(source, OPTIONS, FOLD + PRUNE + LOWER + FIT).detector
     dropped = run(source, OPTIONS, PIPELINE).detector
     assert without.heads is not None
     assert dropped.heads is not None

@@ -12,8 +12,8 @@ from graph_text import RTX, network, picture, run
 from deploycc.errors import MeasureError
 from deploycc.graph.gates.search import find_gates
 from deploycc.passes.fold_affine import fold_affine
+from deploycc.passes.fold_gates import replace_gates
 from deploycc.passes.options import Options
-from deploycc.pruning.fold_gates import fold_gates
 from deploycc.pruning.responses import Responses, frontier, target_of
 
 RTOL, ATOL = 1e-4, 1e-5
@@ -66,7 +66,7 @@ def test_a_folded_layer_should_answer_what_its_gate_made_of_it(layout: str) -> N
     decided = Responses("n", original.graph, [gate.vector]).run({"x": x}, 0)[gate.vector].reshape(-1)
     assert 0 < decided.sum() < KERNELS
     folded = replace(original, graph=original.graph.copy())
-    fold_gates(folded, (gate,), {gate.layer: decided.astype(np.float64)})
+    replace_gates(folded, (gate,), {gate.layer: decided.astype(np.float64)})
     folded = fold_affine(folded, Options(RTX)).detector
     target = target_of(original.graph, folded.graph, gate.layer, (1, 4), gate)
     assert not isinstance(target, str)

@@ -90,12 +90,13 @@ def load(
             )
         )
     digest = hashlib.sha256(text)
+    alone = [digest.hexdigest(), *([hashlib.sha256(trained.data).hexdigest()] if trained else [])]
     digest.update(trained.data if trained else f"seed:{random_weights}".encode())
     files = (str(path), *([str(_weight_file(path, weights))] if trained else []))
     return Detector(
         graph=graph,
         input=spec,
-        source=Source(files, digest.hexdigest(), "caffe", random_weights),
+        source=Source(files, digest.hexdigest(), "caffe", random_weights, tuple(alone)),
         heads=decoding.heads if decoding else None,
         nms=decoding.nms if decoding else Nms(),
         notes=(*notes, *network.notes),

@@ -1,4 +1,4 @@
-"""Gates that static pruning replaces: each becomes one number a kernel, and the gate module leaves the network."""
+"""Gates that static pruning replaces: each becomes one number per kernel, and the gate module leaves the network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,40 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.detector import Detector
+from deploycc.errors import ModelError
 from deploycc.graph.edit import constant_values, fresh_name, producer
-from deploycc.graph.gates.search import Gate, describe_again
+from deploycc.graph.gates.search import Gate, describe_again, find_gates
+from deploycc.passes.options import Options
+from deploycc.passes.runner import Result
 
 # f(c x) = c f(x) for every c >= 0
 _HOMOGENEOUS = frozenset(["Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool"])
 
 
-def fold_gates(detector: Detector, gates: tuple[Gate, ...], coefficients: Mapping[str, NDArray[np.float64]]) -> None:
+def fold_gates(detector: Detector, options: Options) -> Result:
+    """Replace the gates of ``options.prune.coefficients`` by constants; does nothing without.
+
+    See `replace_gates` for the algebra.
+
+    Raises:
+        ModelError: ``prune-unknown-gate``: a layer that is named has no gate.
+    """
+    coefficients = {} if options.prune is None else options.prune.coefficients
+    if not coefficients:
+        return Result(detector, False)
+    gates = {gate.layer: gate for gate in find_gates(detector.graph, detector.gates)}
+    if unknown := [layer for layer in coefficients if layer not in gates]:
+        raise ModelError(
+            "prune-unknown-gate",
+            f"layer {unknown[0]} has no gate that could become a constant",
+            context={"gated layers": ", ".join(gates) or "none"},
+        )
+    folded = tuple(gates[layer] for layer in gates if layer in coefficients)
+    replace_gates(detector, folded, {layer: np.asarray(values) for layer, values in coefficients.items()})
+    return Result(replace(detector, gates=describe_again(detector.graph, detector.gates)), True)
+
+
+def replace_gates(detector: Detector, gates: tuple[Gate, ...], coefficients: Mapping[str, NDArray[np.float64]]) -> None:
     """Multiply each kernel with its coefficient instead of its gate, in place; gate modules are removed.
 
     ``c * f(W x + b) = f(c * (W x + b))`` where f is positively homogeneous (ReLU, LeakyReLU, PReLU, Clip from 0 to
@@ -95,28 +121,3 @@ def _limit(node: gs.Node, attribute: str, index: int) -> float | None:
             return None
         limit = float(value.reshape(-1)[0])
     return none if abs(limit) >= float(np.finfo(np.float32).max) else limit
-
-
-def response_error(
-    squares: NDArray[np.float64], used_squares: NDArray[np.float64], coefficients: NDArray[np.float64]
-) -> float:
-    """Share of the gated response's energy that constant coefficients get wrong, over all kernels of a layer.
-
-    ``E[(g y - c y)^2] / E[(g y)^2]`` with g of zeros and ones: ``E[(g - c)^2 y^2] = (1 - 2 c) E[g y^2] + c^2 E[y^2]``.
-
-    Args:
-        squares: E[y^2] of each kernel, or a sum in its place, [kernels].
-        used_squares: E[g y^2], likewise.
-        coefficients: c; 0 for a kernel that is removed.
-
-    Returns:
-        0 where the gates make no response at all.
-    """
-    wrong = (1 - 2 * coefficients) * used_squares + coefficients**2 * squares
-    total = float(used_squares.sum())
-    return float(wrong.sum()) / total if total else 0.0
-
-
-def describe_remaining(detector: Detector) -> Detector:
-    """Bring what the file says about its gates up to date with the network: removed ones leave, pruned ones shrink."""
-    return replace(detector, gates=describe_again(detector.graph, detector.gates))

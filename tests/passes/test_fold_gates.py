@@ -18,9 +18,9 @@ from deploycc.detector import Detector
 from deploycc.graph.gates.metadata import DescribedGate
 from deploycc.graph.gates.search import Gate, find_gates
 from deploycc.passes.options import Options
-from deploycc.pruning import fold_gates as module
 
 affine_module = importlib.import_module("deploycc.passes.fold_affine")  # its package offers the function instead
+module = importlib.import_module("deploycc.passes.fold_gates")
 
 RTOL, ATOL = 1e-4, 1e-4
 COEFFICIENTS = np.array([0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0, 0.3])
@@ -83,7 +83,7 @@ def expected(found: Detector, layout: str, c: NDArray[np.float64]) -> NDArray[np
 def folded(found: Detector, c: NDArray[np.float64], use: ModuleType = module, affine: bool = True) -> Detector:
     """A copy with the gate's constants folded as far as they go."""
     copy = replace(found, graph=found.graph.copy())
-    use.fold_gates(copy, find_gates(copy.graph), {"gated": c})
+    use.replace_gates(copy, find_gates(copy.graph), {"gated": c})
     return affine_module.fold_affine(copy, Options(RTX)).detector if affine else copy
 
 
@@ -205,7 +205,7 @@ def _worst(gates: ModuleType, affines: ModuleType) -> float:
         want = expected(found, layout, COEFFICIENTS)
         copy = replace(found, graph=found.graph.copy())
         try:
-            gates.fold_gates(copy, find_gates(copy.graph), {"gated": COEFFICIENTS})
+            gates.replace_gates(copy, find_gates(copy.graph), {"gated": COEFFICIENTS})
             got = run(affines.fold_affine(copy, Options(RTX)).detector.graph)[0]
         except Exception:  # a graph with a planted bug may break anywhere
             return np.inf

@@ -1,0 +1,265 @@
+"""Which kernels go, and which gates become constants: everything that pruning decides before it changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deploycc.documents.pruning import Coefficient, Criterion, Scope
+from deploycc.errors import ArtefactError, InputError
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.documents.utilisation import LayerUse, UtilisationProfile
+    from deploycc.errors import Note
+    from deploycc.graph.channels.groups import ChannelGroups
+    from deploycc.graph.gates.search import Gate
+    from deploycc.passes.options import Options, Prune
+    from deploycc.progress import Say
+    from deploycc.pruning.decide import Choice
+    from deploycc.pruning.kept_counts import Rounded
+    from deploycc.timing.convolutions import Costs
+
+_PASSES_OF = "x86-cpu"  # what precedes pruning is the same for every target
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """How to prune.
+
+    Attributes:
+        by: what makes a kernel useless: ``utilisation`` (needs a profile), ``l1`` (the smallest filters), or ``mask``
+            (listed one by one).
+        below: remove kernels used in less than this share of the pictures; by ``l1``, this share of each layer's.
+        scope: part of the network that may lose kernels.
+        coefficient: what replaces a gate: its ``mean`` utilisation, the ``least-squares`` constant, or ``none`` (1).
+        multiple: of kernels that each layer keeps; None for what is measured to be fastest.
+        keep_gates: leave gates in, except those that hardly ever switch anything off.
+        always_from: utilisation from which a kernel counts as always on.
+    """
+
+    by: Criterion = "utilisation"
+    below: float = 0.05
+    scope: Scope = "back-end"
+    coefficient: Coefficient = "mean"
+    multiple: int | None = None
+    keep_gates: bool = False
+    always_from: float = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class PruneDecision:
+    """What is to be removed.
+
+    Attributes:
+        original: the network as pruning finds it, after the passes before it, gates included.
+        dense: the same with the gates that go replaced by constants.
+        groups: the channel groups of ``dense``.
+        prune: what the passes `fold_gates` and `prune_channels` are told.
+        choice: the useless kernels.
+        rounded: how many kernels the layers keep.
+        relative_times: of whole networks (`deploycc.pruning.kept_counts.fastest_counts`); empty where nothing was
+            timed.
+        stays: useless channels that stay, whatever their number.
+        folded: the gates that become constants.
+    """
+
+    original: Detector
+    dense: Detector
+    groups: ChannelGroups
+    prune: Prune
+    choice: Choice
+    rounded: tuple[Rounded, ...]
+    relative_times: Mapping[str, float]
+    stays: tuple[Note, ...]
+    folded: tuple[Gate, ...]
+
+
+def decide_pruning(
+    detector: Detector,
+    settings: PruneSettings,
+    *,
+    profile: UtilisationProfile | None,
+    mask: Mapping[str, tuple[int, ...]] | None,
+    costs: Costs,
+    say: Say,
+) -> PruneDecision:
+    """Decide what goes; ``detector`` stays as it is.
+
+    Args:
+        detector: as imported.
+        settings: how to prune.
+        profile: of this network; needed by ``utilisation`` and for gates that become constants.
+        mask: layer to kernels, for ``by="mask"``.
+        costs: measures what it does not know yet, where ``settings.multiple`` is None.
+        say: progress.
+
+    Raises:
+        InputError, ArtefactError: the profile, the mask or the settings do not fit the network.
+        ModelError: the mask names a layer or a kernel that the network does not have.
+        MeasureError: ONNX Runtime refuses a network that is timed.
+    """
+    from dataclasses import replace
+
+    from deploycc.graph.channels.labels import channel_groups
+    from deploycc.graph.gates.search import find_gates
+    from deploycc.passes import DROP_DEAD, FOLD, run
+    from deploycc.passes.options import Prune
+    from deploycc.passes.prune_channels import check_kernels, choose
+    from deploycc.pruning.decide import kernels_of
+
+    options, before_pruning = cpu_options(), FOLD + DROP_DEAD
+    say("preparing the network")
+    original = dense = run(detector, options, before_pruning).detector
+    gates = find_gates(original.graph, original.gates)
+    _check_inputs(original, profile, mask, settings)
+    layers = _layers(original, gates, settings.scope)
+    folded = tuple(gate for gate in gates if not settings.keep_gates or _hardly_switches(gate, profile, settings))
+    coefficients = {gate.layer: _coefficients(gate, profile, settings) for gate in folded}
+    if folded:
+        dense = run(detector, replace(options, prune=Prune(coefficients=coefficients)), before_pruning).detector
+    say("finding the channels")
+    groups = channel_groups(dense.graph)
+    check_kernels(groups, mask or {})
+    choice = _choose(dense, groups, profile, mask or {}, layers, settings)
+    able, _, stays = choose(dense.graph, groups, Prune(choice.kernels))
+    wider = choice.with_next()
+    spare = choose(dense.graph, groups, Prune(wider.kernels))[0] - able
+    say("choosing how many kernels stay")
+    going, rounded, times = _round(dense, groups, wider, able, spare, layers, settings, costs, say)
+    return PruneDecision(
+        original=original,
+        dense=dense,
+        groups=groups,
+        prune=Prune(kernels_of(groups, wider, going), coefficients=coefficients),
+        choice=choice,
+        rounded=rounded,
+        relative_times=times,
+        stays=stays,
+        folded=folded,
+    )
+
+
+def cpu_options() -> Options:
+    """What the passes are told where only this machine's CPU runs the network: FP32, raw heads."""
+    from deploycc import target as targets
+    from deploycc.passes.for_target import options_for
+
+    return options_for(targets.load(_PASSES_OF), detection="raw")
+
+
+def all_coefficients(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:
+    """The constants that can replace a gate, by name, [kernels] each."""
+    from deploycc.documents.utilisation import least_squares_coefficients, utilisation
+
+    return {"mean": utilisation(profile, layer), "least-squares": least_squares_coefficients(layer)}
+
+
+def _check_inputs(
+    original: Detector,
+    profile: UtilisationProfile | None,
+    mask: Mapping[str, tuple[int, ...]] | None,
+    settings: PruneSettings,
+) -> None:
+    """Refuse a profile of another network, and what the criterion needs and does not get."""
+    from deploycc.documents.utilisation import check_profile
+    from deploycc.utilisation.probe import kernels_of, layers_to_probe
+
+    if settings.by == "mask" and mask is None:
+        raise InputError("prune-no-mask", "pruning by a mask needs one", hint="--mask FILE")
+    if profile is None:
+        if settings.by == "utilisation":
+            raise InputError(
+                "prune-no-profile",
+                "pruning by utilisation needs a profile",
+                hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with --profile FILE",
+            )
+        return
+    source = original.source
+    check_profile(profile, source.sha256, source.random_weights, kernels_of(original.graph))
+    for layer in layers_to_probe(original):
+        if (profile.layer(layer.name).gate is None) != (layer.gate is None):
+            raise ArtefactError(
+                "profile-other-layers",
+                f"layer {layer.name} is gated in the network or in the profile, but not in both",
+                hint=f"make the profile again for this network with `{profile.MADE_BY}`",
+            )
+
+
+def _layers(original: Detector, gates: tuple[Gate, ...], scope: Scope) -> set[str]:
+    """Names of the nodes that may lose kernels; gate modules only follow."""
+    from deploycc.graph.cost import node_macs
+    from deploycc.graph.split import split_heads
+
+    modules = {name for gate in gates for name in gate.nodes}
+    if original.heads is None:
+        if scope == "front-end":
+            raise InputError("prune-scope", "the detector's heads are unknown, and so is its front-end")
+        return {node.name for node in original.graph.nodes if node_macs(node)} - modules
+    split = split_heads(original.graph, original.heads.locations, original.heads.scores)
+    parts = {"back-end": [split.backend], "front-end": [split.frontend], "both": [split.backend, split.frontend]}
+    return {name for part in parts[scope] for name in part.nodes} - modules
+
+
+def _hardly_switches(gate: Gate, profile: UtilisationProfile | None, settings: PruneSettings) -> bool:
+    """Return whether every kernel that stays is on in nearly all pictures: such a gate costs time and saves nothing."""
+    from deploycc.documents.utilisation import utilisation
+
+    if profile is None or settings.by != "utilisation":
+        return False
+    used = utilisation(profile, profile.layer(gate.layer))
+    staying = used[used >= settings.below]
+    return bool((staying >= settings.always_from).all())
+
+
+def _coefficients(gate: Gate, profile: UtilisationProfile | None, settings: PruneSettings) -> Any:
+    import numpy as np
+
+    if settings.coefficient == "none":
+        return np.ones(gate.kernels)
+    if profile is None:
+        raise InputError(
+            "prune-no-profile",
+            f"the gate of {gate.layer} can only become a constant where a profile says how often it is on",
+            hint="give --profile FILE, or --keep-gates, or --coefficient none",
+        )
+    return all_coefficients(profile, profile.layer(gate.layer))[settings.coefficient]
+
+
+def _choose(
+    dense: Detector,
+    groups: ChannelGroups,
+    profile: UtilisationProfile | None,
+    mask: Mapping[str, tuple[int, ...]],
+    layers: set[str],
+    settings: PruneSettings,
+) -> Choice:
+    from deploycc.documents.utilisation import utilisation
+    from deploycc.pruning.decide import by_mask, by_norm, by_utilisation
+
+    if settings.by == "l1":
+        return by_norm(dense.graph, groups, settings.below, layers)
+    if settings.by == "mask":
+        return by_mask(dense.graph, groups, mask, layers)
+    assert profile is not None
+    use = {layer.name: utilisation(profile, layer) for layer in profile.layers}
+    return by_utilisation(use, settings.below, layers)
+
+
+def _round(
+    dense: Detector,
+    groups: ChannelGroups,
+    choice: Choice,
+    able: set[int],
+    spare: set[int],
+    layers: set[str],
+    settings: PruneSettings,
+    costs: Costs,
+    say: Say,
+) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
+    from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
+
+    if settings.multiple is not None:
+        return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
+    return fastest_counts(dense.graph, groups, choice, able, layers, costs, spare, say)
