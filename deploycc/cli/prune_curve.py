@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 from deploycc.errors import ArtefactError, InputError
-
-if TYPE_CHECKING:
-    from deploycc.detector import Detector
-    from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
-    from deploycc.evaluation.dataset import Dataset
-    from deploycc.progress import Say
-    from deploycc.utilisation.measure import PictureList
-    from deploycc.workflows.prune import Settings
 
 _CRITERIA = ("utilisation", "l1")
 
@@ -53,9 +44,12 @@ def command(
 ) -> None:
     """Prune at several strengths, with and without refitting, and score every network on annotated pictures."""
     from deploycc.cli import console
+    from deploycc.documents.utilisation import read_profile
     from deploycc.evaluation.dataset import open_dataset
     from deploycc.report.pruning_curve import COLUMNS, accuracy_columns, cells
     from deploycc.workflows.calibration import calibration_pictures, check_one
+    from deploycc.workflows.prune import PruneSettings
+    from deploycc.workflows.prune_curve import prune_curve, write_curve
 
     criteria, strengths = _listed(by), _strengths(below)
     if "utilisation" in criteria and profile is None:
@@ -73,9 +67,17 @@ def command(
         datasets = [open_dataset(each, size=detector.input.height) for each in data]
         refit = calibrate is not None or images is not None
         pictures = calibration_pictures(images, calibrate, detector.input) if refit else None
-        settings = [_settings(criterion, strength, profile) for criterion in criteria for strength in strengths]
-        for curve in _measure(detector, datasets, settings, pictures, comma_list(names), say):
-            _write(curve, output)  # after every network: an interrupted run keeps what it measured
+        coefficient = "mean" if profile else "none"
+        settings = [
+            PruneSettings(by=criterion, below=strength, coefficient=coefficient, multiple=1)  # type: ignore[arg-type]
+            for criterion in criteria
+            for strength in strengths
+        ]
+        recorded = None if profile is None else read_profile(profile)
+        for curve in prune_curve(
+            detector, settings, datasets, profile=recorded, pictures=pictures, names=comma_list(names), say=say
+        ):
+            write_curve(curve, output)  # after every network: an interrupted run keeps what it measured
     console.table([*COLUMNS, *accuracy_columns(curve)], list(map(list, cells(curve))), f"{curve.network} pruned")
     console.note(f"written: {output}")
 
@@ -106,102 +108,3 @@ def _make_folder(path: Path) -> None:
         raise ArtefactError(
             "folder-unwritable", "the output folder cannot be made", context={"folder": path}, note=error.strerror
         ) from None
-
-
-def _settings(by: Literal["utilisation", "l1"], below: float, profile: Path | None) -> Settings:
-    from deploycc.workflows.prune import Settings
-
-    return Settings(
-        by=by,
-        below=below,
-        scope="backend",
-        coefficient="mean" if profile else "none",
-        multiple=1,
-        keep_gates=False,
-        profile=profile,
-        mask=None,
-        costs=None,
-        threads=1,
-    )
-
-
-def _measure(
-    detector: Detector,
-    datasets: list[Dataset],
-    settings: list[Settings],
-    pictures: PictureList | None,
-    names: tuple[str, ...],
-    say: Say,
-) -> Iterator[PruningCurve]:
-    """Measure one network after another; each curve has one point more than the one before."""
-    from deploycc import __version__
-    from deploycc.documents.document import Evidence
-    from deploycc.documents.pruning_curve import Calibration, PruningCurve
-    from deploycc.progress import prefixed
-    from deploycc.workflows.prune import prune_detector
-
-    used = None
-    if pictures is not None:
-        used = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
-    points: list[CurvePoint] = []
-    for number, setting in enumerate(settings, start=1):
-        told = prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
-        for calibration in (None, pictures) if pictures else (None,):
-            pruned = prune_detector(detector, setting, told, calibration)
-            before, after = (
-                {part: {what: n[side] for what, n in both.items()} for part, both in pruned.sizes.items()}
-                for side in (0, 1)
-            )
-            if not points:
-                points.append(_point(detector, before, None, False, datasets, names, told))
-            refitted = calibration is not None
-            points.append(_point(pruned.detector, after, setting, refitted, datasets, names, told))
-            yield PruningCurve(
-                tool_version=__version__,
-                evidence=Evidence(kind="measured", source="ONNX Runtime CPU, FP32"),
-                network=detector.name,
-                source_sha256=detector.source.sha256,
-                data=tuple(dataset.spelling for dataset in datasets),
-                pictures=tuple(len(dataset) for dataset in datasets),
-                calibration=used,
-                points=tuple(points),
-            )
-
-
-def _point(
-    detector: Detector,
-    sizes: dict[str, dict[str, int]],
-    setting: Settings | None,
-    refitted: bool,
-    datasets: list[Dataset],
-    names: tuple[str, ...],
-    say: Say,
-) -> CurvePoint:
-    from deploycc.documents.pruning_curve import CurvePoint
-    from deploycc.evaluation.accuracy import measure_accuracy
-    from deploycc.evaluation.voc import mean_ap
-
-    area, eleven = [], []
-    for dataset in datasets:
-        found = measure_accuracy(detector, dataset, names=names, say=say)
-        area.append(mean_ap(found.voc))
-        eleven.append(mean_ap(found.voc, eleven_point=True))
-    return CurvePoint(
-        criterion="none" if setting is None else setting.by,  # type: ignore[arg-type]
-        below=0.0 if setting is None else setting.below,
-        refitted=refitted,
-        macs=sizes["total"]["macs"],
-        backend_macs=sizes.get("back-end", sizes["total"])["macs"],
-        params=sizes["total"]["params"],
-        map50=tuple(area),
-        map50_11point=tuple(eleven),
-    )
-
-
-def _write(curve: PruningCurve, folder: Path) -> None:
-    from deploycc.files import write_text
-    from deploycc.report.pruning_curve import render_curve_html, render_curve_markdown
-
-    curve.write(folder / curve.FILE_NAME)
-    write_text(folder / "pruning-curve.md", render_curve_markdown(curve))
-    write_text(folder / "pruning-curve.html", render_curve_html(curve))

@@ -128,9 +128,7 @@ def pruning_choice(
     ] = "back-end",
     coefficient: Annotated[
         str,
-        typer.Option(
-            "--coefficient", help="What replaces a gate: mean (its utilisation), least-squares or none."
-        ),
+        typer.Option("--coefficient", help="What replaces a gate: mean (its utilisation), least-squares or none."),
     ] = "mean",
     round_to: Annotated[
         str,

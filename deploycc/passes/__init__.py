@@ -21,7 +21,6 @@ from deploycc.passes.trim_kernels import trim_kernels
 FOLD: tuple[Pass, ...] = (
     fold_constants,     # first: exporters spell shapes as little graphs; the patterns below need plain numbers
     fuse_relu6,         # before affine nodes move: the two mirrors "6 - x" around a ReLU must still be side by side
-    fold_gates,         # before affine nodes are folded: a constant that replaces a gate is one of them
     fold_affine,        # after constants are numbers: BatchNorm, Scale, Power, Bias vanish into their convolution
     trim_kernels,       # after folding fixed the weights: zero borders that Caffe needs for uneven padding cost MACs
 )
@@ -29,7 +28,9 @@ DROP_DEAD: tuple[Pass, ...] = (
     drop_dead_priors,   # after folding made activations of plain biases; before detection is lowered over all priors
 )
 PRUNE: tuple[Pass, ...] = (
+    fold_gates,         # before pruning: a gate that becomes a constant must not hold on to its kernels
     prune_channels,     # after affines are folded, which would make constants of zeros; before anything hides layers
+    fold_affine,        # again: constants that replaced gates; not before pruning, where a kernel is zero and no shift
 )
 LOWER: tuple[Pass, ...] = (
     lower_detection,    # after folding: what it adds (decoding, suppression) is not part of the network to fold

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploycc.documents.compile import CompileReport, NoteRecord
+from deploycc.documents.compile import CompileReport
+from deploycc.documents.document import NoteRecord
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def prune(
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
     """
+    from deploycc.passes.fold_affine import fold_affine
     from deploycc.passes.prune_channels import prune as remove
 
     settings, costs = settings or PruneSettings(), costs or host_costs()
@@ -70,7 +71,7 @@ def prune(
     say("removing channels")
     small = replace(decision.dense, graph=decision.dense.graph.copy())
     report = remove(small, decision.prune)
-    small = _describe_gates(small)
+    small = _describe_gates(fold_affine(small, cpu_options()).detector)
     reconstruction = None
     if pictures is not None:
         small, reconstruction = _reconstruct(decision, small, report, pictures, say)

@@ -54,7 +54,7 @@ class PruneDecision:
 
     Attributes:
         original: the network as pruning finds it, after the passes before it, gates included.
-        dense: the same with the gates that go replaced by constants.
+        dense: the same with the gates that go replaced by constants, which are not folded into weights yet.
         groups: the channel groups of ``dense``.
         prune: what the passes `fold_gates` and `prune_channels` are told.
         choice: the useless kernels.
@@ -105,20 +105,21 @@ def decide_pruning(
     from deploycc.graph.channels.labels import channel_groups
     from deploycc.graph.gates.search import find_gates
     from deploycc.passes import DROP_DEAD, FOLD, run
+    from deploycc.passes.fold_gates import fold_gates
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import check_kernels, choose
     from deploycc.pruning.decide import kernels_of
 
-    options, before_pruning = cpu_options(), FOLD + DROP_DEAD
+    options = cpu_options()
     say("preparing the network")
-    original = dense = run(detector, options, before_pruning).detector
+    original = dense = run(detector, options, FOLD + DROP_DEAD).detector
     gates = find_gates(original.graph, original.gates)
     _check_inputs(original, profile, mask, settings)
     layers = _layers(original, gates, settings.scope)
     folded = tuple(gate for gate in gates if not settings.keep_gates or _hardly_switches(gate, profile, settings))
     coefficients = {gate.layer: _coefficients(gate, profile, settings) for gate in folded}
     if folded:
-        dense = run(detector, replace(options, prune=Prune(coefficients=coefficients)), before_pruning).detector
+        dense = run(original, replace(options, prune=Prune(coefficients=coefficients)), [fold_gates]).detector
     say("finding the channels")
     groups = channel_groups(dense.graph)
     check_kernels(groups, mask or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploycc.documents.pruning import (
@@ -71,7 +72,11 @@ def pruning_record(
 
 def _parts(decision: PruneDecision, small: Detector) -> tuple[PrunedPart, ...]:
     """Sizes by part. Back-end and front-end are counted without the gates that became constants."""
-    before, after = _sizes(decision.dense), _sizes(small)
+    from deploycc.passes.fold_affine import fold_affine
+    from deploycc.workflows.prune_decision import cpu_options
+
+    dense = fold_affine(replace(decision.dense, graph=decision.dense.graph.copy()), cpu_options()).detector
+    before, after = _sizes(dense), _sizes(small)
     original, whole = _sizes(decision.original)["total"], after.pop("total")
     without_gates = before.pop("total")
     pairs = {name: (before[name], after[name]) for name in before}

@@ -10,13 +10,13 @@ from deploycc.documents.compile import (
     DetectorRecord,
     InputRecord,
     NetworkRecord,
-    NoteRecord,
     PartRecord,
     SizeRecord,
-    SourceRecord,
     StepRecord,
     TargetRecord,
 )
+from deploycc.documents.document import NoteRecord
+from deploycc.documents.source import SourceRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

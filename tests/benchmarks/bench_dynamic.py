@@ -61,8 +61,7 @@ from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
 from deploycc.workflows.gate_costs import Pictures, plan_layers
 from deploycc.workflows.gate_costs import Settings as GateSettings
 from deploycc.workflows.gates import lowering_of, networks_of, prepare_network, recorded
-from deploycc.workflows.prune import Settings as PruneSettings
-from deploycc.workflows.prune import prune_detector
+from deploycc.workflows.prune import PruneSettings, prune
 
 PRUNED = ", statically pruned first"
 GOALS = {"vgg": 0.75, f"street_ssd_blocks{PRUNED}": 0.6}
@@ -126,11 +125,7 @@ def pruned(detector: Detector, count: int, folder: Path, threads: int) -> Detect
     pictures = PictureList("generated", data.names, "0" * 64, lambda number: data.sample(number)[0])
     profile, _ = measure_utilisation(detector, pictures)
     profile.write(folder / "profile.json")
-    settings = PruneSettings(
-        by="utilisation", below=0.05, scope="backend", coefficient="mean", multiple=8, keep_gates=True,
-        profile=folder / "profile.json", mask=None, costs=None, threads=threads,
-    )  # fmt: skip
-    small = prune_detector(detector, settings, quiet).detector
+    small = prune(detector, PruneSettings(multiple=8, keep_gates=True), profile=profile).detector
     save(small, folder / "pruned.onnx")
     return load(folder / "pruned.onnx")
 

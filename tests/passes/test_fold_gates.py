@@ -15,9 +15,10 @@ from mutation import mutant
 from numpy.typing import NDArray
 
 from deploycc.detector import Detector
+from deploycc.errors import ModelError
 from deploycc.graph.gates.metadata import DescribedGate
 from deploycc.graph.gates.search import Gate, find_gates
-from deploycc.passes.options import Options
+from deploycc.passes.options import Options, Prune
 
 affine_module = importlib.import_module("deploycc.passes.fold_affine")  # its package offers the function instead
 module = importlib.import_module("deploycc.passes.fold_gates")
@@ -137,17 +138,6 @@ def test_wrong_coefficients_are_refused(wrong: list[float]) -> None:
         folded(gated(Spelling()), np.array(wrong))
 
 
-def test_the_error_of_coefficients_is_what_numpy_says() -> None:
-    generator = np.random.default_rng(0)
-    y, g = generator.normal(size=(50, KERNELS)), generator.random((50, KERNELS)) < 0.4
-    squares, used = (y**2).sum(0), (g * y**2).sum(0)
-    for c in (g.mean(0), used / squares, np.zeros(KERNELS), np.ones(KERNELS)):
-        want = (((g - c) * y) ** 2).sum() / ((g * y) ** 2).sum()
-        np.testing.assert_allclose(module.response_error(squares, used, c), want, rtol=1e-9, atol=0)
-    assert module.response_error(squares, used, used / squares) < module.response_error(squares, used, g.mean(0))
-    assert module.response_error(squares, np.zeros(KERNELS), np.zeros(KERNELS)) == 0.0
-
-
 def described(gate: Gate) -> DescribedGate:
     names = {"layer": gate.layer, "conv": gate.layer, "multiply": gate.multiply, "mask": gate.vector}
     return DescribedGate(
@@ -159,8 +149,18 @@ def described(gate: Gate) -> DescribedGate:
 def test_the_description_of_a_folded_gate_leaves() -> None:
     found = gated(Spelling(layout="after-bias"), seed=1)
     found = replace(found, gates=tuple(described(gate) for gate in find_gates(found.graph)))
-    assert module.describe_remaining(found).gates == found.gates
-    assert module.describe_remaining(folded(found, COEFFICIENTS)).gates == ()
+    options = Options(RTX, prune=Prune(coefficients={"gated": COEFFICIENTS.tolist()}))
+    assert module.fold_gates(found, Options(RTX)).detector.gates == found.gates
+    result = module.fold_gates(found, options)
+    assert result.changed
+    assert result.detector.gates == ()
+    assert find_gates(result.detector.graph) == ()
+
+
+def test_a_layer_without_a_gate_is_refused() -> None:
+    options = Options(RTX, prune=Prune(coefficients={"other": [1.0]}))
+    with pytest.raises(ModelError, match="prune-unknown-gate"):
+        module.fold_gates(gated(Spelling()), options)
 
 
 BUGS = {

@@ -1,0 +1,111 @@
+"""What each strength of pruning costs in accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.progress import Say, prefixed, quiet
+from deploycc.workflows.prune import PruneSettings, prune
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.documents.pruning import PruningRecord
+    from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
+    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.evaluation.dataset import Dataset
+    from deploycc.utilisation.measure import PictureList
+
+
+def prune_curve(
+    detector: Detector,
+    settings: Sequence[PruneSettings],
+    datasets: Sequence[Dataset],
+    *,
+    profile: UtilisationProfile | None = None,
+    pictures: PictureList | None = None,
+    names: Sequence[str] = (),
+    say: Say = quiet,
+) -> Iterator[PruningCurve]:
+    """Prune at several strengths and score every network; each curve has one network more than the one before.
+
+    Args:
+        detector: as imported.
+        settings: one per strength.
+        datasets: annotated pictures that every network is scored on.
+        profile: of the detector, for criteria that need one.
+        pictures: also refit every pruned network on these, without labels.
+        names: the model's class names in order, where the detector does not know them.
+        say: progress.
+
+    Raises:
+        InputError, ArtefactError, PictureError, MeasureError: as `deploycc.workflows.prune.prune`.
+    """
+    from deploycc import __version__
+    from deploycc.documents.document import Evidence
+    from deploycc.documents.pruning_curve import Calibration, PruningCurve
+
+    calibration = None
+    if pictures is not None:
+        calibration = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
+    points: list[CurvePoint] = []
+    for number, setting in enumerate(settings, start=1):
+        say_here = prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
+        for refit_on in (None, pictures) if pictures else (None,):
+            pruned = prune(detector, setting, profile=profile, pictures=refit_on, say=say_here)
+            if not points:
+                points.append(_point(detector, pruned.record, 0, None, False, datasets, names, say_here))
+            refitted = refit_on is not None
+            points.append(_point(pruned.detector, pruned.record, 1, setting, refitted, datasets, names, say_here))
+            yield PruningCurve(
+                tool_version=__version__,
+                evidence=Evidence(kind="measured", source="ONNX Runtime CPU, FP32"),
+                network=detector.name,
+                source_sha256=detector.source.sha256,
+                data=tuple(dataset.spelling for dataset in datasets),
+                pictures=tuple(len(dataset) for dataset in datasets),
+                calibration=calibration,
+                points=tuple(points),
+            )
+
+
+def write_curve(curve: PruningCurve, folder: Path) -> None:
+    """Write a curve as JSON, Markdown and HTML."""
+    from deploycc.files import write_text
+    from deploycc.report.pruning_curve import render_curve_html, render_curve_markdown
+
+    curve.write(folder / curve.FILE_NAME)
+    write_text(folder / "pruning-curve.md", render_curve_markdown(curve))
+    write_text(folder / "pruning-curve.html", render_curve_html(curve))
+
+
+def _point(
+    detector: Detector,
+    record: PruningRecord,
+    side: int,
+    setting: PruneSettings | None,
+    refitted: bool,
+    datasets: Sequence[Dataset],
+    names: Sequence[str],
+    say: Say,
+) -> CurvePoint:
+    """Score one network; ``side`` 0 takes the sizes before pruning, 1 those after."""
+    from deploycc.documents.pruning_curve import CurvePoint
+    from deploycc.evaluation.accuracy import measure_accuracy
+    from deploycc.evaluation.voc import mean_ap
+
+    scores = [measure_accuracy(detector, dataset, names=tuple(names), say=say).voc for dataset in datasets]
+    total = record.part("total")
+    assert total is not None
+    backend = record.part("back-end") or total
+    return CurvePoint(
+        criterion="none" if setting is None else setting.by,  # type: ignore[arg-type]
+        below=0.0 if setting is None else setting.below,
+        refitted=refitted,
+        macs=total.macs[side],
+        backend_macs=backend.macs[side],
+        params=total.params[side],
+        map50=tuple(mean_ap(score) for score in scores),
+        map50_11point=tuple(mean_ap(score, eleven_point=True) for score in scores),
+    )
