@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("caffe",)
 _CONTRACT_OF = "drive-px2-igpu"  # the target whose networks are Caffe files
-# Not run: PriorBox lays out dead anchors too, and the file is not for this target's parser.
-_LEFT_OUT = ("drop_dead_priors", "check_backend")
 
 
 @takes_model
@@ -58,11 +56,12 @@ def command(
 def for_caffe(detector: Detector) -> Compiled:
     """Run the passes that fold and tidy a network for Caffe, in FP32 and with raw heads."""
     from deploycc import target
-    from deploycc.passes import PIPELINE, run
+    from deploycc.passes import FIT, FOLD, LOWER, PRUNE, run
     from deploycc.passes.for_target import options_for
 
     options = options_for(target.load(_CONTRACT_OF), precision="fp32", detection="raw")
-    return run(detector, options, [step for step in PIPELINE if step.__name__ not in _LEFT_OUT])
+    # Without DROP_DEAD and CHECK: PriorBox lays out dead anchors too, and the file is not for this target's parser.
+    return run(detector, options, FOLD + PRUNE + LOWER + FIT)
 
 
 def _files(detector: Detector, folder: Path) -> tuple[Path, Path]:

@@ -87,7 +87,7 @@ class PruningChoice:
         from deploycc.documents.costs import CostTable
         from deploycc.documents.document import read_document
         from deploycc.timing.convolutions import Costs
-        from deploycc.timing.stopwatch import this_machine
+        from deploycc.timing.machine import this_machine
 
         table = None
         if self.costs is not None and self.costs.exists():

@@ -134,10 +134,9 @@ def _options(target: Target) -> Options:
 
 def prepare_network(detector: Detector, options: Options) -> Detector:
     """The network as gates are lowered in it: after all passes in front of that."""
-    from deploycc.passes import PIPELINE, run
-    from deploycc.passes.lower_gates import lower_gates
+    from deploycc.passes import DROP_DEAD, FOLD, PRUNE, run
 
-    return run(detector, options, PIPELINE[: PIPELINE.index(lower_gates)]).detector
+    return run(detector, options, FOLD + DROP_DEAD + PRUNE).detector
 
 
 def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequence[Gate]) -> None:
@@ -253,8 +252,7 @@ def _write(
     from deploycc.files import sha256_of, write_text
     from deploycc.graph.cost import measure_cost
     from deploycc.graph.gates.fixed import without_gates
-    from deploycc.passes import PIPELINE, run
-    from deploycc.passes.lower_gates import lower_gates
+    from deploycc.passes import CHECK, FIT, LOWER, run
     from deploycc.report.gates import render_dynamic_html
     from deploycc.timing.machine import this_machine
     from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
@@ -271,7 +269,7 @@ def _write(
         layers=layers,
     )
     plan.write(folder / plan.FILE_NAME)
-    lowered = run(network, replace(options, gate_plan=layers), PIPELINE[PIPELINE.index(lower_gates) :]).detector
+    lowered = run(network, replace(options, gate_plan=layers), LOWER + FIT + CHECK).detector
     save(lowered, folder / NETWORK_FILE)
     report = GateReport(
         tool_version=__version__,

@@ -82,8 +82,7 @@ def prune(
 def host_costs() -> Costs:
     """Costs that this machine measures, on all cores that the process may use."""
     from deploycc.timing.convolutions import Costs
-    from deploycc.timing.machine import usable_cores
-    from deploycc.timing.stopwatch import this_machine
+    from deploycc.timing.machine import this_machine, usable_cores
 
     return Costs(this_machine(usable_cores()))
 
