@@ -25,5 +25,5 @@ def test_set_up_and_checks_are_those_of_ci_in_order() -> None:
 
 def test_paths_in_it_exist() -> None:
     paths = re.findall(r"(?:tests|deploycc|targets)/[\w/.]*\w|\.ci/run|LICENSE", TEXT)
-    missing = [path for path in dict.fromkeys(paths) if not (ROOT / path).exists()]
-    assert missing in ([], ["deploycc/README.md"])  # which is written last
+    assert len(paths) > 8
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -5,32 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
-
-import deploycc
-
-ROOT = Path(deploycc.__file__).parent
-
-FILES = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
-BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes", "target", "timing"}
-PARTS = {
-    "agent_host",
-    "engine",
-    "evaluation",
-    "exporters",
-    "gate_planning",
-    "importers",
-    "lkam",
-    "passes",
-    "precision",
-    "pruning",
-    "report",
-    "utilisation",
-}
-MORE = {"lkam": {"evaluation"}}  # the optional training part stands on evaluation
-PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
+from layers import BASE, FILES, MORE, PACKAGES, PARTS, ROOT
 
 
 def allowed(room: str) -> set[str]:

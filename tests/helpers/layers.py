@@ -1,0 +1,28 @@
+"""The layers of the package: which room belongs to which. `test_layers` holds their imports to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import deploycc
+
+ROOT = Path(deploycc.__file__).parent
+
+FILES = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
+BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes", "target", "timing"}
+PARTS = {
+    "agent_host",
+    "engine",
+    "evaluation",
+    "exporters",
+    "gate_planning",
+    "importers",
+    "lkam",
+    "passes",
+    "precision",
+    "pruning",
+    "report",
+    "utilisation",
+}
+MORE = {"lkam": {"evaluation"}}  # the optional training part stands on evaluation
+PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
