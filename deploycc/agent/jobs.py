@@ -43,7 +43,7 @@ def _header(plan: "Dict[str, Any]") -> "Dict[str, Any]":
     return {
         "schema": SCHEMA,
         "target": plan["target"]["name"],
-        "tool": {"deploycc": plan["deploycc"], "agent": __version__},
+        "tool": {"deploycc": plan["tool"]["deploycc"], "agent": __version__},
         "environment": environment.probe(),
     }
 

@@ -161,8 +161,8 @@ def _optimise(detector: Detector, target: Target, folder: Path, settings: Settin
 
 
 def _report(detector: Detector, target: Target, done: list[Optimised], settings: Settings, say: Say) -> CompileReport:
-    from deploycc import __version__
     from deploycc.documents.compile import CompileReport
+    from deploycc.documents.document import this_tool
     from deploycc.workflows.records import detector_record, source_record, target_record
 
     comparison = None
@@ -171,7 +171,7 @@ def _report(detector: Detector, target: Target, done: list[Optimised], settings:
 
         comparison = compare(detector, target, settings.images, settings.keep_fp32, say)
     return CompileReport(
-        tool_version=__version__,
+        tool=this_tool(),
         command=shlex.join(["deploycc", *sys.argv[1:]]),
         source=source_record(detector),
         detector=detector_record(detector),

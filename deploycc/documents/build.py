@@ -11,13 +11,6 @@ from deploycc.documents.document import Document, Record, Sha256, read_document
 from deploycc.documents.plan import FileName, Identified
 
 
-class Tool(Record):
-    """Versions of what made the file."""
-
-    deploycc: str
-    agent: str
-
-
 class Layer(Record):
     """A layer of the parsed network, in TensorRT's words: ``CONVOLUTION``, ``HALF``."""
 
@@ -66,7 +59,6 @@ class BuildResult(Document):
     MADE_BY: ClassVar[str] = "deploycc build"
 
     target: str
-    tool: Tool
     plan_sha256: Sha256
     environment: dict[str, JsonValue]
     engines: tuple[BuiltEngine, ...]

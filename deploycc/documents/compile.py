@@ -226,7 +226,6 @@ class CompileReport(Document):
     """The whole file.
 
     Attributes:
-        tool_version: of deploycc.
         command: the command line that made it, shell-quoted.
         source, detector, target: what was compiled, and for what.
         networks: one per precision and variant.
@@ -237,7 +236,6 @@ class CompileReport(Document):
 
     FILE_NAME: ClassVar[str] = "compile.json"
 
-    tool_version: str
     command: str | None = None
     source: SourceRecord
     detector: DetectorRecord

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from deploycc import __version__
 from deploycc.errors import ArtefactError
 from deploycc.files import write_text
 
@@ -52,13 +53,36 @@ class NoteRecord(Record):
     reason: str
 
 
+class Tool(Record):
+    """Versions of what wrote a file.
+
+    Attributes:
+        deploycc: of this package; for a file of the agent's, of the package that wrote its plan.
+        agent: of the agent, where it wrote the file.
+    """
+
+    deploycc: str
+    agent: str | None = None
+
+
+def this_tool() -> Tool:
+    """Return what this process writes into its files."""
+    return Tool(deploycc=__version__)
+
+
 class Document(Record):
-    """Base of a whole file. ``FILE_NAME`` is its name in an output folder, ``MADE_BY`` the command that writes it."""
+    """Base of a whole file. ``FILE_NAME`` is its name in an output folder, ``MADE_BY`` the command that writes it.
+
+    Attributes:
+        schema_version: of the format, ``schema`` in the file.
+        tool: what wrote it.
+    """
 
     FILE_NAME: ClassVar[str]
     MADE_BY: ClassVar[str] = "deploycc compile"
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
+    tool: Tool
 
     def to_json(self) -> str:
         """Return the file's text."""

@@ -73,7 +73,6 @@ class GatePlan(Document):
     """The file.
 
     Attributes:
-        tool_version: deploycc that wrote it.
         evidence: where the times that decided come from.
         source_sha256: the trained files of the network (`deploycc.detector.Source`).
         random_weights: the seed, where nothing was trained.
@@ -85,7 +84,6 @@ class GatePlan(Document):
     FILE_NAME: ClassVar[str] = "gate-plan.json"
     MADE_BY: ClassVar[str] = "deploycc gates"
 
-    tool_version: str
     evidence: Evidence
     source_sha256: Sha256
     random_weights: int | None

@@ -114,7 +114,6 @@ class GateReport(Document):
     """The file.
 
     Attributes:
-        tool_version: deploycc that wrote it.
         network: its name.
         source_sha256: the trained files.
         plan_sha256: of ``gate-plan.json``.
@@ -135,7 +134,6 @@ class GateReport(Document):
     FILE_NAME: ClassVar[str] = "gates.json"
     MADE_BY: ClassVar[str] = "deploycc gates"
 
-    tool_version: str
     network: str
     source_sha256: Sha256
     plan_sha256: Sha256

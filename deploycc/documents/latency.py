@@ -17,13 +17,6 @@ Positive = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
-class Tool(Record):
-    """Versions of what made the file."""
-
-    deploycc: str
-    agent: str
-
-
 class EngineFile(Record):
     """The engine that ran."""
 
@@ -114,7 +107,6 @@ class LatencyReport(Document):
 
     Attributes:
         target: name of the target it was measured for.
-        tool: versions of what made the file.
         quick: True where the run was cut short on purpose; it is never valid.
         environment: of the device before the first run: hardware, clocks, governor, versions. Keys carry units.
         runs: one per engine.
@@ -123,7 +115,6 @@ class LatencyReport(Document):
     FILE_NAME: ClassVar[str] = "latency.json"
 
     target: str
-    tool: Tool
     quick: bool
     environment: dict[str, JsonValue]
     runs: tuple[Run, ...]

@@ -187,7 +187,6 @@ class BuildPlan(Document):
     """The whole file.
 
     Attributes:
-        deploycc: version that wrote it.
         source_sha256: the trained files the networks came from.
         target: the board.
         networks, engines: one per precision and variant.
@@ -196,7 +195,6 @@ class BuildPlan(Document):
 
     FILE_NAME: ClassVar[str] = "plan.json"
 
-    deploycc: str
     source_sha256: Sha256
     target: Board
     networks: Annotated[tuple[Network, ...], Field(min_length=1)]

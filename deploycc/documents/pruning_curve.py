@@ -48,7 +48,6 @@ class PruningCurve(Document):
     """The file.
 
     Attributes:
-        tool_version: deploycc that wrote it.
         evidence: what ran.
         network: its name.
         source_sha256: the trained files.
@@ -61,7 +60,6 @@ class PruningCurve(Document):
     FILE_NAME: ClassVar[str] = "pruning-curve.json"
     MADE_BY: ClassVar[str] = "deploycc prune-curve"
 
-    tool_version: str
     evidence: Evidence
     network: str
     source_sha256: Sha256

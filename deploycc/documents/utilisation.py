@@ -115,7 +115,6 @@ class UtilisationProfile(Document):
     """The file.
 
     Attributes:
-        tool_version: deploycc that wrote it.
         evidence: what ran.
         source_sha256: the trained files of the network (`deploycc.detector.Source`).
         random_weights: the seed, where nothing was trained.
@@ -132,7 +131,6 @@ class UtilisationProfile(Document):
     FILE_NAME: ClassVar[str] = "utilisation.json"
     MADE_BY: ClassVar[str] = "deploycc profile"
 
-    tool_version: str
     evidence: Evidence
     source_sha256: Sha256
     random_weights: int | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploycc import __version__
+from deploycc.documents.document import this_tool
 from deploycc.documents.plan import Board, BuildPlan, Commands, Engine, Measurement, Network
 from deploycc.engine import dialect
 from deploycc.errors import TargetError
@@ -48,7 +48,7 @@ def make_plan(
     timing = measurement or Measurement()
     engines = tuple(_engine(board, network, timing) for network in networks)
     return BuildPlan(
-        deploycc=__version__,
+        tool=this_tool(),
         source_sha256=source_sha256,
         target=board,
         networks=tuple(networks),

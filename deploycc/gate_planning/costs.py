@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deploycc.documents.costs import Convolution, CostTable, GateCostTable, Machine, Operation
+from deploycc.documents.document import this_tool
 from deploycc.errors import Note
 from deploycc.gate_planning.operations import Line, fit_lines, time_operations
 from deploycc.timing.convolutions import Costs
@@ -74,7 +75,9 @@ class GateCosts:
         known = None
         if table is not None:
             check_machine(table.machine, machine)
-            known = CostTable(evidence=table.evidence, machine=table.machine, timings=table.convolutions)
+            known = CostTable(
+                tool=table.tool, evidence=table.evidence, machine=table.machine, timings=table.convolutions
+            )
         self._convolutions = Costs(machine, known, rounds=_ROUNDS)
         self._operations = table.operations if table is not None else ()
 
@@ -121,7 +124,11 @@ class GateCosts:
         """Everything known, as a document."""
         known = self._convolutions.table()
         return GateCostTable(
-            evidence=known.evidence, machine=known.machine, convolutions=known.timings, operations=self._operations
+            tool=this_tool(),
+            evidence=known.evidence,
+            machine=known.machine,
+            convolutions=known.timings,
+            operations=self._operations,
         )
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from deploycc.cpu_session import open_session
 from deploycc.documents.costs import Convolution, CostTable, Machine, Timing
-from deploycc.documents.document import Evidence
+from deploycc.documents.document import Evidence, this_tool
 from deploycc.graph.edit import static_shape
 from deploycc.timing.machine import check_machine
 from deploycc.timing.turns import time_short_runs
@@ -62,7 +62,7 @@ class Costs:
     def table(self) -> CostTable:
         """Everything known, as a document."""
         evidence = Evidence(kind="measured", source=self.machine.describe())
-        return CostTable(evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
+        return CostTable(tool=this_tool(), evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
 
 
 def convolution_of(node: gs.Node) -> Convolution | None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deploycc import __version__
 from deploycc.detector import Detector
 from deploycc.detector.pictures import find_pictures, prepare, read_picture
-from deploycc.documents.document import Evidence
+from deploycc.documents.document import Evidence, this_tool
 from deploycc.documents.utilisation import (
     GateRecord,
     LayerUse,
@@ -205,7 +205,7 @@ def _profile(
     records = tuple(_layer_use(layer, total) for layer, total in zip(layers, sums, strict=True))
     gated = layers[0].gate is not None
     return UtilisationProfile(
-        tool_version=__version__,
+        tool=this_tool(),
         evidence=Evidence(kind="measured", source=DEVICE),
         source_sha256=detector.source.sha256,
         random_weights=detector.source.random_weights,

@@ -244,9 +244,8 @@ def _write(
     gates: dict[str, Gate],
     settings: Settings,
 ) -> GateReport:
-    from deploycc import __version__
     from deploycc.detector.file import save
-    from deploycc.documents.document import Evidence
+    from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.gate_plan import GatePlan
     from deploycc.documents.gates import GateReport
     from deploycc.files import sha256_of, write_text
@@ -260,7 +259,7 @@ def _write(
     machine = this_machine(settings.threads).describe()
     layers = checked.layers if checked is not None else planned.layers()
     plan = GatePlan(
-        tool_version=__version__,
+        tool=this_tool(),
         evidence=Evidence(kind="measured" if checked else "predicted", source=machine),
         source_sha256=network.source.sha256,
         random_weights=network.source.random_weights,
@@ -272,7 +271,7 @@ def _write(
     lowered = run(network, replace(options, gate_plan=layers), LOWER + FIT + CHECK).detector
     save(lowered, folder / NETWORK_FILE)
     report = GateReport(
-        tool_version=__version__,
+        tool=this_tool(),
         network=network.name,
         source_sha256=network.source.sha256,
         plan_sha256=sha256_of(folder / plan.FILE_NAME),

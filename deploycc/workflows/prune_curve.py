@@ -42,8 +42,7 @@ def prune_curve(
     Raises:
         InputError, ArtefactError, PictureError, MeasureError: as `deploycc.workflows.prune.prune`.
     """
-    from deploycc import __version__
-    from deploycc.documents.document import Evidence
+    from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.pruning_curve import Calibration, PruningCurve
 
     calibration = None
@@ -59,7 +58,7 @@ def prune_curve(
             refitted = refit_on is not None
             points.append(_point(pruned.detector, pruned.record, 1, setting, refitted, datasets, names, say_here))
             yield PruningCurve(
-                tool_version=__version__,
+                tool=this_tool(),
                 evidence=Evidence(kind="measured", source="ONNX Runtime CPU, FP32"),
                 network=detector.name,
                 source_sha256=detector.source.sha256,

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_reports
 
+import deploycc
+from deploycc import documents
 from deploycc.documents.compile import CompileReport, read_compile_report
-from deploycc.documents.document import Document
+from deploycc.documents.document import Document, Tool, this_tool
 from deploycc.documents.latency import LatencyReport, read_latency_report
 from deploycc.errors import ArtefactError
 
@@ -28,6 +32,24 @@ def test_reading_gives_back_what_was_written(tmp_path: Path, document: Document,
     assert json.loads(file.read_text())["schema"] == 1
     assert read(file) == document
     assert read(tmp_path) == document
+
+
+def document_kinds() -> list[type[Document]]:
+    """Every kind of file that the package defines."""
+    for module in pkgutil.iter_modules(documents.__path__):
+        importlib.import_module(f"{documents.__name__}.{module.name}")
+    return Document.__subclasses__()
+
+
+@pytest.mark.parametrize("kind", document_kinds(), ids=lambda kind: kind.__name__)
+def test_every_kind_says_in_the_same_field_what_wrote_it(kind: type[Document]) -> None:
+    assert kind.model_fields["tool"].annotation is Tool
+    assert kind.model_fields["tool"].is_required()
+    assert not {"tool_version", "deploycc", "agent"} & kind.model_fields.keys()
+
+
+def test_this_process_is_named_without_an_agent() -> None:
+    assert this_tool() == Tool(deploycc=deploycc.__version__, agent=None)
 
 
 def test_the_agents_spelling_is_read(tmp_path: Path) -> None:

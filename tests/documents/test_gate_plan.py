@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deploycc.documents.document import Evidence, read_document
+from deploycc.documents.document import Evidence, read_document, this_tool
 from deploycc.documents.gate_plan import GatePlan, LayerPlan
 from deploycc.errors import ArtefactError
 
@@ -19,7 +19,7 @@ def layer(name: str = "conv", **fields: Any) -> LayerPlan:
 
 def plan(*layers: LayerPlan) -> GatePlan:
     return GatePlan(
-        tool_version="0",
+        tool=this_tool(),
         evidence=Evidence(kind="measured", source="a test"),
         source_sha256="0" * 64,
         random_weights=None,

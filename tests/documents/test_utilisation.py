@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deploycc.documents.document import Evidence
+from deploycc.documents.document import Evidence, this_tool
 from deploycc.documents.utilisation import (
     GateRecord,
     LayerUse,
@@ -55,7 +55,7 @@ def profile(*vectors: np.ndarray) -> UtilisationProfile:
     layers = tuple(layer(each, f"conv{number}") for number, each in enumerate(rows))
     count = len(rows[0])
     return UtilisationProfile(
-        tool_version="0",
+        tool=this_tool(),
         evidence=Evidence(kind="measured", source="test"),
         source_sha256="a" * 64,
         random_weights=None,

@@ -9,7 +9,7 @@ import pytest
 from planned_layers import convolution
 
 from deploycc.documents.costs import GateCostTable, Machine, OperationTiming, Timing
-from deploycc.documents.document import Evidence, read_document
+from deploycc.documents.document import Evidence, read_document, this_tool
 from deploycc.errors import ArtefactError
 from deploycc.gate_planning import costs as module
 from deploycc.gate_planning.costs import GateCosts, make_grid
@@ -72,6 +72,7 @@ def test_costs_of_another_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_samples_that_spread_are_told(most: float, said: list[str]) -> None:
     samples = (1.0, most, most)
     table = GateCostTable(
+        tool=this_tool(),
         evidence=Evidence(kind="measured", source="here"), machine=this_machine(1), operations=few_operations(1),
         convolutions=tuple(Timing(convolution=convolution(8, kernels, 6), samples_ms=samples) for kernels in (8, 16)),
     )  # fmt: skip

@@ -23,8 +23,8 @@ from deploycc.documents.compile import (
     StepRecord,
     TargetRecord,
 )
-from deploycc.documents.document import Evidence
-from deploycc.documents.latency import EngineFile, LatencyReport, LayerTime, Run, Tool
+from deploycc.documents.document import Evidence, Tool
+from deploycc.documents.latency import EngineFile, LatencyReport, LayerTime, Run
 
 TRAINED, NETWORK, ENGINE = "a" * 64, "b" * 64, "c" * 64
 
@@ -108,7 +108,7 @@ def compiled(**changes: Any) -> CompileReport:
         ),
     )
     fields: dict[str, Any] = {
-        "tool_version": "0.1.0",
+        "tool": Tool(deploycc="0.1.0"),
         "command": "deploycc compile ssd.prototxt ssd.caffemodel --target x86-cpu -o out",
         "source": SourceRecord(files=("ssd.prototxt", "ssd.caffemodel"), sha256=TRAINED, format="caffe"),
         "detector": DetectorRecord(

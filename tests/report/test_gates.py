@@ -48,7 +48,7 @@ def timings(**changes: Any) -> Timings:
 def report(**changes: Any) -> GateReport:
     sizes = ((32, 64), (96,))
     fields: dict[str, Any] = {
-        "tool_version": "0.1.0", "network": "<b>net</b>", "source_sha256": "a" * 64, "plan_sha256": "b" * 64,
+        "tool": {"deploycc": "0.1.0"}, "network": "<b>net</b>", "source_sha256": "a" * 64, "plan_sha256": "b" * 64,
         "profile_sha256": "c" * 64, "target": "x86-cpu", "threads": 2, "network_macs": 1_200_000,
         "scope_macs": 1_000_000, "max_worst_case": 1.05,
         "max_growth": 1.0, "weight_bytes": 3 << 20, "added_bytes": 1 << 20, "predicted": Evidence(kind="predicted", source="parts"),
