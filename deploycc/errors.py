@@ -55,16 +55,16 @@ class DeployError(Exception):
         self.note = note
         self.hint = hint
 
-    def render(self) -> str:
-        """Return the error as plain text, one fact a line."""
-        lines = [f"error[{self.code}]: {self.message}"]
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the error as labels and texts, one fact per line; labels of the context are right-aligned."""
         width = max((len(key) for key in self.context), default=0)
-        lines += [f"  {key:>{width}}: {value}" for key, value in self.context.items()]
-        if self.note:
-            lines.append(f"  note: {self.note}")
-        if self.hint:
-            lines.append(f"  hint: {self.hint}")
-        return "\n".join(lines)
+        facts = [(f"  {key:>{width}}", value) for key, value in self.context.items()]
+        more = [(f"  {label}", text) for label, text in (("note", self.note), ("hint", self.hint)) if text]
+        return [(f"error[{self.code}]", self.message), *facts, *more]
+
+    def render(self) -> str:
+        """Return the error as plain text, one fact per line."""
+        return "\n".join(f"{label}: {text}" for label, text in self.lines())
 
     def __str__(self) -> str:
         return self.render()

@@ -10,6 +10,7 @@ import errno
 import signal
 import sys
 import traceback
+from typing import Any
 
 import typer
 
@@ -36,10 +37,22 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, err
 _signals: list[int] = []
 """Signals that asked this process to end."""
 
+_EXIT_STATUSES = """
+\b
+Exit status:
+  0    done
+  1    a diagnosed failure: the message says what happened and what helps
+  2    wrong usage
+  3    a budget or a regression gate was missed
+  70   a bug of deploycc, with its traceback
+  130  interrupted
+"""
+
 app = typer.Typer(
-    help="The deployment compiler for SSD detectors on NVIDIA Jetson and DRIVE boards.",
+    help="Compile SSD detectors for NVIDIA Jetson and DRIVE boards, and measure them.",
+    epilog=_EXIT_STATUSES,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -75,8 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 done, 1 a diagnosed failure, 2 wrong usage, 3 a budget missed, 70 a bug (with its traceback), 130 interrupted.
     """
+    from deploycc.cli import console
+
     try:
-        app(arguments, standalone_mode=True)
+        whole = typer.main.get_command(app)
+        console.options = _options(whole, sys.argv[1:] if arguments is None else arguments)
+        whole(arguments, standalone_mode=True)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0
     except KeyboardInterrupt:
@@ -84,6 +101,17 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         return EXIT_INTERRUPTED if _signals else _report(error)
     return 0
+
+
+def _options(command: Any, arguments: list[str]) -> dict[str, str]:
+    """How the command that the arguments name spells its parameters: options by their long form, ``model`` as MODEL."""
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
+    spelled = {}
+    for parameter in command.params:
+        long = [each for each in parameter.opts if each.startswith("--")]
+        spelled[parameter.name] = long[0] if long else parameter.metavar or parameter.name.upper()
+    return spelled
 
 
 def _report(error: Exception) -> int:

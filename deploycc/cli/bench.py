@@ -21,7 +21,10 @@ def command(
         typer.Option("--input", metavar="NPY", help="Picture tensor as .npy; default: seeded random values."),
     ] = None,
 ) -> None:
-    """Time the engines of a built folder and update its report; the plan says how long."""
+    """Time the engines of a built folder.
+
+    They run on this machine for as long as the folder's plan says, and the folder's report is updated.
+    """
     from deploycc.cli import console
     from deploycc.documents.latency import LatencyReport
     from deploycc.workflows.output_folder import bench_folder, render_folder, summarise_folder

@@ -11,7 +11,11 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `d
 
 
 def command(folder: Folder) -> None:
-    """Build the engines of a compiled folder and update its report."""
+    """Build the engines of a compiled folder.
+
+    They are built on this machine, and the folder's report is updated. An engine that only the board can build is no
+    failure: the report says what to run there.
+    """
     from deploycc.cli import console
     from deploycc.documents.compile import read_compile_report
     from deploycc.workflows.output_folder import build_folder, render_folder, summarise_folder

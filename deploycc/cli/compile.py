@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 
 if TYPE_CHECKING:
@@ -41,7 +42,13 @@ def command(
     choice: ModelChoice,
     target: Annotated[
         list[str],
-        typer.Option("--target", "-t", help="Target name or .toml file; several make one folder each inside DIR."),
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            autocompletion=complete.target,
+            help="Target name or .toml file; repeat it for several, each in a folder of its own inside DIR.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything made.")],
     precision: Annotated[

@@ -7,70 +7,115 @@ stdout carries what another program could read; everything else goes to stderr. 
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
 import threading
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from deploycc.cli.layout import lay_out
 from deploycc.errors import DeployError
 from deploycc.progress import Say
 
 _LINE_EVERY_S = 10.0  # in a pipe
 
 
+options: dict[str, str] = {}
+"""How the running command spells each parameter of the library: ``random_weights`` as ``--random-weights``."""
+
+
 def out(text: str = "") -> None:
     """Print a line on stdout."""
-    print(text)  # noqa: T201 - this module is where printing happens
+    print(visible(text) if sys.stdout.isatty() else text)  # noqa: T201 - this module is where printing happens
 
 
 def print_json(value: Any) -> None:
     """Print a JSON document on stdout."""
-    out(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("\n".join(_escaped(line, "\\u{:04x}") for line in text.split("\n")))  # noqa: T201
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table on stdout; columns whose every cell starts like a number are right-aligned."""
-    right = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(columns))]
-    if sys.stdout.isatty():
-        _rich_table(columns, rows, right, title)
-        return
-    if title:
-        out(title)
-    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
-    for row in [columns, *rows]:
-        cells = [f"{cell:>{w}}" if r else f"{cell:<{w}}" for cell, w, r in zip(row, widths, right, strict=True)]
-        out("  ".join(cells).rstrip())
-
-
-def say(title: str, lines: Sequence[str]) -> None:
-    """Print a title and indented lines on stderr."""
-    _say(title, "", "bold")
-    for line in lines:
-        print(f"  {line}", file=sys.stderr)  # noqa: T201
-
-
-def note(text: str) -> None:
-    """Say something on stderr."""
-    _say("note", text, "cyan")
-
-
-def warn(text: str) -> None:
-    """Say something on stderr that the user should act on."""
-    _say("warning", text, "yellow")
-
-
-def fail(error: DeployError) -> None:
-    """Print a diagnosed error on stderr."""
-    text = error.render()
-    if not sys.stderr.isatty():
-        print(text, file=sys.stderr)  # noqa: T201
+    """Print a table on stdout, as wide as it is in a pipe and within the terminal's width on one."""
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
+    heads = [visible(column) for column in columns]
+    heading = visible(title or "")
+    if not sys.stdout.isatty():
+        laid_out = lay_out(heads, cells)
+        for line in [*([heading] if heading else []), *laid_out.head, *laid_out.body]:
+            print(line)  # noqa: T201
         return
     from rich.console import Console
     from rich.text import Text
 
-    head, _, rest = text.partition("\n")
-    Console(stderr=True).print(Text(head, style="bold red"), Text(rest) if rest else "", sep="\n")
+    console = Console()
+    laid_out = lay_out(heads, cells, console.width)
+    above, below = textwrap.wrap(heading, console.width), "\n".join(laid_out.body)
+    shown = [*map(Text, above), Text("\n".join(laid_out.head), "bold"), *([Text(below)] if below else [])]
+    console.print(*shown, sep="\n", soft_wrap=True)
+
+
+def say(title: str, lines: Sequence[str]) -> None:
+    """Print a title and indented lines on stderr."""
+    _print(title, "", "bold")
+    for line in lines:
+        _print("", f"  {line}", "", indent=4)
+
+
+def note(text: str) -> None:
+    """Say something on stderr."""
+    _print("note: ", text, "cyan")
+
+
+def warn(text: str) -> None:
+    """Say something on stderr that the user should act on."""
+    _print("warning: ", text, "yellow")
+
+
+def fail(error: DeployError) -> None:
+    """Print a diagnosed error on stderr."""
+    (head, message), *facts = error.lines()
+    _print(f"{head}: ", message, "bold red", indent=4)
+    for label, text in facts:
+        _print(f"{label}: ", text, "")
+
+
+def wrote(*paths: Path, answer: bool = False) -> None:
+    """Say on stderr what was written.
+
+    Args:
+        paths: files or folders.
+        answer: the paths are what the command gives back: another program reads them on stdout. On a terminal they
+            appear once.
+    """
+    for path in paths:
+        if answer and not sys.stdout.isatty():
+            out(str(path))
+        _print("wrote ", str(path), "green")
+
+
+def visible(text: str) -> str:
+    """Return a text that moves no cursor and starts no line: what is not printable is spelled as an escape."""
+    return _escaped(text, "\\x{:02x}")
+
+
+def spelled(text: str) -> str:
+    """Return a text of the library with its parameters spelled as options of the running command.
+
+    Parameters are quoted as `` `weights` `` or `` `threads=4` ``: they become ``--weights`` and ``--threads 4``.
+    """
+
+    def option(quoted: re.Match[str]) -> str:
+        name, value = quoted.groups()
+        if name not in options:
+            return quoted[0]
+        return options[name] if value in (None, "True") else f"{options[name]} {value}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", option, text)
 
 
 @contextmanager
@@ -158,30 +203,31 @@ class _Lines:
                 print(self._shown, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _say(kind: str, text: str, style: str) -> None:
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        Console(stderr=True).print(Text.assemble((kind, style), f": {text}" if text else ""))
-    else:
-        print(f"{kind}: {text}" if text else kind, file=sys.stderr)  # noqa: T201
-
-
-def _rich_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], title: str | None
-) -> None:
+def _print(label: str, text: str, style: str, indent: int | None = None) -> None:
+    """Print a paragraph on stderr, wrapped on a terminal; lines after the first are indented, below the text or so."""
+    text = spelled(visible(text))
+    if not sys.stderr.isatty():
+        print(f"{label}{text}", file=sys.stderr)  # noqa: T201
+        return
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, is_right in zip(columns, right, strict=True):
-        grid.add_column(name, justify="right" if is_right else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(grid)
+    console = Console(stderr=True)
+    lines = textwrap.wrap(
+        f"{label}{text}",
+        console.width,
+        subsequent_indent=" " * (len(label) if indent is None else indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    shown = Text("\n".join(lines))
+    shown.stylize(style, 0, len(label.rstrip()))
+    console.print(shown, soft_wrap=True)
 
 
-def _numeric(cell: str) -> bool:
-    return bool(cell) and (cell.lstrip("-+<")[:1].isdigit() or cell in ("-", "n/a"))
+def _escaped(text: str, form: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or unicodedata.category(each) == "Zs" else form.format(ord(each)) for each in text
+    )

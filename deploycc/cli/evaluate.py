@@ -25,7 +25,10 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Score a detector on annotated pictures: VOC (11-point and area) and COCO mean average precision."""
+    """Score a detector on annotated pictures.
+
+    Shows VOC average precision (area under the curve and 11-point) and COCO average precision of every class.
+    """
     from deploycc.cli import console
     from deploycc.evaluation.accuracy import measure_accuracy
     from deploycc.evaluation.dataset import open_dataset

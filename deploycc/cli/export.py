@@ -24,7 +24,10 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that receives the files.")],
     format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}.")] = "caffe",
 ) -> None:
-    """Write a detector as Caffe with its SSD layers: NAME.prototxt and NAME.caffemodel."""
+    """Write a detector as Caffe with its SSD layers.
+
+    The folder receives NAME.prototxt and NAME.caffemodel, named after the trained file.
+    """
     from deploycc.cli import console
 
     if format_ not in FORMATS:

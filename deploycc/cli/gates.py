@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, takes_model
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ def command(
     choice: ModelChoice,
     profile: Annotated[Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for plan, network and report.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="Target name or .toml file.")] = "x86-cpu",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", "-t", metavar="TARGET", autocompletion=complete.target, help="Target name or .toml file."
+        ),
+    ] = "x86-cpu",
     max_worst_case: Annotated[
         float,
         typer.Option("--max-worst-case", min=0, help="Time with every kernel on, at most, as a multiple of dense."),
@@ -46,7 +52,10 @@ def command(
     explain: Annotated[bool, typer.Option("--explain", help="Show what was considered for each layer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Plan how kernel gates are carried out, check the plan by running it, and write the lowered network."""
+    """Plan which kernel gates become branches that skip work.
+
+    The plan is checked by running it, and the lowered network is written.
+    """
     from deploycc.cli import console
     from deploycc.report.gates import gates_json
     from deploycc.timing.machine import usable_cores

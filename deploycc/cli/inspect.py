@@ -18,7 +18,7 @@ def command(
     layers: Annotated[bool, typer.Option("--layers", help="List every layer that multiplies.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Show layers, MACs, parameters, heads, priors, and what each target would accept."""
+    """Show layers, heads, gates, and which targets accept them."""
     from deploycc.cli import console
 
     with console.progress("inspect") as say:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli import complete
 from deploycc.cli.shared_options import takes
 from deploycc.errors import InputError
 
@@ -59,6 +60,7 @@ def model_choice(
         str,
         typer.Argument(
             metavar="MODEL",
+            autocompletion=complete.model,
             help="Trained detector: .prototxt, .caffemodel, .onnx, a compiled folder, or a shipped one's name.",
         ),
     ],

@@ -39,7 +39,9 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Record how often each gated kernel fires; without gates, how often each kernel's activation is not zero.
+    """Record how much each kernel is used on pictures.
+
+    With gates: how often each gated kernel is on. Without: how often each kernel's activation is not zero.
 
     An interrupted run leaves FILE.partial behind and continues from it when called again.
     """

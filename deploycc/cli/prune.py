@@ -36,7 +36,10 @@ def command(
     explain: Annotated[bool, typer.Option("--explain", help="List every channel that had to stay, and why.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Remove kernels that are hardly used, with every channel that depends on them."""
+    """Remove kernels that are hardly used.
+
+    Every channel that depends on them goes too.
+    """
     from deploycc.cli import console
     from deploycc.detector.file import save
     from deploycc.timing.machine import check_threads, usable_cores

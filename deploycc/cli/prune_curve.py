@@ -42,7 +42,10 @@ def command(
         typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
     ] = None,
 ) -> None:
-    """Prune at several strengths, with and without refitting, and score every network on annotated pictures."""
+    """Measure what each strength of pruning costs in accuracy.
+
+    The detector is pruned at several strengths, with and without refitting, and every network is scored.
+    """
     from deploycc.cli import console
     from deploycc.documents.utilisation import read_profile
     from deploycc.evaluation.dataset import open_dataset

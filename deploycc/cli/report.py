@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deploycc.documents.latency import LatencyReport
     from deploycc.report.terminal import Table
 
-app = typer.Typer(no_args_is_help=True, help="Show, compare and gate latency reports.")
+app = typer.Typer(no_args_is_help=True, help="Show, compare and check reports.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploycc.cli import complete
+
 if TYPE_CHECKING:
     from deploycc.target import Capabilities, Target
 
-app = typer.Typer(help="Targets: one board with one software stack.", no_args_is_help=True)
+app = typer.Typer(help="List, show and check targets.", no_args_is_help=True)
 
 UNCONFIRMED = "unconfirmed: check on a device"
 
@@ -47,7 +49,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A target's name, or the path of a .toml file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="TARGET", autocompletion=complete.target, help="Target name or .toml file.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the facts and what follows from them.")] = False,
 ) -> None:
     """Show what is known of a target, what is not confirmed, and what its runtime can do."""

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from deploycc.lkam.config import GateConfig, TrainConfig
 
-app = typer.Typer(help="Train SSD detectors, with learned kernel gates (extra: train).", no_args_is_help=True)
+app = typer.Typer(help="Train SSD detectors, with or without kernel gates.", no_args_is_help=True)
 
 # The convolutions that hold most of each trunk's multiply-accumulates.
 _GATED = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from deploycc.cli import console
+from deploycc.errors import DeployError
 from deploycc.progress import prefixed, quiet
 
 
@@ -60,3 +63,100 @@ def test_a_prefix_leaves_the_count() -> None:
     prefixed(lambda what, done=0, total=0: seen.append((what, done, total)), "fp16")("writing", 1, 3)
     assert seen == [("fp16: writing", 1, 3)]
     quiet("writing", 1, 3)
+
+
+LONG = "the network takes 1.715 of the time of the dense network at /a/folder/with/a/long/name/that/stays/whole.onnx"
+
+
+def test_a_note_is_one_line_in_a_pipe_and_wrapped_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.note(LONG)
+    assert capsys.readouterr().err == f"note: {LONG}\n"
+    _on_a_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.note(LONG)
+    assert capsys.readouterr().err == (
+        "note: the network takes 1.715 of the time of the dense network at\n"
+        "      /a/folder/with/a/long/name/that/stays/whole.onnx\n"
+    )
+
+
+def test_an_error_is_wrapped_below_its_labels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = DeployError("too-slow", LONG, context={"evidence": "measured"}, hint=LONG)
+    console.fail(error)
+    assert capsys.readouterr().err == error.render() + "\n"
+    _on_a_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.fail(error)
+    assert _plain(capsys.readouterr().err) == (
+        "error[too-slow]: the network takes 1.715 of the time of the dense network at\n"
+        "    /a/folder/with/a/long/name/that/stays/whole.onnx\n"
+        "  evidence: measured\n"
+        "  hint: the network takes 1.715 of the time of the dense network at\n"
+        "        /a/folder/with/a/long/name/that/stays/whole.onnx\n"
+    )
+
+
+def test_no_colour_where_the_user_wants_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _on_a_terminal(monkeypatch)
+    console.warn("look")
+    assert "\x1b[33m" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.warn("look")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+HOSTILE = "a\x1b[2Jb\nc\u202ed"
+SAFE = r"a\x1b[2Jb\x0ac\x202ed"
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    for terminal in (False, True):
+        if terminal:
+            _on_a_terminal(monkeypatch)
+            monkeypatch.setenv("NO_COLOR", "1")
+        console.table(["layer"], [[HOSTILE]])
+        console.note(HOSTILE)
+        console.fail(DeployError("x", HOSTILE, context={"file": HOSTILE}))
+        console.say("title", [HOSTILE])
+        captured = capsys.readouterr()
+        assert captured.out.splitlines()[1] == SAFE
+        assert captured.err.count(SAFE) == 4
+        console.print_json({"name": HOSTILE})
+        shown = capsys.readouterr().out
+        assert json.loads(shown) == {"name": HOSTILE}
+        assert "\x1b" not in shown
+    console.out(HOSTILE)
+    assert capsys.readouterr().out == SAFE + "\n"
+
+
+def test_what_is_written_is_said_on_stderr_and_given_on_stdout_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.wrote(Path("out/a.json"), Path("out/a.html"))
+    assert capsys.readouterr() == ("", "wrote out/a.json\nwrote out/a.html\n")
+    console.wrote(Path("out"), answer=True)
+    assert capsys.readouterr() == ("out\n", "wrote out\n")
+    _on_a_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.wrote(Path("out"), answer=True)
+    assert capsys.readouterr() == ("", "wrote out\n")
+
+
+def test_parameters_are_spelled_as_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "options", {"round_to": "--round-to", "keep_gates": "--keep-gates", "model": "MODEL"})
+    assert console.spelled("`round_to=16` needs no timing") == "--round-to 16 needs no timing"
+    assert console.spelled("give `keep_gates` or `keep_gates=True`") == "give --keep-gates or --keep-gates"
+    assert console.spelled("`model` and `profile` and `deploycc prune`") == "MODEL and `profile` and `deploycc prune`"
+
+
+def _plain(text: str) -> str:
+    return text.replace("\x1b[1m", "").replace("\x1b[0m", "")

@@ -6,12 +6,16 @@ import errno
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from deploycc import __version__, cli
 from deploycc.cli import inspect, main
+from deploycc.errors import EXIT_BUDGET, EXIT_BUG, EXIT_DIAGNOSED, EXIT_INTERRUPTED, EXIT_USAGE, DeployError
 
 
 def test_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,11 +89,55 @@ def test_what_the_disk_refuses_is_diagnosed(
     assert "Traceback" not in err
 
 
-def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def _commands() -> list[tuple[str, ...]]:
+    """Every command and group of commands; the first is the program itself."""
+
+    def below(command: Any, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield names
+        for name, each in getattr(command, "commands", {}).items():
+            yield from below(each, (*names, name))
+
+    return list(below(typer.main.get_command(cli.app), ()))
+
+
+def test_every_command_is_in_the_help_and_its_summary_is_not_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("compile", "inspect", "build", "bench", "report", "target", "evaluate"):
-        assert f"\n  {command} " in out
+    for names in _commands()[1:]:
+        if len(names) == 1:
+            assert f"\n  {names[0]} " in out
+    assert "..." not in out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("names", _commands(), ids=" ".join)
+def test_help_fits_80_columns(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*names, "-h"]) == 0
+    short = capsys.readouterr().out
+    assert main([*names, "--help"]) == 0
+    assert capsys.readouterr().out == short
+    assert max(map(len, short.splitlines())) <= 80
+    assert "…" not in short
+
+
+def test_the_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    table = capsys.readouterr().out.partition("Exit status:\n")[2]
+    statuses = [int(line.split()[0]) for line in table.splitlines()]
+    assert statuses == [0, EXIT_DIAGNOSED, EXIT_USAGE, EXIT_BUDGET, EXIT_BUG, EXIT_INTERRUPTED]
+
+
+def test_an_error_spells_parameters_as_options_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = DeployError("x", "`random_weights` and `round_to`", hint="`scale=2`")
+    assert _failing(monkeypatch, error) == 1
+    assert "--random-weights and `round_to`\n  hint: --scale 2" in capsys.readouterr().err
 
 
 def test_start_up_imports_no_heavy_library() -> None:
