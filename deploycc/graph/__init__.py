@@ -1,1 +1,1 @@
-"""Graphs: edits, cost, shapes, operator sets; channels, gates and branches have rooms of their own."""
+"""Graphs: edits, cost, shapes and operator sets, with rooms for channels, gates and branches."""

@@ -1,4 +1,4 @@
-"""Nodes that compute ``y = scale * x + shift`` with one constant a channel, whatever they are called."""
+"""Nodes that compute ``y = scale * x + shift`` with one constant per channel, whatever their operator."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Affine:
     """``y = scale * x + shift``.
 
     Attributes:
-        scale, shift: float64, shape () for one value everywhere or (C,) for one a channel (axis 1 of x).
+        scale, shift: float64, shape () for one value, or (C,) for one per channel (axis 1 of x).
     """
 
     scale: Array
     shift: Array
 
     def then(self, after: Affine) -> Affine:
-        """The affine that applies ``after`` to this one's result."""
+        """Return the affine that applies ``after`` to this one's result."""
         return Affine(after.scale * self.scale, after.scale * self.shift + after.shift)
 
     @property
     def finite(self) -> bool:
-        """False where a zero variance or divisor made an infinity or NaN."""
+        """Return False if a zero variance or divisor made an infinity or NaN."""
         return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
 
 
@@ -49,7 +49,7 @@ class Step:
 def affine_of(node: gs.Node) -> Step | None:
     """Read a node as an affine: BatchNormalization, Neg, and Mul, Add, Sub, Div with a constant.
 
-    The constant must be a scalar or have one value a channel (axis 1), and must not enlarge the data's shape.
+    The constant must be a scalar or have one value per channel (axis 1), and must not enlarge the data's shape.
     """
     if node.domain not in (None, "", "ai.onnx") or not node.outputs:
         return None
@@ -82,7 +82,7 @@ def affine_of(node: gs.Node) -> Step | None:
 
 
 def affine_chain(graph: gs.Graph, tensor: gs.Tensor) -> list[Step]:
-    """The affine nodes that follow one another from ``tensor`` on, each the sole reader of the one before."""
+    """Return the chain of affine nodes from ``tensor`` on, each the sole reader of the one before."""
     chain: list[Step] = []
     while True:
         reader = sole_reader(graph, tensor)
@@ -94,7 +94,7 @@ def affine_chain(graph: gs.Graph, tensor: gs.Tensor) -> list[Step]:
 
 
 def compose(chain: list[Step]) -> Affine:
-    """The affine of a whole chain, in float64."""
+    """Return the affine of a whole chain, in float64."""
     total = chain[0].affine
     with np.errstate(invalid="ignore", over="ignore"):
         for step in chain[1:]:

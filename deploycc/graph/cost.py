@@ -1,8 +1,8 @@
 """Operations, parameters and memory of a graph.
 
-One MAC is one multiply-accumulate of a convolution or a matrix product, bias not counted; the white paper's figures
-(31.4 GMACs for VGG-SSD300) are counted the same way. Element-wise work is not counted.
-Of an `If`, the costlier branch counts: the worst case.
+One MAC is one multiply-accumulate of a convolution or a matrix product; biases and element-wise work are not counted.
+The white paper's figures (31.4 GMACs for VGG-SSD300) are counted the same way. An `If` counts as its costlier branch,
+the worst case.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Cost:
     """Size of a network.
 
     Attributes:
-        nodes: operators, those in branches included.
-        params: elements of the floating-point constants that training sets, each shared constant once: statistics of
-            a BatchNormalization are not counted, nor a scale of ones and a shift of zeros, which Caffe's layer has.
-        macs: multiply-accumulates for one picture.
+        nodes: operators, including those in branches.
+        params: elements of the floating-point constants that training sets, each shared constant once. Statistics of a
+            BatchNormalization do not count, nor do a scale of ones and a shift of zeros, which Caffe's layer implies.
+        macs: multiply-accumulates per picture.
     """
 
     nodes: int
@@ -36,10 +36,10 @@ class LayerCost:
 
     Attributes:
         name, op: the node.
-        macs: multiply-accumulates for one picture.
+        macs: multiply-accumulates per picture.
         params: elements of its floating-point constants.
         input_shape, output_shape: of the data tensor, as inferred.
-        activation_bytes: bytes read and written of its data tensors, 4 bytes an element.
+        activation_bytes: bytes read and written of its data tensors, 4 bytes per element.
     """
 
     name: str
@@ -52,9 +52,9 @@ class LayerCost:
 
 
 def node_macs(node: gs.Node) -> int:
-    """MACs of one node; 0 for operators without matrix work or without a static shape.
+    """Return the MACs of one node; 0 for operators without matrix work or without a static shape.
 
-    Conv: output elements x input channels a group x kernel. ConvTranspose: input elements x output channels a
+    Conv: output elements x input channels per group x kernel. ConvTranspose: input elements x output channels per
     group x kernel. Gemm and MatMul: output elements x the contracted length. If: the costlier branch.
     """
     if node.op == "If":
@@ -77,15 +77,15 @@ def node_macs(node: gs.Node) -> int:
 
 
 def node_params(node: gs.Node) -> int:
-    """Elements of the node's parameters, all branches of an `If` included; see `Cost.params`."""
+    """Return the elements of a node's parameters, including all branches of an `If`; see `Cost.params`."""
     if node.op == "If":
         return sum(node_params(inner) for branch in node.subgraphs() for inner in branch.nodes)
     return sum(_elements_of_constant(tensor) for tensor in _parameters(node))
 
 
 def measure_cost(graph: gs.Graph) -> Cost:
-    """Count a graph; each constant once, whoever reads it."""
-    nodes = [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes]
+    """Count nodes, parameters and MACs of a graph; a shared constant counts once."""
+    nodes = [node for scope in (graph, *graph.subgraphs(recursive=True)) for node in scope.nodes]
     parameters = {id(tensor): tensor for node in nodes for tensor in _parameters(node)}
     return Cost(
         nodes=len(nodes),
@@ -95,7 +95,7 @@ def measure_cost(graph: gs.Graph) -> Cost:
 
 
 def layer_costs(graph: gs.Graph) -> list[LayerCost]:
-    """The operators that do MACs, in graph order; of an `If`, those of the costlier branch."""
+    """Return the operators that do MACs, in graph order; of an `If`, those of the costlier branch."""
     return [
         LayerCost(
             name=node.name,

@@ -10,39 +10,39 @@ from numpy.typing import NDArray
 
 
 def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
-    """Whether the tensor is an output of the graph."""
+    """Return whether the tensor is an output of the graph."""
     return any(output is tensor for output in graph.outputs)
 
 
 def holds(graph: gs.Graph, node: gs.Node) -> bool:
-    """Whether the node belongs to this graph itself, not to a subgraph that reads its tensors."""
-    return any(own is node for own in graph.nodes)
+    """Return whether the node belongs to this graph itself, not to a subgraph that reads its tensors."""
+    return any(candidate is node for candidate in graph.nodes)
 
 
 def sole_reader(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
-    """The node that reads the tensor, where nothing else does: no other node, no second operand, no graph output."""
+    """Return the node that reads the tensor if nothing else does: no other node or operand, no graph output."""
     return tensor.outputs[0] if len(tensor.outputs) == 1 and not is_output(graph, tensor) else None
 
 
 def producer(tensor: gs.Tensor) -> gs.Node | None:
-    """The node that writes the tensor; None for constants and graph inputs."""
+    """Return the node that writes the tensor; None for constants and graph inputs."""
     return tensor.inputs[0] if tensor.inputs else None
 
 
 def constant_values(tensor: gs.Tensor) -> NDArray[Any] | None:
-    """The values of a constant, or None for a variable."""
+    """Return the values of a constant, or None for a variable."""
     return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
 
 
 def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
-    """The tensor's shape, or None where a dimension is unknown."""
+    """Return the tensor's shape, or None if a dimension is unknown."""
     shape = tensor.shape
     return tuple(shape) if shape is not None and all(isinstance(dim, int) for dim in shape) else None
 
 
 def fresh_name(graph: gs.Graph, stem: str) -> str:
-    """A tensor name that the graph and its subgraphs do not use: ``stem``, ``stem_2``, ``stem_3``..."""
-    taken = {name for each in (graph, *graph.subgraphs(recursive=True)) for name in each.tensors()}
+    """Return a tensor name that the graph and its subgraphs do not use: ``stem``, ``stem_2``, ``stem_3``..."""
+    taken = {name for scope in (graph, *graph.subgraphs(recursive=True)) for name in scope.tensors()}
     name, number = stem, 1
     while name in taken:
         number += 1
@@ -51,7 +51,7 @@ def fresh_name(graph: gs.Graph, stem: str) -> str:
 
 
 def redirect_readers(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Make every node that reads ``old`` read ``new``; graph outputs stay."""
+    """Make every node that reads ``old`` read ``new``; graph outputs are unchanged."""
     for reader in list(old.outputs):
         for index, tensor in enumerate(reader.inputs):
             if tensor is old:
@@ -59,11 +59,11 @@ def redirect_readers(old: gs.Tensor, new: gs.Tensor) -> None:
 
 
 def bypass(graph: gs.Graph, node: gs.Node, source: gs.Tensor) -> bool:
-    """Take out a node whose first output equals ``source``, one of its inputs; output names of the graph stay.
+    """Bypass a node whose first output equals ``source``, one of its inputs; the graph's output names are kept.
 
     Returns:
-        False, with nothing changed, where the node is needed to connect a graph input, a constant or another graph
-        output with a graph output. Otherwise the node is left without tensors for ``Graph.cleanup`` to remove.
+        False, with nothing changed, if the node is needed to connect a graph input, a constant or another graph output
+        to a graph output. Otherwise the node is left without tensors, and ``Graph.cleanup`` removes it.
     """
     target = node.outputs[0]
     if not is_output(graph, target):
@@ -91,14 +91,14 @@ def replace_values(constant: gs.Constant, values: NDArray[Any]) -> None:
 
 
 def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any], name: str) -> None:
-    """Give operand ``index`` of a node new values; a constant that others read too is copied, not changed.
+    """Give operand ``index`` of a node new values; a constant with other readers is copied, not changed.
 
     Args:
         graph: the node's graph.
-        node: its operand list is extended with empty tensors where it is shorter.
+        node: a shorter operand list is extended with empty tensors.
         index: operand position.
         values: the new array.
-        name: of the constant, where a new one is needed.
+        name: of the constant if a new one is needed.
     """
     while len(node.inputs) <= index:
         node.inputs.append(gs.Variable.empty())
@@ -111,8 +111,8 @@ def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: NDArray[Any
 
 def type_float_constants(graph: gs.Graph) -> None:
     """Write ``Constant<value_float>`` as a float32 tensor, before graphsurgeon 0.6.1 folds it to FP64."""
-    for each in (graph, *graph.subgraphs(recursive=True)):
-        for node in each.nodes:
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        for node in scope.nodes:
             for attribute in ("value_float", "value_floats"):
                 if node.op == "Constant" and attribute in node.attrs:
                     values = np.array(node.attrs.pop(attribute), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A graph as an ONNX model, with each weight copied once."""
+"""Exporting a graph as an ONNX model, copying each weight once."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from deploycc.graph.skeleton import without_weights
 
-_SMALL = 1024  # elements; what is larger does not go through graphsurgeon's export, which copies it four times
+_SMALL = 1024  # elements; larger constants bypass graphsurgeon's export, which copies them four times
 
 
 def to_onnx(graph: gs.Graph) -> onnx.ModelProto:
-    """Return the graph as an ONNX model of the graph's opset and IR version; the graph stays as it is."""
-    model, own = without_own_weights(graph)
-    for tensor in own:
+    """Return the graph as an ONNX model of the graph's opset and IR version; the graph is not changed."""
+    model, weights = without_own_weights(graph)
+    for tensor in weights:
         model.graph.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
     return model
 
 
 def without_own_weights(graph: gs.Graph) -> tuple[onnx.ModelProto, list[gs.Constant]]:
-    """The model without the large constants of the graph itself, and these."""
+    """Return the model without the large constants of the outermost graph, and these constants."""
     model: onnx.ModelProto = gs.export_onnx(without_weights(graph, _SMALL))
-    del model.graph.input[len(graph.inputs) :]  # where `without_weights` put the weights
-    own = []
+    del model.graph.input[len(graph.inputs) :]  # `without_weights` appended the weights
+    weights = []
     for tensor in _large(graph):
         if isinstance(tensor._values, SparseValues):
             model.graph.sparse_initializer.add().CopyFrom(tensor._values.tensor)
         else:
-            own.append(tensor)
+            weights.append(tensor)
     _fill_branches(graph, model.graph, {tensor.name for tensor in _large(graph)})
-    return model, own
+    return model, weights
 
 
 def _large(graph: gs.Graph) -> list[gs.Constant]:
@@ -42,7 +42,7 @@ def _large(graph: gs.Graph) -> list[gs.Constant]:
 
 
 def _put_weights_back(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]) -> None:
-    """Write large constants where they are read; a branch that reads one of an outer graph needs it no second time."""
+    """Write large constants into the graph that reads them, unless an outer graph has written them already."""
     for tensor in _large(graph):
         if tensor.name in written:
             continue
@@ -57,7 +57,7 @@ def _put_weights_back(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]
 def _fill_branches(graph: gs.Graph, proto: onnx.GraphProto, written: set[str]) -> None:
     described = [info for info in proto.value_info if info.name not in written]
     del proto.value_info[:]
-    proto.value_info.extend(described)  # in a branch, the copy without weights had variables in their place
+    proto.value_info.extend(described)  # in a branch, weights were variables while they were left out
     for node, written_node in zip(graph.nodes, proto.node, strict=True):
         for attribute in written_node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:

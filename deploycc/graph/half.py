@@ -1,4 +1,4 @@
-"""Which nodes of an FP32 network must stay FP32 when the rest becomes FP16, and why.
+"""Choosing the nodes of an FP32 network that must stay FP32 when the rest becomes FP16, with reasons.
 
 FP16 has 11 significant bits, 65504 as its largest value and 2**-24 as its smallest (IEEE 754-2008, binary16).
 """
@@ -32,7 +32,7 @@ _TYPED_BY_ATTRIBUTE = ("ConstantOfShape", "EyeLike", "CastLike", "Range", "Loop"
 
 @dataclass(frozen=True)
 class Kept:
-    """Why one node stays FP32; ``detail`` holds counts where the values are the reason."""
+    """A node that stays FP32, and why; ``detail`` holds counts if its values are the reason."""
 
     node: gs.Node
     reason: Reason
@@ -40,7 +40,7 @@ class Kept:
 
 
 def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
-    """The nodes of a graph and of its subgraphs."""
+    """Yield the nodes of a graph and of its subgraphs."""
     for node in graph.nodes:
         yield node
         for subgraph in node.subgraphs():
@@ -48,19 +48,19 @@ def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
 
 
 def is_fp32(tensor: gs.Tensor) -> bool:
-    """Whether the tensor is known to be float32."""
+    """Return whether the tensor is known to be float32."""
     return not tensor.is_empty() and tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
 
 
 def schema_of(node: gs.Node, opset: int) -> onnx.defs.OpSchema | None:
-    """The ONNX definition of a node, or None for plugins and foreign domains."""
+    """Return the ONNX definition of a node, or None for plugins and other domains."""
     if node.domain not in (None, "", "ai.onnx") or not onnx.defs.has(node.op, opset):
         return None
     return onnx.defs.get_schema(node.op, max_inclusive_version=opset, domain="")
 
 
 def formal(parameters: list[Formal], index: int) -> Formal | None:
-    """The formal parameter of one operand; the last one where it repeats."""
+    """Return the formal parameter of an operand; for operands of a variadic parameter, the last one."""
     if index < len(parameters):
         return parameters[index]
     repeats = parameters and parameters[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
@@ -68,7 +68,7 @@ def formal(parameters: list[Formal], index: int) -> Formal | None:
 
 
 def takes_half(parameter: Formal | None) -> bool:
-    """Whether an operand may be FP16; one that the definition fixes to ``tensor(float)`` (Resize scales) may not."""
+    """Return whether an operand may be FP16; one that is defined as ``tensor(float)`` (Resize scales) may not."""
     return parameter is not None and "tensor(float16)" in parameter.types
 
 
@@ -76,14 +76,14 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
     """Choose the nodes that stay FP32.
 
     * asked: named by the user;
-    * decoding: box decoding and suppression behind the last convolution: a coordinate of a 300 pixel picture
-      needs more than the 11 bits that FP16 has;
-    * no-half: a plugin, a type that is unknown, or an operator whose definition has no FP16 form;
+    * decoding: box decoding and suppression after the last convolution: a coordinate in a 300 pixel picture needs more
+      than the 11 bits that FP16 has;
+    * no-half: a plugin, an unknown type, or an operator whose definition has no FP16 form;
     * sum-of-squares: squares of activations near 100 to 200 over 512 channels exceed 65504 (L2 normalisation of
       conv4_3, Liu et al., ParseNet, 2015);
-    * after-sum: the epsilon, the root and the division that follow, where FP16 would lose the epsilon;
-    * overflow, underflow: constants beyond 65504, or all of them below the smallest FP16;
-    * between: only moves data from FP32 nodes to FP32 nodes.
+    * after-sum: the epsilon, the root and the division that follow; FP16 would lose the epsilon;
+    * overflow, underflow: constants beyond 65504, or all constants below the smallest FP16 number;
+    * between: nodes that only move data from FP32 nodes to FP32 nodes.
 
     Returns:
         ``id(node)`` -> reason, subgraphs included.
@@ -101,7 +101,7 @@ def keep_in_fp32(graph: gs.Graph, asked: frozenset[str]) -> dict[int, Kept]:
     for node in all_nodes(graph):
         if not _has_half_form(node, graph.opset):
             keep(node, "no-half")
-        if node.op in ("Loop", "Scan"):  # what they carry from turn to turn has one type, that of their FP32 inputs
+        if node.op in ("Loop", "Scan"):  # loop-carried values keep the type of their FP32 inputs
             for body in node.subgraphs():
                 for inner in all_nodes(body):
                     keep(inner, "no-half")
@@ -140,28 +140,28 @@ def _has_half_form(node: gs.Node, opset: int) -> bool:
 
 
 def _square_sums(graph: gs.Graph) -> list[gs.Node]:
-    found: list[gs.Node] = []
+    sums: list[gs.Node] = []
     for node in all_nodes(graph):
         if node.op in _SQUARE_SUMS:
-            found.append(node)
+            sums.append(node)
         elif node.op in ("ReduceSum", "ReduceMean", "Conv", "AveragePool", "GlobalAveragePool"):
             square = producer(node.inputs[0])
             if square is not None and _squares(square):
-                found += [square, node]
-    return found
+                sums += [square, node]
+    return sums
 
 
 def _after(sums: list[gs.Node]) -> list[gs.Node]:
-    """What follows the sums up to the node that divides by the root or multiplies with its reciprocal."""
-    found: list[gs.Node] = []
+    """Return the nodes after the sums, up to the division by the root or the product with its reciprocal."""
+    following: list[gs.Node] = []
     pending = [node for node in sums if not _squares(node)]
     while pending:
         for reader in pending.pop().outputs[0].outputs:
-            if reader.op in (*_AFTER_SQUARE_SUM, "Div", "Mul") and not any(reader is node for node in found):
-                found.append(reader)
+            if reader.op in (*_AFTER_SQUARE_SUM, "Div", "Mul") and not any(reader is node for node in following):
+                following.append(reader)
                 if reader.op in _AFTER_SQUARE_SUM:
                     pending.append(reader)
-    return found
+    return following
 
 
 def _squares(node: gs.Node) -> bool:
@@ -172,7 +172,7 @@ def _squares(node: gs.Node) -> bool:
 
 
 def _decoding_nodes(graph: gs.Graph) -> list[gs.Node]:
-    """Exp, suppression and plugins behind the last weighted layer, what follows them, and the arithmetic before."""
+    """Return Exp, suppression and plugins after the last weighted layer, their successors, and arithmetic before."""
     feeds_weights: set[int] = set()
     for node in reversed(graph.nodes):
         readers = [reader for tensor in node.outputs for reader in tensor.outputs]
@@ -194,7 +194,7 @@ def _decoding_nodes(graph: gs.Graph) -> list[gs.Node]:
 def _out_of_range(node: gs.Node) -> tuple[Reason, str] | None:
     for index, tensor in enumerate(node.inputs):
         if not isinstance(tensor, gs.Constant) or not is_fp32(tensor) or (node.op == "Clip" and index > 0):
-            continue  # a Clip bound beyond the range is no bound, which infinity says too
+            continue  # a Clip bound beyond the range becomes infinity, which does not bound either
         values = np.asarray(tensor.values)
         largest = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
         if largest > FP16_MAX:

@@ -1,4 +1,4 @@
-"""INT64 to INT32 and FP64 to FP32, where that loses nothing that counts."""
+"""Narrowing INT64 to INT32 and FP64 to FP32, as parsers of older TensorRT releases do."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SMALL_INTEGERS = tuple(np.dtype(name) for name in ("bool", "int8", "uint8", "in
 
 
 def narrow_integers(graph: gs.Graph) -> tuple[bool, list[Note]]:
-    """Turn INT64 tensors into INT32 where every operator that touches them takes INT32 and their values fit.
+    """Turn INT64 tensors into INT32 if every operator that touches them takes INT32 and their values fit.
 
-    The proof: a constant's values are known; a variable only moves such values, or was cast from a narrower type.
-    Operands that the ONNX definition fixes to INT64 (a Reshape's shape) stay INT64 in the file: TensorRT below 9 casts
-    them itself, so that only their range matters. Graph inputs and outputs stay.
+    Values are proved to fit: those of a constant are known; a variable only moves such values, or was cast from a
+    narrower type. Operands that the ONNX definition fixes to INT64 (a Reshape's shape) stay INT64 in the file: TensorRT
+    below 9 casts them itself, so only their range matters. Graph inputs and outputs keep their types.
 
     Returns:
-        Whether anything changed, and a note for every constant that does not fit INT32.
+        Whether anything changed, and one note per constant that does not fit INT32.
     """
     clamped = _clamp_slices(graph)
     notes: list[Note] = []
@@ -42,14 +42,16 @@ def narrow_integers(graph: gs.Graph) -> tuple[bool, list[Note]]:
         fits = _fits(tensor)
         if isinstance(tensor, gs.Constant) and not fits:
             readers = ", ".join(node.name or node.op for node in tensor.outputs)
-            reason = f"constant {tensor.name} of {readers} does not fit INT32, to which this parser reduces INT64"
+            reason = f"constant {tensor.name} of {readers} does not fit INT32, to which this parser casts INT64"
             notes.append(Note(tensor.name, "int64-range", reason))
-        takes_int32 = all(each is not None and "tensor(int32)" in each.types for _, each in operands[key])
-        border = any(each is tensor for each in graph.inputs) or is_output(graph, tensor)
+        takes_int32 = all(
+            parameter is not None and "tensor(int32)" in parameter.types for _, parameter in operands[key]
+        )
+        border = any(source is tensor for source in graph.inputs) or is_output(graph, tensor)
         if not fits or not takes_int32 or border:
             del chosen[key]
-    while untied := _tied_to_others(chosen, operands):
-        for key in untied:
+    while tied := _tied_to_others(chosen, operands):
+        for key in tied:
             del chosen[key]
     for tensor in chosen.values():
         if isinstance(tensor, gs.Constant):
@@ -63,7 +65,7 @@ def narrow_integers(graph: gs.Graph) -> tuple[bool, list[Note]]:
 
 
 def narrow_floats(graph: gs.Graph) -> tuple[bool, list[Note]]:
-    """Turn FP64 tensors into FP32, graph inputs and outputs excepted; a constant that overflows FP32 gets a note.
+    """Turn FP64 tensors into FP32, except graph inputs and outputs; a constant that overflows FP32 gets a note.
 
     Returns:
         Whether anything changed, and the notes.
@@ -75,13 +77,15 @@ def narrow_floats(graph: gs.Graph) -> tuple[bool, list[Note]]:
     if borders:
         reason = "graph inputs or outputs are FP64, so the FP64 part of the network stays"
         return False, [Note(borders[0].name, "fp64-border", reason)]
-    notes = [Note("", "fp64-to-fp32", f"{len(tensors)} FP64 tensors become FP32, as the parser would make them")]
+    notes = [Note("", "fp64-to-fp32", f"{len(tensors)} FP64 tensors become FP32, as the parser would cast them")]
     for tensor in tensors.values():
         if isinstance(tensor, gs.Constant):
             with np.errstate(over="ignore"):
                 narrowed = np.asarray(tensor.values).astype(np.float32)
             if not np.isfinite(narrowed).all() and np.isfinite(tensor.values).all():
-                notes.append(Note(tensor.name, "fp64-range", f"constant {tensor.name} holds values beyond FP32"))
+                notes.append(
+                    Note(tensor.name, "fp64-range", f"constant {tensor.name} has values beyond the FP32 range")
+                )
             replace_values(tensor, narrowed)
         else:
             tensor.dtype = np.dtype(np.float32)
@@ -92,7 +96,7 @@ def narrow_floats(graph: gs.Graph) -> tuple[bool, list[Note]]:
 
 
 def _clamp_slices(graph: gs.Graph) -> bool:
-    """Write "to the end" of a Slice as INT32's last value instead of INT64's: both lie beyond every axis."""
+    """Write "to the end" of a Slice as the last INT32 number, not the last INT64: both lie beyond every axis."""
     changed = False
     for node in all_nodes(graph):
         for index in (1, 2) if node.op == "Slice" else ():
@@ -114,7 +118,7 @@ def _fits(tensor: gs.Tensor) -> bool:
 
 
 def _tied_to_others(chosen: dict[int, gs.Tensor], operands: dict[int, list[tuple[gs.Node, Formal | None]]]) -> set[int]:
-    """Chosen tensors that share a type variable of some node with an INT64 tensor that is not chosen."""
+    """Return chosen tensors that share a type variable of a node with an INT64 tensor that is not chosen."""
     fixed = {
         (id(node), parameter.type_str)
         for key, uses in operands.items()

@@ -24,11 +24,10 @@ Pieces = Sequence["bytes | memoryview"]
 def write_onnx(graph: gs.Graph, metadata: Mapping[str, str], file: BinaryIO) -> str:
     """Write what `deploycc.graph.export.to_onnx` returns, without ever holding all of it.
 
-    A protobuf message is the concatenation of its fields, in any order; one that lies in another is preceded by its
-    length.
+    A protobuf message is the concatenation of its fields, in any order; a nested message is preceded by its length.
 
     Args:
-        graph: stays as it is.
+        graph: not changed.
         metadata: entries of the model's metadata.
         file: open for writing.
 
@@ -54,7 +53,7 @@ def write_onnx(graph: gs.Graph, metadata: Mapping[str, str], file: BinaryIO) -> 
 
 
 def _initializer(weight: gs.Constant) -> Pieces:
-    """A weight as a field of the graph; its numbers are not copied where they are an array of an ordinary type."""
+    """Return a weight as a field of the graph; an array of an ordinary type is not copied."""
     values = weight._values
     ordinary = not isinstance(values, LazyValues) and values.dtype.kind in "fi"
     if not ordinary or weight.export_dtype not in (None, values.dtype):
@@ -68,12 +67,12 @@ def _initializer(weight: gs.Constant) -> Pieces:
 
 
 def _key(number: int) -> bytes:
-    """What stands before the length of a field of bytes or of a message."""
+    """Return the key of a length-delimited field, such as bytes or a message."""
     return _varint(number << 3 | 2)
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    """Encode seven bits per byte, lowest first; the highest bit of a byte marks that more follow."""
     parts = []
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)

@@ -1,4 +1,4 @@
-"""Lowering a network's operator set, one version at a time, only where the meaning provably stays."""
+"""Lowering a network's operator set, one version at a time, only if the result is provably the same."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from deploycc.graph.half import all_nodes, formal, schema_of
 OLDEST = 7  # before it, broadcasting was an attribute
 
 Rule = Callable[[gs.Graph, gs.Node], bool]
-"""Respells a node for the version before, in place; False, with the node unchanged, where it cannot."""
+"""Rewrites a node for the previous version, in place; returns False, with the node unchanged, if it cannot."""
 
 _RULES: dict[tuple[str, int], Rule] = {}
 
 
 def lower_opset(graph: gs.Graph, target: int) -> tuple[gs.Graph, list[tuple[gs.Node, str]]]:
-    """Step down towards ``target`` as far as every node can follow.
+    """Step down towards ``target`` as far as every node allows.
 
-    From one version to the one before, a node keeps its spelling where its definition did not change, or changed only
-    by types it does not use and by attributes it leaves at their default; otherwise a rule respells it.
+    A node needs no change for the previous version if its definition did not change, or changed only in types that it
+    does not use and in attributes that it leaves at their defaults; otherwise a rule rewrites it.
 
     Returns:
-        A copy of the graph in the lowest operator set reached (the graph itself where none is lower), and the nodes
-        that stopped it with the reason.
+        A copy of the graph in the lowest operator set reached (the graph itself if none is lower), and the nodes that
+        stopped it, with the reason.
     """
     while graph.opset > target:
         version = graph.opset
         attempt = graph.copy()
         if version <= OLDEST:
-            return graph, [(node, f"opset {OLDEST} is the oldest that is written") for node in graph.nodes[:1]]
+            return graph, [(node, f"opset {OLDEST} is the oldest supported") for node in graph.nodes[:1]]
         stuck = [node for node in list(all_nodes(attempt)) if not _lower_node(attempt, node, version)]
         if stuck:
-            reason = f"of opset {version} has no exact spelling in opset {version - 1}"
+            reason = f"of opset {version} has no exact equivalent in opset {version - 1}"
             return graph, [(node, f"{node.op} {reason}") for node in stuck]
         _set_opset(attempt, version - 1)
         graph = attempt.cleanup().toposort()
@@ -46,9 +46,9 @@ def lower_opset(graph: gs.Graph, target: int) -> tuple[gs.Graph, list[tuple[gs.N
 
 
 def _set_opset(graph: gs.Graph, version: int) -> None:
-    for each in (graph, *graph.subgraphs(recursive=True)):
-        each.opset = version
-    others = [each for each in graph.import_domains or () if each.domain not in ("", "ai.onnx")]
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        scope.opset = version
+    others = [opset for opset in graph.import_domains or () if opset.domain not in ("", "ai.onnx")]
     graph.import_domains = [onnx.helper.make_opsetid("", version), *others]  # what graphsurgeon writes to the file
 
 
@@ -63,7 +63,7 @@ def _rule(version: int, *ops: str) -> Callable[[Rule], Rule]:
 def _lower_node(graph: gs.Graph, node: gs.Node, version: int) -> bool:
     new = schema_of(node, version)
     if new is None or new.since_version < version:
-        return True  # a plugin, or not defined anew in this version
+        return True  # a plugin, or unchanged in this version
     if version == 11 and not _count_axes_from_front(node):
         return False
     rule = _RULES.get((node.op, version))
@@ -74,29 +74,31 @@ def _lower_node(graph: gs.Graph, node: gs.Node, version: int) -> bool:
 
 
 def _same_meaning(node: gs.Node, new: onnx.defs.OpSchema, old: onnx.defs.OpSchema) -> bool:
-    """Whether the older definition reads the node the same; drops attributes that only say the default."""
-    spare: list[str] = []
+    """Return whether the older definition means the same; drop new attributes that only state their default."""
+    redundant: list[str] = []
     for name, attribute in new.attributes.items():
         default = onnx.helper.get_attribute_value(attribute.default_value) if attribute.default_value.name else None
         default = default.decode() if isinstance(default, bytes) else default
         if name not in old.attributes:
             if name in node.attrs and node.attrs[name] != default:
                 return False
-            spare.append(name)
+            redundant.append(name)
         elif old.attributes[name].default_value != attribute.default_value and name not in node.attrs:
             return False
     if any(name not in new.attributes and name not in old.attributes for name in node.attrs):
         return False
-    for tensors, news, olds in ((node.inputs, new.inputs, old.inputs), (node.outputs, new.outputs, old.outputs)):
+    sides = ((node.inputs, new.inputs, old.inputs), (node.outputs, new.outputs, old.outputs))
+    for tensors, new_parameters, old_parameters in sides:
         for index, tensor in enumerate(tensors):
-            was, now = formal(list(olds), index), formal(list(news), index)
-            if tensor.is_empty() and (was is None or was.option != onnx.defs.OpSchema.FormalParameterOption.Single):
+            before, after = formal(list(old_parameters), index), formal(list(new_parameters), index)
+            optional = before is None or before.option != onnx.defs.OpSchema.FormalParameterOption.Single
+            if tensor.is_empty() and optional:
                 continue
-            if was is None or now is None or was.name != now.name or not _allows(was, tensor):
+            if before is None or after is None or before.name != after.name or not _allows(before, tensor):
                 return False
     if len(node.inputs) < old.min_input:
         return False
-    for name in spare:
+    for name in redundant:
         node.attrs.pop(name, None)
     return True
 
@@ -109,7 +111,7 @@ def _allows(parameter: onnx.defs.OpSchema.FormalParameter, tensor: gs.Tensor) ->
 
 
 def _count_axes_from_front(node: gs.Node) -> bool:
-    """Axes that count from the back came with opset 11."""
+    """Make axes non-negative: negative ones came with opset 11."""
     for name in ("axis", "axes"):
         value = node.attrs.get(name)
         axes = [value] if isinstance(value, int) else list(value or ())
@@ -202,7 +204,7 @@ def _pad_without_wrap(graph: gs.Graph, node: gs.Node) -> bool:
 
 @_rule(13, "Softmax", "LogSoftmax")
 def _softmax_over_flattened(graph: gs.Graph, node: gs.Node) -> bool:
-    """Before 13, the axis and all behind it were one: the same where those behind have one element, else transpose."""
+    """Before opset 13 the axis and all later ones were flattened: transpose unless the later ones have one element."""
     shape = static_shape(node.inputs[0])
     if shape is None:
         return False
@@ -213,15 +215,20 @@ def _softmax_over_flattened(graph: gs.Graph, node: gs.Node) -> bool:
     last = len(shape) - 1
     perm = list(range(len(shape)))
     perm[axis], perm[last] = last, axis
-    swapped = [shape[i] for i in perm]
+    swapped_shape = [shape[i] for i in perm]
     source, result, stem = node.inputs[0], node.outputs[0], node.outputs[0].name
-    ahead = gs.Variable(fresh_name(graph, f"{stem}_swapped"), dtype=source.dtype, shape=swapped)
-    behind = gs.Variable(fresh_name(graph, f"{stem}_softmax"), dtype=source.dtype, shape=swapped)
-    home = next(each for each in (graph, *graph.subgraphs(recursive=True)) if any(n is node for n in each.nodes))
-    home.nodes.append(gs.Node("Transpose", f"{node.name}_swap", {"perm": perm}, [source], [ahead]))
-    node.inputs, node.outputs, node.attrs["axis"] = [ahead], [behind], last
-    home.nodes.append(gs.Node("Transpose", f"{node.name}_swap_back", {"perm": list(perm)}, [behind], [result]))
+    swapped = gs.Variable(fresh_name(graph, f"{stem}_swapped"), dtype=source.dtype, shape=swapped_shape)
+    normalised = gs.Variable(fresh_name(graph, f"{stem}_softmax"), dtype=source.dtype, shape=swapped_shape)
+    scope = _scope(graph, node)
+    scope.nodes.append(gs.Node("Transpose", f"{node.name}_swap", {"perm": perm}, [source], [swapped]))
+    node.inputs, node.outputs, node.attrs["axis"] = [swapped], [normalised], last
+    scope.nodes.append(gs.Node("Transpose", f"{node.name}_swap_back", {"perm": list(perm)}, [normalised], [result]))
     return True
+
+
+def _scope(graph: gs.Graph, node: gs.Node) -> gs.Graph:
+    """Return the graph or subgraph that holds the node."""
+    return next(scope for scope in (graph, *graph.subgraphs(recursive=True)) if any(n is node for n in scope.nodes))
 
 
 @_rule(10, "Slice")
@@ -258,12 +265,12 @@ def _gemm_with_bias(graph: gs.Graph, node: gs.Node) -> bool:
 
 @_rule(14, "HardSwish")
 def _hard_swish(graph: gs.Graph, node: gs.Node) -> bool:
-    """``x * HardSigmoid(x, 1/6, 1/2)``, which is how ONNX defines it."""
+    """Write ``x * HardSigmoid(x, 1/6, 1/2)``, the ONNX definition."""
     source, result = node.inputs[0], node.outputs[0]
     gate = gs.Variable(fresh_name(graph, f"{result.name}_gate"), dtype=source.dtype, shape=source.shape)
-    home = next(each for each in (graph, *graph.subgraphs(recursive=True)) if any(n is node for n in each.nodes))
+    scope = _scope(graph, node)
     node.op, node.attrs, node.outputs = "HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}, [gate]
-    home.nodes.append(gs.Node("Mul", f"{node.name}_mul", inputs=[source, gate], outputs=[result]))
+    scope.nodes.append(gs.Node("Mul", f"{node.name}_mul", inputs=[source, gate], outputs=[result]))
     return True
 
 
@@ -282,7 +289,7 @@ def _resize_without_symmetry(graph: gs.Graph, node: gs.Node) -> bool:
 
 @_rule(13, "Resize")
 def _resize_with_all_operands(graph: gs.Graph, node: gs.Node) -> bool:
-    """Opset 11 wants the region and the scales present, if only as empty tensors."""
+    """Opset 11 requires the region and the scales, if only as empty tensors."""
     for index, kind in ((1, "roi"), (2, "scales")):
         if _absent(node, index):
             set_constant(graph, node, index, np.zeros(0, dtype=np.float32), f"{node.outputs[0].name}_{kind}")
@@ -291,7 +298,7 @@ def _resize_with_all_operands(graph: gs.Graph, node: gs.Node) -> bool:
 
 @_rule(11, "Resize")
 def _resize_by_scales(graph: gs.Graph, node: gs.Node) -> bool:
-    """Opset 10 knows one form: asymmetric coordinates, rounded down when enlarging."""
+    """Opset 10 has one form: asymmetric coordinates, rounded down when enlarging."""
     scales, before, after = _constant_input(node, 2), static_shape(node.inputs[0]), static_shape(node.outputs[0])
     if before is None or after is None:
         return False

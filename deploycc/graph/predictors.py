@@ -1,7 +1,7 @@
-"""Which predictor kernel every box offset and every class score of an SSD comes from.
+"""Tracing every box offset and class score of an SSD to the predictor kernel that computes it.
 
-The predictors are the last convolutions. Between them and the heads numbers are only moved, joined and activated, which
-is followed number by number; anything else is refused.
+The predictors are the last convolutions. Between them and the heads, numbers are only moved, concatenated and
+activated, and are followed one by one; anything else is refused.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MOVES = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose",
 _ACTIVATIONS = ("Sigmoid", "Softmax")
 
 
-class Untraceable(Exception):  # noqa: N818 - no fault of anybody: the caller leaves the network as it is
+class Untraceable(Exception):  # noqa: N818 - not an error of the user: the caller leaves the network as it is
     """A head is not made of moved and activated convolutions.
 
     Attributes:
-        node: name of the node where the way ends.
-        reason: why.
+        node: name of the node where tracing stopped.
+        reason: why it stopped.
     """
 
     def __init__(self, node: str, reason: str) -> None:
@@ -37,12 +37,12 @@ class Untraceable(Exception):  # noqa: N818 - no fault of anybody: the caller le
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """One convolution at the end of the way.
+    """One predictor of a head.
 
     Attributes:
         node: the Conv; its weights and bias are constants.
-        shape: channels, rows and columns of what it writes.
-        first_element, first_channel: its numbers among all predictors of the head.
+        shape: channels, rows and columns of its output.
+        first_element, first_channel: index of its first element and channel, counted over all predictors of the head.
     """
 
     node: gs.Node
@@ -53,7 +53,7 @@ class Predictor:
 
 @dataclass(frozen=True, eq=False)
 class HeadTrace:
-    """Where the numbers of one head come from.
+    """The origin of every number of one head.
 
     Attributes:
         head: its name.
@@ -62,7 +62,7 @@ class HeadTrace:
         elements: for each variable from the predictors' outputs to the head, by name, an array of its shape: the
             element of the predictors' outputs, counted over all of them, that each number comes from.
         channels: [head's shape] likewise the channel, counted over all predictors.
-        values: [head's shape] the number itself where no picture changes it, because its kernel is all zero; else NaN.
+        values: [head's shape] the number itself if its kernel is all zeros, so that no picture changes it; else NaN.
     """
 
     head: str
@@ -74,50 +74,50 @@ class HeadTrace:
 
 
 def trace_head(head: gs.Tensor) -> HeadTrace:
-    """Follow a head back to its predictors. Shapes are static, batch 1.
+    """Trace a head back to its predictors. Shapes are static, batch 1.
 
     Raises:
-        Untraceable: something stands between that does more than move or activate numbers.
+        Untraceable: a node between them does more than move or activate numbers.
     """
-    way = _Way()
-    elements, values = way.follow(head)
-    each = np.array([one.first_element for one in way.predictors])
-    which = np.searchsorted(each, elements, side="right") - 1
-    area = np.array([one.shape[1] * one.shape[2] for one in way.predictors])
-    first = np.array([one.first_channel for one in way.predictors])
-    channels = first[which] + (elements - each[which]) // area[which]
+    tracer = _Tracer()
+    elements, values = tracer.follow(head)
+    first_element = np.array([predictor.first_element for predictor in tracer.predictors])
+    area = np.array([predictor.shape[1] * predictor.shape[2] for predictor in tracer.predictors])
+    first_channel = np.array([predictor.first_channel for predictor in tracer.predictors])
+    which = np.searchsorted(first_element, elements, side="right") - 1
+    channels = first_channel[which] + (elements - first_element[which]) // area[which]
     return HeadTrace(
         head=str(head.name),
-        predictors=tuple(way.predictors),
-        nodes=tuple(way.nodes),
-        elements={name: found[0] for name, found in way.found.items()},
+        predictors=tuple(tracer.predictors),
+        nodes=tuple(tracer.nodes),
+        elements={name: origins for name, (origins, _) in tracer.traced.items()},
         channels=channels,
         values=values,
     )
 
 
-class _Way:
-    """The walk back; ``found`` holds (elements, values) for each tensor."""
+class _Tracer:
+    """Walks from a head back to its predictors; ``traced`` holds (elements, values) by tensor."""
 
     def __init__(self) -> None:
         self.predictors: list[Predictor] = []
         self.nodes: list[gs.Node] = []
-        self.found: dict[str, tuple[Array, Array]] = {}
+        self.traced: dict[str, tuple[Array, Array]] = {}
         self._elements = self._channels = 0
 
     def follow(self, tensor: gs.Tensor) -> tuple[Array, Array]:
-        if tensor.name not in self.found:
+        if tensor.name not in self.traced:
             node, shape = producer(tensor), static_shape(tensor)
             if node is None:
-                raise Untraceable(str(tensor.name), f"{tensor.name} is written by no convolution")
+                raise Untraceable(str(tensor.name), f"{tensor.name} does not come from a convolution")
             if shape is None:
                 raise Untraceable(str(node.name), f"the shape of {tensor.name} is not static")
             if node.op == "Conv":
-                self.found[tensor.name] = self._predictor(node, shape)
+                self.traced[tensor.name] = self._predictor(node, shape)
             else:
-                self.found[tensor.name] = self._through(node, shape)
+                self.traced[tensor.name] = self._through(node, shape)
                 self.nodes.append(node)
-        return self.found[tensor.name]
+        return self.traced[tensor.name]
 
     def _predictor(self, node: gs.Node, shape: tuple[int, ...]) -> tuple[Array, Array]:
         weight = constant_values(node.inputs[1])
@@ -126,7 +126,7 @@ class _Way:
         if weight is None or bias is None:
             raise Untraceable(str(node.name), "its weights are computed")
         if len(shape) != 4 or shape[0] != 1:
-            raise Untraceable(str(node.name), f"it writes {list(shape)}, no map of one picture")
+            raise Untraceable(str(node.name), f"its output {list(shape)} is not the map of one picture")
         size = int(np.prod(shape))
         self.predictors.append(Predictor(node, (shape[1], shape[2], shape[3]), self._elements, self._channels))
         elements = np.arange(self._elements, self._elements + size, dtype=np.int64).reshape(shape)
@@ -136,7 +136,7 @@ class _Way:
 
     def _through(self, node: gs.Node, shape: tuple[int, ...]) -> tuple[Array, Array]:
         if node.domain not in (None, "", "ai.onnx") or node.op not in _MOVES + _ACTIVATIONS:
-            raise Untraceable(str(node.name), f"{node.op} stands between the predictors and the head")
+            raise Untraceable(str(node.name), f"{node.op} lies between the predictors and the head")
         sources = [self.follow(tensor) for tensor in (node.inputs if node.op == "Concat" else node.inputs[:1])]
         if node.op == "Concat":
             axis = int(node.attrs["axis"])
@@ -151,10 +151,10 @@ class _Way:
 
 
 def softmax_axis(node: gs.Node, rank: int) -> int:
-    """The one axis that a Softmax adds up over.
+    """Return the axis over which a Softmax sums.
 
     Raises:
-        Untraceable: it adds up over several, as those of operator sets before 13 may.
+        Untraceable: it sums over several, as a Softmax of an operator set before 13 may.
     """
     axis = int(node.attrs.get("axis", -1)) % rank
     shape = static_shape(node.outputs[0]) or ()
@@ -164,7 +164,7 @@ def softmax_axis(node: gs.Node, rank: int) -> int:
 
 
 def _activate(node: gs.Node, values: Array) -> Array:
-    """NaN, where a number varies, makes everything NaN that it is added to."""
+    """Apply an activation; a number that varies (NaN) makes every sum that contains it NaN."""
     with np.errstate(over="ignore"):
         if node.op == "Sigmoid":
             return np.asarray(1.0 / (1.0 + np.exp(-values)))

@@ -7,19 +7,19 @@ import onnx_graphsurgeon as gs
 
 from deploycc.graph.skeleton import without_weights
 
-_READ_BY_INFERENCE = 4096  # elements: values of Reshape and Slice operands are needed, weights are not
+_READ_BY_INFERENCE = 4096  # elements: inference reads operands of Reshape and Slice, not weights
 
 
 def infer_shapes(graph: gs.Graph) -> None:
-    """Fill in ``shape`` and ``dtype`` of the variables, subgraphs included; what cannot be inferred stays as it is."""
+    """Fill in ``shape`` and ``dtype`` of variables, subgraphs included; those that cannot be inferred are unchanged."""
     proto = gs.export_onnx(without_weights(graph, _READ_BY_INFERENCE))
     _fill(graph, onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
 
 
 def _fill(graph: gs.Graph, inferred: onnx.GraphProto) -> None:
-    own = graph.tensors()
+    tensors = graph.tensors()
     for info in [*inferred.value_info, *inferred.output]:
-        tensor = own.get(info.name)
+        tensor = tensors.get(info.name)
         tensor_type = info.type.tensor_type
         if not isinstance(tensor, gs.Variable):
             continue

@@ -1,7 +1,7 @@
-"""Back-end and front-end of an SSD, the way the white paper divides its operations.
+"""Splitting an SSD into back-end and front-end, as the white paper counts its operations.
 
-The back-end is what serves both box offsets and class scores: the base network and the extra feature layers. The
-front-end serves only one of them: the predictors. On VGG-SSD300 this gives the paper's 30.1 of 31.4 GMACs.
+The back-end is every node that serves both box offsets and class scores: the base network and the extra feature layers.
+The front-end serves only one of them: the predictors. On VGG-SSD300 the back-end has the paper's 30.1 of 31.4 GMACs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deploycc.graph.cost import node_macs, node_params
 
 @dataclass(frozen=True)
 class Part:
-    """One side of the detector: multiply-accumulates for one picture, and constants' elements."""
+    """One side of the detector: multiply-accumulates per picture, elements of its constants, and its layers."""
 
     macs: int
     params: int
@@ -25,17 +25,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides of a detector; a constant read on both sides counts on both."""
+    """Both sides of a detector; a constant read on both sides counts on both."""
 
     backend: Part
     frontend: Part
 
 
 def split_heads(graph: gs.Graph, locations: str, scores: str) -> Split:
-    """Divide a graph with raw heads.
+    """Split a graph with raw heads.
 
     Args:
-        graph: any graph that has both tensors.
+        graph: a graph that has both tensors.
         locations: name of the tensor of box offsets.
         scores: name of the tensor of class scores.
     """
@@ -43,8 +43,8 @@ def split_heads(graph: gs.Graph, locations: str, scores: str) -> Split:
     serves_locations = _ancestors(tensors[locations])
     serves_scores = _ancestors(tensors[scores])
     both = [node for node in graph.nodes if id(node) in serves_locations and id(node) in serves_scores]
-    one = [node for node in graph.nodes if (id(node) in serves_locations) != (id(node) in serves_scores)]
-    return Split(_part(both), _part(one))
+    only_one = [node for node in graph.nodes if (id(node) in serves_locations) != (id(node) in serves_scores)]
+    return Split(_part(both), _part(only_one))
 
 
 def _ancestors(tensor: gs.Tensor) -> set[int]:

@@ -1,4 +1,4 @@
-"""ONNX text of a graph, for reading and for golden files. Weights show their shape only."""
+"""ONNX text of a graph, for reading and for golden files; weights show only their shapes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def to_text(graph: gs.Graph) -> str:
 
 
 def write_text(graph: gs.Graph, path: Path) -> None:
-    """Write `to_text` to ``path``, making its folder.
+    """Write `to_text` to ``path``, creating its folder.
 
     Raises:
-        ArtefactError: the folder cannot be made, or the file not be written.
+        ArtefactError: the folder or the file cannot be written.
     """
-    with contextlib.suppress(OSError):  # writing into it says why
+    with contextlib.suppress(OSError):  # writing the file reports why
         path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, to_text(graph))

@@ -155,7 +155,7 @@ def _an_output_on_the_way(detector: Detector) -> None:
     ("change", "node", "reason"),
     [
         (_read_elsewhere, "score_0", "other nodes read what it writes"),
-        (_multiplied, "double", "Mul stands between the predictors and the head"),
+        (_multiplied, "double", "Mul lies between the predictors and the head"),
         (_an_output_on_the_way, "", "other nodes read what it writes"),
     ],
 )

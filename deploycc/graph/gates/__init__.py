@@ -1,1 +1,1 @@
-"""Finding kernel gates in a network, and networks whose gates are fixed."""
+"""Kernel gates: finding them in a network, and fixing them."""

@@ -1,4 +1,4 @@
-"""Reading a gate's decisions: which number is compared with which threshold, and which kernels obey which decision."""
+"""Reading a gate's decisions: the score, the threshold it is compared with, and the unit of each kernel."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from deploycc.graph.edit import constant_values, producer, static_shape
 from deploycc.graph.gates.value_sets import possible_values
 
 _SHAPES = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze"])
-_MOVES = _SHAPES | {"Identity", "Dropout", "Cast", "Transpose", "Gather", "Tile", "Expand"}  # zero stays zero, one one
+_MOVES = _SHAPES | {"Identity", "Dropout", "Cast", "Transpose", "Gather", "Tile", "Expand"}  # keep zeros and ones
 _ELEMENTWISE = frozenset(
     ["Identity", "Dropout", "Cast", "Not", "Neg", "Relu", "Clip", "Abs", "Sign", "Round", "Floor", "Ceil", "Where",
      "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Add", "Sub", "Mul", "Div", "Min", "Max", "And",
      "Or", "Xor"]
 )  # fmt: skip
 _NEAR = 1e-6
-_CLEAR = 1e-3  # far more than rounding
+_CLEAR = 1e-3  # far more than a rounding error
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a gate decides; attributes as in `deploycc.graph.gates.search.Gate`."""
+    """The decisions of a gate; attributes as in `deploycc.graph.gates.search.Gate`."""
 
     units: int
     unit_of: tuple[int, ...]
@@ -39,11 +39,11 @@ class Decision:
 def read_decision(factor: gs.Tensor, kernels: int) -> Decision:
     """Read a factor that is proved to be 0 or 1.
 
-    Where the way from the decisions to the factor cannot be followed, every kernel counts as a decision of its own,
-    which is true, if less than could be known.
+    If the path from the decisions to the factor cannot be followed, every kernel counts as a unit of its own, which is
+    correct but loses the blocks.
 
     Args:
-        factor: one element a kernel, or a single one.
+        factor: one element per kernel, or a single one.
         kernels: of the gated convolution.
     """
     path = _path(factor)
@@ -56,21 +56,21 @@ def read_decision(factor: gs.Tensor, kernels: int) -> Decision:
     filters = None if known is None else _filters(known.scores, np.unique(known.score_of))
     if known is not None and filters is not None:
         always = _always_on(filters, float(known.limit))
-        in_front = always == tuple(range(len(always)))
-        if in_front and units - len(always) > 1 and _falls_in_order(filters, len(always)):
+        always_first = always == tuple(range(len(always)))
+        if always_first and units - len(always) > 1 and _falls_in_order(filters, len(always)):
             granularity = "nested"
     return Decision(units, unit_of, granularity, compared.name, threshold, always)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A kernel is on where its score compares with the limit; of several scores it is enough to ask the largest.
+    """The comparison that switches kernels: on if the score is above the limit, so the largest of several decides.
 
     Attributes:
         scores: tensor with all its elements along axis 1.
         op: ``Greater`` or ``GreaterOrEqual``.
         limit: one number, of the scores' type.
-        score_of: for each kernel the position of its score.
+        score_of: the position of each kernel's score.
     """
 
     scores: gs.Variable
@@ -80,10 +80,10 @@ class Comparison:
 
 
 def read_comparison(factor: gs.Tensor, kernels: int) -> Comparison | None:
-    """Follow a factor back to one comparison whose truth is one; None where it comes about in another way.
+    """Follow a factor back to a single comparison that gives 1 if true; None if it is computed in another way.
 
     Args:
-        factor: one element a kernel, or a single one.
+        factor: one element per kernel, or a single one.
         kernels: of the gated convolution.
     """
     path = _path(factor)
@@ -99,7 +99,7 @@ def read_comparison(factor: gs.Tensor, kernels: int) -> Comparison | None:
 
 
 def _path(factor: gs.Tensor) -> list[gs.Node]:
-    """Nodes from the one that decides, whose operands can take many values, to the one that makes the factor."""
+    """Return the nodes from the decision, whose operands can take many values, to the node that writes the factor."""
     path: list[gs.Node] = []
     node = producer(factor)
     while node is not None:
@@ -116,16 +116,16 @@ def _variables(node: gs.Node) -> list[gs.Tensor]:
 
 
 def _units(path: list[gs.Node], kernels: int) -> tuple[int, ...]:
-    """Carry the number of each decision along the path to the factor."""
+    """Return the unit of each kernel, by carrying decision numbers along the path to the factor."""
     numbers = _numbers(path, kernels)
     if numbers is None:
         return tuple(range(kernels))
-    unit_of = np.unique(numbers, return_inverse=True)[1]  # decisions that nothing obeys are left out
+    unit_of = np.unique(numbers, return_inverse=True)[1]  # without decisions that no kernel uses
     return tuple(int(unit) for unit in unit_of)
 
 
 def _numbers(path: list[gs.Node], kernels: int) -> NDArray[np.int64] | None:
-    """For each kernel the position of what decides about it among the results of the path's first node."""
+    """Return for each kernel the position of its decision among the elements that the path's first node writes."""
     start = static_shape(path[0].outputs[0]) if path else None
     if start is None:
         return None
@@ -159,13 +159,13 @@ def _move(node: gs.Node, numbers: NDArray[np.int64]) -> NDArray[np.int64] | None
 
 
 def _uniform(tensor: gs.Tensor) -> bool:
-    """Whether an operand treats every kernel alike: a variable, or a constant of one value."""
+    """Return whether an operand treats every kernel alike: a variable, or a constant of one value."""
     values = constant_values(tensor)
     return values is None or values.size == 0 or bool((values == values.flat[0]).all())
 
 
 def _comparison(node: gs.Node) -> tuple[gs.Tensor, float | None]:
-    """Which tensor the deciding node compares with what, worked back through shifts, factors and a ReLU."""
+    """Return the score and the threshold of the deciding node, moved back through shifts, factors and a ReLU."""
     threshold: float | None
     if node.op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
         scores = _variables(node)
@@ -181,7 +181,7 @@ def _comparison(node: gs.Node) -> tuple[gs.Tensor, float | None]:
 
 
 def _undo(score: gs.Tensor, threshold: float) -> tuple[gs.Tensor, float] | None:
-    """The operand of the node that makes ``score``, and the threshold on it that says the same."""
+    """Return the operand of the node that writes ``score``, and the equivalent threshold for that operand."""
     node = producer(score)
     if node is None:
         return None
@@ -220,7 +220,7 @@ def _one_value(tensor: gs.Tensor) -> float | None:
 
 @dataclass(frozen=True)
 class _Filters:
-    """What makes the scores: for each unit a filter [units, inputs] and a bias [units], then rising functions."""
+    """How scores are computed: a filter [units, inputs] and a bias [units], then monotonically rising functions."""
 
     weight: NDArray[Any]
     bias: NDArray[Any]
@@ -228,7 +228,7 @@ class _Filters:
 
 
 def _filters(score: gs.Tensor, used: NDArray[np.int64]) -> _Filters | None:
-    """Filters of the scores at some positions: pruning may leave scores that no kernel obeys any more."""
+    """Return the filters of the used scores: pruning may leave scores that no kernel uses."""
     functions: list[str] = []
     node = producer(score)
     while node is not None and node.op in ("Sigmoid", "HardSigmoid", "Identity", "Cast", *_SHAPES):
@@ -244,7 +244,7 @@ def _filters(score: gs.Tensor, used: NDArray[np.int64]) -> _Filters | None:
 
 
 def _always_on(filters: _Filters, limit: float) -> tuple[int, ...]:
-    """Units that look at nothing, and whose bias alone is clearly above the limit."""
+    """Return the units whose filter is zero and whose bias alone is clearly above the limit."""
     if "HardSigmoid" in filters.functions:
         return ()
     score = filters.bias.astype(np.float64)
@@ -255,7 +255,7 @@ def _always_on(filters: _Filters, limit: float) -> tuple[int, ...]:
 
 
 def _falls_in_order(filters: _Filters, first: int) -> bool:
-    """Whether one filter makes all scores from the first on, with biases that fall from unit to unit."""
+    """Return whether all scores from ``first`` on share one filter, with biases that fall from unit to unit."""
     weight, bias = filters.weight[first:], filters.bias[first:]
     spread = np.abs(weight - weight[:1]).max(initial=0.0)
     return bool(spread <= _NEAR * np.abs(weight).max(initial=0.0) and (np.diff(bias) < 0).all())

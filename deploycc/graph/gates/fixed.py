@@ -1,7 +1,7 @@
-"""A gated network whose gates are settled: taken out, or still computed but always on.
+"""A gated network with its gates fixed: removed, or still computed but always on.
 
-Both are what a gated network is compared with: the first is the dense network, the second the worst case of every
-lowering, because the gates and whatever depends on them are still there.
+A gated network is compared with both. The first is the dense network; the second is the worst case of every lowering,
+because the gates and everything that depends on them are still there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from deploycc.errors import ModelError
 from deploycc.graph.edit import bypass, constant_values, producer, set_constant
 from deploycc.graph.gates.search import Gate
 
-_FAR = 1e3  # added to a score: far from any threshold, and small enough to leave the order of nested scores alone
+_FAR = 1e3  # added to a score: far beyond any threshold, and small enough to keep the order of nested scores
 _BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}  # operator -> operand that is added to each unit
 
 
@@ -34,20 +34,20 @@ def without_gates(graph: gs.Graph, gates: Iterable[Gate]) -> gs.Graph:
 def with_gates_on(graph: gs.Graph, gates: Sequence[Gate]) -> gs.Graph:
     """Return a copy of the graph whose gates are computed as before and always decide for on.
 
-    The bias behind a score becomes so large that what the pictures add does not matter.
+    The bias of each score becomes so large that the picture does not matter.
 
     Raises:
-        ModelError: ``gate-not-settled``: no constant is added in front of a gate's threshold.
+        ModelError: ``gate-not-fixed``: no constant is added before a gate's threshold.
     """
     signs = {gate.layer: 1.0 for gate in gates}
     wrong = _off(_shifted(graph, gates, signs), gates)
-    if wrong:  # the threshold is below: "on" means a small score
+    if wrong:  # these gates are on below their threshold
         signs.update(dict.fromkeys(wrong, -1.0))
         wrong = _off(_shifted(graph, gates, signs), gates)
     if wrong:
         raise ModelError(
-            "gate-not-settled",
-            f"the gate of {wrong[0]} cannot be kept on by its bias, so its worst case cannot be timed",
+            "gate-not-fixed",
+            f"the bias of the gate of {wrong[0]} cannot keep it on, so its worst case cannot be timed",
             context={"layer": wrong[0]},
         )
     return _shifted(graph, gates, signs)
@@ -64,12 +64,12 @@ def _shifted(graph: gs.Graph, gates: Sequence[Gate], signs: dict[str, float]) ->
         done.add(id(node))
         old = constant_values(node.inputs[operand]) if operand < len(node.inputs) else None
         bias = np.zeros(units, np.float32) if old is None else old
-        set_constant(copy, node, operand, bias + np.float32(signs[gate.layer] * _FAR), f"{gate.layer}_settled")
+        set_constant(copy, node, operand, bias + np.float32(signs[gate.layer] * _FAR), f"{gate.layer}_fixed")
     return copy
 
 
 def _bias(score: gs.Tensor, gate: Gate) -> tuple[gs.Node, int, int]:
-    """The last node in front of the threshold that adds a constant, its operand, and the number of units."""
+    """Return the last node before the threshold that adds a constant, that operand, and the number of units."""
     node = producer(score)
     while node is not None:
         if node.op in _BIASED:
@@ -81,14 +81,14 @@ def _bias(score: gs.Tensor, gate: Gate) -> tuple[gs.Node, int, int]:
                 return node, constant, 1
         node = producer(next((t for t in node.inputs if not isinstance(t, gs.Constant)), score))
     raise ModelError(
-        "gate-not-settled",
+        "gate-not-fixed",
         f"no constant is added to the score of {gate.layer}'s gate, so its worst case cannot be timed",
         context={"layer": gate.layer, "score": gate.score},
     )
 
 
 def _off(graph: gs.Graph, gates: Sequence[Gate]) -> list[str]:
-    """Layers with a kernel that is off for a picture of noise."""
+    """Return the layers with a kernel that is off for a picture of noise."""
     from deploycc.cpu_session import open_session
     from deploycc.graph.export import to_onnx
 

@@ -1,4 +1,4 @@
-"""What a file says about its gates: the metadata entry ``deploycc.gates`` that the training part writes."""
+"""The metadata entry ``deploycc.gates``, in which the training part describes the gates of a file."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ KEY = "deploycc.gates"
 
 
 class DescribedGate(BaseModel):
-    """One gate as its exporter saw it; a pass may have changed the network since.
+    """One gate as exported; a pass may have changed the network since.
 
     Attributes:
         layer: the gated module's name in the training framework.
-        conv, multiply: nodes: the convolution, and the product with the mask.
+        conv, multiply: nodes: the convolution, and the multiplication with the mask.
         place: where the mask multiplied when the file was written.
-        probability, decision, mask: tensors: compared with the threshold, result of that, what is multiplied.
-        threshold: a unit is engaged where its probability is larger.
-        granularity: ``nested``: units go off from the last to the first.
-        kernels, units: numbers of both.
-        unit_of: for each kernel the unit that decides about it.
+        probability, decision, mask: tensors: the probability, the result of comparing it with the threshold, and the
+            factor of the multiplication.
+        threshold: a unit is on if its probability is larger.
+        granularity: as in `deploycc.graph.gates.search.Gate`.
+        kernels, units: number of each.
+        unit_of: the unit of each kernel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -52,7 +53,7 @@ def read_entry(text: str) -> tuple[DescribedGate, ...]:
     """Read the entry's text.
 
     Raises:
-        ValueError: it is no JSON, of another schema version, or has fields missing, unknown or of a wrong type.
+        ValueError: not JSON, of another schema version, or with fields missing, unknown or of a wrong type.
     """
     return _Entry.model_validate_json(text).gates
 

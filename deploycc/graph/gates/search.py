@@ -1,10 +1,10 @@
 """Finding kernel gates: parts of the network that switch the kernels of a convolution on or off for each picture.
 
-A gate (LKAM) pools a map, derives one number a kernel or group of kernels, compares it with a threshold, and multiplies
-the convolution's response with the resulting zeros and ones. It is recognised by what it does, not by its spelling: a
-factor with one element a channel, computed from pooled maps, that can only be 0 or 1
-(`deploycc.graph.gates.value_sets`), multiplied with something that is made kernel by kernel of one convolution's output
-and of nothing else.
+A gate (LKAM) pools a map, computes one number per kernel or block of kernels, compares it with a threshold, and
+multiplies the convolution's response with the resulting zeros and ones. It is recognised by what it computes, not by
+how it is exported: a factor with one element per channel, computed from pooled maps, that is proved to be 0 or 1
+(`deploycc.graph.gates.value_sets`), multiplied with a response that is computed channel by channel from the output of a
+single convolution.
 """
 
 from __future__ import annotations
@@ -30,36 +30,38 @@ ACTIVATIONS = frozenset(
     ["Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu",
      "Selu", "Celu", "Softplus", "Mish"]
 )  # fmt: skip
-_CHANNELWISE = frozenset(["Identity", "Dropout", "Cast", "MaxPool", "AveragePool"])  # kernel by kernel, no shift
+_CHANNELWISE = frozenset(
+    ["Identity", "Dropout", "Cast", "MaxPool", "AveragePool"]
+)  # channel by channel, without a shift
 _POOLS = frozenset(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
 _WINDOW_POOLS = frozenset(["AveragePool", "MaxPool", "ReduceMean", "ReduceMax", "ReduceSum", "ReduceL2"])
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One gated convolution. Nodes and tensors are named.
+    """One gated convolution; nodes and tensors are given by name.
 
     Attributes:
         layer: the gated convolution.
-        multiply: the node that switches: ``Mul``, or ``Where`` between the response and zero.
+        multiply: the node that applies the gate: ``Mul``, or ``Where`` between the response and zero.
         response: tensor [1, kernels, H, W] that is multiplied.
-        vector: tensor of zeros and ones that it is multiplied with: [1, kernels, 1, 1] or a shape that broadcasts so;
-            a single element where one unit decides about the whole layer.
+        vector: the factor of zeros and ones: [1, kernels, 1, 1] or a shape that broadcasts to it; a single element if
+            one unit switches the whole layer.
         reads: tensors that the gate pools.
-        kernels, units: numbers of kernels, and of decisions.
-        unit_of: for each kernel the decision it obeys.
-        granularity: ``kernel``: each its own; ``block``: fewer decisions than kernels; ``nested``: decisions fall from
-            the last to the first, because one number with falling offsets makes all of them, but those in front that
-            are always on.
-        always: decisions that are for on, whatever the picture.
-        score: tensor that is compared.
-        threshold: number that `score` is compared with; None where it is not one number for all.
-        place: last step of the layer in front of the multiplication; ``before-bias`` and ``before-batchnorm`` where
-            the step behind it shifts a switched-off kernel away from zero.
-        source: ``metadata`` where the file describes this gate, else ``structure``. Either way it was proved.
-        nodes: nodes that serve nothing but this gate, the multiplication excluded; those that several gates share, as
-            they do where one decision switches several layers, are the first one's.
-        macs: of those nodes, for one picture.
+        kernels, units: number of each.
+        unit_of: the unit of each kernel.
+        granularity: ``kernel``: one unit per kernel; ``block``: fewer units than kernels; ``nested``: units go off from
+            the last to the first, because all of them come from one number with falling offsets, except the first ones
+            that are always on.
+        always: units that are on for every picture.
+        score: tensor that is compared with the threshold.
+        threshold: number that `score` is compared with; None if it differs between units.
+        place: last step of the layer before the multiplication; ``before-bias`` and ``before-batchnorm`` if the next
+            step shifts a kernel that is off away from zero.
+        source: ``metadata`` if the file describes this gate, else ``structure``; it is proved in both cases.
+        nodes: nodes that serve only this gate, without the multiplication; nodes that serve several gates of one
+            decision belong to the first of them.
+        macs: MACs of those nodes per picture.
     """
 
     layer: str
@@ -86,34 +88,35 @@ def find_gates(graph: gs.Graph, described: Sequence[DescribedGate] = ()) -> tupl
 
 
 def search_gates(graph: gs.Graph, described: Sequence[DescribedGate] = ()) -> tuple[tuple[Gate, ...], tuple[Note, ...]]:
-    """Find the gates, and say of what resembles one why it is none.
+    """Find the gates, and note why a multiplication that resembles a gate is not one.
 
     Args:
         graph: named nodes, static shapes.
-        described: what the file says about its gates (`deploycc.detector.Detector.gates`).
+        described: gates as the file describes them (`deploycc.detector.Detector.gates`).
 
     Returns:
-        The gates in graph order, and notes: ``gate-soft`` and ``gate-not-binary`` (attention, which weighs instead of
-        switching), ``gate-no-convolution``, ``gate-leaks``, ``gate-reads-own-output``, ``gate-metadata``.
+        The gates in graph order, and notes: ``gate-soft`` and ``gate-not-binary`` (attention, which scales channels
+        instead of switching them), ``gate-no-convolution``, ``gate-leaks``, ``gate-reads-own-output`` and
+        ``gate-metadata``.
     """
     gates: list[Gate] = []
     notes: list[Note] = []
     for node in graph.nodes:
-        found = _read(graph, node)
-        if isinstance(found, Gate):
-            gates.append(found)
-        elif found is not None:
-            notes.append(found)
+        gate_or_note = _read(graph, node)
+        if isinstance(gate_or_note, Gate):
+            gates.append(gate_or_note)
+        elif gate_or_note is not None:
+            notes.append(gate_or_note)
     gates = _with_shared_nodes(graph, gates)
-    by_multiply = {each.multiply: each for each in described}
+    by_multiply = {entry.multiply: entry for entry in described}
     for index, gate in enumerate(gates):
-        entry = by_multiply.pop(gate.multiply, None)
-        if entry is None:
+        description = by_multiply.pop(gate.multiply, None)
+        if description is None:
             continue
-        if differing := _differing(gate, entry):
+        if differing := _differing(gate, description):
             notes.append(Note(gate.layer, "gate-metadata", f"the file describes another gate here: {differing}"))
         else:
-            gates[index] = replace(gate, source="metadata", granularity=entry.granularity)
+            gates[index] = replace(gate, source="metadata", granularity=description.granularity)
     for entry in by_multiply.values():
         reason = "the file describes a gate here, but the network does not hold one"
         notes.append(Note(entry.conv, "gate-metadata", reason))
@@ -121,27 +124,27 @@ def search_gates(graph: gs.Graph, described: Sequence[DescribedGate] = ()) -> tu
 
 
 def describe_again(graph: gs.Graph, described: Sequence[DescribedGate]) -> tuple[DescribedGate, ...]:
-    """Bring what a file says about its gates up to date with a changed graph: gone ones leave, others follow."""
-    found = {gate.multiply: gate for gate in find_gates(graph)}
+    """Update the descriptions of a file's gates for a changed graph, and drop those of gates that no longer exist."""
+    by_multiply = {gate.multiply: gate for gate in find_gates(graph)}
     return tuple(
         entry.model_copy(
             update={"kernels": gate.kernels, "units": gate.units, "unit_of": gate.unit_of, "place": gate.place}
         )
         for entry in described
-        if (gate := found.get(entry.multiply)) is not None
+        if (gate := by_multiply.get(entry.multiply)) is not None
     )
 
 
 def gates_by_decision(gates: Sequence[Gate]) -> tuple[tuple[Gate, ...], ...]:
-    """Gates in graph order, those of one decision together."""
-    found: dict[str, list[Gate]] = {}
+    """Group the gates of each decision, in graph order."""
+    by_score: dict[str, list[Gate]] = {}
     for gate in gates:
-        found.setdefault(gate.score, []).append(gate)
-    return tuple(map(tuple, found.values()))
+        by_score.setdefault(gate.score, []).append(gate)
+    return tuple(map(tuple, by_score.values()))
 
 
 def is_pooled(tensor: gs.Tensor) -> tuple[gs.Tensor, ...]:
-    """Return the maps whose global pooling the tensor is computed from; empty where it depends on anything else."""
+    """Return the maps from whose global pooling a tensor is computed; empty if it depends on anything else."""
     maps: dict[int, gs.Tensor] = {}
     seen: set[int] = set()
     queue = [tensor]
@@ -161,7 +164,7 @@ def is_pooled(tensor: gs.Tensor) -> tuple[gs.Tensor, ...]:
 
 
 def _read(graph: gs.Graph, node: gs.Node) -> Gate | Note | None:
-    """The gate whose multiplication this node is, or a note where it nearly is one."""
+    """Return the gate that this node applies; a note if it only resembles a gate; else None."""
     for response, factor in _operands(node):
         shape = static_shape(response)
         if shape is None or len(shape) != 4 or any(isinstance(t, gs.Constant) for t in (response, factor)):
@@ -170,11 +173,11 @@ def _read(graph: gs.Graph, node: gs.Node) -> Gate | Note | None:
         if width is None or not (maps := is_pooled(factor)):
             continue
         if shape[2] * shape[3] == 1 and is_pooled(response):
-            continue  # inside a gate: two of its conditions, or an activation such as x * sigmoid(x)
+            continue  # inside a gate: a product of two conditions, or an activation such as x * sigmoid(x)
         values = possible_values(factor)
         if values.points is None:
-            reason = f"its factor takes any value from {values.low:g} to {values.high:g}: attention, which switches"
-            return Note(node.name, "gate-soft", f"{reason} nothing off; it stays a multiply")
+            reason = f"its factor can be any value from {values.low:g} to {values.high:g}: attention, not a gate;"
+            return Note(node.name, "gate-soft", f"{reason} it stays a multiply")
         if values.points != {0.0, 1.0}:
             listed = ", ".join(f"{value:g}" for value in sorted(values.points))
             return Note(node.name, "gate-not-binary", f"its factor is one of {listed}, not 0 or 1; it stays a multiply")
@@ -183,12 +186,12 @@ def _read(graph: gs.Graph, node: gs.Node) -> Gate | Note | None:
 
 
 def _operands(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor]]:
-    """Response and factor, in either order."""
+    """Return the possible pairs of response and factor."""
     if node.domain not in (None, "", "ai.onnx"):
         return []
     if node.op == "Mul":
-        one, other = node.inputs
-        return [(one, other), (other, one)]
+        left, right = node.inputs
+        return [(left, right), (right, left)]
     if node.op == "Where":
         zero = constant_values(node.inputs[2])
         return [(node.inputs[1], node.inputs[0])] if zero is not None and not zero.any() else []
@@ -196,7 +199,7 @@ def _operands(node: gs.Node) -> list[tuple[gs.Tensor, gs.Tensor]]:
 
 
 def _channel_factor(factor: gs.Tensor, response: tuple[int, ...]) -> int | None:
-    """Elements of a factor that has one for each channel, or one for all; None for any other shape."""
+    """Return the size of a factor with one element per channel, or one for all; None for any other shape."""
     shape = static_shape(factor)
     if shape is None or len(shape) > len(response):
         return None
@@ -211,20 +214,20 @@ def _gate(
 ) -> Gate | Note:
     chain = _back_to_convolution(response)
     if chain is None:
-        return Note(node.name, "gate-no-convolution", "what it multiplies is not one convolution's response")
+        return Note(node.name, "gate-no-convolution", "it does not multiply the response of a single convolution")
     conv, *between = chain
     if any(_depends_on(tensor, conv) for tensor in maps):
-        reason = f"it looks at the output of {conv.name}, which it gates: that must be computed first"
+        reason = f"it reads the output of {conv.name}, which it gates: all of it must be computed first"
         return Note(node.name, "gate-reads-own-output", reason)
     inside = {id(step) for step in (*between, node)}
     for step in chain:
         others = [reader.name for reader in step.outputs[0].outputs if id(reader) not in inside]
         if others or is_output(graph, step.outputs[0]):
-            where = ", ".join(others) or "an output"
-            return Note(node.name, "gate-leaks", f"{where} also reads {step.name}, with no gate: it must be computed")
+            where = ", ".join(others) or "a network output"
+            return Note(node.name, "gate-leaks", f"{where} uses {step.name} without the gate, so it must be computed")
     kernels = (static_shape(response) or (0, 0))[1]
     decision = read_decision(factor, kernels)
-    own = _own_nodes(graph, [factor], [node])
+    gate_nodes = _exclusive_nodes(graph, [factor], [node])
     return Gate(
         layer=conv.name,
         multiply=node.name,
@@ -240,13 +243,13 @@ def _gate(
         threshold=decision.threshold,
         place=_place(graph, conv, between, node),
         source="structure",
-        nodes=tuple(each.name for each in own),
-        macs=sum(node_macs(each) for each in own),
+        nodes=tuple(inner.name for inner in gate_nodes),
+        macs=sum(map(node_macs, gate_nodes)),
     )
 
 
 def _back_to_convolution(response: gs.Tensor) -> list[gs.Node] | None:
-    """Nodes from the convolution to the response, in that order; each maps channel k to channel k."""
+    """Return the nodes from the convolution to the response, in that order; each maps channel k to channel k."""
     steps: list[gs.Node] = []
     tensor = response
     while (node := producer(tensor)) is not None:
@@ -279,7 +282,7 @@ def _place(graph: gs.Graph, conv: gs.Node, between: list[gs.Node], multiply: gs.
 
 
 def _pools_globally(node: gs.Node) -> bool:
-    """Whether a node reduces every map to one number."""
+    """Return whether a node reduces each map to one number."""
     if node.op in _POOLS:
         return True
     if node.op not in _WINDOW_POOLS:
@@ -291,37 +294,38 @@ def _pools_globally(node: gs.Node) -> bool:
     return result[:2] == source[:2] and all(dim == 1 for dim in spatial) and source[2] * source[3] > 1
 
 
-def _own_nodes(graph: gs.Graph, factors: Sequence[gs.Tensor], multiplies: Sequence[gs.Node]) -> list[gs.Node]:
-    """Nodes whose every result ends in these factors, in graph order."""
-    own: set[int] = {id(multiply) for multiply in multiplies}
+def _exclusive_nodes(graph: gs.Graph, factors: Sequence[gs.Tensor], multiplies: Sequence[gs.Node]) -> list[gs.Node]:
+    """Return the nodes whose results are used only for these factors, in graph order."""
+    roots = {id(multiply) for multiply in multiplies}
+    exclusive = set(roots)
     queue = list(factors)
     while queue:
         node = producer(queue.pop())
-        if node is None or id(node) in own:
+        if node is None or id(node) in exclusive:
             continue
-        if all(id(reader) in own for out in node.outputs for reader in out.outputs) and not any(
+        if all(id(reader) in exclusive for out in node.outputs for reader in out.outputs) and not any(
             is_output(graph, out) for out in node.outputs
         ):
-            own.add(id(node))
+            exclusive.add(id(node))
             queue += node.inputs
-    return [node for node in graph.nodes if id(node) in own and not any(node is each for each in multiplies)]
+    return [node for node in graph.nodes if id(node) in exclusive - roots]
 
 
 def _with_shared_nodes(graph: gs.Graph, gates: Sequence[Gate]) -> list[Gate]:
-    """Give nodes that serve several gates of one decision to the first of them."""
+    """Assign nodes that serve several gates of one decision to the first of them."""
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
-    together = {own[0].score: own for own in gates_by_decision(gates)}
-    found: list[Gate] = []
+    by_score = {gates_of_score[0].score: gates_of_score for gates_of_score in gates_by_decision(gates)}
+    result: list[Gate] = []
     for gate in gates:
-        first, *others = together[gate.score]
+        first, *others = by_score[gate.score]
         if others and gate is first:
-            factors = [tensors[each.vector] for each in (first, *others)]
-            every = _own_nodes(graph, factors, [nodes[each.multiply] for each in (first, *others)])
-            taken = {name for each in others for name in each.nodes}
-            own = [node for node in every if node.name not in taken]
-            gate = replace(gate, nodes=tuple(node.name for node in own), macs=sum(map(node_macs, own)))
-        found.append(gate)
-    return found
+            factors = [tensors[sharing.vector] for sharing in (first, *others)]
+            shared = _exclusive_nodes(graph, factors, [nodes[sharing.multiply] for sharing in (first, *others)])
+            taken = {name for other in others for name in other.nodes}
+            remaining = [node for node in shared if node.name not in taken]
+            gate = replace(gate, nodes=tuple(node.name for node in remaining), macs=sum(map(node_macs, remaining)))
+        result.append(gate)
+    return result
 
 
 def _depends_on(tensor: gs.Tensor, node: gs.Node) -> bool:
@@ -338,7 +342,7 @@ def _depends_on(tensor: gs.Tensor, node: gs.Node) -> bool:
 
 
 def _differing(gate: Gate, entry: DescribedGate) -> str:
-    """What of a description contradicts the network; empty where it fits."""
+    """Return the facts of a description that contradict the network; empty if none does."""
     facts = {
         "convolution": (gate.layer, entry.conv),
         "kernels": (gate.kernels, entry.kernels),
@@ -346,4 +350,4 @@ def _differing(gate: Gate, entry: DescribedGate) -> str:
     }
     if gate.threshold is not None and abs(gate.threshold - entry.threshold) > 1e-6:
         facts["threshold"] = (gate.threshold, entry.threshold)
-    return ", ".join(name for name, (found, said) in facts.items() if found != said)
+    return ", ".join(name for name, (actual, described) in facts.items() if actual != described)

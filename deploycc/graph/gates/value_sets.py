@@ -1,7 +1,7 @@
-"""Which values a tensor can take, whatever the picture: a proof that a gate is on or off and nothing between.
+"""The values that a tensor can take for any picture: a proof that a gate's factor is 0 or 1 and nothing between.
 
-Every rule gives a superset: an interval, or a small set where only few values are possible. Two operands are taken as
-independent of one another, and an operator without a rule may give anything.
+Every rule gives a superset: an interval, or a set if few values are possible. Operands count as independent of each
+other, and an operator without a rule may give any value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.graph.edit import constant_values, producer
 
-_MOST = 16  # values that are told apart; more become an interval
+_MOST = 16  # distinct values; more become an interval
 
 _MOVES = frozenset(
     ["Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Expand", "Tile", "Slice",
@@ -29,9 +29,9 @@ _UNIT_RANGE = frozenset(["Sigmoid", "HardSigmoid", "Softmax"])
 
 @dataclass(frozen=True)
 class Values:
-    """Possible values: ``low <= v <= high``, and one of ``points`` where they are few.
+    """Possible values: ``low <= v <= high``, and v in ``points`` if they are few.
 
-    Logical tensors have the points 0 and 1.
+    Boolean tensors have the points 0 and 1.
     """
 
     low: float
@@ -49,7 +49,7 @@ def possible_values(tensor: gs.Tensor) -> Values:
 
 def _values(tensor: gs.Tensor, known: dict[int, Values]) -> Values:
     if id(tensor) not in known:
-        known[id(tensor)] = ANYTHING  # for a cycle, and while the operands are looked at
+        known[id(tensor)] = ANYTHING  # in case of a cycle, and until the operands are known
         known[id(tensor)] = _of_constant(tensor) if isinstance(tensor, gs.Constant) else _of_result(tensor, known)
     return known[id(tensor)]
 
@@ -96,7 +96,7 @@ def _of_result(tensor: gs.Tensor, known: dict[int, Values]) -> Values:
         return _union([operand(index) for index in range(len(node.inputs))])
     if node.op in _PAIRS:
         result = operand(0)
-        for index in range(1, len(node.inputs)):  # Min and Max take any number
+        for index in range(1, len(node.inputs)):  # Min and Max are variadic
             result = _combine(result, operand(index), _PAIRS[node.op])
         return result
     if node.op == "Div" and (divisor := operand(1).points) and 0.0 not in divisor:
@@ -114,7 +114,9 @@ _STEPS: dict[str, Callable[[float], float]] = {
 _PAIRS: dict[str, Callable[[float, float], float]] = {
     "Add": lambda a, b: a + b,
     "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b if a and b else 0.0,  # also 0 times infinity: an end of the interval, not a value
+    "Mul": lambda a, b: (
+        a * b if a and b else 0.0
+    ),  # 0 times infinity too: infinity is an end of the interval, not a value
     "Min": min,
     "Max": max,
     "And": lambda a, b: float(bool(a) and bool(b)),
@@ -134,11 +136,11 @@ def _union(parts: list[Values]) -> Values:
     return Values(min(part.low for part in parts), max(part.high for part in parts))
 
 
-def _combine(one: Values, other: Values, apply: Callable[[float, float], float]) -> Values:
-    """The operators used here take their extremes at the ends of the intervals."""
-    if one.points is not None and other.points is not None:
-        return _points(apply(a, b) for a, b in product(one.points, other.points))
-    ends = [apply(a, b) for a, b in product((one.low, one.high), (other.low, other.high))]
+def _combine(left: Values, right: Values, apply: Callable[[float, float], float]) -> Values:
+    """Apply an operator that takes its extremes at the ends of the intervals."""
+    if left.points is not None and right.points is not None:
+        return _points(apply(a, b) for a, b in product(left.points, right.points))
+    ends = [apply(a, b) for a, b in product((left.low, left.high), (right.low, right.high))]
     if any(math.isnan(end) for end in ends):  # infinity minus infinity
         return ANYTHING
     return Values(min(ends), max(ends))
@@ -174,11 +176,11 @@ def _cast(values: Values, to: int) -> Values:
 
 
 def _clip(node: gs.Node, operand: Callable[[int], Values]) -> Values:
-    """Opset 11 and later have the limits as operands; a limit that is no constant says nothing."""
+    """Opset 11 and later have the limits as operands; a limit that is not constant is ignored."""
     limits = []
     for index in (1, 2):
-        given = index < len(node.inputs) and not node.inputs[index].is_empty()
-        points = operand(index).points if given else frozenset[float]()
+        present = index < len(node.inputs) and not node.inputs[index].is_empty()
+        points = operand(index).points if present else frozenset[float]()
         limits.append(points)
     low = max(limits[0]) if limits[0] and len(limits[0]) == 1 else -math.inf
     high = min(limits[1]) if limits[1] and len(limits[1]) == 1 else math.inf

@@ -250,7 +250,7 @@ def test_heads_that_are_not_predicted_by_convolutions_are_refused(tmp_path: Path
     source.graph.toposort()
     error = refusal(source, tmp_path)
     assert error.context == {"node": "rectify"}
-    assert error.message.endswith("Relu stands between the predictors and the head")
+    assert error.message.endswith("Relu lies between the predictors and the head")
 
 
 @pytest.mark.parametrize(

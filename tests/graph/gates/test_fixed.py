@@ -1,4 +1,4 @@
-"""Gates taken out, or kept on: what timings compare with."""
+"""Networks whose gates are removed or always on, with which timings compare."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def test_both_compute_what_the_network_computes_with_every_kernel_on(spelling: S
     assert find_gates(dense) == ()
     assert [gate.multiply for gate in find_gates(on)] == [gate.multiply for gate in gates]
     assert not {node.name for node in dense.nodes} & {name for gate in gates for name in gate.nodes}
-    np.testing.assert_array_equal(run(graph), before)  # the original is left alone
+    np.testing.assert_array_equal(run(graph), before)  # the original is not changed
 
 
 def test_one_decision_for_several_layers_is_shifted_once() -> None:
-    """Biases near one another keep their order, by which nested units are known."""
+    """Close biases keep their order, by which nested units are recognised."""
     made = Branching((Block("two", "nested", (0, 2, 0, 0)), Block("two", "nested", (0, 2, 0, 0))), (), 2, True)
     graph = made.build("random").graph
     gates = find_gates(graph)
     [decide] = [node for node in graph.nodes if node.name.startswith("decide")]
     decide.inputs[2].values = np.array([0.4001, 0.4, 0.3999], np.float32)
     on = with_gates_on(graph, gates)
-    [settled] = [node for node in on.nodes if node.name.startswith("decide")]
+    [shifted] = [node for node in on.nodes if node.name.startswith("decide")]
     assert len(gates) == 4
-    np.testing.assert_allclose(settled.inputs[2].values, [1000.4001, 1000.4, 1000.3999], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(shifted.inputs[2].values, [1000.4001, 1000.4, 1000.3999], rtol=0, atol=1e-4)
     assert {gate.granularity for gate in find_gates(on)} == {"nested"}
 
 
@@ -65,9 +65,9 @@ def test_some_kernel_is_off_in_the_networks_above() -> None:
     assert sum(same) < len(SPELLINGS) / 2
 
 
-def test_a_score_that_nothing_is_added_to_is_named() -> None:
+def test_a_score_without_an_added_constant_is_named() -> None:
     graph = gated(Spelling()).graph
     gate = find_gates(graph)[0]
     with pytest.raises(ModelError, match="gated") as raised:
         with_gates_on(graph, [replace(gate, score="x")])
-    assert raised.value.code == "gate-not-settled"
+    assert raised.value.code == "gate-not-fixed"

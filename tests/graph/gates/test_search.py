@@ -1,4 +1,4 @@
-"""Gates are found in every spelling, and nothing that only resembles one is taken for a gate."""
+"""Gates are found in every spelling, and nothing that only resembles a gate is found."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_pools_differ_and_all_are_read() -> None:
     assert {only(gated(Spelling(pool=pool))).reads for pool in POOLS} == {("a",)}
 
 
-# ---- what the file says -----------------------------------------------------------------------------------------------
+# ---- metadata of the file -----------------------------------------------------------------------------------------------
 
 
 def description(detector: Detector, **changes: object) -> DescribedGate:
@@ -177,7 +177,7 @@ def test_a_description_that_fits_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"conv": "other"}, "convolution"),
         ({"kernels": 16}, "kernels"),
@@ -186,12 +186,12 @@ def test_a_description_that_fits_is_taken() -> None:
         ({"multiply": "gone"}, "does not hold one"),
     ],
 )
-def test_a_description_that_contradicts_the_network_is_not_believed(changes: dict[str, object], said: str) -> None:
+def test_a_description_that_contradicts_the_network_is_not_believed(changes: dict[str, object], reason: str) -> None:
     detector = gated(Spelling(group="gather"))
     gates, notes = search_gates(detector.graph, [description(detector, **changes)])
     assert [gate.source for gate in gates] == ["structure"]
     assert [note.code for note in notes] == ["gate-metadata"]
-    assert said in notes[0].reason
+    assert reason in notes[0].reason
 
 
 def test_the_entry_is_read_back_and_checked() -> None:
@@ -233,7 +233,7 @@ def test_a_caffe_gate_with_a_threshold_layer(tmp_path: Path) -> None:
     assert {"pool", "decide"} <= set(gate.nodes)
 
 
-def test_caffe_attention_is_no_gate(tmp_path: Path) -> None:
+def test_caffe_attention_is_not_a_gate(tmp_path: Path) -> None:
     path = tmp_path / "attention.prototxt"
     path.write_text(CAFFE.replace("THRESHOLD", "").replace('"mask"', '"sigmoid"'), encoding="utf-8")
     gates, notes = search_gates(load(path, random_weights=1).graph)
@@ -245,7 +245,7 @@ def test_caffe_attention_is_no_gate(tmp_path: Path) -> None:
 
 
 def misread(module: ModuleType, spelling: Spelling) -> bool:
-    """Whether a changed module says of a spelling anything but the truth."""
+    """Return whether a changed module misreads a spelling."""
     gates = module.find_gates(gated(spelling).graph)
     if len(gates) != 1:
         return True
@@ -256,7 +256,7 @@ def misread(module: ModuleType, spelling: Spelling) -> bool:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("return [(one, other), (other, one)]", "return [(one, other)]"),
+        ("return [(left, right), (right, left)]", "return [(left, right)]"),
         ('return "after-activation"', 'return "after-bias"'),
         ('if any(step.op != "Add" for step in affine):', "if affine:"),
         ('following.op == "Add" and', 'following.op == "Sub" and'),
@@ -295,14 +295,14 @@ def test_planted_bugs_that_would_take_a_near_miss(old: str, new: str, near_miss:
     assert module.search_gates(graph) != search_gates(graph)
 
 
-def test_what_serves_several_gates_is_the_first_ones() -> None:
+def test_nodes_of_several_gates_belong_to_the_first() -> None:
     block = Block("two", "nested", (1, 2, 0, 0))
-    own, shared = (
-        find_gates(Branching((block,), (Wish("widths", 0, False),), 5, each).build("on").graph)
-        for each in (False, True)
+    separate, shared = (
+        find_gates(Branching((block,), (Wish("widths", 0, False),), 5, common).build("on").graph)
+        for common in (False, True)
     )
     assert [sorted({name.rstrip("0123456789") for name in gate.nodes}) for gate in shared] == [
         ["cast", "decide", "gather", "globalaveragepool", "greater", "relu", "squeeze"], [],
     ]  # fmt: skip
-    assert [gate.macs for gate in shared] == [own[0].macs, 0]
-    assert own[0].macs > 0
+    assert [gate.macs for gate in shared] == [separate[0].macs, 0]
+    assert separate[0].macs > 0
