@@ -84,7 +84,7 @@ def _in_child(
     if code == 0 and text:
         return json.loads(text)  # type: ignore[no-any-return]
     end = "was killed by signal {}".format(-code) if code < 0 else "ended with code {}".format(code)
-    row = _build_row(engine) if command == "build-one" else _bench_row(plan, engine)
+    row = _build_row(plan, engine) if command == "build-one" else _bench_row(plan, engine)
     row["status"] = "failed"
     row["reason"] = "the process that worked on {} {}".format(engine["file"], end)
     row["hint"] = "signal 9 is how the kernel ends a process when memory runs out" if code == -9 else None
@@ -120,7 +120,7 @@ def _engine(plan: "Dict[str, Any]", file: str) -> "Dict[str, Any]":
     return next(engine for engine in plan["engines"] if engine["file"] == file)
 
 
-def _build_row(engine: "Dict[str, Any]") -> "Dict[str, Any]":
+def _build_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
     return {
         "file": engine["file"],
         "precision": engine["precision"],
@@ -131,11 +131,11 @@ def _build_row(engine: "Dict[str, Any]") -> "Dict[str, Any]":
         "node": None,
         "hint": None,
         "sha256": None,
-        "bytes": None,
-        "builder": None,
+        "size_bytes": None,
+        "builder": plan["target"]["builder"],
         "builder_version": None,
-        "compute_capability": None,
-        "seconds": None,
+        "compute_capability": plan["target"]["compute_capability"],
+        "build_seconds": None,
         "peak_memory_mib": None,
         "layers": [],
     }
@@ -146,9 +146,7 @@ def build_one(plan_path: str, file: str) -> "Dict[str, Any]":
     plan = files.read_plan(plan_path)
     folder = os.path.dirname(os.path.abspath(plan_path))
     engine = _engine(plan, file)
-    row = _build_row(engine)
-    row["builder"] = plan["target"]["builder"]
-    row["compute_capability"] = plan["target"]["compute_capability"]
+    row = _build_row(plan, engine)
     say("build {} with {}".format(engine["file"], row["builder"]))
     start = time.perf_counter()
     try:
@@ -158,11 +156,11 @@ def build_one(plan_path: str, file: str) -> "Dict[str, Any]":
         say("{}: {}".format(engine["file"], error.reason))
         return row
     path = files.inside(folder, engine["file"])
-    row["seconds"] = time.perf_counter() - start
+    row["build_seconds"] = time.perf_counter() - start
     row["peak_memory_mib"] = environment.peak_memory_mib()
     row["sha256"] = files.sha256_of(path)
-    row["bytes"] = os.path.getsize(path)
-    say("{}: {:.1f} MB in {:.1f} s".format(engine["file"], row["bytes"] / 1e6, row["seconds"]))
+    row["size_bytes"] = os.path.getsize(path)
+    say("{}: {:.1f} MB in {:.1f} s".format(engine["file"], row["size_bytes"] / 1e6, row["build_seconds"]))
     return row
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from deploycc.agent_host.session import AgentStopped, Progress, Session
 from deploycc.agent_host.zipapp import FILE_NAME, write_agent
-from deploycc.documents.build import BuildResult, read_manifest
+from deploycc.documents.build import BuildResult
+from deploycc.documents.document import parse_document
+from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import BuildPlan, read_plan
 from deploycc.errors import BuildError, DeployError, MeasureError
 from deploycc.files import write_text
@@ -46,14 +46,14 @@ def build(plan_path: Path, on_progress: Progress = _quiet, session: Session | No
     file = _plan_file(plan_path)
     read_plan(file)
     record = file.with_name(BuildResult.FILE_NAME)
-    raw = _run(session, file, ["build"], on_progress, BuildError)
-    write_text(record, json.dumps(raw, indent=1, sort_keys=True) + "\n")
-    result = read_manifest(record)
+    written = _run(session, file, ["build"], on_progress, BuildError)
+    result = parse_document(written, BuildResult, record)
+    write_text(record, written.decode("utf-8"))
     for engine in result.engines:
         if engine.status == "failed":
             raise BuildError(
                 "build-failed",
-                f"the {engine.precision} engine was not built",
+                f"the {engine.label} engine was not built",
                 context={
                     "target": result.target,
                     "engine": engine.file,
@@ -72,21 +72,21 @@ def bench(
     *,
     input_file: Path | None = None,
     session: Session | None = None,
-) -> dict[str, Any]:
+) -> LatencyReport:
     """Measure the engines of a plan.
 
     Args:
         plan_path: ``plan.json`` or its folder; ``build.json`` and the engines lie beside it.
         on_progress: receives what the agent says, line by line.
-        only: one precision; None: every engine.
+        only: one precision, every variant of it; None: every engine.
         input_file: the picture tensor as .npy; None: seeded random values.
         session: where; None: this machine.
 
     Returns:
-        the content of ``latency.json``; engines that cannot run here have the status ``not-possible``.
+        what was measured, which the caller writes; engines that cannot run here have the status ``not-possible``.
 
     Raises:
-        ArtefactError: the plan cannot be used.
+        ArtefactError: the plan cannot be used, or the agent's answer is not a latency report.
         MeasureError: an engine is missing, stale, or does not run.
     """
     file = _plan_file(plan_path)
@@ -95,22 +95,23 @@ def bench(
         raise MeasureError(
             "no-such-engine",
             f"the plan has no {only} engine",
-            context={"plan": file, "engines": ", ".join(engine.precision for engine in plan.engines)},
+            context={"plan": file, "engines": ", ".join(engine.label for engine in plan.engines)},
         )
     arguments = ["bench", *(["--only", only] if only else [])]
     if input_file is not None:
         arguments += ["--input", str(input_file.resolve())]
-    raw = _run(session, file, arguments, on_progress, MeasureError)
-    for run in raw["runs"]:
-        if run["status"] == "failed":
+    written = _run(session, file, arguments, on_progress, MeasureError)
+    report = parse_document(written, LatencyReport, file.with_name(LatencyReport.FILE_NAME))
+    for run in report.runs:
+        if run.status == "failed":
             raise MeasureError(
                 "measure-failed",
-                f"the {run['precision']} engine was not measured",
-                context={"target": raw["target"]},
-                note=run["reason"],
-                hint=run["hint"],
+                f"the {run.label} engine was not measured",
+                context={"target": report.target},
+                note=run.reason,
+                hint=run.hint,
             )
-    return raw
+    return report
 
 
 def _plan_file(path: Path) -> Path:
@@ -119,7 +120,7 @@ def _plan_file(path: Path) -> Path:
 
 def _run(
     session: Session | None, plan: Path, arguments: list[str], on_progress: Progress, error: type[DeployError]
-) -> dict[str, Any]:
+) -> bytes:
     try:
         return (session or LocalSession()).run_agent(plan, arguments, on_progress)
     except AgentStopped as stopped:
@@ -134,7 +135,7 @@ def _run(
 class LocalSession:
     """Runs the agent with this Python."""
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> dict[str, Any]:
+    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> bytes:
         """See `deploycc.agent_host.session.Session.run_agent`."""
         plan = plan.resolve()
         with tempfile.TemporaryDirectory(prefix="deploycc-") as name:
@@ -167,8 +168,7 @@ class LocalSession:
                     process.stderr.close()
             if code != 0 or not out.exists():
                 raise AgentStopped(code, tuple(lines))
-            result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-            return result
+            return out.read_bytes()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 Progress = Callable[[str], None]
 """Called with each line the agent says while it works."""
@@ -13,8 +13,8 @@ Progress = Callable[[str], None]
 class Session(Protocol):
     """A machine with a plan's folder on it."""
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> dict[str, Any]:
-        """Run an agent command on a plan and return its JSON.
+    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> bytes:
+        """Run an agent command on a plan and return the JSON that it wrote.
 
         Args:
             plan: ``plan.json``; its folder holds the files it names and receives the engines.

@@ -24,6 +24,6 @@ def command(folder: Folder) -> None:
         build_folder(folder, say)
         render_folder(folder)
     for engine in read_compile_report(folder).engines:
-        if engine.file:
+        if engine.status == "built":
             console.out(str(folder / engine.file))
     console.say(str(folder), summarise_folder(folder))

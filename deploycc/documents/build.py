@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import JsonValue
+from pydantic import JsonValue, model_validator
 
-from deploycc.documents.document import Document, Record, Sha256, read_document
+from deploycc.documents.document import Count, Document, Record, Seconds, Sha256, read_document
 from deploycc.documents.plan import FileName, Identified
 
 
@@ -23,15 +23,15 @@ class BuiltEngine(Identified):
     """One engine, built or not.
 
     Attributes:
-        file: engine file beside this one, there when `status` is ``built``.
+        file: engine file beside this one, which exists where `status` is ``built``.
         network_sha256: what it was built from.
         status: ``built``; ``not-possible`` on this machine; ``failed``.
         reason, hint: where it was not built: the fact behind it, and what helps.
         node: the network's node or layer the reason is about, where the builder names one.
-        sha256, bytes: of the engine file.
-        builder, builder_version: what built it.
+        sha256, size_bytes: of the engine file.
+        builder, builder_version: what builds it (`deploycc.target.Target.builder`).
         compute_capability: of the GPU it is for.
-        seconds: wall time of reading, building and writing.
+        build_seconds: wall time of reading, building and writing on the machine that built.
         peak_memory_mib: largest resident size of the building process.
         layers: of the parsed network, empty where the builder does not tell.
     """
@@ -42,14 +42,22 @@ class BuiltEngine(Identified):
     reason: str | None = None
     hint: str | None = None
     node: str | None = None
+    builder: str
     sha256: Sha256 | None = None
-    bytes: int | None = None
-    builder: str | None = None
+    size_bytes: Count | None = None
     builder_version: str | None = None
     compute_capability: str | None = None
-    seconds: float | None = None
+    build_seconds: Seconds | None = None
     peak_memory_mib: int | None = None
     layers: tuple[Layer, ...] = ()
+
+    @model_validator(mode="after")
+    def _status_matches_fields(self) -> BuiltEngine:
+        if self.status == "built" and None in (self.sha256, self.size_bytes):
+            raise ValueError("a built engine needs sha256 and size_bytes")
+        if self.status != "built" and not self.reason:
+            raise ValueError("an engine that was not built needs a reason")
+        return self
 
 
 class BuildResult(Document):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue
 
+from deploycc.documents.build import BuiltEngine
 from deploycc.documents.document import Count, Document, Evidence, NoteRecord, Record, Seconds, Sha256, read_document
 from deploycc.documents.plan import Identified
 from deploycc.documents.source import SourceRecord
@@ -191,37 +192,6 @@ class PrecisionComparison(Record):
     detections: DetectionDifference | None = None
 
 
-class EngineRecord(Identified):
-    """One engine, built here or the reason why not.
-
-    Attributes:
-        network_sha256: that network's file.
-        status: ``built``; ``not-possible`` on this machine; ``failed``.
-        reason, hint: where it was not built: the fact behind it, and what helps.
-        builder, builder_version: what builds it (`deploycc.target.Target.builder`).
-        file, sha256, size_bytes, build_seconds: of a built engine; the time is measured on the machine that built.
-    """
-
-    network_sha256: Sha256
-    status: Literal["built", "not-possible", "failed"]
-    builder: str
-    builder_version: str | None = None
-    file: str | None = None
-    sha256: Sha256 | None = None
-    size_bytes: Count | None = None
-    build_seconds: Seconds | None = None
-    reason: str | None = None
-    hint: str | None = None
-
-    @model_validator(mode="after")
-    def _status_matches_fields(self) -> EngineRecord:
-        if self.status == "built" and None in (self.file, self.sha256, self.size_bytes):
-            raise ValueError("a built engine needs file, sha256 and size_bytes")
-        if self.status != "built" and not self.reason:
-            raise ValueError("an engine that was not built needs a reason")
-        return self
-
-
 class CompileReport(Document):
     """The whole file.
 
@@ -242,7 +212,7 @@ class CompileReport(Document):
     target: TargetRecord
     networks: tuple[NetworkRecord, ...]
     comparison: PrecisionComparison | None = None
-    engines: tuple[EngineRecord, ...] = ()
+    engines: tuple[BuiltEngine, ...] = ()
     next_command: str | None = None
 
 

@@ -130,10 +130,26 @@ def read_document(path: Path, kind: type[D]) -> D:
     """
     file = find_document(path, kind)
     try:
-        text = file.read_bytes().decode("utf-8")
-        raw = json.loads(text)
+        data = file.read_bytes()
     except OSError as error:
         raise ArtefactError("artefact-unreadable", f"cannot read {file}", note=error.strerror) from error
+    return parse_document(data, kind, file)
+
+
+def parse_document(data: bytes, kind: type[D], file: Path) -> D:
+    """Return the document that these bytes are.
+
+    Args:
+        data: UTF-8 JSON.
+        kind: the document class.
+        file: where the bytes are from, or where they belong, for the messages.
+
+    Raises:
+        ArtefactError: as for `read_document`, but for a file that is missing or unreadable.
+    """
+    try:
+        text = data.decode("utf-8")
+        raw = json.loads(text)
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise ArtefactError(
             "artefact-not-json",

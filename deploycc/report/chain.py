@@ -28,7 +28,8 @@ def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, .
     found = [Link("trained files", ", ".join(report.source.files), report.source.sha256)]
     found += [Link("network", f"{network.file} ({network.label})", network.sha256) for network in report.networks]
     found += [
-        Link("engine", f"{engine.file or engine.status} ({engine.label})", engine.sha256) for engine in report.engines
+        Link("engine", f"{engine.file if engine.status == 'built' else engine.status} ({engine.label})", engine.sha256)
+        for engine in report.engines
     ]
     built = {engine.sha256 for engine in report.engines}
     for run in latency.runs if latency else ():

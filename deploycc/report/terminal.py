@@ -67,7 +67,7 @@ def engines_table(report: CompileReport) -> Table:
         (
             engine.precision,
             engine.status,
-            engine.file or "-",
+            engine.file if engine.status == "built" else "-",
             "-" if engine.size_bytes is None else size(engine.size_bytes),
             "-" if engine.build_seconds is None else seconds(engine.build_seconds),
             engine.reason or "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,30 +27,11 @@ def build_folder(folder: Path, say: Say) -> None:
         BuildError: a builder refused a network or failed. An engine that cannot be built on this machine is no error.
     """
     from deploycc.agent_host import local
-    from deploycc.documents.compile import EngineRecord, read_compile_report
+    from deploycc.documents.compile import read_compile_report
     from deploycc.documents.latency import LatencyReport
-    from deploycc.documents.plan import read_plan
 
     say("building")
-    plan = read_plan(folder)
-    result = local.build(folder, say)
-    engines = tuple(
-        EngineRecord(
-            precision=engine.precision,
-            variant=engine.variant,
-            network_sha256=engine.network_sha256,
-            status=engine.status,
-            builder=engine.builder or plan.target.builder,
-            builder_version=engine.builder_version,
-            file=engine.file if engine.status == "built" else None,
-            sha256=engine.sha256,
-            size_bytes=engine.bytes,
-            build_seconds=engine.seconds,
-            reason=engine.reason,
-            hint=engine.hint,
-        )
-        for engine in result.engines
-    )
+    engines = local.build(folder, say).engines
     (folder / LatencyReport.FILE_NAME).unlink(missing_ok=True)  # it was measured on the engines before
     elsewhere = any(engine.status != "built" for engine in engines)
     report = read_compile_report(folder)
@@ -68,13 +48,12 @@ def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Pa
     """
     from deploycc.agent_host import local
     from deploycc.documents.compile import read_compile_report
-    from deploycc.documents.latency import LatencyReport
 
     say("measuring")
-    raw = local.bench(folder, say, only, input_file=input_file)
-    write_text(folder / LatencyReport.FILE_NAME, json.dumps(raw, indent=1) + "\n")
+    latency = local.bench(folder, say, only, input_file=input_file)
+    latency.write(folder / latency.FILE_NAME)
     report = read_compile_report(folder)
-    elsewhere = any(run["status"] != "measured" for run in raw["runs"])
+    elsewhere = any(run.status != "measured" for run in latency.runs)
     if elsewhere and report.next_command is None:
         write_report(folder, report.model_copy(update={"next_command": "deploycc bench DIR"}))
 
@@ -100,7 +79,7 @@ def summarise_folder(folder: Path) -> list[str]:
         f"{engine.label} engine {folder / engine.file} ({size(engine.size_bytes)}, "
         f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
         for engine in report.engines
-        if engine.file and engine.size_bytes is not None
+        if engine.size_bytes is not None
     ]
     said = headline(report, assess(latency) if latency else ())
     lines += said.sentences

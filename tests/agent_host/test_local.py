@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import tempfile
@@ -19,7 +18,6 @@ from deploycc.agent import environment
 from deploycc.agent_host import local
 from deploycc.agent_host.session import AgentStopped
 from deploycc.documents.build import read_manifest
-from deploycc.documents.latency import LatencyReport
 from deploycc.errors import ArtefactError, BuildError, MeasureError
 from deploycc.files import sha256_of
 
@@ -47,8 +45,7 @@ def test_build_and_bench(tmp_path: Path, cpu: target.Target) -> None:
         assert engine.network_sha256 == plan.network(engine.precision).sha256
     assert any("engine-fp16.onnx" in line for line in said)
 
-    raw = local.bench(tmp_path / "plan.json", said.append)
-    report = LatencyReport.model_validate_json(json.dumps(raw))
+    report = local.bench(tmp_path / "plan.json", said.append)
     assert report.quick
     assert [run.precision for run in report.runs] == ["fp32", "fp16"]
     for run, engine in zip(report.runs, result.engines, strict=True):
@@ -70,18 +67,18 @@ def test_two_variants_of_a_network(tmp_path: Path, cpu: target.Target) -> None:
         ("fp32", "compiled"), ("fp32", "original"), ("fp16", "compiled"),
     ]  # fmt: skip
     assert len({engine.sha256 for engine in result.engines}) == 3
-    runs = local.bench(tmp_path, only="fp32")["runs"]
-    assert [(run["variant"], run["status"]) for run in runs] == [("compiled", "measured"), ("original", "measured")]
-    assert [run["engine"]["sha256"] for run in runs] == [engine.sha256 for engine in result.engines[:2]]
-    assert [run["network_sha256"] for run in runs] == [engine.network_sha256 for engine in result.engines[:2]]
+    runs = local.bench(tmp_path, only="fp32").runs
+    assert [(run.variant, run.status) for run in runs] == [("compiled", "measured"), ("original", "measured")]
+    assert [run.engine and run.engine.sha256 for run in runs] == [engine.sha256 for engine in result.engines[:2]]
+    assert [run.network_sha256 for run in runs] == [engine.network_sha256 for engine in result.engines[:2]]
 
 
 def test_bench_of_one_engine_with_a_given_picture(tmp_path: Path, cpu: target.Target) -> None:
     plan_folder(tmp_path, cpu, {"fp32": conv_model(), "fp16": conv_model("fp16")})
     local.build(tmp_path)
     np.save(tmp_path / "x.npy", np.zeros(SHAPE, np.float32))
-    raw = local.bench(tmp_path, only="fp16", input_file=tmp_path / "x.npy")
-    assert [run["precision"] for run in raw["runs"]] == ["fp16"]
+    report = local.bench(tmp_path, only="fp16", input_file=tmp_path / "x.npy")
+    assert [run.precision for run in report.runs] == ["fp16"]
     with pytest.raises(MeasureError) as caught:
         local.bench(tmp_path, input_file=tmp_path / "absent.npy")
     assert caught.value.code == "measure-failed"
@@ -96,7 +93,7 @@ def test_tensorrt_rtx_builds_here_and_runs_elsewhere(tmp_path: Path) -> None:
     assert "CONDITION" in {layer.type for layer in result.engines[0].layers}
     assert "HALF" in {layer.precision for layer in result.engines[1].layers}
     if environment.hardware()["gpu"] is None:
-        report = LatencyReport.model_validate_json(json.dumps(local.bench(tmp_path)))
+        report = local.bench(tmp_path)
         assert {run.status for run in report.runs} == {"not-possible"}
         assert "has none" in str(report.runs[0].reason)
 
@@ -127,8 +124,8 @@ def test_a_board_that_is_not_attached(tmp_path: Path) -> None:
     assert engine.status == "not-possible"
     assert engine.sha256 is None
     assert "python3 agent.pyz build plan.json" in str(engine.hint)
-    (run,) = local.bench(tmp_path)["runs"]
-    assert run["status"] == "not-possible"
+    (run,) = local.bench(tmp_path).runs
+    assert run.status == "not-possible"
 
 
 def test_a_missing_plan(tmp_path: Path) -> None:
@@ -147,8 +144,27 @@ def test_a_plan_without_that_engine(tmp_path: Path, cpu: target.Target) -> None:
 class Stopped:
     """A session whose agent ends without a result."""
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Any) -> dict[str, Any]:
+    def run_agent(self, plan: Path, arguments: list[str], on_progress: Any) -> bytes:
         raise AgentStopped(-9, ("parsing", "Killed"))
+
+
+class Answers:
+    """A session whose agent writes what the test says."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+
+    def run_agent(self, plan: Path, arguments: list[str], on_progress: Any) -> bytes:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [b"{", b'{"schema": 1}', b'{"schema": 2}'])
+def test_an_answer_that_is_not_the_agents_is_refused(tmp_path: Path, cpu: target.Target, answer: bytes) -> None:
+    plan_folder(tmp_path, cpu, {"fp32": conv_model()})
+    for step in (local.build, local.bench):
+        with pytest.raises(ArtefactError):
+            step(tmp_path, session=Answers(answer))
+    assert names(tmp_path) == ["network-fp32.onnx", "plan.json"]
 
 
 def test_an_agent_that_stops_is_quoted(tmp_path: Path, cpu: target.Target) -> None:

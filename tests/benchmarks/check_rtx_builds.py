@@ -50,7 +50,11 @@ def main() -> int:
             status = deploycc(["compile", *model, "-t", "x86-rtx", "--no-measure", "-o", str(out)])
             seconds = time.perf_counter() - start
             engines = read_compile_report(out).engines if status == 0 else ()
-        built = [f"{engine.precision} {(engine.size_bytes or 0) / 2**20:.1f} MiB" for engine in engines if engine.file]
+        built = [
+            f"{engine.precision} {(engine.size_bytes or 0) / 2**20:.1f} MiB"
+            for engine in engines
+            if engine.status == "built"
+        ]
         ok = len(built) == 2
         failed += not ok
         print(f"{'built ' if ok else 'FAILED'}  {Path(model[0]).name:55} {seconds:5.1f} s  {', '.join(built)}")

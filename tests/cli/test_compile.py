@@ -15,6 +15,7 @@ from PIL import Image
 
 from deploycc import importers
 from deploycc.cli import main
+from deploycc.documents.build import read_manifest
 from deploycc.documents.compile import read_compile_report
 from deploycc.documents.latency import read_latency_report
 
@@ -77,6 +78,9 @@ def test_a_board_that_is_not_there_gets_everything_but_the_engine(
     assert "agent.pyz build plan.json" in report.next_command
     assert report.next_command in capsys.readouterr().err
     assert report.next_command in (out / "report.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert main(["build", str(out)]) == 0
+    assert capsys.readouterr().out == ""  # no engine, so no path of one
 
 
 def test_several_targets_make_a_folder_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +96,7 @@ def test_compile_is_the_steps_in_a_row(tmp_path: Path, capsys: pytest.CaptureFix
     assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--no-build", "--threads", "1") == 0
     assert not (out / "build.json").exists()
     assert main(["build", str(out)]) == 0
+    assert read_compile_report(out).engines == read_manifest(out).engines
     assert main(["bench", str(out)]) == 0
     assert main(["report", "show", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == [

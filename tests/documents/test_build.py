@@ -10,13 +10,14 @@ import pytest
 from deploycc.documents.build import read_manifest
 from deploycc.errors import ArtefactError
 
+BUILT = {"builder": "onnxruntime", "sha256": "c" * 64, "size_bytes": 10}
 RECORD = {
     "schema": 1,
     "target": "x86-cpu",
     "tool": {"deploycc": "0.1.0", "agent": "1.0"},
     "plan_sha256": "a" * 64,
     "environment": {"cpu_model": "any", "gpu": None},
-    "engines": [{"file": "e.onnx", "precision": "fp32", "network_sha256": "b" * 64, "status": "built"}],
+    "engines": [{"file": "e.onnx", "precision": "fp32", "network_sha256": "b" * 64, "status": "built", **BUILT}],
 }
 
 

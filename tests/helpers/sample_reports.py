@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from deploycc.documents.build import BuiltEngine
 from deploycc.documents.compile import (
     CompileReport,
     DetectionDifference,
     DetectorRecord,
-    EngineRecord,
     InputRecord,
     LayerError,
     NetworkRecord,
@@ -148,7 +148,7 @@ def compiled(**changes: Any) -> CompileReport:
             ),
         ),
         "engines": (
-            EngineRecord(
+            BuiltEngine(
                 precision="fp32",
                 network_sha256=NETWORK,
                 status="built",
@@ -172,11 +172,12 @@ def compiled_for_board() -> CompileReport:
             name="jetson-tx2-jp461", title="Jetson TX2", tier="planned", runtime="tensorrt", runtime_version="8.2.1"
         ),
         engines=(
-            EngineRecord(
+            BuiltEngine(
                 precision="fp32",
                 network_sha256=report.networks[0].sha256,
                 status="not-possible",
                 builder="trtexec",
+                file="engine.fp32.engine",
                 reason="its engines are built on the board",
             ),
         ),
