@@ -11,11 +11,13 @@ import pytest
 from layers import BASE, FILES, PACKAGES, PARTS, ROOT
 from markdown_tables import code, table
 
+from deploycc import passes
 from deploycc.documents.document import Document
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LAYERS = table(TEXT, "## Layers")
 LIFE = table(TEXT, "## The life of a detector")
+STAGES = "The pipeline has stages, so that a part of it can run alone (planning gates stops before they are lowered):\n"
 SIDE_ROADS = table(TEXT, 'Two side roads join at "optimise":\n')
 DOCUMENTS = table(TEXT, "## Files that the tool writes")
 OTHER_FILES = table(TEXT, "Other files:\n")
@@ -90,6 +92,11 @@ def test_a_step_of_the_life_gives_what_its_function_returns(row: list[str]) -> N
     module, _, attribute = f"deploycc.{name}".rpartition(".")
     function = getattr(importlib.import_module(module), attribute)
     assert code(row[3])[0] in function.__annotations__["return"]
+
+
+def test_the_stages_are_those_of_the_pipeline() -> None:
+    stages = [code(row[0])[0] for row in table(TEXT, STAGES)]
+    assert [step for name in stages for step in getattr(passes, name)] == list(passes.PIPELINE)
 
 
 def test_every_document_is_in_the_table_of_files() -> None:
