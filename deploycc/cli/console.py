@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploycc.cli.layout import lay_out
 from deploycc.errors import DeployError
 from deploycc.progress import Say
+from deploycc.report.table import Table, lay_out
 
 _LINE_EVERY_S = 10.0  # in a pipe
 
@@ -57,6 +57,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
     above, below = textwrap.wrap(heading, console.width), "\n".join(laid_out.body)
     shown = [*map(Text, above), Text("\n".join(laid_out.head), "bold"), *([Text(below)] if below else [])]
     console.print(*shown, sep="\n", soft_wrap=True)
+
+
+def tables(*several: Table) -> None:
+    """Print tables on stdout, an empty line between two."""
+    for number, each in enumerate(several):
+        if number:
+            out()
+        table(each.columns, each.rows, each.title)
 
 
 def say(title: str, lines: Sequence[str]) -> None:

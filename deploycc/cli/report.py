@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from deploycc.documents.compile import CompileReport
     from deploycc.documents.latency import LatencyReport
-    from deploycc.report.terminal import Table
+    from deploycc.report.table import Table
 
 app = typer.Typer(no_args_is_help=True, help="Show, compare and check reports.")
 

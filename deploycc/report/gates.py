@@ -13,7 +13,7 @@ from deploycc.documents.gates import GateReport, Rounds
 from deploycc.report import gates_plots as plots
 from deploycc.report.format import bare_ms
 from deploycc.report.page import page_template
-from deploycc.report.terminal import Table
+from deploycc.report.table import Table
 
 TEMPLATE = "gates.html.j2"
 _LONGEST_ROW = 3

@@ -12,7 +12,8 @@ from deploycc.report.environment import flatten
 from deploycc.report.format import bare_ms, change, count, scientific, seconds
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
-from deploycc.report.terminal import Table, engines_table, latency_table
+from deploycc.report.table import Table
+from deploycc.report.terminal import engines_table, latency_table
 from deploycc.report.verdict import Assessment, assess
 
 TOP_LAYERS = 10

@@ -8,7 +8,7 @@ from statistics import median
 
 from deploycc.documents.pruning import PrunedLayer, PruningRecord
 from deploycc.report.format import change, count
-from deploycc.report.terminal import Table
+from deploycc.report.table import Table
 
 _CODES_SHOWN = 3
 

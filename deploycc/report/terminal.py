@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from deploycc.documents.compile import CompileReport
 from deploycc.documents.latency import LatencyReport
 from deploycc.report.compare import Comparison, describe_change
 from deploycc.report.format import bare_ms, change, count, seconds, size
+from deploycc.report.table import Table
 from deploycc.report.verdict import Assessment, assess
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and rows of text; every row has one cell a column."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def latency_table(report: LatencyReport) -> Table:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploycc.cli import main
-from deploycc.cli.target import UNCONFIRMED
+from deploycc.report.target import UNCONFIRMED
 from deploycc.target import folder, load, names
 
 
@@ -36,7 +36,7 @@ def test_show_marks_every_unconfirmed_fact_and_no_other(name: str, capsys: pytes
     marked = {line.split()[0] for line in lines if line.endswith(UNCONFIRMED)}
     assert marked == set(load(name).unconfirmed)
     assert lines[0].startswith(f"{name}: ")
-    assert lines[1].startswith(f"tier {load(name).tier}: ")
+    assert lines[2].split()[:2] == ["tier", f"{load(name).tier}:"]
 
 
 def test_show_says_what_follows_from_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_show_says_what_fp16_means_there(name: str, meaning: str, capsys: pytest
 def test_show_says_what_was_assumed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["target", "show", "drive-px2-igpu"])
     out = capsys.readouterr().out
-    assert "note: the TensorRT version is read on the device; until then the oldest is assumed" in out
+    assert "the TensorRT version is read on the device; until then the oldest is assumed" in out
     assert "Caffe layers" in out
 
 

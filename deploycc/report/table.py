@@ -1,4 +1,7 @@
-"""Tables as lines of text, within a width: names break at their punctuation, and only where nothing else helps."""
+"""Tables of text, and how they are laid out within a width.
+
+Names break at their punctuation, and only where nothing else helps.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,21 @@ _NUMBER = re.compile(r"[-+<>=]?\d\S*( \S{1,4})?|-|=|n/a|")
 _PIECE = re.compile(r"[^\s/_.,:>-]*[/_.,:>-]+|[^\s/_.,:>-]+")  # what a name may be broken after
 
 Cells = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of text; every row has one cell per column.
+
+    Attributes:
+        title: empty for none.
+        columns: names.
+        rows: cells.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploycc.cli.layout import lay_out
+from deploycc.report.table import lay_out
 
 LAYERS = ("layer", "kernels", "after", "MACs", "change", "why")
 PRUNED = (
