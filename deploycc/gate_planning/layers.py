@@ -10,16 +10,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.detector import Detector
 from deploycc.documents.gate_plan import LayerPlan
 from deploycc.errors import Note
 from deploycc.gate_planning.regions import PlannedLayer
-from deploycc.graph.branches.regions import Region, find_region, joins
-from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.branches.gated_network import GatedNetwork
+from deploycc.graph.branches.regions import Region, joins
 from deploycc.graph.channels.reorder import reorder_kernels
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.edit import producer, static_shape
-from deploycc.graph.gates.search import find_gates
+from deploycc.graph.gates.search import Gate
 from deploycc.timing.convolutions import convolution_of
 
 _FLOAT_BYTES = 4
@@ -27,35 +26,33 @@ _FILE_BYTES = 2**31 - 2**26  # protobuf's limit, and room for what is no weight
 
 
 def planned_layers(
-    detector: Detector, active: Mapping[str, NDArray[np.bool_]]
+    network: GatedNetwork, gates: Sequence[Gate], active: Mapping[str, NDArray[np.bool_]]
 ) -> tuple[tuple[PlannedLayer, ...], tuple[Note, ...]]:
     """Read the gated convolutions, and those that may be taken along.
 
     Args:
-        detector: what the optimising passes made of the trained network.
-        active: by gated layer the recorded decisions, [pictures, kernels].
+        network: after the passes that come before gates are lowered.
+        gates: of the network, as its file describes them.
+        active: for each gated layer the recorded decisions, [pictures, kernels].
 
     Returns:
-        The layers, each that joins another right behind it, and notes on gates that must stay a multiply.
+        The layers, each that joins another right after it, and notes on gates that must stay a multiply.
     """
-    graph = detector.graph
+    graph = network.graph
     nodes = {node.name: node for node in graph.nodes}
-    gates = {gate.layer: gate for gate in find_gates(graph, detector.gates)}
-    found = {name: find_region(graph, nodes[name], gate) for name, gate in gates.items()}
-    regions = {name: each for name, each in found.items() if isinstance(each, Region)}
-    chains = _chains(graph, regions)
+    described = {gate.layer: gate for gate in gates}
+    regions = {name: _region(network, nodes[name]) for name in described}
     pictures = len(next(iter(active.values())))
     layers: list[PlannedLayer] = []
-    for name, whether in found.items():
-        convolution = convolution_of(nodes[name])
-        if isinstance(whether, Note) and convolution is not None:
-            layers.append(_layer(graph, nodes[name], None, active[name], gates[name].unit_of, divisible=False))
-    for chain in chains:
+    for name, region in regions.items():
+        if isinstance(region, Note) and convolution_of(nodes[name]) is not None:
+            layers.append(_layer(graph, nodes[name], None, active[name], described[name].unit_of, divisible=False))
+    for chain in _chains(network, {name: each for name, each in regions.items() if isinstance(each, Region)}):
         for number, region in enumerate(chain):
-            gate = region.gate
-            own = active[region.layer] if gate else np.ones((pictures, region.kernels), np.bool_)
+            gate = described.get(region.layer)
+            decisions = active[region.layer] if gate else np.ones((pictures, region.kernels), np.bool_)
             unit_of = gate.unit_of if gate else (0,) * region.kernels
-            layer = _layer(graph, nodes[region.layer], region, own, unit_of)
+            layer = _layer(graph, nodes[region.layer], region, decisions, unit_of)
             layers.append(
                 replace(
                     layer,
@@ -65,21 +62,25 @@ def planned_layers(
                     nested=gate is not None and gate.granularity == "nested",
                 )
             )
-    return tuple(layers), tuple(each for each in found.values() if isinstance(each, Note))
+    return tuple(layers), tuple(each for each in regions.values() if isinstance(each, Note))
 
 
-def settle_orders(
-    detector: Detector, layers: Sequence[PlannedLayer], plans: Sequence[LayerPlan]
+def fix_unmovable(
+    network: GatedNetwork, layers: Sequence[PlannedLayer], plans: Sequence[LayerPlan]
 ) -> tuple[tuple[PlannedLayer, ...], tuple[Note, ...]]:
-    """Find the layers whose kernels cannot take the planned places.
+    """Try the planned orders of kernels on a copy of the network.
+
+    Args:
+        network: stays as it is.
+        layers: of the network.
+        plans: for some of them.
 
     Returns:
-        The layers, those marked as not movable, and a note on each.
+        The layers, with those marked as not movable whose kernels cannot take the planned places, and a note on each.
     """
-    graph = detector.graph.copy()
     moving = [plan for plan in plans if plan.lowering != "variants"]  # there kernels keep their places
     orders = {plan.layer: plan.order for plan in moving if plan.order != tuple(range(plan.kernels))}
-    notes = reorder_kernels(graph, channel_groups(graph), orders)
+    notes = reorder_kernels(network.graph.copy(), network.groups, orders)
     stuck = {note.node for note in notes}
     return tuple(replace(each, movable=each.movable and each.name not in stuck) for each in layers), notes
 
@@ -95,14 +96,22 @@ def added_bytes_allowed(graph: gs.Graph, max_growth: float) -> float:
     return max(0.0, min(max_growth * own, _FILE_BYTES - own))
 
 
-def _chains(graph: gs.Graph, regions: Mapping[str, Region]) -> list[list[Region]]:
-    """Rows of regions of which each but the first joins the one before; with the ungated convolution behind each."""
+def _region(network: GatedNetwork, conv: gs.Node) -> Region | Note:
+    if conv.op != "Conv":
+        return Note(conv.name, "gate-shape", f"it is a {conv.op}; only convolutions become branches")
+    if convolution_of(conv) is None:
+        return Note(conv.name, "gate-shape", "its padding is not stated in numbers, so its time cannot be predicted")
+    return network.region(conv.name)
+
+
+def _chains(network: GatedNetwork, regions: Mapping[str, Region]) -> list[list[Region]]:
+    """Rows of regions of which each but the first joins the one before, with the ungated convolution after each."""
     following: dict[str, Region] = {}
     for name, region in regions.items():
         for reader in region.exit.outputs:
             if reader.op == "Conv" and reader.inputs[0] is region.exit:
-                behind = regions.get(reader.name) or find_region(graph, reader, None)
-                if isinstance(behind, Region) and convolution_of(reader) and not joins(graph, region, behind):
+                behind = regions.get(reader.name) or network.region(reader.name)
+                if isinstance(behind, Region) and convolution_of(reader) and not joins(network.graph, region, behind):
                     following[name] = behind
     joined = {region.layer for region in following.values()}
     chains = []

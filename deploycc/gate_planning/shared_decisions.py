@@ -18,6 +18,7 @@ from deploycc.errors import Note
 from deploycc.gate_planning.costs import Array, CostModel
 from deploycc.gate_planning.regions import Choice, Indices, PlannedLayer
 from deploycc.graph.branches.conditions import all_on
+from deploycc.graph.branches.gated_network import GatedNetwork
 from deploycc.graph.branches.narrowed_part import Keep
 from deploycc.graph.branches.shared_part import SharedPart, find_shared_part, kernels_asked, narrow_part, one_variant
 from deploycc.graph.cost import measure_cost
@@ -64,13 +65,12 @@ class TimedDecision:
 
 
 def shared_decisions(
-    graph: gs.Graph, gates: Sequence[Gate], layers: Sequence[PlannedLayer]
+    network: GatedNetwork, layers: Sequence[PlannedLayer]
 ) -> tuple[tuple[SharedDecision, ...], tuple[Note, ...]]:
     """Find decisions that switch more than one layer.
 
     Args:
-        graph: the network; stays as it is.
-        gates: of it.
+        network: stays as it is.
         layers: as planned, with their recorded decisions.
 
     Returns:
@@ -79,15 +79,15 @@ def shared_decisions(
     found, notes = [], list[Note]()
     planned = {layer.name: layer for layer in layers if layer.gated}
     names = list(planned)
-    for own in gates_by_decision(gates):
+    for own in gates_by_decision(network.gates):
         switched = [gate.layer for gate in own]
         if len(own) < 2:
             continue
         if switched[0] not in planned or switched != names[names.index(switched[0]) :][: len(own)]:
             notes.append(Note(switched[0], "gate-mixed", "what it switches is no row of layers that can be planned"))
             continue
-        part = find_shared_part(graph, own)
-        made = part if isinstance(part, Note) else _decision(graph, part, [planned[name] for name in switched])
+        part = find_shared_part(network, own)
+        made = part if isinstance(part, Note) else _decision(network.graph, part, [planned[name] for name in switched])
         if isinstance(made, Note):
             notes.append(made)
         else:

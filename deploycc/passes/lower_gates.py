@@ -13,12 +13,12 @@ from deploycc.detector import Detector
 from deploycc.documents.gate_plan import LayerPlan
 from deploycc.errors import ModelError, Note
 from deploycc.graph.branches.conditional_layers import Layer, write_layers
-from deploycc.graph.branches.regions import Region, find_region, joins
+from deploycc.graph.branches.gated_network import GatedNetwork, read_gated_network
+from deploycc.graph.branches.regions import Region, joins
 from deploycc.graph.branches.shared_part import find_shared_part, write_variants
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
-from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.reorder import reorder_kernels
-from deploycc.graph.gates.search import Gate, describe_again, find_gates, gates_by_decision, search_gates
+from deploycc.graph.gates.search import describe_again, gates_by_decision
 from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
@@ -52,24 +52,43 @@ def lower_gates(detector: Detector, options: Options) -> Result:
         return Result(detector, changed=False)
     graph = detector.graph
     infer_shapes(graph)
-    groups = channel_groups(graph)
-    _check(groups, options.gate_plan)
+    network = read_gated_network(graph)
+    _check(network.groups, options.gate_plan)
     if options.no_conditional:
         notes = tuple(Note(layer.layer, "gate-no-conditional", options.no_conditional) for layer in wanted)
         return Result(detector, changed=False, notes=notes)
-    whole = [layer for layer in wanted if layer.lowering == "variants"]
-    wanted = [layer for layer in wanted if layer.lowering != "variants"]
-    notes = reorder_kernels(graph, groups, {layer.layer: layer.order for layer in wanted})
-    unordered = {note.node for note in notes}
-    notes += _variants(graph, whole)
-    layers, said = _layers(graph, [layer for layer in wanted if layer.layer not in unordered])
-    notes += said
-    for chain in _chains(layers):
-        notes += write_layers(graph, chain)
-    graph.cleanup().toposort()
+    notes = _carry_out(network, wanted)
     infer_shapes(graph)
     changed = replace(detector, gates=describe_again(graph, detector.gates))
     return Result(changed, changed=True, notes=notes)
+
+
+def lowered_copy(network: GatedNetwork, plan: Sequence[LayerPlan]) -> gs.Graph:
+    """Return a copy of the network in which the plan is carried out, as `lower_gates` does it."""
+    copy = network.copy()
+    _carry_out(copy, [layer for layer in plan if layer.lowering != "multiply"])
+    return copy.graph
+
+
+def _carry_out(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
+    """Change the graph of ``network`` as the plan says."""
+    graph = network.graph
+    with_variants = [layer for layer in plan if layer.lowering == "variants"]
+    others = [layer for layer in plan if layer.lowering != "variants"]
+    notes = reorder_kernels(graph, network.groups, {layer.layer: layer.order for layer in others})
+    unordered = {note.node for note in notes}
+    others = [layer for layer in others if layer.layer not in unordered]
+    if any(layer.order != tuple(range(layer.kernels)) for layer in others):
+        network = read_gated_network(graph) if with_variants else network.with_kernels_moved()
+    if with_variants:
+        notes += _variants(network, with_variants)
+        network = read_gated_network(graph) if others else network
+    layers, unfit = _layers(network, others)
+    notes += unfit
+    for chain in _chains(layers):
+        notes += write_layers(graph, chain)
+    graph.cleanup().toposort()
+    return notes
 
 
 def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
@@ -91,12 +110,15 @@ def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
             )
 
 
-def _variants(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
+def _variants(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
     """Carry out ``variants``, decision by decision."""
     planned = {layer.layer: layer for layer in plan}
+    graph, changed = network.graph, False
     notes = []
     while planned:
-        decisions = gates_by_decision(find_gates(graph))  # again each time: what became branches holds none any more
+        if changed:  # what became branches holds no gates any more
+            network = read_gated_network(graph)
+        decisions = gates_by_decision(network.gates)
         gates = next((own for own in decisions if any(gate.layer in planned for gate in own)), ())
         own = [planned.pop(gate.layer) for gate in gates if gate.layer in planned]
         if not own:
@@ -105,7 +127,7 @@ def _variants(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
             reason = "the plan does not have as many variants of every layer that this decision switches"
             notes.append(Note(own[0].layer, "gate-not-shared", reason))
             continue
-        part = find_shared_part(graph, gates)
+        part = find_shared_part(network, gates)
         if isinstance(part, Note):
             notes.append(part)
             continue
@@ -113,21 +135,20 @@ def _variants(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
                  for number in range(len(own[0].sizes))]  # fmt: skip
         notes += write_variants(graph, part, keeps)
         graph.cleanup().toposort()
+        changed = True
     notes += [Note(name, "gate-missing", "no gate switches its kernels") for name in planned]
     return tuple(notes)
 
 
-def _layers(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tuple[Note, ...]]:
+def _layers(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tuple[Note, ...]]:
     """The layers that can be lowered; a joined one that cannot stand inside stands alone where it has a gate."""
-    gates, notes = search_gates(graph)
-    by_layer = {gate.layer: gate for gate in gates}
-    reasons = {note.node: note.reason for note in notes}
+    graph = network.graph
     nodes = {name: node for node, name in layer_names(graph.nodes)}
     layers: list[Layer] = []
     said: list[Note] = []
     before: Region | None = None
     for entry in plan:
-        found = _region(graph, nodes[entry.layer], by_layer.get(entry.layer), entry, reasons)
+        found = _region(network, nodes[entry.layer], entry)
         if isinstance(found, Note):
             said.append(found)
             before = None
@@ -144,15 +165,13 @@ def _layers(graph: gs.Graph, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tu
     return layers, tuple(said)
 
 
-def _region(
-    graph: gs.Graph, conv: gs.Node, gate: Gate | None, plan: LayerPlan, reasons: dict[str, str]
-) -> Region | Note:
+def _region(network: GatedNetwork, conv: gs.Node, plan: LayerPlan) -> Region | Note:
     if conv.op != "Conv":
         return Note(plan.layer, "gate-shape", f"it is a {conv.op}; only convolutions become branches")
-    found = find_region(graph, conv, gate)
+    found = network.region(plan.layer)
     whole = plan.joined and plan.lowering == "widths" and plan.sizes == (plan.kernels,)
-    if gate is None and not whole and isinstance(found, Region):
-        why = _why_no_gate(conv, reasons)
+    if isinstance(found, Region) and found.gate is None and not whole:
+        why = _why_no_gate(conv, {note.node: note.reason for note in network.notes})
         return Note(plan.layer, "gate-missing", "no gate switches its kernels" + (f"; {why}" if why else ""))
     return found
 

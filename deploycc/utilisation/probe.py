@@ -53,10 +53,14 @@ class Reading:
     squares: NDArray[np.float64]
 
 
-def layers_to_probe(detector: Detector) -> tuple[ProbedLayer, ...]:
+def layers_to_probe(detector: Detector, gates: Sequence[Gate] | None = None) -> tuple[ProbedLayer, ...]:
     """The gated convolutions; without gates every convolution that serves both boxes and scores.
 
     Where the heads are unknown, that is every convolution, depthwise ones included.
+
+    Args:
+        detector: stays as it is.
+        gates: those of its graph, if they are known already.
 
     Raises:
         ModelError: ``profile-no-layers``.
@@ -64,7 +68,8 @@ def layers_to_probe(detector: Detector) -> tuple[ProbedLayer, ...]:
     graph = detector.graph
     nodes = {node.name: node for node in graph.nodes}
     layers = []
-    gates = find_gates(graph, detector.gates)
+    if gates is None:
+        gates = find_gates(graph, detector.gates)
     for gate in gates:
         layers.append(ProbedLayer(gate.layer, node_macs(nodes[gate.layer]), gate.kernels, gate.response, None, gate))
     if not gates:

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
-    from deploycc.detector import Detector
     from deploycc.errors import Note
     from deploycc.gate_planning.check import Networks, Tensors
     from deploycc.gate_planning.costs import CostModel
     from deploycc.gate_planning.planner import Planned
     from deploycc.gate_planning.regions import PlannedLayer
     from deploycc.gate_planning.shared_decisions import TimedDecision
+    from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.progress import Say
 
 _SETTLING_S = 2.0  # for each network, to learn what it takes
@@ -71,7 +71,7 @@ def measured_costs(layers: Sequence[PlannedLayer], settings: Settings) -> tuple[
 
 
 def plan_layers(
-    network: Detector,
+    network: GatedNetwork,
     layers: Sequence[PlannedLayer],
     model: CostModel,
     networks: Networks,
@@ -80,7 +80,7 @@ def plan_layers(
     say: Say,
 ) -> tuple[Planned, tuple[Note, ...]]:
     """The plan; made again while kernels of some layers cannot take the places that it gives them."""
-    from deploycc.gate_planning.layers import added_bytes_allowed, settle_orders
+    from deploycc.gate_planning.layers import added_bytes_allowed, fix_unmovable
     from deploycc.gate_planning.planner import plan_gates, surroundings
     from deploycc.progress import prefixed
 
@@ -98,14 +98,14 @@ def plan_layers(
             max_added_bytes=added_bytes_allowed(network.graph, settings.max_growth),
             shared=shared,
         )
-        layers, said = settle_orders(network, layers, planned.layers())
+        layers, said = fix_unmovable(network, layers, planned.layers())
         if not said:
             return planned, notes
         notes += said
 
 
 def _whole_networks(
-    network: Detector,
+    network: GatedNetwork,
     layers: Sequence[PlannedLayer],
     networks: Networks,
     pictures: Pictures | None,
@@ -117,13 +117,12 @@ def _whole_networks(
 
     from deploycc.gate_planning.check import graph_session, least, time_pictures
     from deploycc.gate_planning.shared_decisions import TimedDecision, shared_decisions
-    from deploycc.graph.gates.search import find_gates
 
-    decisions, notes = shared_decisions(network.graph, find_gates(network.graph), layers)
+    decisions, notes = shared_decisions(network, layers)
     graphs: dict[str | tuple[int, int], gs.Graph] = {"dense": networks.dense, "masked": networks.masked}
     for number, each in enumerate(decisions):
         graphs |= {(number, size): graph for size, graph in enumerate(each.graphs)}
-    noise = np.random.default_rng(0).standard_normal((4, *network.input.shape), np.float32)
+    noise = np.random.default_rng(0).standard_normal((4, *network.graph.inputs[0].shape), np.float32)
     tensors = list(noise) if pictures is None else pictures.tensors[:8]
     sessions = {name: graph_session(graph, settings.threads) for name, graph in graphs.items()}
     seconds = _SETTLING_S * len(sessions)

@@ -10,14 +10,10 @@ from deploycc.documents.document import Evidence
 from deploycc.documents.gates import ConsideredRecord, PictureRecord, RegionRecord, Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import onnx_graphsurgeon as gs
-
     from deploycc.gate_planning.check import Checked
     from deploycc.gate_planning.costs import Array
     from deploycc.gate_planning.planner import Planned
-    from deploycc.graph.gates.search import Gate
+    from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.workflows.gate_costs import Pictures
 
 
@@ -68,16 +64,14 @@ def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRec
     return tuple(records)
 
 
-def timings_record(
-    graph: gs.Graph, gates: Mapping[str, Gate], pictures: Pictures, checked: Checked, machine: str
-) -> Timings:
+def timings_record(network: GatedNetwork, pictures: Pictures, checked: Checked, machine: str) -> Timings:
     """Samples and what the gates said, picture by picture."""
     from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
     from deploycc.graph.cost import node_macs
 
-    saved = saved_by_kernels(graph, pictures.active)
-    with_inputs = saved_with_inputs(graph, gates, pictures.active)
-    gated = sum(node_macs(node) for node in graph.nodes if node.name in gates)
+    saved = saved_by_kernels(network.graph, pictures.active)
+    with_inputs = saved_with_inputs(network, pictures.active)
+    gated = sum(node_macs(node) for node in network.graph.nodes if node.name in pictures.active)
     records = tuple(
         PictureRecord(
             name=name,

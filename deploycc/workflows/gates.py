@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deploycc.errors import Note
     from deploycc.gate_planning.check import Checked, Lower, Networks, Tensors
     from deploycc.gate_planning.planner import Planned
+    from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Options
     from deploycc.progress import Say
@@ -43,7 +44,8 @@ def plan_detector(
     from deploycc import target as targets
     from deploycc.documents.utilisation import gate_vectors, read_profile
     from deploycc.gate_planning.layers import planned_layers
-    from deploycc.graph.gates.search import search_gates
+    from deploycc.graph.branches.gated_network import read_gated_network
+    from deploycc.graph.gates.search import as_described
     from deploycc.workflows.staging import staged_folder
 
     target = targets.load(settings.target)
@@ -51,18 +53,20 @@ def plan_detector(
     options = _options(target)
     say("preparing the network")
     network = prepare_network(detector, options)
-    gates, notes = search_gates(network.graph, network.gates)
+    gated = read_gated_network(network.graph)
+    gates, differing = as_described(gated.gates, network.gates)
+    notes = (*gated.notes, *differing)
     profile = read_profile(settings.profile)
     _check_profile(profile, network, gates)
     active = {layer.name: gate_vectors(layer, profile.pictures.count) for layer in profile.layers}
-    layers, said = planned_layers(network, active)
+    layers, said = planned_layers(gated, gates, active)
     with staged_folder(output) as folder:
         say("measuring convolutions and branches")
         model, busy = measured_costs(layers, settings)
         networks = networks_of(network, gates)
-        lower = lowering_of(network, options)
-        pictures = _pictures(network, profile, settings)
-        planned, stuck = plan_layers(network, layers, model, networks, pictures, settings, say)
+        lower = lowering_of(gated)
+        pictures = _pictures(network, gates, profile, settings)
+        planned, stuck = plan_layers(gated, layers, model, networks, pictures, settings, say)
         checked = None
         if pictures is not None:
             from deploycc.gate_planning.check import check_plan
@@ -80,7 +84,7 @@ def plan_detector(
         _check_bound(planned, checked, settings.max_worst_case)
         say("writing the network")
         report = _write(
-            folder, network, target, options, profile, planned, checked, pictures, {g.layer: g for g in gates}, settings
+            folder, network, gated, networks, target, options, profile, planned, checked, pictures, settings
         )
     return report, (*notes, *said, *stuck, *busy)
 
@@ -169,18 +173,19 @@ def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
     return Networks(masked=graph, dense=without_gates(graph, gates), all_on=with_gates_on(graph, gates))
 
 
-def lowering_of(network: Detector, options: Options) -> Lower:
-    """How a plan is carried out on a graph of this network."""
-    from deploycc.passes.lower_gates import lower_gates
+def lowering_of(network: GatedNetwork) -> Lower:
+    """How a plan is carried out on a graph that differs from this network in numbers only."""
+    from deploycc.passes.lower_gates import lowered_copy
 
     def lower(graph: gs.Graph, plans: Sequence[LayerPlan]) -> gs.Graph:
-        alone = replace(network, graph=graph.copy())
-        return lower_gates(alone, replace(options, gate_plan=tuple(plans))).detector.graph
+        return lowered_copy(replace(network, graph=graph), plans)
 
     return lower
 
 
-def _pictures(network: Detector, profile: UtilisationProfile, settings: Settings) -> Pictures | None:
+def _pictures(
+    network: Detector, gates: Sequence[Gate], profile: UtilisationProfile, settings: Settings
+) -> Pictures | None:
     """At most `_MOST_PICTURES`, evenly spread; None where the profile's own are gone and no others were given."""
     from deploycc.detector.pictures import prepare
     from deploycc.utilisation.probe import Probe, layers_to_probe
@@ -202,7 +207,7 @@ def _pictures(network: Detector, profile: UtilisationProfile, settings: Settings
     chosen = [number for number in chosen if number < count]
     tensors = [prepare(found.read(number), network.input) for number in chosen]
     names = tuple(found.names[number] for number in chosen)
-    probe = Probe(network, layers_to_probe(network), threads=settings.threads)
+    probe = Probe(network, layers_to_probe(network, gates), threads=settings.threads)
     return Pictures(names, tensors, recorded(probe, tensors, names))
 
 
@@ -235,13 +240,14 @@ def _check_bound(planned: Planned, checked: Checked | None, bound: float) -> Non
 def _write(
     folder: Path,
     network: Detector,
+    gated: GatedNetwork,
+    networks: Networks,
     target: Target,
     options: Options,
     profile: UtilisationProfile,
     planned: Planned,
     checked: Checked | None,
     pictures: Pictures | None,
-    gates: dict[str, Gate],
     settings: Settings,
 ) -> GateReport:
     from deploycc.detector.file import save
@@ -250,7 +256,6 @@ def _write(
     from deploycc.documents.gates import GateReport
     from deploycc.files import sha256_of, write_text
     from deploycc.graph.cost import measure_cost
-    from deploycc.graph.gates.fixed import without_gates
     from deploycc.passes import CHECK, FIT, LOWER, run
     from deploycc.report.gates import render_dynamic_html
     from deploycc.timing.machine import this_machine
@@ -278,7 +283,7 @@ def _write(
         profile_sha256=sha256_of(settings.profile),
         target=target.name,
         threads=settings.threads,
-        network_macs=measure_cost(without_gates(network.graph, list(gates.values()))).macs,
+        network_macs=measure_cost(networks.dense).macs,
         scope_macs=profile.scope_macs,
         max_worst_case=settings.max_worst_case,
         max_growth=settings.max_growth,
@@ -290,7 +295,7 @@ def _write(
         predicted_all_on_ms=planned.all_on_ms,
         considered=considered_records(planned),
         regions=region_records(planned, checked),
-        timings=timings_record(network.graph, gates, pictures, checked, machine) if pictures and checked else None,
+        timings=timings_record(gated, pictures, checked, machine) if pictures and checked else None,
     )
     report.write(folder / report.FILE_NAME)
     write_text(folder / "gates.html", render_dynamic_html(report))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from call_counts import record_calls
 from gated_networks import Spelling, gated
 from graph_text import run
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ from deploycc.documents.gates import read_gate_report
 from deploycc.gate_planning import check, costs, operations
 from deploycc.gate_planning.costs import CostModel, make_grid
 from deploycc.gate_planning.operations import OPERATIONS, Line
+from deploycc.graph.branches.regions import find_span
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.export import to_onnx
+from deploycc.graph.gates.search import search_gates
 from deploycc.importers import load
 from deploycc.utilisation.measure import folder_pictures, measure_utilisation
 
@@ -96,6 +101,23 @@ def test_a_plan_is_written_whose_network_says_the_same(branches_pay: None, tmp_p
     assert report.regions[0].kept
     assert report.regions[0].measured_saved_ms == pytest.approx(1.0, rel=1e-9, abs=0)
     assert "<svg" in (out / "gates.html").read_text(encoding="utf-8")
+
+
+def test_what_is_found_in_the_network_is_found_once(
+    branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once to plan and once when the plan is carried out; every network that is timed is a copy with known facts."""
+    model, profile, detector = write(tmp_path)
+    nodes = len(detector.graph.nodes)
+    searches = record_calls(monkeypatch, search_gates)
+    analyses = record_calls(monkeypatch, channel_groups)
+    spans = record_calls(monkeypatch, find_span)
+    networks = record_calls(monkeypatch, to_onnx)
+    assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
+    assert len(networks) >= 8  # what this planned, timed and wrote
+    assert len(searches) <= 3  # the last in the network that is written, whose metadata describe its gates
+    assert len([graph for graph, *_ in analyses if len(graph.nodes) > nodes / 2]) <= 2  # the others are parts
+    assert len(spans) <= 2 * 2  # of the gated layer and the one after it
 
 
 def test_compile_carries_the_plan_out(branches_pay: None, tmp_path: Path) -> None:

@@ -7,18 +7,18 @@ from gated_networks import KERNELS, Spelling, gated
 from graph_text import run
 
 from deploycc.documents.gate_plan import LayerPlan
-from deploycc.gate_planning.layers import added_bytes_allowed, planned_layers, settle_orders
+from deploycc.gate_planning.layers import added_bytes_allowed, fix_unmovable, planned_layers
 from deploycc.gate_planning.planner import plan_gates
 from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
+from deploycc.graph.branches.gated_network import read_gated_network
 from deploycc.graph.cost import measure_cost, node_macs
-from deploycc.graph.gates.search import find_gates
 
 ACTIVE = {"gated": np.random.default_rng(0).random((30, KERNELS)) < 0.5}
 
 
 def test_a_gated_layer_and_the_one_behind_it() -> None:
-    detector = gated(Spelling(layout="after-activation"))
-    layers, notes = planned_layers(detector, ACTIVE)
+    network = read_gated_network(gated(Spelling(layout="after-activation")).graph)
+    layers, notes = planned_layers(network, network.gates, ACTIVE)
     assert notes == ()
     first, behind = layers
     assert (first.name, first.gated, first.joins, first.divisible, first.movable) == ("gated", True, False, True, True)
@@ -31,36 +31,35 @@ def test_a_gated_layer_and_the_one_behind_it() -> None:
 
 
 def test_pooling_behind_the_gate_makes_the_end_smaller() -> None:
-    detector = gated(Spelling(layout="pooled"))
-    (layer, *_), _ = planned_layers(detector, ACTIVE)
+    network = read_gated_network(gated(Spelling(layout="pooled")).graph)
+    (layer, *_), _ = planned_layers(network, network.gates, ACTIVE)
     assert (layer.map_elements, layer.end_elements) == (36, 9)
 
 
 def test_an_order_that_cannot_be_is_taken_back() -> None:
-    detector = gated(Spelling())
-    layers, _ = planned_layers(detector, ACTIVE)
+    graph = gated(Spelling()).graph
+    network = read_gated_network(graph)
+    layers, _ = planned_layers(network, network.gates, ACTIVE)
     order = tuple(reversed(range(KERNELS)))
     moved = LayerPlan(layer="gated", lowering="widths", order=order, sizes=(4, KERNELS))
-    settled, notes = settle_orders(detector, layers, [moved])
+    fixed, notes = fix_unmovable(network, layers, [moved])
     assert notes == ()
-    assert [each.movable for each in settled] == [each.movable for each in layers]
-    output = detector.graph.outputs[0]
-    detector.graph.outputs = [next(t for t in detector.graph.tensors().values() if t.name == "y"), output]
-    settled, notes = settle_orders(detector, layers, [moved])
+    assert [each.movable for each in fixed] == [each.movable for each in layers]
+    graph.outputs = [next(t for t in graph.tensors().values() if t.name == "y"), graph.outputs[0]]
+    fixed, notes = fix_unmovable(read_gated_network(graph), layers, [moved])
     assert [note.code for note in notes] == ["gate-order"]
-    assert not settled[0].movable
+    assert not fixed[0].movable
 
 
 def test_saved_operations() -> None:
-    detector = gated(Spelling(layout="after-activation"))
-    graph, gates = detector.graph, {gate.layer: gate for gate in find_gates(detector.graph)}
+    graph = gated(Spelling(layout="after-activation")).graph
     nodes = {node.name: node for node in graph.nodes}
     on = ACTIVE["gated"].mean(1)
     own = node_macs(nodes["gated"]) * (1 - on)
     np.testing.assert_allclose(saved_by_kernels(graph, ACTIVE), own, rtol=1e-12, atol=0)
     behind = next(node for node in graph.nodes if node.outputs[0].name == "out")
     both = own + node_macs(behind) * (1 - on)
-    np.testing.assert_allclose(saved_with_inputs(graph, gates, ACTIVE), both, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(saved_with_inputs(read_gated_network(graph), ACTIVE), both, rtol=1e-12, atol=0)
 
 
 def test_weights_that_branches_may_add() -> None:

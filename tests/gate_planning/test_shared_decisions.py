@@ -12,10 +12,11 @@ from gate_lowering import conditionals, error, lowered
 from planned_layers import layer, model, prefixes
 
 from deploycc.documents.gate_plan import LayerPlan
-from deploycc.gate_planning.layers import planned_layers, settle_orders
+from deploycc.gate_planning.layers import fix_unmovable, planned_layers
 from deploycc.gate_planning.planner import MOST_PIECES, plan_gates
 from deploycc.gate_planning.regions import PlannedLayer
 from deploycc.gate_planning.shared_decisions import SharedDecision, TimedDecision, shared_decisions, variant_choices
+from deploycc.graph.branches.gated_network import read_gated_network
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.gates.search import find_gates
 
@@ -114,9 +115,9 @@ def test_candidates_of_a_network(granularity: str) -> None:
     if granularity != "block":
         units = np.arange(3) < random.integers(1, 4, (50, 1))
     active = {gate.layer: units[:, list(gate.unit_of)] for gate in gates}
-    layers, notes = planned_layers(detector, active)
+    layers, notes = planned_layers(read_gated_network(detector.graph), gates, active)
     assert notes == ()
-    (decision,), notes = shared_decisions(detector.graph, gates, layers)
+    (decision,), notes = shared_decisions(read_gated_network(detector.graph), layers)
     assert notes == ()
     assert decision.layers == tuple(gate.layer for gate in gates)
     assert decision.sizes == ((2, 2), (4, 4), (6, 6))
@@ -143,8 +144,10 @@ def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_its_product() -> 
     detector = network("residual", "nested")
     gates = find_gates(detector.graph)
     units = np.arange(3) < np.random.default_rng(0).integers(1, 4, (50, 1))
-    layers, _ = planned_layers(detector, {gate.layer: units[:, list(gate.unit_of)] for gate in gates})
-    (decision,), notes = shared_decisions(detector.graph, gates, layers)
+    layers, _ = planned_layers(
+        read_gated_network(detector.graph), gates, {gate.layer: units[:, list(gate.unit_of)] for gate in gates}
+    )
+    (decision,), notes = shared_decisions(read_gated_network(detector.graph), layers)
     assert notes == ()
     assert decision.sizes == ((2, 6), (4, 6), (6, 6))
     assert decision.sure == (False, False, True)  # the layer that keeps its kernels multiplies
@@ -165,8 +168,10 @@ def test_decisions_whose_layers_stand_in_no_row_are_named() -> None:
     """Of two decisions that alternate neither can be computed in branches of its own."""
     detector = Branching((Block("two", "nested", (0, 2, 0, 0)),) * 2, (WISH,), 4, True).build("on")
     gates = find_gates(detector.graph)
-    layers, _ = planned_layers(detector, {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates})
-    found, notes = shared_decisions(detector.graph, gates, [layers[index] for index in (0, 2, 1, 3)])
+    layers, _ = planned_layers(
+        read_gated_network(detector.graph), gates, {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
+    )
+    found, notes = shared_decisions(read_gated_network(detector.graph), [layers[index] for index in (0, 2, 1, 3)])
     assert found == ()
     assert [(note.node, note.code) for note in notes] == [
         (gates[0].layer, "gate-mixed"),
@@ -187,8 +192,10 @@ def test_a_layer_without_kernels_of_a_unit_is_planned_too() -> None:
     detector.graph.toposort()
     gates = find_gates(detector.graph)
     assert [gate.unit_of for gate in gates] == [(0, 0, 1, 1, 2, 2), (0, 0, 0, 1, 1, 1)]
-    layers, _ = planned_layers(detector, {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates})
-    (decision,), _ = shared_decisions(detector.graph, gates, layers)
+    layers, _ = planned_layers(
+        read_gated_network(detector.graph), gates, {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
+    )
+    (decision,), _ = shared_decisions(read_gated_network(detector.graph), layers)
     assert decision.sizes == ((2, 3), (4, 3), (6, 6))
     assert decision.sure == (False, False, True)
 
@@ -197,8 +204,8 @@ def test_gates_of_their_own_are_no_shared_decision() -> None:
     detector = Branching((Block("two", "nested", (0, 2, 0, 0)),), (WISH,), 5).build("on")
     gates = find_gates(detector.graph)
     active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
-    layers, _ = planned_layers(detector, active)
-    assert shared_decisions(detector.graph, gates, layers) == ((), ())
+    layers, _ = planned_layers(read_gated_network(detector.graph), gates, active)
+    assert shared_decisions(read_gated_network(detector.graph), layers) == ((), ())
 
 
 def test_kernels_keep_their_places() -> None:
@@ -206,12 +213,13 @@ def test_kernels_keep_their_places() -> None:
     detector = network("two", "block")
     gates = find_gates(detector.graph)
     active = {gate.layer: np.ones((4, gate.kernels), np.bool_) for gate in gates}
-    layers, _ = planned_layers(detector, active)
+    layers, _ = planned_layers(read_gated_network(detector.graph), gates, active)
     detector.graph.outputs.append(detector.graph.tensors()[gates[0].response])
     made = Branching((), (WISH,), 2, True)
     plans = [plan.model_copy(update={"order": (5, 4, 3, 2, 1, 0)}) for plan in made.plan(detector.graph)]
-    settled, notes = settle_orders(detector, layers, plans)
+    pinned = read_gated_network(detector.graph)
+    fixed, notes = fix_unmovable(pinned, layers, plans)
     assert notes == ()
-    assert [each.movable for each in settled] == [each.movable for each in layers]
+    assert [each.movable for each in fixed] == [each.movable for each in layers]
     moved = [LayerPlan(layer=plan.layer, lowering="widths", order=plan.order, sizes=(2, 6)) for plan in plans]
-    assert {note.code for note in settle_orders(detector, layers, moved)[1]} == {"gate-order"}
+    assert {note.code for note in fix_unmovable(pinned, layers, moved)[1]} == {"gate-order"}

@@ -21,7 +21,7 @@ from strategies import branching_networks, gate_spellings
 from deploycc.documents.gate_plan import LayerPlan
 
 # ---- equality -------------------------------------------------------------------------------------------------------
-from deploycc.graph.branches import conditional_layers
+from deploycc.graph.branches import conditional_layers, gated_network
 
 # ---- equality -------------------------------------------------------------------------------------------------------
 from deploycc.graph.branches import conditions as decided
@@ -121,7 +121,7 @@ WRITING = ((MODULE, "write_layers"),)
 KNOWING = ((conditional_layers, "all_on"),)
 ASKING = ((conditional_layers, "Decided"),)
 REORDERING = ((MODULE, "reorder_kernels"),)
-FINDING = ((MODULE, "find_region"),)
+FINDING = ((gated_network, "find_span"),)
 
 BUGS = {
     "what reads the kernels does not follow": Bug(

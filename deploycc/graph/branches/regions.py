@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from deploycc.errors import Note
 from deploycc.graph.branches.narrowed_part import part_of
 from deploycc.graph.channels.constants import channel_constants
+from deploycc.graph.channels.groups import node_key
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.edit import is_output, producer, sole_reader, static_shape
 from deploycc.graph.gates.decision import Comparison, read_comparison
@@ -18,6 +19,30 @@ from deploycc.graph.gates.search import Gate
 
 VECTOR = "gate vector"
 """Input of `Region.body` that takes the gate's zeros and ones, [1, kernels, 1, 1] float32."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The nodes that a branch computes for one layer, each by its `node_key`.
+
+    They are the same in every copy of the network, and after kernels have changed places.
+
+    Attributes:
+        layer: the convolution.
+        steps: from the convolution to the last node before the multiplication with the gate.
+        multiply: that multiplication; None for a convolution without gate.
+        following: nodes after it that leave zero zero and treat every map on its own.
+    """
+
+    layer: str
+    steps: tuple[str, ...]
+    multiply: str | None
+    following: tuple[str, ...]
+
+    @property
+    def exit(self) -> str:
+        """Name of the last map, which is zero where a kernel is off."""
+        return self.following[-1] if self.following else self.multiply or self.steps[-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +79,7 @@ class Region:
         return int(self.exit.shape[1])
 
 
-def find_region(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Region | Note:
+def find_span(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Span | Note:
     """Follow a convolution as far as its maps stay its own.
 
     Args:
@@ -63,7 +88,7 @@ def find_region(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Region | N
         gate: its gate.
 
     Returns:
-        The region, or why no branch can compute the layer: ``gate-batch``, ``gate-shape``.
+        The nodes, or why no branch can compute the layer: ``gate-batch``, ``gate-leaks``, ``gate-shape``.
     """
     entry = conv.inputs[0]
     shape = static_shape(conv.outputs[0])
@@ -74,17 +99,38 @@ def find_region(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Region | N
     if shape[0] != 1:
         reason = f"it computes {shape[0]} pictures at once, which switch different kernels: no one branch is right"
         return Note(conv.name, "gate-batch", reason)
-    steps, multiply, vector = [conv], None, None
+    steps, multiply = [conv], None
     if gate is not None:
         while (reader := sole_reader(graph, steps[-1].outputs[0])) is not None and reader.name != gate.multiply:
             steps.append(reader)
         multiply = reader
         if multiply is None:
             return Note(conv.name, "gate-leaks", "something else reads its response")
+    last = steps[-1] if multiply is None else multiply
+    return Span(
+        layer=conv.name,
+        steps=tuple(map(node_key, steps)),
+        multiply=None if multiply is None else node_key(multiply),
+        following=tuple(map(node_key, _map_by_map(graph, last.outputs[0]))),
+    )
+
+
+def region_of(graph: gs.Graph, span: Span, gate: Gate | None) -> Region:
+    """Cut a region out of a network, or out of a copy in which kernels have changed places.
+
+    Args:
+        graph: stays as it is; shapes known.
+        span: nodes of the region.
+        gate: of the convolution, as it is in this graph.
+    """
+    nodes = {node_key(node): node for node in graph.nodes}
+    steps, following = [nodes[key] for key in span.steps], [nodes[key] for key in span.following]
+    conv, entry = steps[0], steps[0].inputs[0]
+    multiply, vector, comparison = None, None, None
+    if gate is not None and span.multiply is not None:
+        multiply = nodes[span.multiply]
         vector = next(t for t in multiply.inputs if t.name == gate.vector and isinstance(t, gs.Variable))
-    last = steps[-1].outputs[0] if multiply is None else multiply.outputs[0]
-    following = list(_map_by_map(graph, last))
-    comparison = None if vector is None else read_comparison(vector, shape[1])
+        comparison = read_comparison(vector, int(conv.outputs[0].shape[1]))
     inside = (*steps, *([] if multiply is None else [multiply]), *following)
     return Region(
         layer=conv.name,

@@ -16,12 +16,12 @@ import onnx_graphsurgeon as gs
 
 from deploycc.errors import Note
 from deploycc.graph.branches.conditions import all_on, any_score_on, score_mask
+from deploycc.graph.branches.gated_network import GatedNetwork
 from deploycc.graph.branches.narrowed_part import Keep, narrowed, part_of
 from deploycc.graph.branches.writer import Writer
-from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.edit import bypass, is_output, producer, redirect_readers, sole_reader, static_shape
 from deploycc.graph.gates.decision import Comparison, read_comparison
-from deploycc.graph.gates.search import ACTIVATIONS, Gate, find_gates
+from deploycc.graph.gates.search import ACTIVATIONS, Gate
 
 _FUSED = ACTIVATIONS | {"Transpose"}  # ONNX Runtime transposes while it leaves its blocks of channels
 
@@ -50,24 +50,23 @@ def vector_of(gate: Gate) -> str:
     return f"gate vector of {gate.layer}"
 
 
-def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Note:
+def find_shared_part(network: GatedNetwork, gates: Sequence[Gate]) -> SharedPart | Note:
     """Follow a decision to where the last channel that it switches is gone.
 
     Args:
-        graph: stays as it is; shapes known.
+        network: stays as it is.
         gates: of one decision, in graph order.
 
     Returns:
         The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-leaks``, ``gate-mixed``.
     """
-    first = gates[0].layer
+    graph, groups, first = network.graph, network.groups, gates[0].layer
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
     compared = [read_comparison(tensors[gate.vector], gate.kernels) for gate in gates]
     comparisons = tuple(each for each in compared if each is not None)
     if len(comparisons) < len(gates) or len({(id(each.scores), each.op, each.limit) for each in comparisons}) > 1:
         return Note(first, "gate-shape", "the gates that read its score do not compare it in one way")
     behind = _behind(nodes[gate.layer] for gate in gates)
-    groups = channel_groups(graph)
     own = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))
     switched = {name for name, labelled in groups.tensors.items() if np.isin(labelled.groups, own).any()}
     inside = _inside(graph, behind, switched)
@@ -78,7 +77,7 @@ def find_shared_part(graph: gs.Graph, gates: Sequence[Gate]) -> SharedPart | Not
         for tensor in node.outputs
         if is_output(graph, tensor) or any(id(reader) not in held for reader in tensor.outputs)
     ]
-    if note := _unfit(first, inside, exits, switched) or _mixed(graph, gates, held):
+    if note := _unfit(first, inside, exits, switched) or _mixed(network, gates, held):
         return note
     made = {id(tensor) for node in inside for tensor in node.outputs}
     entries = {
@@ -286,11 +285,11 @@ def _unfit(first: str, inside: Sequence[gs.Node], exits: Sequence[gs.Variable], 
     return Note(first, "gate-leaks", f"{leaks[0]} is an output with all its channels") if leaks else None
 
 
-def _mixed(graph: gs.Graph, gates: Sequence[Gate], held: set[int]) -> Note | None:
+def _mixed(network: GatedNetwork, gates: Sequence[Gate], held: set[int]) -> Note | None:
     """Layers of another decision that stand among these: in a branch they would be layers of none."""
     own = {gate.layer for gate in gates}
-    nodes = {node.name: node for node in graph.nodes}
-    others = [gate.layer for gate in find_gates(graph) if gate.layer not in own and id(nodes[gate.layer]) in held]
+    nodes = {node.name: node for node in network.graph.nodes}
+    others = [gate.layer for gate in network.gates if gate.layer not in own and id(nodes[gate.layer]) in held]
     if not others:
         return None
     return Note(gates[0].layer, "gate-mixed", f"what it switches reaches {others[0]}, which another gate switches")

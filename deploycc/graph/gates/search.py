@@ -107,20 +107,48 @@ def search_gates(graph: gs.Graph, described: Sequence[DescribedGate] = ()) -> tu
             gates.append(gate_or_note)
         elif gate_or_note is not None:
             notes.append(gate_or_note)
-    gates = _with_shared_nodes(graph, gates)
+    result, differences = as_described(_with_shared_nodes(graph, gates), described)
+    return result, (*notes, *differences)
+
+
+def as_described(
+    gates: Sequence[Gate], described: Sequence[DescribedGate]
+) -> tuple[tuple[Gate, ...], tuple[Note, ...]]:
+    """Let gates have the granularity that the file states, where it describes them as they are.
+
+    Args:
+        gates: found by structure.
+        described: what the file says about its gates.
+
+    Returns:
+        The gates, and a note ``gate-metadata`` for each that the file describes differently or that is not there.
+    """
     by_multiply = {entry.multiply: entry for entry in described}
-    for index, gate in enumerate(gates):
-        description = by_multiply.pop(gate.multiply, None)
-        if description is None:
-            continue
-        if differing := _differing(gate, description):
-            notes.append(Note(gate.layer, "gate-metadata", f"the file describes another gate here: {differing}"))
-        else:
-            gates[index] = replace(gate, source="metadata", granularity=description.granularity)
+    result: list[Gate] = []
+    notes: list[Note] = []
+    for gate in gates:
+        entry = by_multiply.pop(gate.multiply, None)
+        if entry is not None:
+            if differing := _differing(gate, entry):
+                notes.append(Note(gate.layer, "gate-metadata", f"the file describes another gate here: {differing}"))
+            else:
+                gate = replace(gate, source="metadata", granularity=entry.granularity)
+        result.append(gate)
     for entry in by_multiply.values():
         reason = "the file describes a gate here, but the network does not hold one"
         notes.append(Note(entry.conv, "gate-metadata", reason))
-    return tuple(gates), tuple(notes)
+    return tuple(result), tuple(notes)
+
+
+def with_kernels_moved(graph: gs.Graph, gates: Sequence[Gate]) -> tuple[Gate, ...]:
+    """Return the gates of a network whose kernels have changed places: only their decisions are read again.
+
+    Args:
+        graph: after `deploycc.graph.channels.reorder.reorder_kernels`.
+        gates: found by structure before it.
+    """
+    tensors = graph.tensors()
+    return tuple(replace(gate, **vars(read_decision(tensors[gate.vector], gate.kernels))) for gate in gates)
 
 
 def describe_again(graph: gs.Graph, described: Sequence[DescribedGate]) -> tuple[DescribedGate, ...]:

@@ -9,7 +9,8 @@ from gated_networks import DECISIONS, GROUPS, KERNELS, Spelling, gated, text_net
 
 from deploycc.detector import Detector
 from deploycc.errors import Note
-from deploycc.graph.branches.regions import VECTOR, Region, find_region, joins, keeps_zero
+from deploycc.graph.branches.gated_network import read_gated_network
+from deploycc.graph.branches.regions import VECTOR, Region, find_span, joins, keeps_zero
 from deploycc.graph.gates.search import find_gates
 
 FIRST, LAST = "a = Conv<pads=[1,1,1,1]>(x, w_first)", "out = Conv(y, w_last)"
@@ -17,11 +18,9 @@ ALWAYS = 10.0  # of a bias, behind which the sigmoid is near 1
 
 
 def region_of(detector: Detector, layer: str = "gated") -> Region:
-    graph = detector.graph
-    gate = next((gate for gate in find_gates(graph) if gate.layer == layer), None)
-    found = find_region(graph, next(node for node in graph.nodes if node.name == layer), gate)
-    assert isinstance(found, Region)
-    return found
+    region = read_gated_network(detector.graph).region(layer)
+    assert isinstance(region, Region)
+    return region
 
 
 def test_the_product_stands_behind_what_keeps_zeros() -> None:
@@ -88,7 +87,7 @@ def test_only_what_reads_the_maps_alone_is_joined() -> None:
     body = [FIRST, "c = Conv<pads=[1,1,1,1]>(a, w, b)", "y = Relu(c)", LAST]
     graph = text_network(body).graph
     convs = [node for node in graph.nodes if node.op == "Conv"]
-    first, second, last = (find_region(graph, node, None) for node in convs)
+    first, second, last = (read_gated_network(graph).region(node.name) for node in convs)
     assert isinstance(first, Region)
     assert isinstance(second, Region)
     assert isinstance(last, Region)
@@ -103,6 +102,6 @@ def test_layers_of_other_types_are_refused() -> None:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable):
             tensor.dtype = np.dtype(np.float16)
-    found = find_region(graph, next(node for node in graph.nodes if node.name == "gated"), None)
+    found = find_span(graph, next(node for node in graph.nodes if node.name == "gated"), None)
     assert isinstance(found, Note)
     assert (found.code, found.reason) == ("gate-shape", "its maps are float16; only float32 networks are lowered")

@@ -11,6 +11,7 @@ from branching_networks import Block, Branching, Wish
 from graph_text import run
 
 from deploycc.errors import Note
+from deploycc.graph.branches.gated_network import read_gated_network
 from deploycc.graph.branches.shared_part import (
     SharedPart,
     _nested,
@@ -33,7 +34,7 @@ def network(*kinds: str, granularity: str = "nested", pattern: str = "random") -
 
 
 def part_of(graph: gs.Graph) -> SharedPart:
-    part = find_shared_part(graph, find_gates(graph))
+    part = find_shared_part(read_gated_network(graph), find_gates(graph))
     assert isinstance(part, SharedPart)
     return part
 
@@ -138,7 +139,7 @@ def test_layers_that_compare_the_score_in_other_ways_are_no_part() -> None:
     graph.toposort()
     gates = find_gates(graph)
     assert [len(each) for each in gates_by_decision(gates)] == [2]
-    refused = find_shared_part(graph, gates)
+    refused = find_shared_part(read_gated_network(graph), gates)
     assert isinstance(refused, Note)
     assert (refused.node, refused.code) == (gates[0].layer, "gate-shape")
 
@@ -148,11 +149,11 @@ def test_a_layer_of_another_gate_among_them_is_refused() -> None:
     blocks = tuple(Block("two", "nested", (0, 2, 0, 0)) for _ in range(2))
     graph = Branching(blocks, (Wish("widths", 0, False),), 24, True).build("random").graph
     first_decision, second = gates_by_decision(find_gates(graph))
-    refused = find_shared_part(graph, first_decision)
+    refused = find_shared_part(read_gated_network(graph), first_decision)
     assert isinstance(refused, Note)
     assert (refused.node, refused.code) == (first_decision[0].layer, "gate-mixed")
     assert second[0].layer in refused.reason
-    assert isinstance(find_shared_part(graph, second), SharedPart)
+    assert isinstance(find_shared_part(read_gated_network(graph), second), SharedPart)
 
 
 def test_a_map_that_is_added_to_one_without_gate_keeps_its_channels() -> None:
@@ -167,7 +168,7 @@ def test_a_switched_map_that_is_an_output_is_refused() -> None:
     gate = find_gates(graph)[1]
     product = next(node for node in graph.nodes if node.name == gate.multiply)
     graph.outputs.append(product.outputs[0])
-    refused = find_shared_part(graph, find_gates(graph))
+    refused = find_shared_part(read_gated_network(graph), find_gates(graph))
     assert isinstance(refused, Note)
     assert (refused.node, refused.code) == (find_gates(graph)[0].layer, "gate-leaks")
 
@@ -178,7 +179,7 @@ def test_several_pictures_at_once_are_refused() -> None:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor.shape[2:] != [1, 1]:  # one decision for all of them
             tensor.shape = [2, *tensor.shape[1:]]
-    refused = find_shared_part(graph, gates)
+    refused = find_shared_part(read_gated_network(graph), gates)
     assert isinstance(refused, Note)
     assert refused.code == "gate-batch"
     assert "2 pictures at once" in refused.reason
