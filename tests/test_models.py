@@ -17,8 +17,8 @@ def test_a_path_stays_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert models.resolve(text) == Path(text)
 
 
-def test_an_unknown_name_lists_what_is_shipped() -> None:
-    with pytest.raises(ModelError, match="no shipped detector 'stret_ssd'") as raised:
+def test_an_unknown_name_lists_the_shipped_detectors() -> None:
+    with pytest.raises(ModelError, match="'stret_ssd' is neither a file nor a shipped detector") as raised:
         models.resolve("stret_ssd")
     assert raised.value.context["shipped"] == ", ".join(models.names())
     assert raised.value.hint == "did you mean street_ssd?"

@@ -1,1 +1,1 @@
-"""Decoding, suppression and accuracy on real pictures."""
+"""Decode network outputs to detections and score them on annotated pictures."""

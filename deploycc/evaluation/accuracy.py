@@ -1,4 +1,4 @@
-"""Running a detector over a data set and scoring what it finds."""
+"""Run a detector over a data set and score its detections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploycc.evaluation.coco import CocoScore, coco_scores
 from deploycc.evaluation.dataset import Dataset
 from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
-from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.truth import Predictions, Truth
 from deploycc.evaluation.voc import VocScore, mean_ap, voc_scores
 from deploycc.evaluation.voc_folder import VOC_CLASSES
 from deploycc.progress import Say, quiet
@@ -21,24 +21,24 @@ from deploycc.progress import Say, quiet
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """What a detector found in a data set, and how right it was.
+    """The detections of a detector on a data set, and their scores.
 
     Attributes:
-        dataset: what it ran on.
-        truths, founds: one a picture.
-        voc, coco: one a class of the data set.
-        notes: what was assumed about the classes.
+        dataset: the data set.
+        truths, predictions: one per picture.
+        voc, coco: one per class of the data set.
+        notes: assumptions about the classes.
     """
 
     dataset: Dataset
     truths: tuple[Truth, ...]
-    founds: tuple[Found, ...]
+    predictions: tuple[Predictions, ...]
     voc: tuple[VocScore, ...]
     coco: tuple[CocoScore, ...]
     notes: tuple[Note, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Means over the classes that occur, and one row a class; JSON values."""
+        """Return means over the classes that occur and one row per class, as JSON values."""
         occurring = [score for score in self.coco if score.objects]
         return {
             "data": self.dataset.spelling,
@@ -60,10 +60,10 @@ class Accuracy:
         }
 
     def detections(self) -> list[dict[str, Any]]:
-        """Every detection: picture, class, score, and box in pixels (xmin ymin xmax ymax); JSON values."""
+        """Return every detection as JSON values: picture, class, score, box in pixels (xmin ymin xmax ymax)."""
         rows = []
-        for name, found in zip(self.dataset.names, self.founds, strict=True):
-            columns = (found.boxes.tolist(), found.classes.tolist(), found.scores.tolist())
+        for name, predicted in zip(self.dataset.names, self.predictions, strict=True):
+            columns = (predicted.boxes.tolist(), predicted.classes.tolist(), predicted.scores.tolist())
             for box, label, score in zip(*columns, strict=True):
                 rows.append({"picture": name, "class": self.dataset.class_names[label], "score": score, "box": box})
         return rows
@@ -80,21 +80,21 @@ def measure_accuracy(
 
     Args:
         detector: with raw heads or with in-graph detections.
-        dataset: pictures and truth.
-        names: the detector's class names with the background, where it does not know them.
-        say: told how many pictures are done.
+        dataset: annotated pictures.
+        names: the detector's class names with the background, if the detector has none.
+        say: called with the number of pictures done.
 
     Raises:
         InputError: no picture shows an object to score, or the classes cannot be matched.
-        ModelError, MeasureError: the detector cannot run or be read.
+        ModelError, MeasureError: the detector cannot run, or its outputs cannot be decoded.
     """
     label_of, notes = match_classes(detector, dataset.class_names, names)
     runner = OnnxRuntimeDetector(detector)
-    truths, founds = [], []
+    truths, predictions = [], []
     for number in range(len(dataset)):
         picture, truth = dataset.sample(number)
         truths.append(truth)
-        founds.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
+        predictions.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
         say("evaluating pictures", number + 1, len(dataset))
     if not any(np.count_nonzero(~truth.difficult) for truth in truths):
         raise InputError("data-no-objects", "no picture shows an object", context={"data": dataset.spelling})
@@ -102,9 +102,9 @@ def measure_accuracy(
     return Accuracy(
         dataset,
         tuple(truths),
-        tuple(founds),
-        tuple(voc_scores(truths, founds, classes)),
-        tuple(coco_scores(truths, founds, classes)),
+        tuple(predictions),
+        tuple(voc_scores(truths, predictions, classes)),
+        tuple(coco_scores(truths, predictions, classes)),
         notes,
     )
 
@@ -114,46 +114,55 @@ def match_classes(
 ) -> tuple[dict[int, int], tuple[Note, ...]]:
     """Match the detector's classes with the data set's by name.
 
+    Args:
+        detector: with SSD heads or in-graph detections.
+        wanted: class names of the data set.
+        names: the detector's class names with the background, if the detector has none.
+
     Returns:
-        Data-set class for each detector class that the data set has, and what was assumed.
+        The data set's class index of each detector class that the data set has, and notes on assumptions.
 
     Raises:
-        InputError: the detector's names are unknown or none of them occurs in the data.
+        InputError: the detector's class names are unknown, or the data set has none of them.
     """
     known, notes = names or detector.class_names, []
     if not known and detector.heads is not None and detector.heads.classes == len(VOC_CLASSES) + 1:
         known = ("background", *VOC_CLASSES)
-        notes.append(Note("", "classes-assumed", "the model names no classes; 21 of them are taken as Pascal VOC's"))
+        notes.append(
+            Note("", "classes-assumed", "the model has 21 classes without names; they are assumed to be Pascal VOC's")
+        )
     if not known:
         raise InputError(
             "classes-unknown",
-            "the model does not say what its classes are called",
+            "the model has no class names",
             context={"model": detector.name},
             hint="give them in order with --names background,car,...",
         )
     if detector.heads is not None and len(known) != detector.heads.classes:
         raise InputError(
             "classes-count",
-            f"{len(known)} names for {detector.heads.classes} classes",
+            f"{len(known)} class names for {detector.heads.classes} classes",
             context={"model": detector.name},
-            note="the background has a name, too, where the model has a background class",
+            note="the background needs a name, too, if the model has a background class",
         )
     position = {name.lower(): index for index, name in enumerate(wanted)}
     label_of = {k: position[name.lower()] for k, name in enumerate(known) if name.lower() in position}
     if not label_of:
         raise InputError(
             "classes-foreign",
-            "the model knows none of the data set's classes",
+            "the model has none of the data set's classes",
             context={"model": ", ".join(known), "data": ", ".join(wanted)},
         )
     missing = [name for index, name in enumerate(wanted) if index not in label_of.values()]
     if missing:
-        notes.append(Note("", "classes-missing", f"the model has no class {', '.join(missing)}: scored as never found"))
+        notes.append(
+            Note("", "classes-missing", f"the model has no class {', '.join(missing)}: scored as never detected")
+        )
     return label_of, tuple(notes)
 
 
-def _in_pixels(detections: Detections, width: int, height: int, label_of: dict[int, int]) -> Found:
+def _in_pixels(detections: Detections, width: int, height: int, label_of: dict[int, int]) -> Predictions:
     labels = np.array([label_of.get(int(k), -1) for k in detections.classes], np.int64)
     kept = labels >= 0
     boxes = detections.boxes[kept] * np.array([width, height, width, height], np.float32)
-    return Found(boxes, labels[kept], detections.scores[kept])
+    return Predictions(boxes, labels[kept], detections.scores[kept])

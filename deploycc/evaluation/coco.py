@@ -1,8 +1,8 @@
-"""Average precision in the manner of COCO: IoU thresholds 0.50 to 0.95, precision at 101 recalls.
+"""Average precision as COCO defines it: IoU thresholds 0.50 to 0.95, precision at 101 recalls.
 
 As in COCO's own evaluation, each detection takes the free object of its class that it overlaps most, at most 100
-detections a picture and class are looked at, and objects marked difficult are treated as COCO treats crowds: a
-detection that fits only such an object is not counted.
+detections per picture and class count, and difficult objects are treated as COCO treats crowds: a detection that
+matches only such an object is ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.evaluation.truth import Found, Truth, of_class, pairwise_iou
+from deploycc.evaluation.truth import Predictions, Truth, of_class, pairwise_iou
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)
@@ -22,7 +22,7 @@ _MOST = 100
 
 @dataclass(frozen=True)
 class CocoScore:
-    """Average precision of one class; NaN where the data has no object of it.
+    """Average precision of one class; NaN if the data has no object of it.
 
     Attributes:
         ap: mean over the ten thresholds.
@@ -36,20 +36,20 @@ class CocoScore:
     objects: int
 
 
-def coco_scores(truths: Sequence[Truth], founds: Sequence[Found], classes: int) -> list[CocoScore]:
-    """Score every class; arguments as `voc.voc_scores`."""
+def coco_scores(truths: Sequence[Truth], predictions: Sequence[Predictions], classes: int) -> list[CocoScore]:
+    """Score every class; see `voc.voc_scores` for the arguments."""
     result = []
     for label in range(classes):
-        pictures = of_class(truths, founds, label)
+        pictures = of_class(truths, predictions, label)
         objects = sum(int(np.count_nonzero(~truth.difficult)) for truth, _ in pictures)
         values = [_precision(pictures, float(t), objects) if objects else float("nan") for t in THRESHOLDS]
         result.append(CocoScore(float(np.mean(values)), values[0], values[5], objects))
     return result
 
 
-def _precision(pictures: Sequence[tuple[Truth, Found]], threshold: float, objects: int) -> float:
-    scores = np.concatenate([found.scores[:_MOST] for _, found in pictures])
-    verdict = np.concatenate([_judge(truth, found, threshold) for truth, found in pictures])
+def _precision(pictures: Sequence[tuple[Truth, Predictions]], threshold: float, objects: int) -> float:
+    scores = np.concatenate([predicted.scores[:_MOST] for _, predicted in pictures])
+    verdict = np.concatenate([_judge(truth, predicted, threshold) for truth, predicted in pictures])
     verdict = verdict[np.argsort(-scores, kind="stable")]
     verdict = verdict[verdict >= 0]
     if not len(verdict):
@@ -57,13 +57,13 @@ def _precision(pictures: Sequence[tuple[Truth, Found]], threshold: float, object
     hits = np.cumsum(verdict == 1)
     recall, precision = hits / objects, hits / np.arange(1, len(verdict) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(recall, _RECALLS, side="left")
-    return float(np.mean(np.where(at < len(recall), envelope[np.minimum(at, len(recall) - 1)], 0.0)))
+    rank = np.searchsorted(recall, _RECALLS, side="left")
+    return float(np.mean(np.where(rank < len(recall), envelope[np.minimum(rank, len(recall) - 1)], 0.0)))
 
 
-def _judge(truth: Truth, found: Found, threshold: float) -> NDArray[np.int8]:
-    """1 right, 0 wrong, -1 not counted, for the best detections in descending score."""
-    boxes = found.boxes[:_MOST]
+def _judge(truth: Truth, predicted: Predictions, threshold: float) -> NDArray[np.int8]:
+    """Return 1 (right), 0 (wrong) or -1 (ignored) for the best detections, in descending order of score."""
+    boxes = predicted.boxes[:_MOST]
     verdict = np.zeros(len(boxes), np.int8)
     if not len(truth.boxes):
         return verdict
@@ -71,7 +71,7 @@ def _judge(truth: Truth, found: Found, threshold: float) -> NDArray[np.int8]:
     free = ~truth.difficult
     for row in range(len(boxes)):
         candidates = np.where(free, overlap[row], -1.0)
-        best = len(candidates) - 1 - int(candidates[::-1].argmax())  # of equal overlaps the last, as COCO's loop
+        best = len(candidates) - 1 - int(candidates[::-1].argmax())  # the last of equal overlaps, as in COCO's loop
         if candidates[best] >= threshold:
             verdict[row], free[best] = 1, False
         elif truth.difficult.any() and overlap[row][truth.difficult].max() >= threshold:

@@ -1,4 +1,4 @@
-"""Pictures with annotations, from a VOC folder or from the generator of street scenes."""
+"""Annotated pictures from a VOC folder or from the generator of street scenes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploycc.evaluation.truth import Truth
 from deploycc.evaluation.voc_folder import read_voc_folder
 from deploycc.scenes import CLASS_NAMES, draw_scene
 
-GENERATED_COUNT = 500  # pictures, where none are asked for
+GENERATED_COUNT = 500  # default number of generated pictures
 _SYNTAX = "voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]"
 
 
@@ -24,10 +24,10 @@ class Dataset:
     """Annotated pictures, read or drawn one at a time.
 
     Attributes:
-        spelling: what the user wrote.
-        class_names: no background.
-        names: one a picture.
-        sample: picture [H, W, 3] uint8 (red first) and truth of a number.
+        spelling: as the user wrote it.
+        class_names: without background.
+        names: one per picture.
+        sample: returns the picture, [H, W, 3] uint8 (red first), and the annotations for an index.
     """
 
     spelling: str
@@ -45,10 +45,10 @@ def open_dataset(spelling: str, *, size: int = 160, classes: tuple[str, ...] | N
     Args:
         spelling: the data set.
         size: height and width of generated pictures.
-        classes: the class names allowed in a VOC folder, and their order; None takes what occurs.
+        classes: the class names allowed in a VOC folder, in order; None takes those that occur.
 
     Raises:
-        InputError: the spelling is wrong, or the folder's data is (see `read_voc_folder`).
+        InputError: the spelling is wrong, or the folder's data are (see `read_voc_folder`).
     """
     kind, _, rest = spelling.partition(":")
     if kind == "voc" and rest:
@@ -59,7 +59,7 @@ def open_dataset(spelling: str, *, size: int = 160, classes: tuple[str, ...] | N
             count = int(parts[1]) if len(parts) == 2 else GENERATED_COUNT
             if count > 0:
                 return _open_generated(spelling, int(parts[0]), count, size)
-    raise InputError("data-spelling", f"{spelling!r} names no data set", hint=f"write {_SYNTAX}")
+    raise InputError("data-spelling", f"{spelling!r} is not a data set", hint=f"write {_SYNTAX}")
 
 
 def _open_voc(spelling: str, rest: str, classes: tuple[str, ...] | None) -> Dataset:

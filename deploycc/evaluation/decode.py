@@ -1,4 +1,4 @@
-"""From the network's outputs to detections: boxes out of offsets and priors (Liu et al., SSD, 2016, section 2.2)."""
+"""Decode a network's outputs to detections: boxes from offsets and priors (Liu et al., SSD, 2016, section 2.2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploycc.evaluation.nms import Detections, suppress_lazily
 def decode_boxes(
     offsets: NDArray[np.float32], heads: SsdHeads, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """Turn box offsets into corners, as Caffe's DetectionOutput does for each of its codings.
+    """Decode box offsets to corners, as Caffe's DetectionOutput does for each of its codings.
 
     With prior corners p, prior size s, prior centre c, variances v and offsets t (in the order x y w h):
 
@@ -23,10 +23,10 @@ def decode_boxes(
     * ``corner``: corners = p + v t
     * ``corner_size``: corners = p + v t s
 
-    Where the offsets already carry the variances, v is 1.
+    If the offsets already include the variances, v is 1.
 
     Args:
-        offsets: [P, 4] as the network puts them out (y first where the heads say so).
+        offsets: [P, 4] network output (y first if the heads say so).
         heads: priors, variances and the coding.
         rows: priors to decode; None decodes all.
 
@@ -35,15 +35,15 @@ def decode_boxes(
     """
     priors, variances = heads.priors, heads.variances
     if rows is not None:
-        offsets, priors, variances = (each.take(rows, axis=0) for each in (offsets, priors, variances))
+        offsets, priors, variances = (array.take(rows, axis=0) for array in (offsets, priors, variances))
     if heads.y_first:
         offsets = offsets[:, [1, 0, 3, 2]]
     if not heads.variance_encoded:
         offsets = offsets * variances
-    shift, growth = np.split(np.ascontiguousarray(offsets.T), 2)  # by coordinate: long rows are quick
+    shift, growth = np.split(np.ascontiguousarray(offsets.T), 2)  # by coordinate: long rows are fast
     low, high = np.split(np.ascontiguousarray(priors.T), 2)
     size = high - low
-    with np.errstate(over="ignore", invalid="ignore"):  # an untrained network may put out any size
+    with np.errstate(over="ignore", invalid="ignore"):  # an untrained network may output any size
         if heads.box_coding == "center_size":
             centre = (low + high) / 2 + shift * size
             half = np.exp(growth) * size / 2
@@ -57,7 +57,7 @@ def decode_boxes(
 
 
 def read_detections(detector: Detector, outputs: Mapping[str, NDArray[np.generic]]) -> Detections:
-    """Read what a detector put out for one picture.
+    """Read a detector's outputs for one picture.
 
     Args:
         detector: with raw heads (decoded and suppressed here) or with in-graph detections (only unpacked).
@@ -83,11 +83,11 @@ def read_detections(detector: Detector, outputs: Mapping[str, NDArray[np.generic
 
 
 def _output(outputs: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The output as float32 in ``shape`` (one dimension may be -1)."""
+    """Return the output as float32 in ``shape`` (one dimension may be -1)."""
     if name not in outputs:
         raise ModelError(
             "output-missing",
-            f"the network did not put out {name!r}",
+            f"the network has no output {name!r}",
             context={"outputs": ", ".join(outputs) or "none"},
         )
     try:
@@ -95,15 +95,15 @@ def _output(outputs: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[
     except ValueError:
         raise ModelError(
             "output-shape",
-            f"output {name!r} has shape {list(outputs[name].shape)} where {list(shape)} values are needed",
-            note="the rows are the priors of the detector, the columns its coordinates or classes",
+            f"output {name!r} has shape {list(outputs[name].shape)}, but {list(shape)} is needed",
+            note="rows are the detector's priors, columns are coordinates or classes",
         ) from None
 
 
 def _unpack(layout: DetectionOutputs, outputs: Mapping[str, NDArray[np.generic]]) -> Detections:
     if layout.layout == "rows":
         rows = _output(outputs, layout.boxes, (-1, 7))
-        rows = rows[rows[:, 1] >= 0]  # unused rows carry the class -1
+        rows = rows[rows[:, 1] >= 0]  # unused rows have the class -1
         return _sorted(rows[:, 3:], rows[:, 2], rows[:, 1])
     boxes = _output(outputs, layout.boxes, (-1, 4))
     scores = _output(outputs, layout.scores, (-1,))
@@ -115,6 +115,6 @@ def _unpack(layout: DetectionOutputs, outputs: Mapping[str, NDArray[np.generic]]
 
 
 def _sorted(boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.float32]) -> Detections:
-    """By score, then class; what is already equal keeps the order of the graph."""
+    """Sort by score, then class; equal detections keep the graph's order."""
     order = np.lexsort((classes, -scores))
     return Detections(boxes[order], scores[order], classes[order].astype(np.int64))

@@ -1,4 +1,4 @@
-"""Running a detector on a picture with ONNX Runtime: prepare, run, read."""
+"""Run a detector on a picture with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OnnxRuntimeDetector:
     """A detector in an ONNX Runtime session on the CPU.
 
     Attributes:
-        detector: what runs: raw heads are decoded here, in-graph detections are only unpacked.
+        detector: the detector; raw heads are decoded here, in-graph detections are only unpacked.
         session: the ONNX Runtime session.
     """
 
@@ -27,8 +27,8 @@ class OnnxRuntimeDetector:
         """Load the detector's graph.
 
         Args:
-            detector: its graph must hold operators that ONNX Runtime knows: no TensorRT plugin.
-            threads: inside one operator; operators run one after another.
+            detector: its graph may only contain operators that ONNX Runtime knows, so no TensorRT plugin.
+            threads: number of threads within an operator; operators run one after another.
 
         Raises:
             MeasureError: ONNX Runtime refuses the network.
@@ -43,7 +43,7 @@ class OnnxRuntimeDetector:
         return dict(zip(self._names, outputs, strict=True))
 
     def detect(self, picture: NDArray[np.uint8]) -> Detections:
-        """Find objects in a picture, [height, width, 3] uint8, red first.
+        """Detect objects in a picture, [height, width, 3] uint8, red first.
 
         Raises:
             ModelError: the detector's outputs cannot be read as detections.

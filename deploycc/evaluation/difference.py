@@ -1,4 +1,4 @@
-"""How far two lists of detections of the same pictures are apart."""
+"""Compare two lists of detections on the same pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from deploycc.evaluation.nms import Detections
 from deploycc.evaluation.truth import pairwise_iou
 
-SCORE_THRESHOLD = 0.3  # below, detections come and go with the last bit and nobody acts on them
+SCORE_THRESHOLD = 0.3  # weaker detections are not acted on, and may appear or vanish with rounding
 MATCH_IOU = 0.5
 
 
@@ -18,8 +18,8 @@ class DetectionDifferences:
     """Running comparison; add the pictures one by one.
 
     Attributes:
-        reference, other: detections seen on each side, above the score threshold.
-        matched: pairs of one class that overlap by MATCH_IOU or more; each detection in one pair at most.
+        reference, other: number of detections on each side above the score threshold.
+        matched: pairs of the same class with an IoU of at least MATCH_IOU; each detection is in at most one pair.
         max_score_difference, min_iou: over the pairs; None without pairs.
     """
 
@@ -31,12 +31,12 @@ class DetectionDifferences:
 
     def add(self, reference: Detections, other: Detections) -> None:
         """Compare the detections of one picture; the pairs that overlap most are matched first."""
-        keep_a, keep_b = reference.scores >= SCORE_THRESHOLD, other.scores >= SCORE_THRESHOLD
-        self.reference += int(keep_a.sum())
-        self.other += int(keep_b.sum())
-        overlap = pairwise_iou(reference.boxes[keep_a], other.boxes[keep_b])
-        overlap[reference.classes[keep_a][:, None] != other.classes[keep_b][None, :]] = 0.0
-        scores = np.abs(reference.scores[keep_a][:, None] - other.scores[keep_b][None, :])
+        shown_a, shown_b = reference.scores >= SCORE_THRESHOLD, other.scores >= SCORE_THRESHOLD
+        self.reference += int(shown_a.sum())
+        self.other += int(shown_b.sum())
+        overlap = pairwise_iou(reference.boxes[shown_a], other.boxes[shown_b])
+        overlap[reference.classes[shown_a][:, None] != other.classes[shown_b][None, :]] = 0.0
+        scores = np.abs(reference.scores[shown_a][:, None] - other.scores[shown_b][None, :])
         while overlap.size and overlap.max() >= MATCH_IOU:
             a, b = np.unravel_index(overlap.argmax(), overlap.shape)
             self._pair(float(overlap[a, b]), float(scores[a, b]))

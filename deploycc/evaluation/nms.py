@@ -1,16 +1,15 @@
 """Non-maximum suppression on the host, with the semantics of Caffe's DetectionOutput layer (Liu et al., SSD, 2016).
 
-For each class but the background: scores above the threshold, the best ``top_k`` of them, greedy suppression of what
-overlaps a better kept box by more than the IoU threshold; then the best ``keep_top_k`` over all classes. Equal scores
-keep the order of class, then of prior. IoU is computed in float32, as Caffe does.
+For each class but the background: select scores above the threshold, keep the best ``top_k``, suppress boxes greedily
+that overlap a better one by more than the IoU threshold; then keep the best ``keep_top_k`` of all classes. Equal
+scores are ordered by class, then by prior. IoU is computed in float32, as in Caffe.
 
-The layer's result is the beginning of one list: all kept boxes by descending score. Whether a box is kept depends
-only on better boxes, so the best candidates alone are looked at first, and more of them only where too few are kept;
-with a low threshold most candidates are never decoded nor compared. A sample of the scores says where to cut: the
-result is the same wherever that is. The greedy part is ONNX Runtime's own operator.
+Whether a box is kept depends only on better boxes. So only the best candidates are examined first, and more only if
+too few of them are kept; with a low threshold most candidates are never decoded nor compared. The score at which to
+cut is estimated from a sample; it does not affect the result. ONNX Runtime's own operator does the greedy part.
 
-After a network has run, the caches hold its weights and the first call of anything takes some 15 us, whatever its
-size: few steps matter more than small ones.
+After a network has run, the caches hold its weights and the first call of any function takes about 15 us, whatever
+the size of its data: few calls matter more than small ones.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from numpy.typing import NDArray
 from deploycc.cpu_session import open_session
 from deploycc.detector import Nms
 
-_FIRST = 6  # candidates looked at first, in multiples of keep_top_k
-_GROWTH = 2  # the next time so many times as many
-_STRIDE = 23  # one prior in so many is sampled: a prime, since the anchors of a cell repeat every few priors
+_FIRST = 6  # candidates examined first, in multiples of keep_top_k
+_GROWTH = 2  # factor for each further attempt
+_STRIDE = 23  # every 23rd prior is sampled: a prime, since the priors of a cell repeat in a short cycle
 _OPERATOR = """<ir_version: 7, opset_import: ["" : 13]>
 greedy (float[1,n,4] boxes, float[1,c,n] scores, int64[1] limit, float[1] iou, float[1] least) => (int64[kept,3] rows)
 { rows = NonMaxSuppression (boxes, scores, limit, iou, least) }"""
@@ -37,12 +36,12 @@ greedy (float[1,n,4] boxes, float[1,c,n] scores, int64[1] limit, float[1] iou, f
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one picture, by descending score; equal scores by class, then by prior.
+    """The detections of one picture by descending score; equal scores by class, then by prior.
 
     Attributes:
         boxes: [N, 4] float32, xmin ymin xmax ymax, 0..1 of the picture (may reach outside it).
         scores: [N] float32.
-        classes: [N] int64, counted like the scores of the network (background included).
+        classes: [N] int64, numbered like the network's scores (background included).
     """
 
     boxes: NDArray[np.float32]
@@ -59,7 +58,7 @@ def suppress(
     """Suppress decoded boxes.
 
     Args:
-        boxes: [P, 4], xmin ymin xmax ymax; a box whose sides are reversed has no area and overlaps nothing.
+        boxes: [P, 4], xmin ymin xmax ymax; a box with reversed sides has no area and overlaps nothing.
         scores: [P, C].
         nms: thresholds and limits.
         background: class that is never detected, or None.
@@ -73,7 +72,7 @@ def suppress_lazily(
     nms: Nms,
     background: int | None = 0,
 ) -> Detections:
-    """Suppress boxes that are decoded only when they matter: ``boxes_of(rows)`` returns [len(rows), 4] corners.
+    """Suppress boxes that are decoded only when needed: ``boxes_of(rows)`` returns [len(rows), 4] corners.
 
     See `suppress` for the other arguments.
     """
@@ -85,14 +84,14 @@ def suppress_lazily(
         candidates = scores >= cut if partial else scores > threshold
         if background is not None:
             candidates[:, background] = False
-        found = _greedy(boxes_of, scores, np.flatnonzero(candidates), nms)
-        if not partial or len(found) == nms.keep_top_k:
-            return found
+        detections = _greedy(boxes_of, scores, np.flatnonzero(candidates), nms)
+        if not partial or len(detections) == nms.keep_top_k:
+            return detections
         size *= _GROWTH
 
 
 def _cut(scores: NDArray[np.float32], size: int, background: int | None) -> np.float32:
-    """A score that about ``size`` candidates reach; minus infinity for all of them."""
+    """Return a score that about ``size`` candidates reach, or minus infinity to include all."""
     sample = scores[::_STRIDE].copy()
     if background is not None:
         sample[:, background] = -np.inf
@@ -107,10 +106,10 @@ def _greedy(
     candidates: NDArray[np.int64],
     nms: Nms,
 ) -> Detections:
-    """Suppress candidates, which are ascending positions in the flattened scores.
+    """Suppress candidates, given as ascending positions in the flattened scores.
 
-    The operator takes all classes at once: what is no candidate of a class has no score there. A box of reversed sides
-    has no area in Caffe, where the operator would swap the sides; without its far corner it has none here either.
+    The operator takes all classes at once; a box that is not a candidate of a class has the score -inf there. The
+    operator would swap reversed sides of a box, which in Caffe has no area; clamping its far corner gives it none.
     """
     priors, classes = scores.shape
     prior, label = np.divmod(candidates, classes)
@@ -119,8 +118,8 @@ def _greedy(
         for crowded in np.flatnonzero(np.bincount(label, minlength=classes) > nms.top_k):
             members = np.flatnonzero(label == crowded)
             score[members[np.argsort(-score[members], kind="stable")[nms.top_k :]]] = -np.inf
-    each_prior = len(prior) > priors  # a box for each candidate, or for each prior, whichever are fewer
-    rows, column = (np.arange(priors), prior) if each_prior else (prior, np.arange(len(prior)))
+    per_prior = len(prior) > priors  # one box per candidate or per prior, whichever are fewer
+    rows, column = (np.arange(priors), prior) if per_prior else (prior, np.arange(len(prior)))
     boxes = boxes_of(rows)
     batch = boxes.copy()
     np.maximum(boxes[:, :2], boxes[:, 2:], out=batch[:, 2:])

@@ -1,4 +1,4 @@
-"""What is in a picture, and which detections agree with it."""
+"""Annotated objects and detections of a picture, and the overlap of their boxes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Truth:
     """The annotated objects of one picture.
 
     Attributes:
-        boxes: [N, 4] float32, xmin ymin xmax ymax, pixels; the right and lower edges are outside, so that
-            xmax - xmin is the width.
+        boxes: [N, 4] float32, xmin ymin xmax ymax, pixels; right and lower edges are exclusive, so that xmax - xmin
+            is the width.
         classes: [N] int64, index into the data set's class names (no background).
-        difficult: [N] bool: neither expected nor counted as wrong.
+        difficult: [N] bool: detecting it counts neither as right nor as wrong.
     """
 
     boxes: NDArray[np.float32]
@@ -26,12 +26,12 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The detections of one picture, in the terms of the data set.
+class Predictions:
+    """The detections of one picture, with boxes and classes as in the data set.
 
     Attributes:
         boxes: [N, 4] float32, pixels, as in `Truth`.
-        classes: [N] int64, index into the data set's class names; -1 for a class that the data set does not have.
+        classes: [N] int64, index into the data set's class names; -1 for a class that the data set lacks.
         scores: [N] float32.
     """
 
@@ -41,7 +41,7 @@ class Found:
 
 
 def pairwise_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of [N, 4] and [M, 4] boxes, as [N, M]; 0 for boxes without area."""
+    """Return the intersection over union of [N, 4] and [M, 4] boxes as [N, M]; 0 for boxes without area."""
     a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
     overlap = np.clip(np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2]), 0, None).prod(-1)
     union = _area(a64) + _area(b64) - overlap
@@ -55,16 +55,18 @@ def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return area
 
 
-def of_class(truths: Sequence[Truth], founds: Sequence[Found], label: int) -> list[tuple[Truth, Found]]:
-    """The part of each picture that concerns one class, detections by descending score."""
+def of_class(
+    truths: Sequence[Truth], predictions: Sequence[Predictions], label: int
+) -> list[tuple[Truth, Predictions]]:
+    """Select the objects and detections of one class in each picture, detections by descending score."""
     pairs = []
-    for truth, found in zip(truths, founds, strict=True):
-        here, there = truth.classes == label, np.flatnonzero(found.classes == label)
-        there = there[np.argsort(-found.scores[there], kind="stable")]
+    for truth, predicted in zip(truths, predictions, strict=True):
+        objects, hits = truth.classes == label, np.flatnonzero(predicted.classes == label)
+        hits = hits[np.argsort(-predicted.scores[hits], kind="stable")]
         pairs.append(
             (
-                Truth(truth.boxes[here], truth.classes[here], truth.difficult[here]),
-                Found(found.boxes[there], found.classes[there], found.scores[there]),
+                Truth(truth.boxes[objects], truth.classes[objects], truth.difficult[objects]),
+                Predictions(predicted.boxes[hits], predicted.classes[hits], predicted.scores[hits]),
             )
         )
     return pairs

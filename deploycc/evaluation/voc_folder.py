@@ -1,4 +1,4 @@
-"""Reading pictures annotated in the manner of Pascal VOC: JPEGImages, Annotations, ImageSets/Main."""
+"""Read a folder of pictures with Pascal VOC annotations: JPEGImages, Annotations, ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOC_CLASSES = (
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPicture:
-    """A picture file and what its annotation says."""
+    """A picture file and its annotation."""
 
     picture: Path
     annotation: Path
@@ -43,16 +43,16 @@ def read_voc_folder(
     """Read and check every annotation of a folder, or of one split of it.
 
     Args:
-        folder: holds ``Annotations`` (or the XML files themselves) and ``JPEGImages`` (or the pictures themselves).
+        folder: contains ``Annotations`` (or the XML files themselves) and ``JPEGImages`` (or the pictures themselves).
         classes: names that may occur, in this order; None takes those that occur, sorted.
         split: name of a list in ``ImageSets/Main``; None takes every annotation.
 
     Returns:
-        The class names and the pictures, by name.
+        The class names, and the pictures sorted by name.
 
     Raises:
-        InputError: anything is missing, broken or contradictory: the file, the line and the object are named, and
-            how many more faults there are.
+        InputError: anything is missing, broken or contradictory; it names file, line and object of the first fault,
+            and counts the others.
     """
     annotations = _part(folder, "Annotations")
     pictures = _part(folder, "JPEGImages")
@@ -61,7 +61,7 @@ def read_voc_folder(
         raise InputError("data-empty", "there are no annotations", context={"folder": annotations})
     stems = {p.stem: p for p in sorted(pictures.iterdir()) if p.suffix.lower() in SUFFIXES}
     faults: list[InputError] = []
-    read: list[tuple[Path, Path, list[_Object]]] = []
+    sound: list[tuple[Path, Path, list[_Object]]] = []
     for file in files:
         try:
             objects = _parse(file)
@@ -69,17 +69,18 @@ def read_voc_folder(
             if picture is None:
                 raise _fault("data-picture-missing", "the annotated picture is missing", file, 1, folder=pictures)
             _check(objects, picture, file, classes)
-            read.append((picture, file, objects))
+            sound.append((picture, file, objects))
         except InputError as fault:
             faults.append(fault)
     if faults:
         first = faults[0]
         if len(faults) > 1:
             others = ", ".join(f"{f.context['file']}:{f.context.get('line', 1)}" for f in faults[1:6])
-            first.note = f"{len(faults) - 1} more files are at fault: {others}{' ...' if len(faults) > 6 else ''}"
+            first.note = f"{len(faults) - 1} more files have faults: {others}{' ...' if len(faults) > 6 else ''}"
         raise first
-    names = tuple(classes) if classes is not None else tuple(sorted({o.name for _, _, found in read for o in found}))
-    return names, [AnnotatedPicture(picture, file, _truth(objects, names)) for picture, file, objects in read]
+    occurring = {item.name for _, _, objects in sound for item in objects}
+    names = tuple(sorted(occurring) if classes is None else classes)
+    return names, [AnnotatedPicture(picture, file, _truth(objects, names)) for picture, file, objects in sound]
 
 
 def _part(folder: Path, name: str) -> Path:
@@ -98,7 +99,7 @@ def _listed(folder: Path, annotations: Path, split: str) -> list[Path]:
             "data-split",
             f"there is no split {split!r}",
             context={"file": path},
-            hint=f"splits here: {', '.join(known) or 'none'}",
+            hint=f"available splits: {', '.join(known) or 'none'}",
         )
     files = []
     for number, row in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -112,19 +113,19 @@ def _listed(folder: Path, annotations: Path, split: str) -> list[Path]:
 
 
 def _parse(file: Path) -> list[_Object]:
-    """The objects of one file, each with its line."""
+    """Read the objects of one file, each with its line."""
     reader = _Reader(file)
     try:
         reader.parser.Parse(file.read_bytes(), True)
     except expat.ExpatError as error:
-        raise _fault("data-xml", "the annotation is no well-formed XML", file, error.lineno, note=str(error)) from None
+        raise _fault("data-xml", "the annotation is not well-formed XML", file, error.lineno, note=str(error)) from None
     except OSError as error:
         raise _fault("data-xml", "the annotation cannot be read", file, 1, note=str(error.strerror)) from None
     return reader.objects
 
 
 class _Reader:
-    """Collects ``object`` elements; expat knows the line of each tag, which ElementTree does not tell."""
+    """Collects ``object`` elements with expat, which unlike ElementTree gives the line of each tag."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -179,26 +180,26 @@ def _check(objects: Sequence[_Object], picture: Path, file: Path, classes: Seque
             width, height = image.size
     except (OSError, ValueError, SyntaxError):
         raise _fault("data-picture-unreadable", "the picture cannot be read", file, 1, picture=picture) from None
-    for found in objects:
-        if classes is not None and found.name not in classes:
+    for item in objects:
+        if classes is not None and item.name not in classes:
             raise _fault(
                 "data-class",
-                f"the class {found.name!r} is unknown",
+                f"the class {item.name!r} is unknown",
                 file,
-                found.line,
+                item.line,
                 hint=f"classes: {', '.join(classes)}",
             )
-        xmin, ymin, xmax, ymax = found.box
-        # Some tools count from 0: one pixel of slack on either side, but some of the box must be in the picture.
+        xmin, ymin, xmax, ymax = item.box
+        # Some tools count from 0: allow one pixel of slack on either side, but part of the box must be in the picture.
         across = -1 <= xmin < xmax <= width + 1 and xmin < width and xmax > 0
         down = -1 <= ymin < ymax <= height + 1 and ymin < height and ymax > 0
         if not (across and down):
             shown = f"{xmin + 1:g} {ymin + 1:g} {xmax:g} {ymax:g}"
             raise _fault(
                 "data-box",
-                f"the box {shown} of {found.name!r} is empty or outside the picture of {width}x{height}",
+                f"the box {shown} of {item.name!r} is empty or outside the picture of {width}x{height}",
                 file,
-                found.line,
+                item.line,
                 picture=picture,
             )
 

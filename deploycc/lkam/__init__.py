@@ -1,4 +1,4 @@
-"""Training SSD detectors with learned kernel gates (optional: needs PyTorch, extra ``train``).
+"""Train SSD detectors with learned kernel gates (optional: needs PyTorch, extra ``train``).
 
-Nothing else of the package imports this one; the compiler reads what `export` writes.
+The compiler does not import this room; it reads the files that `export` writes.
 """

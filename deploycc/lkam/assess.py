@@ -1,4 +1,4 @@
-"""Scoring a PyTorch detector: accuracy and what its gates do, picture by picture."""
+"""Score a PyTorch detector: its accuracy, and statistics of its gates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploycc.detector import Nms, SsdHeads
 from deploycc.evaluation.dataset import Dataset
 from deploycc.evaluation.decode import decode_boxes
 from deploycc.evaluation.nms import suppress
-from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.truth import Predictions, Truth
 from deploycc.evaluation.voc import mean_ap, voc_scores
 from deploycc.lkam.augment import fit
 from deploycc.lkam.gate import engaged_kernels
@@ -28,20 +28,20 @@ _BATCH = 50
 
 
 def make_heads(size: int, classes: int) -> SsdHeads:
-    """The description of the heads, for decoding."""
+    """Describe the heads, for decoding."""
     priors = make_priors(size)
     variances = np.tile(np.array(VARIANCES, np.float32), (len(priors), 1))
     return SsdHeads("locations", "scores", priors, variances, classes, clip=True)
 
 
 def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...], say: Say = quiet) -> dict[str, Any]:
-    """Accuracy on a data set and, where there are gates, their statistics.
+    """Measure accuracy on a data set and, if there are gates, their statistics.
 
     Args:
         model: in evaluation mode.
         data: with the same classes.
         class_names: for the table, without background.
-        say: told how many pictures are done.
+        say: called with the number of pictures done.
 
     Returns:
         ``map50_area``, ``map50_11point``, ``classes`` (area by name) and, with gates, ``gates``: see `gate_statistics`.
@@ -49,9 +49,9 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...], say: Say = q
     heads = make_heads(model.config.size, model.config.classes)
     macs = conv_macs(model, torch.zeros(1, 3, model.config.size, model.config.size))
     truths: list[Truth] = []
-    founds: list[Found] = []
+    predictions: list[Predictions] = []
     shares: list[NDArray[np.float32]] = []
-    fired: dict[str, list[NDArray[np.float32]]] = {name: [] for name in macs}
+    engaged: dict[str, list[NDArray[np.float32]]] = {name: [] for name in macs}
     units: dict[str, int] = {}
     for start in range(0, len(data), _BATCH):
         say("evaluating pictures", start, len(data))
@@ -63,14 +63,15 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...], say: Say = q
             if macs:
                 shares.append(engaged_share(model, macs).numpy())
         for name, module in gated_convs(model):
-            fired[name].append(engaged_kernels(module.gate).numpy())
+            engaged[name].append(engaged_kernels(module.gate).numpy())
             units[name] = module.gate.units
         for (pixels, truth), offset, score in zip(samples, offsets.numpy(), scores, strict=True):
             height, width = pixels.shape[:2]
             kept = suppress(decode_boxes(offset, heads), score, NMS)
+            boxes = kept.boxes * np.array([width, height] * 2, np.float32)
             truths.append(truth)
-            founds.append(Found(kept.boxes * np.array([width, height] * 2, np.float32), kept.classes - 1, kept.scores))
-    table = voc_scores(truths, founds, len(class_names))
+            predictions.append(Predictions(boxes, kept.classes - 1, kept.scores))
+    table = voc_scores(truths, predictions, len(class_names))
     result: dict[str, Any] = {
         "data": data.spelling,
         "pictures": len(data),
@@ -80,25 +81,25 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...], say: Say = q
     }
     if macs:
         result["gates"] = gate_statistics(
-            macs, units, np.concatenate(shares), {name: np.concatenate(rows) for name, rows in fired.items()}
+            macs, units, np.concatenate(shares), {name: np.concatenate(rows) for name, rows in engaged.items()}
         )
     return result
 
 
 def gate_statistics(
-    macs: dict[str, int], units: dict[str, int], shares: NDArray[np.float32], fired: dict[str, NDArray[np.float32]]
+    macs: dict[str, int], units: dict[str, int], shares: NDArray[np.float32], engaged: dict[str, NDArray[np.float32]]
 ) -> dict[str, Any]:
-    """What the white paper's Table 2 and Figure 3 show, as plain values.
+    """Compute the statistics of the LKAM white paper's Table 2 and Figure 3, as plain values.
 
     Args:
-        macs: of each gated convolution, all kernels engaged.
-        units: decisions about each.
-        shares: [pictures] engaged share of these MACs.
-        fired: [pictures, kernels] of each gated convolution.
+        macs: of each gated convolution with all kernels engaged.
+        units: number of units of each gated convolution.
+        shares: [pictures] share of these MACs that is engaged.
+        engaged: [pictures, kernels] of zeros and ones per gated convolution.
     """
     saved = 100 * (1 - shares.astype(np.float64))
-    use = {name: rows.mean(0) for name, rows in fired.items()}
-    every = np.concatenate(list(use.values()))
+    use = {name: rows.mean(0) for name, rows in engaged.items()}
+    all_use = np.concatenate(list(use.values()))
     return {
         "gated_macs": int(sum(macs.values())),
         "saved_percent": {
@@ -107,8 +108,8 @@ def gate_statistics(
             "min": float(saved.min()),
             "max": float(saved.max()),
         },
-        "used_below_5_percent": float((every < 0.05).mean()),
-        "used_above_95_percent": float((every > 0.95).mean()),
+        "used_below_5_percent": float((all_use < 0.05).mean()),
+        "used_above_95_percent": float((all_use > 0.95).mean()),
         "layers": {
             name: {
                 "macs": macs[name],

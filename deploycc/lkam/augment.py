@@ -1,4 +1,4 @@
-"""Changing a training picture so that none is seen twice (Liu et al., SSD, 2016, section 2.2 and figure 6)."""
+"""Augment training pictures (Liu et al., SSD, 2016, section 2.2 and figure 6)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 _PATCH_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _TRIES = 20
-_FILL = 128  # grey around a picture that was zoomed out
+_FILL = 128  # grey level around a zoomed-out picture
 _MIRROR = np.array([-1, 1, -1, 1], np.float32)
 _MIRROR_SHIFT = np.array([1, 0, 1, 0], np.float32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -22,18 +22,18 @@ def augment(
     rng: np.random.Generator,
     mirror_only: bool = False,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-    """Zoom out or sample a patch, mirror, and change the light.
+    """Zoom out or crop a patch, mirror, and change the lighting.
 
     Args:
         pixels: [H, W, 3] picture.
         boxes: [N, 4] corners, 0..1 of the picture.
         labels: [N].
         size: height and width of the result.
-        rng: where the choices come from.
-        mirror_only: for pictures that vary enough by themselves.
+        rng: source of the random choices.
+        mirror_only: only mirror, for pictures that vary enough.
 
     Returns:
-        [size, size, 3] picture, the boxes that remain (0..1) and their labels.
+        [size, size, 3] picture, the remaining boxes (0..1) and their labels.
     """
     choice = 1.0 if mirror_only else rng.random()
     if choice < 0.25:
@@ -49,7 +49,7 @@ def augment(
 
 
 def fit(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize without anything else."""
+    """Resize without augmentation."""
     return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, None)
 
 
@@ -76,7 +76,7 @@ def _patch(
     size: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-    """A patch that holds at least a random share of some object; objects stay whose centre lies in it."""
+    """Crop a patch that contains at least a random share of some object; keep objects whose centre lies in it."""
     height, width = pixels.shape[:2]
     least = _PATCH_SHARES[int(rng.integers(len(_PATCH_SHARES)))]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -97,7 +97,7 @@ def _patch(
 
 
 def _share_inside(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Share of each box that lies in the patch."""
+    """Return the share of each box that lies in the patch."""
     common = np.clip(np.minimum(boxes[:, 2:], patch[2:]) - np.maximum(boxes[:, :2], patch[:2]), 0, None).prod(1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     result: NDArray[np.float32] = common / np.maximum(area, np.float32(1e-9))
@@ -107,7 +107,7 @@ def _share_inside(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDA
 def _relight(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     contrast, shift, saturation = rng.uniform(0.7, 1.3), rng.uniform(-24, 24), rng.uniform(0.6, 1.4)
     colour = rng.uniform(0.93, 1.07, 3)
-    # One 3x3 matrix: saturation mixes with the luma, then contrast and cast scale each channel.
+    # A single 3x3 matrix: saturation mixes with the luma, then contrast and colour cast scale each channel.
     mix = (saturation * np.eye(3) + (1 - saturation) * np.outer(_LUMA, np.ones(3))) * (contrast * colour)
     changed = pixels.astype(np.float32) @ mix.astype(np.float32) + np.float32(shift + 128 * (1 - contrast))
     result: NDArray[np.uint8] = np.clip(changed, 0, 255).astype(np.uint8)

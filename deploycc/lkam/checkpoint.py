@@ -1,4 +1,4 @@
-"""Saving and resuming a training run."""
+"""Save and resume training runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Checkpoint:
     """A run after some steps.
 
     Attributes:
-        config: what the run depends on; batches follow from it and the step, so no random state is kept.
-        step: steps done.
+        config: settings of the run; with the step they determine the batches, so no random state is stored.
+        step: number of steps done.
         model, optimiser: state dictionaries.
         history: one record every few steps.
     """
@@ -36,17 +36,17 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write beside, then rename: an interrupted run leaves the previous checkpoint whole."""
-    beside = path.with_name(path.name + ".part")
-    torch.save({**vars(checkpoint), "config": checkpoint.config.to_dict(), "format": _FORMAT}, beside)
-    beside.replace(path)
+    """Write a temporary file, then rename it, so that an interruption leaves the previous checkpoint intact."""
+    temporary = path.with_name(path.name + ".part")
+    torch.save({**vars(checkpoint), "config": checkpoint.config.to_dict(), "format": _FORMAT}, temporary)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ArtefactError: missing, damaged, or something else.
+        ArtefactError: the file is missing, damaged, or not a checkpoint.
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
@@ -54,15 +54,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ArtefactError("checkpoint-missing", "there is no such checkpoint", context={"file": path}) from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ArtefactError(
-            "checkpoint-unreadable", "the file is no whole checkpoint", context={"file": path}, note=str(error)[:200]
+            "checkpoint-unreadable", "the checkpoint is damaged", context={"file": path}, note=str(error)[:200]
         ) from None
     if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
-        raise ArtefactError("checkpoint-format", "the file is no checkpoint of this program", context={"file": path})
+        raise ArtefactError("checkpoint-format", "the file is not a checkpoint of deploycc", context={"file": path})
     return Checkpoint(**{**values, "config": TrainConfig.from_dict(values["config"])})
 
 
 def build_model(config: TrainConfig) -> Ssd:
-    """The network of a run with its gates, weights from the seed."""
+    """Build the network of a run with its gates, weights initialised from the seed."""
     torch.manual_seed(config.seed)
     model = Ssd(config.network)
     if config.gates is not None:
@@ -74,7 +74,7 @@ def build_model(config: TrainConfig) -> Ssd:
 
 
 def restore_model(checkpoint: Checkpoint) -> Ssd:
-    """The network of a checkpoint with its weights, in evaluation mode; gates decide as at the end of the schedule."""
+    """Build a checkpoint's network with its weights, in evaluation mode, gates as at the end of their schedules."""
     model = build_model(checkpoint.config)
     model.load_state_dict(checkpoint.model)
     set_schedules(model, checkpoint.config, 1.0)
@@ -82,7 +82,7 @@ def restore_model(checkpoint: Checkpoint) -> Ssd:
 
 
 def set_schedules(model: Ssd, config: TrainConfig, progress: float) -> None:
-    """Move every gate's threshold and slope to a share 0..1 of the run."""
+    """Set every gate's threshold and slope for a progress of 0..1."""
     if config.gates is not None:
         for gate in deciding_gates(model):
             gate.threshold = config.gates.threshold.at(progress)

@@ -1,4 +1,4 @@
-"""Everything that a training run depends on."""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ _PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 
 @dataclass(frozen=True)
 class GateConfig:
-    """Which convolutions are gated, and how hard they are pressed.
+    """Which convolutions are gated, and how strongly sparsity is enforced.
 
     Attributes:
         patterns: module names, see `insert_gates`.
         granularity, block, shared, hidden, place: see `insert_gates`.
         gain: G of the sparsity term.
         weigh_macs: gains in proportion to the layers' MACs instead of equal.
-        target: share of the gated MACs to keep engaged: the gain shrinks towards it and turns round below it, so that
-            kernels compete for a budget. None always presses.
-        spread: standard deviation of the engaged share that pictures of a batch should have, and
-        spread_weight: what falling short of it costs, see `spread_loss`.
+        target: share of the gated MACs to keep engaged: the gain shrinks towards it and changes sign below it, so that
+            kernels compete for a budget. None keeps the full gain.
+        spread: standard deviation of the engaged share that the pictures of a batch should have.
+        spread_weight: weight of the penalty if it is smaller, see `spread_loss`.
         threshold, slope: schedules of the gates' decision.
         press: schedule that multiplies the gain.
-        explore: share of the steps, from the first, in which every picture gets a random number of units, so that the
-            network works with any; gates learn afterwards. ``nested`` only (slimmable networks, Yu et al., 2018).
-        freeze: share of the steps after which the gates' decisions no longer train, and only the network adapts. In
-            front of a shared gate it stays too: all layers hang on this one decision, which would drift.
-        retire: units that fewer than this share of the pictures use go off for good: where a run starts with gates
-            that were trained before, and when decisions freeze.
+        explore: fraction of the steps, from the first, in which every picture gets a random number of units, so that
+            the network works with any number; gates learn afterwards. ``nested`` only (slimmable networks, Yu et al.,
+            2018).
+        freeze: fraction of the steps after which gates no longer train and only the network adapts. Layers before a
+            shared gate freeze too: their changes would shift the one decision that all layers depend on.
+        retire: units engaged by less than this share of the pictures are switched off for good: at the start of a run
+            with trained gates, and when gates freeze.
     """
 
     patterns: tuple[str, ...]
@@ -65,14 +66,14 @@ class TrainConfig:
         network: the detector.
         class_names: without background.
         data, validation: data sets as `open_dataset` spells them.
-        steps, batch: length of the run.
-        lr, weight_decay: AdamW; the rate warms up and then falls as a cosine to zero.
-        warmup: steps.
-        seed: of weights, order and augmentation.
-        mirror_only: no other augmentation, for data that varies enough by itself.
-        initial: checkpoint whose weights to start from, or None.
-        teacher: checkpoint of a detector whose outputs to learn from besides the labels, or None.
-        distil: weight of what it teaches, see `distillation_loss`.
+        steps, batch: number of steps, and pictures per step.
+        lr, weight_decay: of AdamW; the learning rate warms up, then decays to zero as a cosine.
+        warmup: number of warm-up steps.
+        seed: of initial weights, sample order and augmentation.
+        mirror_only: mirror without other augmentation, for data that varies enough.
+        initial: checkpoint with the initial weights, or None.
+        teacher: checkpoint of a detector whose outputs serve as additional targets, or None.
+        distil: weight of the distillation loss, see `distillation_loss`.
         gates: None trains a dense detector.
     """
 
@@ -93,12 +94,12 @@ class TrainConfig:
     gates: GateConfig | None = field(default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints."""
+        """Return plain values, for JSON and checkpoints."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """The inverse of `to_dict`."""
+        """Return the configuration that `to_dict` wrote."""
         gates = values["gates"]
         if gates is not None:
             ramps = {key: Ramp(**gates[key]) for key in ("threshold", "slope", "press")}

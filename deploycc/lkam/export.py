@@ -1,4 +1,4 @@
-"""From a trained PyTorch detector to one ONNX file that is a whole `Detector`.
+"""Export a trained PyTorch detector as an ONNX file with a complete `Detector` description.
 
 Gates become ordinary nodes (GlobalAveragePool, Conv 1x1, Relu, Sigmoid, Greater, Cast, for blocks a Gather, Mul), and
 the file describes each of them: see `deploycc.graph.gates.metadata`.
@@ -34,18 +34,19 @@ from deploycc.lkam.insert import GatedConv, deciding_gates, gated_convs
 from deploycc.lkam.network import Deployed, Ssd
 from deploycc.lkam.samples import MEAN, SCALE
 
-_OPSET = 13  # the newest that TensorRT 8.0 to 8.2 take
+_OPSET = 13  # the newest that TensorRT 8.0 to 8.2 accept
 _PICTURE = "image"
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far ONNX Runtime and PyTorch are apart on some pictures.
+    """Differences between ONNX Runtime and PyTorch on some pictures.
 
     Attributes:
         outputs: largest absolute difference of offsets and scores.
-        gates: decisions that differ, and how many were compared.
-        pictures: pictures compared.
+        gates: number of gate decisions that differ.
+        decisions: number of gate decisions compared.
+        pictures: number of pictures compared.
     """
 
     outputs: float
@@ -60,15 +61,15 @@ def export_checkpoint(
     """Write a finished training run as an ONNX detector.
 
     Args:
-        checkpoint: written by the training.
-        path: the ONNX file; written beside, then renamed.
-        gates_metadata: also describe the gates; without, they can only be recognised by structure.
-        threshold: of the gates' decision instead of the run's own: a higher one switches more off.
+        checkpoint: file written by `train`.
+        path: the ONNX file; written under a temporary name, then renamed.
+        gates_metadata: also describe the gates; otherwise they can only be recognised by structure.
+        threshold: replaces the run's threshold of the gates' decisions; a higher one switches more kernels off.
 
     Raises:
         ArtefactError: the checkpoint cannot be read.
-        InputError: a threshold for a detector without gates.
-        ModelError: the graph PyTorch wrote does not hold the gates that the model has.
+        InputError: a threshold is given for a detector without gates.
+        ModelError: the gates of the exported graph differ from the model's.
     """
     state = load_checkpoint(checkpoint)
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
@@ -77,18 +78,18 @@ def export_checkpoint(
     if threshold is not None:
         _set_threshold(network, threshold)
     model = to_model(network, state.config.class_names, source, path.stem, gates_metadata=gates_metadata)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        onnx.save(model, str(beside))
-        beside.replace(path)
+        onnx.save(model, str(temporary))
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _set_threshold(network: Ssd, threshold: float) -> None:
     gates = deciding_gates(network)
     if not gates:
-        raise InputError("export-no-gates", "a gate threshold was given, and the detector has no gates")
+        raise InputError("export-no-gates", "a gate threshold was given, but the detector has no gates")
     for gate in gates:
         gate.threshold = threshold
 
@@ -96,7 +97,7 @@ def _set_threshold(network: Ssd, threshold: float) -> None:
 def to_model(
     network: Ssd, class_names: tuple[str, ...], source: Source, name: str, *, gates_metadata: bool = True
 ) -> onnx.ModelProto:
-    """The detector as an ONNX model with its description; arguments as in `export_checkpoint`."""
+    """Convert a network to an ONNX model with its description; see `export_checkpoint` for the arguments."""
     network = _freeze_gates(network)
     size = network.config.size
     picture = torch.zeros(1, 3, size, size)
@@ -118,10 +119,10 @@ def to_model(
 
 
 def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: list[str]) -> gs.Graph:
-    """Export a module through PyTorch's tracer, BatchNorms folded, nodes named after their modules."""
+    """Export a module with PyTorch's tracer, with BatchNorms folded and nodes named after their modules."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # The newer exporter needs onnxscript and writes opset 18 and later, which no Jetson below TensorRT 8.6 reads.
+        # The newer exporter needs onnxscript and writes opset 18 or later, which TensorRT before 8.6 cannot read.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module.eval(),
@@ -133,13 +134,13 @@ def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: 
             output_names=outputs,
         )
     graph = gs.import_onnx(onnx.load_from_string(buffer.getvalue()))
-    graph.fold_constants().cleanup()  # no toposort: PyTorch writes nodes in the order in which modules ran
+    graph.fold_constants().cleanup()  # no toposort: PyTorch writes nodes in execution order
     for tensor in graph.tensors().values():
         if tensor.name not in (*inputs, *outputs):
             tensor.name = _plain(tensor.name)
     for node in graph.nodes:
         node.name = _plain(node.name)
-    infer_shapes(graph)  # the compiler reads them off the file
+    infer_shapes(graph)  # the compiler reads shapes from the file
     return graph
 
 
@@ -148,35 +149,35 @@ def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -
 
     Args:
         graph: from `trace`.
-        network: what was traced; its gates' filters are frozen.
-        picture: an input of it.
+        network: the traced network; its gates' filters are frozen.
+        picture: an input of the network.
 
     Raises:
-        ModelError: the graph holds another number of gates, or other ones.
+        ModelError: the gates of the graph differ from the network's.
     """
-    modules = _in_order_of_use(network, picture)
-    products = [found for node in graph.nodes if (found := _read_product(node)) is not None]
+    modules = _in_execution_order(network, picture)
+    multiplies = [gate for node in graph.nodes if (gate := _read_multiply(node)) is not None]
     names = [name for name, _ in modules]
     if len(set(names)) != len(names) or len(names) != len(list(gated_convs(network))):
         raise ModelError(
             "export-gates",
             "each gated convolution must run exactly once",
-            context={"layers as they ran": ", ".join(names)},
+            context={"layers in execution order": ", ".join(names)},
         )
-    if len(products) != len(modules):
+    if len(multiplies) != len(modules):
         raise ModelError(
             "export-gates",
-            f"the model has {len(modules)} gates and its exported graph {len(products)}",
+            f"the model has {len(modules)} gates, but its exported graph {len(multiplies)}",
         )
     described = []
-    for (name, module), found in zip(modules, products, strict=True):  # nodes stand in the order of use
+    for (name, module), exported in zip(modules, multiplies, strict=True):  # both are in execution order
         gate = module.gate
-        if found["kernels"] != gate.kernels or abs(found["threshold"] - gate.threshold) > 1e-6:
+        if exported["kernels"] != gate.kernels or abs(exported["threshold"] - gate.threshold) > 1e-6:
             raise ModelError("export-gates", "an exported gate differs from the model's", context={"layer": name})
         described.append(
             DescribedGate(
                 layer=name,
-                **found,
+                **exported,
                 place="after-batchnorm" if module.norm is not None else "after-bias",
                 granularity=gate.granularity,
                 units=gate.units,
@@ -187,11 +188,11 @@ def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -
 
 
 def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32]) -> Agreement:
-    """Run PyTorch and ONNX Runtime side by side, the gates' decisions included.
+    """Compare PyTorch and ONNX Runtime, including the gates' decisions.
 
     Args:
         network: in evaluation mode.
-        model: what was exported from it; its gates are described.
+        model: exported from the network, with a description of its gates.
         pictures: [N, 3, size, size] network inputs.
     """
     probe = onnx.ModelProto()
@@ -218,7 +219,7 @@ def compare(network: Ssd, model: onnx.ModelProto, pictures: NDArray[np.float32])
 
 
 def _freeze_gates(network: Ssd) -> Ssd:
-    """A copy whose gates have plain filters: slope and nested steps are worked into weight and bias."""
+    """Copy a network, folding slope and nested steps of its gates into plain filters."""
     frozen = copy.deepcopy(network).eval()
     for gate in deciding_gates(frozen):
         with torch.no_grad():
@@ -231,8 +232,8 @@ def _freeze_gates(network: Ssd) -> Ssd:
     return frozen
 
 
-def _in_order_of_use(network: nn.Module, picture: torch.Tensor) -> list[tuple[str, GatedConv]]:
-    """Gated convolutions as they run, each as often as it runs."""
+def _in_execution_order(network: nn.Module, picture: torch.Tensor) -> list[tuple[str, GatedConv]]:
+    """List gated convolutions in execution order, each as often as it runs."""
     order: list[tuple[str, GatedConv]] = []
     hooks = [
         module.register_forward_hook(lambda *_, pair=(name, module): order.append(pair))
@@ -245,13 +246,12 @@ def _in_order_of_use(network: nn.Module, picture: torch.Tensor) -> list[tuple[st
     return order
 
 
-def _read_product(node: gs.Node) -> dict[str, Any] | None:
-    """Conv x mask, where the mask is Greater(Sigmoid, constant) cast to float, perhaps gathered."""
+def _read_multiply(node: gs.Node) -> dict[str, Any] | None:
+    """Match Conv x mask, where the mask is Greater(Sigmoid, constant) cast to float and optionally gathered."""
     if node.op != "Mul" or len(node.inputs) != 2:
         return None
     for data, mask in (node.inputs, node.inputs[::-1]):
-        conv, last = _producer(data, "Conv"), mask
-        gather = _producer(mask, "Gather")
+        conv, gather = _producer(data, "Conv"), _producer(mask, "Gather")
         cast = _producer(gather.inputs[0] if gather else mask, "Cast")
         greater = _producer(cast.inputs[0], "Greater") if cast else None
         if conv is None or greater is None or _producer(greater.inputs[0], "Sigmoid") is None:
@@ -261,7 +261,7 @@ def _read_product(node: gs.Node) -> dict[str, Any] | None:
             "multiply": node.name,
             "probability": greater.inputs[0].name,
             "decision": greater.outputs[0].name,
-            "mask": last.name,
+            "mask": mask.name,
             "threshold": round(float(greater.inputs[1].values), 7),
             "kernels": int(conv.inputs[1].shape[0]),
         }
@@ -274,7 +274,7 @@ def _producer(tensor: gs.Tensor, op: str) -> gs.Node | None:
 
 
 def _plain(name: str) -> str:
-    """``/network/backend.0/backend.0.4/conv/Conv`` to ``backend.0.4/conv/Conv``: PyTorch repeats the path."""
+    """Shorten ``/network/backend.0/backend.0.4/conv/Conv`` to ``backend.0.4/conv/Conv``: PyTorch repeats the path."""
     if not name.startswith("/"):
         return name
     parts: list[str] = []

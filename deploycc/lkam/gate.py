@@ -1,7 +1,7 @@
-"""The gate module: from the input of a convolution to one binary value for each of its kernels.
+"""The gate module: maps the input of a convolution to one binary value per kernel.
 
 LKAM (Theodorakopoulos et al., Parsimonious Inference, 2017): global average pooling, 1x1 convolutions, a sigmoid and a
-hard threshold. The threshold has no gradient; the sigmoid's is used in its place (straight-through).
+hard threshold. The threshold has no gradient; the sigmoid's is used instead (straight-through).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 from deploycc.documents.document import Granularity
 
 _ALWAYS = 10.0  # logit of a unit that is always engaged
-_STEP = math.log1p(math.exp(-1.0))  # between the logits of nested units at first
+_STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 
 class _HardThreshold(torch.autograd.Function):
@@ -31,25 +31,26 @@ class _HardThreshold(torch.autograd.Function):
 
 
 def hard_threshold(probability: Tensor, threshold: float) -> Tensor:
-    """1 where the value exceeds the threshold, else 0; the gradient passes unchanged."""
+    """Return 1 where the value exceeds the threshold, else 0; the gradient passes unchanged."""
     result: Tensor = _HardThreshold.apply(probability, threshold)
     return result
 
 
 class KernelGate(nn.Module):
-    """Decides from a feature map which kernels of the convolution that reads it are engaged.
+    """Decides from the input of a convolution which of its kernels are engaged.
 
     Args:
-        inputs: channels of the map.
+        inputs: channels of the convolution's input.
         kernels: output channels of the gated convolution.
-        granularity: ``kernel``: one decision per kernel (the paper). ``block``: one per block of neighbouring
-            kernels. ``nested``: the map gives one number, and blocks go off from the last to the first as it falls.
-            The first block is always engaged: a layer without any kernel would pass nothing on.
-        blocks: number of blocks, which must divide `kernels`, or the kernels of each; ignored for ``kernel``.
+        granularity: ``kernel``: one decision per kernel (as in the paper). ``block``: one per block of neighbouring
+            kernels. ``nested``: a single number decides, and as it falls, blocks are switched off from the last to
+            the first. The first block is always engaged: a layer without kernels would output nothing.
+        blocks: number of blocks, which must divide `kernels`, or the number of kernels of each; ignored for
+            ``kernel``.
         hidden: channels between two 1x1 convolutions; 0 uses a single one.
 
     Attributes:
-        threshold, slope: the decision is ``sigmoid(slope * z) > threshold``; schedules may move both while training.
+        threshold, slope: the decision is ``sigmoid(slope * z) > threshold``; schedules may change both in training.
         imposed: [N, units] of zeros and ones to use instead of deciding, or None.
         decided: [N, units, 1, 1] of zeros and ones of the last call, with gradient.
     """
@@ -71,10 +72,10 @@ class KernelGate(nn.Module):
         self.squeeze = nn.Conv2d(inputs, hidden, 1) if hidden else None
         self.decide = nn.Conv2d(hidden or inputs, 1 if granularity == "nested" else units, 1)
         nn.init.normal_(self.decide.weight, std=0.3)
-        nn.init.constant_(self.decide.bias, 2.0)  # everything engaged at first
-        # Nested blocks: logit k is the common one minus a sum of non-negative steps, so the order is fixed.
-        # Together they stay below the bias at first.
-        step = math.log(math.expm1(min(_STEP, 1.5 / max(1, units - 1))))  # the inverse of softplus
+        nn.init.constant_(self.decide.bias, 2.0)  # all kernels are engaged initially
+        # Nested blocks: logit k is the common logit minus a sum of non-negative steps, which fixes the order.
+        # Initially their sum is below the bias.
+        step = math.log(math.expm1(min(_STEP, 1.5 / max(1, units - 1))))  # inverse of softplus
         self.steps = nn.Parameter(torch.full((units - 1,), step)) if granularity == "nested" else None
         self.register_buffer("unit_of", unit_of, persistent=False)
         self.imposed: Tensor | None = None
@@ -82,11 +83,11 @@ class KernelGate(nn.Module):
 
     @property
     def engaged(self) -> Tensor | None:
-        """[N, units] of the last call, with gradient."""
+        """Decisions [N, units] of the last call, with gradient."""
         return None if self.decided is None else self.decided.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] to a mask [N, kernels, 1, 1] of zeros and ones."""
+        """Map [N, inputs, H, W] to a mask [N, kernels, 1, 1] of zeros and ones."""
         mask = self.decided = self._decide(x) if self.imposed is None else self.imposed[:, :, None, None]
         if self.units == self.kernels:
             return mask
@@ -100,16 +101,16 @@ class KernelGate(nn.Module):
         weight, bias = self.logit_filters()
         return hard_threshold(torch.sigmoid(functional.conv2d(y, weight, bias)), self.threshold)
 
-    def settle(self, maps: Tensor) -> None:
+    def calibrate(self, maps: Tensor) -> None:
         """Scale the hidden channels to mean 0 and deviation 1 over some inputs [N, inputs, H, W].
 
-        Averages over a map vary little between pictures; without this a gate starts out deaf to what it looks at.
+        Spatial averages vary little between pictures; without this a new gate hardly responds to its input.
         """
         if self.squeeze is None:
             return
         with torch.no_grad():
             hidden = self.squeeze(functional.adaptive_avg_pool2d(maps, 1))
-            # A channel that varies by less than a twentieth of its size is noise: it is not blown up further.
+            # A channel that varies by less than a twentieth of its magnitude is noise and is not amplified further.
             least = 0.05 * hidden.square().mean((0, 2, 3)).sqrt()
             mean, deviation = hidden.mean((0, 2, 3)), torch.maximum(hidden.std((0, 2, 3)), least + 1e-6)
             assert self.squeeze.bias is not None
@@ -120,7 +121,7 @@ class KernelGate(nn.Module):
         """Switch units off for every input.
 
         Args:
-            units: [units] of bool, True where one goes. Of ``nested`` ones all behind the first that goes go too.
+            units: [units] of bool, True for units to switch off. Of ``nested`` units all later ones are included.
         """
         with torch.no_grad():
             if self.steps is not None:
@@ -131,7 +132,7 @@ class KernelGate(nn.Module):
             self.decide.bias[units] = -_ALWAYS
 
     def logit_filters(self) -> tuple[Tensor, Tensor]:
-        """Weight [units, C, 1, 1] and bias [units] of the last 1x1 convolution, with the slope in it."""
+        """Return weight [units, C, 1, 1] and bias [units] of the last 1x1 convolution, multiplied by the slope."""
         weight, bias = self.decide.weight, self.decide.bias
         assert bias is not None
         if self.steps is not None:
@@ -144,15 +145,15 @@ class KernelGate(nn.Module):
 
 
 class FollowingGate(nn.Module):
-    """Obeys the decisions of another gate, which has run before.
+    """Applies the decisions of another gate, which has run before.
 
-    Where one decision covers a whole trunk, the network behind it has as many widths as there are units, and nothing
+    If one decision covers a whole trunk, the network after it has as many widths as the gate has units, and no layer
     in between needs its full number of channels.
 
     Args:
         leader: the gate that decides, of ``block`` or ``nested`` granularity.
         kernels: output channels of this gate's convolution.
-        blocks: kernels of each of the leader's units; None: equally many, which must divide `kernels`.
+        blocks: number of kernels of each of the leader's units; None: equal numbers, which must divide `kernels`.
 
     Attributes:
         granularity, units, threshold, engaged: the leader's.
@@ -162,33 +163,33 @@ class FollowingGate(nn.Module):
         super().__init__()
         unit_of = _unit_of(kernels, leader.units if blocks is None else blocks)
         if int(unit_of[-1]) + 1 != leader.units:
-            raise ValueError(f"kernels of {int(unit_of[-1]) + 1} units for a gate that decides about {leader.units}")
-        self._leader = (leader,)  # in a tuple, so that it stays the other convolution's module
+            raise ValueError(f"{int(unit_of[-1]) + 1} blocks for a gate of {leader.units} units")
+        self._leader = (leader,)  # in a tuple, so that it remains a submodule of the other convolution only
         self.kernels = kernels
         self.register_buffer("unit_of", unit_of, persistent=False)
 
     @property
     def granularity(self) -> Granularity:
-        """As the leader's."""
+        """The leader's granularity."""
         return self._leader[0].granularity
 
     @property
     def units(self) -> int:
-        """As the leader's."""
+        """The leader's number of units."""
         return self._leader[0].units
 
     @property
     def threshold(self) -> float:
-        """As the leader's."""
+        """The leader's threshold."""
         return self._leader[0].threshold
 
     @property
     def engaged(self) -> Tensor | None:
-        """As the leader's."""
+        """The leader's decisions."""
         return self._leader[0].engaged
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whatever `x` holds: a mask [N, kernels, 1, 1] of zeros and ones."""
+        """Return the leader's mask [N, kernels, 1, 1] of zeros and ones, whatever the values of `x`."""
         decided = self._leader[0].decided
         assert decided is not None, "the leader has not run"
         assert len(decided) == len(x), "the leader has seen other pictures"
@@ -196,7 +197,7 @@ class FollowingGate(nn.Module):
 
 
 def engaged_kernels(gate: KernelGate | FollowingGate) -> Tensor:
-    """[N, kernels] of the gate's last call, with gradient: what the sparsity term counts."""
+    """Return the decisions [N, kernels] of the gate's last call, with gradient; the sparsity term counts them."""
     assert gate.engaged is not None
     return gate.engaged.index_select(1, gate.get_buffer("unit_of"))
 
@@ -207,5 +208,5 @@ def _unit_of(kernels: int, blocks: int | Sequence[int]) -> Tensor:
             raise ValueError(f"{kernels} kernels cannot be split into {blocks} equal blocks")
         blocks = [kernels // blocks] * blocks
     if sum(blocks) != kernels or min(blocks) < 1:
-        raise ValueError(f"blocks of {', '.join(map(str, blocks))} are not {kernels} kernels")
+        raise ValueError(f"blocks of {', '.join(map(str, blocks))} do not sum to {kernels} kernels")
     return torch.arange(len(blocks)).repeat_interleave(torch.tensor(blocks))

@@ -1,4 +1,4 @@
-"""Putting gates around the convolutions of a trained PyTorch model."""
+"""Insert gates into a trained PyTorch model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from deploycc.errors import InputError
 from deploycc.lkam.gate import FollowingGate, KernelGate
 
 Place = Literal["conv", "norm"]
-_STEP = 8  # channels that vector units and tensor cores take at once
+_STEP = 8  # channels that vector units and tensor cores process at once
 
 
 class GatedConv(nn.Module):
-    """A convolution, its BatchNorm where there is one, and the gate that multiplies the result.
+    """A convolution, optionally its BatchNorm, and the gate that multiplies the result.
 
-    With BatchNorm inside, an engaged kernel gives what it gave before and any other gives exactly 0 (also after a
-    ReLU); without, an idle kernel becomes the constant that a later BatchNorm makes of 0.
+    With the BatchNorm inside, engaged kernels are unchanged and idle ones are exactly 0 (also after a ReLU); without
+    it, an idle kernel becomes the constant to which a later BatchNorm maps 0.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, gate: KernelGate | FollowingGate) -> None:
@@ -30,12 +30,12 @@ class GatedConv(nn.Module):
         self.conv, self.norm, self.gate = conv, norm, gate
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the convolution, with idle kernels zero."""
+        """Compute the convolution, with idle kernels zero."""
         y = self.conv(x)
         if self.norm is not None:
             y = self.norm(y)
-        masked: Tensor = y * self.gate(x)
-        return masked
+        gated: Tensor = y * self.gate(x)
+        return gated
 
 
 def insert_gates(
@@ -48,36 +48,36 @@ def insert_gates(
     hidden: int = 16,
     place: Place = "norm",
 ) -> list[str]:
-    """Gate convolutions of a model, in place; with thresholds up to 0.6 everything is engaged at first.
+    """Gate convolutions of a model, in place; with thresholds up to 0.6 all kernels are engaged initially.
 
     Args:
         model: any module whose convolutions are `torch.nn.Conv2d`.
         patterns: module names, with ``*`` and ``[...]`` as in shell patterns.
         granularity: see `KernelGate`.
         block: kernels per block, for ``block`` and ``nested``.
-        shared: where not 0, one gate in front of the first of the convolutions decides for all of them, and has this
-            many units, each an equal share of every convolution's kernels; ``block`` or ``nested``. Or the shares
-            at which units end, rising to 1: each convolution takes the nearest multiples of 8 kernels.
+        shared: if not 0, a single gate at the first of the convolutions decides for all of them, ``block`` or
+            ``nested``. It has this many units, each with an equal share of every convolution's kernels. Alternatively
+            the shares at which units end, rising to 1, rounded to multiples of 8 kernels in each convolution.
         hidden: see `KernelGate`.
         place: where the mask multiplies: ``conv`` after the convolution and its bias, ``norm`` after the BatchNorm
-            that follows it among its parent's children (after the bias where none follows).
+            that follows it among its parent's children (after the bias if none follows).
 
     Returns:
         Names of the gated modules, in the model's order.
 
     Raises:
         InputError: a pattern matches no convolution, a convolution is depthwise or already gated, its kernels cannot
-            be split into blocks, or kernels that each have their own gate shall share one.
+            be split into blocks, or a shared gate has ``kernel`` granularity.
     """
     if shared and granularity == "kernel":
-        raise InputError("gate-shared", "a shared gate decides about blocks of kernels, not about each kernel")
+        raise InputError("gate-shared", "a shared gate decides about blocks of kernels, not about single kernels")
     convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not _inside_gate(model, n)}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in convs):
             raise InputError(
                 "gate-pattern",
-                f"no convolution is called {pattern!r}",
-                note="convolutions that are gated already do not count",
+                f"no convolution matches {pattern!r}",
+                note="convolutions that are already gated do not count",
                 hint=f"convolutions: {', '.join(list(convs)[:8])} ...",
             )
     chosen = [name for name in convs if any(fnmatchcase(name, p) for p in patterns)]
@@ -107,10 +107,10 @@ def insert_gates(
     return chosen
 
 
-def settle_gates(model: nn.Module, pictures: Tensor) -> None:
-    """Fit every new gate to what its convolution sees of some pictures, see `KernelGate.settle`."""
+def calibrate_gates(model: nn.Module, pictures: Tensor) -> None:
+    """Scale every new gate to its inputs on some pictures, see `KernelGate.calibrate`."""
     hooks = [
-        gate.register_forward_pre_hook(lambda gate, inputs: gate.settle(inputs[0])) for gate in deciding_gates(model)
+        gate.register_forward_pre_hook(lambda gate, inputs: gate.calibrate(inputs[0])) for gate in deciding_gates(model)
     ]
     was_training = model.training
     with torch.no_grad():
@@ -121,7 +121,7 @@ def settle_gates(model: nn.Module, pictures: Tensor) -> None:
 
 
 def retire_units(model: nn.Module, pictures: Tensor, below: float) -> int:
-    """Switch the units off for good that fewer than a share `below` of some pictures engage; return how many."""
+    """Switch units off for good that are engaged by less than a share `below` of some pictures; return their number."""
     was_training = model.training
     with torch.no_grad():
         model.eval()(pictures)
@@ -136,7 +136,7 @@ def retire_units(model: nn.Module, pictures: Tensor, below: float) -> int:
 
 
 def impose_units(model: nn.Module, pictures: int, seed: int | None) -> None:
-    """Let every gate engage a random number of units for each picture, at least one; None: let them decide again."""
+    """Make every gate engage a random number of units per picture, at least one; seed None lets gates decide again."""
     random = None if seed is None else torch.Generator().manual_seed(seed)
     for gate in deciding_gates(model):
         if random is None:
@@ -146,63 +146,63 @@ def impose_units(model: nn.Module, pictures: int, seed: int | None) -> None:
             gate.imposed = (torch.arange(gate.units) < counts).float()
 
 
-def in_front_of_gates(model: nn.Module, picture: Tensor) -> list[nn.Parameter]:
-    """Parameters that decide what the gates look at: those that the maps they read depend on.
+def parameters_before_gates(model: nn.Module, picture: Tensor) -> list[nn.Parameter]:
+    """Return the parameters that the inputs of the gates depend on.
 
     Args:
         model: with gates.
-        picture: an input of it.
+        picture: an input of the model.
     """
-    seen: list[Tensor] = []
-    hooks = [gate.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for gate in deciding_gates(model)]
+    read: list[Tensor] = []
+    hooks = [gate.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for gate in deciding_gates(model)]
     was_training = model.training
     model.eval()(picture)
     model.train(was_training)
     for hook in hooks:
         hook.remove()
-    parameters, learned = list(model.parameters()), [maps.sum() for maps in seen if maps.requires_grad]
-    if not learned:  # they look at the picture
+    parameters, learned = list(model.parameters()), [maps.sum() for maps in read if maps.requires_grad]
+    if not learned:  # the gates read the picture itself
         return []
-    found = torch.autograd.grad(learned, parameters, allow_unused=True)
-    return [parameter for parameter, gradient in zip(parameters, found, strict=True) if gradient is not None]
+    gradients = torch.autograd.grad(learned, parameters, allow_unused=True)
+    return [parameter for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
 
 
 def hold_statistics(model: nn.Module, held: Sequence[nn.Parameter]) -> None:
-    """Let the BatchNorms of these parameters normalise as they do after training, and count no more batches."""
-    known = {id(parameter) for parameter in held}
+    """Put the BatchNorms of these parameters into evaluation mode, so that their statistics no longer change."""
+    held_ids = {id(parameter) for parameter in held}
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and id(module.weight) in known:
+        if isinstance(module, nn.BatchNorm2d) and id(module.weight) in held_ids:
             module.eval()
 
 
 def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
-    """Name and module of every gated convolution, in the model's order."""
+    """Yield name and module of every gated convolution, in the model's order."""
     for name, module in model.named_modules():
         if isinstance(module, GatedConv):
             yield name, module
 
 
 def deciding_gates(model: nn.Module) -> list[KernelGate]:
-    """The gates that decide, in the model's order: all but those that follow another."""
+    """Return the gates that decide themselves, in the model's order: all but `FollowingGate`."""
     return [module.gate for _, module in gated_convs(model) if isinstance(module.gate, KernelGate)]
 
 
 def _blocks(layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]) -> list[int]:
-    """Kernels of each unit."""
+    """Return the number of kernels of each unit."""
     if granularity == "kernel":
         return [1] * kernels
     if isinstance(shared, int):
         size = kernels // shared if shared else block
         if size and kernels % size == 0 and (not shared or kernels == size * shared):
             return [size] * (kernels // size)
-        into = f"{shared} equal blocks" if shared else f"blocks of {block}"
+        division = f"{shared} equal blocks" if shared else f"blocks of {block}"
     else:
         ends = [0, *(_STEP * round(kernels * share / _STEP) for share in shared)]
         sizes = [last - first for first, last in pairwise(ends)]
         if min(sizes) > 0 and ends[-1] == kernels:
             return sizes
-        into = f"blocks that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_STEP}"
-    raise InputError("gate-block", f"{kernels} kernels cannot be split into {into}", context={"layer": layer})
+        division = f"blocks that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_STEP}"
+    raise InputError("gate-block", f"{kernels} kernels cannot be split into {division}", context={"layer": layer})
 
 
 def _following(parent: nn.Module, child: str) -> str | None:

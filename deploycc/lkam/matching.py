@@ -1,19 +1,19 @@
-"""Which prior is responsible for which object, and what it should predict (Liu et al., SSD, 2016, section 2.2)."""
+"""Match priors with objects and compute their target offsets (Liu et al., SSD, 2016, section 2.2)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-IGNORED = -1  # label of a prior that is neither trained as an object nor as background
+IGNORED = -1  # label of a prior that is trained neither as an object nor as background
 
 
 def match_priors(priors: Tensor, boxes: Tensor, labels: Tensor, iou_threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """Assign objects to priors.
 
-    Every object gets the prior that it overlaps most; besides, every prior gets the object that it overlaps most,
-    where the overlap exceeds the threshold. Priors that overlap an ignored object by more than 0.4 are ignored,
-    unless they have an object.
+    Every object gets the prior that it overlaps most. Every other prior gets the object that it overlaps most if the
+    overlap exceeds the threshold. Priors that overlap an ignored object by more than 0.4 are ignored, unless they
+    have an object.
 
     Args:
         priors: [P, 4] corners, 0..1.
@@ -26,24 +26,24 @@ def match_priors(priors: Tensor, boxes: Tensor, labels: Tensor, iou_threshold: f
     """
     overlap = _iou(boxes, priors)
     real = labels > 0
-    wanted = overlap.masked_fill(~real.unsqueeze(2), -1.0)
-    best, owner = wanted.max(1) if boxes.shape[1] else _nothing(len(boxes), len(priors))
-    found = best > iou_threshold
+    real_overlap = overlap.masked_fill(~real.unsqueeze(2), -1.0)
+    best, owner = real_overlap.max(1) if boxes.shape[1] else _no_objects(len(boxes), len(priors))
+    matched = best > iou_threshold
     result = torch.zeros_like(owner)
     if boxes.shape[1]:
-        shunned = overlap.masked_fill((labels != IGNORED).unsqueeze(2), -1.0).amax(1) > 0.4
-        result[shunned] = IGNORED
-        result = torch.where(found, labels.gather(1, owner), result)
-        favourite = wanted.argmax(2)
+        ignored = overlap.masked_fill((labels != IGNORED).unsqueeze(2), -1.0).amax(1) > 0.4
+        result[ignored] = IGNORED
+        result = torch.where(matched, labels.gather(1, owner), result)
+        best_prior = real_overlap.argmax(2)
         for picture, number in real.nonzero().tolist():
-            prior = favourite[picture, number]
+            prior = best_prior[picture, number]
             owner[picture, prior] = number
             result[picture, prior] = labels[picture, number]
     return result, owner
 
 
 def encode_boxes(priors: Tensor, boxes: Tensor, variances: tuple[float, float, float, float]) -> Tensor:
-    """Offsets of boxes from priors, ``center_size`` coding.
+    """Encode boxes as offsets from priors, in ``center_size`` coding.
 
     With prior centre c, prior size s: t_xy = (centre - c) / (s v_xy), t_wh = log(size / s) / v_wh.
 
@@ -59,7 +59,7 @@ def encode_boxes(priors: Tensor, boxes: Tensor, variances: tuple[float, float, f
 
 
 def _iou(boxes: Tensor, priors: Tensor) -> Tensor:
-    """[B, N, P] intersection over union."""
+    """Return the intersection over union, [B, N, P]."""
     a, b = boxes.unsqueeze(2), priors[None, None]
     overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     area_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
@@ -67,5 +67,5 @@ def _iou(boxes: Tensor, priors: Tensor) -> Tensor:
     return overlap / (area_a + area_b - overlap).clamp(min=1e-12)
 
 
-def _nothing(pictures: int, priors: int) -> tuple[Tensor, Tensor]:
+def _no_objects(pictures: int, priors: int) -> tuple[Tensor, Tensor]:
     return torch.full((pictures, priors), -1.0), torch.zeros((pictures, priors), dtype=torch.long)

@@ -11,13 +11,13 @@ from torch.nn import functional
 from deploycc.lkam.matching import IGNORED, encode_boxes, match_priors
 from deploycc.lkam.priors import VARIANCES
 
-NEGATIVES = 3  # for each positive
-_LEAST = 16  # negatives of a picture without objects
+NEGATIVES = 3  # per positive
+_LEAST = 16  # smallest number of negatives per picture
 
 
 @dataclass(frozen=True)
 class MultiboxLoss:
-    """The two parts, each divided by the number of positive priors of the batch."""
+    """The two terms, each divided by the number of positive priors of the batch."""
 
     location: Tensor
     score: Tensor
@@ -37,8 +37,8 @@ def multibox_loss(offsets: Tensor, logits: Tensor, priors: Tensor, boxes: Tensor
     positive = target > 0
     count = positive.sum().clamp(min=1)
     rows = positive.nonzero()
-    wanted = encode_boxes(priors[rows[:, 1]], boxes[rows[:, 0], owner[rows[:, 0], rows[:, 1]]], VARIANCES)
-    location = functional.smooth_l1_loss(offsets[rows[:, 0], rows[:, 1]], wanted, reduction="sum") / count
+    encoded = encode_boxes(priors[rows[:, 1]], boxes[rows[:, 0], owner[rows[:, 0], rows[:, 1]]], VARIANCES)
+    location = functional.smooth_l1_loss(offsets[rows[:, 0], rows[:, 1]], encoded, reduction="sum") / count
 
     entropy = functional.cross_entropy(logits.transpose(1, 2), target.clamp(min=0), reduction="none")
     with torch.no_grad():

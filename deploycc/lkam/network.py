@@ -1,8 +1,8 @@
 """Two small SSD detectors: a MobileNet-style and a SqueezeNet-style trunk with the same heads.
 
-The trunk (`backend`) computes features, the extra layers and heads (`frontend`) predict from four maps at strides
-8, 16, 32 and 64. The later trunk stages are standard 3x3 convolutions: there the multiply-accumulates are, and there
-kernel gates find something to switch off.
+The trunk (`backend`) computes features; the extra layers and heads (`frontend`) predict from four maps at strides
+8, 16, 32 and 64. The later trunk stages are standard 3x3 convolutions: they have most of the multiply-accumulates, so
+kernel gates save most there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ConvUnit(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        """Map [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
         y: Tensor = self.act(self.norm(self.conv(x)))
         return y
 
@@ -43,7 +43,7 @@ class SeparableUnit(nn.Sequential):
 
 
 class Fire(nn.Module):
-    """Squeeze 1x1, then 1x1 and 3x3 side by side (Iandola et al., SqueezeNet, 2016), with BatchNorm."""
+    """Squeeze 1x1, then 1x1 and 3x3 in parallel (Iandola et al., SqueezeNet, 2016), with BatchNorm."""
 
     def __init__(self, inputs: int, squeeze: int, expand: int) -> None:
         super().__init__()
@@ -52,17 +52,17 @@ class Fire(nn.Module):
         self.expand3 = ConvUnit(squeeze, expand, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] to [N, 2 * expand, H, W]."""
+        """Map [N, inputs, H, W] to [N, 2 * expand, H, W]."""
         x = self.squeeze(x)
         return torch.cat([self.expand1(x), self.expand3(x)], 1)
 
 
 @dataclass(frozen=True)
 class SsdConfig:
-    """What defines a network.
+    """The parameters of a network.
 
     Attributes:
-        classes: classes with the background, which is class 0.
+        classes: number of classes including the background, which is class 0.
         size: height and width of the input, pixels, a multiple of 32.
         architecture: the trunk.
         width: multiplies the trunk's channel counts, rounded to multiples of 8.
@@ -77,7 +77,7 @@ class SsdConfig:
 class Ssd(nn.Module):
     """A detector with raw heads.
 
-    `forward` returns offsets [N, P, 4] and class logits [N, P, C]; priors run over maps, rows, columns, aspects.
+    `forward` returns offsets [N, P, 4] and class logits [N, P, C]; priors are ordered by map, row, column, aspect.
     """
 
     def __init__(self, config: SsdConfig) -> None:
@@ -99,7 +99,7 @@ class Ssd(nn.Module):
         self.score = nn.ModuleList(_head(c, len(ASPECTS) * config.classes) for c in channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets [N, P, 4] and class logits [N, P, C] of pictures [N, 3, size, size]."""
+        """Return offsets [N, P, 4] and class logits [N, P, C] of pictures [N, 3, size, size]."""
         maps = []
         for stage in self.backend:
             x = stage(x)
@@ -111,14 +111,14 @@ class Ssd(nn.Module):
 
 
 class Deployed(nn.Module):
-    """The network as it is exported: offsets and *activated* scores."""
+    """The exported form of the network, with offsets and *activated* scores."""
 
     def __init__(self, network: Ssd) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets [N, P, 4] and softmax scores [N, P, C]."""
+        """Return offsets [N, P, 4] and softmax scores [N, P, C]."""
         locations, logits = self.network(x)
         return locations, torch.softmax(logits, 2)
 

@@ -1,4 +1,4 @@
-"""Prior boxes (Liu et al., SSD, 2016, section 2.2): four maps, six shapes at each cell."""
+"""Prior boxes (Liu et al., SSD, 2016, section 2.2): four maps, six shapes per cell."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRIDES = (8, 16, 32, 64)
-SCALES = (0.09, 0.2, 0.4, 0.65, 0.9)  # of the picture's side; one a map, and one beyond the last
-ASPECTS = (1.0, 1.0, 2.0, 0.5, 3.0, 1 / 3)  # the second square has the scale between this map's and the next one's
+SCALES = (0.09, 0.2, 0.4, 0.65, 0.9)  # of the picture's side; one per map, and one beyond the last
+ASPECTS = (1.0, 1.0, 2.0, 0.5, 3.0, 1 / 3)  # the second square has the geometric mean of this and the next map's scale
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 
 def make_priors(size: int) -> NDArray[np.float32]:
-    """Prior boxes of a square input.
+    """Compute the prior boxes of a square input.
 
     Args:
         size: pixels, a multiple of 32.

@@ -1,4 +1,4 @@
-"""Training batches whose content depends on nothing but the seed and the step."""
+"""Training batches that depend only on the seed and the step."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Samples:
     """A data set in memory, at most twice as large as the network's input.
 
     Args:
-        dataset: read once, now.
+        dataset: read once, by the constructor.
         size: the network's input, pixels.
         seed: of order and augmentation.
         mirror_only: see `augment`.
-        say: told how many pictures are read.
+        say: called with the number of pictures read.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Samples:
         return len(self._pixels)
 
     def batch(self, step: int, count: int) -> Batch:
-        """The batch of a training step: shuffled anew each time through the data, each picture augmented."""
+        """Return the batch of a training step: data shuffled again in each epoch, pictures augmented."""
         places = np.arange(step * count, (step + 1) * count)
         epochs = {int(e) for e in places // len(self)}
         orders = {e: np.random.default_rng([self.seed, 0, e]).permutation(len(self)) for e in epochs}
@@ -74,13 +74,13 @@ class Samples:
         for place in places:
             number = int(orders[int(place) // len(self)][place % len(self)])
             rng = np.random.default_rng([self.seed, 1, int(place)])
-            known = (self._pixels[number], self._boxes[number], self._labels[number])
-            rows.append(augment(*known, self.size, rng, self.mirror_only))
+            sample = (self._pixels[number], self._boxes[number], self._labels[number])
+            rows.append(augment(*sample, self.size, rng, self.mirror_only))
         return _collate(rows)
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """[B, H, W, 3] uint8 to the network's input, channels last in memory."""
+    """Convert [B, H, W, 3] uint8 to the network's input, channels last in memory."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().sub_(MEAN).mul_(SCALE)
 
 

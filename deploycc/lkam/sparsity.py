@@ -1,4 +1,4 @@
-"""The price of an engaged kernel, and how it moves while training."""
+"""The loss terms of engaged kernels, and schedules."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from deploycc.lkam.insert import gated_convs
 
 
 def sparsity_loss(model: nn.Module, gains: Mapping[str, float]) -> Tensor:
-    """``sum over layers i of G_i / (2 m_i) * sum over gates k of sw_ik``, averaged over the batch (US 11,321,613).
+    """Compute ``sum over layers i of G_i / (2 m_i) * sum over gates k of sw_ik``, the batch's mean (US 11,321,613).
 
     Args:
         model: after a forward pass.
-        gains: G for each gated layer by name.
+        gains: G of each gated layer by name.
     """
     terms = []
     for name, module in gated_convs(model):
@@ -26,17 +26,17 @@ def sparsity_loss(model: nn.Module, gains: Mapping[str, float]) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def spread_loss(model: nn.Module, macs: Mapping[str, int], wanted: float) -> Tensor:
-    """How far the pictures' engaged shares of a batch are from differing by a standard deviation of `wanted`.
+def spread_loss(model: nn.Module, macs: Mapping[str, int], target: float) -> Tensor:
+    """Return by how much the standard deviation of the engaged shares in a batch falls short of `target`.
 
-    The sparsity term alone lets gates settle on the same kernels for every picture. Which pictures get less is left
-    to the detector's loss: those that it costs least. (This term is not part of LKAM.)
+    With the sparsity term alone, gates may end up engaging the same kernels for every picture. The detector's loss
+    determines which pictures engage fewer: those that lose least. (This term is not part of LKAM.)
     """
-    return torch.clamp(wanted - _shares(model, macs).std(correction=0), min=0)
+    return torch.clamp(target - _shares(model, macs).std(correction=0), min=0)
 
 
 def layer_gains(model: nn.Module, gain: float, macs: Mapping[str, int] | None) -> dict[str, float]:
-    """One gain a layer: equal, or in proportion to what a layer's kernels cost; their mean is `gain`."""
+    """Return one gain per layer with mean `gain`: equal, or in proportion to the layers' MACs."""
     names = [name for name, _ in gated_convs(model)]
     weights = {n: float(macs[n]) if macs else 1.0 for n in names}
     mean = sum(weights.values()) / len(weights)
@@ -44,12 +44,12 @@ def layer_gains(model: nn.Module, gain: float, macs: Mapping[str, int] | None) -
 
 
 def engaged_share(model: nn.Module, macs: Mapping[str, int]) -> Tensor:
-    """[N] share of the gated layers' MACs that each picture of the last forward pass engaged.
+    """Return the share [N] of the gated layers' MACs that each picture of the last forward pass engages.
 
     Args:
         model: after a forward pass.
-        macs: of each gated convolution with all kernels engaged. Only its own kernels count: what the next layer
-            could save on idle input channels is left out.
+        macs: of each gated convolution with all kernels engaged. What the next layer could save on idle input
+            channels is not counted.
     """
     return _shares(model, macs).detach()
 
@@ -63,7 +63,7 @@ def _shares(model: nn.Module, macs: Mapping[str, int]) -> Tensor:
 
 
 def conv_macs(model: nn.Module, picture: Tensor) -> dict[str, int]:
-    """MACs of each gated convolution for one picture [1, C, H, W], all kernels engaged."""
+    """Count the MACs of each gated convolution for one picture [1, C, H, W], all kernels engaged."""
     counts: dict[str, int] = {}
     hooks = []
     for name, module in gated_convs(model):
@@ -85,7 +85,7 @@ def conv_macs(model: nn.Module, picture: Tensor) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Ramp:
-    """A value that moves linearly from `first` to `last` between two shares of the training's length."""
+    """A value that changes linearly from `first` to `last` between two fractions of the training."""
 
     first: float
     last: float
@@ -93,6 +93,6 @@ class Ramp:
     stop: float = 0.5
 
     def at(self, progress: float) -> float:
-        """The value after a share 0..1 of the steps."""
+        """Return the value at a progress of 0..1."""
         t = min(1.0, max(0.0, (progress - self.start) / max(self.stop - self.start, 1e-9)))
         return self.first + (self.last - self.first) * t

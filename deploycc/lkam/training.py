@@ -1,4 +1,4 @@
-"""The training loop, for dense detectors and for gates on top of them."""
+"""The training loop of dense and gated detectors."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from deploycc.lkam.checkpoint import (
 from deploycc.lkam.config import GateConfig, TrainConfig
 from deploycc.lkam.distil import distillation_loss
 from deploycc.lkam.insert import (
+    calibrate_gates,
     deciding_gates,
     gated_convs,
     hold_statistics,
     impose_units,
-    in_front_of_gates,
+    parameters_before_gates,
     retire_units,
-    settle_gates,
 )
 from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
@@ -44,8 +44,8 @@ from deploycc.progress import Say, quiet
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
 _SAVE_EVERY = 250
-_NEAR = 0.05  # distance from the wanted engaged share at which the gain is full
-_SETTLE = 128  # pictures on which new gates are fitted to their inputs
+_NEAR = 0.05  # distance from the target share at which the gain is full
+_CALIBRATE = 128  # pictures on which new gates are calibrated
 _RETIRE = 256  # pictures on which the use of units is counted
 
 Report = Callable[[dict[str, Any]], None]
@@ -64,17 +64,18 @@ def train(
     """Run or resume a training.
 
     Args:
-        config: the run. Where `folder` holds a checkpoint of the same run, it is continued; the result is the same,
-            bit for bit, as without the interruption (on the same machine and thread count).
+        config: the run. If `folder` contains a checkpoint of the same run, it is resumed; the result is bit for bit
+            that of an uninterrupted run (on the same machine, with the same number of threads).
         samples: training data.
-        validation: what the detector is scored on at the end.
-        folder: where checkpoint and metrics go.
-        stop_after: stop early, after this many steps in all.
+        validation: data on which the detector is scored at the end.
+        folder: output folder for checkpoint and metrics.
+        stop_after: stop early, after this total number of steps.
         report: called with each record of the history.
-        say: told how many steps are done.
+        say: called with the number of steps done.
 
     Raises:
-        ArtefactError: the folder holds another run's checkpoint.
+        ArtefactError: a checkpoint cannot be read.
+        InputError: the folder has a checkpoint of another run, or initial weights or teacher do not fit.
         DeployError: the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ def train(
     priors = torch.from_numpy(make_priors(config.network.size))
     blank = torch.zeros(1, 3, config.network.size, config.network.size)
     macs = conv_macs(model, blank)
-    held = in_front_of_gates(model, blank) if config.gates is not None and config.gates.shared else []
+    held = parameters_before_gates(model, blank) if config.gates is not None and config.gates.shared else []
     end = config.steps if stop_after is None else min(stop_after, config.steps)
     clock = time.monotonic()
     while state.step < end:
@@ -111,14 +112,14 @@ def train(
 
 
 def write_metrics(path: Path, values: dict[str, Any]) -> None:
-    """Write JSON beside, then rename."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write a temporary JSON file, then rename it."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Return the learning rate of a step: linear warm-up, then a cosine to zero."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     t = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -132,28 +133,28 @@ def _start(config: TrainConfig, path: Path, samples: Samples) -> tuple[Checkpoin
         if state.config != config:
             raise InputError(
                 "checkpoint-other-run",
-                "the folder holds a checkpoint of a run with other settings",
+                "the folder contains the checkpoint of a run with other settings",
                 context={"file": path},
-                hint="give another folder, or remove that one",
+                hint="choose another folder, or remove this one",
             )
         model.load_state_dict(state.model)
         return state, model
-    settled = False
+    has_trained_gates = False
     if config.initial is not None:
         source = restore_model(load_checkpoint(Path(config.initial)))
         _copy_weights(source, model, config.initial)
-        settled = any(True for _ in gated_convs(source))
-    if config.gates is not None and settled and config.gates.explore:
+        has_trained_gates = any(True for _ in gated_convs(source))
+    if config.gates is not None and has_trained_gates and config.gates.explore:
         raise InputError(
             "train-explore",
-            "the initial weights have trained gates, and what they look at would change while widths are random",
+            "the initial weights have trained gates, whose inputs would change while widths are random",
             context={"file": config.initial},
             hint="start from a dense detector, or do not explore",
         )
-    if config.gates is not None and settled and config.gates.retire:
+    if config.gates is not None and has_trained_gates and config.gates.retire:
         retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
-    if config.gates is not None and not settled:
-        settle_gates(model, samples.batch(0, _SETTLE).pictures)
+    if config.gates is not None and not has_trained_gates:
+        calibrate_gates(model, samples.batch(0, _CALIBRATE).pictures)
     return Checkpoint(config, 0, {}, {}), model
 
 
@@ -164,9 +165,9 @@ def _teacher(config: TrainConfig) -> Ssd | None:
     if model.config != config.network:
         raise InputError(
             "teacher-other-network",
-            "the teacher has other outputs than the network that is trained",
+            "the teacher's network differs from the trained one",
             context={"file": config.teacher},
-            note="input size, classes, architecture and width must agree",
+            note="input size, classes, architecture and width must match",
         )
     return model.to(memory_format=torch.channels_last)
 
@@ -174,7 +175,7 @@ def _teacher(config: TrainConfig) -> Ssd | None:
 def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:
     """Copy a dense network's weights into a gated one; gating moves a convolution and its norm one level down.
 
-    Where the two know other numbers of classes, the last layers of the score heads start anew.
+    If the numbers of classes differ, the last layers of the score heads keep their random initial weights.
     """
     weights = source.state_dict()
     renamed = dict(weights)
@@ -218,15 +219,15 @@ def _make_optimiser(model: Ssd, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def _gate_price(gates: GateConfig, model: Ssd, macs: dict[str, int], share: float) -> torch.Tensor:
-    """What a batch pays for the kernels it engages and for pictures that all engage the same."""
+    """Compute the loss of a batch for engaged kernels and for pictures that all engage equally many."""
     sparsity = sparsity_loss(model, layer_gains(model, gates.gain, macs if gates.weigh_macs else None))
     pull = 1.0 if gates.target is None else max(-1.0, min(1.0, (share - gates.target) / _NEAR))
     return pull * sparsity + gates.spread_weight * spread_loss(model, macs, gates.spread)
 
 
-def _first_beyond(config: TrainConfig, step: int, share: float) -> bool:
-    """Whether this is the first step behind a share of the steps."""
-    return (step - 1) / config.steps < share <= step / config.steps
+def _first_after(config: TrainConfig, step: int, fraction: float) -> bool:
+    """Return whether this is the first step after a fraction of the steps."""
+    return (step - 1) / config.steps < fraction <= step / config.steps
 
 
 def _step(
@@ -249,12 +250,12 @@ def _step(
     exploring = config.gates is not None and progress < config.gates.explore
     frozen = config.gates is not None and progress >= config.gates.freeze
     impose_units(model, len(batch.pictures), config.seed * config.steps + state.step if exploring else None)
-    if config.gates is not None and config.gates.retire and _first_beyond(config, state.step, config.gates.freeze):
+    if config.gates is not None and config.gates.retire and _first_after(config, state.step, config.gates.freeze):
         retire_units(model, samples.batch(0, _RETIRE).pictures, config.gates.retire)
     if frozen:
         hold_statistics(model, held)
-    if config.gates is not None and config.gates.explore and _first_beyond(config, state.step, config.gates.explore):
-        settle_gates(model, samples.batch(0, _SETTLE).pictures)  # the maps have changed since they were settled first
+    if config.gates is not None and config.gates.explore and _first_after(config, state.step, config.gates.explore):
+        calibrate_gates(model, samples.batch(0, _CALIBRATE).pictures)  # their inputs have changed since the start
     pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
     offsets, logits = model(pictures)
     loss = multibox_loss(offsets, logits, priors, batch.boxes, batch.labels)
@@ -262,10 +263,10 @@ def _step(
     record: dict[str, Any] = {"step": state.step + 1, "lr": rate}
     if teacher is not None:
         with torch.no_grad():
-            taught = teacher(pictures)
-        lesson = distillation_loss((offsets, logits), taught)
-        total = total + config.distil * lesson
-        record["distilled"] = float(lesson.detach())
+            targets = teacher(pictures)
+        distilled = distillation_loss((offsets, logits), targets)
+        total = total + config.distil * distilled
+        record["distilled"] = float(distilled.detach())
     if config.gates is not None:
         share = engaged_share(model, macs)
         if not frozen and not exploring:
@@ -282,7 +283,7 @@ def _step(
     optimiser.zero_grad()
     total.backward()
     if frozen:
-        for parameter in [*held, *(each for gate in deciding_gates(model) for each in gate.parameters())]:
+        for parameter in [*held, *(p for gate in deciding_gates(model) for p in gate.parameters())]:
             parameter.grad = None
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()

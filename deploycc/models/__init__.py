@@ -1,4 +1,4 @@
-"""Detectors that ship with the package. `resolve` finds one by its name."""
+"""Detectors that ship with the package; `resolve` finds one by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SUFFIXES = (".onnx", ".prototxt")
 
 
 def names() -> list[str]:
-    """Names of the shipped detectors."""
+    """Return the names of the shipped detectors."""
     return sorted(path.stem for path in _FOLDER.iterdir() if path.suffix in _SUFFIXES)
 
 
@@ -22,7 +22,7 @@ def resolve(model: str) -> Path:
     A name with a suffix or a separator is always a path, and so is a file that exists.
 
     Raises:
-        ModelError: ``unknown-model``: neither a file nor a shipped detector.
+        ModelError: ``unknown-model``: ``model`` is neither a file nor a shipped detector.
     """
     path = Path(model)
     if path.suffix or path.parent != Path() or path.exists():
@@ -34,7 +34,7 @@ def resolve(model: str) -> Path:
     close = difflib.get_close_matches(model, names(), n=1)
     raise ModelError(
         "unknown-model",
-        f"there is no file and no shipped detector '{model}'",
+        f"'{model}' is neither a file nor a shipped detector",
         context={"shipped": ", ".join(names()) or "none"},
         hint=f"did you mean {close[0]}?" if close else "give a path that ends in .prototxt, .caffemodel or .onnx",
     )

@@ -1,4 +1,4 @@
-"""Street-like pictures with exact boxes, drawn from a seed: data for training and tests without a download."""
+"""Draw street scenes with exact boxes from a seed: data for training and tests without a download."""
 
 from deploycc.scenes.scene import CLASS_NAMES, Scene, draw_scene
 

@@ -1,4 +1,4 @@
-"""Drawing surface of a scene: colours and, beside them, which object owns each pixel."""
+"""Drawing surface of a scene: a colour and an owner per pixel."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image, ImageDraw
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
 
-OVERSAMPLING = 2  # drawn at twice the size and averaged, since Pillow's shapes have hard edges
+OVERSAMPLING = 2  # draw at twice the size and average, since Pillow does not anti-alias shapes
 
 
 class Canvas:
     """An RGB picture and an owner plane, both `OVERSAMPLING` times the final size.
 
-    Everything is drawn from far to near; `owner` names the object being drawn (0: not an object), `haze` how much of
-    the fog's colour lies over it, `light` what the light leaves of each colour channel.
+    Everything is drawn from far to near. `owner` is the number of the object being drawn (0: not an object), `haze`
+    the share of the fog's colour in it, `light` a factor per colour channel.
     """
 
     def __init__(self, size: int, light: Colour, fog: Colour) -> None:
@@ -27,14 +27,14 @@ class Canvas:
         self.image = Image.new("RGB", (self.side, self.side))
         self.owners = Image.new("L", (self.side, self.side))
         self._ink = ImageDraw.Draw(self.image)
-        self._own = ImageDraw.Draw(self.owners)
+        self._owner_plane = ImageDraw.Draw(self.owners)
         self.light = light
         self.fog = fog
         self.haze = 0.0
         self.owner = 0
 
     def ink(self, colour: Colour, emits: bool = False) -> tuple[int, int, int]:
-        """Colour under this scene's light and haze; light sources (`emits`) are not dimmed."""
+        """Return the colour under this scene's light and haze; light sources (`emits`) are not dimmed."""
         keep = 1.0 - self.haze * (0.5 if emits else 1.0)
         lit = colour if emits else tuple(c * k for c, k in zip(colour, self.light, strict=True))
         r, g, b = (int(min(255.0, max(0.0, c * keep + f * (1 - keep)))) for c, f in zip(lit, self.fog, strict=True))
@@ -43,20 +43,20 @@ class Canvas:
     def polygon(self, points: Sequence[Point], colour: Colour, emits: bool = False) -> None:
         """Fill a polygon."""
         self._ink.polygon(points, fill=self.ink(colour, emits))
-        self._own.polygon(points, fill=self.owner)
+        self._owner_plane.polygon(points, fill=self.owner)
 
     def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, emits: bool = False) -> None:
         """Fill an upright rectangle; corners in any order."""
         box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         self._ink.rectangle(box, fill=self.ink(colour, emits))
-        self._own.rectangle(box, fill=self.owner)
+        self._owner_plane.rectangle(box, fill=self.owner)
 
     def ellipse(self, cx: float, cy: float, rx: float, ry: float, colour: Colour, emits: bool = False) -> None:
         """Fill an upright ellipse."""
         rx, ry = abs(rx), abs(ry)
         box = (cx - rx, cy - ry, cx + rx, cy + ry)
         self._ink.ellipse(box, fill=self.ink(colour, emits))
-        self._own.ellipse(box, fill=self.owner)
+        self._owner_plane.ellipse(box, fill=self.owner)
 
     def ring(self, cx: float, cy: float, rx: float, ry: float, width: float, colour: Colour) -> None:
         """Draw an upright ellipse's outline, `width` pixels wide."""
@@ -64,16 +64,16 @@ class Canvas:
         box = (cx - rx, cy - ry, cx + rx, cy + ry)
         line = max(1, round(width))
         self._ink.ellipse(box, outline=self.ink(colour), width=line)
-        self._own.ellipse(box, outline=self.owner, width=line)
+        self._owner_plane.ellipse(box, outline=self.owner, width=line)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, emits: bool = False) -> None:
         """Draw a polyline, `width` pixels wide."""
         thick = max(1, round(width))
         self._ink.line(points, fill=self.ink(colour, emits), width=thick)
-        self._own.line(points, fill=self.owner, width=thick)
+        self._owner_plane.line(points, fill=self.owner, width=thick)
 
     def owned(self, owner: int) -> NDArray[np.bool_]:
-        """[side, side] pixels that show an object."""
+        """Return a mask [side, side] of the pixels that show an object."""
         plane: NDArray[np.uint8] = np.asarray(self.owners)
         mask: NDArray[np.bool_] = plane == owner
         return mask
@@ -83,16 +83,16 @@ class Canvas:
 class Pen:
     """Draws in metres around a point on the ground.
 
-    (u, v) is u metres to the object's front and v metres up; the picture's x grows with `u * stretch` and its y with
-    `-(v + slope * u)`, which is enough perspective for a vehicle seen at an angle.
+    (u, v) is u metres towards the object's front and v metres up; the picture's x grows with `u * stretch` and its y
+    with `-(v + slope * u)`, which is enough perspective for a vehicle seen at an angle.
 
     Attributes:
-        canvas: where it draws.
+        canvas: the canvas to draw on.
         x, y: the point on the ground, canvas pixels.
-        scale: canvas pixels a metre.
+        scale: canvas pixels per metre.
         stretch: horizontal factor; negative mirrors.
-        slope: how much the ground rises along u, metres a metre.
-        extent: what was drawn so far, canvas pixels: xmin, ymin, xmax, ymax, shared by derived pens.
+        slope: rise of the ground along u, metres per metre.
+        extent: bounding box of everything drawn, canvas pixels: xmin, ymin, xmax, ymax; shared by derived pens.
     """
 
     canvas: Canvas
@@ -108,11 +108,11 @@ class Pen:
             self.extent = [np.inf, np.inf, -np.inf, -np.inf]
 
     def at(self, u: float, v: float) -> Point:
-        """Picture point of (u, v)."""
+        """Return the picture point of (u, v)."""
         return self.x + self.scale * self.stretch * u, self.y - self.scale * (v + self.slope * u)
 
     def derive(self, u: float, v: float, stretch: float, slope: float) -> Pen:
-        """A pen at (u, v) with its own stretch and slope."""
+        """Return a pen at (u, v) with its own stretch and slope."""
         x, y = self.at(u, v)
         return Pen(self.canvas, x, y, self.scale, stretch, slope, self.extent)
 

@@ -1,4 +1,4 @@
-"""What lies between the scene and the pixels: exposure, colour cast, bloom, blur, rain, noise, compression."""
+"""Camera and weather effects: exposure, colour cast, bloom, blur, rain, noise, compression."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 
 def photograph(image: Image.Image, rng: np.random.Generator, night: bool, rain: bool) -> NDArray[np.uint8]:
-    """Turn a clean picture into one a cheap camera could have taken.
+    """Make a clean picture look as if taken by a cheap camera.
 
     Returns:
         [H, W, 3] uint8, RGB.

@@ -9,7 +9,7 @@ from deploycc.scenes.paint import RUBBER, paint, skin, tint
 
 
 def draw_person(pen: Pen, rng: np.random.Generator, night: bool) -> None:
-    """Somebody who stands or walks: legs, torso, arms, head, perhaps a coat or a bag."""
+    """Draw a standing or walking person: legs, torso, arms, head, perhaps a coat or a bag."""
     h = rng.uniform(1.45, 1.9)
     pen = pen.derive(0, 0, 1.0 if rng.random() < 0.5 else -1.0, 0)
     coat, trousers, hair, face = paint(rng), paint(rng, 0.6, 0.1, 0.7), paint(rng, 0.5, 0.05, 0.6), skin(rng)
@@ -49,7 +49,7 @@ def draw_person(pen: Pen, rng: np.random.Generator, night: bool) -> None:
 
 
 def draw_cyclist(pen: Pen, rng: np.random.Generator, night: bool) -> None:
-    """Somebody on a bicycle, from the side or from the front."""
+    """Draw a cyclist from the side or from the front."""
     shirt, trousers, frame, helmet = paint(rng, 0.25), paint(rng, 0.6, 0.1, 0.7), paint(rng, 0.3), paint(rng, 0.4)
     mirror = 1.0 if rng.random() < 0.5 else -1.0
     if rng.random() < 0.3:

@@ -1,4 +1,4 @@
-"""One picture of the generator: what is in it, where it stands, and its exact boxes."""
+"""Draw one scene: choose and place its objects, and annotate them with exact boxes."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ CLASS_NAMES = ("car", "truck", "bus", "person", "cyclist", "sign")
 Draw = Callable[[Pen, np.random.Generator, bool], None]
 _DRAW: tuple[Draw, ...] = (draw_car, draw_truck, draw_bus, draw_person, draw_cyclist, draw_sign)
 
-# Setting: share of all pictures, objects (from, to), weights of the classes, pieces of clutter (from, to), town.
+# Setting: share of all pictures, objects (from, to), weights of the classes, clutter (from, to), in town.
 _SETTINGS = (
     ("empty road", 0.15, (0, 1), (3, 1, 1, 1, 1, 2), (0, 4), False),
     ("motorway", 0.25, (2, 7), (6, 4, 1, 0, 0, 2), (0, 4), False),
     ("street", 0.35, (2, 7), (4, 1, 2, 3, 2, 3), (2, 7), True),
     ("crossing", 0.25, (5, 10), (2, 1, 1, 6, 3, 2), (2, 7), True),
 )
-_HIDDEN = 0.1  # an object of which less is visible is not annotated,
-_DIFFICULT = 0.6  # and one of which less is visible, or which is small, is annotated as difficult, as in VOC
+_HIDDEN = 0.1  # objects with a smaller visible share are not annotated
+_DIFFICULT = 0.6  # objects with a smaller visible share, and small ones, are annotated as difficult, as in VOC
 _SMALL_PX = 9.0
 _CAMERA_M = 2.0  # height of the camera above the road
-# Pixels a metre at 160 x 160, from far to near, for each class and for clutter (last).
+# Pixels per metre at 160 x 160, from far to near, of each class and of clutter (last).
 _SCALES = ((10, 30), (8, 21), (8, 20), (17, 48), (16, 46), (17, 46), (10, 34))
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and what it shows.
+    """A picture and its annotated objects.
 
     Attributes:
         pixels: [size, size, 3] uint8, RGB.
-        boxes: [N, 4] float32, xmin ymin xmax ymax, pixels, of what is visible.
+        boxes: [N, 4] float32, xmin ymin xmax ymax, pixels, of the visible parts.
         classes: [N] index into `CLASS_NAMES`.
-        difficult: [N] hardly visible or very small: neither expected nor counted as wrong.
+        difficult: [N] hardly visible or very small: detecting it counts neither as right nor as wrong.
         setting: name of the kind of street.
     """
 
@@ -59,7 +59,7 @@ def draw_scene(seed: int, index: int, size: int) -> Scene:
 
     Args:
         seed: the stream.
-        index: which picture of it; each has its own random numbers, so any order is possible.
+        index: the picture's number in the stream; pictures are independent, so any order is possible.
         size: height and width in pixels.
     """
     rng = np.random.default_rng([seed, index])
@@ -134,7 +134,7 @@ def _annotate(pixels: NDArray[np.uint8], canvas: Canvas, drawn: list[tuple[int, 
 
 
 def _share_inside(pen: Pen, side: int) -> float:
-    """How much of an object's extent lies inside the picture."""
+    """Return the share of an object's extent that lies inside the picture."""
     assert pen.extent is not None
     x0, y0, x1, y1 = pen.extent
     inside = max(0.0, min(x1, side) - max(x0, 0.0)) * max(0.0, min(y1, side) - max(y0, 0.0))

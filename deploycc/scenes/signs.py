@@ -17,7 +17,7 @@ BLACK: Colour = (25.0, 25.0, 28.0)
 
 
 def draw_sign(pen: Pen, rng: np.random.Generator, night: bool) -> None:
-    """A round, triangular, octagonal, square or diamond plate with a glyph."""
+    """Draw a round, triangular, octagonal, square or diamond plate with a glyph."""
     height = rng.uniform(1.7, 2.6)
     owner, pen.canvas.owner = pen.canvas.owner, 0
     pen.canvas.line([pen.at(0, 0), pen.at(0, height)], 0.08 * pen.scale, (125, 128, 130))
@@ -81,7 +81,7 @@ def _worn(colour: Colour, keep: float) -> Colour:
 
 
 def draw_false_sign(pen: Pen, rng: np.random.Generator) -> None:
-    """Something on a pole that is no traffic sign: a lamp, a clock, a plain board, a flag, a bin."""
+    """Draw something on a pole that is not a traffic sign: a lamp, a clock, a plain board, a flag, a bin."""
     height = rng.uniform(1.6, 2.8)
     pen.line([(0, 0), (0, height)], 0.08, (110, 112, 115))
     kind, r = int(rng.integers(5)), rng.uniform(0.25, 0.5)

@@ -1,4 +1,4 @@
-"""What stands around the objects: sky, skyline, buildings, road, trees, and things that look like objects."""
+"""Surroundings of the objects: sky, skyline, buildings, road, trees, and things that resemble objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploycc.scenes.signs import draw_false_sign
 
 
 def draw_sky(canvas: Canvas, rng: np.random.Generator, horizon: float, night: bool) -> None:
-    """Sky with clouds, or stars of a town at night; `horizon` in canvas pixels."""
+    """Draw the sky, with clouds by day; `horizon` in canvas pixels."""
     side = canvas.side
     top, low = ((15, 18, 38), (45, 45, 62)) if night else ((90, 140, 215), (200, 215, 230))
     grey = rng.random() * 0.9
@@ -28,7 +28,7 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator, horizon: float, night: bo
 
 
 def draw_ground(canvas: Canvas, rng: np.random.Generator, horizon: float) -> None:
-    """Verge, road with marks that run to a vanishing point, sometimes a crossing."""
+    """Draw the verge, a road with markings towards a vanishing point, and sometimes a crossing."""
     side = canvas.side
     verge = (95, 125, 70) if rng.random() < 0.5 else (140, 135, 128)
     canvas.rectangle(0, horizon, side, side, tint(verge, rng.uniform(0.7, 1.15)))
@@ -63,7 +63,7 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, horizon: float) -> Non
 
 
 def draw_skyline(canvas: Canvas, rng: np.random.Generator, horizon: float, town: bool, night: bool) -> None:
-    """Far hills, then house fronts with windows, doors and posters."""
+    """Draw distant hills and, in town, house fronts with windows and shop signs."""
     side = canvas.side
     canvas.haze = min(0.9, canvas.haze + 0.25)
     x = -20.0
@@ -105,7 +105,7 @@ def _draw_house(canvas: Canvas, rng: np.random.Generator, x: float, horizon: flo
 
 
 def draw_clutter(pen: Pen, rng: np.random.Generator) -> None:
-    """One thing that stands in the street and is no object of any class."""
+    """Draw something in the street that does not belong to any class."""
     kinds = (
         _tree,
         _bush,
@@ -143,7 +143,7 @@ def _bush(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def _container(pen: Pen, rng: np.random.Generator) -> None:
-    """A box of a lorry's size and colour, without wheels and cab."""
+    """Draw a box with the size and colour of a truck, without wheels and cab."""
     n, h, colour = rng.uniform(2.0, 6.5), rng.uniform(1.2, 2.6), paint(rng, 0.3)
     pen.box(-n / 2, 0, n / 2, h, colour)
     for k in range(1, 8):
@@ -152,7 +152,7 @@ def _container(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def _kiosk(pen: Pen, rng: np.random.Generator) -> None:
-    """Windows in a row like a bus, with an awning, standing on the ground."""
+    """Draw a kiosk with an awning and a row of windows, like a bus without wheels."""
     n, h, colour = rng.uniform(2.5, 6.0), rng.uniform(2.3, 3.0), paint(rng)
     pen.box(-n / 2, 0, n / 2, h, colour)
     count = int(rng.integers(2, 6))
@@ -163,7 +163,7 @@ def _kiosk(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def _bollard(pen: Pen, rng: np.random.Generator) -> None:
-    """As upright and as wide as a person."""
+    """Draw a bollard of a person's shape."""
     h, colour = rng.uniform(0.8, 1.9), paint(rng)
     pen.box(-0.2, 0, 0.2, h, colour)
     pen.box(-0.2, 0.6 * h, 0.2, 0.75 * h, paint(rng))
@@ -171,7 +171,7 @@ def _bollard(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def _board(pen: Pen, rng: np.random.Generator) -> None:
-    """An advertisement of coloured shapes."""
+    """Draw an advertisement of coloured shapes."""
     n, h, low = rng.uniform(1.2, 4.0), rng.uniform(1.0, 2.4), rng.uniform(0.4, 1.6)
     pen.box(-0.35 * n - 0.06, 0, -0.35 * n + 0.06, low, (90, 90, 92))
     pen.box(0.35 * n - 0.06, 0, 0.35 * n + 0.06, low, (90, 90, 92))
@@ -192,7 +192,7 @@ def _hydrant(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def _tyres(pen: Pen, rng: np.random.Generator) -> None:
-    """Rings on the ground, like a bicycle's wheels without the bicycle."""
+    """Draw rings on the ground, like the wheels of a bicycle."""
     for u in rng.uniform(-1.2, 1.2, 2):
         pen.ring(u, 0.34, 0.34, rng.uniform(0.05, 0.16), (30, 30, 32))
 

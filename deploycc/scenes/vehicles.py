@@ -1,4 +1,4 @@
-"""Cars, trucks and buses: side, front or rear, and the view at an angle that joins the two."""
+"""Cars, trucks and buses, seen from the side, from the front or rear, or at an angle."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deploycc.scenes.paint import GLASS, RUBBER, paint, tint
 
 @dataclass(frozen=True)
 class Body:
-    """What the two faces of one vehicle share; metres.
+    """Properties common to the two visible faces of a vehicle; metres.
 
     Attributes:
         length, width, height: outer size.
-        colour: the body's paint.
-        second: paint of the load, stripe or roof.
-        rear: the end face shows tail lights instead of headlights.
+        colour: of the body.
+        second: colour of the load, stripe or roof.
+        rear: the end face is the rear, with tail lights instead of headlights.
         lights: lamps are on.
-        style: 0..1, picks among variants.
+        style: 0..1, selects a variant.
     """
 
     length: float
@@ -38,19 +38,19 @@ Face = Callable[[Pen, Body], None]
 
 
 def draw_car(pen: Pen, rng: np.random.Generator, night: bool) -> None:
-    """A hatchback, saloon, estate or van."""
+    """Draw a hatchback, saloon, estate or van."""
     body = _body(rng, night, (3.6, 4.8), (1.65, 1.9), (1.35, 1.75))
     _pose(pen, rng, body, _car_side, _car_end)
 
 
 def draw_truck(pen: Pen, rng: np.random.Generator, night: bool) -> None:
-    """A lorry: cab and box, tank or flat load."""
+    """Draw a truck: cab and box, tank or flat load."""
     body = _body(rng, night, (6.5, 9.5), (2.3, 2.6), (2.8, 3.6))
     _pose(pen, rng, body, _truck_side, _truck_end)
 
 
 def draw_bus(pen: Pen, rng: np.random.Generator, night: bool) -> None:
-    """A city bus or coach, some with two decks."""
+    """Draw a city bus or coach, sometimes with two decks."""
     body = _body(rng, night, (8.0, 11.5), (2.4, 2.6), (2.8, 3.4))
     if body.style > 0.85:
         body = Body(**{**body.__dict__, "height": 4.2})

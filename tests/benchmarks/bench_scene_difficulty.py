@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Nms
 from deploycc.evaluation.nms import suppress
-from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.truth import Predictions, Truth
 from deploycc.evaluation.voc import mean_ap, voc_scores
 from deploycc.scenes import CLASS_NAMES, Scene, draw_scene
 
@@ -32,12 +32,12 @@ BINS = 12
 NMS = Nms(score_threshold=0.0, iou_threshold=0.3, top_k=200, keep_top_k=60)
 
 
-def found_of(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Found:
+def found_of(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Predictions:
     """Suppress candidates of all classes, boxes in pixels."""
     table = np.zeros((len(boxes), CLASSES), np.float32)
     table[np.arange(len(boxes)), labels] = scores
     kept = suppress(boxes / SIZE, table, NMS, background=None)
-    return Found(kept.boxes * np.float32(SIZE), kept.classes, kept.scores)
+    return Predictions(kept.boxes * np.float32(SIZE), kept.classes, kept.scores)
 
 
 class TemplateMatcher:
@@ -55,7 +55,7 @@ class TemplateMatcher:
             for k in rng.permutation(len(of_class))[:TEMPLATES]
         ]
 
-    def detect(self, pixels: NDArray[np.uint8]) -> Found:
+    def detect(self, pixels: NDArray[np.uint8]) -> Predictions:
         boxes, scores, labels = [], [], []
         for label, template in self.templates:
             for scale in SCALES:
@@ -86,7 +86,7 @@ class ColourThreshold:
         self.share = on / everywhere
         self.share /= self.share.mean(1, keepdims=True)
 
-    def detect(self, pixels: NDArray[np.uint8]) -> Found:
+    def detect(self, pixels: NDArray[np.uint8]) -> Predictions:
         codes = self._codes(pixels)
         boxes, scores, labels = [], [], []
         for label in range(CLASSES):
@@ -99,7 +99,7 @@ class ColourThreshold:
                         scores.append(threshold * area / (w * h))
                         labels.append(label)
         if not boxes:
-            return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+            return Predictions(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
         return found_of(np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels, np.int64))
 
     @staticmethod

@@ -34,7 +34,7 @@ def test_json_and_detections(
     summary = json.loads(printed.out)
     assert summary["pictures"] == 10
     assert 0.5 < summary["map50_area"] <= 1
-    assert "taken as Pascal VOC's" in printed.err
+    assert "assumed to be Pascal VOC's" in printed.err
     detections = json.loads(rows.read_text(encoding="utf-8"))
     assert {tuple(row) for row in map(dict.keys, detections)} == {("picture", "class", "score", "box")}
     assert len({row["picture"] for row in detections}) == 10

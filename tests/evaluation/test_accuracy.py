@@ -30,7 +30,7 @@ def test_a_real_detector_reaches_its_known_accuracy(detector: Detector, assets: 
     assert summary["map50_11point"] == pytest.approx(MEAN_ELEVEN, rel=0, abs=0.003)
     rows = accuracy.detections()
     assert {row["class"] for row in rows} <= set(accuracy.dataset.class_names)
-    assert len(rows) == sum(len(found.scores) for found in accuracy.founds)
+    assert len(rows) == sum(len(predicted.scores) for predicted in accuracy.predictions)
 
 
 def test_names_are_matched_whatever_their_order_and_case(detector: Detector) -> None:

@@ -57,14 +57,14 @@ def test_the_number_of_candidates_looked_at_first_does_not_matter(case: Suppress
         pytest.param(
             "np.bincount(label, minlength=classes) > nms", "np.bincount(label) > 1 + nms", id="one more than top_k"
         ),
-        pytest.param('{"limit": np.array([len(rows)])', '{"limit": np.array([1])', id="one box a class"),
+        pytest.param('{"limit": np.array([len(rows)])', '{"limit": np.array([1])', id="one box per class"),
         pytest.param("    if nms.keep_top_k > -1:", "    if False:", id="keep_top_k forgotten"),
         pytest.param("by_class[label, column]", "by_class[0 * label, column]", id="classes in one row"),
         pytest.param("partial = bool(cut > threshold)", "partial = size < scores.size", id="cut below the threshold"),
         pytest.param(
             "    np.maximum(boxes[:, :2], boxes[:, 2:], out=batch[:, 2:])\n", "", id="reversed sides make an area"
         ),
-        pytest.param("size *= _GROWTH", "return found", id="the best candidates are taken for all"),
+        pytest.param("size *= _GROWTH", "return detections", id="the best candidates are taken for all"),
         pytest.param("order = np.argsort(-best", "order = np.argsort(best", id="worst first"),
     ],
 )

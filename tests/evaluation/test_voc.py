@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from strategies import AccuracyCase, accuracy_cases
 
 from deploycc.evaluation.coco import THRESHOLDS, coco_scores
-from deploycc.evaluation.truth import Found, Truth, pairwise_iou
+from deploycc.evaluation.truth import Predictions, Truth, pairwise_iou
 from deploycc.evaluation.voc import mean_ap, voc_scores
 
 
@@ -22,8 +22,8 @@ def truth(boxes: list[list[float]], difficult: list[bool] | None = None) -> Trut
     )
 
 
-def found(boxes: list[list[float]], scores: list[float]) -> Found:
-    return Found(np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64), np.float32(scores))
+def found(boxes: list[list[float]], scores: list[float]) -> Predictions:
+    return Predictions(np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64), np.float32(scores))
 
 
 ONE, TWO, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]
@@ -73,14 +73,14 @@ def test_iou_of_boxes_without_area_is_zero() -> None:
 def test_scores_are_those_of_pycocotools(case: AccuracyCase) -> None:
     """COCO's evaluation, with its own recalls and with the eleven of VOC; objects do not overlap one another."""
     expected = pycoco_precision(case, np.linspace(0, 1, 101))
-    for label, score in enumerate(coco_scores(case.truths, case.founds, case.classes)):
+    for label, score in enumerate(coco_scores(case.truths, case.predictions, case.classes)):
         if not score.objects:
             continue
         assert score.ap == pytest.approx(expected[:, label].mean(), rel=0, abs=1e-9)
         assert score.ap50 == pytest.approx(expected[0, label], rel=0, abs=1e-9)
         assert score.ap75 == pytest.approx(expected[5, label], rel=0, abs=1e-9)
     eleven = pycoco_precision(case, np.arange(11) * 0.1)
-    for label, voc in enumerate(voc_scores(case.truths, case.founds, case.classes)):
+    for label, voc in enumerate(voc_scores(case.truths, case.predictions, case.classes)):
         if voc.objects:
             assert voc.eleven_point == pytest.approx(eleven[0, label], rel=0, abs=1e-9)
 
@@ -94,7 +94,7 @@ def pycoco_precision(case: AccuracyCase, recalls: np.ndarray) -> np.ndarray:
     from pycocotools.cocoeval import COCOeval
 
     annotations, results = [], []
-    for picture, (one, other) in enumerate(zip(case.truths, case.founds, strict=True), start=1):
+    for picture, (one, other) in enumerate(zip(case.truths, case.predictions, strict=True), start=1):
         for box, label, hard in zip(one.boxes, one.classes, one.difficult, strict=True):
             x0, y0, x1, y1 = (float(v) for v in box)
             annotations.append(

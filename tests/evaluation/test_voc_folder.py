@@ -136,10 +136,10 @@ def test_an_unknown_split_names_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "ImageSets/Main/train.txt").write_text("a\n", encoding="utf-8")
     error = refused(tmp_path, split="tset")
     assert error.code == "data-split"
-    assert error.hint == "splits here: train"
+    assert error.hint == "available splits: train"
 
 
-def test_a_split_that_lists_what_is_not_there(tmp_path: Path) -> None:
+def test_a_split_that_lists_a_missing_annotation(tmp_path: Path) -> None:
     write(tmp_path, "a", {})
     (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb\n", encoding="utf-8")
     error = refused(tmp_path, split="train")
@@ -150,7 +150,7 @@ def test_a_split_that_lists_what_is_not_there(tmp_path: Path) -> None:
     "spelling", ["voc:", "generated:", "generated:x", "generated:1:0", "coco:x", "generated:1:2:3"]
 )
 def test_other_spellings_are_refused(spelling: str) -> None:
-    with pytest.raises(InputError, match="names no data set"):
+    with pytest.raises(InputError, match="is not a data set"):
         open_dataset(spelling)
 
 

@@ -20,7 +20,7 @@ def test_nothing_is_left_to_learn_from_an_equal() -> None:
     assert distillation_loss(outputs(1), outputs(1)).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_shifted_logits_say_the_same() -> None:
+def test_shifted_logits_cost_nothing() -> None:
     offsets, logits = outputs(1)
     assert distillation_loss((offsets, logits + 3), (offsets, logits)).item() == pytest.approx(0, abs=1e-5)
 

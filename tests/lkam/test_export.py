@@ -114,7 +114,7 @@ def test_the_file_tells_units_of_different_sizes() -> None:
 
 
 @pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
-def test_the_metadata_name_what_is_there(granularity: Granularity) -> None:
+def test_the_metadata_match_the_graph(granularity: Granularity) -> None:
     model = network(granularity)
     exported = to_model(model, NAMES, SOURCE, "small")
     gates, _ = read_gates(exported)
@@ -122,11 +122,11 @@ def test_the_metadata_name_what_is_there(granularity: Granularity) -> None:
     weights = {init.name: init for init in exported.graph.initializer}
     assert [gate.layer for gate in gates] == [name for name, _ in gated_convs(model)]
     for gate, (_, module) in zip(gates, gated_convs(model), strict=True):
-        conv, product = nodes[gate.conv], nodes[gate.multiply]
+        conv, multiply = nodes[gate.conv], nodes[gate.multiply]
         assert conv.op_type == "Conv"
         assert weights[conv.input[1]].dims[0] == gate.kernels == len(gate.unit_of)
-        assert product.op_type == "Mul"
-        assert set(product.input) == {conv.output[0], gate.mask}
+        assert multiply.op_type == "Mul"
+        assert set(multiply.input) == {conv.output[0], gate.mask}
         assert gate.units == module.gate.units == max(gate.unit_of) + 1
         assert gate.granularity == granularity
         assert gate.threshold == 0.5

@@ -36,7 +36,7 @@ def test_everything_is_engaged_at_first_and_every_parameter_learns(granularity: 
 
 @pytest.mark.parametrize("granularity", ["block", "nested"])
 def test_kernels_of_a_block_agree(granularity: Granularity) -> None:
-    gate = _unsettled(KernelGate(6, 12, granularity, blocks=4))
+    gate = _with_random_weights(KernelGate(6, 12, granularity, blocks=4))
     mask = gate(torch.randn(64, 6, 4, 4)).view(64, 4, 3)
     assert 0 < mask[:, 1:].mean() < 1
     assert (mask[:, 0] == 1).all()
@@ -46,7 +46,7 @@ def test_kernels_of_a_block_agree(granularity: Granularity) -> None:
 
 
 def test_nested_blocks_go_off_from_the_last_to_the_first() -> None:
-    gate = _unsettled(KernelGate(6, 12, "nested", blocks=4))
+    gate = _with_random_weights(KernelGate(6, 12, "nested", blocks=4))
     gate(torch.randn(256, 6, 4, 4))
     engaged = gate.engaged
     assert engaged is not None
@@ -56,14 +56,14 @@ def test_nested_blocks_go_off_from_the_last_to_the_first() -> None:
 
 
 def test_the_decision_looks_at_the_average_of_the_map_only() -> None:
-    gate = _unsettled(KernelGate(6, 12))
+    gate = _with_random_weights(KernelGate(6, 12))
     x = torch.randn(3, 6, 4, 4)
     shuffled = x.flatten(2)[:, :, torch.randperm(16)].view_as(x)
     assert torch.equal(gate(x), gate(shuffled))
 
 
 def test_a_higher_threshold_engages_fewer() -> None:
-    gate = _unsettled(KernelGate(6, 64))
+    gate = _with_random_weights(KernelGate(6, 64))
     x = torch.randn(32, 6, 4, 4)
     shares = []
     for gate.threshold in (0.2, 0.5, 0.8):
@@ -75,7 +75,7 @@ def test_settling_makes_the_hidden_channels_hear_the_pictures() -> None:
     torch.manual_seed(2)
     gate = KernelGate(6, 12, hidden=5)
     maps = torch.rand(64, 6, 1, 1) + torch.rand(64, 6, 4, 4) * 0.01
-    gate.settle(maps)
+    gate.calibrate(maps)
     assert gate.squeeze is not None
     hidden = gate.squeeze(maps.mean((2, 3), keepdim=True))
     assert torch.allclose(hidden.mean((0, 2, 3)), torch.zeros(5), rtol=0, atol=1e-3)
@@ -85,9 +85,9 @@ def test_settling_makes_the_hidden_channels_hear_the_pictures() -> None:
 def test_blocks_must_divide_the_kernels() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         KernelGate(6, 12, "block", blocks=5)
-    with pytest.raises(ValueError, match="are not 12 kernels"):
+    with pytest.raises(ValueError, match="do not sum to 12 kernels"):
         KernelGate(6, 12, "block", blocks=(4, 4))
-    with pytest.raises(ValueError, match="2 units for a gate that decides about 3"):
+    with pytest.raises(ValueError, match="2 blocks for a gate of 3 units"):
         FollowingGate(KernelGate(6, 12, "nested", blocks=(6, 4, 2)), 8, (4, 4))
 
 
@@ -97,7 +97,7 @@ def test_many_nested_blocks_are_all_engaged_at_first_too(units: int) -> None:
 
 
 def test_blocks_may_differ_in_size() -> None:
-    gate = _unsettled(KernelGate(6, 12, "nested", blocks=(6, 4, 2)))
+    gate = _with_random_weights(KernelGate(6, 12, "nested", blocks=(6, 4, 2)))
     mask = gate(torch.randn(256, 6, 4, 4)).flatten(1)
     assert {tuple(row) for row in mask.int().tolist()} == {
         (1,) * 6 + (0,) * 6, (1,) * 10 + (0,) * 2, (1,) * 12,
@@ -105,8 +105,8 @@ def test_blocks_may_differ_in_size() -> None:
     assert torch.equal(engaged_kernels(gate), mask)
 
 
-def _unsettled(gate: KernelGate) -> KernelGate:
-    """Decisions that differ from picture to picture."""
+def _with_random_weights(gate: KernelGate) -> KernelGate:
+    """Give a gate random weights, so that its decisions differ between pictures."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in gate.parameters():

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 from torch import nn  # noqa: E402
 
 from deploycc.errors import InputError  # noqa: E402
-from deploycc.lkam.insert import deciding_gates, gated_convs, in_front_of_gates, insert_gates  # noqa: E402
+from deploycc.lkam.insert import deciding_gates, gated_convs, insert_gates, parameters_before_gates  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 
 
@@ -74,7 +74,7 @@ def test_patterns_choose_by_name() -> None:
         (["0"], {"granularity": "block", "block": 3}, "gate-block"),
     ],
 )
-def test_what_cannot_be_gated_is_refused(patterns: list[str], options: dict[str, object], code: str) -> None:
+def test_other_modules_are_refused(patterns: list[str], options: dict[str, object], code: str) -> None:
     model = small()
     with pytest.raises(InputError) as caught:
         insert_gates(model, patterns, **options)  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def test_one_gate_decides_for_several_convolutions(granularity: str) -> None:
     insert_gates(model, ["*"], granularity=granularity, shared=4)  # type: ignore[arg-type]
     [leader] = deciding_gates(model)
     x = torch.randn(64, 3, 8, 8)
-    leader.settle(x)
+    leader.calibrate(x)
     nn.init.normal_(leader.decide.weight, std=3.0)
     y = model(x)
     assert leader.engaged is not None
@@ -115,10 +115,10 @@ def test_one_gate_decides_for_several_convolutions(granularity: str) -> None:
     assert len(list(gated_convs(model))) == 2
 
 
-def test_nothing_is_in_front_of_a_gate_that_looks_at_the_picture() -> None:
+def test_no_parameters_are_before_a_gate_that_reads_the_picture() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
     insert_gates(model, ["*"], granularity="nested", shared=2)
-    assert in_front_of_gates(model, torch.randn(1, 3, 8, 8)) == []
+    assert parameters_before_gates(model, torch.randn(1, 3, 8, 8)) == []
 
 
 def test_a_shared_gate_needs_blocks() -> None:

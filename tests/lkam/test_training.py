@@ -18,7 +18,7 @@ from deploycc.evaluation.dataset import open_dataset  # noqa: E402
 from deploycc.evaluation.truth import Truth  # noqa: E402
 from deploycc.lkam.checkpoint import Checkpoint, build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.distil import distillation_loss  # noqa: E402
-from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, in_front_of_gates  # noqa: E402
+from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, parameters_before_gates  # noqa: E402
 from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
@@ -141,27 +141,27 @@ def test_random_widths_come_first_and_are_the_same_again(tmp_path: Path) -> None
     [gate] = deciding_gates(model)
     assert gate.engaged is not None
     assert set(gate.engaged.sum(1).tolist()) == {1.0, 2.0, 3.0, 4.0}
-    assert bool((gate.engaged.diff(dim=1) <= 0).all())  # from the front
+    assert bool((gate.engaged.diff(dim=1) <= 0).all())  # the first units
 
 
-def test_what_a_frozen_shared_gate_looks_at_stays(tmp_path: Path) -> None:
+def test_the_inputs_of_a_frozen_shared_gate_stay_the_same(tmp_path: Path) -> None:
     first = run(small_config(gates=small_gates(granularity="nested", shared=4)), tmp_path / "first")
     gates = small_gates(granularity="nested", shared=4, freeze=0.0)
     after = run(small_config(gates=gates, initial=str(tmp_path / "first" / CHECKPOINT), seed=9), tmp_path / "after")
     names = [name for name, _ in build_model(small_config(gates=gates)).named_parameters()]
     stayed = {name for name in names if torch.equal(first.model[name], after.model[name])}
-    in_front = {name for name in names if name.startswith("backend.0.")}
-    assert stayed == in_front | {name for name in names if ".gate." in name}
+    before = {name for name in names if name.startswith("backend.0.")}
+    assert stayed == before | {name for name in names if ".gate." in name}
     for name, value in first.model.items():
-        if name.startswith("backend.0."):  # statistics of BatchNorms too: they decide as after training
+        if name.startswith("backend.0."):  # statistics of BatchNorms too
             assert torch.equal(value, after.model[name]), name
     assert not torch.equal(first.model["backend.2.0.norm.running_mean"], after.model["backend.2.0.norm.running_mean"])
     model = restore_model(after)
-    front = in_front_of_gates(model, torch.randn(1, 3, SIZE, SIZE))
-    assert {id(each) for each in front} == {id(each) for name, each in model.named_parameters() if name in in_front}
+    found = parameters_before_gates(model, torch.randn(1, 3, SIZE, SIZE))
+    assert {id(p) for p in found} == {id(p) for name, p in model.named_parameters() if name in before}
 
 
-def test_units_retire_by_what_gates_decide_after_random_widths(tmp_path: Path) -> None:
+def test_units_retire_by_the_gates_decisions_after_random_widths(tmp_path: Path) -> None:
     gates = small_gates(granularity="nested", shared=4, explore=0.5, freeze=0.5, retire=1.1)
     model = restore_model(run(small_config(gates=gates), tmp_path / "run"))
     model(torch.randn(8, 3, SIZE, SIZE))

@@ -54,7 +54,7 @@ def test_accuracy_is_that_of_the_card(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GATED)
-def test_gates_are_proved_and_save_what_the_card_says(name: str) -> None:
+def test_gates_are_proved_and_save_as_much_as_the_card_says(name: str) -> None:
     path: Path = models.resolve(name)
     detector = importers.load(path)
     found = find_gates(detector.graph, detector.gates)

@@ -68,7 +68,7 @@ def test_the_owned_pixels_are_the_drawn_ones(draw: Draw, seed: int) -> None:
     assert np.array_equal(changed, canvas.owned(1))
 
 
-def test_what_lies_in_front_takes_pixels_away() -> None:
+def test_nearer_objects_hide_pixels() -> None:
     canvas = Canvas(32, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     canvas.owner = 1
     canvas.rectangle(10, 10, 29, 29, (200, 0, 0))

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from deploycc.detector import Nms, SsdHeads
-from deploycc.evaluation.truth import Found, Truth
+from deploycc.evaluation.truth import Predictions, Truth
 
 # Few values, so that scores tie, and equal the threshold 0.25.
 _SCORES = st.sampled_from([0.0, 0.125, 0.25, 0.2500001, 0.5, 0.75, 0.875, 1.0])
@@ -103,7 +103,7 @@ class AccuracyCase:
     """Annotations and detections of some pictures; annotated boxes do not overlap one another."""
 
     truths: list[Truth]
-    founds: list[Found]
+    predictions: list[Predictions]
     classes: int
 
 
@@ -114,7 +114,7 @@ def accuracy_cases(draw: st.DrawFn) -> AccuracyCase:
     Scores differ from one another: which of two equal ones comes first is nobody's rule.
     """
     classes = draw(st.integers(1, 3))
-    truths, founds = [], []
+    truths, predictions = [], []
     number = 0
     for _ in range(draw(st.integers(1, 4))):
         cells = draw(st.lists(st.integers(0, 15), min_size=0, max_size=6, unique=True))
@@ -138,11 +138,11 @@ def accuracy_cases(draw: st.DrawFn) -> AccuracyCase:
                 np.zeros(len(boxes), np.bool_),
             )
         )
-        founds.append(
-            Found(
+        predictions.append(
+            Predictions(
                 np.array(found, np.float32).reshape(-1, 4),
                 np.array([draw(label) for _ in found], np.int64),
                 np.array(scores, np.float32),
             )
         )
-    return AccuracyCase(truths, founds, classes)
+    return AccuracyCase(truths, predictions, classes)
