@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue
 from deploycc.documents.build import BuiltEngine
 from deploycc.documents.document import Count, Document, Evidence, NoteRecord, Record, Seconds, Sha256, read_document
 from deploycc.documents.plan import Identified
+from deploycc.documents.pruning import PruningRecord
 from deploycc.documents.source import SourceRecord
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -192,12 +193,33 @@ class PrecisionComparison(Record):
     detections: DetectionDifference | None = None
 
 
+class AccuracyRecord(Identified):
+    """Accuracy of one network on annotated pictures, in FP32 with ONNX Runtime on the machine that compiled.
+
+    Attributes:
+        evidence: ``measured``, with what ran it.
+        data: the annotated pictures, as the user wrote them.
+        pictures: how many.
+        map50, map50_11point: VOC mean average precision at IoU 0.5, by area and by eleven points.
+        coco_map: COCO mean average precision, IoU 0.50 to 0.95; None where it is not defined.
+    """
+
+    evidence: Evidence
+    data: str
+    pictures: Count
+    map50: Share
+    map50_11point: Share
+    coco_map: Share | None
+
+
 class CompileReport(Document):
     """The whole file.
 
     Attributes:
         command: the command line that made it, shell-quoted.
         source, detector, target: what was compiled, and for what.
+        prunings: what was removed from the trained network, first to last.
+        accuracy: one per variant that was scored.
         networks: one per precision and variant.
         comparison: FP16 against FP32, or None.
         engines: likewise.
@@ -210,6 +232,8 @@ class CompileReport(Document):
     source: SourceRecord
     detector: DetectorRecord
     target: TargetRecord
+    prunings: tuple[PruningRecord, ...] = ()
+    accuracy: tuple[AccuracyRecord, ...] = ()
     networks: tuple[NetworkRecord, ...]
     comparison: PrecisionComparison | None = None
     engines: tuple[BuiltEngine, ...] = ()

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from deploycc import __version__
 from deploycc.detector import Detector
-from deploycc.detector.pictures import find_pictures, prepare, read_picture
+from deploycc.detector.picture_list import PictureList
+from deploycc.detector.pictures import prepare
 from deploycc.documents.document import Evidence, this_tool
 from deploycc.documents.utilisation import (
     GateRecord,
@@ -39,23 +40,6 @@ from deploycc.utilisation.probe import Probe, ProbedLayer, Reading, backend_macs
 
 DEVICE = "ONNX Runtime CPU, FP32"
 _SAVE_EVERY_S = 10.0
-
-
-@dataclass(frozen=True, eq=False)
-class PictureList:
-    """Pictures to profile with.
-
-    Attributes:
-        source: as the user wrote it.
-        names: one a picture.
-        sha256: over names and contents, in order.
-        read: picture [H, W, 3] uint8, red first, of a number; may raise PictureError.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    sha256: str
-    read: Callable[[int], NDArray[np.uint8]]
 
 
 @dataclass(eq=False)
@@ -77,26 +61,6 @@ class _Sums:
         if gated:
             self.used_squares += reading.used * reading.squares
             self.bits += np.packbits(reading.used > 0).tobytes()
-
-
-def folder_pictures(folder: Path) -> PictureList:
-    """The pictures of a folder.
-
-    Raises:
-        PictureError: the folder or a file in it cannot be read, or it holds no picture.
-    """
-    paths = find_pictures(folder)
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            content = sha256_of(path)
-        except OSError as error:
-            raise PictureError(
-                "picture-unreadable", "the picture cannot be read", context={"file": path}, note=error.strerror
-            ) from None
-        digest.update(f"{path.name}\0{content}\n".encode())
-    names = tuple(path.name for path in paths)
-    return PictureList(str(folder), names, digest.hexdigest(), lambda number: read_picture(paths[number]))
 
 
 def measure_utilisation(

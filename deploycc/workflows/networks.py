@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.errors import ModelError
+from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.documents.compile import NetworkRecord
     from deploycc.documents.gate_plan import LayerPlan
-    from deploycc.documents.plan import BuildPlan, Measurement, Network
-    from deploycc.graph.split import Split
+    from deploycc.documents.plan import BuildPlan, Measurement, Network, Variant
     from deploycc.passes import Compiled
-    from deploycc.passes.options import Detection, Precision
-    from deploycc.progress import Say
+    from deploycc.passes.options import Detection, Precision, Prune
     from deploycc.target import Target
 
 _REFUSALS_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Optimised:
-    """One precision's network after the passes, written to its file."""
+class WrittenNetwork:
+    """One network after the passes, written to its file."""
 
     compiled: Compiled
     network: Network
@@ -37,23 +36,24 @@ def run_passes(
     target: Target,
     precision: Precision,
     *,
-    detection: Detection | None,
-    keep_fp32: Sequence[str],
-    dump_to: Path | None,
-    say: Say,
+    detection: Detection | None = None,
+    keep_fp32: Sequence[str] = (),
+    prune: Prune | None = None,
     gate_plan: tuple[LayerPlan, ...] = (),
+    dump_to: Path | None = None,
+    say: Say = quiet,
 ) -> Compiled:
     """Run the pipeline for one precision.
 
     Raises:
-        ModelError: the target's parser would refuse nodes; each is named.
+        ModelError: ``parser-refuses``: the target's parser would refuse nodes; each is named.
         TargetError: the target does not do what was asked.
     """
     from deploycc.passes import PIPELINE, run
     from deploycc.passes.for_target import options_for
 
     options = options_for(target, precision=precision, detection=detection, keep_fp32=keep_fp32)
-    options = replace(options, gate_plan=gate_plan)
+    options = replace(options, prune=prune, gate_plan=gate_plan)
     folder = dump_to / precision if dump_to else None
     compiled = run(detector, options, PIPELINE, dump_to=folder, before_each=lambda name: say(f"{precision} {name}"))
     refused = [note for note in compiled.notes if note.code == "parser-refuses"]
@@ -69,7 +69,7 @@ def run_passes(
     return compiled
 
 
-def write_network(compiled: Compiled, target: Target, folder: Path, split: Split | None) -> Optimised:
+def write_network(compiled: Compiled, target: Target, folder: Path, variant: Variant) -> WrittenNetwork:
     """Write one compiled network in the format that the target's builder reads."""
     from deploycc.detector.file import save
     from deploycc.documents.plan import Network, Tensor
@@ -77,7 +77,8 @@ def write_network(compiled: Compiled, target: Target, folder: Path, split: Split
     from deploycc.workflows.records import network_record
 
     detector, options = compiled.detector, compiled.options
-    stem = f"network-{options.precision if options.typed else 'fp32'}"
+    ending = "" if variant == "compiled" else f"-{variant}"
+    stem = f"network-{options.precision if options.typed else 'fp32'}{ending}"
     file, weights = folder / f"{stem}.onnx", None
     sha256 = sha256_of(file) if file.exists() else save(detector, file)
     if target.model_format == "caffe":
@@ -87,6 +88,7 @@ def write_network(compiled: Compiled, target: Target, folder: Path, split: Split
         caffe.save(detector, file, weights)
         sha256 = sha256_of(file)
     network = Network(
+        variant=variant,
         file=file.name,
         sha256=sha256,
         weights_file=weights.name if weights else None,
@@ -98,7 +100,7 @@ def write_network(compiled: Compiled, target: Target, folder: Path, split: Split
         input=Tensor(name=detector.input.name, shape=detector.input.shape),
         outputs=tuple(tensor.name for tensor in detector.graph.outputs),
     )
-    return Optimised(compiled, network, network_record(compiled, split, file, sha256))
+    return WrittenNetwork(compiled, network, network_record(compiled, file, sha256, variant))
 
 
 def write_plan_and_agent(

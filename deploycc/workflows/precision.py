@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
     from deploycc.documents.compile import LayerError, OutputError, PrecisionComparison
+    from deploycc.passes.options import Prune
     from deploycc.precision.comparison import TensorDifference
     from deploycc.progress import Say
     from deploycc.target import Target
@@ -21,17 +22,17 @@ _LAYERS_KEPT = 20
 
 
 def compare(
-    detector: Detector, target: Target, images: Path, keep_fp32: Sequence[str], say: Say
+    detector: Detector, target: Target, pictures: PictureList, keep_fp32: Sequence[str], prune: Prune | None, say: Say
 ) -> PrecisionComparison:
-    """Run every picture of a folder through the FP32 network and an FP16 one, both with raw heads.
+    """Run every picture through the FP32 network and an FP16 one, both with raw heads.
 
     The FP16 network is the typed one also where the target's builder takes a flag instead: no builder of TensorRT
     runs on this machine, so storage is rounded as FP16 storage would be, and arithmetic stays FP32.
 
     Raises:
-        PictureError: the folder has no pictures, or one cannot be read.
+        PictureError: a picture cannot be read.
     """
-    from deploycc.detector.pictures import find_pictures, prepare, read_picture
+    from deploycc.detector.pictures import prepare
     from deploycc.documents.compile import DetectionDifference, PrecisionComparison
     from deploycc.documents.document import Evidence
     from deploycc.evaluation.detect import OnnxRuntimeDetector
@@ -40,15 +41,15 @@ def compare(
     from deploycc.passes.for_target import options_for
     from deploycc.precision.comparison import compare_precision, store_as_half
 
-    paths = find_pictures(images)
-    options = options_for(target, detection="raw", keep_fp32=keep_fp32)
+    count = len(pictures.names)
+    options = replace(options_for(target, detection="raw", keep_fp32=keep_fp32), prune=prune)
     fp32 = run(detector, replace(options, keep_fp32=frozenset()), PIPELINE).detector
     fp16 = run(detector, replace(options, precision="fp16", typed=True), PIPELINE).detector
 
     def tensors() -> Iterator[NDArray[np.float32]]:
-        for number, path in enumerate(paths, start=1):
-            say("comparing FP16 with FP32", number, len(paths))
-            yield prepare(read_picture(path), fp32.input)
+        for number in range(count):
+            say("comparing FP16 with FP32", number + 1, count)
+            yield prepare(pictures.read(number), fp32.input)
 
     report = compare_precision(fp32, fp16, tensors())
     detections = None
@@ -56,9 +57,9 @@ def compare(
         found = DetectionDifferences()
         in_fp32 = OnnxRuntimeDetector(fp32)
         in_fp16 = OnnxRuntimeDetector(replace(fp16, graph=store_as_half(fp16.graph)))
-        for number, path in enumerate(paths, start=1):
-            say("comparing detections", number, len(paths))
-            picture = read_picture(path)
+        for number in range(count):
+            say("comparing detections", number + 1, count)
+            picture = pictures.read(number)
             found.add(in_fp32.detect(picture), in_fp16.detect(picture))
         detections = DetectionDifference(
             score_threshold=SCORE_THRESHOLD,
@@ -73,7 +74,7 @@ def compare(
     return PrecisionComparison(
         evidence=Evidence(kind="measured", source=report.device),
         pictures=report.pictures,
-        picture_source=str(images),
+        picture_source=pictures.source,
         outputs=tuple(_output(output) for output in report.outputs),
         layers=tuple(_layer(layer) for layer in worst[:_LAYERS_KEPT]),
         detections=detections,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
-    from deploycc.utilisation.measure import PictureList
+    from deploycc.detector.picture_list import PictureList
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.evaluation.dataset import Dataset
-    from deploycc.utilisation.measure import PictureList
+    from deploycc.detector.picture_list import PictureList
 
 
 def prune_curve(

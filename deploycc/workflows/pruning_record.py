@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deploycc.passes.prune_channels import LayerChange, PruneReport
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
-    from deploycc.utilisation.measure import PictureList
+    from deploycc.detector.picture_list import PictureList
     from deploycc.workflows.prune_decision import PruneDecision, PruneSettings
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploycc.detector import Detector
+    from deploycc.documents.plan import Variant
     from deploycc.errors import Note
     from deploycc.graph.cost import Cost
     from deploycc.graph.split import Split
@@ -91,10 +92,14 @@ def part_records(split: Split | None) -> tuple[PartRecord, ...]:
     )
 
 
-def network_record(compiled: Compiled, split: Split | None, file: Path, sha256: str) -> NetworkRecord:
+def network_record(compiled: Compiled, file: Path, sha256: str, variant: Variant) -> NetworkRecord:
     """One optimised network and the passes that made it."""
-    options = compiled.options
+    from deploycc.graph.split import split_heads
+
+    options, heads = compiled.options, compiled.detector.heads
+    split = None if heads is None else split_heads(compiled.detector.graph, heads.locations, heads.scores)
     return NetworkRecord(
+        variant=variant,
         precision=options.precision,
         file=file.name,
         sha256=sha256,

@@ -56,7 +56,8 @@ from deploycc.importers import load
 from deploycc.passes.for_target import options_for
 from deploycc.progress import quiet
 from deploycc.timing.machine import this_machine
-from deploycc.utilisation.measure import PictureList, measure_utilisation
+from deploycc.detector.picture_list import PictureList
+from deploycc.utilisation.measure import measure_utilisation
 from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
 from deploycc.workflows.gate_costs import Pictures, plan_layers
 from deploycc.workflows.gate_costs import Settings as GateSettings

@@ -33,7 +33,8 @@ from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.search import search_gates
 from deploycc.importers import load
-from deploycc.utilisation.measure import folder_pictures, measure_utilisation
+from deploycc.detector.picture_list import folder_pictures
+from deploycc.utilisation.measure import measure_utilisation
 
 COUNT = 8
 RTOL, ATOL = 1e-4, 1e-4

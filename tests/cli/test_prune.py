@@ -32,7 +32,8 @@ from deploycc.documents.utilisation import (
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
 from deploycc.pruning import kept_counts, reconstruct
-from deploycc.utilisation.measure import PictureList, measure_utilisation
+from deploycc.detector.picture_list import PictureList
+from deploycc.utilisation.measure import measure_utilisation
 
 RTOL, ATOL = 1e-4, 1e-4
 BELOW = 0.4

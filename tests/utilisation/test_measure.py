@@ -23,7 +23,8 @@ from deploycc.documents.utilisation import (
 )
 from deploycc.errors import MeasureError, PictureError
 from deploycc.utilisation import measure as module
-from deploycc.utilisation.measure import PictureList, folder_pictures, measure_utilisation
+from deploycc.detector.picture_list import PictureList, folder_pictures
+from deploycc.utilisation.measure import measure_utilisation
 
 COUNT = 24
 

@@ -1,0 +1,52 @@
+"""Pictures without labels, named and digested, so that what was made from them can say so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycc.detector.pictures import find_pictures, read_picture
+from deploycc.errors import PictureError
+from deploycc.files import sha256_of
+
+
+@dataclass(frozen=True, eq=False)
+class PictureList:
+    """Pictures in order, read one at a time.
+
+    Attributes:
+        source: as the user wrote it.
+        names: one per picture.
+        sha256: over names and contents, in order.
+        read: picture [H, W, 3] uint8, red first, by its number; may raise PictureError.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    sha256: str
+    read: Callable[[int], NDArray[np.uint8]]
+
+
+def folder_pictures(folder: Path) -> PictureList:
+    """The pictures of a folder.
+
+    Raises:
+        PictureError: the folder or a file in it cannot be read, or it holds no picture.
+    """
+    paths = find_pictures(folder)
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            content = sha256_of(path)
+        except OSError as error:
+            raise PictureError(
+                "picture-unreadable", "the picture cannot be read", context={"file": path}, note=error.strerror
+            ) from None
+        digest.update(f"{path.name}\0{content}\n".encode())
+    names = tuple(path.name for path in paths)
+    return PictureList(str(folder), names, digest.hexdigest(), lambda number: read_picture(paths[number]))

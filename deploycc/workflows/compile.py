@@ -1,0 +1,305 @@
+"""Compiling: from a detector and targets to output folders with networks, engines, figures and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.errors import ArtefactError, InputError, TargetError
+from deploycc.progress import Say, prefixed, quiet
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
+    from deploycc.documents.compile import AccuracyRecord, CompileReport
+    from deploycc.documents.gate_plan import GatePlan, LayerPlan
+    from deploycc.documents.plan import Measurement
+    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.evaluation.dataset import Dataset
+    from deploycc.passes.options import Detection, Precision, Prune
+    from deploycc.target import Target
+    from deploycc.workflows.networks import WrittenNetwork
+    from deploycc.workflows.output_folder import Report
+    from deploycc.workflows.prune import Pruned
+
+
+@dataclass(frozen=True)
+class CompileSettings:
+    """How to compile.
+
+    Attributes:
+        precisions: to build; empty for all that a target does.
+        detection: where decoding and suppression happen; None for the target's preferred place.
+        keep_fp32: layers that stay FP32 in an FP16 network, by name.
+        original: where the network is pruned or its gates become branches, also build and time it as it was.
+        build: build the engines that can be built here.
+        measure: time the engines that can run here.
+        quick: time for half a second: a smoke test, which is never valid.
+        threads: CPU threads of the runtime; 0 for one per core.
+        dump_to: folder for the network as ONNX text after every pass.
+        command: the command line, for the report.
+    """
+
+    precisions: tuple[Precision, ...] = ()
+    detection: Detection | None = None
+    keep_fp32: tuple[str, ...] = ()
+    original: bool = True
+    build: bool = True
+    measure: bool = True
+    quick: bool = False
+    threads: int = 0
+    dump_to: Path | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One compilation, whatever the target.
+
+    Attributes:
+        detector: what the pipeline starts from.
+        prune: what its pruning passes are told.
+        original: the network to compare with; None where there is no other.
+        shown: the detector that the report describes.
+    """
+
+    detector: Detector
+    prune: Prune | None
+    original: Detector | None
+    shown: Detector
+
+
+def compile_targets(
+    detector: Detector,
+    targets: Sequence[Target],
+    output: Path,
+    settings: CompileSettings | None = None,
+    *,
+    pruned: Pruned | None = None,
+    profile: UtilisationProfile | None = None,
+    gate_plan: GatePlan | None = None,
+    pictures: PictureList | None = None,
+    score: Dataset | None = None,
+    class_names: Sequence[str] = (),
+    say: Say = quiet,
+) -> Iterator[Report]:
+    """Compile for one target after the other; yields each report when its folder is whole.
+
+    Args:
+        detector: as imported.
+        targets: several make one folder each inside ``output``.
+        output: folder; one that this tool wrote before is replaced.
+        settings: how to compile.
+        pruned: what `deploycc.prune` made of this detector: the pipeline prunes the same.
+        profile: that it was pruned by, kept beside the networks.
+        gate_plan: how gates are carried out; for one target.
+        pictures: FP16 is compared with FP32 on these.
+        score: annotated pictures on which the network is scored, and the original one too.
+        class_names: the model's class names in order, for ``score``, where the detector does not know them.
+        say: progress.
+
+    Raises:
+        InputError, ModelError, TargetError, ArtefactError: something does not fit; nothing is written then.
+        BuildError, MeasureError: a builder or a runtime fails; one that is not on this machine is no error.
+        PictureError: a picture cannot be read.
+    """
+    settings = settings or CompileSettings()
+    if gate_plan is not None and pruned is not None:
+        raise InputError(
+            "gate-plan-and-pruning",
+            "a gate plan is for a network as it is, not for one that is still to be pruned",
+            hint="`deploycc prune` first, `deploycc gates` on what it writes, then compile that with --gate-plan",
+        )
+    for target in targets:
+        _check_gate_plan(gate_plan, detector, target)
+    job = _job(detector, pruned, settings, changed=gate_plan is not None)
+    accuracy = _score(job, gate_plan, score, class_names, say) if score is not None else ()
+    for target in targets:
+        folder = output / target.name if len(targets) > 1 else output
+        yield _compile_one(
+            job, target, folder, settings, profile, gate_plan, pictures, accuracy, prefixed(say, target.name)
+        )
+
+
+def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *, changed: bool) -> _Job:
+    from deploycc.workflows.load import find_original
+
+    if pruned is None:
+        original = (find_original(detector) or detector) if detector.prunings or changed else None
+        if original is detector and not changed:
+            original = None  # the pruned network alone: its original is gone
+        return _Job(detector, None, original if settings.original else None, detector)
+    named = replace(detector, prunings=pruned.detector.prunings)
+    original = detector if settings.original else None
+    if pruned.record.reconstruction is not None:  # the pipeline cannot refit weights
+        return _Job(pruned.detector, None, original, named)
+    return _Job(named, pruned.decision.prune, original, named)
+
+
+def _check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -> None:
+    if plan is None:
+        return
+    made_for = (plan.source_sha256, plan.random_weights)
+    if made_for != (detector.source.sha256, detector.source.random_weights):
+        raise ArtefactError(
+            "gate-plan-other-model",
+            "the gate plan was made for another network",
+            context={"plan": plan.source_sha256[:16], "network": detector.source.sha256[:16]},
+            hint="make it again for this network with `deploycc gates`",
+        )
+    if plan.target != target.name:
+        raise TargetError(
+            "gate-plan-other-target",
+            f"the gate plan was made for target {plan.target}",
+            context={"target": target.name},
+            note="the times of branches and convolutions were measured there; here another plan may be the fastest",
+            hint=f"`deploycc gates --target {target.name}` makes one, on the machine that it is for",
+        )
+
+
+def _score(
+    job: _Job, gate_plan: GatePlan | None, dataset: Dataset, class_names: Sequence[str], say: Say
+) -> tuple[AccuracyRecord, ...]:
+    """Score the compiled network and the original one in FP32 on this machine."""
+    from deploycc.documents.compile import AccuracyRecord
+    from deploycc.documents.document import Evidence
+    from deploycc.evaluation.accuracy import measure_accuracy
+    from deploycc.passes import PIPELINE, run
+    from deploycc.timing.machine import this_machine
+    from deploycc.workflows.prune import cpu_options
+
+    plan = () if gate_plan is None else gate_plan.layers
+    options = replace(cpu_options(), prune=job.prune, gate_plan=plan)
+    networks = {"compiled": run(job.detector, options, PIPELINE).detector}
+    if job.original is not None:
+        networks["original"] = run(job.original, cpu_options(), PIPELINE).detector
+    records = []
+    for variant, network in networks.items():
+        accuracy = measure_accuracy(network, dataset, names=tuple(class_names), say=prefixed(say, f"{variant} network"))
+        summary = accuracy.summary()
+        coco = summary["coco_map"]
+        records.append(
+            AccuracyRecord(
+                precision="fp32",
+                variant=variant,  # type: ignore[arg-type]
+                evidence=Evidence(kind="measured", source=this_machine(1).describe()),
+                data=dataset.spelling,
+                pictures=len(dataset),
+                map50=summary["map50_area"],
+                map50_11point=summary["map50_11point"],
+                coco_map=coco,
+            )
+        )
+    return tuple(records)
+
+
+def _compile_one(
+    job: _Job,
+    target: Target,
+    output: Path,
+    settings: CompileSettings,
+    profile: UtilisationProfile | None,
+    gate_plan: GatePlan | None,
+    pictures: PictureList | None,
+    accuracy: tuple[AccuracyRecord, ...],
+    say: Say,
+) -> Report:
+    from deploycc.workflows.networks import write_plan_and_agent
+    from deploycc.workflows.output_folder import bench_folder, build_folder, read_report, render_folder, write_report
+    from deploycc.workflows.staging import staged_folder
+
+    plan = () if gate_plan is None else gate_plan.layers
+    with staged_folder(output) as folder:
+        networks = _networks(job, target, folder, settings, plan, say)
+        write_plan_and_agent(folder, target, [one.network for one in networks], job.detector, _measurement(settings))
+        if profile is not None:
+            profile.write(folder / profile.FILE_NAME)
+        if gate_plan is not None:
+            gate_plan.write(folder / gate_plan.FILE_NAME)
+        write_report(folder, _report(job, target, networks, settings, pictures, accuracy, say))
+        if settings.build:
+            build_folder(folder, say)
+        if settings.build and settings.measure:
+            bench_folder(folder, say)
+        say("writing the report")
+        render_folder(folder)
+    return read_report(output)
+
+
+def _networks(
+    job: _Job,
+    target: Target,
+    folder: Path,
+    settings: CompileSettings,
+    plan: tuple[LayerPlan, ...],
+    say: Say,
+) -> list[WrittenNetwork]:
+    from deploycc.workflows.networks import run_passes, write_network
+
+    written = []
+    for precision in settings.precisions or target.precisions:
+        keep_fp32 = settings.keep_fp32 if precision == "fp16" else ()
+        compiled = run_passes(
+            job.detector,
+            target,
+            precision,  # type: ignore[arg-type]
+            detection=settings.detection,
+            keep_fp32=keep_fp32,
+            prune=job.prune,
+            gate_plan=plan,
+            dump_to=settings.dump_to,
+            say=say,
+        )
+        say(f"{precision} writing the network")
+        written.append(write_network(compiled, target, folder, "compiled"))
+        if job.original is not None:
+            compiled = run_passes(
+                job.original,
+                target,
+                precision,  # type: ignore[arg-type]
+                detection=settings.detection,
+                keep_fp32=keep_fp32,
+                say=prefixed(say, "original network"),
+            )
+            written.append(write_network(compiled, target, folder, "original"))
+    return written
+
+
+def _measurement(settings: CompileSettings) -> Measurement:
+    from deploycc.documents.plan import QUICK, Measurement
+    from deploycc.timing.machine import usable_cores
+
+    threads = settings.threads or usable_cores()
+    return QUICK.model_copy(update={"threads": threads}) if settings.quick else Measurement(threads=threads)
+
+
+def _report(
+    job: _Job,
+    target: Target,
+    networks: Sequence[WrittenNetwork],
+    settings: CompileSettings,
+    pictures: PictureList | None,
+    accuracy: tuple[AccuracyRecord, ...],
+    say: Say,
+) -> CompileReport:
+    from deploycc import __version__
+    from deploycc.documents.compile import CompileReport
+    from deploycc.workflows.precision import compare
+    from deploycc.workflows.records import detector_record, source_record, target_record
+
+    comparison = None
+    if pictures is not None and any(network.network.precision == "fp16" for network in networks):
+        comparison = compare(job.detector, target, pictures, settings.keep_fp32, job.prune, say)
+    return CompileReport(
+        tool_version=__version__,
+        command=settings.command,
+        source=source_record(job.shown),
+        detector=detector_record(job.shown),
+        target=target_record(target),
+        prunings=job.shown.prunings,
+        accuracy=accuracy,
+        networks=tuple(network.record for network in networks),
+        comparison=comparison,
+    )

@@ -1,0 +1,84 @@
+"""From what a user names to a detector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deploycc.detector import Colour, Detector
+
+
+def load(
+    model: str | Path,
+    *,
+    weights: str | Path | None = None,
+    random_weights: int | None = None,
+    describe: str | Path | None = None,
+    mean: float | Sequence[float] | None = None,
+    scale: float | Sequence[float] | None = None,
+    colour: Colour | None = None,
+) -> Detector:
+    """Read a trained detector.
+
+    Args:
+        model: ``.prototxt``, ``.caffemodel`` or ``.onnx`` file, a compiled folder, or the name of a shipped detector.
+        weights: Caffe weights; None: the file of the same name with ``.caffemodel``.
+        random_weights: seed that fills a definition without weights.
+        describe: detector description; None: ``MODEL.detector.toml`` where it exists.
+        mean: subtracted from each pixel, one number or one per channel, in the order of ``colour``.
+        scale: factor after the mean is subtracted, likewise.
+        colour: channel order that the network expects.
+
+    Raises:
+        ModelError, InputError: the files are missing, unreadable, or do not describe a network that is supported.
+    """
+    from deploycc import importers, models
+
+    return importers.load(
+        models.resolve(_network_of(str(model))),
+        weights=None if weights is None else Path(weights),
+        random_weights=random_weights,
+        describe=None if describe is None else Path(describe),
+        mean=_channels(mean),
+        scale=_channels(scale),
+        colour=colour,
+    )
+
+
+def find_original(detector: Detector) -> Detector | None:
+    """The network that a pruned one was made from, where its files are still there and still the same.
+
+    Raises:
+        ModelError: a file has the recorded digest and cannot be read any more.
+    """
+    from deploycc import importers
+    from deploycc.files import sha256_of
+
+    if not detector.prunings:
+        return None
+    source = detector.prunings[0].source
+    files = [Path(file) for file in source.files]
+    if len(source.file_sha256) != len(files):
+        return None  # an older version did not record them
+    if any(not file.is_file() or sha256_of(file) != sha256 for file, sha256 in zip(files, source.file_sha256)):  # noqa: B905
+        return None
+    weights = files[1] if source.format == "caffe" and len(files) > 1 else None
+    original = importers.load(files[0], weights=weights, random_weights=source.random_weights)
+    return replace(original, input=detector.input)  # what was given beside the files
+
+
+def _channels(values: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    return (float(values),) if isinstance(values, int | float) else tuple(values)
+
+
+def _network_of(model: str) -> str:
+    """The FP32 network, or the only one, of a folder that `compile` wrote; anything else as it is."""
+    folder = Path(model)
+    networks = sorted(folder.glob("network-fp??.onnx")) if folder.is_dir() else []
+    return str(networks[-1]) if networks else model  # fp16 sorts before fp32
