@@ -4,56 +4,61 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from deploycc.cli import complete
-from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, warn_if_assumed
+from deploycc.cli.pruning_options import PruningChoice, pruning_choice
+from deploycc.cli.shared_options import takes
+from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.documents.compile import CompileReport
+    from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.progress import Say
-    from deploycc.target import Target
-    from deploycc.workflows.networks import Optimised
+    from deploycc.workflows.prune import Pruned
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to compile; the options below, resolved."""
-
-    precisions: tuple[str, ...]
-    detection: str | None
-    keep_fp32: tuple[str, ...]
-    images: Path | None
-    gate_plan: Path | None
-    dump_each: Path | None
-    build: bool
-    measure: bool
-    quick: bool
-    threads: int
-
-
-@takes_model
+@takes(choice=model_choice, pruning=pruning_choice)
 def command(
     choice: ModelChoice,
+    pruning: PruningChoice,
     target: Annotated[
         list[str],
-        typer.Option(
-            "--target",
-            "-t",
-            metavar="TARGET",
-            autocompletion=complete.target,
-            help="Target name or .toml file; repeat it for several, each in a folder of its own inside DIR.",
-        ),
+        typer.Option("--target", "-t", help="Target name or .toml file; several make one folder each inside DIR."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything made.")],
-    precision: Annotated[
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
+    data: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--precision", "-p", metavar="LIST", help="fp32,fp16; default: all that the target does."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Profile kernel use on these pictures and prune by it: a folder, voc:FOLDER[@SPLIT] or "
+            "generated:SEED[:COUNT].",
+        ),
+    ] = None,
+    score: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--score",
+            metavar="DATA",
+            help="Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+        ),
+    ] = None,
+    names: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
+    ] = None,
+    gate_plan: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--gate-plan", metavar="FILE", help="How gates are carried out (`deploycc gates`)."),
+    ] = None,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--precision", "-p", metavar="LIST", help="fp32,fp16; default: all that the target builds."),
     ] = None,
     detection: Annotated[
         Optional[str],  # noqa: UP045
@@ -65,124 +70,111 @@ def command(
     ] = None,
     images: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Pictures on which FP16 is compared with FP32."),
+        typer.Option("--images", metavar="DIR", help="Compare FP16 with FP32 on the pictures of this folder."),
     ] = None,
-    gate_plan: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--gate-plan", metavar="FILE", help="How gates are carried out (`deploycc gates`)."),
-    ] = None,
+    original: Annotated[
+        bool, typer.Option(help="Also build and time the network as it was before pruning or gate planning.")
+    ] = True,
     build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
     measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Time for half a second: a smoke test, not valid.")] = False,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the runtime; 0: every core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the runtime; 0: all cores.")] = 0,
     dump_each: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--dump-each", metavar="DIR", help="Write the network as ONNX text after every pass."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of folder names.")] = False,
 ) -> None:
-    """Compile a trained SSD detector for one or more targets."""
+    """Compile a trained SSD detector for one or more targets, pruned on the way if asked."""
     from deploycc import target as targets
     from deploycc.cli import console
-    from deploycc.timing.machine import check_threads, usable_cores
+    from deploycc.documents.document import read_document
+    from deploycc.documents.gate_plan import GatePlan
+    from deploycc.evaluation.dataset import open_dataset
+    from deploycc.report.terminal import latency_json
+    from deploycc.timing.machine import check_threads
+    from deploycc.workflows.compile import CompileSettings, compile_targets
+    from deploycc.workflows.output_folder import summarise_folder
+    from deploycc.workflows.pictures import open_pictures
 
     if build:
         check_threads(threads)
-    settings = Settings(
-        precisions=comma_list(precision),
-        detection=detection,
+    settings = CompileSettings(
+        precisions=comma_list(precision),  # type: ignore[arg-type]
+        detection=detection,  # type: ignore[arg-type]
         keep_fp32=comma_list(keep_fp32),
-        images=images,
-        gate_plan=gate_plan,
-        dump_each=dump_each,
+        original=original,
         build=build,
-        measure=measure and build,
+        measure=measure,
         quick=quick,
-        threads=threads or usable_cores(),
+        threads=threads,
+        dump_to=dump_each,
+        command=shlex.join(["deploycc", *sys.argv[1:]]),
     )
     chosen = [targets.load(name) for name in target]  # all of them before the first long step
-    with console.progress("reading") as say:
-        say(choice.model)
-        detector = choice.load()
-    for note in detector.notes:
-        console.note(f"{note.node + ': ' if note.node else ''}{note.reason}")
+    plan = None if gate_plan is None else read_document(gate_plan, GatePlan)
     for one in chosen:
         if (images or keep_fp32) and "fp16" not in (settings.precisions or one.precisions):
             console.warn(f"{one.name}: --images and --keep-fp32 concern FP16, which is not compiled here")
-        folder = output / one.name if len(chosen) > 1 else output
-        _compile_one(detector, one, folder, settings)
-
-
-def _compile_one(detector: Detector, target: Target, output: Path, settings: Settings) -> None:
-    from deploycc.cli import console
-    from deploycc.documents.plan import QUICK, Measurement
-    from deploycc.workflows.networks import write_plan_and_agent
-    from deploycc.workflows.output_folder import (
-        bench_folder,
-        build_folder,
-        render_folder,
-        summarise_folder,
-        write_report,
-    )
-    from deploycc.workflows.staging import staged_folder
-
-    threads = settings.threads
-    timing = QUICK.model_copy(update={"threads": threads}) if settings.quick else Measurement(threads=threads)
-    with staged_folder(output) as folder, console.progress(target.name) as say:
-        done = _optimise(detector, target, folder, settings, say)
-        write_plan_and_agent(folder, target, [one.network for one in done], detector, timing)
-        write_report(folder, _report(detector, target, done, settings, say))
-        if settings.build:
-            build_folder(folder, say)
-        if settings.measure:
-            bench_folder(folder, say)
-        say("writing the report")
-        render_folder(folder)
-    console.out(str(output))
-    console.say(f"{target.name}: {detector.name}", summarise_folder(output))
-
-
-def _optimise(detector: Detector, target: Target, folder: Path, settings: Settings, say: Say) -> list[Optimised]:
-    from deploycc.graph.split import split_heads
-    from deploycc.workflows.gates import read_plan_for
-    from deploycc.workflows.networks import run_passes, write_network
-
-    heads = detector.heads
-    gate_plan = () if settings.gate_plan is None else read_plan_for(settings.gate_plan, detector, target)
-    done = []
-    for precision in settings.precisions or target.precisions:
-        compiled = run_passes(
+    with console.progress("compile") as say:
+        say(f"reading {choice.model}")
+        detector = choice.load()
+        for note in detector.notes:
+            console.note(f"{note.node + ': ' if note.node else ''}{note.reason}")
+        pruned, profile = _prune(detector, pruning, data, threads, say)
+        reports = []
+        for report in compile_targets(
             detector,
-            target,
-            precision,  # type: ignore[arg-type]
-            detection=settings.detection,  # type: ignore[arg-type]
-            keep_fp32=settings.keep_fp32 if precision == "fp16" else (),
-            dump_to=settings.dump_each,
+            chosen,
+            output,
+            settings,
+            pruned=pruned,
+            profile=profile,
+            gate_plan=plan,
+            pictures=None if images is None else open_pictures(images, detector.input),
+            score=None if score is None else open_dataset(score, size=detector.input.height),
+            class_names=comma_list(names),
             say=say,
-            gate_plan=gate_plan,
+        ):
+            reports.append(report)
+            if not as_json:
+                console.out(str(report.folder))
+                console.say(f"{report.target}: {detector.name}", summarise_folder(report.folder))
+    if as_json:
+        console.print_json(
+            [
+                {
+                    "folder": str(report.folder),
+                    "compile": report.compiled.model_dump(mode="json", by_alias=True),
+                    "latency": report.latency and latency_json(report.latency),
+                }
+                for report in reports
+            ]
         )
-        graph = compiled.detector.graph
-        split = split_heads(graph, heads.locations, heads.scores) if heads else None
-        say(f"{precision} writing the network")
-        done.append(write_network(compiled, target, folder, split))
-    return done
 
 
-def _report(detector: Detector, target: Target, done: list[Optimised], settings: Settings, say: Say) -> CompileReport:
-    from deploycc.documents.compile import CompileReport
-    from deploycc.documents.document import this_tool
-    from deploycc.workflows.records import detector_record, source_record, target_record
+def _prune(
+    detector: Detector, pruning: PruningChoice, data: str | None, threads: int, say: Say
+) -> tuple[Pruned | None, UtilisationProfile | None]:
+    """Profile and prune, as far as options ask for it."""
+    from deploycc.cli import console
+    from deploycc.timing.machine import usable_cores
+    from deploycc.workflows.pictures import open_pictures
+    from deploycc.workflows.profile import measure_profile
+    from deploycc.workflows.prune import prune
 
-    comparison = None
-    if settings.images is not None and any(one.record.precision == "fp16" for one in done):
-        from deploycc.workflows.precision import compare
-
-        comparison = compare(detector, target, settings.images, settings.keep_fp32, say)
-    return CompileReport(
-        tool=this_tool(),
-        command=shlex.join(["deploycc", *sys.argv[1:]]),
-        source=source_record(detector),
-        detector=detector_record(detector),
-        target=target_record(target),
-        networks=tuple(one.record for one in done),
-        comparison=comparison,
-    )
+    if not pruning.wanted and data is None:
+        return None, None
+    if data is not None and pruning.profile is not None:
+        raise InputError("prune-option", "give either --profile or --data, which makes one")
+    settings, mask, profile = pruning.settings(), pruning.read_mask(), pruning.read_profile()
+    if data is not None:
+        warn_if_assumed(detector.input, "the profile")
+        profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
+        profile = profiled.profile
+        for note in profiled.notes:
+            console.note(note.reason)
+    costs = pruning.read_costs(threads or usable_cores())
+    pruned = prune(detector, settings, profile=profile, mask=mask, costs=costs, say=say)
+    pruning.write_costs(costs)
+    return pruned, profile

@@ -37,15 +37,15 @@ class ModelChoice:
         """Read the detector.
 
         Raises:
-            ModelError, InputError: as the importers say.
+            ModelError, InputError: as `deploycc.workflows.load.load`; an option has a value that it does not know.
         """
-        from deploycc import importers, models
+        from deploycc.workflows.load import load
 
         colour = self.colour.upper() if self.colour else None
         if colour not in (None, "BGR", "RGB", "GRAY"):
             raise InputError("wrong-colour", f"--colour {self.colour} is none of BGR, RGB, GRAY")
-        return importers.load(
-            models.resolve(_network_of(self.model)),
+        return load(
+            self.model,
             weights=self.weights,
             random_weights=self.random_weights,
             describe=self.describe,
@@ -99,13 +99,6 @@ takes_model = takes(choice=model_choice)
 """Give a command MODEL and the options above; it receives ``choice``."""
 
 
-def _network_of(model: str) -> str:
-    """The FP32 network, or the only one, of a folder that `deploycc compile` wrote; anything else as it is."""
-    folder = Path(model)
-    networks = sorted(folder.glob("network-*.onnx")) if folder.is_dir() else []
-    return str(networks[-1]) if networks else model  # fp16 sorts before fp32
-
-
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
@@ -133,10 +126,24 @@ def comma_list(text: str | None) -> tuple[str, ...]:
 def warn_if_assumed(spec: InputSpec, what: str) -> None:
     """Say that no file states the preparation, and that ``what`` depends on it."""
     from deploycc.cli import console
-    from deploycc.workflows.calibration import preparation
+    from deploycc.report.format import preparation
 
     if spec.assumed:
+        assumed = preparation(spec.colour, spec.mean, spec.scale)
         console.warn(
-            f"no file says how this network expects its pictures; assumed: {preparation(spec)}. "
+            f"no file says how this network expects its pictures; assumed: {assumed}. "
             f"Give --mean, --scale and --colour: with wrong ones {what} means nothing"
         )
+
+
+def one_source(images: Path | None, data: str | None) -> Path | str:
+    """The pictures that either of two options names.
+
+    Raises:
+        InputError: ``calibration-pictures``: neither is given, or both are.
+    """
+    if images is not None and data is None:
+        return images
+    if data is not None and images is None:
+        return data
+    raise InputError("calibration-pictures", "give either --images or --data", hint="--images FOLDER")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, model_choice, warn_if_assumed
+from deploycc.cli.model_options import ModelChoice, model_choice, one_source, warn_if_assumed
 from deploycc.cli.pruning_options import PruningChoice, pruning_choice
 from deploycc.cli.shared_options import takes
 from deploycc.errors import InputError
@@ -43,15 +43,14 @@ def command(
     from deploycc.cli import console
     from deploycc.detector.file import save
     from deploycc.timing.machine import check_threads, usable_cores
-    from deploycc.workflows.calibration import calibration_pictures, check_one
+    from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.prune import prune
     from deploycc.workflows.staging import require_folder
 
     check_threads(threads)
     settings = pruning.settings()
-    if reconstruct:
-        check_one(images, data)
-    elif images is not None or data is not None:
+    source = one_source(images, data) if reconstruct else None
+    if not reconstruct and (images is not None or data is not None):
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
     for path in (output, pruning.costs):
         require_folder(path)
@@ -59,7 +58,7 @@ def command(
     with console.progress("prune") as say:
         say("reading")
         detector = choice.load()
-        pictures = calibration_pictures(images, data, detector.input) if reconstruct else None
+        pictures = None if source is None else open_pictures(source, detector.input)
         pruned = prune(detector, settings, profile=profile, mask=mask, pictures=pictures, costs=costs, say=say)
     pruning.write_costs(costs)
     if pictures is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+from deploycc.cli.model_options import ModelChoice, comma_list, one_source, takes_model
 from deploycc.errors import ArtefactError, InputError
 
 _CRITERIA = ("utilisation", "l1")
@@ -50,7 +50,7 @@ def command(
     from deploycc.documents.utilisation import read_profile
     from deploycc.evaluation.dataset import open_dataset
     from deploycc.report.pruning_curve import COLUMNS, accuracy_columns, cells
-    from deploycc.workflows.calibration import calibration_pictures, check_one
+    from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.prune import PruneSettings
     from deploycc.workflows.prune_curve import prune_curve, write_curve
 
@@ -61,15 +61,13 @@ def command(
             "pruning by utilisation needs a profile",
             hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with --profile FILE",
         )
-    if calibrate is not None or images is not None:
-        check_one(images, calibrate)
+    refit_on = one_source(images, calibrate) if calibrate is not None or images is not None else None
     _make_folder(output)
     with console.progress("prune-curve") as say:
         say("reading")
         detector = choice.load()
         datasets = [open_dataset(each, size=detector.input.height) for each in data]
-        refit = calibrate is not None or images is not None
-        pictures = calibration_pictures(images, calibrate, detector.input) if refit else None
+        pictures = None if refit_on is None else open_pictures(refit_on, detector.input)
         coefficient = "mean" if profile else "none"
         settings = [
             PruneSettings(by=criterion, below=strength, coefficient=coefficient, multiple=1)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def milliseconds(value: float) -> str:
     """Return ``12.34 ms``."""
@@ -54,3 +56,9 @@ def scientific(value: float) -> str:
 def _significant(value: float) -> str:
     """Four significant digits from 1 ms on; whole microseconds below."""
     return f"{value:.{max(0, 4 - len(str(int(value)))) if value >= 1 else 3}f}"
+
+
+def preparation(colour: str, mean: Sequence[float], scale: Sequence[float]) -> str:
+    """How pictures become tensors, in words."""
+    means, factors = (", ".join(f"{value:g}" for value in dict.fromkeys(values)) for values in (mean, scale))
+    return f"{colour}, (pixel - ({means})) * ({factors})"

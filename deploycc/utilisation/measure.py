@@ -7,11 +7,10 @@ number is one bit a kernel and picture.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,8 +32,8 @@ from deploycc.documents.utilisation import (
     pack_vectors,
     summarise_reduction,
 )
-from deploycc.errors import Note, PictureError
-from deploycc.files import replacing, sha256_of
+from deploycc.errors import Note
+from deploycc.files import replacing
 from deploycc.progress import Say, quiet
 from deploycc.utilisation.probe import Probe, ProbedLayer, Reading, backend_macs, layers_to_probe
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from deploycc.passes.options import Detection, Precision, Prune
     from deploycc.target import Target
     from deploycc.workflows.networks import WrittenNetwork
-    from deploycc.workflows.output_folder import Report
     from deploycc.workflows.prune import Pruned
+    from deploycc.workflows.report import Report
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ def _compile_one(
     say: Say,
 ) -> Report:
     from deploycc.workflows.networks import write_plan_and_agent
-    from deploycc.workflows.output_folder import bench_folder, build_folder, read_report, render_folder, write_report
+    from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder, write_report
+    from deploycc.workflows.report import read_report
     from deploycc.workflows.staging import staged_folder
 
     plan = () if gate_plan is None else gate_plan.layers
@@ -244,7 +245,7 @@ def _networks(
         compiled = run_passes(
             job.detector,
             target,
-            precision,  # type: ignore[arg-type]
+            precision,
             detection=settings.detection,
             keep_fp32=keep_fp32,
             prune=job.prune,
@@ -258,7 +259,7 @@ def _networks(
             compiled = run_passes(
                 job.original,
                 target,
-                precision,  # type: ignore[arg-type]
+                precision,
                 detection=settings.detection,
                 keep_fp32=keep_fp32,
                 say=prefixed(say, "original network"),
@@ -284,8 +285,8 @@ def _report(
     accuracy: tuple[AccuracyRecord, ...],
     say: Say,
 ) -> CompileReport:
-    from deploycc import __version__
     from deploycc.documents.compile import CompileReport
+    from deploycc.documents.document import this_tool
     from deploycc.workflows.precision import compare
     from deploycc.workflows.records import detector_record, source_record, target_record
 
@@ -293,7 +294,7 @@ def _report(
     if pictures is not None and any(network.network.precision == "fp16" for network in networks):
         comparison = compare(job.detector, target, pictures, settings.keep_fp32, job.prune, say)
     return CompileReport(
-        tool_version=__version__,
+        tool=this_tool(),
         command=settings.command,
         source=source_record(job.shown),
         detector=detector_record(job.shown),

@@ -89,36 +89,6 @@ def plan_detector(
     return report, (*notes, *said, *stuck, *busy)
 
 
-def read_plan_for(path: Path, detector: Detector, target: Target) -> tuple[LayerPlan, ...]:
-    """Read a plan for `compile`.
-
-    Raises:
-        ArtefactError: ``gate-plan-other-model``, or as `deploycc.documents.document.read_document`.
-        TargetError: ``gate-plan-other-target``.
-    """
-    from deploycc.documents.document import read_document
-    from deploycc.documents.gate_plan import GatePlan
-
-    plan = read_document(path, GatePlan)
-    made_for = (plan.source_sha256, plan.random_weights)
-    if made_for != (detector.source.sha256, detector.source.random_weights):
-        raise ArtefactError(
-            "gate-plan-other-model",
-            "the gate plan was made for another network",
-            context={"plan": plan.source_sha256[:16], "network": detector.source.sha256[:16]},
-            hint="make it again for this network with `deploycc gates`",
-        )
-    if plan.target != target.name:
-        raise TargetError(
-            "gate-plan-other-target",
-            f"the gate plan was made for target {plan.target}",
-            context={"target": target.name},
-            note="what a branch and a convolution cost was measured there; here another plan may be the fastest",
-            hint=f"`deploycc gates --target {target.name}` makes one, on the machine that it is for",
-        )
-    return plan.layers
-
-
 def _check_target(target: Target) -> None:
     if target.runtime != "onnxruntime":
         raise TargetError(
@@ -189,17 +159,13 @@ def _pictures(
     """At most `_MOST_PICTURES`, evenly spread; None where the profile's own are gone and no others were given."""
     from deploycc.detector.pictures import prepare
     from deploycc.utilisation.probe import Probe, layers_to_probe
-    from deploycc.workflows.calibration import calibration_pictures
+    from deploycc.workflows.pictures import open_pictures
 
-    given = settings.images is not None or settings.data is not None
-    images, data = settings.images, settings.data
-    if not given:
-        source = profile.pictures.source
-        images, data = (None, source) if source.startswith(("generated:", "voc:")) else (Path(source), None)
+    given = settings.images if settings.images is not None else settings.data
     try:
-        found = calibration_pictures(images, data, network.input)
+        found = open_pictures(given if given is not None else profile.pictures.source, network.input)
     except (PictureError, InputError):
-        if given:
+        if given is not None:
             raise
         return None
     count = len(found.names)

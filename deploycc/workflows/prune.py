@@ -12,12 +12,12 @@ from deploycc.workflows.pruning_record import pruning_record
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
     from deploycc.documents.pruning import PruningRecord
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
-    from deploycc.detector.picture_list import PictureList
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ from deploycc.workflows.prune import PruneSettings, prune
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
     from deploycc.documents.pruning import PruningRecord
     from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.evaluation.dataset import Dataset
-    from deploycc.detector.picture_list import PictureList
 
 
 def prune_curve(

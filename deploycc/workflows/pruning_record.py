@@ -18,12 +18,12 @@ from deploycc.workflows.records import note_records, source_record
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.prune_channels import LayerChange, PruneReport
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
-    from deploycc.detector.picture_list import PictureList
     from deploycc.workflows.prune_decision import PruneDecision, PruneSettings
 
 

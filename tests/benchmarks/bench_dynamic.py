@@ -39,6 +39,7 @@ from deploycc import models, target
 from deploycc.agent.run_onnxruntime import read_profile
 from deploycc.detector import Detector
 from deploycc.detector.file import save
+from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
 from deploycc.documents.costs import GateCostTable
 from deploycc.documents.document import read_document
@@ -56,7 +57,6 @@ from deploycc.importers import load
 from deploycc.passes.for_target import options_for
 from deploycc.progress import quiet
 from deploycc.timing.machine import this_machine
-from deploycc.detector.picture_list import PictureList
 from deploycc.utilisation.measure import measure_utilisation
 from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
 from deploycc.workflows.gate_costs import Pictures, plan_layers

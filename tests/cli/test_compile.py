@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
-from deploycc import importers
+from deploycc import importers, models
 from deploycc.cli import main
 from deploycc.documents.build import read_manifest
 from deploycc.documents.compile import read_compile_report
 from deploycc.documents.latency import read_latency_report
+from deploycc.documents.utilisation import read_profile
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]
@@ -191,3 +195,99 @@ def test_ctrl_c_and_a_timeout_leave_nothing(asked: signal.Signals, tmp_path: Pat
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+PRUNED = ["--data", "generated:3:8", "--below", "0.05", "--round-to", "8"]
+
+
+def test_pruning_on_the_way_keeps_the_original_beside_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [*PRUNED, "--score", "generated:4:6", "-t", "x86-cpu", "-o", str(out), "--quick", "--threads", "1"]
+    assert main(["compile", "street_ssd_lkam", *arguments]) == 0
+    report, latency = read_compile_report(out), read_latency_report(out)
+    [record] = report.prunings
+    total = record.part("total")
+    assert total is not None
+    assert record.source == report.source
+    assert report.source.file_sha256 == (report.source.sha256,)
+    networks = {network.variant: network for network in report.networks}
+    sizes = {variant: network.steps[-1].after for variant, network in networks.items()}
+    assert (sizes["original"].macs, sizes["compiled"].macs) == total.macs
+    assert (sizes["original"].params, sizes["compiled"].params) == total.params
+    assert sizes["compiled"].macs < sizes["original"].macs
+    [changed] = [step for step in networks["compiled"].steps if step.name == "prune_channels"]
+    assert changed.changed
+    assert not any(step.changed for step in networks["original"].steps if step.name == "prune_channels")
+    assert {engine.variant: engine.status for engine in report.engines} == {"compiled": "built", "original": "built"}
+    assert {run.variant for run in latency.runs if run.status == "measured"} == {"compiled", "original"}
+    assert {score.variant: score.pictures for score in report.accuracy} == {"compiled": 6, "original": 6}
+    assert read_profile(out / "utilisation.json").pictures.count == 8
+
+
+def test_a_pruned_file_is_the_network_that_pruning_on_the_way_makes(tmp_path: Path) -> None:
+    """And its report starts at the trained file, which is compared with while it is there and the same."""
+    trained = tmp_path / "trained.onnx"
+    shutil.copy(models.resolve("street_ssd_lkam"), trained)
+    on_the_way, small, out = tmp_path / "direct", tmp_path / "small.onnx", tmp_path / "out"
+    only = ["-t", "x86-cpu", "--no-build"]
+    assert main(["compile", str(trained), *PRUNED, *only, "-o", str(on_the_way)]) == 0
+    profile = str(on_the_way / "utilisation.json")
+    assert main(["prune", str(trained), "--profile", profile, "--round-to", "8", "-o", str(small)]) == 0
+    assert main(["compile", str(small), *only, "-o", str(out)]) == 0
+    direct, later = read_compile_report(on_the_way), read_compile_report(out)
+    assert later.prunings == direct.prunings
+    assert later.prunings[0].source.files == (str(trained),)
+    assert [network.variant for network in later.networks] == ["compiled", "original"]
+    picture = np.random.default_rng(0).uniform(-1, 1, later.detector.input.shape).astype(np.float32)
+    for name in ("network-fp32.onnx", "network-fp32-original.onnx"):
+        want, got = (run_file(folder / name, picture) for folder in (on_the_way, out))
+        for one, other in zip(want, got, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    trained.write_bytes(trained.read_bytes() + b"\0")
+    assert main(["compile", str(small), *only, "-o", str(out)]) == 0
+    later = read_compile_report(out)
+    assert [network.variant for network in later.networks] == ["compiled"]
+    assert later.prunings == direct.prunings
+
+
+def run_file(path: Path, picture: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    found: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: picture})
+    return found
+
+
+def test_refitted_weights_are_compiled(tmp_path: Path) -> None:
+    small, out = tmp_path / "small.onnx", tmp_path / "out"
+    command = ["street_ssd", "--by", "l1", "--below", "0.1", "--round-to", "8", "-o", str(small)]
+    assert main(["prune", *command, "--reconstruct", "--data", "generated:7:8"]) == 0
+    assert main(["compile", str(small), "-t", "x86-cpu", "-o", str(out), "--no-build"]) == 0
+    [record] = read_compile_report(out).prunings
+    assert record.reconstruction is not None
+    assert record.reconstruction.source == "generated:7:8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--data", "generated:3:4", "--profile", "p.json"], "prune-option"),
+        (["--by", "utilisation", "--mask", "nowhere.json"], "mask-unreadable"),
+        (["--profile", "nowhere.json"], "artefact-missing"),
+        (["--data", "generated:3:4", "--scope", "all"], "prune-option"),
+    ],
+)
+def test_pruning_options_that_do_not_fit_are_refused(
+    arguments: list[str], code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["compile", "street_ssd", *arguments, "-t", "x86-cpu", "-o", str(out)]) == 1
+    assert f"error[{code}]" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_json_is_the_whole_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert compile_("-t", "x86-cpu", "-o", str(out), "--no-build", "--json") == 0
+    [facts] = json.loads(capsys.readouterr().out)
+    assert facts["folder"] == str(out)
+    assert facts["compile"]["target"]["name"] == "x86-cpu"
+    assert facts["latency"] is None

@@ -21,6 +21,7 @@ from PIL import Image
 from deploycc.cli import main
 from deploycc.detector import Detector, InputSpec
 from deploycc.detector.file import save
+from deploycc.detector.picture_list import folder_pictures
 from deploycc.detector.pictures import prepare, read_picture
 from deploycc.documents.document import read_document
 from deploycc.documents.gate_plan import GatePlan
@@ -33,7 +34,6 @@ from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.search import search_gates
 from deploycc.importers import load
-from deploycc.detector.picture_list import folder_pictures
 from deploycc.utilisation.measure import measure_utilisation
 
 COUNT = 8

@@ -13,9 +13,9 @@ from PIL import Image
 
 from deploycc.cli import main
 from deploycc.detector import InputSpec
+from deploycc.detector import picture_list as module
 from deploycc.detector.file import save
 from deploycc.documents.utilisation import gate_vectors, read_profile
-from deploycc.utilisation import measure as module
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 

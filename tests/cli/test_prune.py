@@ -20,6 +20,7 @@ from deploycc import models
 from deploycc.cli import main
 from deploycc.detector import Detector, InputSpec
 from deploycc.detector.file import save
+from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
 from deploycc.documents.costs import CostTable
 from deploycc.documents.document import read_document
@@ -32,7 +33,6 @@ from deploycc.documents.utilisation import (
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
 from deploycc.pruning import kept_counts, reconstruct
-from deploycc.detector.picture_list import PictureList
 from deploycc.utilisation.measure import measure_utilisation
 
 RTOL, ATOL = 1e-4, 1e-4
@@ -308,7 +308,13 @@ def test_what_does_not_fit_is_refused(
     measured.model_copy(update={**plain, "layers": without}).write(tmp_path / "ungated.json")
     (tmp_path / "mask.json").write_text('{"gate": [0]}', encoding="utf-8")
     table = {"processor": "abacus", "onnxruntime": "0", "threads": 1}
-    costs = {"schema": 1, "evidence": {"kind": "measured", "source": "abacus"}, "machine": table, "timings": []}
+    costs = {
+        "schema": 1,
+        "tool": {"deploycc": "0"},
+        "evidence": {"kind": "measured", "source": "abacus"},
+        "machine": table,
+        "timings": [],
+    }
     (tmp_path / "costs.json").write_text(json.dumps(costs), encoding="utf-8")
     files = {"PROFILE": profile, "OTHER": "other.json", "MISSING": "missing.json", "UNGATED": "ungated.json"}
     files |= {"NAN": "nan.json", "MASK": "mask.json", "OTHER_COSTS": "costs.json"}

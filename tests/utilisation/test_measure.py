@@ -13,6 +13,7 @@ from graph_text import network, run
 from PIL import Image
 
 from deploycc.detector import Detector, InputSpec
+from deploycc.detector.picture_list import PictureList, folder_pictures
 from deploycc.detector.pictures import prepare, read_picture
 from deploycc.documents.utilisation import (
     UtilisationProfile,
@@ -23,7 +24,6 @@ from deploycc.documents.utilisation import (
 )
 from deploycc.errors import MeasureError, PictureError
 from deploycc.utilisation import measure as module
-from deploycc.detector.picture_list import PictureList, folder_pictures
 from deploycc.utilisation.measure import measure_utilisation
 
 COUNT = 24

@@ -1,0 +1,84 @@
+"""What a utilisation profile says: as values for a table, and as what a picture of it shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploycc.documents.utilisation import LayerUse, UtilisationProfile
+from deploycc.report.format import preparation
+from deploycc.report.utilisation import LayerPanel, ReductionFacts, UtilisationFigure
+
+
+def utilisation_summary(profile: UtilisationProfile) -> dict[str, Any]:
+    """What a profile says, as JSON values: one row per layer, and the operation reduction."""
+    from deploycc.documents.utilisation import REDUCTION
+
+    reduction = profile.reduction
+    return {
+        "network": profile.network,
+        "kind": profile.kind,
+        "pictures": profile.pictures.count,
+        "scope": profile.scope,
+        "scope_macs": profile.scope_macs,
+        "reduction": None if reduction is None else {**reduction.model_dump(), "definition": REDUCTION},
+        "layers": [_layer_summary(profile, layer) for layer in profile.layers],
+    }
+
+
+def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:
+    from deploycc.documents.utilisation import utilisation
+
+    used = utilisation(profile, layer)
+    return {
+        "name": layer.name,
+        "kernels": layer.kernels,
+        "macs": layer.macs,
+        "activation": layer.activation,
+        "place": layer.gate.place if layer.gate else None,
+        "granularity": layer.gate.granularity if layer.gate else None,
+        "mean_utilisation": float(used.mean()),
+        "never": int((used == 0).sum()),
+        "below_5_percent": int((used < 0.05).sum()),
+        "always": int((used == 1).sum()),
+    }
+
+
+def utilisation_figure(profile: UtilisationProfile) -> UtilisationFigure:
+    """What a picture of a profile shows: one panel per layer, and the operation reduction."""
+    from deploycc.documents.utilisation import REDUCTION, operation_reduction, utilisation
+
+    spec, reduction = profile.input, None
+    assumed = ", assumed: no file states it" if spec.assumed else ""
+    if profile.reduction is not None:
+        shares = operation_reduction(profile.layers, profile.pictures.count, profile.scope_macs)
+        facts = profile.reduction
+        reduction = ReductionFacts(
+            average_percent=facts.average_percent,
+            std_percent=facts.std_percent,
+            min_percent=facts.min_percent,
+            max_percent=facts.max_percent,
+            percents=tuple((100 * shares).tolist()),
+            definition=REDUCTION,
+        )
+    return UtilisationFigure(
+        network=profile.network,
+        kind=profile.kind,
+        pictures=profile.pictures.count,
+        picture_source=profile.pictures.source,
+        preparation=preparation(spec.colour, spec.mean, spec.scale) + assumed,
+        evidence=profile.evidence,
+        scope=profile.scope,
+        scope_macs=profile.scope_macs,
+        source_sha256=profile.source_sha256,
+        pictures_sha256=profile.pictures.sha256,
+        panels=tuple(
+            LayerPanel(
+                layer.name,
+                layer.macs,
+                tuple(utilisation(profile, layer).tolist()),
+                layer.gate.place if layer.gate else layer.activation or "no activation",
+            )
+            for layer in profile.layers
+        ),
+        reduction=reduction,
+    )

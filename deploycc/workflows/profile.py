@@ -1,0 +1,48 @@
+"""Profiling: how much each kernel of a detector is used on calibration pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.progress import Say, quiet
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
+    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.errors import Note
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """A profile, and what is to be said about how it was made."""
+
+    profile: UtilisationProfile
+    notes: tuple[Note, ...]
+
+
+def measure_profile(
+    detector: Detector, pictures: PictureList, *, partial: Path | None = None, say: Say = quiet
+) -> Profiled:
+    """Record how often each gated kernel fires; without gates, how often each kernel's activation is not zero.
+
+    Args:
+        detector: as imported; what the passes make of it in FP32 runs on this machine's CPU.
+        pictures: calibration pictures, at least one.
+        partial: file that keeps the sums of an interrupted run, which continues from it when called again; the caller
+            removes it once the profile is written.
+        say: progress.
+
+    Raises:
+        PictureError: a picture cannot be read.
+        MeasureError: the network does not run.
+    """
+    from deploycc.passes import PIPELINE, run
+    from deploycc.utilisation.measure import measure_utilisation
+    from deploycc.workflows.prune import cpu_options
+
+    optimised = run(detector, cpu_options(), PIPELINE).detector
+    profile, notes = measure_utilisation(optimised, pictures, partial=partial, say=say)
+    return Profiled(profile, notes)
