@@ -7,8 +7,9 @@ import signal
 import sys
 from typing import Any, List, Optional
 
-from . import __version__, environment, files, jobs
+from . import __version__, bench_job, build_job, environment, files, jobs
 from .outcome import Failed
+from .progress import say
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -29,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
     bench.add_argument("--input", metavar="FILE.npy", help="the picture tensor (default: seeded random values)")
     bench.add_argument("--out", help="JSON file (default: latency.json beside the plan)")
-    for name in ("build-one", "bench-one"):  # used by the agent itself: one process an engine
+    for name in ("build-one", "bench-one"):  # used by the agent itself: a process of its own for each job
         one = commands.add_parser(name)
         one.add_argument("plan")
-        one.add_argument("file")
+        one.add_argument("files", nargs="+")
         one.add_argument("--result-fd", type=int, required=True)
         one.add_argument("--input")
     return parser
@@ -50,14 +51,16 @@ def _run(given: "Any") -> None:
         else:
             files.write_json(environment.probe(), given.out)
     elif given.command in ("build-one", "bench-one"):
-        one = given.command == "build-one"
-        row = jobs.build_one(given.plan, given.file) if one else jobs.bench_one(given.plan, given.file, given.input)
+        if given.command == "build-one":
+            rows = [build_job.build(given.plan, file) for file in given.files]
+        else:
+            rows = bench_job.bench(given.plan, given.files, given.input)
         with os.fdopen(given.result_fd, "w", encoding="utf-8") as pipe:
-            json.dump(row, pipe)
+            json.dump(rows, pipe)
     else:
         beside = os.path.dirname(os.path.abspath(given.plan))
         if given.command == "build":
-            result, name = jobs.build_all(given.plan), jobs.BUILD_FILE
+            result, name = jobs.build_all(given.plan), bench_job.BUILD_FILE
         else:
             result, name = jobs.bench_all(given.plan, given.only, given.input), "latency.json"
         files.write_json(result, given.out or os.path.join(beside, name))
@@ -72,10 +75,10 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Failed as error:
-        jobs.say("error: " + error.reason)
+        say("error: " + error.reason)
         return EXIT_FAILED
     except OSError as error:
-        jobs.say("error: {}: {}".format(error.filename or "file", error.strerror))
+        say("error: {}: {}".format(error.filename or "file", error.strerror))
         return EXIT_FAILED
     return 0
 

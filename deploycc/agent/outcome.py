@@ -1,6 +1,6 @@
 """How a job ends when it does not end well. Anything else that is raised is a bug of the agent."""
 
-from typing import Optional
+from typing import Any, Dict, Optional
 
 
 class NotPossible(Exception):  # noqa: N818 - an outcome, not a fault
@@ -20,3 +20,9 @@ class Failed(Exception):  # noqa: N818 - an outcome
         self.reason = reason
         self.node = node
         self.hint = hint
+
+
+def fields_of(error: "Any") -> "Dict[str, Any]":
+    """Return what a row says of one of these."""
+    status = "not-possible" if isinstance(error, NotPossible) else "failed"
+    return {"status": status, "reason": error.reason, "hint": error.hint, "node": getattr(error, "node", None)}

@@ -7,7 +7,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import environment, files, timing
 from .outcome import Failed, NotPossible
@@ -118,33 +118,63 @@ def make_input(plan: "Dict[str, Any]", tensor: "Dict[str, Any]", file: "Optional
     return value.astype(numpy.float32)
 
 
-def measure(
-    plan: "Dict[str, Any]", network: "Dict[str, Any]", engine: str, input_file: "Optional[str]"
-) -> "Dict[str, Any]":
-    """Time an engine, then profile its layers in a session of its own.
+class Runner:
+    """Runs engines on one picture tensor. Engines may be loaded together: those that wait take no core."""
 
-    Raises:
-        NotPossible: ONNX Runtime is not installed.
-        Failed: the engine does not load or does not run.
-    """
-    ort = _import()
-    picture = {network["input"]["name"]: make_input(plan, network["input"], input_file)}
-    optimised = files.sha256_of(engine) != network["sha256"]
-    result = _time(plan["measurement"], engine, picture, optimised)  # its session is gone before the next one starts
-    result["layers"] = profile_layers(engine, plan["measurement"]["threads"], picture, optimised)
-    result["device"] = environment.cpu_model() or "CPU"
-    result["runtime_version"] = ort.__version__
-    return result
+    def __init__(self, plan: "Dict[str, Any]", input_file: "Optional[str]") -> None:
+        """Take the threads and the input from the plan, or the input from a file.
+
+        Raises:
+            NotPossible: ONNX Runtime is not installed.
+        """
+        self._ort = _import()
+        self._plan = plan
+        self._input_file = input_file
+
+    def __enter__(self) -> "Runner":
+        """Nothing is shared by engines."""
+        return self
+
+    def __exit__(self, *error: "Any") -> None:
+        """Nothing is shared by engines."""
+
+    def prepare(self, network: "Dict[str, Any]", engine: str) -> "Callable[[], None]":
+        """Load an engine and return a function that runs one picture; the session lives as long as the function.
+
+        Raises:
+            Failed: the engine does not load, or the input cannot be used; from the function: it does not run.
+        """
+        picture = self._picture(network)
+        session = load(engine, self._threads(), optimised=_is_optimised(network, engine))
+
+        def run_once() -> None:
+            try:
+                session.run(None, picture)
+            except Exception as error:  # as above
+                raise Failed("the engine does not run: " + _first_line(error)) from error
+
+        return run_once
+
+    def describe(self, network: "Dict[str, Any]", engine: str) -> "Dict[str, Any]":
+        """Profile the layers of an engine in a session of its own; say what ran them."""
+        optimised = _is_optimised(network, engine)
+        return {
+            "layers": profile_layers(engine, self._threads(), self._picture(network), optimised),
+            "device": environment.cpu_model() or "CPU",
+            "runtime_version": self._ort.__version__,
+        }
+
+    def _threads(self) -> int:
+        threads = self._plan["measurement"]["threads"]  # type: int
+        return threads
+
+    def _picture(self, network: "Dict[str, Any]") -> "Dict[str, Any]":
+        return {network["input"]["name"]: make_input(self._plan, network["input"], self._input_file)}
 
 
-def _time(limits: "Dict[str, Any]", engine: str, picture: "Dict[str, Any]", optimised: bool) -> "Dict[str, Any]":
-    session = load(engine, limits["threads"], optimised=optimised)
-    try:
-        return timing.measure(
-            lambda: session.run(None, picture), limits["warmup_s"], limits["min_duration_s"], limits["min_samples"]
-        )
-    except Exception as error:  # as above
-        raise Failed("the engine does not run: " + _first_line(error)) from error
+def _is_optimised(network: "Dict[str, Any]", engine: str) -> bool:
+    """Whether an engine is another file than its network, which is optimised whenever it is loaded."""
+    return bool(files.sha256_of(engine) != network["sha256"])
 
 
 def profile_layers(

@@ -4,52 +4,69 @@ Uses tensors by name (TensorRT 8.5 and later). Written from the API's documentat
 has run it yet.
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
-from . import gpu, timing
+from . import gpu
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
 from .run_onnxruntime import make_input
 from .trt_log import make_logger
 
 
-def measure(
-    plan: "Dict[str, Any]", network: "Dict[str, Any]", engine_path: str, input_file: "Optional[str]"
-) -> "Dict[str, Any]":
-    """Time an engine.
+class Runner:
+    """Runs engines on one picture tensor, in one CUDA context that exists while this is entered."""
 
-    Raises:
-        NotPossible: no GPU, or a library is missing.
-        Failed: the engine does not load or does not run.
-    """
-    board, limits = plan["target"], plan["measurement"]
-    found = gpu.devices()
-    ordinal = board["cuda_device"] or 0
-    if len(found) <= ordinal:
-        raise NotPossible(
-            "the engine runs on an NVIDIA GPU, and this machine has none"
-            if not found
-            else "this machine has no CUDA device {}".format(ordinal),
-            "copy this folder to the target and run there: python3 agent.pyz bench plan.json",
-        )
-    trt = _runtime(board["runtime"])
-    try:
-        import pycuda.driver as cuda
-    except ImportError as error:
-        raise NotPossible(
-            "Python cannot import pycuda here: {}".format(error), "python3 -m pip install 'deploycc[cuda]'"
-        ) from error
-    cuda.init()
-    context = cuda.Device(ordinal).make_context()
-    try:
-        run_once = _prepare(trt, cuda, engine_path, make_input(plan, network["input"], input_file))
-        result = timing.measure(run_once, limits["warmup_s"], limits["min_duration_s"], limits["min_samples"])
-    finally:
-        context.pop()
-    result["layers"] = []
-    result["device"] = found[ordinal]["name"]
-    result["runtime_version"] = trt.__version__
-    return result
+    def __init__(self, plan: "Dict[str, Any]", input_file: "Optional[str]") -> None:
+        """Find the plan's GPU and the libraries.
+
+        Raises:
+            NotPossible: no GPU, or a library is missing.
+        """
+        self._plan = plan
+        self._input_file = input_file
+        board = plan["target"]
+        found = gpu.devices()
+        self._ordinal = board["cuda_device"] or 0
+        if len(found) <= self._ordinal:
+            raise NotPossible(
+                "the engine runs on an NVIDIA GPU, and this machine has none"
+                if not found
+                else "this machine has no CUDA device {}".format(self._ordinal),
+                "copy this folder to the target and run there: python3 agent.pyz bench plan.json",
+            )
+        self._device = found[self._ordinal]["name"]
+        self._trt = _runtime(board["runtime"])
+        try:
+            import pycuda.driver as cuda
+        except ImportError as error:
+            raise NotPossible(
+                "Python cannot import pycuda here: {}".format(error), "python3 -m pip install 'deploycc[cuda]'"
+            ) from error
+        self._cuda = cuda
+        self._context = None  # type: Any
+
+    def __enter__(self) -> "Runner":
+        """Make the context current."""
+        self._cuda.init()
+        self._context = self._cuda.Device(self._ordinal).make_context()
+        return self
+
+    def __exit__(self, *error: "Any") -> None:
+        """Leave the context."""
+        self._context.pop()
+
+    def prepare(self, network: "Dict[str, Any]", engine: str) -> "Callable[[], None]":
+        """Load an engine and return a function that runs one picture; the engine lives as long as the function.
+
+        Raises:
+            Failed: the engine does not load, or the input cannot be used; from the function: it does not run.
+        """
+        picture = make_input(self._plan, network["input"], self._input_file)
+        return _prepare(self._trt, self._cuda, engine, picture)
+
+    def describe(self, network: "Dict[str, Any]", engine: str) -> "Dict[str, Any]":
+        """Say what ran an engine; TensorRT's Python API gives no layer times."""
+        return {"layers": [], "device": self._device, "runtime_version": self._trt.__version__}
 
 
 def _runtime(name: str) -> "Any":
@@ -64,7 +81,7 @@ def _runtime(name: str) -> "Any":
     return tensorrt_rtx
 
 
-def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Any":
+def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Callable[[], None]":
     """Load the engine, place its tensors, and return a function that runs one picture."""
     messages = []  # type: Any
     logger = make_logger(trt, messages)

@@ -133,7 +133,7 @@ def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict
             trtexec's own report does.
 
     Returns:
-        the fields of `timing.measure`. A sample is copy in, computation and copy out.
+        the fields of `timing.Stopwatch.result`. A sample is copy in, computation and copy out.
 
     Raises:
         Failed: fields are missing, or nothing is left.
@@ -155,6 +155,7 @@ def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict
     return {
         "samples_ms": [latency for _, _, latency in kept],
         "start_offsets_s": [(start - first) / 1e3 for start, _, _ in kept],
+        "blocks": [len(kept)],
         "duration_s": (kept[-1][1] - first) / 1e3,
         "warmup_samples": dropped,
         "warmup_s": warmup_ms / 1e3,

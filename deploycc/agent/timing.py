@@ -1,58 +1,137 @@
-"""The measuring loop: single stream, the next picture as soon as the last one is done."""
+"""The measuring loop: single stream, the next picture as soon as the last one is done.
+
+Engines that are to be compared are timed in turns: a block of pictures of one, then a block of the other, the order
+reversed from round to round (A B, B A, ...). Whatever else the machine does, and however its clocks move, meets both.
+"""
 
 import gc
 import time
 from typing import Any, Callable, Dict, List
 
+_BLOCK_S = 0.3  # of a block, where that is enough pictures: a steady state, and short beside what changes on a machine
+_BLOCK_SAMPLES = 10  # of a block: the picture that is dropped before it stays a small part
+_ROUNDS = 8  # at least: of fewer pairs of blocks not even the extremes are a 99 % interval of their median
+_DROPPED_S = 0.02  # before each block, and one picture at least: the caches still hold the other engine's data
 
-def measure(
-    run_once: "Callable[[], Any]",
-    warmup_s: float,
-    min_duration_s: float,
-    min_samples: int,
-    clock: "Callable[[], float]" = time.perf_counter,
-) -> "Dict[str, Any]":
-    """Time ``run_once`` until both limits are reached, after a warm-up of at least one call.
 
-    Args:
-        run_once: returns when the picture is done.
-        warmup_s: seconds of calls that are not kept.
-        min_duration_s: from the first sample's start to the last one's end; both limits must be reached.
-        min_samples: number of samples.
-        clock: seconds, monotonic.
+class Stopwatch:
+    """Times one engine in blocks of pictures."""
 
-    Returns:
-        ``samples_ms``, ``start_offsets_s`` (from the first sample's start), ``duration_s`` (first start to last end),
-        ``warmup_samples``, ``warmup_s``; times as the clock gave them, to the nanosecond.
-    """
-    begin = clock()
-    warmup_samples = 0
-    while warmup_samples == 0 or clock() - begin < warmup_s:
-        run_once()
-        warmup_samples += 1
-    warmed_s = clock() - begin
-    starts = []  # type: List[float]
-    ends = []  # type: List[float]
-    collecting = gc.isenabled()
-    gc.disable()  # a collection of this process is no part of the engine's latency
-    try:
-        while len(ends) < min_samples or ends[-1] - starts[0] < min_duration_s:
+    def __init__(self, run_once: "Callable[[], Any]", clock: "Callable[[], float]" = time.perf_counter) -> None:
+        """Start without a sample.
+
+        Args:
+            run_once: returns when the picture is done.
+            clock: seconds, monotonic; the same for all that take turns.
+        """
+        self._run_once = run_once
+        self._clock = clock
+        self._starts = []  # type: List[float]
+        self._ends = []  # type: List[float]
+        self._blocks = []  # type: List[int]
+        self._warmup_samples = 0
+        self._warmup_s = 0.0
+        self._duration_s = 0.0
+
+    @property
+    def first_start(self) -> float:
+        """When the first sample began."""
+        return self._starts[0]
+
+    @property
+    def picture_s(self) -> float:
+        """Mean time of a picture of the warm-up."""
+        return self._warmup_s / self._warmup_samples
+
+    def warm_up(self, seconds: float) -> None:
+        """Run pictures that are not kept: at least one."""
+        begin = self._clock()
+        count = 0
+        while count == 0 or self._clock() - begin < seconds:
+            self._run_once()
+            count += 1
+        self._warmup_samples += count
+        self._warmup_s += self._clock() - begin
+
+    def take_block(self, min_duration_s: float, min_samples: int) -> None:
+        """Time pictures until both limits are reached.
+
+        Args:
+            min_duration_s: from the first sample's start to the last one's end.
+            min_samples: number of samples.
+        """
+        run_once, clock, starts, ends = self._run_once, self._clock, self._starts, self._ends
+        first = len(ends)
+        while len(ends) - first < min_samples or ends[-1] - starts[first] < min_duration_s:
             start = clock()
             run_once()
             ends.append(clock())
             starts.append(start)
+        self._blocks.append(len(ends) - first)
+        self._duration_s += ends[-1] - starts[first]
+
+    def result(self, origin: float) -> "Dict[str, Any]":
+        """Return the fields of a run.
+
+        Args:
+            origin: the clock's time that ``start_offsets_s`` count from.
+
+        Returns:
+            ``samples_ms``, ``start_offsets_s``, ``blocks`` (samples of each), ``duration_s`` (of the blocks),
+            ``warmup_samples``, ``warmup_s``; times as the clock gave them, to the nanosecond.
+        """
+        pairs = zip(self._starts, self._ends)  # noqa: B905 - strict came with Python 3.10
+        return {
+            "samples_ms": [round((end - start) * 1e3, 6) for start, end in pairs],
+            "start_offsets_s": [round(start - origin, 9) for start in self._starts],
+            "blocks": list(self._blocks),
+            "duration_s": self._duration_s,
+            "warmup_samples": self._warmup_samples,
+            "warmup_s": self._warmup_s,
+        }
+
+
+def take_samples(watches: "List[Stopwatch]", min_duration_s: float, min_samples: int) -> "List[Dict[str, Any]]":
+    """Time engines that are warm until each has reached both limits.
+
+    Args:
+        watches: all warmed up. One is timed in a single block; several take turns, each first as often as last.
+        min_duration_s: of each engine's blocks together.
+        min_samples: of each engine.
+
+    Returns:
+        For each what `Stopwatch.result` says, counted from the first sample of all.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # a collection of this process is no part of the engine's latency
+    try:
+        if len(watches) == 1:
+            watches[0].take_block(min_duration_s, min_samples)
+        else:
+            _take_turns(watches, min_duration_s, min_samples)
     finally:
         if collecting:
             gc.enable()
-    first = starts[0]
-    pairs = zip(starts, ends)  # noqa: B905 - strict came with Python 3.10
-    return {
-        "samples_ms": [round((end - start) * 1e3, 6) for start, end in pairs],
-        "start_offsets_s": [round(start - first, 9) for start in starts],
-        "duration_s": ends[-1] - first,
-        "warmup_samples": warmup_samples,
-        "warmup_s": warmed_s,
-    }
+    origin = min(watch.first_start for watch in watches)
+    return [watch.result(origin) for watch in watches]
+
+
+def _take_turns(watches: "List[Stopwatch]", min_duration_s: float, min_samples: int) -> None:
+    rounds = _rounds([watch.picture_s for watch in watches], min_duration_s, min_samples)
+    order = list(watches)
+    for _ in range(rounds):
+        for watch in order:
+            watch.warm_up(_DROPPED_S)
+            watch.take_block(min_duration_s / rounds, -(-min_samples // rounds))
+        order.reverse()
+
+
+def _rounds(pictures_s: "List[float]", min_duration_s: float, min_samples: int) -> int:
+    """Return an even number of rounds in which no engine's blocks are shorter than they should be."""
+    most = min_duration_s / _BLOCK_S
+    for picture_s in pictures_s:
+        most = min(most, max(min_samples, min_duration_s / max(picture_s, 1e-9)) / _BLOCK_SAMPLES)
+    return max(_ROUNDS, 2 * int(most / 2))
 
 
 def with_shares(layers: "List[Dict[str, Any]]") -> "List[Dict[str, Any]]":

@@ -5,6 +5,7 @@ Nothing here is derived: percentiles and verdicts are computed on reading (`depl
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -86,6 +87,11 @@ class Run(Identified):
     layers: tuple[LayerTime, ...] = ()
     constraints: Constraints = Constraints()
     environment_after: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def block_slices(self) -> tuple[slice, ...]:
+        """Return where each block lies in `samples_ms`; a run without stated blocks is one."""
+        ends = tuple(itertools.accumulate(self.blocks or (len(self.samples_ms),)))
+        return tuple(slice(start, end) for start, end in zip((0, *ends), ends, strict=False))
 
     @model_validator(mode="after")
     def _status_matches_fields(self) -> Run:

@@ -89,7 +89,7 @@ def judge(run: Run, report: LatencyReport) -> Verdict:
         return Verdict("NOT MEASURED", (run.reason or run.status,))
     failed = []
     floor = Constraints()
-    seconds = min(run.duration_s, run.start_offsets_s[-1] + run.samples_ms[-1] / 1000)
+    seconds = min(run.duration_s, sum(_seconds(run, block) for block in run.block_slices()))
     min_seconds = max(run.constraints.min_duration_s, floor.min_duration_s)
     min_samples = max(run.constraints.min_samples, floor.min_samples)
     if report.quick:
@@ -101,6 +101,13 @@ def judge(run: Run, report: LatencyReport) -> Verdict:
     return Verdict(
         "INVALID" if failed else "VALID", tuple(failed), _from_conditions(run, report.environment) + _from_samples(run)
     )
+
+
+def _seconds(run: Run, block: slice) -> float:
+    """Time from the start of a block's first sample to the end of its last."""
+    first: int = block.start
+    last: int = block.stop - 1
+    return run.start_offsets_s[last] + run.samples_ms[last] / 1000 - run.start_offsets_s[first]
 
 
 def _from_conditions(run: Run, environment: Mapping[str, JsonValue]) -> tuple[Advice, ...]:

@@ -12,7 +12,7 @@ import pytest
 from small_networks import SHAPE, conv_model, if_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import run_onnxruntime
+from deploycc.agent import run_onnxruntime, timing
 from deploycc.agent.outcome import Failed
 
 
@@ -44,7 +44,12 @@ def test_measuring(plan: dict[str, Any], tmp_path: Path) -> None:
     engine = str(tmp_path / "engine.onnx")
     run_onnxruntime.build(plan, str(tmp_path / "network-fp32.onnx"), engine)
     before = set(Path.cwd().iterdir())
-    result = run_onnxruntime.measure(plan, plan["networks"][0], engine, None)
+    network, limits = plan["networks"][0], plan["measurement"]
+    with run_onnxruntime.Runner(plan, None) as runner:
+        watch = timing.Stopwatch(runner.prepare(network, engine))
+        watch.warm_up(limits["warmup_s"])
+        (result,) = timing.take_samples([watch], limits["min_duration_s"], limits["min_samples"])
+        result.update(runner.describe(network, engine))
     assert set(Path.cwd().iterdir()) == before  # no profile left behind
     assert len(result["samples_ms"]) >= 10
     assert result["duration_s"] >= 0.05

@@ -13,14 +13,14 @@ PLAN = {"target": {"cuda_device": None, "runtime": "tensorrt-rtx"}, "measurement
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "devices", lambda: [])
     with pytest.raises(NotPossible, match="this machine has none"):
-        run_tensorrt.measure(PLAN, {}, "engine", None)
+        run_tensorrt.Runner(PLAN, None)
 
 
 def test_without_the_plans_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "devices", lambda: [{"ordinal": 0, "name": "dGPU"}])
     plan = {**PLAN, "target": {"cuda_device": 1, "runtime": "tensorrt-rtx"}}
     with pytest.raises(NotPossible, match="no CUDA device 1"):
-        run_tensorrt.measure(plan, {}, "engine", None)
+        run_tensorrt.Runner(plan, None)
 
 
 def test_the_api_has_the_names() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,9 +31,19 @@ class Engine:
         return self.now
 
 
+def measure(
+    run: Callable[[], None], warmup_s: float, min_s: float, samples: int, clock: Callable[[], float]
+) -> dict[str, Any]:
+    """One engine alone."""
+    watch = timing.Stopwatch(run, clock)
+    watch.warm_up(warmup_s)
+    (result,) = timing.take_samples([watch], min_s, samples)
+    return result
+
+
 def test_the_warmup_is_not_kept() -> None:
     engine = Engine(0.5, 0.5, 0.5, 0.01)
-    result = timing.measure(engine.run, 1.2, 0.035, 2, engine.clock)
+    result = measure(engine.run, 1.2, 0.035, 2, engine.clock)
     assert result["warmup_samples"] == 3
     assert result["warmup_s"] == pytest.approx(1.5, rel=0, abs=1e-9)
     assert result["samples_ms"] == pytest.approx([10.0] * 4, rel=0, abs=1e-6)
@@ -39,7 +53,7 @@ def test_the_warmup_is_not_kept() -> None:
 
 def test_one_call_warms_up_even_for_zero_seconds() -> None:
     engine = Engine(5.0, 0.001)
-    result = timing.measure(engine.run, 0.0, 0.001, 3, engine.clock)
+    result = measure(engine.run, 0.0, 0.001, 3, engine.clock)
     assert result["warmup_samples"] == 1
     assert len(result["samples_ms"]) == 3
     assert max(result["samples_ms"]) < 2
@@ -50,14 +64,15 @@ def test_one_call_warms_up_even_for_zero_seconds() -> None:
 )
 def test_both_limits_are_reached(duration_s: float, min_s: float, samples: int, expected: int) -> None:
     engine = Engine(duration_s)
-    result = timing.measure(engine.run, 0.0, min_s, samples, engine.clock)
+    result = measure(engine.run, 0.0, min_s, samples, engine.clock)
     assert len(result["samples_ms"]) == len(result["start_offsets_s"]) == expected
     assert result["duration_s"] >= min_s
+    assert result["blocks"] == [expected]
 
 
 def test_the_collector_rests_and_comes_back() -> None:
     engine = Engine(0.01)
-    timing.measure(engine.run, 0.0, 0.05, 1, engine.clock)
+    measure(engine.run, 0.0, 0.05, 1, engine.clock)
     assert engine.collecting == {True, False}  # warm-up, samples
     assert gc.isenabled()
 
@@ -68,7 +83,82 @@ def test_the_collector_comes_back_after_an_exception() -> None:
             raise RuntimeError("while timing")
 
     with pytest.raises(RuntimeError, match="while timing"):
-        timing.measure(run, 0.0, 1.0, 1)
+        measure(run, 0.0, 1.0, 1, time.perf_counter)
+    assert gc.isenabled()
+
+
+class Bench:
+    """Engines on one clock; writes down which one ran each picture. Durations are sums of powers of two: exact."""
+
+    def __init__(self) -> None:
+        self.now = 128.0
+        self.log = ""
+
+    def warm_engine(self, name: str, duration_s: float) -> timing.Stopwatch:
+        def run() -> None:
+            self.now += duration_s
+            self.log += name
+
+        watch = timing.Stopwatch(run, lambda: self.now)
+        watch.warm_up(0.0)
+        return watch
+
+
+FAST_S, SLOW_S = 1 / 128, 1 / 64
+
+
+def test_engines_take_turns_in_changing_order() -> None:
+    bench = Bench()
+    watches = [bench.warm_engine("A", FAST_S), bench.warm_engine("B", SLOW_S)]
+    bench.log = ""
+    first, second = timing.take_samples(watches, 3.0, 100)
+    assert first["blocks"] == [39] * 10  # 0.3 s and more
+    assert second["blocks"] == [20] * 10
+    a, b = "A" * 3 + "A" * 39, "B" * 2 + "B" * 20  # before each block 0.02 s are dropped
+    assert bench.log == (a + b + b + a) * 5
+    assert first["warmup_samples"] == 1 + 3 * 10
+    assert second["warmup_s"] == SLOW_S * (1 + 2 * 10)
+
+
+def test_every_block_lies_beside_its_partner() -> None:
+    bench = Bench()
+    results = timing.take_samples([bench.warm_engine("A", FAST_S), bench.warm_engine("B", SLOW_S)], 3.0, 100)
+    begins, ends = [], []
+    for result, duration_s in zip(results, (FAST_S, SLOW_S), strict=True):
+        last = [at - 1 for at in itertools.accumulate(result["blocks"])]
+        begins.append([result["start_offsets_s"][at] for at in (0, *(at + 1 for at in last[:-1]))])
+        ends.append([result["start_offsets_s"][at] + duration_s for at in last])
+    for number in range(10):
+        earlier, later = (1, 0) if number % 2 else (0, 1)
+        dropped_s = 3 * FAST_S if later == 0 else 2 * SLOW_S
+        assert begins[later][number] - ends[earlier][number] == pytest.approx(dropped_s, rel=0, abs=1e-9)
+    assert begins[0][0] == 0.0
+
+
+@pytest.mark.parametrize("durations", [(2**-10, 2**-10), (0.25, 0.75), (2**-11, 2.0), (2**-5, 0.25)])
+@pytest.mark.parametrize(("min_s", "samples"), [(10.0, 100), (0.5, 10), (0.0625, 1)])
+def test_each_reaches_both_limits(durations: tuple[float, float], min_s: float, samples: int) -> None:
+    bench = Bench()
+    begin = bench.now
+    watches = [bench.warm_engine(name, duration_s) for name, duration_s in zip("AB", durations, strict=True)]
+    results = timing.take_samples(watches, min_s, samples)
+    for result, duration_s in zip(results, durations, strict=True):
+        assert sum(result["blocks"]) == len(result["samples_ms"]) >= samples
+        assert result["duration_s"] == duration_s * len(result["samples_ms"]) >= min_s
+    assert len(results[0]["blocks"]) == len(results[1]["blocks"]) >= 8
+    assert len(results[0]["blocks"]) % 2 == 0
+    if samples == 100:  # a valid measurement costs little more in turns than one after the other
+        alone_s = sum(max(min_s, samples * duration_s) for duration_s in durations)
+        assert bench.now - begin < 1.2 * alone_s
+
+
+def test_the_collector_rests_while_engines_take_turns() -> None:
+    seen = set()
+    watches = [timing.Stopwatch(lambda: seen.add(gc.isenabled())) for _ in range(2)]
+    for watch in watches:
+        watch.warm_up(0.0)
+    timing.take_samples(watches, 0.001, 1)
+    assert seen == {True, False}  # warm-up, samples
     assert gc.isenabled()
 
 

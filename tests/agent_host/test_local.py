@@ -71,6 +71,7 @@ def test_two_variants_of_a_network(tmp_path: Path, cpu: target.Target) -> None:
     assert [(run.variant, run.status) for run in runs] == [("compiled", "measured"), ("original", "measured")]
     assert [run.engine and run.engine.sha256 for run in runs] == [engine.sha256 for engine in result.engines[:2]]
     assert [run.network_sha256 for run in runs] == [engine.network_sha256 for engine in result.engines[:2]]
+    assert len(runs[0].blocks) == len(runs[1].blocks) >= 8  # in turns
 
 
 def test_bench_of_one_engine_with_a_given_picture(tmp_path: Path, cpu: target.Target) -> None:

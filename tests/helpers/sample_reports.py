@@ -58,6 +58,25 @@ def run(samples_ms: tuple[float, ...], **changes: Any) -> Run:
     return Run(**{**fields, **changes})
 
 
+def runs_in_turns(compiled_ms: tuple[float, ...], original_ms: tuple[float, ...], blocks: int) -> tuple[Run, Run]:
+    """Runs of both variants, as many samples to a block as divide evenly: A B, B A, ..."""
+    variants = (compiled_ms, original_ms)
+    sizes = [len(samples_ms) // blocks for samples_ms in variants]
+    starts: tuple[list[float], list[float]] = ([], [])
+    now_ms = 0.0
+    for number in range(blocks):
+        for which in (1, 0) if number % 2 else (0, 1):
+            for latency_ms in variants[which][number * sizes[which] : (number + 1) * sizes[which]]:
+                starts[which].append(now_ms / 1000)
+                now_ms += latency_ms
+    file = EngineFile(file="engine-original.onnx", sha256="d" * 64, runtime="onnxruntime", runtime_version="1.31.1")
+    compiled, original = (
+        run(samples_ms, start_offsets_s=tuple(start), blocks=(size,) * blocks)
+        for samples_ms, start, size in zip(variants, starts, sizes, strict=True)
+    )
+    return compiled, original.model_copy(update={"variant": "original", "engine": file, "network_sha256": "e" * 64})
+
+
 def unmeasured(precision: str = "fp16") -> Run:
     """A run that this machine cannot do."""
     return Run(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sample_reports import latency, run, samples, unmeasured
+from sample_reports import latency, run, runs_in_turns, samples, unmeasured
 
 from deploycc.documents.latency import Constraints
 from deploycc.report.verdict import assess, judge
@@ -53,6 +53,16 @@ def test_a_broken_constraint_is_named_with_both_numbers(
 
     assert verdict.status == "INVALID"
     assert verdict.failed == failed
+
+
+def test_only_time_within_blocks_counts() -> None:
+    """Two runs that took turns lasted as long together as each claims."""
+    pair = runs_in_turns(samples(900, seed=1), samples(900, seed=2), blocks=9)
+    claimed = [run.model_copy(update={"duration_s": 18.0}) for run in pair]
+    for assessed in assess(latency(*claimed)):
+        assert assessed.verdict.failed == ("ran for 9.0 s, 10 s needed",)
+    for assessed in assess(latency(*runs_in_turns(samples(1200, seed=1), samples(1200, seed=2), blocks=12))):
+        assert (assessed.verdict.status, assessed.verdict.warnings) == ("VALID", ())
 
 
 def test_ten_seconds_are_ten_seconds_after_rounding() -> None:

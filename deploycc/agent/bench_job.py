@@ -1,0 +1,195 @@
+"""Measuring engines, in this process: one, or several of one precision in turns."""
+
+import os
+from typing import Any, Dict, List, Optional
+
+from . import environment, files, plan_parts, run_onnxruntime, run_tensorrt, run_trtexec, timing
+from .outcome import Failed, NotPossible, fields_of
+from .progress import say
+
+BUILD_FILE = "build.json"
+VALID = {"min_duration_s": 10.0, "min_samples": 100}
+
+
+def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
+    """Return an element of ``runs`` in ``latency.json`` before anything is measured."""
+    board = plan["target"]
+    return {
+        "precision": engine["precision"],
+        "variant": engine["variant"],
+        "engine": None,
+        "network_sha256": engine["network_sha256"],
+        "device": board["name"],
+        "status": "measured",
+        "reason": None,
+        "hint": None,
+        "threads": plan["measurement"]["threads"] if board["runtime"] == "onnxruntime" else None,
+        "warmup_samples": 0,
+        "warmup_s": 0.0,
+        "duration_s": 0.0,
+        "samples_ms": [],
+        "start_offsets_s": [],
+        "blocks": [],
+        "layers": [],
+        "constraints": VALID,
+        "environment_after": {},
+    }
+
+
+def groups(engines: "List[Dict[str, Any]]") -> "List[List[Dict[str, Any]]]":
+    """Return which engines are measured in one process, in turns: those of one precision.
+
+    A program (trtexec) measures one engine at a time.
+    """
+    found = []  # type: List[List[Dict[str, Any]]]
+    for engine in engines:
+        partners = [
+            group for group in found if engine["commands"] is None and group[0]["precision"] == engine["precision"]
+        ]
+        if partners:
+            partners[0].append(engine)
+        else:
+            found.append([engine])
+    return found
+
+
+class _Job:
+    """An engine to measure, and its row."""
+
+    def __init__(self, plan: "Dict[str, Any]", file: str) -> None:
+        self._board = plan["target"]
+        self.engine = plan_parts.engine_of(plan, file)
+        self.network = plan_parts.network_of(plan, self.engine)
+        self.row = empty_row(plan, self.engine)
+        self.path = ""
+        self._sha256 = ""
+
+    def check(self, folder: str) -> None:
+        self.path = files.inside(folder, self.engine["file"])
+        self._sha256 = check_engine(self.engine, folder)
+
+    def refuse(self, error: "Any") -> None:
+        self.row.update({key: value for key, value in fields_of(error).items() if key in self.row})
+        say("{}: {}".format(self.engine["file"], error.reason))
+
+    def fill(self, result: "Dict[str, Any]") -> None:
+        """Complete the row with what a runtime measured."""
+        self.row["engine"] = {
+            "file": self.engine["file"],
+            "sha256": self._sha256,
+            "runtime": self._board["runtime"],
+            "runtime_version": result.pop("runtime_version"),
+        }
+        self.row.update(result)
+        self.row["environment_after"] = environment.state()
+        say(
+            "{}: {} samples in {:.1f} s".format(
+                self.engine["file"], len(self.row["samples_ms"]), self.row["duration_s"]
+            )
+        )
+
+
+def bench(plan_path: str, names: "List[str]", input_file: "Optional[str]") -> "List[Dict[str, Any]]":
+    """Measure engines in this process.
+
+    Args:
+        plan_path: the plan; ``build.json`` and the engines lie beside it.
+        names: the engines' files, one of the `groups`.
+        input_file: the picture tensor; None: seeded random values.
+
+    Returns:
+        Elements of ``runs`` in ``latency.json``, in the order of the names.
+    """
+    plan = files.read_plan(plan_path)
+    folder = os.path.dirname(os.path.abspath(plan_path))
+    jobs = [_Job(plan, name) for name in names]
+    ready = []
+    for job in jobs:
+        try:
+            job.check(folder)
+            ready.append(job)
+        except (NotPossible, Failed) as error:
+            job.refuse(error)
+    if ready:
+        _measure(plan, folder, ready, input_file)
+    return [job.row for job in jobs]
+
+
+def _measure(plan: "Dict[str, Any]", folder: str, jobs: "List[_Job]", input_file: "Optional[str]") -> None:
+    shown = " and ".join(job.engine["file"] for job in jobs)
+    how = "in turns, each for" if len(jobs) > 1 else "for"
+    say("measure {} {} at least {:g} s".format(shown, how, plan["measurement"]["min_duration_s"]))
+    try:
+        if jobs[0].engine["commands"] is not None:
+            for job in jobs:
+                job.fill(run_trtexec.measure(plan, job.engine, folder))
+        elif plan["target"]["runtime"] == "onnxruntime":
+            take_turns(plan, jobs, run_onnxruntime.Runner(plan, input_file))
+        else:
+            take_turns(plan, jobs, run_tensorrt.Runner(plan, input_file))
+    except (NotPossible, Failed) as error:
+        for job in jobs:
+            if job.row["engine"] is None and job.row["status"] == "measured":
+                job.refuse(error)
+
+
+def take_turns(plan: "Dict[str, Any]", jobs: "List[_Job]", runner: "Any") -> None:
+    """Measure engines in turns and fill their rows; one that does not run is left out.
+
+    Args:
+        plan: the plan.
+        jobs: one per engine.
+        runner: of the runtime. ``prepare(network, path)`` loads an engine and returns a function that runs one picture;
+            ``describe(network, path)`` says more of an engine when no engine is loaded any more; it is a context
+            manager for what all engines need.
+
+    Raises:
+        NotPossible: this machine does not have what the runtime needs.
+        Failed: an engine that had run stops running.
+    """
+    limits = plan["measurement"]
+    with runner:
+        ready, watches = [], []
+        for job in jobs:
+            try:
+                watch = timing.Stopwatch(runner.prepare(job.network, job.path))
+                watch.warm_up(limits["warmup_s"])
+                watches.append(watch)
+                ready.append(job)
+            except (NotPossible, Failed) as error:
+                job.refuse(error)
+        if not ready:
+            return
+        results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"])
+        del watch, watches  # engines are gone before their context is, and before one is loaded to be described
+    for job, result in zip(ready, results):  # noqa: B905 - strict came with Python 3.10
+        result.update(runner.describe(job.network, job.path))
+        job.fill(result)
+
+
+def check_engine(engine: "Dict[str, Any]", folder: str) -> str:
+    """Return the engine's digest, after checking that it is the one that was built from the plan's network.
+
+    Raises:
+        NotPossible: it was not built, because that was not possible.
+        Failed: it is missing, or another one.
+    """
+    hint = "build it again: deploycc build, or on the board python3 agent.pyz build plan.json"
+    record = os.path.join(folder, BUILD_FILE)
+    if not os.path.exists(record):
+        raise Failed("there is no {} beside the plan".format(BUILD_FILE), hint=hint)
+    key = plan_parts.key_of(engine)
+    built = next((row for row in files.read_json(record)["engines"] if plan_parts.key_of(row) == key), None)
+    if built is None or built["network_sha256"] != engine["network_sha256"]:
+        raise Failed("{} was built from another network than the plan's".format(engine["file"]), hint=hint)
+    if built["status"] == "not-possible":
+        raise NotPossible("not built: " + built["reason"], built["hint"])
+    if built["status"] != "built":
+        raise Failed("not built: {}".format(built["reason"]), hint=built["hint"])
+    path = files.inside(folder, engine["file"])
+    if not os.path.exists(path):
+        raise Failed("the engine {} is gone".format(engine["file"]), hint=hint)
+    sha256 = files.sha256_of(path)
+    if sha256 != built["sha256"]:
+        raise Failed("{} is not the engine that {} names".format(engine["file"], BUILD_FILE), hint=hint)
+    return sha256

@@ -1,0 +1,106 @@
+"""Building one engine, in this process."""
+
+import os
+import time
+from typing import Any, Dict
+
+from . import build_rtx, build_tensorrt, environment, files, plan_parts, run_onnxruntime, run_trtexec
+from .outcome import Failed, NotPossible, fields_of
+from .progress import say
+
+
+def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
+    """Return an element of ``engines`` in ``build.json`` before anything is built."""
+    return {
+        "file": engine["file"],
+        "precision": engine["precision"],
+        "variant": engine["variant"],
+        "network_sha256": engine["network_sha256"],
+        "status": "built",
+        "reason": None,
+        "node": None,
+        "hint": None,
+        "sha256": None,
+        "size_bytes": None,
+        "builder": plan["target"]["builder"],
+        "builder_version": None,
+        "compute_capability": plan["target"]["compute_capability"],
+        "build_seconds": None,
+        "peak_memory_mib": None,
+        "layers": [],
+    }
+
+
+def build(plan_path: str, file: str) -> "Dict[str, Any]":
+    """Build the engine of this file name, in this process; return one element of ``engines`` in ``build.json``."""
+    plan = files.read_plan(plan_path)
+    folder = os.path.dirname(os.path.abspath(plan_path))
+    engine = plan_parts.engine_of(plan, file)
+    row = empty_row(plan, engine)
+    say("build {} with {}".format(engine["file"], row["builder"]))
+    start = time.perf_counter()
+    try:
+        row.update(_built(plan, engine, folder))
+    except (NotPossible, Failed) as error:
+        row.update(fields_of(error))
+        say("{}: {}".format(engine["file"], error.reason))
+        return row
+    path = files.inside(folder, engine["file"])
+    row["build_seconds"] = time.perf_counter() - start
+    row["peak_memory_mib"] = environment.peak_memory_mib()
+    row["sha256"] = files.sha256_of(path)
+    row["size_bytes"] = os.path.getsize(path)
+    say("{}: {:.1f} MB in {:.1f} s".format(engine["file"], row["size_bytes"] / 1e6, row["build_seconds"]))
+    return row
+
+
+def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str) -> "Dict[str, Any]":
+    network = plan_parts.network_of(plan, engine)
+    path = files.checked(folder, network["file"], network["sha256"])
+    if network["weights_file"] is not None:
+        files.checked(folder, network["weights_file"], network["weights_sha256"])
+    builder = plan["target"]["builder"]
+    if builder != "tensorrt-rtx":  # which builds for another machine than this one
+        _check_architecture(plan["target"]["architecture"])
+    _check_memory(plan, os.path.getsize(files.inside(folder, network["weights_file"] or network["file"])))
+    partial = files.inside(folder, engine["file"]) + files.PARTIAL
+    try:
+        if builder == "onnxruntime":
+            facts = run_onnxruntime.build(plan, path, partial)
+        elif builder == "tensorrt-rtx":
+            facts = build_rtx.build(plan, path, partial)
+        elif builder == "tensorrt-python":
+            facts = build_tensorrt.build(plan, engine, network, path, partial)
+        else:
+            facts = run_trtexec.build(plan, engine, folder)
+        if not os.path.exists(partial):
+            raise Failed("the builder ended without an error and without an engine")
+        os.replace(partial, files.inside(folder, engine["file"]))
+    except OSError as error:
+        raise Failed("cannot write {}: {}".format(engine["file"], error.strerror)) from error
+    finally:
+        files.remove(partial)
+    return facts
+
+
+def _check_architecture(planned: str) -> None:
+    here = environment.hardware()["architecture"]
+    if here != planned:
+        raise NotPossible(
+            "the target is {}, and this machine is {}".format(planned, here),
+            "copy this folder to the target and run there: python3 agent.pyz build plan.json",
+        )
+
+
+def _check_memory(plan: "Dict[str, Any]", network_bytes: int) -> None:
+    """Refuse a build that cannot succeed: parsed weights, the builder's copy and the engine are three copies at least.
+
+    A lower bound; small boards kill a build that runs out of memory without a word.
+    """
+    available = environment.memory_mib("MemAvailable")
+    needed = 3 * network_bytes // (1 << 20) + (plan["target"]["workspace_mib"] or 0)
+    if available is not None and available < needed:
+        raise NotPossible(
+            "{} MiB of memory are free, and the build needs at least {} MiB".format(available, needed),
+            "close the desktop and other programs; swap does not help a GPU",
+        )

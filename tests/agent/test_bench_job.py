@@ -1,0 +1,157 @@
+"""Measuring engines; which are refused, and how several take turns."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+from json_edits import edit
+from small_networks import conv_model, if_model, plan_folder
+
+from deploycc import target
+from deploycc.agent import bench_job, build_job, files, run_onnxruntime
+from deploycc.agent.outcome import Failed, NotPossible
+
+
+def bench(folder: Path) -> dict[str, Any]:
+    (row,) = bench_job.bench(str(folder / "plan.json"), ["engine-fp32.onnx"], None)
+    return row
+
+
+def test_measuring_says_what_ran(built: Path) -> None:
+    row = bench(built)
+    assert row["status"] == "measured"
+    assert row["engine"]["sha256"] == files.sha256_of(str(built / "engine-fp32.onnx"))
+    assert row["constraints"] == {"min_duration_s": 10.0, "min_samples": 100}
+    assert row["environment_after"]["load_1min"] is not None
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "build.json").unlink(), "no build.json beside the plan"),
+        (lambda folder: (folder / "engine-fp32.onnx").unlink(), "the engine engine-fp32.onnx is gone"),
+        (lambda folder: (folder / "engine-fp32.onnx").write_bytes(b"other"), "is not the engine that build.json names"),
+        (
+            lambda folder: edit(folder, "build.json", lambda made: made["engines"][0].update(network_sha256="0" * 64)),
+            "built from another network",
+        ),
+        (lambda folder: edit(folder, "build.json", lambda made: made["engines"].clear()), "built from another network"),
+    ],
+)
+def test_a_stale_engine_is_refused(built: Path, damage: Any, said: str) -> None:
+    damage(built)
+    row = bench(built)
+    assert row["status"] == "failed"
+    assert said in row["reason"]
+    assert row["hint"].startswith("build it again")
+    assert row["samples_ms"] == []
+
+
+def test_what_was_not_built_is_not_measured(built: Path) -> None:
+    change = {"status": "not-possible", "reason": "no GPU", "hint": "buy one"}
+    edit(built, "build.json", lambda made: made["engines"][0].update(change))
+    row = bench(built)
+    assert (row["status"], row["reason"], row["hint"]) == ("not-possible", "not built: no GPU", "buy one")
+
+
+PLANNED = ["engine-fp32.onnx", "engine-fp32-original.onnx"]
+
+
+@pytest.fixture
+def variants(tmp_path: Path) -> Path:
+    """A plan of a network and the one it was compiled from, both built."""
+    plan_folder(tmp_path, target.load("x86-cpu"), {"fp32": conv_model(), "fp32 original": if_model()})
+    rows = [build_job.build(str(tmp_path / "plan.json"), name) for name in PLANNED]
+    files.write_json({"engines": rows}, str(tmp_path / "build.json"))
+    return tmp_path
+
+
+class Runner:
+    """A runtime that writes down what it is asked for."""
+
+    def __init__(self, broken: str | None = None) -> None:
+        self.broken = broken
+        self.log: list[str] = []
+        self.engines: list[weakref.ref[Any]] = []
+        self.entered = False
+
+    def __enter__(self) -> Runner:
+        self.entered = True
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.entered = False
+        assert not [engine for engine in self.engines if engine() is not None]
+
+    def prepare(self, network: dict[str, Any], engine: str) -> Any:
+        assert self.entered
+        name = Path(engine).name
+
+        def run_once() -> None:
+            if self.broken == name:
+                raise Failed("it does not run")
+            self.log.append(name)
+            time.sleep(0.001)
+
+        self.engines.append(weakref.ref(run_once))
+        return run_once
+
+    def describe(self, network: dict[str, Any], engine: str) -> dict[str, Any]:
+        assert not self.entered
+        assert Path(engine).parent.joinpath(network["file"]).exists()
+        return {"layers": [], "device": "any", "runtime_version": "1"}
+
+
+def bench_variants(folder: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    monkeypatch.setattr(run_onnxruntime, "Runner", lambda plan, input_file: runner)
+    return bench_job.bench(str(folder / "plan.json"), PLANNED, None)
+
+
+def test_variants_are_measured_in_turns_in_one_run(variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner()
+    compiled, original = bench_variants(variants, runner, monkeypatch)
+    assert (compiled["variant"], original["variant"]) == ("compiled", "original")
+    assert compiled["engine"]["sha256"] == files.sha256_of(str(variants / PLANNED[0]))
+    assert original["engine"]["sha256"] == files.sha256_of(str(variants / PLANNED[1]))
+    assert len(compiled["blocks"]) == len(original["blocks"]) >= 8
+    order = [name for name, _ in itertools.groupby(runner.log)]
+    assert order == [*PLANNED, *[PLANNED[number % 2] for number in range(len(compiled["blocks"]) + 1)]]  # warm-up first
+    assert {job["environment_after"]["load_1min"] for job in (compiled, original)} != {None}
+
+
+def test_a_variant_that_does_not_run_leaves_the_other_alone(variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, original = bench_variants(variants, Runner(broken=PLANNED[1]), monkeypatch)
+    assert (original["status"], original["reason"], original["engine"]) == ("failed", "it does not run", None)
+    assert compiled["status"] == "measured"
+    assert compiled["blocks"] == [len(compiled["samples_ms"])]
+
+
+def test_a_variant_that_was_not_built_leaves_the_other_alone(variants: Path) -> None:
+    (variants / PLANNED[0]).unlink()
+    compiled, original = bench_job.bench(str(variants / "plan.json"), PLANNED, None)
+    assert (compiled["status"], original["status"]) == ("failed", "measured")
+    assert len(original["blocks"]) == 1
+
+
+def test_a_runtime_that_is_not_here_is_said_of_both(variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(plan: Any, input_file: Any) -> Any:
+        raise NotPossible("no runtime")
+
+    monkeypatch.setattr(run_onnxruntime, "Runner", absent)
+    rows = bench_job.bench(str(variants / "plan.json"), PLANNED, None)
+    assert [(row["status"], row["reason"]) for row in rows] == [("not-possible", "no runtime")] * 2
+
+
+def test_engines_of_one_precision_are_a_group_unless_programs_run_them() -> None:
+    def engine(precision: str, variant: str, commands: object = None) -> dict[str, Any]:
+        return {"precision": precision, "variant": variant, "commands": commands}
+
+    planned = [engine("fp32", "compiled"), engine("fp16", "compiled"), engine("fp32", "original")]
+    assert bench_job.groups(planned) == [[planned[0], planned[2]], [planned[1]]]
+    programs = [engine("fp32", "compiled", {}), engine("fp32", "original", {})]
+    assert bench_job.groups(programs) == [[programs[0]], [programs[1]]]
