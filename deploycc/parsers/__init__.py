@@ -1,1 +1,1 @@
-"""What the parsers of TensorRT take, by release: operators, attributes, opsets and types."""
+"""What target parsers accept, by TensorRT release: operators, attributes, opsets and types."""

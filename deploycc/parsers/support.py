@@ -1,7 +1,7 @@
-"""What a target's parser takes: operators, opset, types, with the first release that takes what is refused.
+"""What a target's parser accepts: operators, opset and types.
 
-`refusals` names every node that the parser, or the builder behind it, would refuse. Operators and plugins by release
-stand in ``tensorrt_ops.toml``, restrictions in `tensorrt_rules` and `caffe_rules`.
+`refusals` names every node that the parser, or the builder after it, would refuse, with the first release that accepts
+it. Operators and plugins by release are in ``tensorrt_ops.toml``, restrictions in `tensorrt_rules` and `caffe_rules`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Contract:
 
     Attributes:
         parser: ``onnxruntime``, ``tensorrt-rtx``, ``tensorrt-onnx`` or ``tensorrt-caffe``.
-        version: TensorRT version as numbers, ``(8, 2, 1)``; empty where the runtime is not TensorRT, or where its
-            version is only known on the device (then the oldest release is assumed).
-        max_opset, max_ir: newest the network may use.
-        int64: whether INT64 tensors may stay.
+        version: TensorRT version as numbers, ``(8, 2, 1)``; empty if the runtime is not TensorRT, or if its version is
+            known only on the device (then the oldest release is assumed).
+        max_opset, max_ir: newest operator set and IR version that the network may use.
+        int64: whether the network may hold INT64 tensors.
     """
 
     parser: Parser
@@ -51,13 +51,13 @@ class Contract:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A node that the parser would not take as it is.
+    """A node that the parser does not accept.
 
     Attributes:
-        node: its name; the tensor's name for a graph input or output, empty for the whole network.
-        op: its operator; ``input``, ``output``, ``opset`` or ``ir`` where no node is at fault.
-        reason: one sentence with the fact.
-        first_release: first TensorRT that takes it, ``8.5``; None where none does, or where TensorRT is not asked.
+        node: its name; the tensor's name for a graph input or output; empty for the whole network.
+        op: its operator; ``input``, ``output``, ``opset`` or ``ir`` if the cause is not a node.
+        reason: one sentence.
+        first_release: first TensorRT that accepts it, ``8.5``; None if none does or the parser is not TensorRT's.
     """
 
     node: str
@@ -67,19 +67,19 @@ class Refusal:
 
 
 def refusals(graph: gs.Graph, contract: Contract) -> list[Refusal]:
-    """Name everything in ``graph`` that ``contract``'s parser would refuse, subgraphs included, in graph order.
+    """Return everything in a graph that a parser would refuse, subgraphs included, in graph order.
 
-    What is not known (a shape or type that was not inferred) is not refused; infer shapes first.
+    An unknown shape or type is not refused; infer shapes first.
     """
     local = {function.name for function in getattr(graph, "functions", None) or ()}
-    found = list(_whole_network(graph, contract))
+    refused = list(_whole_network(graph, contract))
     opset = min(graph.opset or contract.max_opset, contract.max_opset)
     for node in _all_nodes(graph):
-        found += [
+        refused += [
             Refusal(node.name or _first_output(node), node.op, limit.reason, limit.first_release)
             for limit in _node_limits(node, contract, opset, local)
         ]
-    return found
+    return refused
 
 
 def _all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
@@ -99,7 +99,7 @@ def _whole_network(graph: gs.Graph, contract: Contract) -> Iterator[Refusal]:
     tensorrt = contract.parser == "tensorrt-onnx"
     if graph.opset and graph.opset > contract.max_opset and not caffe:
         first = first_with(opset=graph.opset) if tensorrt else None
-        yield Refusal("", "opset", f"opset {graph.opset}: the parser states up to {contract.max_opset}", first)
+        yield Refusal("", "opset", f"opset {graph.opset}: the parser supports up to {contract.max_opset}", first)
     ir = getattr(graph, "ir_version", None)
     if ir and ir > contract.max_ir and not caffe:
         first = first_with(ir=ir) if tensorrt else None
@@ -111,17 +111,17 @@ def _whole_network(graph: gs.Graph, contract: Contract) -> Iterator[Refusal]:
             yield Refusal(
                 tensor.name,
                 "input",
-                f"its shape {list(tensor.shape)} is dynamic; it builds only with an optimisation profile, and plans"
-                " here have none: fix the shape",
+                f"its shape {list(tensor.shape)} is dynamic, which needs an optimisation profile; build plans have"
+                " none: fix the shape",
             )
     for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in tensors:
-            limit = _border_type(tensor, contract)
+            limit = _binding_type(tensor, contract)
             if limit is not None:
                 yield Refusal(tensor.name, kind, limit.reason, limit.first_release)
 
 
-def _border_type(tensor: gs.Tensor, contract: Contract) -> Limit | None:
+def _binding_type(tensor: gs.Tensor, contract: Contract) -> Limit | None:
     kind = _type_of(tensor.dtype)
     if kind is None:
         return None
@@ -173,10 +173,10 @@ def _tensorrt(node: gs.Node, contract: Contract, opset: int, local: set[str]) ->
 
 
 def _operator(node: gs.Node, version: Version, local: set[str]) -> Limit | None:
-    """Refuse an operator that the release does not know. The parser looks at the operator's name, not its domain."""
+    """Refuse an operator that the release does not know; the parser matches its name, not its domain."""
     table = _table()
     if node.op in local:
-        return None if version >= (10, 0) else Limit("model-local functions are not read", "10.0")
+        return None if version >= (10, 0) else Limit("model-local functions are not supported", "10.0")
     if node.op in table["plugins"]:
         first, last = table["plugins"][node.op]
         if version < (7, 1):
@@ -184,7 +184,7 @@ def _operator(node: gs.Node, version: Version, local: set[str]) -> Limit | None:
         if version < numbers(first):
             return Limit(f"the plugin comes with TensorRT {first}", first)
         if last and version[:2] > numbers(last):
-            return Limit(f"TensorRT {last} was the last with this plugin")
+            return Limit(f"TensorRT {last} was the last release with this plugin")
         return None
     first = _first_release().get(node.op)
     if first is None:
@@ -201,13 +201,13 @@ def _rtx_operator(node: gs.Node, local: set[str]) -> Limit | None:
     if node.op in _table()["plugins"]:
         return Limit(f"TensorRT-RTX registers no plugin {node.op} (measured)")
     if node.op in measured["unbuildable"]:
-        return Limit(f"TensorRT-RTX has no implementation of {node.op}: such a network does not build (measured)")
+        return Limit(f"TensorRT-RTX has no implementation of {node.op}: the build fails (measured)")
     if node.op in measured["unknown"] or node.op not in _first_release():
         return Limit(f"TensorRT-RTX has no operator {node.op} (measured)")
     return None
 
 
-# ONNX data type -> the first release whose parser states it. INT8, INT4, FP8 and FP4 only between Q and DQ.
+# ONNX data type -> first release whose parser supports it. INT8, INT4, FP8 and FP4 only between Q and DQ.
 _TYPES = {
     "FLOAT": (5, 0),
     "FLOAT16": (5, 0),
@@ -237,29 +237,29 @@ def _types(node: gs.Node, contract: Contract) -> Iterator[Limit]:
         elif kind in _QUANTISED and node.op not in ("QuantizeLinear", "DequantizeLinear", "Constant"):
             yield Limit(f"it computes in {kind}, which exists only between QuantizeLinear and DequantizeLinear")
         elif kind == "UINT8" and node.op not in ("Cast", "Constant", "Identity"):
-            yield Limit("it computes in UINT8, which is a type of network inputs and outputs only")
-    if contract.int64 or node.op == "Slice":  # Slice's "to the end" is clamped, which changes nothing
+            yield Limit("it computes in UINT8, which is supported only for network inputs and outputs")
+    if contract.int64 or node.op == "Slice":  # clamping "to the end" of a Slice changes nothing
         return
     for tensor in node.inputs:
         if isinstance(tensor, gs.Constant) and tensor.dtype == np.int64 and tensor.values.size:
             low, high = int(tensor.values.min()), int(tensor.values.max())
             if low < _INT32.min or high > _INT32.max:
-                wrong = low if low < _INT32.min else high
-                yield Limit(f"its INT64 constant holds {wrong}, which is clamped to INT32 before 9.0", "9.0")
+                outside = low if low < _INT32.min else high
+                yield Limit(f"its INT64 constant holds {outside}, which is clamped to INT32 before 9.0", "9.0")
 
 
 def _type_limit(kind: str, contract: Contract) -> Limit | None:
     version = LATEST if contract.parser == "tensorrt-rtx" else contract.version or PARSERS[0].since
     since = _TYPES.get(kind)
     if since is None:
-        return Limit(f"it uses {kind}, which TensorRT has no type for")
+        return Limit(f"it uses {kind}, which TensorRT does not support")
     if version < since:
-        return Limit(f"it uses {kind}, which the parser does not read yet", dotted(since))
+        return Limit(f"it uses {kind}, which the parser does not support yet", dotted(since))
     return None
 
 
 def _type_of(dtype: Any) -> str | None:
-    """Name of an ONNX tensor type; None where unknown, or where the value is a sequence or an optional."""
+    """Return the name of an ONNX tensor type; None if unknown, or for a sequence or an optional."""
     if dtype is None or isinstance(dtype, onnx.TypeProto):
         return None
     number = dtype if isinstance(dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

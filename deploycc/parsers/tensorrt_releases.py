@@ -1,4 +1,4 @@
-"""What TensorRT's ONNX parser states of itself, by release."""
+"""Opset and IR limits that TensorRT's ONNX parser states, by release."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 Version = tuple[int, ...]
 LATEST: Version = (11, 1)
-"""Newest release whose parser documents were read."""
+"""Newest release whose parser documentation was read."""
 
 
 @dataclass(frozen=True)
 class Parser:
-    """ONNX limits of one release and of those after it up to the next entry.
+    """ONNX limits of a release and of those after it, up to the next entry.
 
     Attributes:
         since: first release.
@@ -26,8 +26,8 @@ class Parser:
 
 # Opset: as stated by onnx-tensorrt's README and docs/operators.md on each release branch. 7.2 states 13 only at the
 # branch tip and 11 at the tag that was shipped; 5.0 asserts opset < 10 operator by operator. IR: general knowledge of
-# the onnx release each was built with. The parser refuses neither a newer opset nor a newer IR; it reads what it knows
-# with the newest meaning it knows. Both limits are this compiler's own gate.
+# the onnx release each was built with. The parser accepts a newer opset or IR, and reads operators with the newest
+# definition it knows; both limits are this compiler's own.
 PARSERS = (
     Parser((5, 0), 9, 3),
     Parser((6, 0), 10, 5),
@@ -45,20 +45,20 @@ PARSERS = (
 
 
 def parser_of(version: Version) -> Parser:
-    """Limits of a release; those of the oldest one where the version is unknown (empty)."""
+    """Return the limits of a release; those of the oldest if the version is unknown (empty)."""
     return max((p for p in PARSERS if p.since <= version), key=lambda p: p.since, default=PARSERS[0])
 
 
 def first_with(*, opset: int = 0, ir: int = 0) -> str | None:
-    """The first release that states this operator set and this IR version, ``8.4``; None where none does."""
+    """Return the first release that states this operator set and IR version, ``8.4``; None if none does."""
     return next((dotted(p.since) for p in PARSERS if p.opset >= opset and p.ir >= ir), None)
 
 
 def dotted(version: Version) -> str:
-    """``(8, 2, 1)`` as ``8.2.1``."""
+    """Return ``(8, 2, 1)`` as ``8.2.1``."""
     return ".".join(str(part) for part in version)
 
 
 def numbers(version: str) -> Version:
-    """``8.2.1`` as ``(8, 2, 1)``."""
+    """Return ``8.2.1`` as ``(8, 2, 1)``."""
     return tuple(int(part) for part in version.split("."))

@@ -1,7 +1,7 @@
-"""Restrictions of TensorRT's ONNX parser on operators that it knows: attributes, inputs, ranks, branches.
+"""Restrictions of TensorRT's ONNX parser on operators that it supports: attributes, inputs, ranks, branches.
 
-A rule is a function registered for operators; it looks at one node and yields what the release would refuse. Source
-of every rule, unless it says otherwise: the restriction column of docs/operators.md on each release branch of
+A rule is a function registered for operators; it reads one node and yields what the release would refuse. Source of
+every rule unless it names another: the restriction column of docs/operators.md on each release branch of
 onnx/onnx-tensorrt.
 """
 
@@ -20,11 +20,11 @@ from deploycc.parsers.tensorrt_releases import Version
 
 @dataclass(frozen=True)
 class Limit:
-    """One thing a release does not take.
+    """One thing that a release does not accept.
 
     Attributes:
-        reason: what and why, as part of a sentence about the node.
-        first_release: the first release without this limit; None where the newest still has it.
+        reason: a sentence whose subject is the node.
+        first_release: the first release without this limit; None if the newest still has it.
     """
 
     reason: str
@@ -33,12 +33,12 @@ class Limit:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a node stands.
+    """The parser that reads a node.
 
     Attributes:
-        version: the release that reads it.
-        opset: the operator set that gives it its meaning.
-        rtx: TensorRT-RTX reads it, whose measured behaviour goes before the document of the same parser.
+        version: TensorRT release.
+        opset: operator set that defines the node.
+        rtx: TensorRT-RTX, whose measured behaviour takes precedence over the document of the same parser.
     """
 
     version: Version
@@ -66,34 +66,34 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 
 def limits(node: gs.Node, scope: Scope) -> Iterator[Limit]:
-    """Everything the release refuses about a node whose operator it knows."""
+    """Yield everything that a release refuses of a node whose operator it supports."""
     for function in RULES.get(node.op, ()):
         yield from function(node, scope)
 
 
 def constant(node: gs.Node, index: int) -> NDArray[np.generic] | None:
-    """Values of an input; None where it is absent or computed."""
-    tensor = given(node, index)
+    """Return the values of an input; None if it is absent or computed."""
+    tensor = operand(node, index)
     if isinstance(tensor, gs.Variable) and tensor.inputs and tensor.inputs[0].op == "Constant":
         tensor = tensor.inputs[0].attrs.get("value")
     return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
 
 
-def given(node: gs.Node, index: int) -> gs.Tensor | None:
-    """An input tensor; None where it is left out."""
+def operand(node: gs.Node, index: int) -> gs.Tensor | None:
+    """Return an input tensor; None if it is absent."""
     if index >= len(node.inputs) or node.inputs[index].is_empty():
         return None
     return node.inputs[index]
 
 
 def computed(node: gs.Node, index: int) -> bool:
-    """Whether an input is there and is no constant."""
-    return given(node, index) is not None and constant(node, index) is None
+    """Return whether an input is present and not constant."""
+    return operand(node, index) is not None and constant(node, index) is None
 
 
 def rank(node: gs.Node, index: int = 0) -> int | None:
-    """Rank of an input, None where unknown."""
-    tensor = given(node, index)
+    """Return the rank of an input; None if unknown."""
+    tensor = operand(node, index)
     return None if tensor is None or tensor.shape is None else len(tensor.shape)
 
 
@@ -103,29 +103,29 @@ def _spatial_axes(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if dims is None:
         return
     if dims not in (3, 4, 5):
-        yield Limit(f"its input has {dims} axes; only 2-D and 3-D {node.op} exists")
+        yield Limit(f"its input has {dims} axes; only 2-D and 3-D {node.op} is supported")
     elif dims == 5 and scope.version < (6, 0):
-        yield Limit("it is 3-D; only 2-D is read", "6.0")
+        yield Limit("it is 3-D; only 2-D is supported", "6.0")
     elif dims == 3 and scope.version < (8, 5):
-        yield Limit("it is 1-D; only 2-D and 3-D are read", "8.5")
+        yield Limit("it is 1-D; only 2-D and 3-D are supported", "8.5")
 
 
 @rule("Conv", "ConvTranspose")
 def _weights(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if computed(node, 1) and scope.version < (8, 5):
-        yield Limit("its weights are computed, they must be an initialiser", "8.5")
+        yield Limit("its weights are computed; they must be an initialiser", "8.5")
 
 
 @rule("MaxPool", "AveragePool", "LpPool")
 def _pool_dilations(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if any(d != 1 for d in node.attrs.get("dilations", ())):
-        yield Limit(f"its dilations are {list(node.attrs['dilations'])}, they must be 1")
+        yield Limit(f"its dilations are {list(node.attrs['dilations'])}; they must be 1")
 
 
 @rule("LpPool", "LpNormalization")
 def _norm_order(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if node.attrs.get("p", 2) not in (1, 2):  # onnxOpCheckers.cpp: only L1 and L2
-        yield Limit(f"its p is {node.attrs['p']}, only L1 and L2 exist")
+        yield Limit(f"its p is {node.attrs['p']}; only L1 and L2 are supported")
 
 
 @rule("MaxPool")
@@ -137,9 +137,9 @@ def _pool_indices(node: gs.Node, scope: Scope) -> Iterator[Limit]:
 @rule("Clip")
 def _clip_bounds(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if len(node.inputs) > 1 and scope.version < (7, 0):
-        yield Limit("its min and max are inputs (opset 11), only attributes are read", "7.0")
+        yield Limit("its min and max are inputs (opset 11); only attributes are supported", "7.0")
     elif (computed(node, 1) or computed(node, 2)) and scope.version < (8, 2):
-        yield Limit("its min or max is computed, both must be initialisers", "8.2")
+        yield Limit("its min or max is computed; both must be initialisers", "8.2")
 
 
 @rule("Pad")
@@ -150,9 +150,9 @@ def _padding(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     value = constant(node, 2)
     number = float(node.attrs.get("value", 0.0)) if value is None else float(value.reshape(-1)[0])
     if mode != "constant" or number != 0.0 or computed(node, 2):
-        yield Limit(f"it pads with mode '{mode}' and value {number:g}, only zeros are padded", "8.2")
+        yield Limit(f"it pads with mode '{mode}' and value {number:g}; only zero padding is supported", "8.2")
     if len(node.inputs) > 1 and scope.version < (7, 0):
-        yield Limit("its pads are an input (opset 11), only the attribute is read", "7.0")
+        yield Limit("its pads are an input (opset 11); only the attribute is supported", "7.0")
     pads = node.attrs.get("pads")
     if pads is None:
         amounts = constant(node, 1)
@@ -163,65 +163,65 @@ def _padding(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     axes = [axis for axis in range(half) if pads[axis] or pads[axis + half]]
     if scope.version >= (8, 0):
         if len(axes) > 2:
-            yield Limit(f"it pads {len(axes)} axes, at most two are padded", "8.2")
+            yield Limit(f"it pads {len(axes)} axes; at most two are supported", "8.2")
     elif any(axis < half - 2 for axis in axes):
-        yield Limit(f"it pads axis {axes[0]}, only the last two axes are padded", "8.0" if len(axes) <= 2 else "8.2")
+        yield Limit(f"it pads axis {axes[0]}; only the last two axes are supported", "8.0" if len(axes) <= 2 else "8.2")
 
 
 @rule("TopK")
 def _top_k(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if computed(node, 1) and scope.version < (8, 6):
-        yield Limit("its K is computed, it must be an initialiser", "8.6")
+        yield Limit("its K is computed; it must be an initialiser", "8.6")
     values = constant(node, 1)
     count = node.attrs.get("k") if values is None else int(values.reshape(-1)[0])
     largest = 3840 if scope.rtx else 3839  # measured with TensorRT-RTX 1.7.1; operators.md says less than 3840
     if count is not None and count > largest:
-        yield Limit(f"its K is {count}, at most {largest} are taken")
+        yield Limit(f"its K is {count}; at most {largest} is supported")
     if not node.attrs.get("sorted", 1) and scope.version >= (10, 1) and not scope.rtx:
-        yield Limit("it asks for unsorted results, sorted must be 1")
+        yield Limit("it asks for unsorted results; sorted must be 1")
 
 
 @rule(*REDUCTIONS)
 def _reduction_axes(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if len(node.inputs) > 1 and scope.version < (8, 0):
-        yield Limit("its axes are an input (opset 13), only the attribute is read", "8.0")
+        yield Limit("its axes are an input (opset 13); only the attribute is supported", "8.0")
     elif computed(node, 1):
-        yield Limit("its axes are computed, they must be an initialiser")
+        yield Limit("its axes are computed; they must be an initialiser")
 
 
 @rule("Split", "Squeeze", "Unsqueeze")
 def _operand_as_input(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     what = "split sizes" if node.op == "Split" else "axes"
     if len(node.inputs) > 1 and scope.version < (7, 2):
-        yield Limit(f"its {what} are an input (opset 13), only the attribute is read", "7.2")
+        yield Limit(f"its {what} are an input (opset 13); only the attribute is supported", "7.2")
     elif computed(node, 1) and node.op != "Split":
-        yield Limit("its axes are computed, they must resolve to a constant")
+        yield Limit("its axes are computed; they must resolve to a constant")
     elif computed(node, 1) and scope.version < (8, 2):
-        yield Limit("its split sizes are computed, they must be an initialiser", "8.2")
+        yield Limit("its split sizes are computed; they must be an initialiser", "8.2")
 
 
 @rule("Slice")
 def _slice_axes(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if len(node.inputs) > 1 and scope.version < (6, 0):
-        yield Limit("its starts and ends are inputs (opset 10), which 5.x asserts against", "6.0")
+        yield Limit("its starts and ends are inputs (opset 10), which 5.x rejects", "6.0")
     elif computed(node, 3) and scope.version < (10, 3):
-        yield Limit("its axes are computed, they must be an initialiser", "10.3")
+        yield Limit("its axes are computed; they must be an initialiser", "10.3")
 
 
 @rule("Resize")
 def _resize(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     mode = node.attrs.get("mode", "nearest")
     if mode not in ("nearest", "linear") and not scope.rtx:
-        yield Limit(f"its mode is '{mode}', only nearest and linear are documented")
+        yield Limit(f"its mode is '{mode}'; only nearest and linear are documented")
     since_11 = scope.opset >= 11  # opset 10 has neither attribute and means asymmetric and floor
     coordinates = node.attrs.get("coordinate_transformation_mode", "half_pixel" if since_11 else "asymmetric")
     rounding = node.attrs.get("nearest_mode", "round_prefer_floor" if since_11 else "floor")
     if coordinates in ("tf_crop_and_resize", "half_pixel_symmetric"):
         yield Limit(f"its coordinate mode {coordinates} is not supported")
     elif scope.version < (8, 0) and coordinates != "asymmetric":
-        yield Limit(f"its coordinate mode is {coordinates}, only asymmetric is read", "8.0")
+        yield Limit(f"its coordinate mode is {coordinates}; only asymmetric is supported", "8.0")
     if scope.version < (8, 0) and mode == "nearest" and rounding != "floor":
-        yield Limit(f"its nearest mode is {rounding}, only floor is read", "8.0")
+        yield Limit(f"its nearest mode is {rounding}; only floor is supported", "8.0")
     if node.attrs.get("antialias", 0):
         yield Limit("antialiasing is not supported")
     if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -231,7 +231,7 @@ def _resize(node: gs.Node, scope: Scope) -> Iterator[Limit]:
 @rule(*REDUCTIONS)
 def _reduction_of_booleans(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if node.inputs and node.inputs[0].dtype == np.bool_:
-        yield Limit("it reduces BOOL, only numbers are reduced")
+        yield Limit("it reduces BOOL; only numbers are supported")
 
 
 @rule("If")
@@ -239,27 +239,27 @@ def _conditional(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if constant(node, 0) is not None:
         return
     if scope.version < (8, 0):
-        yield Limit("its condition is computed; before 8.0 only an initialiser is read and one branch inlined", "8.0")
+        yield Limit("its condition is computed; before 8.0 it must be an initialiser, and one branch is inlined", "8.0")
         return
     branches = [node.attrs.get(name) for name in ("then_branch", "else_branch")]
-    then, other = (branch.outputs if isinstance(branch, gs.Graph) else [] for branch in branches)
-    for a, b in zip(then, other, strict=False):
+    then_outputs, else_outputs = (branch.outputs if isinstance(branch, gs.Graph) else [] for branch in branches)
+    for a, b in zip(then_outputs, else_outputs, strict=False):
         if a.name == b.name and scope.version < (8, 5):
-            yield Limit(f"both branches name their output {a.name}, the names must differ", "8.5")
+            yield Limit(f"both branches name their output {a.name}; the names must differ", "8.5")
         if a.shape is None or b.shape is None:
             continue
         if len(a.shape) != len(b.shape):
-            yield Limit(f"its branches give {list(a.shape)} and {list(b.shape)}, the ranks must be equal")
+            yield Limit(f"its branches give {list(a.shape)} and {list(b.shape)}; the ranks must be equal")
         elif list(a.shape) != list(b.shape) and scope.version < (10, 11):
-            yield Limit(f"its branches give {list(a.shape)} and {list(b.shape)}, the shapes must be equal", "10.11")
+            yield Limit(f"its branches give {list(a.shape)} and {list(b.shape)}; the shapes must be equal", "10.11")
 
 
 @rule("NonMaxSuppression")
 def _suppression(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if scope.version < (8, 5):
         yield Limit(
-            "it becomes a plugin whose output is padded to max_output_boxes_per_class, which is not what ONNX defines;"
-            " use EfficientNMS_TRT or raw heads",
+            "it becomes a plugin whose output is padded to max_output_boxes_per_class, unlike the ONNX operator; use"
+            " EfficientNMS_TRT or raw heads",
             "8.5",
         )
 
@@ -268,14 +268,14 @@ def _suppression(node: gs.Node, scope: Scope) -> Iterator[Limit]:
 def _negative_indices(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     indices = constant(node, 1)
     if scope.version < (8, 2) and indices is not None and np.any(indices < 0):  # type: ignore[operator]
-        yield Limit("it has negative indices, only indices >= 0 are read", "8.2")
+        yield Limit("it has negative indices; only indices >= 0 are supported", "8.2")
 
 
 @rule("ScatterND", "ScatterElements")
 def _scatter_reduction(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     # Documented for ScatterND; ScatterElements measured with TensorRT-RTX 1.7.1.
     if node.attrs.get("reduction", "none") != "none":
-        yield Limit(f"its reduction is '{node.attrs['reduction']}', only none is supported")
+        yield Limit(f"its reduction is '{node.attrs['reduction']}'; only none is supported")
 
 
 @rule("Einsum")
@@ -297,24 +297,24 @@ def _instance_norm(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if scope.version >= (8, 6):
         return
     if computed(node, 1) or computed(node, 2):
-        yield Limit("its scale or bias is computed, both must be initialisers", "8.6")
+        yield Limit("its scale or bias is computed; both must be initialisers", "8.6")
     dims = rank(node)
     if dims is not None and dims not in (3, 4, 5):
-        yield Limit(f"its input has {dims} axes, 3 to 5 are read", "8.6")
+        yield Limit(f"its input has {dims} axes; 3 to 5 are supported", "8.6")
 
 
 @rule("Dropout")
 def _dropout(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     training = constant(node, 2)
     if computed(node, 2) or (training is not None and bool(training.any())):
-        yield Limit("it trains: training_mode must be an initialiser that is false")
+        yield Limit("training_mode must be a false initialiser")
 
 
 @rule("BatchNormalization")
 def _batch_norm(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     # Measured with TensorRT-RTX 1.7.1; every release computes inference only.
     if node.attrs.get("training_mode", 0) or any(not output.is_empty() for output in node.outputs[1:]):
-        yield Limit("it trains: training_mode and its further outputs are not supported")
+        yield Limit("training_mode and its additional outputs are not supported")
 
 
 @rule("QuantizeLinear", "DequantizeLinear")
@@ -323,25 +323,25 @@ def _quantisation(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if zero is not None and np.any(zero.astype(np.float32) != 0):
         yield Limit("its zero point is not zero")
     if scope.version < (8, 0) and (computed(node, 1) or computed(node, 2)):
-        yield Limit("its scale or zero point is computed, both must be initialisers", "8.0")
+        yield Limit("its scale or zero point is computed; both must be initialisers", "8.0")
 
 
 @rule("OneHot")
 def _one_hot_depth(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if computed(node, 1):
-        yield Limit("its depth is computed, it must be a build-time constant")
+        yield Limit("its depth is computed; it must be a build-time constant")
 
 
 @rule("CumSum")
 def _cumsum_axis(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if computed(node, 1) and scope.version < (10, 8):
-        yield Limit("its axis is computed, it must be an initialiser", "10.8")
+        yield Limit("its axis is computed; it must be an initialiser", "10.8")
 
 
 @rule("Cast")
 def _cast(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if scope.version < (7, 0) and node.attrs.get("to") not in (1, np.float32):
-        yield Limit("only casts to FP32 are read", "7.0")
+        yield Limit("only casts to FP32 are supported", "7.0")
 
 
 @rule("EfficientNMS_TRT")

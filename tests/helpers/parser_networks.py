@@ -1,4 +1,4 @@
-"""Networks written as ONNX text, and for each rule of TensorRT's ONNX parser one that breaks it."""
+"""Networks in ONNX text, one that breaks each rule of TensorRT's ONNX parser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 X = "(float[1,4,8,8] x)"
 HELD = "<int64[1] k = {2}, float[1] lo = {0}, float[1] hi = {6}>"
 
-# name: (network, opset, a piece of the reason, last release that refuses, first that takes it; "" = none does)
+# name: (network, opset, part of the reason, last release that refuses, first that accepts; "" = none)
 RULES: dict[str, tuple[str, int, str, str, str]] = {
     "unknown operator": (f"{X} => (float[1,4,8,8] y) {{ y = Det2 (x) }}", 13, "has the operator Det2", "11.1", ""),
     "never supported": ("(int32[4] x) => (int32[4] y) { y = BitwiseNot (x) }", 18, "BitwiseNot", "11.1", ""),
@@ -174,13 +174,13 @@ RULES: dict[str, tuple[str, int, str, str, str]] = {
         11, "scale or bias is computed", "8.5", "8.6",
     ),
     "training Dropout": (
-        f"{X} => (float[1,4,8,8] y) <bool t = {{1}}> {{ y = Dropout (x, , t) }}", 13, "it trains", "11.1", "",
+        f"{X} => (float[1,4,8,8] y) <bool t = {{1}}> {{ y = Dropout (x, , t) }}", 13, "training_mode must be", "11.1", "",
     ),
     "training BatchNormalization": (
         "(float[1,2,4,4] x) => (float[1,2,4,4] y, float[2] m, float[2] v)"
         " <float[2] s = {1,1}, float[2] b = {0,0}, float[2] p = {0,0}, float[2] q = {1,1}>"
         " { y, m, v = BatchNormalization <training_mode=1> (x, s, b, p, q) }",
-        15, "it trains", "11.1", "",
+        15, "training_mode and", "11.1", "",
     ),
     "asymmetric quantisation": (
         f"{X} => (uint8[1,4,8,8] y) <float s = {{0.1}}, uint8 z = {{3}}> {{ y = QuantizeLinear (x, s, z) }}",

@@ -1,4 +1,4 @@
-"""What TensorRT's ONNX parser refuses, and from which release on it does not, on networks small enough to read."""
+"""Refusals of TensorRT's ONNX parser and the first release that accepts, on networks small enough to read."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from deploycc.target import contract, load
 
 
 def tensorrt(version: str) -> Contract:
-    """The ONNX parser of a release without its limit on opset and IR, so that a rule stands alone."""
+    """The ONNX parser of a release without its limit on opset and IR, so that only a rule can refuse."""
     return Contract("tensorrt-onnx", numbers(version), max_opset=99, max_ir=99, int64=numbers(version) >= (9, 0))
 
 
 @pytest.mark.parametrize("case", RULES)
-def test_a_rule_refuses_up_to_the_release_that_takes_it(case: str) -> None:
+def test_a_rule_refuses_up_to_the_release_that_accepts(case: str) -> None:
     body, opset, reason, refusing, first = RULES[case]
     graph = network(body, opset)
-    found = [r for r in refusals(graph, tensorrt(refusing)) if reason in r.reason]
-    assert found, refusals(graph, tensorrt(refusing))
+    refused = [r for r in refusals(graph, tensorrt(refusing)) if reason in r.reason]
+    assert refused, refusals(graph, tensorrt(refusing))
     if not first:
-        assert {r.first_release for r in found} == {None}
+        assert {r.first_release for r in refused} == {None}
         return
-    assert {r.first_release for r in found} == {first}
+    assert {r.first_release for r in refused} == {first}
     assert not [r for r in refusals(graph, tensorrt(first)) if reason in r.reason]
 
 
@@ -52,7 +52,7 @@ def test_nodes_inside_branches_are_named() -> None:
     assert [(r.node, r.op) for r in refusals(network(body, 14), tensorrt("8.2"))] == [("p", "HardSwish")]
 
 
-def test_a_constant_condition_is_taken_from_7_1_on() -> None:
+def test_a_constant_condition_is_accepted_from_7_1_on() -> None:
     body = (
         "(float[4] x) => (float[4] y) <bool[1] c = {1}> { y = If (c) <"
         "then_branch = t () => (float[4] p) { p = Relu (x) },"
@@ -67,7 +67,7 @@ def test_a_constant_node_counts_as_an_initialiser() -> None:
     assert refusals(network(body), tensorrt("8.0")) == []
 
 
-def test_slicing_to_the_end_with_the_largest_int64_is_no_overflow() -> None:
+def test_slicing_to_the_end_with_the_largest_int64_is_not_an_overflow() -> None:
     body = (
         f"{X} => (float[1,4,8,8] y) <int64[1] s = {{0}}, int64[1] e = {{9223372036854775807}}, int64[1] a = {{2}}>"
         " { y = Slice (x, s, e, a) }"

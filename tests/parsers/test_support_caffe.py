@@ -1,4 +1,4 @@
-"""What TensorRT's Caffe parser refuses: what its layers cannot compute."""
+"""TensorRT's Caffe parser refuses what its layers cannot compute."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ CAFFE_CASES = {
     ),
     "batch moved": (f"{X} => (float[4,1,8,8] y) {{ y = Transpose <perm=[1,0,2,3]> (x) }}", "moves the batch axis"),
     "batch kept": (f"{X} => (float[1,8,8,4] y) {{ y = Transpose <perm=[0,2,3,1]> (x) }}", None),
-    "batch regrouped": (
-        f"{X} => (float[4,64] y) <int64[2] s = {{4,64}}> {{ y = Reshape (x, s) }}", "regroups the batch",
+    "batch changed": (
+        f"{X} => (float[4,64] y) <int64[2] s = {{4,64}}> {{ y = Reshape (x, s) }}", "changes the batch axis",
     ),
-    "softmax of a batch": ("(float[4,3] x) => (float[4,3] y) { y = Softmax <axis=0> (x) }", "reads 1 to 3"),
+    "softmax of a batch": ("(float[4,3] x) => (float[4,3] y) { y = Softmax <axis=0> (x) }", "supports 1 to 3"),
     "softmax from the end": ("(float[1,9,3] x) => (float[1,9,3] y) { y = Softmax <axis=-1> (x) }", None),
     "computed exponent": (
         "(float[1,4] x, float[1,4] z) => (float[1,4] y) { y = Pow (x, z) }", "one constant exponent",
     ),
     "sum of channels": (f"{X} => (float[1,1,8,8] y) <int64[1] a = {{1}}> {{ y = ReduceSum (x, a) }}", None),
     "sum of rows": (
-        f"{X} => (float[1,4,1,8] y) <int64[1] a = {{2}}> {{ y = ReduceSum (x, a) }}", "only the channels of a map",
+        f"{X} => (float[1,4,1,8] y) <int64[1] a = {{2}}> {{ y = ReduceSum (x, a) }}", "only the channel axis of a map",
     ),
     "integers": ("(int32[1,4] x) => (int32[1,4] y) { y = Abs (x) }", "blobs are FP32"),
 }  # fmt: skip
@@ -93,7 +93,7 @@ def test_caffe_layers_of_tensorrt(case: str) -> None:
 
 
 def filled(body: str) -> gs.Graph:
-    """A network whose weights may be given by their shape alone; they become zeros."""
+    """Return a network in which weights given only by their shape are zeros."""
     head, _, rest = body.partition("<")
     declared, _, nodes = rest.partition("> {")
     shapes = [item for item in declared.replace(">", "").split(", ") if nodes and "=" not in item]

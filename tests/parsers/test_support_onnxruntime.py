@@ -1,4 +1,4 @@
-"""What ONNX Runtime refuses: what ONNX does not define, and nothing else."""
+"""ONNX Runtime refuses what ONNX does not define, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = contract(load("x86-cpu"))
         ("(float[4] x) => (float[4] y) { y = nowhere.Relu (x) }", 13, "its domain 'nowhere'"),
         ("(float[4] x) => (float[4] y) { y = Blur (x) }", 13, "ONNX has no operator Blur"),
         ("(float[4] x) => (float[4] y) { y = HardSwish (x) }", 13, "does not exist in opset 13"),
-        ("(float[4] x) => (float[4] y) { y = Relu (x) }", 23, "states up to 21"),
+        ("(float[4] x) => (float[4] y) { y = Relu (x) }", 23, "supports up to 21"),
     ],
 )
 def test_onnx_runtime_refuses_what_onnx_does_not_define(body: str, opset: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The verdict for TensorRT-RTX against the real TensorRT-RTX, where it is installed."""
+"""Refusals for TensorRT-RTX against the real TensorRT-RTX, if it is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rtx_builder():
 
 
 def builds_for_rtx(proto: onnx.ModelProto) -> bool:
-    """Whether TensorRT-RTX parses a network and builds an engine of it, without a GPU."""
+    """Return whether TensorRT-RTX parses a network and builds its engine, without a GPU."""
     trt, logger, builder = rtx_builder()
     network_ = builder.create_network()
     if not trt.OnnxParser(network_, logger).parse(proto.SerializeToString()):
@@ -34,9 +34,9 @@ def builds_for_rtx(proto: onnx.ModelProto) -> bool:
     return builder.build_serialized_network(network_, config) is not None
 
 
-# Where the verdict and TensorRT-RTX 1.7.1 part, and why the verdict stays.
-RTX_PARTS = {
-    "TopK with computed K": "an input that decides a shape needs an optimisation profile, which no single node shows",
+# Rules that TensorRT-RTX 1.7.1 does not confirm, and why they stay.
+UNCONFIRMED = {
+    "TopK with computed K": "an input that decides a shape needs an optimisation profile, which a single node does not show",
     "INT8 arithmetic": "documented as refused; without a constant it happens to build",
 }
 
@@ -46,7 +46,7 @@ def test_tensorrt_rtx_builds_what_is_not_refused_and_nothing_else(case: str) -> 
     body, opset, *_ = RULES[case]
     found = refusals(network(body, opset), RTX)
     agrees = builds_for_rtx(model(body, opset)) == (not found)
-    assert agrees == (case not in RTX_PARTS), (found, RTX_PARTS.get(case))
+    assert agrees == (case not in UNCONFIRMED), (found, UNCONFIRMED.get(case))
 
 
 @pytest.mark.parametrize("count", [3839, 3840, 3841])

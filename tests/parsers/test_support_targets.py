@@ -1,4 +1,4 @@
-"""What the parsers of the shipped targets refuse of real detectors, and that they take what lowerings write for them."""
+"""Parsers of the shipped targets: what they refuse of real detectors; they accept what lowerings write for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_real_models_are_read_against_every_target(assets: Path, name: str) -> N
             assert refusal.first_release is None or numbers(refusal.first_release) > agreed.version
 
 
-def test_the_real_onnx_detectors_fit_every_onnx_target_but_for_opset_and_ir(assets: Path) -> None:
+def test_the_real_onnx_detectors_fit_every_onnx_target_except_for_opset_and_ir(assets: Path) -> None:
     for path in sorted(assets.rglob("*.onnx")):
         graph = gs.import_onnx(onnx.shape_inference.infer_shapes(onnx.load(path)))
         for name in names():
@@ -33,7 +33,7 @@ def test_the_real_onnx_detectors_fit_every_onnx_target_but_for_opset_and_ir(asse
 
 
 def test_preferred_detections_are_known_to_the_parser_of_every_target() -> None:
-    """The plugin or operator that a lowering needs is one that the same target's parser takes."""
+    """The parser of a target accepts the plugin or operator of that target's lowering."""
     needs = {"efficient-nms": "EfficientNMS_TRT", "nms-plugin": "NMS_TRT", "onnx-nms": "NonMaxSuppression"}
     for name in names():
         target = load(name)

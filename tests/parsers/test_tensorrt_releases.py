@@ -1,4 +1,4 @@
-"""The table of TensorRT's releases: in order, and none takes less than the one before."""
+"""The table of TensorRT releases: in order, and no release supports less than the one before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 from deploycc.parsers.tensorrt_releases import LATEST, PARSERS, dotted, first_with, numbers, parser_of
 
 
-def test_releases_are_ordered_and_never_state_less_than_before() -> None:
+def test_releases_are_ordered_and_never_support_less_than_before() -> None:
     for earlier, later in itertools.pairwise(PARSERS):
         assert earlier.since < later.since
         assert earlier.opset <= later.opset
