@@ -16,9 +16,10 @@ from deploycc.documents.document import Document
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LAYERS = table(TEXT, "## Layers")
-LIFE = table(TEXT, "## The life of a detector")
-STAGES = "The pipeline has stages, so that a part of it can run alone (planning gates stops before they are lowered):\n"
-SIDE_ROADS = table(TEXT, 'Two side roads join at "optimise":\n')
+WORKFLOWS = table(TEXT, "## The life of a detector")
+COMPILING = table(TEXT, "Compiling is this, function by function:\n")
+STAGES = "lowers one plan after the other:\n"
+DECIDING = table(TEXT, "The passes are told what they decided in `Options`:\n")
 DOCUMENTS = table(TEXT, "## Files that the tool writes")
 OTHER_FILES = table(TEXT, "Other files:\n")
 PLACES = table(TEXT, "## Where new things go")
@@ -86,7 +87,7 @@ def test_every_room_is_described_and_nothing_else() -> None:
     assert sorted(code(row[0])[0] for row in LAYERS) == sorted(rooms | FILES)
 
 
-@pytest.mark.parametrize("row", [*LIFE, *SIDE_ROADS], ids=lambda row: code(row[1])[0])
+@pytest.mark.parametrize("row", [*WORKFLOWS, *COMPILING, *DECIDING], ids=lambda row: code(row[1])[0])
 def test_a_step_of_the_life_gives_what_its_function_returns(row: list[str]) -> None:
     [name] = code(row[1])
     module, _, attribute = f"deploycc.{name}".rpartition(".")
