@@ -119,8 +119,7 @@ def command(
     with console.progress("compile") as say:
         say(f"reading {choice.model}")
         detector = choice.load()
-        for note in detector.notes:
-            console.note(f"{note.node + ': ' if note.node else ''}{note.reason}")
+        console.notes(detector.notes)
         pruned, profile = _prune(detector, pruning, data, threads, say)
         reports = []
         for report in compile_targets(

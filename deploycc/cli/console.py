@@ -12,12 +12,12 @@ import sys
 import textwrap
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploycc.errors import DeployError
+from deploycc.errors import DeployError, Note
 from deploycc.progress import Say
 from deploycc.report.table import Table, lay_out
 
@@ -77,6 +77,12 @@ def say(title: str, lines: Sequence[str]) -> None:
 def note(text: str) -> None:
     """Say something on stderr."""
     _print("note: ", text, "cyan")
+
+
+def notes(several: Iterable[Note]) -> None:
+    """Say notes on stderr."""
+    for each in several:
+        note(f"{each.node}: {each.reason}" if each.node else each.reason)
 
 
 def warn(text: str) -> None:

@@ -14,14 +14,26 @@ from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
 @takes_model
 def command(
     choice: ModelChoice,
-    data: Annotated[str, typer.Option("--data", "-d", help="voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Annotated pictures: voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].",
+        ),
+    ],
     detections: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--detections", metavar="FILE", help="Write every detection as JSON."),
+        typer.Option("--detections", metavar="FILE", help="Also write every detection to this JSON file."),
     ] = None,
     names: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
+        typer.Option(
+            "--names",
+            metavar="LIST",
+            help="Class names of the model in order, including the background; default: those in its file.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -30,48 +42,40 @@ def command(
     Shows VOC average precision (area under the curve and 11-point) and COCO average precision of every class.
     """
     from deploycc.cli import console
-    from deploycc.evaluation.accuracy import measure_accuracy
-    from deploycc.evaluation.dataset import open_dataset
     from deploycc.files import write_text
+    from deploycc.workflows.evaluate import evaluate_detector
+    from deploycc.workflows.staging import require_folder
 
-    detector = choice.load()
-    dataset = open_dataset(data, size=detector.input.height)
+    require_folder(detections)
     with console.progress("evaluate") as say:
-        accuracy = measure_accuracy(detector, dataset, names=comma_list(names), say=say)
+        say("reading")
+        accuracy = evaluate_detector(choice.load(), data, names=comma_list(names), say=say)
     if detections is not None:
         write_text(detections, json.dumps(accuracy.detections(), indent=1) + "\n")
-    for note in accuracy.notes:
-        console.note(note.reason)
+    console.notes(accuracy.notes)
     summary = accuracy.summary()
     if as_json:
         console.print_json({"model": choice.model, **summary})
     else:
         _show(summary)
+    if detections is not None:
+        console.wrote(detections)
 
 
 def _show(summary: dict[str, Any]) -> None:
     from deploycc.cli import console
 
+    scores = [(row["class"], row["objects"], row) for row in summary["classes"]]
+    mean = {
+        "ap50_area": summary["map50_area"],
+        "ap50_11point": summary["map50_11point"],
+        "coco_ap": summary["coco_map"],
+    }
+    scores.append(("mean", sum(objects for _, objects, _ in scores), mean))
     rows = [
-        [
-            row["class"],
-            f"{row['objects']}",
-            _percent(row["ap50_area"]),
-            _percent(row["ap50_11point"]),
-            _percent(row["coco_ap"]),
-        ]
-        for row in summary["classes"]
+        [name, f"{objects}", *(_percent(values[key]) for key in ("ap50_area", "ap50_11point", "coco_ap"))]
+        for name, objects, values in scores
     ]
-    total = sum(row["objects"] for row in summary["classes"])
-    rows.append(
-        [
-            "mean",
-            f"{total}",
-            _percent(summary["map50_area"]),
-            _percent(summary["map50_11point"]),
-            _percent(summary["coco_map"]),
-        ]
-    )
     title = f"{summary['data']}: {summary['pictures']} pictures"
     console.table(["class", "objects", "AP50 area", "AP50 11-point", "COCO AP"], rows, title)
 

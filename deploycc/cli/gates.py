@@ -78,8 +78,7 @@ def command(
     with console.progress("gates") as say:
         say("reading")
         report, notes = plan_detector(choice.load(), settings, output, say)
-    for note in notes:
-        console.note(f"{note.node}: {note.reason}")
+    console.notes(notes)
     if as_json:
         console.print_json(gates_json(report, considered=explain))
     else:

@@ -44,7 +44,7 @@ def test_never_over_the_trained_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.splitlines()[-3:] == [
         "error[output-is-the-input]: net.prototxt would replace the trained file",
         f"  path: {trained}",
-        "  hint: choose another folder with -o",
+        "  hint: choose another folder with --output",
     ]
     assert trained.read_bytes() == before
     assert sorted(tmp_path.iterdir()) == [trained]
@@ -61,7 +61,7 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_unknown_formats_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(TINY, "--random-weights", 1, "--format", "darknet", "-o", tmp_path) == EXIT_DIAGNOSED
-    assert capsys.readouterr().err.splitlines() == ["error[unknown-format]: --format darknet is none of caffe"]
+    assert capsys.readouterr().err.splitlines() == ["error[unknown-format]: --format darknet is not one of caffe"]
 
 
 def test_a_network_without_heads_is_refused_and_nothing_is_written(

@@ -54,9 +54,10 @@ def test_gates_are_listed_with_where_they_multiply(tmp_path: Path, capsys: pytes
     assert main(["inspect", str(path), "--json"]) == 0
     (gate,) = json.loads(capsys.readouterr().out)["gates"]
     assert (gate["layer"], gate["place"], gate["units"], gate["threshold"]) == ("gated", "after-activation", 4, 0.5)
+    assert gate["reads"] == ["a"]
     assert main(["inspect", str(path)]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^gated +8 +4 \(block\) +after-activation +0.5 +a +structure +24$", out, re.MULTILINE)
+    assert re.search(r"^gated +8 +4 +block +after-activation +0.5 +structure +24$", out, re.MULTILINE)
 
 
 def test_attention_is_named_and_not_listed_as_a_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,6 @@ from numerics import assert_same_detections
 from opencv_ssd import RES10, VOC21, YUFACE, read_rows
 from strategies import exported_networks
 
-from deploycc.cli.export import for_caffe
 from deploycc.detector import DetectionOutputs, Detector, InputSpec
 from deploycc.detector.pictures import prepare, read_picture
 from deploycc.errors import ModelError
@@ -35,6 +34,7 @@ from deploycc.passes import PIPELINE, Options, run
 from deploycc.passes.options import Prune
 from deploycc.passes.prune_channels import prune
 from deploycc.pruning.decide import by_norm
+from deploycc.workflows.export import for_caffe
 
 RAW = 1e-4  # absolute, of raw outputs
 TRAINED = {"voc21": VOC21, "res10": RES10, "yuface": YUFACE}
