@@ -29,7 +29,14 @@ def show(
     """Show what was compiled and how fast it runs, or what gates save."""
     from deploycc.cli import console
     from deploycc.documents.gates import find_gate_report
-    from deploycc.report.terminal import engines_table, latency_json, latency_remarks, latency_table, passes_tables
+    from deploycc.report.terminal import (
+        engines_table,
+        latency_json,
+        latency_remarks,
+        latency_table,
+        passes_tables,
+        variants_table,
+    )
 
     if (gates := find_gate_report(path)) is not None:
         _show_gates(gates, as_json, markdown, html)
@@ -47,7 +54,7 @@ def show(
         return
     tables = [*passes_tables(compiled), engines_table(compiled)] if compiled else []
     if latency:
-        tables.append(latency_table(latency))
+        tables += filter(None, (latency_table(latency), variants_table(latency)))
     for number, table in enumerate(tables):
         if number:
             console.out()

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from deploycc.documents.document import Count, Document, Record, Seconds, Sha256, read_document
-from deploycc.documents.plan import Identified, check_unique
+from deploycc.documents.plan import Identified, Variant, check_unique
 
 Positive = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -124,6 +124,10 @@ class LatencyReport(Document):
     quick: bool
     environment: dict[str, JsonValue]
     runs: tuple[Run, ...]
+
+    def run(self, precision: str, variant: Variant = "compiled") -> Run | None:
+        """Return the run of a precision and variant; None where there is none."""
+        return next((run for run in self.runs if (run.precision, run.variant) == (precision, variant)), None)
 
     @model_validator(mode="after")
     def _one_run_per_engine(self) -> LatencyReport:

@@ -41,9 +41,9 @@ class Comparison:
 
 
 def compare_reports(baseline: LatencyReport, candidate: LatencyReport) -> Comparison:
-    """Compare every precision that either report has."""
-    first = {run.precision: run for run in baseline.runs}
-    second = {run.precision: run for run in candidate.runs}
+    """Compare the compiled network in every precision that either report has."""
+    first = {run.precision: run for run in _compiled(baseline)}
+    second = {run.precision: run for run in _compiled(candidate)}
     rows = tuple(
         _row(precision, first.get(precision), second.get(precision), baseline, candidate)
         for precision in [*first, *(name for name in second if name not in first)]
@@ -51,7 +51,7 @@ def compare_reports(baseline: LatencyReport, candidate: LatencyReport) -> Compar
     found = [*differences(baseline.environment, candidate.environment)]
     found += [
         Difference(f"{run.precision}.{field}", getattr(run, field), getattr(second[run.precision], field))
-        for run in baseline.runs
+        for run in first.values()
         if run.precision in second
         for field in ("device", "threads")
         if getattr(run, field) != getattr(second[run.precision], field)
@@ -106,20 +106,20 @@ def check_regression(comparison: Comparison, max_regression: float) -> None:
 
 
 def check_budget(report: LatencyReport, budget_ms: float) -> None:
-    """Refuse a report in which a precision's 99th percentile exceeds ``budget_ms``.
+    """Refuse a report in which the compiled network's 99th percentile exceeds ``budget_ms`` in a precision.
 
     Raises:
         ArtefactError: nothing was measured.
         BudgetMissed: a precision is over its budget.
     """
-    measured = [(run.precision, summarise(run.samples_ms)) for run in report.runs if run.samples_ms]
+    measured = [(run.precision, summarise(run.samples_ms)) for run in _compiled(report) if run.samples_ms]
     if not measured:
         raise ArtefactError(
             "report-nothing-measured",
             "the report holds no measured run",
             context={"target": report.target},
-            note="; ".join(f"{run.precision}: {run.reason}" for run in report.runs) or None,
-            hint=next((run.hint for run in report.runs if run.hint), None),
+            note="; ".join(f"{run.precision}: {run.reason}" for run in _compiled(report)) or None,
+            hint=next((run.hint for run in _compiled(report) if run.hint), None),
         )
     missed = [
         f"{precision}: p99 {summary.p99_ms:.3f} ms, {summary.p99_ms - budget_ms:.3f} ms over the budget"
@@ -133,7 +133,7 @@ def check_budget(report: LatencyReport, budget_ms: float) -> None:
 
 
 def require_valid(reports: Sequence[LatencyReport]) -> None:
-    """Refuse reports with a run that breaks a constraint: a gate on them proves nothing.
+    """Refuse reports whose compiled network has a run that breaks a constraint: a gate on them proves nothing.
 
     Raises:
         ArtefactError: naming the constraints that failed.
@@ -141,7 +141,7 @@ def require_valid(reports: Sequence[LatencyReport]) -> None:
     broken = [
         f"{run.precision}: {reason}"
         for report in reports
-        for run in report.runs
+        for run in _compiled(report)
         for verdict in [judge(run, report)]
         if verdict.status == "INVALID"
         for reason in verdict.failed
@@ -161,6 +161,11 @@ def describe_change(change: Change) -> str:
     if change.direction == "not significant":
         return f"not significant {interval}"
     return f"{abs(change.ratio - 1):.1%} {change.direction} {interval}"
+
+
+def _compiled(report: LatencyReport) -> list[Run]:
+    """What is deployed: the original network beside it is compared within its own report (`report.variants`)."""
+    return [run for run in report.runs if run.variant == "compiled"]
 
 
 def _row(

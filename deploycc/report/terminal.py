@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from deploycc.documents.compile import CompileReport
 from deploycc.documents.latency import LatencyReport
+from deploycc.documents.plan import Identified
 from deploycc.report.compare import Comparison, describe_change
 from deploycc.report.format import bare_ms, change, count, seconds, size
 from deploycc.report.table import Table
+from deploycc.report.variants import describe_order, variant_comparisons
 from deploycc.report.verdict import Assessment, assess
 
 
 def latency_table(report: LatencyReport) -> Table:
-    """One row a run."""
-    columns = ("precision", "p50 ms", "p90 ms", "p99 ms", "min ms", "max ms", "pictures/s", "samples", "verdict")
-    return Table(f"Latency for {report.target}", columns, tuple(_latency_row(item) for item in assess(report)))
+    """One row per run; the variant is a column where there are two."""
+    columns = (
+        "precision",
+        "variant",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "min ms",
+        "max ms",
+        "pictures/s",
+        "samples",
+        "verdict",
+    )
+    rows = tuple(_latency_row(item) for item in assess(report))
+    return _one_variant(Table(f"Latency for {report.target}", columns, rows), report.runs)
+
+
+def variants_table(report: LatencyReport) -> Table | None:
+    """One row per precision whose original network was measured beside the compiled one; None where none was."""
+    rows = tuple(
+        (
+            comparison.precision,
+            _median(comparison.original),
+            _median(comparison.compiled),
+            f"{comparison.change.ratio:.3f}",
+            describe_change(comparison.change),
+            describe_order(comparison),
+        )
+        for comparison in variant_comparisons(report)
+    )
+    columns = ("precision", "original p50 ms", "compiled p50 ms", "ratio", "result", "measured")
+    return Table(f"Compiled against original for {report.target}", columns, rows) if rows else None
 
 
 def latency_remarks(report: LatencyReport) -> list[str]:
     """What a reader must know beside the table: failed constraints, conditions and what to do next."""
     remarks = []
     for item in assess(report):
-        precision = item.run.precision
+        label = item.run.label
         if item.verdict.failed:
-            remarks.append(f"{precision}: {item.verdict.status}: " + "; ".join(item.verdict.failed))
+            remarks.append(f"{label}: {item.verdict.status}: " + "; ".join(item.verdict.failed))
         if item.verdict.status == "NOT MEASURED" and item.run.hint:
-            remarks.append(f"{precision}: {item.run.hint}")
-        remarks += [f"{precision}: {advice}" for advice in item.verdict.warnings]
+            remarks.append(f"{label}: {item.run.hint}")
+        remarks += [f"{label}: {advice}" for advice in item.verdict.warnings]
     return remarks
 
 
@@ -49,7 +81,7 @@ def passes_tables(report: CompileReport) -> list[Table]:
             for step in network.steps
         )
         columns = ("pass", "time", "nodes", "parameters", "MACs", "MACs change", "notes")
-        tables.append(Table(f"Passes, {network.precision} ({network.file})", columns, rows))
+        tables.append(Table(f"Passes, {network.label} ({network.file})", columns, rows))
     return tables
 
 
@@ -58,6 +90,7 @@ def engines_table(report: CompileReport) -> Table:
     rows = tuple(
         (
             engine.precision,
+            engine.variant,
             engine.status,
             engine.file if engine.status == "built" else "-",
             "-" if engine.size_bytes is None else size(engine.size_bytes),
@@ -66,7 +99,8 @@ def engines_table(report: CompileReport) -> Table:
         )
         for engine in report.engines
     )
-    return Table(f"Engines for {report.target.name}", ("precision", "status", "file", "size", "built in", "why"), rows)
+    columns = ("precision", "variant", "status", "file", "size", "built in", "why")
+    return _one_variant(Table(f"Engines for {report.target.name}", columns, rows), report.engines)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -91,6 +125,14 @@ def latency_json(report: LatencyReport) -> dict[str, Any]:
         "target": report.target,
         "quick": report.quick,
         "runs": [_assessment_json(item) for item in assess(report)],
+        "variants": [
+            {
+                "precision": comparison.precision,
+                "change": asdict(comparison.change),
+                "in_turns": comparison.in_turns,
+            }
+            for comparison in variant_comparisons(report)
+        ],
     }
 
 
@@ -113,9 +155,19 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _one_variant(table: Table, records: Sequence[Identified]) -> Table:
+    """Drop the column of the variant where all are the compiled network."""
+    if any(record.variant != "compiled" for record in records):
+        return table
+    at = table.columns.index("variant")
+    rows = tuple(row[:at] + row[at + 1 :] for row in table.rows)
+    return replace(table, columns=table.columns[:at] + table.columns[at + 1 :], rows=rows)
+
+
 def _assessment_json(item: Assessment) -> dict[str, Any]:
     return {
         "precision": item.run.precision,
+        "variant": item.run.variant,
         "device": item.run.device,
         "status": item.run.status,
         "provenance": "measured" if item.summary else None,
@@ -128,10 +180,11 @@ def _assessment_json(item: Assessment) -> dict[str, Any]:
 def _latency_row(item: Assessment) -> tuple[str, ...]:
     summary = item.summary
     if summary is None:
-        return (item.run.precision, *["-"] * 7, item.verdict.status)
+        return (item.run.precision, item.run.variant, *["-"] * 7, item.verdict.status)
     times = (summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.min_ms, summary.max_ms)
     return (
         item.run.precision,
+        item.run.variant,
         *map(bare_ms, times),
         f"{summary.throughput_fps:.1f}",
         str(summary.samples),

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sample_reports import latency, run, samples, unmeasured
+from sample_reports import latency, run, runs_in_turns, samples, unmeasured
 
 from deploycc.errors import ArtefactError, BudgetMissed
 from deploycc.report.compare import check_budget, check_regression, compare_reports, describe_change, require_valid
@@ -110,3 +110,20 @@ def test_changes_read_as_sentences() -> None:
 
     assert describe_change(change) == "6.0% slower (+5.1% to +6.9% at 99% confidence)"
     assert describe_change(replace(change, direction="not significant")).startswith("not significant (")
+
+
+def test_the_compiled_networks_are_compared_and_gated() -> None:
+    """The original network beside them may be slow, invalid or not there."""
+    compiled, original = runs_in_turns(samples(1200, median_ms=5.0, seed=1), samples(600, seed=2), blocks=12)
+    both, alone = latency(original, compiled), latency(run(samples(2400, median_ms=5.0, seed=3)))
+
+    for first, second in ((both, alone), (alone, both)):
+        (row,) = compare_reports(first, second).rows
+        assert row.change is not None
+        assert row.change.direction == "not significant"
+        assert row.change.baseline_ms == pytest.approx(5.0, rel=0.01, abs=0)
+    check_budget(both, 6.0)
+    invalid = latency(run(samples()), original.model_copy(update={"duration_s": 1.0}))
+    require_valid([invalid])
+    with pytest.raises(ArtefactError, match="no measured run"):
+        check_budget(latency(original), 6.0)

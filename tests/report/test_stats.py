@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import latency_samples
 
-from deploycc.report.stats import MIN_EFFECT, block_length, compare_medians, stability, summarise
+from deploycc.report.stats import MIN_EFFECT, block_length, compare_medians, compare_pairs, stability, summarise
 
 SCALED = ("p50_ms", "p90_ms", "p99_ms", "min_ms", "max_ms", "mean_ms", "std_ms", "mad_ms", "p50_low_ms", "p50_high_ms")
 
@@ -182,3 +182,38 @@ def _autoregressive(random: np.random.Generator, count: int, memory: float, sigm
     for i in range(1, count):
         values[i] = memory * values[i - 1] + noise[i]
     return values
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(latency_samples(max_size=20), min_size=1, max_size=12))
+def test_pairs_of_the_same_blocks_are_not_different(blocks: list[NDArray[np.float64]]) -> None:
+    change = compare_pairs(blocks, blocks)
+
+    assert (change.ratio, change.low, change.high, change.direction) == (1, 1, 1, "not significant")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(latency_samples(max_size=20), min_size=8, max_size=12), st.sampled_from([0.5, 2.0]))
+def test_a_factor_is_found_whatever_the_blocks_have_in_common(blocks: list[NDArray[np.float64]], factor: float) -> None:
+    change = compare_pairs(blocks, [block * factor for block in blocks])
+
+    assert (change.ratio, change.low, change.high) == (factor, factor, factor)
+    assert change.direction == ("faster" if factor < 1 else "slower")
+    assert compare_pairs(blocks[:7], [block * factor for block in blocks[:7]]).direction == "not significant"
+
+
+def test_pairs_of_equal_engines_are_rarely_called_different() -> None:
+    random = np.random.default_rng(1)
+    wrong = 0
+    for _ in range(60):
+        clock = 1 + 0.3 * random.random((20, 1))  # the machine changes from pair to pair
+        first, second = (10 * clock * np.exp(0.02 * random.standard_normal((20, 30))) for _ in range(2))
+        wrong += compare_pairs(list(first), list(second)).direction != "not significant"
+    assert wrong == 0
+
+
+def test_pairs_belong_together() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        compare_pairs([[1.0], [1.0]], [[1.0]])
+    with pytest.raises(ValueError, match="no blocks"):
+        compare_pairs([], [])
