@@ -85,7 +85,10 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of folder names.")] = False,
 ) -> None:
-    """Compile a trained SSD detector for one or more targets, pruned on the way if asked."""
+    """Compile a trained SSD detector for one or more targets.
+
+    It is pruned on the way where options of pruning ask for it.
+    """
     from deploycc import target as targets
     from deploycc.cli import console
     from deploycc.documents.document import read_document
