@@ -64,7 +64,7 @@ class FoldedGateRecord(Record):
         layer, place: see `deploycc.graph.gates.search.Gate`.
         macs: of the gate module, which is gone.
         response_error: coefficient to the share of the gated response's energy that it gets wrong
-            (`deploycc.pruning.gate_error.response_error`); None without a profile.
+            (`deploycc.pruning.gate_constants.response_error`); None without a profile.
     """
 
     layer: str

@@ -1,7 +1,7 @@
-"""``utilisation.json``: how much each kernel was used on calibration pictures.
+"""``utilisation.json``: utilisation of each kernel on calibration pictures.
 
-Sums over the pictures, not means, in float64: two profiles of different pictures of one network can be added, and every
-statistic is derived on reading.
+It stores float64 sums over the pictures, not means, so that profiles of different pictures can be added; statistics are
+derived on reading.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import binascii
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -29,15 +29,15 @@ REDUCTION = (
     "multiply-accumulates of the gated convolutions' kernels that are off in a picture, divided by those of the "
     "back-end without its gate modules; input channels that a later convolution could leave out are not counted"
 )
-"""What `operation_reduction` means; the white paper's Table 2 counts reduced operations of the network's back-end."""
+"""Definition of `operation_reduction`; the white paper's Table 2 counts operations of the back-end."""
 
 
 class Pictures(Record):
-    """What ran.
+    """The calibration pictures.
 
     Attributes:
         source: a folder or a generator, as the user wrote it.
-        count: pictures.
+        count: number of pictures.
         sha256: over their names and contents, in order.
     """
 
@@ -47,7 +47,7 @@ class Pictures(Record):
 
 
 class Preparation(Record):
-    """How pictures became tensors (`deploycc.detector.InputSpec`): another preparation gives another profile."""
+    """Preparation of the pictures (`deploycc.detector.InputSpec`), on which the profile depends."""
 
     shape: tuple[Positive, ...]
     colour: Literal["BGR", "RGB", "GRAY"]
@@ -60,10 +60,10 @@ class GateRecord(Record):
     """The gate of a layer; see `deploycc.graph.gates.search.Gate`.
 
     Attributes:
-        vectors: for each picture one bit a kernel, packed with the first kernel in the highest bit, each picture from
-            a byte of its own on, compressed with zlib, in base64.
-        macs: of the gate module itself, for one picture.
-        used_squares: as `LayerUse.squares`, over the pictures in which the kernel was on.
+        vectors: one bit per picture and kernel, with the first kernel in the highest bit and each picture starting at
+            a byte; compressed with zlib, in base64.
+        macs: of the gate module, for one picture.
+        used_squares: as `LayerUse.squares`, but only over pictures in which the kernel is on.
     """
 
     place: Literal["before-bias", "before-batchnorm", "after-bias", "after-batchnorm", "after-activation"]
@@ -76,15 +76,15 @@ class GateRecord(Record):
 
 
 class LayerUse(Record):
-    """One convolution, with one number a kernel in each tuple.
+    """One convolution, with one number per kernel in each tuple.
 
     Attributes:
         name: node.
         macs: for one picture, all kernels on.
-        response: tensor that was looked at: with a gate, what it multiplies; else the layer's activation.
-        activation: operator that made the response; None for a convolution without activation.
-        used: summed over pictures: with a gate 1 where the kernel is on, else the share of responses that are not 0.
-        squares: summed over pictures: mean of the squared response over the map.
+        response: the tensor measured: with a gate the tensor it multiplies, otherwise the layer's activation.
+        activation: operator that computes the response; None for a convolution without activation.
+        used: sum over pictures: with a gate 1 if the kernel is on, otherwise the share of responses that are not 0.
+        squares: sum over pictures of the squared response's mean over the map.
         gate: None in a profile of activations.
     """
 
@@ -103,7 +103,7 @@ class LayerUse(Record):
 
 
 class Reduction(Record):
-    """Operation reduction over the pictures, percent of the back-end; the columns of the white paper's Table 2."""
+    """Operation reduction over the pictures, percent of the back-end: the columns of the white paper's Table 2."""
 
     average_percent: float
     std_percent: Annotated[float, Field(ge=0)]
@@ -115,15 +115,15 @@ class UtilisationProfile(Document):
     """The file.
 
     Attributes:
-        evidence: what ran.
-        source_sha256: the trained files of the network (`deploycc.detector.Source`).
-        random_weights: the seed, where nothing was trained.
-        network: its name.
-        kind: whether gates were recorded, or activations because there are no gates.
-        input: how the pictures were prepared.
-        pictures: what was shown to it.
-        scope: part of the network that `scope_macs` counts: the back-end, or all of it where heads are unknown.
-        scope_macs: MACs of it for one picture without gate modules.
+        evidence: source of the measurement.
+        source_sha256: of the network's trained files (`deploycc.detector.Source`).
+        random_weights: seed of the weights, if the network is not trained.
+        network: name of the network.
+        kind: ``gates``, or ``activations`` if the network has no gates.
+        input: preparation of the pictures.
+        pictures: the calibration pictures.
+        scope: part of the network that `scope_macs` counts: the back-end, or the network if its heads are unknown.
+        scope_macs: its MACs for one picture, without gate modules.
         layers: in graph order.
         reduction: see `REDUCTION`; None in a profile of activations.
     """
@@ -150,7 +150,7 @@ class UtilisationProfile(Document):
             gate = layer.gate
             if (gate is not None) != (self.kind == "gates"):
                 raise ValueError(f"layer {layer.name} does not fit a profile of {self.kind}")
-            if not layer.used or any(each > count * (1 + 1e-9) for each in layer.used):
+            if not layer.used or any(use > count * (1 + 1e-9) for use in layer.used):
                 raise ValueError(f"layer {layer.name}: a kernel cannot be used more often than there are pictures")
             per_kernel = [layer.squares] if gate is None else [layer.squares, gate.used_squares, gate.unit_of]
             if any(len(values) != layer.kernels for values in per_kernel):
@@ -158,7 +158,7 @@ class UtilisationProfile(Document):
             if gate is not None and tuple(gate_vectors(layer, count).sum(0)) != layer.used:
                 raise ValueError(f"layer {layer.name}: its gate vectors do not add up to its use")
         if len({layer.name for layer in self.layers}) != len(self.layers):
-            raise ValueError("a layer stands there twice")
+            raise ValueError("a layer is listed twice")
         expected = None
         if self.kind == "gates":
             expected = summarise_reduction(operation_reduction(self.layers, count, self.scope_macs))
@@ -166,9 +166,17 @@ class UtilisationProfile(Document):
             raise ValueError(f"a profile of {self.kind} {'needs' if expected else 'has no'} reduction")
         if expected is not None and self.reduction is not None:
             pairs = zip(expected.model_dump().values(), self.reduction.model_dump().values(), strict=True)
-            if not all(math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9) for one, other in pairs):
+            if not all(math.isclose(derived, stated, rel_tol=1e-9, abs_tol=1e-9) for derived, stated in pairs):
                 raise ValueError("the reduction does not follow from the gate vectors")
         return self
+
+    def mean_utilisation(self, layer: LayerUse) -> Array:
+        """Return the utilisation of a layer's kernels, 0..1, [kernels].
+
+        With a gate this is the share of the pictures in which the kernel is on, otherwise the share of its responses
+        that are not 0.
+        """
+        return np.array(layer.used) / self.pictures.count
 
     def layer(self, name: str) -> LayerUse:
         """Return a layer by its node.
@@ -181,36 +189,18 @@ class UtilisationProfile(Document):
                 return layer
         raise ArtefactError(
             "profile-missing-layer",
-            f"the profile says nothing about layer {name}",
+            f"the profile does not contain layer {name}",
             context={"network": self.network, "profiled": f"{len(self.layers)} layers"},
-            hint=f"make it again for this network with `{self.MADE_BY}`",
+            hint=f"profile this network again with `{self.MADE_BY}`",
         )
 
 
-def utilisation(profile: UtilisationProfile, layer: LayerUse) -> Array:
-    """Mean use of each kernel, 0..1: share of the pictures in which it is on, or mean share of non-zero responses."""
-    return np.array(layer.used) / profile.pictures.count
-
-
-def least_squares_coefficients(layer: LayerUse) -> Array:
-    """The constant c that minimises E[(g y - c y)^2] for each kernel: E[g y^2] / E[y^2]; 0 where y is always 0.
-
-    Raises:
-        ValueError: the layer has no gate.
-    """
-    if layer.gate is None:
-        raise ValueError(f"layer {layer.name} has no gate")
-    squares, used = np.array(layer.squares), np.array(layer.gate.used_squares)
-    coefficients: Array = np.divide(used, squares, out=np.zeros_like(squares), where=squares > 0)
-    return coefficients
-
-
 def gate_vectors(layer: LayerUse, pictures: int) -> NDArray[np.bool_]:
-    """Decisions of a layer's gate, [pictures, kernels].
+    """Return the decisions of a layer's gate, [pictures, kernels].
 
     Args:
         layer: of a profile of gates.
-        pictures: their number, `UtilisationProfile.pictures`.
+        pictures: number of pictures of the profile.
 
     Raises:
         ValueError: the layer has no gate, or its vectors are damaged.
@@ -224,20 +214,20 @@ def gate_vectors(layer: LayerUse, pictures: int) -> NDArray[np.bool_]:
         raise ValueError(f"layer {layer.name}: its gate vectors are damaged: {error}") from None
     packed = np.frombuffer(data, np.uint8)
     if packed.size != pictures * ((kernels + 7) // 8):
-        raise ValueError(f"layer {layer.name}: its gate vectors are not {pictures} times {kernels} bits")
+        raise ValueError(f"layer {layer.name}: its gate vectors do not have {pictures} x {kernels} bits")
     return np.unpackbits(packed.reshape(pictures, -1), axis=1, count=kernels).astype(np.bool_)
 
 
 def pack_vectors(packed: bytes) -> str:
-    """Text of `GateRecord.vectors`, from one row of packed bits after the other."""
+    """Encode rows of packed bits as `GateRecord.vectors`."""
     return base64.b64encode(zlib.compress(packed, 9)).decode("ascii")
 
 
 def operation_reduction(layers: Sequence[LayerUse], pictures: int, scope_macs: int) -> Array:
-    """Share of the operations that each picture saves, 0..1, [pictures]; see `REDUCTION`.
+    """Return the share of the operations that each picture saves, 0..1, [pictures]; see `REDUCTION`.
 
     Raises:
-        ValueError: as `gate_vectors`.
+        ValueError: `gate_vectors` raises it.
     """
     saved = np.zeros(pictures)
     for layer in layers:
@@ -246,7 +236,7 @@ def operation_reduction(layers: Sequence[LayerUse], pictures: int, scope_macs: i
 
 
 def summarise_reduction(reduction: Array) -> Reduction:
-    """Mean, standard deviation (of these pictures, not of a sample of more), minimum and maximum."""
+    """Return mean, (population) standard deviation, minimum and maximum."""
     percent = 100 * reduction
     return Reduction(
         average_percent=float(percent.mean()),
@@ -257,44 +247,5 @@ def summarise_reduction(reduction: Array) -> Reduction:
 
 
 def read_profile(path: Path) -> UtilisationProfile:
-    """Read a profile; raises ArtefactError as `deploycc.documents.document.read_document`."""
+    """Read a profile; raises ArtefactError like `deploycc.documents.document.read_document`."""
     return read_document(path, UtilisationProfile)
-
-
-def check_profile(
-    profile: UtilisationProfile, source_sha256: str, random_weights: int | None, kernels: Mapping[str, int]
-) -> None:
-    """Refuse a profile that was not made from this network.
-
-    Args:
-        profile: as read.
-        source_sha256: of the network's trained files.
-        random_weights: their seed, where nothing was trained.
-        kernels: the network's convolutions with their numbers of kernels.
-
-    Raises:
-        ArtefactError: ``profile-other-model``, ``profile-other-layers``.
-    """
-    hint = f"make it again for this network with `{profile.MADE_BY}`"
-    made_from = (profile.source_sha256, profile.random_weights)
-    if made_from != (source_sha256, random_weights):
-        raise ArtefactError(
-            "profile-other-model",
-            "the profile was made from another network",
-            context={"profile": _weights(*made_from), "network": _weights(source_sha256, random_weights)},
-            hint=hint,
-        )
-    for layer in profile.layers:
-        if kernels.get(layer.name) != layer.kernels:
-            has = kernels.get(layer.name)
-            fact = f"has {has} kernels" if has else "does not exist"
-            raise ArtefactError(
-                "profile-other-layers",
-                f"layer {layer.name} has {layer.kernels} kernels in the profile and {fact} in the network",
-                note="a pass or another version changed the network in between",
-                hint=hint,
-            )
-
-
-def _weights(sha256: str, seed: int | None) -> str:
-    return f"sha256 {sha256[:16]}..." + ("" if seed is None else f", random weights of seed {seed}")

@@ -26,9 +26,7 @@ def utilisation_summary(profile: UtilisationProfile) -> dict[str, Any]:
 
 
 def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:
-    from deploycc.documents.utilisation import utilisation
-
-    used = utilisation(profile, layer)
+    used = profile.mean_utilisation(layer)
     return {
         "name": layer.name,
         "kernels": layer.kernels,
@@ -45,7 +43,7 @@ def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, An
 
 def utilisation_figure(profile: UtilisationProfile) -> UtilisationFigure:
     """What a picture of a profile shows: one panel per layer, and the operation reduction."""
-    from deploycc.documents.utilisation import REDUCTION, operation_reduction, utilisation
+    from deploycc.documents.utilisation import REDUCTION, operation_reduction
 
     spec, reduction = profile.input, None
     assumed = ", assumed: no file states it" if spec.assumed else ""
@@ -75,7 +73,7 @@ def utilisation_figure(profile: UtilisationProfile) -> UtilisationFigure:
             LayerPanel(
                 layer.name,
                 layer.macs,
-                tuple(utilisation(profile, layer).tolist()),
+                tuple(profile.mean_utilisation(layer).tolist()),
                 layer.gate.place if layer.gate else layer.activation or "no activation",
             )
             for layer in profile.layers

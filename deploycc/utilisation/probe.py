@@ -15,7 +15,7 @@ from deploycc.detector import Detector
 from deploycc.errors import MeasureError, ModelError
 from deploycc.graph.affine import affine_of
 from deploycc.graph.cost import measure_cost, node_macs
-from deploycc.graph.edit import constant_values, fresh_name, sole_reader, static_shape
+from deploycc.graph.edit import fresh_name, sole_reader, static_shape
 from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.search import ACTIVATIONS, Gate, find_gates
 from deploycc.graph.split import split_heads
@@ -194,14 +194,3 @@ def _node(graph: gs.Graph, op: str, inputs: list[gs.Tensor], shape: Any, dtype: 
     result = gs.Variable(fresh_name(graph, f"probe_{op}_{len(graph.nodes)}"), np.dtype(dtype), shape)
     graph.nodes.append(gs.Node(op, result.name, attributes, inputs, [result]))
     return result
-
-
-def kernels_of(graph: gs.Graph) -> dict[str, int]:
-    """Convolutions of a graph and their numbers of kernels; see `deploycc.documents.utilisation.check_profile`."""
-    found = {}
-    for node in graph.nodes:
-        weights = constant_values(node.inputs[1]) if node.op in ("Conv", "ConvTranspose") else None
-        shape = static_shape(node.outputs[0]) if weights is not None else None
-        if shape is not None:
-            found[node.name] = shape[1]
-    return found

@@ -114,8 +114,7 @@ def prepare_network(detector: Detector, options: Options) -> Detector:
 
 
 def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequence[Gate]) -> None:
-    from deploycc.documents.utilisation import check_profile
-    from deploycc.utilisation.probe import kernels_of
+    from deploycc.utilisation.compatibility import check_profile, kernels_of
 
     if not gates:
         raise InputError(

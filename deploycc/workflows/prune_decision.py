@@ -152,9 +152,9 @@ def cpu_options() -> Options:
 
 def all_coefficients(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:
     """The constants that can replace a gate, by name, [kernels] each."""
-    from deploycc.documents.utilisation import least_squares_coefficients, utilisation
+    from deploycc.pruning.gate_constants import least_squares_coefficients
 
-    return {"mean": utilisation(profile, layer), "least-squares": least_squares_coefficients(layer)}
+    return {"mean": profile.mean_utilisation(layer), "least-squares": least_squares_coefficients(layer)}
 
 
 def _check_inputs(
@@ -164,8 +164,8 @@ def _check_inputs(
     settings: PruneSettings,
 ) -> None:
     """Refuse a profile of another network, and what the criterion needs and does not get."""
-    from deploycc.documents.utilisation import check_profile
-    from deploycc.utilisation.probe import kernels_of, layers_to_probe
+    from deploycc.utilisation.compatibility import check_profile, kernels_of
+    from deploycc.utilisation.probe import layers_to_probe
 
     if settings.by == "mask" and mask is None:
         raise InputError("prune-no-mask", "pruning by a mask needs one", hint="--mask FILE")
@@ -205,11 +205,9 @@ def _layers(original: Detector, gates: tuple[Gate, ...], scope: Scope) -> set[st
 
 def _hardly_switches(gate: Gate, profile: UtilisationProfile | None, settings: PruneSettings) -> bool:
     """Return whether every kernel that stays is on in nearly all pictures: such a gate costs time and saves nothing."""
-    from deploycc.documents.utilisation import utilisation
-
     if profile is None or settings.by != "utilisation":
         return False
-    used = utilisation(profile, profile.layer(gate.layer))
+    used = profile.mean_utilisation(profile.layer(gate.layer))
     staying = used[used >= settings.below]
     return bool((staying >= settings.always_from).all())
 
@@ -236,7 +234,6 @@ def _choose(
     layers: set[str],
     settings: PruneSettings,
 ) -> Choice:
-    from deploycc.documents.utilisation import utilisation
     from deploycc.pruning.decide import by_mask, by_norm, by_utilisation
 
     if settings.by == "l1":
@@ -244,7 +241,7 @@ def _choose(
     if settings.by == "mask":
         return by_mask(dense.graph, groups, mask, layers)
     assert profile is not None
-    use = {layer.name: utilisation(profile, layer) for layer in profile.layers}
+    use = {layer.name: profile.mean_utilisation(layer) for layer in profile.layers}
     return by_utilisation(use, settings.below, layers)
 
 

@@ -129,7 +129,7 @@ def _layers(decision: PruneDecision, changes: tuple[LayerChange, ...]) -> tuple[
 def _folded_gate(gate: Gate, profile: UtilisationProfile | None, report: PruneReport) -> FoldedGateRecord:
     import numpy as np
 
-    from deploycc.pruning.gate_error import response_error
+    from deploycc.pruning.gate_constants import response_error
     from deploycc.workflows.prune_decision import all_coefficients
 
     errors = None

@@ -26,13 +26,12 @@ from deploycc.documents.costs import CostTable
 from deploycc.documents.document import read_document
 from deploycc.documents.utilisation import (
     UtilisationProfile,
-    least_squares_coefficients,
     read_profile,
-    utilisation,
 )
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
 from deploycc.pruning import kept_counts, reconstruct
+from deploycc.pruning.gate_constants import least_squares_coefficients
 from deploycc.utilisation.measure import measure_utilisation
 
 RTOL, ATOL = 1e-4, 1e-4
@@ -96,7 +95,7 @@ def kernels(path: Path, name: str = "gated") -> int:
 def test_pruned_is_the_network_whose_gates_are_forced(layout: str, keep_gates: bool, tmp_path: Path) -> None:
     """Without coefficients: 0 for removed kernels; for the others the gate's decision where it stays, else 1."""
     model, profile, found, measured = write(tmp_path, Spelling(layout=layout))
-    kept = utilisation(measured, measured.layers[0]) >= BELOW
+    kept = measured.mean_utilisation(measured.layers[0]) >= BELOW
     assert 0 < kept.sum() < KERNELS
     out = tmp_path / "out.onnx"
     options = ["--keep-gates"] if keep_gates else []
@@ -132,7 +131,7 @@ def test_pruned_is_the_network_whose_gates_are_forced(layout: str, keep_gates: b
 def test_survivors_are_multiplied_with_their_coefficient(layout: str, coefficient: str, tmp_path: Path) -> None:
     model, profile, found, measured = write(tmp_path, Spelling(layout=layout))
     (layer,) = measured.layers
-    mean = utilisation(measured, layer)
+    mean = measured.mean_utilisation(layer)
     factor = mean if coefficient == "mean" else least_squares_coefficients(layer)
     assert np.abs(mean - least_squares_coefficients(layer)).max() > 0.01
     out = tmp_path / "out.onnx"
@@ -159,7 +158,7 @@ def test_survivors_are_multiplied_with_their_coefficient(layout: str, coefficien
 @pytest.mark.parametrize(("always_from", "gates"), [("1", 1), ("0.1", 0)])
 def test_a_kept_gate_that_hardly_switches_becomes_constants(always_from: str, gates: int, tmp_path: Path) -> None:
     model, profile, found, measured = write(tmp_path, Spelling())
-    used = utilisation(measured, measured.layers[0])
+    used = measured.mean_utilisation(measured.layers[0])
     assert BELOW <= used[used >= BELOW].min() < 1
     out = tmp_path / "out.onnx"
     options = ["--keep-gates", "--always-from", always_from, "--below", str(BELOW), "--round-to", "1"]
@@ -172,7 +171,7 @@ def test_a_kept_gate_that_hardly_switches_becomes_constants(always_from: str, ga
 
 def test_kept_gates_of_groups_shrink_with_their_kernels(tmp_path: Path) -> None:
     model, profile, found, measured = write(tmp_path, Spelling(group="gather", layout="after-activation"))
-    used = utilisation(measured, measured.layers[0])
+    used = measured.mean_utilisation(measured.layers[0])
     kept = used > used.min()
     out = tmp_path / "out.onnx"
     prune(
@@ -198,7 +197,7 @@ def test_kept_gates_of_groups_shrink_with_their_kernels(tmp_path: Path) -> None:
 
 def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, profile, _, measured = write(tmp_path, Spelling(layout="after-bias"))
-    left = int((utilisation(measured, measured.layers[0]) >= BELOW).sum())
+    left = int((measured.mean_utilisation(measured.layers[0]) >= BELOW).sum())
     out = tmp_path / "out.onnx"
     command = [model, "--profile", profile, "--below", str(BELOW), "-o", str(out), "--coefficient", "least-squares"]
     prune(*command, "--round-to", "1", "--json")

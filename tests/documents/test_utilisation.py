@@ -1,4 +1,4 @@
-"""A profile says nothing that contradicts itself, and is refused for another network."""
+"""A profile that contradicts itself is refused."""
 
 from __future__ import annotations
 
@@ -13,61 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from utilisation_profiles import VECTORS, profile
 
-from deploycc.documents.document import Evidence, this_tool
-from deploycc.documents.utilisation import (
-    GateRecord,
-    LayerUse,
-    Pictures,
-    Preparation,
-    UtilisationProfile,
-    check_profile,
-    gate_vectors,
-    operation_reduction,
-    pack_vectors,
-    read_profile,
-    summarise_reduction,
-)
+from deploycc.documents.utilisation import UtilisationProfile, gate_vectors, read_profile
 from deploycc.errors import ArtefactError
-
-
-def layer(vectors: np.ndarray, name: str = "conv", macs: int = 100) -> LayerUse:
-    kernels = vectors.shape[1]
-    packed = b"".join(np.packbits(row).tobytes() for row in vectors)
-    gate = GateRecord(
-        place="after-bias",
-        granularity="kernel",
-        threshold=0.5,
-        unit_of=tuple(range(kernels)),
-        macs=3,
-        used_squares=(0.5,) * kernels,
-        vectors=pack_vectors(packed),
-    )
-    used = tuple(map(float, vectors.sum(0)))
-    return LayerUse(name=name, macs=macs, response="y", activation=None, used=used, squares=(1.0,) * kernels, gate=gate)
-
-
-VECTORS = np.array([[1, 0, 0, 1, 1, 0, 0, 0, 1], [1, 0, 1, 1, 1, 0, 0, 0, 1]], bool)
-
-
-def profile(*vectors: np.ndarray) -> UtilisationProfile:
-    rows = vectors or (VECTORS,)
-    layers = tuple(layer(each, f"conv{number}") for number, each in enumerate(rows))
-    count = len(rows[0])
-    return UtilisationProfile(
-        tool=this_tool(),
-        evidence=Evidence(kind="measured", source="test"),
-        source_sha256="a" * 64,
-        random_weights=None,
-        network="net",
-        kind="gates",
-        input=Preparation(shape=(1, 3, 8, 8), colour="RGB", mean=(0.0,) * 3, scale=(1.0,) * 3, assumed=False),
-        pictures=Pictures(source="folder", count=count, sha256="b" * 64),
-        scope="back-end",
-        scope_macs=400,
-        layers=layers,
-        reduction=summarise_reduction(operation_reduction(layers, count, 400)),
-    )
 
 
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 33))))
@@ -93,6 +42,11 @@ def test_the_worked_reduction() -> None:
     assert found.max_percent == pytest.approx(first, rel=1e-12)
     assert found.min_percent == pytest.approx(second, rel=1e-12)
     assert found.std_percent == pytest.approx((first - second) / 2, rel=1e-12)
+
+
+def test_the_worked_mean() -> None:
+    found = profile(VECTORS)
+    np.testing.assert_array_equal(found.mean_utilisation(found.layers[0]), [1, 0, 0.5, 1, 1, 0, 0, 0, 1])
 
 
 def edit(change: str, document: dict[str, Any]) -> None:
@@ -157,32 +111,10 @@ def test_nan_is_not_a_number(tmp_path: Path) -> None:
         read_profile(path)
 
 
-def test_a_missing_file_says_what_makes_it(tmp_path: Path) -> None:
+def test_a_missing_file_has_a_hint(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError) as caught:
         read_profile(tmp_path / "p.json")
     assert "deploycc profile" in str(caught.value.hint)
-
-
-def test_a_profile_is_taken_for_its_own_network() -> None:
-    check_profile(profile(), "a" * 64, None, {"conv0": 9, "other": 4})
-
-
-@pytest.mark.parametrize(
-    ("sha256", "seed", "kernels", "code", "said"),
-    [
-        ("c" * 64, None, {"conv0": 9}, "profile-other-model", "another network"),
-        ("a" * 64, 7, {"conv0": 9}, "profile-other-model", "another network"),
-        ("a" * 64, None, {"conv1": 9}, "profile-other-layers", "does not exist"),
-        ("a" * 64, None, {"conv0": 8}, "profile-other-layers", "has 8 kernels"),
-    ],
-)
-def test_a_profile_of_another_network_is_refused(
-    sha256: str, seed: int | None, kernels: dict[str, int], code: str, said: str
-) -> None:
-    with pytest.raises(ArtefactError) as caught:
-        check_profile(profile(), sha256, seed, kernels)
-    assert caught.value.code == code
-    assert said in caught.value.message
 
 
 def test_a_layer_that_the_profile_lacks_is_named() -> None:

@@ -18,11 +18,10 @@ from deploycc.detector.pictures import prepare, read_picture
 from deploycc.documents.utilisation import (
     UtilisationProfile,
     gate_vectors,
-    least_squares_coefficients,
     operation_reduction,
-    utilisation,
 )
 from deploycc.errors import MeasureError, PictureError
+from deploycc.pruning.gate_constants import least_squares_coefficients
 from deploycc.utilisation import measure as module
 from deploycc.utilisation.measure import measure_utilisation
 
@@ -64,7 +63,7 @@ def test_the_profile_of_gates_is_what_numpy_says() -> None:
     assert 0 < g.mean() < 1
     assert len(np.unique(g, axis=0)) > 2
     np.testing.assert_array_equal(gate_vectors(layer, COUNT), g > 0)
-    np.testing.assert_array_equal(utilisation(profile, layer), g.mean(0))
+    np.testing.assert_array_equal(profile.mean_utilisation(layer), g.mean(0))
     np.testing.assert_allclose(layer.squares, squares.sum(0), rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(layer.gate.used_squares, (g * squares).sum(0), rtol=1e-5, atol=1e-9)
     expected = [(g * squares)[:, k].sum() / squares[:, k].sum() if squares[:, k].any() else 0 for k in range(KERNELS)]
@@ -84,7 +83,7 @@ def test_the_least_squares_constant_beats_its_neighbours() -> None:
         return sum(((row[1] - c) ** 2 * row[0].astype(np.float64) ** 2).sum((0, 2, 3)) for row in rows)
 
     best = least_squares_coefficients(layer)
-    for other in (best + 0.01, best - 0.01, utilisation(profile, layer)):
+    for other in (best + 0.01, best - 0.01, profile.mean_utilisation(layer)):
         assert (error(best) <= error(other) * (1 + 1e-6)).all()
 
 
@@ -114,7 +113,7 @@ def test_without_gates_the_shares_of_non_zero_responses_are_averaged() -> None:
     (layer,) = profile.layers
     assert (profile.kind, profile.reduction, layer.gate, layer.activation) == ("activations", None, None, "Relu")
     shares = np.stack([(row[0] > 0).mean((0, 2, 3)) for row in tensors(found, "r")])
-    np.testing.assert_allclose(utilisation(profile, layer), shares.mean(0), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(profile.mean_utilisation(layer), shares.mean(0), rtol=1e-6, atol=1e-9)
 
 
 # ---- interruption ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from graph_text import network, run
 from deploycc.detector import Detector, SsdHeads
 from deploycc.errors import MeasureError, ModelError
 from deploycc.graph.cost import measure_cost
-from deploycc.utilisation.probe import Probe, backend_macs, kernels_of, layers_to_probe
+from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
 
 RTOL, ATOL = 1e-5, 1e-7  # FP32 sums of 36 squares
 
@@ -121,8 +121,3 @@ def test_a_network_without_convolutions_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         layers_to_probe(network(text))
     assert caught.value.code == "profile-no-layers"
-
-
-def test_kernels_are_output_channels() -> None:
-    assert kernels_of(network(TWO_HEADED).graph) == {"": 4}
-    assert kernels_of(gated(Spelling(layer="gemm")).graph)["gated"] == KERNELS
