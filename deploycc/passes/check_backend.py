@@ -1,4 +1,4 @@
-"""The last word before the network leaves: would the target's parser take it?"""
+"""The final check: whether the target's parser accepts the network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from deploycc.passes.runner import Result
 
 
 def check_backend(detector: Detector, options: Options) -> Result:
-    """Name every node that the parser would refuse, why, and the first release that takes it; change nothing.
+    """Note every node that the parser would refuse, why, and the first release that accepts it; change nothing.
 
     Before: any network
-    After:  the same network; one Note ``parser-refuses`` a refused node
+    After:  the same network; one Note ``parser-refuses`` per refused node
     """
     notes = []
     for refusal in refusals(detector.graph, options.contract):
-        taken = f" (taken from {refusal.first_release} on)" if refusal.first_release else ""
-        notes.append(Note(refusal.node, "parser-refuses", f"{refusal.op}: {refusal.reason}{taken}"))
+        since = f" (supported since TensorRT {refusal.first_release})" if refusal.first_release else ""
+        notes.append(Note(refusal.node, "parser-refuses", f"{refusal.op}: {refusal.reason}{since}"))
     return Result(detector, changed=False, notes=tuple(notes))

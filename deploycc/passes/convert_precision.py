@@ -1,4 +1,4 @@
-"""A typed FP16 network, for builders that take the precision from the network itself."""
+"""Converting a network to FP16 types, for builders that take the precision from the network."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from deploycc.passes.runner import Result
 
 
 def convert_precision(detector: Detector, options: Options) -> Result:
-    """Convert weights and activations to FP16 where ``options.precision`` is fp16 and the network carries the type.
+    """Convert weights and activations to FP16 if ``options.precision`` is fp16 and the network carries the type.
 
     Graph inputs and outputs stay FP32 with one Cast each, so that no caller needs a half type. Nodes in
-    ``options.keep_fp32`` and those of `deploycc.graph.half.keep_in_fp32` stay FP32; neighbouring FP32 nodes have no
-    Cast between them, and a tensor is cast once for all its readers. Integers stay. Where the builder is told the
-    precision instead (``typed`` is False), only the names are checked.
+    ``options.keep_fp32`` and those of `deploycc.graph.half.keep_in_fp32` stay FP32. Neighbouring FP32 nodes have no
+    Cast between them, and a tensor is cast once for all its readers. Integers are not converted. If the builder takes
+    the precision as a flag instead (``typed`` is False), only the names are checked.
 
     Before: ``c = Conv(x, W, b); y = Relu(c)``                        all float32
     After:  ``h = Cast(x); c = Conv(h, W', b'); r = Relu(c); y = Cast(r)``   x, y float32, the rest float16
 
     Raises:
-        ModelError: ``unknown-node``: a name in ``options.keep_fp32`` is no node of the network.
+        ModelError: ``unknown-node``: a name in ``options.keep_fp32`` is not a node of the network.
     """
     graph = detector.graph
     _check_names(graph, options.keep_fp32)
@@ -43,7 +43,7 @@ def convert_precision(detector: Detector, options: Options) -> Result:
     typing.apply()
     notes += typing.lost_weights()
     graph.cleanup().toposort()
-    reason = "graph inputs and outputs stay float32, so that no caller needs a half type; a Cast stands at each"
+    reason = "graph inputs and outputs stay float32, each with a Cast, so that no caller needs a half type"
     return Result(detector, changed=True, notes=(Note("", "fp16-borders", reason), *notes))
 
 
@@ -56,19 +56,19 @@ def _check_names(graph: gs.Graph, names: frozenset[str]) -> None:
                 "unknown-node",
                 f"no node is named '{name}', so it cannot be kept in FP32",
                 context={"network": graph.name or "network"},
-                note="names are those after folding: BatchNorm, Scale and Dropout layers are no nodes any more",
+                note="nodes are named after folding, which removes BatchNorm, Scale and Dropout layers",
                 hint=f"did you mean '{close[0]}'?" if close else "`deploycc inspect MODEL --layers` lists them",
             )
 
 
 def _kept_notes(kept: dict[int, Kept]) -> list[Note]:
     notes = []
-    for each in kept.values():
-        touches_float = any(is_fp32(t) for t in [*each.node.inputs, *each.node.outputs])
-        note = _kept_note(each) if touches_float else None
+    for kept_node in kept.values():
+        touches_float = any(is_fp32(t) for t in [*kept_node.node.inputs, *kept_node.node.outputs])
+        note = _kept_note(kept_node) if touches_float else None
         if note is not None:
             notes.append(note)
-    decoding = [each.node.name for each in kept.values() if each.reason == "decoding"]
+    decoding = [kept_node.node.name for kept_node in kept.values() if kept_node.reason == "decoding"]
     if decoding:
         reason = f"{len(decoding)} nodes of box decoding and suppression stay FP32: coordinates need more than 11 bits"
         notes.append(Note(decoding[0], "fp32-decoding", reason))
@@ -76,7 +76,7 @@ def _kept_notes(kept: dict[int, Kept]) -> list[Note]:
 
 
 def _kept_note(kept: Kept) -> Note | None:
-    """Say why a node stays FP32; None where the user asked for it, or where one note speaks for many nodes."""
+    """Make a note why a node stays FP32; None if the user asked for it, or if one note covers many nodes."""
     name, op = kept.node.name, kept.node.op
     detail = f" ({kept.detail})" if kept.detail else ""
     match kept.reason:
@@ -94,7 +94,7 @@ def _kept_note(kept: Kept) -> Note | None:
 
 
 class _Typing:
-    """Gives every tensor its new type and puts Casts where a node wants another one."""
+    """Gives every tensor its new type and adds a Cast wherever a node needs another type."""
 
     def __init__(self, graph: gs.Graph, kept: dict[int, Kept]) -> None:
         self._graph = graph
@@ -107,10 +107,10 @@ class _Typing:
         self._were_fp32 = {id(tensor): tensor for tensor in tensors if is_fp32(tensor)}
 
     def apply(self) -> None:
-        """Retype the results, then the operands, then restore the borders."""
+        """Retype results, then operands, then restore the network's outputs."""
         for node in all_nodes(self._graph):
             for index, tensor in enumerate(node.outputs):
-                if id(tensor) in self._were_fp32 and self._wants_half(node, index, output=True):
+                if id(tensor) in self._were_fp32 and self._takes_half(node, index, output=True):
                     tensor.dtype = np.dtype(np.float16)
                     if node.op == "Cast":
                         node.attrs["to"] = onnx.TensorProto.FLOAT16
@@ -120,7 +120,7 @@ class _Typing:
                 self._restore(output)
 
     def lost_weights(self) -> list[Note]:
-        """One note with the number of non-zero constants that FP16 rounds to zero, if there are any."""
+        """Return a note with the number of non-zero constants that FP16 rounds to zero, if there are any."""
         count = self._lost.total()
         if not count:
             return []
@@ -128,12 +128,12 @@ class _Typing:
         reason = f"{count} of {self._total} constants, below 2**-25, become zero in FP16; most in {worst} ({most})"
         return [Note("", "fp16-lost-weights", reason)]
 
-    def _wants_half(self, node: gs.Node, index: int, *, output: bool = False) -> bool:
+    def _takes_half(self, node: gs.Node, index: int, *, output: bool = False) -> bool:
         if id(node) in self._kept:
             return False
         schema = schema_of(node, self._graph.opset)
         if schema is None or (node.op == "Resize" and not output and index > 0):
-            return False  # the region and the scales of a Resize are no activations
+            return False  # the region and the scales of a Resize are not activations
         return takes_half(formal(list(schema.outputs if output else schema.inputs), index))
 
     def _operands(self, graph: gs.Graph) -> None:
@@ -141,7 +141,7 @@ class _Typing:
             for index, tensor in enumerate(node.inputs):
                 if id(tensor) not in self._were_fp32:
                     continue
-                half = self._wants_half(node, index)
+                half = self._takes_half(node, index)
                 if isinstance(tensor, gs.Constant):
                     if half:
                         node.inputs[index] = self._half_constant(tensor)
@@ -177,7 +177,7 @@ class _Typing:
         return self._casts[key]
 
     def _restore(self, output: gs.Variable) -> None:
-        """Give an output its float32 back: its writer writes a half tensor beside it."""
+        """Make an output float32 again: its writer writes a half tensor, and a Cast follows."""
         writer = producer(output)
         if writer is None:
             return
@@ -187,7 +187,7 @@ class _Typing:
         writer.outputs[index] = half
         redirect_readers(output, half)
         if cast := self._casts.get((id(self._graph), id(output), "float32")):
-            redirect_readers(cast, output)  # FP32 readers share the Cast of the border
+            redirect_readers(cast, output)  # FP32 readers share the Cast of the output
         output.dtype = np.dtype(np.float32)
         attrs = {"to": onnx.TensorProto.FLOAT}
         self._graph.nodes.append(gs.Node("Cast", f"{output.name}_cast", attrs, [half], [output]))

@@ -1,4 +1,4 @@
-"""Priors that can never give a detection leave the network, with the kernels that predict them."""
+"""Removing priors that can never give a detection, with the kernels that predict them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from deploycc.passes.runner import Result
 
 Mask = NDArray[np.bool_]
 
-_CLEARLY_BELOW = 0.01  # share of the threshold: no rounding lifts a score that far, FP16's included
+_CLEARLY_BELOW = 0.01  # share of the threshold: more than any rounding of a score, FP16's included
 
 
 def drop_dead_priors(detector: Detector, options: Options) -> Result:
     """Drop the priors whose foreground scores are constants below the score threshold.
 
-    A kernel of zeros predicts its bias, whatever the picture: converters write such kernels to fill up an anchor
-    layout that the trained detector does not have. Suppression drops these boxes in every picture, so dropping their
-    priors changes no detection. A kernel serves one anchor at all places of its map, so whole anchors go.
+    A kernel of zeros predicts its bias for every picture. Converters write such kernels to complete an anchor layout
+    that the trained detector does not have. Suppression drops these boxes in every picture, so dropping their priors
+    changes no detection. A kernel serves one anchor at all positions of its map, so whole anchors are dropped.
 
     Before: ``s = Sigmoid(Reshape(Conv(x, W[126, 384, 1, 1])))``   63 of 126 filters are zero, bias -6; 3000 priors
     After:  ``s = Sigmoid(Reshape(Conv(x, W'[63, 384, 1, 1])))``   1917 priors
@@ -51,7 +51,9 @@ def drop_dead_priors(detector: Detector, options: Options) -> Result:
         return Result(detector, False, _stays(graph, stop))
     notes = []
     if (dead & ~gone).any():
-        reason = f"{int((dead & ~gone).sum())} priors that never give a detection share kernels with others, and stay"
+        reason = (
+            f"{int((dead & ~gone).sum())} priors that never give a detection share kernels with others, so they stay"
+        )
         notes.append(Note(heads.scores, "dead-priors-stay", reason))
     if not cuts:
         return Result(detector, False, tuple(notes))
@@ -66,7 +68,7 @@ def drop_dead_priors(detector: Detector, options: Options) -> Result:
 
 
 def never_detected(heads: SsdHeads, scores: HeadTrace, threshold: float) -> Mask:
-    """[P] whether all foreground scores of a prior are constants that are clearly below the threshold."""
+    """Return [P]: whether all foreground scores of a prior are constants clearly below the threshold."""
     values = scores.values.reshape(len(heads.priors), heads.classes)
     foreground = [label for label in range(heads.classes) if label != heads.background]
     below = values[:, foreground] <= threshold - _CLEARLY_BELOW * abs(threshold)  # False for NaN
@@ -74,12 +76,12 @@ def never_detected(heads: SsdHeads, scores: HeadTrace, threshold: float) -> Mask
 
 
 def _rows(trace: HeadTrace, heads: SsdHeads) -> NDArray[np.int64]:
-    """[P, values a prior] the channel that each value comes from."""
+    """Return [P, values per prior]: the channel that each value comes from."""
     return trace.channels.reshape(len(heads.priors), -1)
 
 
 def _whole_anchors(dead: Mask, rows: Sequence[NDArray[np.int64]]) -> Mask:
-    """Those of the dead priors whose kernels serve dead priors only, in every head."""
+    """Return the dead priors whose kernels serve only dead priors, in every head."""
     while True:
         before = dead
         for channels in rows:
@@ -91,32 +93,35 @@ def _whole_anchors(dead: Mask, rows: Sequence[NDArray[np.int64]]) -> Mask:
 
 
 class _Cut:
-    """Taking channels of the predictors out of one head."""
+    """Removing channels of the predictors of one head."""
 
     def __init__(self, graph: gs.Graph, trace: HeadTrace, channels: NDArray[np.int64]) -> None:
         self.graph, self.trace = graph, trace
-        total = sum(one.shape[0] for one in trace.predictors)
+        total = sum(predictor.shape[0] for predictor in trace.predictors)
         self.stays: Mask = np.ones(total, np.bool_)
         self.stays[channels] = False
         self.elements = np.concatenate(
-            [np.repeat(self._own(one), one.shape[1] * one.shape[2]) for one in trace.predictors]
+            [
+                np.repeat(self._kept(predictor), predictor.shape[1] * predictor.shape[2])
+                for predictor in trace.predictors
+            ]
         )
         self.shapes: dict[str, list[int]] = {}
 
-    def _own(self, predictor: Predictor) -> Mask:
+    def _kept(self, predictor: Predictor) -> Mask:
         return self.stays[predictor.first_channel : predictor.first_channel + predictor.shape[0]]
 
     def check(self) -> None:
-        """Find the new shapes; nothing is changed.
+        """Compute the new shapes, without changing the graph.
 
         Raises:
-            Untraceable: something else reads what would shrink, or a shape would have holes.
+            Untraceable: another node reads a tensor that would shrink, or a tensor would have holes.
         """
         trace, tensors = self.trace, self.graph.tensors()
-        on_the_way = {id(node) for node in trace.nodes}
-        for one in trace.predictors:
-            if not self._own(one).all() and one.node.attrs.get("group", 1) != 1:
-                raise Untraceable(str(one.node.name), "the predictor is a grouped convolution")
+        traced = {id(node) for node in trace.nodes}
+        for predictor in trace.predictors:
+            if not self._kept(predictor).all() and predictor.node.attrs.get("group", 1) != 1:
+                raise Untraceable(str(predictor.node.name), "the predictor is a grouped convolution")
         for name, elements in trace.elements.items():
             stays = self.elements[elements]
             tensor = tensors[name]
@@ -124,26 +129,26 @@ class _Cut:
                 self.shapes[name] = list(stays.shape)
                 continue
             elsewhere = is_output(self.graph, tensor) and name != trace.head
-            if elsewhere or any(id(reader) not in on_the_way for reader in tensor.outputs):
-                raise Untraceable(str(tensor.inputs[0].name), "other nodes read what it writes")
+            if elsewhere or any(id(reader) not in traced for reader in tensor.outputs):
+                raise Untraceable(str(tensor.inputs[0].name), "other nodes read its output")
             along = [stays.any(axis=tuple(a for a in range(stays.ndim) if a != axis)) for axis in range(stays.ndim)]
             self.shapes[name] = [int(kept.sum()) for kept in along]
             if np.prod(self.shapes[name]) != stays.sum():
-                raise Untraceable(str(tensor.inputs[0].name), "what would be left of its output is no whole tensor")
+                raise Untraceable(str(tensor.inputs[0].name), "the rest of its output would not be a whole tensor")
         for node in trace.nodes:
             if node.op == "Softmax":
                 name, axis = node.outputs[0].name, softmax_axis(node, len(node.outputs[0].shape))
                 if self.shapes[name][axis] != node.outputs[0].shape[axis]:
-                    raise Untraceable(str(node.name), "its sum runs over priors")
+                    raise Untraceable(str(node.name), "it sums over priors")
 
     def apply(self) -> None:
-        """Cut weights, then follow the shapes; maps of which nothing is left fall out of Concat."""
-        for one in self.trace.predictors:
-            own = self._own(one)
-            for index, tensor in enumerate(one.node.inputs[1:], 1):
+        """Cut weights, then apply the new shapes; empty maps are removed from Concat."""
+        for predictor in self.trace.predictors:
+            kept = self._kept(predictor)
+            for index, tensor in enumerate(predictor.node.inputs[1:], 1):
                 values = None if tensor.is_empty() else constant_values(tensor)
-                if values is not None and own.any() and not own.all():
-                    set_constant(self.graph, one.node, index, values[own], f"{tensor.name}_alive")
+                if values is not None and kept.any() and not kept.all():
+                    set_constant(self.graph, predictor.node, index, values[kept], f"{tensor.name}_alive")
         for node in self.trace.nodes:
             shape = self.shapes[node.outputs[0].name]
             if 0 in shape:
@@ -159,10 +164,10 @@ class _Cut:
 
 
 def _stays(graph: gs.Graph, stop: Untraceable) -> tuple[Note, ...]:
-    """Said only where a kernel is all zero: there may be priors to drop."""
+    """Note that priors stay, only if a kernel is all zeros: there may have been priors to drop."""
     operands = (constant_values(node.inputs[1]) for node in graph.nodes if node.op == "Conv")
     weights = (values.reshape(len(values), -1) for values in operands if values is not None)
     if all(values.any(axis=1).all() for values in weights):
         return ()
-    reason = f"priors that never give a detection, if there are any, stay: {stop.reason}"
+    reason = f"any priors that never give a detection stay: {stop.reason}"
     return (Note(stop.node, "dead-priors-stay", reason),)

@@ -1,4 +1,4 @@
-"""The spelling that the target's parser reads: IR, operator set, number types, attributes."""
+"""Fitting a network to the target's parser: IR, operator set, number types, attributes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
-_OLDEST_IR = 4  # the first that lets weights stand outside the graph inputs
+_OLDEST_IR = 4  # the first in which weights need not be graph inputs
 _WINDOWED = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
 
 def fit_parser(detector: Detector, options: Options) -> Result:
-    """Bring the network within ``options.contract``; what cannot be respelled exactly stays, with a note.
+    """Bring the network within ``options.contract``; a node without an exact equivalent stays, with a note.
 
     * IR: at most ``max_ir``.
     * Operator set: stepped down to ``max_opset`` (`deploycc.graph.opset`).
-    * INT64 becomes INT32 where the parser lacks it (`deploycc.graph.narrow_types`); FP64 becomes FP32 for every
+    * INT64 becomes INT32 if the parser lacks INT64 (`deploycc.graph.narrow_types`); FP64 becomes FP32 for every
       TensorRT.
-    * Attributes: ``auto_pad`` becomes the pads that it stands for, dilations of 1 are left out of poolings.
+    * Attributes: ``auto_pad`` becomes explicit pads; poolings lose dilations of 1.
 
     Before: ``y = Softmax<axis=1>(x); i = Gather(a, <int64>)``   x [1, 21, 8732], opset 17
     After:  ``t = Transpose(x); s = Softmax<axis=2>(t); y = Transpose(s); i = Gather(a, <int32>)``   opset 12
@@ -37,11 +37,11 @@ def fit_parser(detector: Detector, options: Options) -> Result:
     infer_shapes(graph)
     changed |= sum(_plain_attributes(node) for node in all_nodes(graph)) > 0
     if contract.parser != "onnxruntime":
-        narrowed, said = narrow_floats(graph)
-        changed, notes = changed | narrowed, notes + said
+        narrowed, more = narrow_floats(graph)
+        changed, notes = changed | narrowed, notes + more
     if not contract.int64:
-        narrowed, said = narrow_integers(graph)
-        changed, notes = changed | narrowed, notes + said
+        narrowed, more = narrow_integers(graph)
+        changed, notes = changed | narrowed, notes + more
     if graph.opset > contract.max_opset:
         lowered, stuck = lower_opset(graph, contract.max_opset)
         changed |= lowered is not graph
@@ -56,23 +56,23 @@ def fit_parser(detector: Detector, options: Options) -> Result:
 def _plain_attributes(node: gs.Node) -> bool:
     if node.op not in _WINDOWED:
         return False
-    spare = node.op != "Conv" and set(node.attrs.get("dilations", ())) == {1}
-    if spare:
+    changed = node.op != "Conv" and set(node.attrs.get("dilations", ())) == {1}
+    if changed:
         del node.attrs["dilations"]
     auto_pad = node.attrs.get("auto_pad", "NOTSET")
     if auto_pad == "NOTSET":
-        spare |= node.attrs.pop("auto_pad", None) is not None
-        return bool(spare)
+        changed |= node.attrs.pop("auto_pad", None) is not None
+        return bool(changed)
     pads = _explicit_pads(node, auto_pad)
     if pads is None:
-        return bool(spare)
+        return bool(changed)
     del node.attrs["auto_pad"]
     node.attrs["pads"] = pads
     return True
 
 
 def _explicit_pads(node: gs.Node, auto_pad: str) -> list[int] | None:
-    """What SAME_UPPER, SAME_LOWER and VALID stand for (ONNX, Conv): output = ceil(input / stride) for SAME."""
+    """Return the pads of SAME_UPPER, SAME_LOWER or VALID (ONNX, Conv): output = ceil(input / stride) for SAME."""
     shape = static_shape(node.inputs[0])
     kernel = node.attrs.get("kernel_shape") or (static_shape(node.inputs[1]) or ())[2:]
     if shape is None or not kernel or node.attrs.get("ceil_mode", 0):

@@ -1,4 +1,4 @@
-"""BatchNorm, Scale, Power and Bias vanish into the convolution or matrix product beside them."""
+"""Folding BatchNorm, Scale, Power and Bias into an adjacent convolution or matrix product."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Weights = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """New weights of a node, in the type of the old ones, not yet written to it."""
+    """New weights of a node, in the type of the old ones; `_write` assigns them."""
 
     node: gs.Node
     weight: Weights
@@ -32,14 +32,15 @@ class _Linear:
 
 
 def fold_affine(detector: Detector, options: Options) -> Result:
-    """Fold ``s * x + t`` (one s and t a channel) into the linear node before it, else into those after it.
+    """Fold ``s * x + t`` (one s and t per channel) into the linear node before it, else into those after it.
 
-    Before a fold, neighbouring affine nodes are composed in float64; the result is rounded once to the weights' type.
+    Neighbouring affine nodes are first composed in float64; the result is rounded once to the weights' type.
 
-    After the linear node, ``s * (W x + b) + t = (s W) x + (s b + t)``: always exact, if nothing else reads W x + b.
-    In front of it, ``W (s x + t) + b = (W s) x + (W t + b)``: exact for a Gemm and for a convolution without padding;
-    with padding only for t = 0, because the border adds zeros and not t; never with t for ConvTranspose, whose border
-    outputs sum fewer taps. A constant that another node reads too is copied. What stays is composed into one node.
+    After the linear node, ``s * (W x + b) + t = (s W) x + (s b + t)``: always exact if nothing else reads W x + b.
+    Before it, ``W (s x + t) + b = (W s) x + (W t + b)``: exact for a Gemm and for a convolution without padding; with
+    padding only for t = 0, because the padding adds zeros, not t; for ConvTranspose only for t = 0, because outputs at
+    the border sum fewer taps. A constant with other readers is copied. A chain that cannot be folded is composed into
+    one node.
 
     Before: ``c = Conv(x, W, b); n = BatchNormalization(c, ...); y = Relu(n)``
     After:  ``n = Conv(x, W', b'); y = Relu(n)``
@@ -58,7 +59,7 @@ def fold_affine(detector: Detector, options: Options) -> Result:
         if reasons:
             notes.append(Note(node.name, "affine-kept", f"{node.op} is not folded: {'; '.join(reasons)}"))
         elif not folded and any(step.node.op == "BatchNormalization" for step in chain):
-            reason = "no convolution or matrix product beside it to fold into"
+            reason = "there is no adjacent convolution or matrix product to fold into"
             notes.append(Note(node.name, "batchnorm-kept", reason))
     if changed:
         graph.cleanup().toposort()
@@ -66,7 +67,7 @@ def fold_affine(detector: Detector, options: Options) -> Result:
 
 
 def _fold(graph: gs.Graph, chain: list[Step], reasons: list[str]) -> bool:
-    """Fold a chain backwards or forwards; on failure say why in ``reasons``, if there was anything to fold into."""
+    """Fold a chain backwards or forwards; on failure append to ``reasons`` why the linear neighbours cannot take it."""
     affine = compose(chain)
     before = _before(graph, chain[0], affine)
     if isinstance(before, str):
@@ -80,18 +81,18 @@ def _fold(graph: gs.Graph, chain: list[Step], reasons: list[str]) -> bool:
     for change in changes:
         _write(graph, change)
     for step in chain:
-        bypass(graph, step.node, chain[0].data)  # which the step before left to it
+        bypass(graph, step.node, chain[0].data)  # each step reads it after the one before is bypassed
     reasons.clear()
     return True
 
 
 def _before(graph: gs.Graph, first: Step, affine: Affine) -> _Linear | str | None:
-    """New weights of the linear node in front of the affine, or why it cannot take it, or None without one."""
+    """Return new weights of the linear node before the affine, why it has none, or None without such a node."""
     node = producer(first.data)
     if node is None or node.op not in _LINEAR:
         return None
     if not _reads_alone(graph, first.data):
-        return f"something else reads the output of {node.name}"
+        return f"another node reads the output of {node.name}, or it is a network output"
     linear = _weights(node)
     if linear is None:
         return f"the weights of {node.name} are not constant"
@@ -105,7 +106,7 @@ def _before(graph: gs.Graph, first: Step, affine: Affine) -> _Linear | str | Non
 
 
 def _after(graph: gs.Graph, chain: list[Step], affine: Affine) -> list[_Linear] | str | None:
-    """New weights of all readers of the affine, or why they cannot take it, or None where one is not linear."""
+    """Return new weights of all readers of the affine, why there are none, or None if a reader is not linear."""
     result = chain[-1].node.outputs[0]
     readers = list(result.outputs)
     if not readers or is_output(graph, result):
@@ -118,7 +119,7 @@ def _after(graph: gs.Graph, chain: list[Step], affine: Affine) -> list[_Linear] 
         if linear is None or sum(tensor is result for tensor in node.inputs) > 1:
             return f"the weights of {node.name} are not constant"
         if affine.shift.any() and not _shift_passes(node):
-            return f"{node.name} pads with zeros, which the shift would have to reach"
+            return f"{node.name} pads with zeros, to which the shift does not apply"
         weight, bias = linear
         channels = _input_channels(node, weight)
         scale, shift = np.broadcast_to(affine.scale, channels), np.broadcast_to(affine.shift, channels)
@@ -138,7 +139,7 @@ def _reads_alone(graph: gs.Graph, tensor: gs.Tensor) -> bool:
 
 
 def _shift_passes(node: gs.Node) -> bool:
-    """Whether a constant added to the input is a constant added to the whole output."""
+    """Return whether a constant added to the input adds a constant to the whole output."""
     if node.op == "Gemm":
         return True
     return node.op == "Conv" and not _pads(node)
@@ -149,7 +150,7 @@ def _pads(node: gs.Node) -> bool:
 
 
 def _weights(node: gs.Node) -> tuple[Weights, Array | None] | None:
-    """Weight, and bias as float64 (a Gemm's already times beta); None where they are not constants."""
+    """Return the weight, and the bias as float64 (a Gemm's times beta); None if they are not constants."""
     weight = constant_values(node.inputs[1])
     has_bias = len(node.inputs) > 2 and not node.inputs[2].is_empty()
     bias = constant_values(node.inputs[2]) if has_bias else None
@@ -196,7 +197,7 @@ def _scale_first_axis(weight: Weights, scale: Array) -> Weights:
 
 
 def _scale_second_axis(node: gs.Node, weight: Weights, scale: Array) -> Weights:
-    """Axis 1 starts anew in every group, and the groups are stacked in axis 0."""
+    """Scale axis 1 of a weight whose groups are stacked along axis 0."""
     stacked = _by_group(node, weight)
     factor = scale.reshape(len(stacked), 1, weight.shape[1], *(1,) * (weight.ndim - 2))
     return _times(stacked, factor).reshape(weight.shape)
@@ -208,7 +209,7 @@ def _by_group(node: gs.Node, weight: Weights) -> Weights:
 
 
 def _times(weight: Weights, factor: Array) -> Weights:
-    """Multiply in float64 and round once, piece by piece: no float64 copy of all weights."""
+    """Multiply in float64 and round once, piece by piece, without a float64 copy of all weights."""
     return np.multiply(weight, factor, out=np.empty_like(weight), dtype=np.float64, casting="same_kind")
 
 
@@ -217,7 +218,7 @@ def _scaled_bias(bias: Array | None, scale: Array) -> Array:
 
 
 def _through(node: gs.Node, weight: Weights, shift: Array) -> Array:
-    """What a constant input of ``shift`` a channel adds to each output channel of a Conv or Gemm."""
+    """Return what a constant input of ``shift`` per channel adds to each output channel of a Conv or Gemm."""
     if node.op == "Gemm":
         matrix = weight.T if node.attrs.get("transB", 0) else weight
         return np.asarray(node.attrs.get("alpha", 1.0) * (shift @ matrix))

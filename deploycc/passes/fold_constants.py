@@ -1,4 +1,4 @@
-"""Plain numbers instead of little graphs, and nothing that does nothing."""
+"""Folding constants, and removing nodes that do nothing."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _RESHAPERS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def fold_constants(detector: Detector, options: Options) -> Result:
-    """Fold what depends on constants and static shapes only, and take out operators that change nothing.
+    """Fold everything that depends only on constants and static shapes, and remove operators that change nothing.
 
     graphsurgeon evaluates the constant part in ONNX Runtime; only that part is exported, so the weights of the network
-    are neither copied nor serialised. Afterwards: Identity, inference Dropout, one-input Concat, zero Pad, and Cast,
-    Reshape, Flatten, Squeeze, Unsqueeze, Expand, Transpose whose result equals their input; a chain of reshapes is
-    its last shape, a pair of transposes one permutation, and a Cast over a widening Cast reads what was widened.
+    are neither copied nor serialised. Then nodes that do nothing are removed: Identity, inference Dropout, one-input
+    Concat, zero Pad, and Cast, Reshape, Flatten, Squeeze, Unsqueeze, Expand and Transpose whose result equals their
+    input. A chain of reshapes becomes its last shape, a pair of transposes one permutation, and a Cast after a widening
+    Cast reads the tensor before it.
 
     Before: ``y = Reshape(Flatten(x), Concat(Gather(Shape(x), 0), [-1]))``
-    After:  ``y = Reshape(x, [1, 4420])``, or nothing where x has that shape already
+    After:  ``y = Reshape(x, [1, 4420])``, or nothing if x already has that shape
     """
     graph, notes = detector.graph, []
     nodes = len(graph.nodes)
@@ -35,9 +36,9 @@ def fold_constants(detector: Detector, options: Options) -> Result:
     infer_shapes(graph)
     try:
         # Before cleanup: the other order leaves Constant nodes without outputs, which the ONNX checker refuses.
-        # Branches stay: graphsurgeon 0.6.1 gives each to ONNX Runtime with an IR version that it may not read.
+        # Not in branches: graphsurgeon 0.6.1 passes each to ONNX Runtime with an IR version that it may not support.
         graph.fold_constants(error_ok=False, should_exclude_node=_not_evaluable, recurse_subgraphs=False)
-    except Exception as error:  # whatever ONNX Runtime raises: the network stays valid, only unfolded
+    except Exception as error:  # any error of ONNX Runtime: the network stays valid, only unfolded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         notes.append(Note("", "constants-not-folded", f"evaluating the constant part failed: {reason}"))
     _keep_constant_outputs(graph)
@@ -53,13 +54,13 @@ def fold_constants(detector: Detector, options: Options) -> Result:
 
 
 def _not_evaluable(node: gs.Node) -> bool:
-    """Plugins, which ONNX Runtime does not know, and random sources, which have no inputs and no fixed value."""
+    """Return whether a node is a plugin, which ONNX Runtime lacks, or a random source, which has no fixed value."""
     domain = node.domain if node.domain not in (None, "ai.onnx") else ""
     return not onnx.defs.has(node.op, domain) or (not node.inputs and node.op != "Constant")
 
 
 def _keep_constant_outputs(graph: gs.Graph) -> None:
-    """Put an Identity before outputs that became constants: TensorRT wants every output written by a node."""
+    """Add an Identity before outputs that became constants: TensorRT needs a node to write every output."""
     for index, output in enumerate(graph.outputs):
         if isinstance(output, gs.Constant):
             name = output.name
@@ -70,7 +71,7 @@ def _keep_constant_outputs(graph: gs.Graph) -> None:
 
 
 def _simplify(graph: gs.Graph, node: gs.Node) -> int:
-    """Shorten the chain that ends in ``node``, then take the node out if it does nothing; return the edits made."""
+    """Shorten the chain that ends in ``node``, then remove the node if it does nothing; return the number of edits."""
     if node.domain not in (None, "", "ai.onnx") or not node.inputs or not node.outputs:
         return 0
     shorten = {"Transpose": _join_transposes, "Cast": _join_casts}.get(node.op)

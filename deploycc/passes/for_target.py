@@ -1,4 +1,4 @@
-"""The only place that turns a target into what the passes know."""
+"""Turning a target into options of the passes; the only place that does."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def options_for(
     Args:
         target: the board and its software.
         precision: one of the target's precisions.
-        detection: where decoding and suppression happen; None takes the target's preferred place.
+        detection: where decoding and suppression happen; None takes the target's preference.
         keep_fp32: nodes that stay FP32 in an FP16 network.
 
     Raises:
-        TargetError: the target does not do this precision or this lowering.
+        TargetError: the target does not support this precision or this lowering.
     """
-    able = capabilities(target)
+    capable = capabilities(target)
     if precision not in target.precisions:
         raise TargetError(
             "target-refuses-precision",
@@ -36,33 +36,33 @@ def options_for(
             note=target.refused_precisions.get(precision),
             hint=f"--precision {','.join(target.precisions)}",
         )
-    if detection is not None and detection not in able.detections:
+    if detection is not None and detection not in capable.detections:
         raise TargetError(
             "target-refuses-detection",
             f"target {target.name} cannot run the detection lowering '{detection}'",
-            context={"target": target.name, "possible": ", ".join(able.detections)},
-            hint=f"--detection {able.detections[0]}",
+            context={"target": target.name, "possible": ", ".join(capable.detections)},
+            hint=f"--detection {capable.detections[0]}",
         )
     return Options(
         contract=contract(target),
-        detection=detection or able.detections[0],  # type: ignore[arg-type]
+        detection=detection or capable.detections[0],  # type: ignore[arg-type]
         precision=precision,
-        typed=able.fp16 == "typed",
+        typed=capable.fp16 == "typed",
         keep_fp32=frozenset(keep_fp32),
         no_conditional=_no_conditional(target),
     )
 
 
 def _no_conditional(target: Target) -> str:
-    """Why branches save nothing on a target; empty where the branch that is not taken is not run."""
-    what = {
+    """Return why branches save nothing on a target; empty if a branch that is not taken is not executed."""
+    limit = {
         "none": "has no If",
-        "constant": "takes an If with a constant condition only",
-        "select": "runs both branches of an If and selects, so nothing would be saved",
+        "constant": "supports If only with a constant condition",
+        "select": "executes both branches of an If and selects, which saves nothing",
     }.get(capabilities(target).conditional)
-    if what is None:
+    if limit is None:
         return ""
     if target.model_format == "caffe":
-        return f"target {target.name} reads Caffe networks, which know no If: its gate stays a product"
-    version = target.runtime_version or "of a version that is read on the device"
-    return f"TensorRT {version} {what}: its gate stays a product; real conditionals came with TensorRT 8.2"
+        return f"target {target.name} reads Caffe networks, which have no If: the gate stays a multiply"
+    version = target.runtime_version or "(version read on the device)"
+    return f"TensorRT {version} {limit}: the gate stays a multiply; real conditionals came with TensorRT 8.2"

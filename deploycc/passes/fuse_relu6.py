@@ -1,4 +1,4 @@
-"""ReLU6 that was spelled with stock Caffe layers."""
+"""Fusing a ReLU6 that is written with stock Caffe layers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deploycc.passes.runner import Result
 
 
 def fuse_relu6(detector: Detector, options: Options) -> Result:
-    """Recognise a capped ReLU: ``c - relu(c - relu(x)) = min(relu(x), c) = clip(x, 0, c)`` for c > 0.
+    """Fuse a capped ReLU: ``c - relu(c - relu(x)) = min(relu(x), c) = clip(x, 0, c)`` for c > 0.
 
     With r = relu(x): r <= c gives c - (c - r) = r, r > c gives c - 0 = c. In floating point the long form also rounds
-    r to the grid of c - r (up to half a unit in the last place of c: 2.4e-7 for c = 6), which the Clip does not.
+    r to the grid of c - r (up to half a unit in the last place of c: 2.4e-7 for c = 6); Clip does not.
 
     Before: ``a = Relu(x); b = 6 - a; d = Relu(b); y = 6 - d``
     After:  ``y = Clip(x, 0, 6)``
@@ -57,7 +57,7 @@ def _fuse(graph: gs.Graph, first: gs.Node) -> bool:
 
 
 def _mirror(graph: gs.Graph, tensor: gs.Tensor) -> tuple[float, gs.Tensor] | None:
-    """Find ``c - tensor``, however many affine nodes spell it; return c and the result."""
+    """Find ``c - tensor``, written with any number of affine nodes; return c and the result."""
     chain = affine_chain(graph, tensor)
     for length in range(1, len(chain) + 1):
         total = compose(chain[:length])

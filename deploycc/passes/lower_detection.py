@@ -1,11 +1,11 @@
-"""Put box decoding and suppression where the target wants them: on the host, or at the end of the graph.
+"""Lowering box decoding and suppression to the host or to operators at the end of the graph.
 
-Every lowering counts classes like the network's scores, background included, and orders detections by score; equal
-scores by class, then by prior, as far as the operator that does it says so. Nodes that the pass adds are named
+Every lowering numbers classes like the network's scores, background included, and orders detections by score; equal
+scores by class, then by prior, as far as the operator specifies it. Nodes that the pass adds are named
 ``detection/...``.
 
     raw            heads                                                        (host: `deploycc.evaluation`)
-    onnx-nms       heads -> decode -> TopK a class -> NonMaxSuppression -> TopK over classes
+    onnx-nms       heads -> decode -> TopK per class -> NonMaxSuppression -> TopK over classes
     efficient-nms  heads -> decode -> EfficientNMS_TRT
     nms-plugin     heads -> NMS_TRT (decodes too)
 
@@ -27,8 +27,8 @@ from deploycc.errors import Note
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
-_NMS_OPSET = 13  # TopK, NonMaxSuppression and Min are spelled as this operator set has them
-_PLUGIN_DOMAIN = "TRT"  # TensorRT's parser goes by the operator's name; checkers skip domains they do not know
+_NMS_OPSET = 13  # TopK, NonMaxSuppression and Min are written as in this operator set
+_PLUGIN_DOMAIN = "TRT"  # TensorRT's parser matches the operator's name; checkers skip unknown domains
 _EFFICIENT_NMS_BOXES = 4096  # candidates over all classes, EfficientNMSParameters::numSelectedBoxes
 _NMS_PLUGIN_TOP_K = 4096  # allClassNMS: eight tiles of 512 threads
 _NMS_PLUGIN_CODES = {"corner": 0, "center_size": 1, "corner_size": 2}  # NvInferPlugin.h, CodeTypeSSD
@@ -38,14 +38,14 @@ def lower_detection(detector: Detector, options: Options) -> Result:
     """Lower the detector's heads to ``options.detection``.
 
     Before: the graph's outputs are the heads. After: they are the tensors of `Detector.detections`, and `heads` is
-    None. A detector without heads or classes, or whose operator set is too old for the lowering, stays as it is, with a
-    note.
+    None. A detector without heads or classes, or with an operator set too old for the lowering, is not changed and gets
+    a note.
     """
     if detector.detections is not None:
         return Result(detector, changed=False)
     heads = detector.heads
     if heads is None:
-        note = Note("", "opaque", "no SSD heads were recognised: the outputs stay as they are, nothing decodes them")
+        note = Note("", "opaque", "no SSD heads were recognised: the outputs are not decoded")
         return Result(detector, changed=False, notes=(note,))
     if options.detection == "raw":
         return Result(detector, changed=False)
@@ -53,7 +53,7 @@ def lower_detection(detector: Detector, options: Options) -> Result:
         note = Note(heads.scores, "detection-raw", "the only class is the background: there is nothing to suppress")
         return Result(detector, changed=False, notes=(note,))
     if options.detection == "onnx-nms" and detector.graph.opset < _NMS_OPSET:
-        reason = f"the network's operator set is {detector.graph.opset}, in-graph suppression needs {_NMS_OPSET}"
+        reason = f"the network's operator set is {detector.graph.opset}; in-graph suppression needs {_NMS_OPSET}"
         return Result(detector, changed=False, notes=(Note("", "detection-raw", f"{reason}: the host decodes"),))
 
     tail = _Tail(detector.graph)
@@ -76,15 +76,15 @@ class _Tail:
         self._names = {*self._tensors, *(node.name for node in graph.nodes)}
 
     def tensor(self, name: str) -> gs.Tensor:
-        """An existing tensor."""
+        """Return an existing tensor."""
         return self._tensors[name]
 
     def constant(self, name: str, values: ArrayLike, dtype: DTypeLike = np.float32) -> gs.Constant:
-        """A new constant."""
+        """Make a constant."""
         return gs.Constant(self._unused(f"detection/{name}"), np.array(values, dtype, order="C"))
 
     def output(self, name: str, shape: Sequence[int | str], dtype: DTypeLike) -> gs.Variable:
-        """A new tensor that keeps its name: a graph output."""
+        """Make a tensor with exactly this name if it is unused, as for a graph output."""
         return gs.Variable(self._unused(name), np.dtype(dtype).type, list(shape))
 
     def add(
@@ -98,7 +98,7 @@ class _Tail:
         to: gs.Variable | None = None,
         **attrs: object,
     ) -> gs.Variable:
-        """Append a node with one output of this shape and type; ``to`` gives the output a tensor of its own."""
+        """Append a node with one output of this shape and type; ``to`` makes it write an existing tensor."""
         result = to or self.output(f"detection/{name}/out", shape, dtype)
         self.plugin(op, name, inputs, [result], attrs, domain=None)
         return result
@@ -118,7 +118,7 @@ class _Tail:
         self.graph.nodes.append(gs.Node(op, node_name, attrs, list(inputs), list(outputs), domain=domain))
 
     def reshape(self, name: str, data: gs.Tensor, shape: Sequence[int]) -> gs.Tensor:
-        """``data`` in a static shape; nothing where it already has it."""
+        """Return ``data`` in a static shape, unchanged if it already has it."""
         if list(data.shape or ()) == list(shape):
             return data
         return self.add("Reshape", name, [data, self.constant(f"{name}/shape", shape, np.int64)], shape)
@@ -147,9 +147,9 @@ class _Tail:
 
 
 def _decode(tail: _Tail, heads: SsdHeads) -> gs.Variable:
-    """Corners [1, P, 4]; the same operations in the same order as `deploycc.evaluation.decode.decode_boxes`."""
+    """Append decoding to corners [1, P, 4]: the operations of `deploycc.evaluation.decode.decode_boxes`, in order."""
     count = len(heads.priors)
-    x_first = [1, 0, 3, 2] if heads.y_first else [0, 1, 2, 3]  # where x y w h stand among the offsets
+    x_first = [1, 0, 3, 2] if heads.y_first else [0, 1, 2, 3]  # positions of x, y, w, h among the offsets
     boxes = tail.reshape("offsets", tail.tensor(heads.locations), [1, count, 4])
     if not heads.variance_encoded:
         variances = tail.constant("variances", heads.variances[None][:, :, x_first])  # a swap is its own inverse
@@ -175,16 +175,16 @@ def _decode(tail: _Tail, heads: SsdHeads) -> gs.Variable:
             sides = tail.constant("prior_sides", np.concatenate([size, size], axis=1)[None])
             boxes = tail.add("Mul", "move", [boxes, sides], [1, count, 4])
         boxes = tail.add("Add", "corners", [tail.constant("priors", priors[None]), boxes], [1, count, 4])
-    if heads.clip:  # Min and Max, since Clip changed its form between operator sets
+    if heads.clip:  # Min and Max, because Clip differs between operator sets
         inside = tail.add("Min", "clip_high", [boxes, tail.constant("one", [1])], [1, count, 4])
         boxes = tail.add("Max", "clip_low", [inside, tail.constant("zero", [0])], [1, count, 4])
     return boxes
 
 
 def _upright(tail: _Tail, heads: SsdHeads, boxes: gs.Variable, shape: Sequence[int]) -> gs.Variable:
-    """Boxes without reversed sides: Caffe gives those no area, the operators would swap the sides.
+    """Append a fix of boxes with reversed sides: Caffe gives them no area, while the operators would swap the sides.
 
-    Corner codings alone can reverse a box.
+    Only corner codings can reverse a box.
     """
     if heads.box_coding == "center_size":
         return boxes
@@ -200,15 +200,15 @@ def _foreground(heads: SsdHeads) -> list[int]:
 
 
 def _limit(limit: int, everything: int) -> int:
-    """A limit of the suppression; negative means none."""
+    """Return a limit of the suppression; a negative one means none."""
     return everything if limit < 0 else min(limit, everything)
 
 
 def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
-    """NonMaxSuppression with Caffe's limits.
+    """Append NonMaxSuppression with Caffe's limits.
 
-    The operator limits a class only after suppression, so a TopK cuts to top_k before it. Each class then has boxes
-    of its own and goes in as a picture of a batch. TopK and NonMaxSuppression both prefer the lower index among equal
+    The operator limits a class only after suppression, so a TopK cuts to top_k before it. Each class then has boxes of
+    its own and is passed as one picture of a batch. TopK and NonMaxSuppression both prefer the lower index among equal
     scores: the order of the priors, then of the classes.
     """
     count, labels = len(heads.priors), _foreground(heads)
@@ -231,7 +231,7 @@ def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
         shape, label_column = [1, count, 4], 1
 
     inputs = [_upright(tail, heads, boxes, shape), scores]
-    inputs.append(tail.constant("max_a_class", [kept], np.int64))
+    inputs.append(tail.constant("max_per_class", [kept], np.int64))
     inputs.append(tail.constant("iou_threshold", [nms.iou_threshold]))
     inputs.append(tail.constant("score_threshold", [nms.score_threshold]))
     chosen = tail.add("NonMaxSuppression", "suppress", inputs, ["kept", 3], dtype=np.int64)
@@ -251,7 +251,7 @@ def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     out_classes = tail.output("detection_classes", ["detections"], np.int64)
     order = tail.output("detection/order", ["detections"], np.int64)
     tail.plugin("TopK", "best_of_all", [found, amount], [out_scores, order], {"axis": 0}, domain=None)
-    box_of = position if label_column else entry  # boxes are shared by the classes, or listed class by class
+    box_of = position if label_column else entry  # boxes are shared by all classes, or listed by class
     box_row = tail.gather("box_row", box_of, order, ["detections"], dtype=np.int64)
     box_list = tail.reshape("box_list", boxes, [shape[0] * shape[1], 4])
     tail.gather("detection_boxes", box_list, box_row, ["detections", 4], to=out_boxes)
@@ -262,10 +262,10 @@ def _onnx_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
 
 
 def _efficient_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
-    """EfficientNMS_TRT on decoded corners: the plugin's own decoder knows no variances.
+    """Append EfficientNMS_TRT on decoded corners: the plugin's own decoder does not support variances.
 
-    The plugin keeps scores that reach its threshold and drops boxes that reach its IoU threshold, Caffe both only
-    beyond; the next larger float32 makes them the same.
+    The plugin keeps scores equal to its threshold and drops boxes equal to its IoU threshold; Caffe does so only above.
+    The next larger float32 as threshold makes both agree.
     """
     count, labels = len(heads.priors), _foreground(heads)
     corners = _upright(tail, heads, _decode(tail, heads), [1, count, 4])
@@ -291,8 +291,8 @@ def _efficient_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     notes = []
     if _limit(nms.top_k, count) < count or count * len(labels) > _EFFICIENT_NMS_BOXES:
         reason = (
-            f"EfficientNMS_TRT takes the {_EFFICIENT_NMS_BOXES} best candidates over all classes, where the network "
-            f"was trained with {nms.top_k} for each class: low-scored detections may differ"
+            f"EfficientNMS_TRT takes the {_EFFICIENT_NMS_BOXES} best candidates over all classes; the network was "
+            f"trained with {nms.top_k} per class: low-scored detections may differ"
         )
         notes.append(Note("detection/suppress", "detection-limits", reason))
     return outputs, DetectionOutputs(boxes, found, classes, amount), notes
@@ -303,7 +303,7 @@ def _just_above(threshold: float) -> float:
 
 
 def _nms_plugin(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
-    """NMS_TRT, TensorRT's own DetectionOutput: it takes offsets and priors and decodes itself."""
+    """Append NMS_TRT, TensorRT's DetectionOutput, which takes offsets and priors and decodes them itself."""
     count = len(heads.priors)
     offsets = tail.tensor(heads.locations)
     if heads.y_first:
@@ -313,7 +313,7 @@ def _nms_plugin(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     scores = tail.reshape("score_list", tail.tensor(heads.scores), [1, count * heads.classes, 1, 1])
     priors = np.stack([heads.priors.reshape(-1), heads.variances.reshape(-1)]).astype(np.float32)
     top_k = min(_limit(nms.top_k, count), _NMS_PLUGIN_TOP_K)
-    keep_top_k = _limit(nms.keep_top_k, top_k)  # the plugin writes nothing where it is asked to keep more than top_k
+    keep_top_k = _limit(nms.keep_top_k, top_k)  # asked to keep more than top_k, the plugin writes nothing
     outputs = [
         tail.output("detections", [1, 1, keep_top_k, 7], np.float32),
         tail.output("detection_count", [1, 1, 1, 1], np.float32),
@@ -340,12 +340,12 @@ def _nms_plugin(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
         Note(
             "detection/suppress",
             "detection-unproven",
-            "NMS_TRT was written for networks with an implicit batch; no device has confirmed it behind an ONNX parser",
+            "NMS_TRT was written for networks with an implicit batch; no device has confirmed it with an ONNX parser",
         ),
     ]
     if keep_top_k < _limit(nms.keep_top_k, count * len(_foreground(heads))) or top_k < _limit(nms.top_k, count):
-        reason = f"NMS_TRT keeps at most topK ({top_k}) detections; asked for {nms.keep_top_k} of {nms.top_k} a class"
+        reason = f"NMS_TRT keeps at most topK ({top_k}) detections; asked for {nms.keep_top_k} of {nms.top_k} per class"
         notes.append(Note("detection/suppress", "detection-limits", reason))
-    # The count is an integer's bits in a float tensor: unused rows are told by their class -1 instead.
+    # The count is an integer's bits in a float tensor; unused rows are recognised by their class -1 instead.
     name = outputs[0].name
     return [outputs[0]], DetectionOutputs(name, name, name, layout="rows"), notes

@@ -1,4 +1,4 @@
-"""Cut zero taps off the borders of convolution kernels."""
+"""Trimming zero taps from the borders of convolution kernels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from deploycc.passes.runner import Result
 
 
 def trim_kernels(detector: Detector, options: Options) -> Result:
-    """Cut rows and columns of zeros off a kernel's borders, with as much padding on that side.
+    """Trim rows and columns of zeros from a kernel's borders, and reduce the padding on that side to match.
 
-    Caffe pads both sides alike, so a network trained with uneven padding (TensorFlow's SAME) carries kernels with a
-    border of zeros: 4x4 for 3x3, 78 % more MACs. With kernel k, dilation d and padding (a, b), a zero tap in front
-    reads nothing: k - 1 taps with padding (a - d, b) see the same windows, and there are as many of them. A border
-    stays where no padding is left to give up.
+    Caffe pads both sides alike, so a network trained with uneven padding (TensorFlow's SAME) has kernels with a border
+    of zeros: 4x4 for 3x3, 78 % more MACs. With kernel size k, dilation d and padding (a, b), a zero first tap
+    contributes nothing: k - 1 taps with padding (a - d, b) see the same windows, and equally many. A border stays if
+    its side has too little padding.
 
     Before: ``Conv<pads=[1,1,1,1]>(x, w [8,3,4,4])`` whose first row and column are zero.
     After:  ``Conv<pads=[0,0,1,1]>(x, w [8,3,3,3])``
@@ -40,8 +40,8 @@ def trim_kernels(detector: Detector, options: Options) -> Result:
 
 
 def _kept(weight: NDArray[np.float32], axis: int, pads: list[int], dilation: int, axes: int) -> slice:
-    """The taps of a spatial axis that stay; ``pads`` gives up what falls away."""
-    others = tuple(each for each in range(weight.ndim) if each != axis + 2)
+    """Return the taps of a spatial axis that stay; reduce ``pads`` in place by those that are trimmed."""
+    others = tuple(other for other in range(weight.ndim) if other != axis + 2)
     used: NDArray[np.bool_] = np.any(weight, axis=others)
     start, stop = 0, len(used)
     while stop - start > 1 and not used[start] and pads[axis] >= dilation:

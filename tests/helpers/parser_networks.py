@@ -196,7 +196,7 @@ RULES: dict[str, tuple[str, int, str, str, str]] = {
     "Cast before 7.0": ("(float[4] x) => (int32[4] y) { y = Cast <to=6> (x) }", 9, "only casts to FP32", "6.0", "7.0"),
     "DOUBLE": ("(float[4] x) => (double[4] y) { y = Cast <to=11> (x) }", 11, "DOUBLE", "7.1", "7.2"),
     "BOOL": ("(float[4] x) => (bool[4] y) { y = Cast <to=9> (x) }", 9, "BOOL", "6.0", "7.0"),
-    "INT16": ("(int16[4] x) => (int16[4] y) { y = Identity (x) }", 13, "no type for", "11.1", ""),
+    "INT16": ("(int16[4] x) => (int16[4] y) { y = Identity (x) }", 13, "it uses INT16, which TensorRT does not support", "11.1", ""),
     "INT64 output": ("(float[4] x) => (int64[4] y) { y = Cast <to=7> (x) }", 13, "binding differs", "8.6", "9.0"),
     "INT64 beyond INT32": (
         "(float[4] x) => (float[4] y) <int64[1] c = {4294967296}> { d = Cast <to=1> (c)  y = Add (x, d) }",

@@ -28,7 +28,7 @@ def test_the_first_release_is_named() -> None:
     g (float[1,4] x) => (float[1,4] y) { [hot] i = NonZero (x) f = Cast <to = 1> (i) m = ReduceMax (f) y = Add (x, m) }"""
     contract = Contract("tensorrt-onnx", version=(7, 1), max_opset=11, max_ir=6, int64=True)
     (note,) = [note for note in check_backend(network(text), Options(contract)).notes if note.node == "hot"]
-    assert "(taken from 8.5 on)" in note.reason
+    assert "(supported since TensorRT 8.5)" in note.reason
 
 
 def test_an_accepted_network_has_no_notes() -> None:

@@ -292,7 +292,7 @@ def test_suppression_in_the_graph_stays_fp32(assets: Path, detection: Detection)
     added = [node for node in graph.nodes if node.name.startswith("detection/") and node.op != "Cast"]
     floats = [t for node in added for t in [*node.inputs, *node.outputs] if t.dtype in (np.float16, np.float32)]
     assert floats
-    # reshapes of the heads in front of the decoding may be half; what computes is not
+    # reshapes of the heads before decoding may be half; arithmetic is not
     for node in added:
         if node.op not in ("Reshape", "Transpose"):
             assert all(t.dtype != np.float16 for t in [*node.inputs, *node.outputs]), node.name

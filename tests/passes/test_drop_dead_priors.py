@@ -65,7 +65,7 @@ def test_detections_stay_and_dead_priors_go(net: AnchorNetwork) -> None:
 
 
 BUGS = {
-    "keep mask inverted": ("values[own], f", "values[~own], f"),
+    "keep mask inverted": ("values[kept], f", "values[~kept], f"),
     "priors are not cut": ("heads.priors[~gone]", "heads.priors"),
     "the wrong priors are cut": ("heads.priors[~gone]", "heads.priors[: (~gone).sum()]"),
     "location channels of another anchor": (
@@ -76,7 +76,7 @@ BUGS = {
     "one quiet class is enough": ("below.all(axis=1)", "below.any(axis=1)"),
     "rounding may lift a score": ("_CLEARLY_BELOW * abs(threshold)", "0.0"),
     "empty maps stay in Concat": ("if 0 not in self.shapes[tensor.name]]", "]"),
-    "shapes are not restated": ('node.op == "Reshape" and', 'node.op == "Shape" and'),
+    "shapes are not updated": ('node.op == "Reshape" and', 'node.op == "Shape" and'),
 }
 
 
@@ -110,7 +110,7 @@ def test_golden() -> None:
     assert_golden("passes/drop_dead_priors.after.txt", to_text(result.detector.graph) + "\n")
 
 
-def test_nothing_dead_nothing_said() -> None:
+def test_without_dead_priors_there_is_no_note() -> None:
     result = PASS.drop_dead_priors(build(AnchorNetwork((("trained", "loud"),))), OPTIONS)
     assert not result.changed
     assert result.notes == ()
@@ -147,16 +147,16 @@ def _multiplied(detector: Detector) -> None:
     detector.graph.toposort()
 
 
-def _an_output_on_the_way(detector: Detector) -> None:
+def _an_output_in_between(detector: Detector) -> None:
     detector.graph.outputs.append(detector.graph.tensors()["l0t"])
 
 
 @pytest.mark.parametrize(
     ("change", "node", "reason"),
     [
-        (_read_elsewhere, "score_0", "other nodes read what it writes"),
+        (_read_elsewhere, "score_0", "other nodes read its output"),
         (_multiplied, "double", "Mul lies between the predictors and the head"),
-        (_an_output_on_the_way, "", "other nodes read what it writes"),
+        (_an_output_in_between, "", "other nodes read its output"),
     ],
 )
 def test_what_is_not_understood_stays_with_a_note(change: object, node: str, reason: str) -> None:
@@ -171,7 +171,7 @@ def test_what_is_not_understood_stays_with_a_note(change: object, node: str, rea
     assert reason in note.reason
 
 
-def test_a_real_detector_loses_what_its_converter_filled_up(assets: Path) -> None:
+def test_a_real_detector_loses_the_priors_that_its_converter_added(assets: Path) -> None:
     """Three of six anchors on the first map are zero: without them it has the priors and MACs of its ONNX spelling."""
     spec, folder = VOC21.input, assets / VOC21.folder
     source = load(folder / VOC21.topology, mean=spec.mean, scale=spec.scale, colour=spec.colour)
@@ -182,10 +182,10 @@ def test_a_real_detector_loses_what_its_converter_filled_up(assets: Path) -> Non
     assert (len(without.heads.priors), len(dropped.heads.priors)) == (3000, 1917)
     as_onnx = measure_cost(load(folder / "voc21_ssd_mnv1_075_boxes.onnx").graph).macs
     assert measure_cost(dropped.graph).macs == as_onnx
-    one, other = OnnxRuntimeDetector(without), OnnxRuntimeDetector(dropped)
+    complete, reduced = OnnxRuntimeDetector(without), OnnxRuntimeDetector(dropped)
     for name in VOC21.pictures:
         pixels = read_picture(assets / name)
-        expected, got = one.detect(pixels), other.detect(pixels)
+        expected, got = complete.detect(pixels), reduced.detect(pixels)
         assert len(expected) > 50
         assert equal(got, expected)
 

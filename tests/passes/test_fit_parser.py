@@ -40,7 +40,7 @@ LOWERED = [
     ("types only", 21, 13, "g (float[1,2,4,4] x, float[2,2,3,3] w) => (float[1,2,2,2] y) { a = Conv (x, w) y = Relu (a) }", {}, ["Conv", "Relu"]),
     ("pooling", 19, 9, "g (float[1,2,4,4] x) => (float[1,2,2,2] y) { y = AveragePool <kernel_shape=[2,2], strides=[2,2], dilations=[1,1]> (x) }", {}, ["AveragePool"]),
     ("softmax last", 13, 12, "g (float[1,3,4] x) => (float[1,3,4] y) { y = Softmax (x) }", {}, ["Softmax"]),
-    ("softmax with ones behind", 13, 11, "g (float[1,3,1,1] x) => (float[1,3,1,1] y) { y = Softmax <axis=1> (x) }", {}, ["Softmax"]),
+    ("softmax followed by ones", 13, 11, "g (float[1,3,1,1] x) => (float[1,3,1,1] y) { y = Softmax <axis=1> (x) }", {}, ["Softmax"]),
     ("softmax inside", 13, 9, "g (float[1,3,4] x) => (float[1,3,4] y) { y = Softmax <axis=-2> (x) }", {}, ["Transpose", "Softmax", "Transpose"]),
     ("clip", 13, 9, "g (float[1,4] x, float low, float high) => (float[1,4] y) { y = Clip (x, low, high) }", {"low": -0.5, "high": 0.5}, ["Clip"]),
     ("clip below", 13, 9, "g (float[1,4] x, float high) => (float[1,4] y) { y = Clip (x, , high) }", {"high": 0.5}, ["Clip"]),
@@ -143,10 +143,10 @@ def test_branches_are_lowered_with_their_graph() -> None:
     np.testing.assert_array_equal(run(graph)[0], expected[0])
 
 
-@pytest.mark.parametrize(("own", "most", "after"), [(10, 6, 6), (4, 6, 4), (3, 6, 4), (10, 3, 4), (None, 8, 8)])
-def test_ir_version(own: int | None, most: int, after: int) -> None:
+@pytest.mark.parametrize(("before", "most", "after"), [(10, 6, 6), (4, 6, 4), (3, 6, 4), (10, 3, 4), (None, 8, 8)])
+def test_ir_version(before: int | None, most: int, after: int) -> None:
     source = network('<ir_version: 8, opset_import: ["": 9]> g (float[1,4] x) => (float[1,4] y) { y = Relu (x) }')
-    source.graph.ir_version = own
+    source.graph.ir_version = before
     assert fit(source, max_ir=most).detector.graph.ir_version == after
 
 
@@ -284,7 +284,7 @@ def test_auto_pad_is_written_out(op: str, auto: str, size: int, kernel: int, str
 
 
 def test_auto_pad_of_a_dilated_convolution() -> None:
-    """ONNX Runtime refuses it as it stands; written out it runs, and has the size that SAME promises."""
+    """ONNX Runtime refuses auto_pad here; with explicit pads it runs, and has the size that SAME promises."""
     x, y = gs.Variable("x", np.float32, [1, 1, 9, 9]), gs.Variable("y", np.float32, [1, 1, 5, 5])
     weight = gs.Constant("w", np.ones((1, 1, 3, 3), np.float32))
     attrs = {"auto_pad": "SAME_UPPER", "strides": [2, 2], "dilations": [2, 2]}

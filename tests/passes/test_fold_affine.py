@@ -35,7 +35,7 @@ def fold(source: Detector, module: ModuleType = PASS) -> Result:
 
 
 def worst_error(stack: Stack, module: ModuleType = PASS) -> float:
-    """Largest error in units of ``ATOL + RTOL * |expected|``; infinite where the folded network is no network."""
+    """Largest error in units of ``ATOL + RTOL * |expected|``; infinite if the folded network is not valid."""
     graph = stack.build()
     expected = run(graph)
     try:
@@ -214,7 +214,7 @@ def test_a_lone_batch_norm_stays_with_a_note() -> None:
         "g (float[1,4,4,4] x, float[4,4,1,1] w, float[4] s) => (float[1,4,4,4] y) { c = Conv (x, w) y = Mul (c, s) }",
         # a constant that enlarges the result
         "g (float[1,1,2,2] x, float[1,1,1,1] w, float[1,3,1,1] s) => (float[1,3,2,2] y) { c = Conv(x, w) y = Mul(c, s) }",
-        # c / x is no affine of x
+        # c / x is not an affine of x
         "g (float[1,2,2,2] x, float[2,2,1,1] w, float[1] s) => (float[1,2,2,2] y) { c = Conv (x, w) y = Div (s, c) }",
     ],
 )

@@ -206,8 +206,8 @@ def test_a_plan_of_another_network_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("jetson-tx2-jp46", "TensorRT 8.0.1 runs both branches"),
-        ("drive-px2-dgpu", "reads Caffe networks, which know no If"),
+        ("jetson-tx2-jp46", "TensorRT 8.0.1 executes both branches"),
+        ("drive-px2-dgpu", "reads Caffe networks, which have no If"),
     ],
 )
 def test_without_conditionals_the_product_stays(name: str, reason: str) -> None:
