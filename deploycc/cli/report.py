@@ -163,17 +163,17 @@ def _render(
 
 
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
-    """The dynamic view of ``gates.json``."""
+    """The gates report of ``gates.json``."""
     from deploycc.cli import console
     from deploycc.documents.gates import read_gate_report
     from deploycc.files import write_text
-    from deploycc.report.gates import gates_json, regions_table, render_dynamic_html, summary_table
+    from deploycc.report.gates import gates_json, regions_table, render_gates_html, summary_table
 
     if markdown is not None:
-        raise typer.BadParameter("the dynamic view has no Markdown form; --html writes a page")
+        raise typer.BadParameter("the gates report has no Markdown form; --html writes a page")
     report = read_gate_report(path)
     if html is not None:
-        write_text(html, render_dynamic_html(report))
+        write_text(html, render_gates_html(report))
     if as_json:
         console.print_json(gates_json(report))
         return

@@ -13,7 +13,7 @@ Positive = Annotated[int, Field(gt=0)]
 Pair = tuple[Positive, Positive]
 Samples = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
-Operation = Literal["branch", "mask", "pad", "concat", "zeros"]
+Operation = Literal["branch", "multiply", "pad", "concat", "zeros"]
 """What conditional execution adds; `deploycc.gate_planning.operations` says how each is timed."""
 
 

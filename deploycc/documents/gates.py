@@ -1,6 +1,6 @@
-"""``gates.json``: how a gated network runs, picture by picture, and what was decided about each gate.
+"""``gates.json``: how long a gated network takes for each picture, and what was decided about each gate.
 
-Raw samples; what is shown is derived on reading (`deploycc.report.gates`).
+It holds raw samples; what is shown is derived on reading (`deploycc.report.gates`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Rounds = Annotated[tuple[tuple[Positive, ...], ...], Field(min_length=1)]
 
 
 class ConsideredRecord(Record):
-    """One way to carry out a region that was considered.
+    """A lowering that was considered for a region: one layer, or several in a row.
 
     Attributes:
         layers: names, in order.
-        lowering: see `deploycc.documents.gate_plan.LayerPlan`.
-        sizes: of each layer, as in the plan.
-        expected_ms: predicted mean over the recorded pictures.
-        all_on_ms: predicted with every kernel on.
-        added_bytes: of weights that branches hold beyond one copy.
-        chosen: whether the planner took it.
+        lowering: see `deploycc.documents.gate_plan.Lowering`.
+        sizes: for each layer, as in the plan.
+        expected_ms: predicted mean time over the recorded pictures.
+        all_on_ms: predicted time with every kernel on.
+        added_bytes: bytes of weights in branches beyond one copy of each weight.
+        chosen: whether the planner chose it.
     """
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -42,19 +42,19 @@ class ConsideredRecord(Record):
 
 
 class RegionRecord(Record):
-    """What measuring said about one lowered region.
+    """What measuring showed about a region that was planned to become branches.
 
     Attributes:
         layers: names, in order.
         lowering, sizes: as planned.
-        predicted_saved_ms: against the same layers as products, mean over the recorded pictures.
-        measured_saved_ms: the same, of the whole network on the pictures below; None where nothing was measured.
+        predicted_saved_ms: mean over the recorded pictures, against multiplying in the same layers.
+        measured_saved_ms: the same for the whole network on the pictures below; None if nothing was measured.
         kept: whether it stays lowered, as planned or in a simpler way.
-        why: where it is not as planned.
+        why: reason, where it is not as planned.
     """
 
     layers: Annotated[tuple[str, ...], Field(min_length=1)]
-    lowering: Literal["groups", "widths", "variants"]
+    lowering: Literal["blocks", "widths", "variants"]
     sizes: tuple[tuple[Count, ...], ...]
     predicted_saved_ms: float
     measured_saved_ms: float | None
@@ -66,10 +66,10 @@ class PictureRecord(Record):
     """One picture.
 
     Attributes:
-        name: of the file or of the generated scene.
-        active_share: of the gated convolutions' operations, those of kernels that are on.
-        saved_macs: of kernels that are off.
-        saved_macs_with_inputs: also of input channels that are zero because of them.
+        name: of the file or the generated scene.
+        active_share: share of the gated convolutions' MACs that belongs to kernels that are on.
+        saved_macs: MACs of kernels that are off.
+        saved_macs_with_inputs: the same, with input channels that are zero because of them.
     """
 
     name: str
@@ -79,19 +79,19 @@ class PictureRecord(Record):
 
 
 class Timings(Record):
-    """Networks timed in turns; every figure measured.
+    """Measured times of networks that took turns.
 
     Attributes:
         evidence: the machine.
-        pictures: what they ran on.
-        dense_ms, masked_ms, lowered_ms: without gates, gates as products, as planned; [rounds][pictures].
+        pictures: what the networks read.
+        dense_ms, multiply_ms, lowered_ms: without gates, multiplying by every gate, and as planned; [rounds][pictures].
         worst_dense_ms, worst_lowered_ms: with every gate on, on the first of the pictures.
     """
 
     evidence: Evidence
     pictures: Annotated[tuple[PictureRecord, ...], Field(min_length=1)]
     dense_ms: Rounds
-    masked_ms: Rounds
+    multiply_ms: Rounds
     lowered_ms: Rounds
     worst_dense_ms: Rounds
     worst_lowered_ms: Rounds
@@ -99,9 +99,9 @@ class Timings(Record):
     @model_validator(mode="after")
     def _consistent(self) -> Timings:
         count = len(self.pictures)
-        if any(len(row) != count for rounds in (self.dense_ms, self.masked_ms, self.lowered_ms) for row in rounds):
+        if any(len(row) != count for rounds in (self.dense_ms, self.multiply_ms, self.lowered_ms) for row in rounds):
             raise ValueError("a round does not have one time for each picture")
-        pairs = (self.dense_ms, self.masked_ms), (self.dense_ms, self.lowered_ms)
+        pairs = (self.dense_ms, self.multiply_ms), (self.dense_ms, self.lowered_ms)
         if any(len(one) != len(other) for one, other in (*pairs, (self.worst_dense_ms, self.worst_lowered_ms))):
             raise ValueError("networks that were timed in turns have different numbers of rounds")
         widths = {len(row) for rounds in (self.worst_dense_ms, self.worst_lowered_ms) for row in rounds}

@@ -30,7 +30,7 @@ _MOST_ROUNDS = 25
 _WORST_PICTURES, _WORST_ROUNDS = 2, 200  # with everything on pictures do not differ, so that rounds count
 _WORST_LEAST_ROUNDS = 5  # however slow the network is: the bound is a few per cent
 _WORST_TRIES = 3  # a busy moment, or where a session's memory happens to lie, is no reason to drop a plan
-PLANNED, PRODUCTS = "planned", "products"
+PLANNED, MULTIPLY = "planned", "multiply"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,12 @@ class Networks:
     """The same detector three times.
 
     Attributes:
-        masked: gates are products.
+        multiply: every gate multiplies.
         dense: no gates.
         all_on: gates are computed, and always on.
     """
 
-    masked: gs.Graph
+    multiply: gs.Graph
     dense: gs.Graph
     all_on: gs.Graph
 
@@ -54,9 +54,9 @@ class Verdict:
 
     Attributes:
         choice: the region as planned.
-        parts: how it is carried out now: as planned, in a simpler way, or as products.
-        saved_ms: by that, mean over the pictures, against the same network with this region as products; where it is
-            products, what the best other way saved.
+        parts: how it is carried out now: as planned, in a simpler way, or multiplying.
+        saved_ms: by that, mean over the pictures, against the same network with multiplications in this region; where
+            it multiplies, what the best other way saved.
         why: where it is not as planned.
     """
 
@@ -78,7 +78,7 @@ class Checked:
     Attributes:
         layers: of the plan that is left.
         verdicts: on every lowered region.
-        samples_ms: ``dense``, ``masked``, ``lowered``: [rounds, pictures].
+        samples_ms: ``dense``, ``multiply``, ``lowered``: [rounds, pictures].
         worst_ms: ``dense``, ``lowered`` with every kernel on: [rounds, pictures].
     """
 
@@ -104,10 +104,10 @@ def check_plan(
     seconds: float = 20.0,
     say: Say = quiet,
 ) -> Checked:
-    """Time a plan, and take simpler ways or products where it does not pay.
+    """Time a plan, and lower gates in a simpler way, or multiply, where it does not pay.
 
     Each region is judged by the whole network, picture by picture: as planned, with fewer branches, in shorter rows and
-    as products. Then the regions that cost most with everything on become simpler, one by one, until the worst case is
+    multiplying. Then the regions that cost most with everything on become simpler, one by one, until the worst case is
     within its bound; where that is missed, new sessions are timed too before it counts.
 
     Args:
@@ -139,7 +139,7 @@ def check_plan(
     for number, (name, verdict) in enumerate(verdicts.items(), start=1):
         here = prefixed(say, f"region {number} of {len(verdicts)}, {name[0]}")
         ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
-        sessions = {way: session(networks.masked, layers_of({name: parts})) for way, parts in ways.items()}
+        sessions = {way: session(networks.multiply, layers_of({name: parts})) for way, parts in ways.items()}
         samples = time_pictures(sessions, pictures, seconds / 2, say=here)
         measured[name] = {way: float(least(each).mean()) for way, each in samples.items()}
         verdicts[name] = _judge(verdict.choice, ways, measured[name])
@@ -163,13 +163,13 @@ def check_plan(
         ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
         if ratio <= max_worst_case or not kept:
             break
-        costly = max(kept, key=lambda name: _all_on(verdicts[name].parts) - _all_on(planned.simpler[name][PRODUCTS]))
+        costly = max(kept, key=lambda name: _all_on(verdicts[name].parts) - _all_on(planned.simpler[name][MULTIPLY]))
         why = f"with everything on the network takes {ratio:.3f} of the dense one's time"
         verdicts[costly] = _simpler(verdicts[costly], planned.simpler[costly], measured[costly], why)
     three = {
         "dense": session(networks.dense, ()),
-        "masked": session(networks.masked, ()),
-        "lowered": session(networks.masked, layers_of()),
+        "multiply": session(networks.multiply, ()),
+        "lowered": session(networks.multiply, layers_of()),
     }
     samples = time_pictures(three, pictures, seconds, say=prefixed(say, "whole network"))
     return Checked(layers_of(), tuple(verdicts.values()), samples, worst)
@@ -179,11 +179,11 @@ def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapp
     """Take the simplest way of those that are nearly as fast as the fastest."""
     fastest = min(mean_ms.values())
     way = next(each for each in reversed(list(ways)) if mean_ms[each] <= fastest * (1 + NEAR_TIE))
-    saved = mean_ms[PRODUCTS] - mean_ms[way]
+    saved = mean_ms[MULTIPLY] - mean_ms[way]
     if way == PLANNED:
         return Verdict(choice, ways[way], saved)
-    if way == PRODUCTS:
-        return Verdict(choice, ways[way], _best_other(mean_ms), "the network is not faster than with products here")
+    if way == MULTIPLY:
+        return Verdict(choice, ways[way], _best_other(mean_ms), "the network is not faster than multiplying here")
     gain = mean_ms[PLANNED] - mean_ms[way]
     said = f"{gain:.3f} ms faster" if gain > 0 else f"{-gain:.3f} ms slower, nearly the same"
     return Verdict(choice, ways[way], saved, f"{way} instead: {said}")
@@ -192,17 +192,17 @@ def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapp
 def _simpler(
     verdict: Verdict, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float], why: str
 ) -> Verdict:
-    """The next way that takes less with everything on and still beats products, or these."""
-    now, products = _all_on(verdict.parts), mean_ms[PRODUCTS]
+    """The next way that takes less with everything on and still beats multiplying, or that."""
+    now, multiplying = _all_on(verdict.parts), mean_ms[MULTIPLY]
     for way, parts in ways.items():
-        if way != PRODUCTS and _all_on(parts) < now and mean_ms[way] < products:
-            return replace(verdict, parts=parts, saved_ms=products - mean_ms[way], why=f"{way} instead: {why}")
-    return replace(verdict, parts=ways[PRODUCTS], saved_ms=_best_other(mean_ms), why=why)
+        if way != MULTIPLY and _all_on(parts) < now and mean_ms[way] < multiplying:
+            return replace(verdict, parts=parts, saved_ms=multiplying - mean_ms[way], why=f"{way} instead: {why}")
+    return replace(verdict, parts=ways[MULTIPLY], saved_ms=_best_other(mean_ms), why=why)
 
 
 def _best_other(mean_ms: Mapping[str, float]) -> float:
-    """What the fastest way but products saves."""
-    return mean_ms[PRODUCTS] - min(ms for way, ms in mean_ms.items() if way != PRODUCTS)
+    """What the fastest way other than multiplying saves."""
+    return mean_ms[MULTIPLY] - min(ms for way, ms in mean_ms.items() if way != MULTIPLY)
 
 
 def least(samples_ms: Array) -> Array:

@@ -1,6 +1,6 @@
 """What conditional execution costs beside convolutions: small networks with and without one thing, timed in turns.
 
-ONNX Runtime keeps maps in blocks of channels between convolutions. A branch, a product with a mask, a concatenation
+ONNX Runtime keeps maps in blocks of channels between convolutions. A branch, a multiplication, a concatenation
 and a padding need them plain, so each costs two rearrangements of the map beside its own work: the networks here put
 it between two convolutions, as it stands inside a detector.
 """
@@ -24,10 +24,10 @@ from deploycc.timing.turns import time_short_runs
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 """What is timed, between a convolution that makes a map and one that reads it.
 
-``branch``: the reader stands in an ``If`` that is taken where a vector says so; finding that out counts.
-``mask``: the map is multiplied with one number a channel. ``pad``: a plain map of half the channels gets as many zeros
-appended. ``concat``: two convolutions make a half each, each from the plain input. ``zeros``: an ``If`` gives a map of
-zeros to a convolution that else reads a plain map.
+``branch``: the reading convolution is inside an ``If`` that a vector decides about; computing the condition counts.
+``multiply``: the map is multiplied by one number per channel. ``pad``: as many zeros are appended to a plain map of
+half the channels. ``concat``: two convolutions make half of the channels each, from the plain input. ``zeros``: an
+``If`` gives a map of zeros to a convolution that otherwise reads a plain map.
 """
 
 SIZES = ((64, 8), (64, 20), (64, 40), (64, 80), (64, 160))
@@ -107,7 +107,7 @@ def network(operation: Operation, channels: int, side: int, present: bool) -> on
 
     with_it, without = {
         "branch": ([first, relu, *condition, _if(branch, "y", arrays["w_out"])], plain),
-        "mask": ([first, node("Mul", ["a", "factors"], ["m"]), node("Relu", ["m"], ["r"]), last], plain),
+        "multiply": ([first, node("Mul", ["a", "factors"], ["m"]), node("Relu", ["m"], ["r"]), last], plain),
         "pad": ([node("Relu", ["p"], ["a"]), node("Pad", ["a", "ends"], ["y"])], [node("Relu", ["p"], ["y"])]),
         "concat": ([node("Conv", ["x", "w_low"], ["l"]), node("Conv", ["x", "w_high"], ["h"]),
                     node("Concat", ["l", "h"], ["a"], axis=1), relu, last], plain),

@@ -19,15 +19,15 @@ from deploycc.gate_planning.regions import (
     LayerTimes,
     PlannedLayer,
     best_order,
-    groups,
+    blocks,
     multiply,
-    order_of_groups,
+    order_of_blocks,
     widths,
 )
 from deploycc.gate_planning.shared_decisions import TimedDecision, variant_choices
 
 MOST_PIECES = 4
-"""Widths or groups of one layer."""
+"""Widths, blocks or variants of one layer."""
 
 MOST_BRANCHES = 16
 """Branches of one region: each holds its own copy of the weights."""
@@ -56,19 +56,19 @@ class Surroundings:
     gates_ms: float = 0.0
 
 
-def surroundings(layers: Sequence[PlannedLayer], model: CostModel, dense_ms: float, masked_ms: float) -> Surroundings:
+def surroundings(layers: Sequence[PlannedLayer], model: CostModel, dense_ms: float, multiply_ms: float) -> Surroundings:
     """What the measured times of two whole networks leave beside the gated convolutions.
 
     Args:
         layers: of the network.
         model: measured costs.
         dense_ms: of the network without gates.
-        masked_ms: of the network as it is, gates as products.
+        multiply_ms: of the network as it is, multiplying by every gate.
     """
     convolutions = [model.grids[each.convolution](each.convolution.inputs, each.kernels) for each in layers]
-    masks = [model.lines["mask"](each.map_elements * each.kernels) for each in layers if each.gated]
+    multiplications = [model.lines["multiply"](each.map_elements * each.kernels) for each in layers if each.gated]
     others = dense_ms - sum(map(float, convolutions))
-    return Surroundings(max(0.0, others), max(0.0, masked_ms - dense_ms - sum(masks)))
+    return Surroundings(max(0.0, others), max(0.0, multiply_ms - dense_ms - sum(multiplications)))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Planned:
         around: what every total holds beside the regions.
         ungated: layers without a gate, which stand in a plan only where they are taken along.
         simpler: for each lowered region, by its layers, other ways to carry them out, by what they are called; the
-            last is ``products``.
+            last is ``multiply``.
     """
 
     chosen: tuple[Choice, ...]
@@ -137,8 +137,8 @@ def plan_gates(
         shared: decisions that switch several layers.
 
     Returns:
-        The plan with the least expected time within the bounds. Where products alone miss the bound on the time with
-        everything on, they are the bound: to them the final check falls back.
+        The plan with the least expected time within the bounds. Where multiplying everywhere misses the bound on the
+        time with everything on, its time is the bound: the final check falls back to it.
     """
     times = {layer.name: best_order(layer, model) for layer in layers if layer.divisible}
     regions: dict[tuple[int, int], list[Choice]] = {}
@@ -161,8 +161,8 @@ def plan_gates(
         float(grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in layers
     )
     bound, fixed = dense * max_worst_case, _outside(around)
-    products = sum(multiply(layer, model).all_on_ms for layer in layers)
-    best = _within_bytes(regions, len(layers), max(bound - fixed, products * (1 + 1e-12)), max_added_bytes)
+    multiplying = sum(multiply(layer, model).all_on_ms for layer in layers)
+    best = _within_bytes(regions, len(layers), max(bound - fixed, multiplying * (1 + 1e-12)), max_added_bytes)
     return Planned(
         chosen=best,
         considered=tuple(considered),
@@ -199,7 +199,7 @@ def _divide(regions: _Regions, count: int, bound_ms: float, price: float) -> tup
     Args:
         regions: what each may become.
         count: of layers.
-        bound_ms: with everything on; products keep it.
+        bound_ms: with everything on; multiplying everywhere keeps it.
         price: ms for each added byte.
     """
     fronts: list[list[tuple[float, float, tuple[Choice, ...]]]] = [[(0.0, 0.0, ())]]
@@ -224,7 +224,7 @@ def _added(chosen: Sequence[Choice]) -> int:
 
 
 def _simpler(chosen: Sequence[Choice], regions: _Regions) -> dict[tuple[str, ...], dict[str, tuple[Choice, ...]]]:
-    """For each lowered region: the best with fewer branches, the best in shorter rows, and products."""
+    """For each lowered region: the best with fewer branches, the best in shorter rows, and multiplying."""
     found, end = {}, 0
     for choice in chosen:
         start, end = end, end + len(choice.layers)
@@ -243,7 +243,7 @@ def _simpler(chosen: Sequence[Choice], regions: _Regions) -> dict[tuple[str, ...
         ]  # fmt: skip
         if shorter:
             own["shorter rows"] = min(shorter, key=lambda parts: sum(map(_cost, parts)))
-        own["products"] = tuple(
+        own["multiply"] = tuple(
             next(each for each in regions[number, number + 1] if each.lowering == "multiply")
             for number in range(start, end)
         )
@@ -292,8 +292,8 @@ def _choices(region: Sequence[PlannedLayer], model: CostModel, times: dict[str, 
             if len(choice.sizes[0]) > 1:  # else nothing is skipped
                 found.append(choice)
     if len(region) == 1:
-        order = order_of_groups(first)
-        found += [grouped for count in (1, MOST_PIECES) if (grouped := groups(first, model, count, order))]
+        order = order_of_blocks(first)
+        found += [divided for count in (1, MOST_PIECES) if (divided := blocks(first, model, count, order))]
     return found
 
 
@@ -303,7 +303,7 @@ def _best_of_each_kind(choices: Sequence[Choice]) -> list[Choice]:
 
 
 def _undominated(choices: Sequence[Choice]) -> list[Choice]:
-    """Without those that another one beats in every respect; products stay."""
+    """Without those that another one beats in every respect; multiplying stays."""
 
     def facts(each: Choice) -> tuple[float, float, int]:
         return _cost(each), each.all_on_ms, each.added_bytes

@@ -72,7 +72,7 @@ class Choice:
         layers: names, in order.
         lowering: of all of them.
         sizes: for each layer, see `deploycc.documents.gate_plan.LayerPlan`.
-        always: of a layer in groups.
+        always: of a layer in blocks.
         orders: for each layer.
         expected_ms: mean over the recorded pictures.
         all_on_ms: with every kernel on.
@@ -98,10 +98,10 @@ class LayerTimes:
         self.ends = np.array([0, *boundaries(order, layer.unit_of, block)], np.intp)
         need = needed_width(layer.active, order)
         self.need = np.searchsorted(self.ends, need)  # index of the smallest candidate that covers the picture
-        self.masked = layer.gated and not (layer.nested and len(self.ends) - 1 == len(set(layer.unit_of)))
-        line, size = model.lines["mask"], layer.end_elements
+        self.multiplies = layer.gated and not (layer.nested and len(self.ends) - 1 == len(set(layer.unit_of)))
+        line, size = model.lines["multiply"], layer.end_elements
         masks = np.array([line(size * int(end)) if end else 0.0 for end in self.ends])
-        self.mask_ms: Array = masks if self.masked else np.zeros_like(masks)
+        self.multiply_ms: Array = masks if self.multiplies else np.zeros_like(masks)
 
     @property
     def last(self) -> int:
@@ -112,7 +112,7 @@ class LayerTimes:
         """Time of convolution and mask, [candidates of the layer before or 1, candidates]."""
         inputs = np.array([self.layer.convolution.inputs], np.intp) if before is None else before.ends
         times = self.model.grids[self.layer.convolution](inputs[:, None], self.ends[None, :])
-        result: Array = times + self.mask_ms
+        result: Array = times + self.multiply_ms
         return result
 
     def leaving_ms(self) -> Array:
@@ -135,8 +135,8 @@ def best_order(layer: PlannedLayer, model: CostModel) -> LayerTimes:
 
 
 def multiply(layer: PlannedLayer, model: CostModel) -> Choice:
-    """All kernels, and the product."""
-    mask = model.lines["mask"](layer.map_elements * layer.kernels) if layer.gated else 0.0
+    """Compute all kernels and multiply."""
+    mask = model.lines["multiply"](layer.map_elements * layer.kernels) if layer.gated else 0.0
     ms = float(model.grids[layer.convolution](layer.convolution.inputs, layer.kernels)) + mask
     identity = tuple(range(layer.kernels))
     return Choice((layer.name,), "multiply", ((),), (identity,), ms, ms)
@@ -182,25 +182,28 @@ def widths(times: Sequence[LayerTimes], counts: Sequence[int]) -> Choice:
     )
 
 
-def order_of_groups(layer: PlannedLayer) -> Indices:
+def order_of_blocks(layer: PlannedLayer) -> Indices:
     """The order in which blocks of kernels are on together, where kernels may move."""
     return by_firing_together(layer.active, layer.unit_of, BLOCK) if layer.movable else np.arange(layer.kernels)
 
 
-def groups(layer: PlannedLayer, model: CostModel, count: int, order: Indices | None = None) -> Choice | None:
-    """The best division into at most ``count`` groups behind kernels that are always computed; None where none can."""
-    order = order_of_groups(layer) if order is None else order
+def blocks(layer: PlannedLayer, model: CostModel, count: int, order: Indices | None = None) -> Choice | None:
+    """Return the best division into at most ``count`` blocks after kernels that are always computed.
+
+    None where no division has a finite cost.
+    """
+    order = order_of_blocks(layer) if order is None else order
     times = LayerTimes(layer, model, order)
     ends, last = times.ends, times.last
     ordered = layer.active[:, order]
-    blocks = np.stack([ordered[:, low:high].any(1) for low, high in itertools.pairwise(ends)], 1)
+    needed = np.stack([ordered[:, low:high].any(1) for low, high in itertools.pairwise(ends)], 1)
     rates = np.zeros((last + 1, last + 1))  # how often a piece from one end to another is needed
     for low in range(last):
-        rates[low, low + 1 :] = np.logical_or.accumulate(blocks[:, low:], axis=1).mean(0)
+        rates[low, low + 1 :] = np.logical_or.accumulate(needed[:, low:], axis=1).mean(0)
     lines, convolution = model.lines, layer.convolution
     size = ends[None, :] - ends[:, None]
     piece = model.grids[convolution](convolution.inputs, np.maximum(size, 0))
-    masks = lines["mask"].element_ms * layer.map_elements * np.maximum(size, 0)
+    masks = lines["multiply"].element_ms * layer.map_elements * np.maximum(size, 0)
     if len(ends) - 1 == len(set(layer.unit_of)) < layer.kernels:
         masks[np.arange(last), np.arange(last) + 1] = 0  # one unit decides about the whole piece
     reading = lines["branch"].element_ms * convolution.inputs * math.prod(convolution.size) / 2  # each packs the input
@@ -208,9 +211,9 @@ def groups(layer: PlannedLayer, model: CostModel, count: int, order: Indices | N
     taken = piece + reading + masks
     branch = lines["branch"].fixed_ms
     expected = branch + rates * taken + (1 - rates) * zeros
-    outside = piece[0] + lines["mask"].element_ms * layer.map_elements * ends
+    outside = piece[0] + lines["multiply"].element_ms * layer.map_elements * ends
     outside[0] = 0.0
-    # best[k][end]: least cost up to an end with k groups
+    # best[k][end]: least cost up to an end with k blocks
     best, back = [outside], list[Indices]()
     for _ in range(count):
         step = best[-1][:, None] + np.where(size > 0, expected, np.inf)
@@ -228,7 +231,7 @@ def groups(layer: PlannedLayer, model: CostModel, count: int, order: Indices | N
     all_on = float(outside[cuts[0]]) + sum(branch + float(taken[low, high]) for low, high in pairs)
     return Choice(
         layers=(layer.name,),
-        lowering="groups",
+        lowering="blocks",
         sizes=(tuple(int(size[low, high]) for low, high in pairs),),
         orders=(tuple(order.tolist()),),
         expected_ms=float(best[number][last]) + fixed,

@@ -107,7 +107,7 @@ def variant_choices(timed: TimedDecision, region: Sequence[PlannedLayer], model:
     decision, first = timed.decision, region[0]
     full = sum(float(model.grids[layer.convolution](layer.convolution.inputs, layer.kernels)) for layer in region)
     times = full + timed.times_ms - timed.times_ms[-1]
-    branch, mask = model.lines["branch"], model.lines["mask"]
+    branch, mask = model.lines["branch"], model.lines["multiply"]
     number = {name: index for index, name in enumerate(decision.layers)}
     elements = [[layer.map_elements * size[number[layer.name]] for layer in region if layer.name in number]
                 for size in decision.sizes]  # fmt: skip

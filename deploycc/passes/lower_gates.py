@@ -33,11 +33,11 @@ def lower_gates(detector: Detector, options: Options) -> Result:
       A joined layer is computed inside, from the narrow maps, its gate too; so are activations and poolings behind.
     * ``variants``: where one decision switches several layers, nested `If` nodes choose between copies of everything
       that holds a switched channel, each without those that its condition makes zero. Kernels keep their places.
-    * ``groups``: each group is an `If` whose other branch is zeros; the groups are concatenated.
+    * ``blocks``: each block is an `If` whose other branch is zeros; the blocks are concatenated.
     * Inside a branch the gate still multiplies, unless the branch is only taken with all its kernels on. Units that
       are always on, as the first of nested ones trained here, count as such.
 
-    A layer that cannot be lowered exactly stays a product, with a note; so do all layers where the target's runtime
+    A layer that cannot be lowered exactly stays a multiply, with a note; so do all layers where the target's runtime
     has no conditional execution.
 
     Before: ``y = Relu(Mul(Conv(x, W[64, 32, 3, 3]), Cast(Greater(s, 0.5))))``

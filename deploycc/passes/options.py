@@ -44,7 +44,7 @@ class Options:
         keep_fp32: names of nodes that stay FP32 in a typed FP16 network.
         contract: what the parser that will read the network accepts.
         prune: kernels to remove and gates to replace, or None.
-        gate_plan: how gates are carried out; layers that are missing stay products.
+        gate_plan: how gates are carried out; layers that are missing stay a multiply.
         no_conditional: why the runtime cannot skip a branch; empty where it can.
     """
 

@@ -1,4 +1,4 @@
-"""The dynamic view: what gates save in time, picture by picture, beside what they save in operations."""
+"""The gates report: what gates save in time, picture by picture, beside what they save in operations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Derived:
 
     Attributes:
         pictures, rounds: how many.
-        dense_ms, masked_ms, lowered_ms: mean over the pictures.
+        dense_ms, multiply_ms, lowered_ms: mean over the pictures.
         saved: share of the dense network's time.
         saved_macs: share of the back-end's operations, those of kernels that are off.
         saved_macs_with_inputs: share of all operations, also those of input channels that are zero because of them.
@@ -39,7 +39,7 @@ class Derived:
     pictures: int
     rounds: int
     dense_ms: float
-    masked_ms: float
+    multiply_ms: float
     lowered_ms: float
     saved: float
     saved_macs: float
@@ -63,8 +63,8 @@ def derive(report: GateReport) -> Derived:
     timings = report.timings
     if timings is None:
         raise ValueError("nothing was measured")
-    dense, masked, lowered = (
-        float(least_ms(each).mean()) for each in (timings.dense_ms, timings.masked_ms, timings.lowered_ms)
+    dense, multiply, lowered = (
+        float(least_ms(each).mean()) for each in (timings.dense_ms, timings.multiply_ms, timings.lowered_ms)
     )
     saved = 1 - lowered / dense
     macs = float(np.mean([each.saved_macs for each in timings.pictures])) / report.scope_macs
@@ -75,7 +75,7 @@ def derive(report: GateReport) -> Derived:
         pictures=len(timings.pictures),
         rounds=rounds,
         dense_ms=dense,
-        masked_ms=masked,
+        multiply_ms=multiply,
         lowered_ms=lowered,
         saved=saved,
         saved_macs=macs,
@@ -103,7 +103,7 @@ def least_ms(rounds: Rounds) -> NDArray[np.float64]:
 def summary_table(report: GateReport) -> Table:
     """The network as a whole, predicted and measured."""
     columns = (
-        "evidence", "dense ms", "products ms", "planned ms", "time saved", "back-end MACs saved", "time/MACs",
+        "evidence", "dense ms", "multiply ms", "planned ms", "time saved", "back-end MACs saved", "time/MACs",
         "all MACs saved, with idle inputs", "time/MACs", "worst case",
     )  # fmt: skip
     ratio = report.predicted_all_on_ms / report.predicted_dense_ms
@@ -114,7 +114,7 @@ def summary_table(report: GateReport) -> Table:
         d = derive(report)
         own = f"{d.saved_macs:.1%}", "-" if d.pays is None else f"{d.pays:.2f}"
         both = f"{d.saved_macs_with_inputs:.1%}", "-" if d.pays_with_inputs is None else f"{d.pays_with_inputs:.2f}"
-        times = bare_ms(d.dense_ms), bare_ms(d.masked_ms), bare_ms(d.lowered_ms)
+        times = bare_ms(d.dense_ms), bare_ms(d.multiply_ms), bare_ms(d.lowered_ms)
         rows.append(("measured", *times, f"{d.saved:.1%}", *own, *both, f"{d.worst_case:.3f}"))
     return Table(f"{report.network} for {report.target}, {report.threads} threads", columns, tuple(rows))
 
@@ -135,7 +135,7 @@ def regions_table(report: GateReport) -> Table:
         for each in report.regions
     )
     growth = f"{report.added_bytes / 2**20:.1f} MiB of weights added to {report.weight_bytes / 2**20:.1f}"
-    title = f"Gates that became branches; others stay products; {growth}, at most {report.max_growth:g} times as many"
+    title = f"Gates that became branches; others stay a multiply; {growth}, at most {report.max_growth:g} times as many"
     return Table(title, columns, rows)
 
 
@@ -158,7 +158,7 @@ def considered_table(report: GateReport) -> Table:
     return Table("Considered for each layer and row of layers; the best of each kind", columns, rows)
 
 
-def render_dynamic_html(report: GateReport) -> str:
+def render_gates_html(report: GateReport) -> str:
     """Return the page; it loads nothing, and escapes every name."""
     pictures = {}
     if report.timings is not None:

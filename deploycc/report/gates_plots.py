@@ -1,4 +1,4 @@
-"""Pictures of the dynamic view."""
+"""Plots of the gates report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def latency_by_share(report: GateReport) -> str:
     """Latency of every picture over the share of the gated operations that is on; bands hold the middle half."""
     timings = _timings(report)
     share = np.array([each.active_share for each in timings.pictures])
-    lowered, dense, masked = (_least(each) for each in (timings.lowered_ms, timings.dense_ms, timings.masked_ms))
+    lowered, dense, multiply = (_least(each) for each in (timings.lowered_ms, timings.dense_ms, timings.multiply_ms))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -25,11 +25,14 @@ def latency_by_share(report: GateReport) -> str:
             axes.fill_between([low, high], quarters[0], quarters[2], color=BAND, linewidth=0)
             axes.plot([low, high], [quarters[1]] * 2, color=BAR, linewidth=1.6)
         axes.plot(share, lowered, ".", color=BAR, markersize=4)
-        for value, name, style in ((dense.mean(), "dense", "-"), (masked.mean(), "gates as products", (0, (4, 3)))):
+        for value, name, style in (
+            (dense.mean(), "dense", "-"),
+            (multiply.mean(), "multiplying", (0, (4, 3))),
+        ):
             axes.axhline(value, color=LINE, linewidth=1.2, linestyle=style)
             axes.annotate(name, (0.995, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
                           textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
-        end = 1.12 * max(float(np.percentile(lowered, 99)), masked.mean(), dense.mean())
+        end = 1.12 * max(float(np.percentile(lowered, 99)), multiply.mean(), dense.mean())
         above = int((lowered > end).sum())
         axes.set_ylim(0, end)
         hidden = f" ({above} slower pictures not drawn)" if above else ""

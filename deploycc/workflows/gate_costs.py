@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.progress import Say
 
-_SETTLING_S = 2.0  # for each network, to learn what it takes
+_SECONDS_PER_NETWORK = 2.0  # for each network, to learn what it takes
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def plan_layers(
     from deploycc.gate_planning.planner import plan_gates, surroundings
     from deploycc.progress import prefixed
 
-    dense_ms, masked_ms, shared, notes = _whole_networks(
+    dense_ms, multiply_ms, shared, notes = _whole_networks(
         network, layers, networks, pictures, settings, prefixed(say, "network as it is")
     )
-    around = surroundings(layers, model, dense_ms, masked_ms)
+    around = surroundings(layers, model, dense_ms, multiply_ms)
     say("planning")
     while True:
         planned = plan_gates(
@@ -112,24 +112,24 @@ def _whole_networks(
     settings: Settings,
     say: Say,
 ) -> tuple[float, float, tuple[TimedDecision, ...], tuple[Note, ...]]:
-    """Time the dense and the masked network, ms, and the variants that shared decisions leave of it."""
+    """Time the network without gates and as it is, ms, and the variants that shared decisions leave of it."""
     import numpy as np
 
     from deploycc.gate_planning.check import graph_session, least, time_pictures
     from deploycc.gate_planning.shared_decisions import TimedDecision, shared_decisions
 
     decisions, notes = shared_decisions(network, layers)
-    graphs: dict[str | tuple[int, int], gs.Graph] = {"dense": networks.dense, "masked": networks.masked}
+    graphs: dict[str | tuple[int, int], gs.Graph] = {"dense": networks.dense, "multiply": networks.multiply}
     for number, each in enumerate(decisions):
         graphs |= {(number, size): graph for size, graph in enumerate(each.graphs)}
     noise = np.random.default_rng(0).standard_normal((4, *network.graph.inputs[0].shape), np.float32)
     tensors = list(noise) if pictures is None else pictures.tensors[:8]
     sessions = {name: graph_session(graph, settings.threads) for name, graph in graphs.items()}
-    seconds = _SETTLING_S * len(sessions)
+    seconds = _SECONDS_PER_NETWORK * len(sessions)
     samples = time_pictures(sessions, tensors, seconds, say=say)
     taken = {name: float(least(own).mean()) for name, own in samples.items()}
     timed = tuple(
         TimedDecision(each, np.array([taken[number, size] for size in range(len(each.graphs))]))
         for number, each in enumerate(decisions)
     )
-    return taken["dense"], taken["masked"], timed, notes
+    return taken["dense"], taken["multiply"], timed, notes

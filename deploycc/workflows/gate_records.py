@@ -44,7 +44,7 @@ def added_bytes_of(planned: Planned, checked: Checked | None) -> int:
 def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRecord, ...]:
     """The lowered regions, with what the check said."""
     verdicts = {each.choice.layers: each for each in checked.verdicts} if checked is not None else {}
-    products = {each.layers[0]: each.expected_ms for each in planned.considered if each.lowering == "multiply"}
+    multiplying = {each.layers[0]: each.expected_ms for each in planned.considered if each.lowering == "multiply"}
     records = []
     for each in planned.chosen:
         if each.lowering == "multiply":
@@ -55,7 +55,7 @@ def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRec
                 layers=each.layers,
                 lowering=each.lowering,
                 sizes=each.sizes,
-                predicted_saved_ms=sum(products[name] for name in each.layers) - each.expected_ms,
+                predicted_saved_ms=sum(multiplying[name] for name in each.layers) - each.expected_ms,
                 measured_saved_ms=verdict.saved_ms if verdict else None,
                 kept=verdict.kept if verdict else True,
                 why=verdict.why if verdict else "",
@@ -86,7 +86,7 @@ def timings_record(network: GatedNetwork, pictures: Pictures, checked: Checked, 
         evidence=Evidence(kind="measured", source=machine),
         pictures=records,
         dense_ms=_rounds(samples["dense"]),
-        masked_ms=_rounds(samples["masked"]),
+        multiply_ms=_rounds(samples["multiply"]),
         lowered_ms=_rounds(samples["lowered"]),
         worst_dense_ms=_rounds(worst["dense"]),
         worst_lowered_ms=_rounds(worst["lowered"]),

@@ -139,7 +139,7 @@ def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
     from deploycc.graph.gates.fixed import with_gates_on, without_gates
 
     graph = network.graph
-    return Networks(masked=graph, dense=without_gates(graph, gates), all_on=with_gates_on(graph, gates))
+    return Networks(multiply=graph, dense=without_gates(graph, gates), all_on=with_gates_on(graph, gates))
 
 
 def lowering_of(network: GatedNetwork) -> Lower:
@@ -222,7 +222,7 @@ def _write(
     from deploycc.files import sha256_of, write_text
     from deploycc.graph.cost import measure_cost
     from deploycc.passes import CHECK, FIT, LOWER, run
-    from deploycc.report.gates import render_dynamic_html
+    from deploycc.report.gates import render_gates_html
     from deploycc.timing.machine import this_machine
     from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
 
@@ -263,5 +263,5 @@ def _write(
         timings=timings_record(gated, pictures, checked, machine) if pictures and checked else None,
     )
     report.write(folder / report.FILE_NAME)
-    write_text(folder / "gates.html", render_dynamic_html(report))
+    write_text(folder / "gates.html", render_gates_html(report))
     return report

@@ -1,6 +1,6 @@
 """What switched-off operations save in time: gated detectors on pictures that the plan was not made from.
 
-The dense, the masked and the lowered network run each picture in turns, in one process. Operations saved are counted
+The dense, the multiply and the lowered network run each picture in turns, in one process. Operations saved are counted
 as the white paper's table 2 counts them (kernels that are off, of the back-end), and once more with input channels that
 are zero. A network is planned as it is, and after static pruning of the kernels used in less than 5 % of the pictures.
 
@@ -170,7 +170,7 @@ def plan_network(detector: Detector, counts: Counts, given: argparse.Namespace) 
     settings = GateSettings(Path(), "x86-cpu", given.max_worst_case, None, None, None, given.seconds, given.threads)
     start = time.perf_counter()
     planned, stuck = plan_layers(network, layers, model, networks, pictures, settings, quiet)
-    print(f"  planned in {time.perf_counter() - start:.1f} s, timing of the dense and the masked network included")
+    print(f"  planned in {time.perf_counter() - start:.1f} s, timing of the dense and the multiply network included")
     for note in stuck:
         print(f"  {note.node}: {note.reason}")
     print(f"  predicted: dense {planned.dense_ms:.3f} ms, expected {planned.expected_ms:.3f}, all on {planned.all_on_ms:.3f}; "
@@ -201,7 +201,11 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
         print(f"    {described(verdict.choice)}: saves {verdict.saved_ms:.3f} ms {verdict.why}")
         if verdict.parts != (verdict.choice,) and verdict.kept:
             print("      now " + "; ".join(map(described, verdict.parts)))
-    graphs = {"dense": networks.dense, "masked": networks.masked, "lowered": lower(networks.masked, checked.layers)}
+    graphs = {
+        "dense": networks.dense,
+        "multiply": networks.multiply,
+        "lowered": lower(networks.multiply, checked.layers),
+    }
     unseen, names = tensors(given.seed, counts.timed, network)
     unseen_active = recorded(probe, unseen, names)
     sessions = {key: graph_session(graph, given.threads) for key, graph in graphs.items()}
@@ -210,15 +214,15 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
     off = saved_by_kernels(network.graph, unseen_active) / scope_macs
     both = saved_with_inputs(network.graph, {gate.layer: gate for gate in gates}, unseen_active)
     both = both / measure_cost(networks.dense).macs
-    dense, masked, lowered = (least(samples[key]) for key in ("dense", "masked", "lowered"))
+    dense, multiply, lowered = (least(samples[key]) for key in ("dense", "multiply", "lowered"))
     medians = {key: float(np.median(each, axis=0).mean()) for key, each in samples.items()}
     saved = 1 - lowered.mean() / dense.mean()
     saved_median = 1 - medians["lowered"] / medians["dense"]
     print(f"  {len(unseen)} unseen generated pictures, {len(samples['dense'])} rounds; {scope} of {scope_macs} MACs")
     print(f"  operations off, %: average {100 * off.mean():.1f}, std {100 * off.std():.1f}, {100 * off.min():.1f} to "
           f"{100 * off.max():.1f}" + (f"; {TABLE_2}" if name.startswith("vgg") else ""))  # fmt: skip
-    print(f"  ms, least of each picture's rounds, mean: dense {dense.mean():.3f}, masked {masked.mean():.3f}, "
-          f"lowered {lowered.mean():.3f}; of medians {medians['dense']:.3f}, {medians['masked']:.3f}, {medians['lowered']:.3f}")  # fmt: skip
+    print(f"  ms, least of each picture's rounds, mean: dense {dense.mean():.3f}, multiply {multiply.mean():.3f}, "
+          f"lowered {lowered.mean():.3f}; of medians {medians['dense']:.3f}, {medians['multiply']:.3f}, {medians['lowered']:.3f}")  # fmt: skip
     pays = saved / off.mean() if off.mean() else float("nan")
     print(f"  time saved {saved:.1%} (medians {saved_median:.1%}) / operations saved {off.mean():.1%} = {pays:.2f}; "
           f"with idle inputs {both.mean():.1%} of the network: {saved / both.mean():.2f}")  # fmt: skip

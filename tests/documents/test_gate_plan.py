@@ -31,7 +31,7 @@ def plan(*layers: LayerPlan) -> GatePlan:
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     made = plan(
-        layer(), layer("next", sizes=(0, 4), joined=True), layer("other", lowering="groups", sizes=(2, 1), always=1),
+        layer(), layer("next", sizes=(0, 4), joined=True), layer("other", lowering="blocks", sizes=(2, 1), always=1),
         layer("variants", lowering="variants", sizes=(2, 2, 4)), layer("last", lowering="multiply", sizes=()),
     )  # fmt: skip
     made.write(tmp_path / GatePlan.FILE_NAME)
@@ -48,15 +48,15 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
         ({"sizes": (2, 2, 4)}, "do not ascend"),
         ({"sizes": ()}, "do not ascend"),
         ({"sizes": (2,)}, "is not its 4 kernels"),
-        ({"always": 1}, "has no groups"),
-        ({"lowering": "groups"}, "do not hold its 4 kernels"),
-        ({"lowering": "groups", "sizes": (0, 4)}, "do not hold its 4 kernels"),
-        ({"lowering": "multiply"}, "stays a multiply"),
+        ({"always": 1}, "has no blocks"),
+        ({"lowering": "blocks"}, "do not hold its 4 kernels"),
+        ({"lowering": "blocks", "sizes": (0, 4)}, "do not hold its 4 kernels"),
+        ({"lowering": "multiply"}, "multiplied by its gate"),
         ({"lowering": "variants", "sizes": (4, 2)}, "the variants of layer conv do not ascend"),
         ({"lowering": "variants", "sizes": (1, 2)}, "is not its 4 kernels"),
-        ({"lowering": "variants", "sizes": (0, 4)}, "each holds some of its kernels"),
-        ({"lowering": "variants", "sizes": (2, 4), "joined": True}, "it joins nothing"),
-        ({"lowering": "multiply", "sizes": (), "joined": True}, "stays a multiply"),
+        ({"lowering": "variants", "sizes": (0, 4)}, "a kernel in each of them"),
+        ({"lowering": "variants", "sizes": (2, 4), "joined": True}, "it is not joined"),
+        ({"lowering": "multiply", "sizes": (), "joined": True}, "multiplied by its gate"),
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, Any], message: str) -> None:
@@ -65,12 +65,12 @@ def test_contradictions_are_refused(fields: dict[str, Any], message: str) -> Non
 
 
 def test_only_widths_hold_others() -> None:
-    with pytest.raises(ValidationError, match="stands there twice"):
+    with pytest.raises(ValidationError, match="is listed twice"):
         plan(layer(), layer())
     with pytest.raises(ValidationError, match="has no widths"):
         plan(layer(joined=True))
     with pytest.raises(ValidationError, match="has no widths"):
-        plan(layer(lowering="groups", sizes=(4,)), layer("next", joined=True))
+        plan(layer(lowering="blocks", sizes=(4,)), layer("next", joined=True))
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:

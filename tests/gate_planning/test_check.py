@@ -49,10 +49,10 @@ def checked(
 
     monkeypatch.setattr(check, "graph_session", lambda graph, threads: graph)
     monkeypatch.setattr(check, "time_pictures", timed)
-    masked, dense, on = graph.copy(), graph.copy(), graph.copy()
-    masked.name, dense.name, on.name = "masked", "dense", "all_on"
+    multiply, dense, on = graph.copy(), graph.copy(), graph.copy()
+    multiply.name, dense.name, on.name = "multiply", "dense", "all_on"
     pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 3
-    return check_plan(planned, Networks(masked, dense, on), lower, pictures, threads=1, max_worst_case=1.05)
+    return check_plan(planned, Networks(multiply, dense, on), lower, pictures, threads=1, max_worst_case=1.05)
 
 
 def lowered(result: Checked) -> list[str]:
@@ -81,7 +81,7 @@ def test_a_region_that_does_not_pay_falls_back_alone(monkeypatch: pytest.MonkeyP
     result = checked(monkeypatch, {"one": 0.5, "two": -1.0}, {"one": 0.0, "two": 0.0})
     assert lowered(result) == ["two"]
     assert [(verdict.kept, verdict.saved_ms) for verdict in result.verdicts] == [(False, -0.5), (True, 1.0)]
-    assert "products" in result.verdicts[0].why
+    assert "multiplying" in result.verdicts[0].why
 
 
 def joined(
@@ -152,7 +152,7 @@ def test_the_worst_case_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1.080" in fallen.why
 
 
-def test_fewer_branches_are_tried_before_products_where_the_worst_case_is_missed(
+def test_fewer_branches_are_tried_before_multiplying_where_the_worst_case_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     every = {(str(one), f"{two}+"): -1.0 for one in range(1, 5) for two in range(1, 5)}
@@ -167,7 +167,7 @@ def test_fewer_branches_are_tried_before_products_where_the_worst_case_is_missed
     assert result.worst_case == 1.0
 
 
-def test_a_bound_that_products_miss_too_is_left_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bound_that_multiplying_misses_too_is_left_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     result = checked(monkeypatch, {"one": -2.0, "two": -1.0}, {"one": 9.0, "two": 9.0})
     assert lowered(result) == []
     assert result.worst_case == 1.0

@@ -54,7 +54,7 @@ def test_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for key, grid in model.grids.items():
         np.testing.assert_array_equal(grid.times_ms, same.grids[key].times_ms)
     assert model.lines == same.lines
-    assert model.lines["mask"](2000) == pytest.approx(0.002, rel=1e-6, abs=0)
+    assert model.lines["multiply"](2000) == pytest.approx(0.002, rel=1e-6, abs=0)
     narrow, full = (min(t.samples_ms) for t in table.convolutions if t.convolution.inputs == 8)
     assert float(model.grids[asked[0][0]](8, 16)) == full
     assert float(model.grids[asked[0][0]](8, 8)) == min(narrow, full)

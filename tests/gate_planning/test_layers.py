@@ -80,7 +80,7 @@ def test_regions_that_fall_back_leave_no_trace() -> None:
     ]
     planned = plan_gates(layers, model(layers, 1e-7), max_worst_case=2.0)
     assert [plan.lowering for plan in planned.layers()] == ["widths", "widths"]
-    (left,) = planned.layers(instead={("one", "tail"): planned.simpler["one", "tail"]["products"]})
+    (left,) = planned.layers(instead={("one", "tail"): planned.simpler["one", "tail"]["multiply"]})
     assert (left.layer, left.lowering, left.order) == ("one", "multiply", tuple(range(64)))
 
 

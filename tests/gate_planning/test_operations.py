@@ -1,4 +1,4 @@
-"""The small networks behind the costs of branches, masks, padding, concatenation and zeros."""
+"""The small networks behind the costs of branches, multiplications, padding, concatenation and zeros."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_networks_are_valid(operation: Operation, present: bool) -> None:
 def test_each_operation_does_what_it_is_called() -> None:
     plain = run(network("branch", 8, 6, False))
     np.testing.assert_allclose(run(network("branch", 8, 6, True)), plain, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(run(network("mask", 8, 6, True)), 2 * plain, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(network("multiply", 8, 6, True)), 2 * plain, rtol=1e-5, atol=1e-5)
     half = FEEDS["p"][:, :4]
     padded = run(network("pad", 8, 6, True), p=half)
     np.testing.assert_array_equal(padded[:, :4], run(network("pad", 8, 6, False), p=half))
@@ -60,19 +60,19 @@ def timing(operation: Operation, elements: int, cost: float) -> OperationTiming:
 
 
 def test_lines_are_fitted_to_the_least_times() -> None:
-    timings = [timing("mask", n, 0.02 + 1e-6 * n) for n in (1000, 30_000, 400_000)]
+    timings = [timing("multiply", n, 0.02 + 1e-6 * n) for n in (1000, 30_000, 400_000)]
     timings += [timing("pad", n, 0.0) for n in (1000, 30_000)]
     lines = fit_lines(timings)
-    assert lines["mask"].fixed_ms == pytest.approx(0.02, rel=1e-6, abs=0)
-    assert lines["mask"].element_ms == pytest.approx(1e-6, rel=1e-6, abs=0)
-    assert lines["mask"](2000) == pytest.approx(0.022, rel=1e-6, abs=0)
+    assert lines["multiply"].fixed_ms == pytest.approx(0.02, rel=1e-6, abs=0)
+    assert lines["multiply"].element_ms == pytest.approx(1e-6, rel=1e-6, abs=0)
+    assert lines["multiply"](2000) == pytest.approx(0.022, rel=1e-6, abs=0)
     assert (lines["pad"].fixed_ms, lines["pad"].element_ms) == (0.0, 0.0)
 
 
 def test_a_line_is_never_below_zero() -> None:
-    falling = [timing("mask", 1000, 0.5), timing("mask", 100_000, 0.1)]
-    line = fit_lines(falling)["mask"]
+    falling = [timing("multiply", 1000, 0.5), timing("multiply", 100_000, 0.1)]
+    line = fit_lines(falling)["multiply"]
     assert line.fixed_ms >= 0
     assert line.element_ms >= 0
-    faster = OperationTiming(operation="mask", elements=10, without_ms=(3.0,), with_ms=(2.0,))
+    faster = OperationTiming(operation="multiply", elements=10, without_ms=(3.0,), with_ms=(2.0,))
     assert faster.cost_ms == 0

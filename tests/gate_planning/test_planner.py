@@ -19,18 +19,18 @@ from deploycc.gate_planning.planner import MOST_PIECES, Planned, Surroundings, p
 from deploycc.gate_planning.regions import PlannedLayer, multiply
 
 COSTS = st.fixed_dictionaries(
-    {name: st.sampled_from([0.0, 0.005, 0.3]) for name in ("branch", "mask", "pad", "concat")}
+    {name: st.sampled_from([0.0, 0.005, 0.3]) for name in ("branch", "multiply", "pad", "concat")}
 )
 SCALES = st.sampled_from([1e-10, 1e-8, 1e-7])
 
 
-def products_ms(layers: list[PlannedLayer], costs: object) -> float:
+def multiply_ms(layers: list[PlannedLayer], costs: object) -> float:
     return sum(multiply(each, costs).expected_ms for each in layers)  # type: ignore[arg-type]
 
 
 @settings(max_examples=60)
 @given(planned_rows(), COSTS, SCALES, st.sampled_from([1.0, 1.05, 1.5]))
-def test_a_plan_is_whole_consistent_and_never_worse_than_products(
+def test_a_plan_is_whole_consistent_and_never_worse_than_multiplying(
     layers: list[PlannedLayer], fixed: dict[str, float], scale: float, bound: float
 ) -> None:
     costs = model(layers, scale, **fixed)
@@ -44,14 +44,14 @@ def test_a_plan_is_whole_consistent_and_never_worse_than_products(
         assert each.divisible or plan.lowering == "multiply"
         assert each.joins or not plan.joined
         assert len(plan.sizes) <= MOST_PIECES
-    products = products_ms(layers, costs)
+    multiplying = multiply_ms(layers, costs)
     if planned.within:
         assert planned.all_on_ms <= planned.bound_ms * (1 + 1e-9)
-        if products <= planned.bound_ms:
-            assert planned.expected_ms <= products * (1 + 1e-9)
+        if multiplying <= planned.bound_ms:
+            assert planned.expected_ms <= multiplying * (1 + 1e-9)
     else:
-        assert products > planned.bound_ms  # products are among what can be chosen
-        assert planned.all_on_ms <= products * (1 + 1e-9)
+        assert multiplying > planned.bound_ms  # multiplying are among what can be chosen
+        assert planned.all_on_ms <= multiplying * (1 + 1e-9)
 
 
 def gated_pair(pictures: int = 200) -> list[PlannedLayer]:
@@ -77,7 +77,7 @@ def test_a_pair_is_joined() -> None:
 
 
 @pytest.mark.parametrize("dear", ["branch"])
-def test_where_branches_are_dear_products_stay(dear: str) -> None:
+def test_where_branches_are_dear_gates_multiply(dear: str) -> None:
     layers = gated_pair()
     planned = plan_gates(layers, model(layers, **{dear: 5.0}), max_worst_case=10.0)
     assert lowerings(planned) == ["multiply", "multiply"]
@@ -86,7 +86,7 @@ def test_where_branches_are_dear_products_stay(dear: str) -> None:
 def test_the_bound_takes_the_slower_plan_with_the_better_worst_case() -> None:
     layers = gated_pair()
     costs = model(layers, 1e-7, branch=0.2)
-    costs = CostModel(costs.grids, {**costs.lines, "mask": Line(0.0, 0.0)})
+    costs = CostModel(costs.grids, {**costs.lines, "multiply": Line(0.0, 0.0)})
     free = plan_gates(layers, costs, max_worst_case=9.0)
     assert free.all_on_ms > free.dense_ms * 1.01
     tight = plan_gates(layers, costs, max_worst_case=free.all_on_ms / free.dense_ms - 1e-6)
@@ -101,33 +101,33 @@ def test_copies_of_weights_stay_within_their_limit(layers: list[PlannedLayer], l
     costs = model(layers, 1e-7)
     planned = plan_gates(layers, costs, max_worst_case=bound, max_added_bytes=limit)
     assert planned.added_bytes == sum(each.added_bytes for each in planned.chosen) <= limit
-    if products_ms(layers, costs) <= planned.bound_ms:
-        assert planned.expected_ms <= products_ms(layers, costs) * (1 + 1e-9)
+    if multiply_ms(layers, costs) <= planned.bound_ms:
+        assert planned.expected_ms <= multiply_ms(layers, costs) * (1 + 1e-9)
 
 
 def test_the_limit_takes_what_saves_most_for_its_bytes() -> None:
     unit_of = tuple(k // 16 for k in range(64))
     layers = [layer("one", prefixes(90, 64, [16, 32, 48, 64]), unit_of=unit_of, nested=True)]
-    costs = model(layers, 1e-6, concat=50.0)  # no groups, which need no copies
+    costs = model(layers, 1e-6, concat=50.0)  # no blocks, which need no copies
     free = plan_gates(layers, costs, max_worst_case=2.0)
     assert free.chosen[0].sizes == ((16, 32, 48, 64),)
     assert free.added_bytes == 4 * 9 * 64 * (16 + 32 + 48)
     tight = plan_gates(layers, costs, max_worst_case=2.0, max_added_bytes=free.added_bytes - 1)
     assert 0 < tight.added_bytes < free.added_bytes
-    assert free.expected_ms < tight.expected_ms < products_ms(layers, costs)
+    assert free.expected_ms < tight.expected_ms < multiply_ms(layers, costs)
 
 
 def test_simpler_ways_are_known_for_every_lowered_region() -> None:
     planned = plan_gates(gated_pair(), model(gated_pair(), 1e-7), max_worst_case=1.05)
     (region,) = planned.chosen
     (ways,) = planned.simpler.values()
-    assert list(ways) == ["fewer branches", "shorter rows", "products"]
+    assert list(ways) == ["fewer branches", "shorter rows", "multiply"]
     assert ways["fewer branches"][0].branches < region.branches
     assert [part.layers for part in ways["shorter rows"]] == [("one",), ("two",)]
     assert any(part.lowering == "widths" for part in ways["shorter rows"])
-    assert all(part.lowering == "multiply" for part in ways["products"])
+    assert all(part.lowering == "multiply" for part in ways["multiply"])
     assert sum(part.added_bytes for part in ways["shorter rows"]) <= region.added_bytes
-    assert [plan.lowering for plan in planned.layers({region.layers: ways["products"]})] == ["multiply"] * 2
+    assert [plan.lowering for plan in planned.layers({region.layers: ways["multiply"]})] == ["multiply"] * 2
 
 
 def test_gates_that_cost_more_than_the_bound_are_told() -> None:
@@ -138,7 +138,7 @@ def test_gates_that_cost_more_than_the_bound_are_told() -> None:
     assert planned.all_on_ms > planned.bound_ms
 
 
-def test_gates_that_are_always_on_stay_products() -> None:
+def test_gates_that_are_always_on_multiply() -> None:
     active = np.ones((50, 64), np.bool_)
     layers = [layer("one", active), layer("two", active, joins=True)]
     planned = plan_gates(layers, model(layers), max_worst_case=1.05)
@@ -160,7 +160,7 @@ def test_what_whole_networks_take_beside_the_convolutions() -> None:
     layers = gated_pair()
     costs = model(layers)
     convolutions = sum(float(costs.grids[each.convolution](64, 64)) for each in layers)
-    masks = 2 * costs.lines["mask"](64 * 400)
+    masks = 2 * costs.lines["multiply"](64 * 400)
     around = surroundings(layers, costs, convolutions + 0.5, convolutions + 0.5 + masks + 0.1)
     assert around.others_ms == pytest.approx(0.5, rel=1e-9, abs=0)
     assert around.gates_ms == pytest.approx(0.1, rel=1e-9, abs=0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planned_layers import convolution, layer, model, prefixes
 
-from deploycc.gate_planning.regions import LayerTimes, added_bytes, best_order, choose_widths, groups, multiply, widths
+from deploycc.gate_planning.regions import LayerTimes, added_bytes, best_order, blocks, choose_widths, multiply, widths
 
 
 @given(st.integers(1, 7), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
@@ -40,7 +40,7 @@ def test_a_region_takes_the_sum_of_its_parts() -> None:
     times = [LayerTimes(each, costs, np.arange(each.kernels)) for each in (one, two)]
     found = widths(times, (2, 2))
     assert found.sizes == ((16, 64), (32, 96)) or found.sizes[0] == (48, 64)
-    mask, pad, branch = costs.lines["mask"], costs.lines["pad"], costs.lines["branch"]
+    mask, pad, branch = costs.lines["multiply"], costs.lines["pad"], costs.lines["branch"]
     expected = 0.0
     for first, second in zip(one.active.sum(1), two.active.sum(1), strict=True):
         w = next(size for size in found.sizes[0] if size >= first)
@@ -64,16 +64,16 @@ def test_nested_units_need_no_mask() -> None:
     costs = model([free])
     saved = widths([best_order(masked, costs)], (2,)).expected_ms - widths([best_order(free, costs)], (2,)).expected_ms
     sizes = active.sum(1)
-    assert saved == pytest.approx(np.mean([costs.lines["mask"](400 * int(w)) for w in sizes]), rel=1e-9, abs=1e-12)
+    assert saved == pytest.approx(np.mean([costs.lines["multiply"](400 * int(w)) for w in sizes]), rel=1e-9, abs=1e-12)
 
 
-def test_groups_of_kernels_that_fire_together() -> None:
+def test_blocks_of_kernels_that_fire_together() -> None:
     random = np.random.default_rng(0)
     scene = random.integers(0, 3, 300)
     scene_of = random.permutation(np.repeat(np.arange(4), 16))
     active = (scene[:, None] == scene_of[None, :]) | (scene_of[None, :] == 3)
     one = layer("one", active)
-    found = groups(one, model([one]), 4)
+    found = blocks(one, model([one]), 4)
     assert found is not None
     assert found.always == 16
     assert found.sizes == ((16, 16, 16),)
@@ -81,11 +81,11 @@ def test_groups_of_kernels_that_fire_together() -> None:
     assert found.expected_ms < multiply(one, model([one])).expected_ms < found.all_on_ms
 
 
-def test_more_groups_are_not_taken_where_branches_are_dear() -> None:
+def test_more_blocks_are_not_taken_where_branches_are_dear() -> None:
     random = np.random.default_rng(0)
     active = random.random((300, 64)) < np.repeat([0.9, 0.1], 32)
     one = layer("one", active)
-    few = groups(one, model([one], branch=10.0), 4)
+    few = blocks(one, model([one], branch=10.0), 4)
     assert few is not None
     assert len(few.sizes[0]) == 1
 

@@ -50,7 +50,7 @@ def test_the_best_variants_are_those_of_an_exhaustive_search(count: int) -> None
     costs = model(layers, branch=branch)
     choice = variant_choices(timed(layers, times), layers, costs, count)[-1]
     need = np.searchsorted(np.array(WIDTHS), layers[0].active.sum(1))
-    masks = [2 * costs.lines["mask"](layers[0].map_elements * width) for width in WIDTHS]
+    masks = [2 * costs.lines["multiply"](layers[0].map_elements * width) for width in WIDTHS]
 
     def taken(chosen: tuple[int, ...]) -> list[float]:
         """A variant that leaves one out multiplies; the widest is asked for first, and the last two share a question."""
@@ -85,7 +85,7 @@ def test_the_planner_takes_variants_where_they_win_and_only_there() -> None:
     assert [plan.layer for plan in plans] == [each.name for each in layers]
     assert {(plan.lowering, plan.joined, plan.sizes[-1]) for plan in plans} == {("variants", False, 64)}
     assert len(plans[0].sizes) <= MOST_PIECES
-    assert [each.lowering for each in planned.simpler[choice.layers]["products"]] == ["multiply"] * 5
+    assert [each.lowering for each in planned.simpler[choice.layers]["multiply"]] == ["multiply"] * 5
     slow = timed(layers, [2 * dense, 2 * dense, 2 * dense, dense])  # else they win by what they do not multiply
     assert all(
         each.lowering != "variants" for each in plan_gates(layers, costs, max_worst_case=1.05, shared=[slow]).chosen
@@ -139,7 +139,7 @@ def test_candidates_of_a_network(granularity: str) -> None:
     assert list(decision.params) == [params - outside for params in whole]  # what stands in front is there once
 
 
-def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_its_product() -> None:
+def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_multiplies() -> None:
     """As the last of a residual block: what it is added to needs every channel."""
     detector = network("residual", "nested")
     gates = find_gates(detector.graph)

@@ -49,7 +49,7 @@ class Block:
 class Wish:
     """What a plan says about one layer, in numbers that are taken modulo what is possible."""
 
-    lowering: Literal["multiply", "groups", "widths"]
+    lowering: Literal["multiply", "blocks", "widths"]
     seed: int
     joined: bool
 
@@ -129,7 +129,7 @@ def _planned(name: str, kernels: int, wish: Wish, *, joined: bool) -> LayerPlan:
     sizes = tuple(int(size) for size in np.diff(ends))
     always = sizes[0] if random.integers(2) else 0
     return LayerPlan(
-        layer=name, lowering="groups", order=order, sizes=sizes[1:] if always else sizes, always=always, joined=joined
+        layer=name, lowering="blocks", order=order, sizes=sizes[1:] if always else sizes, always=always, joined=joined
     )
 
 

@@ -1,4 +1,4 @@
-"""Networks with gates as products and as branches, side by side: what the tests of the lowering compare."""
+"""Networks that multiply by their gates and that have branches, side by side: what the tests of the lowering compare."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def error(one: gs.Graph, other: gs.Graph, x: NDArray[np.float32]) -> float:
 
 
 def lowering_error(made: Branching, patterns: Sequence[Pattern] = PATTERNS) -> float:
-    """Products against branches, over patterns of the gates, for the picture that they are set for and another."""
+    """Multiplying against branches, over patterns of the gates, for the picture that they are set for and another."""
     worst = 0.0
     for pattern in patterns:
         detector = made.build(pattern)

@@ -13,7 +13,7 @@ from deploycc.gate_planning.operations import Line
 from deploycc.gate_planning.regions import PlannedLayer
 
 SIDE = 20
-CHEAP = {"branch": 0.004, "mask": 0.004, "pad": 0.001, "concat": 0.004, "zeros": 0.002}
+CHEAP = {"branch": 0.004, "multiply": 0.004, "pad": 0.001, "concat": 0.004, "zeros": 0.002}
 """Fixed parts, ms; each element costs a millionth of a millisecond."""
 
 

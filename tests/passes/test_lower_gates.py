@@ -1,4 +1,4 @@
-"""Gates as branches equal gates as products: on random networks, for every pattern, and planted bugs that must show."""
+"""Branches equal multiplying by the gates: on random networks, for every pattern, and planted bugs that must show."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from deploycc.graph.gates import search as gates
 
 @settings(max_examples=20)
 @given(branching_networks(), st.sampled_from(PATTERNS))
-def test_branches_equal_products(made: Branching, pattern: Pattern) -> None:
+def test_branches_equal_multiplying(made: Branching, pattern: Pattern) -> None:
     assert lowering_error(made, [pattern]) <= 1.0
 
 
@@ -144,7 +144,7 @@ BUGS = {
         decided, "return unsure == known and len(known) == 1", "return True", KNOWING
     ),
     "every gate is taken for a nested one": Bug(decided, 'gate.granularity == "nested"', "True", KNOWING),
-    "no mask inside a group": Bug(decided, "unsure == known and len(known) == 1", "unsure == known", KNOWING),
+    "no mask inside a block": Bug(decided, "unsure == known and len(known) == 1", "unsure == known", KNOWING),
     "the joined gate reads the wrong channels": Bug(
         conditional_layers, "part = self._narrow(region.decision, region, kept)",
         "part = self._narrow(region.decision, region, None if kept is None else kept[::-1])", WRITING, ("two", "three"),

@@ -241,10 +241,10 @@ def test_parsers_with_conditionals_take_the_branches(name: str, kind: str) -> No
 @pytest.mark.parametrize("opset", [8, 9, 10, 11, 12])
 def test_branches_follow_to_older_operator_sets(opset: int) -> None:
     detector = gated(Spelling(layer="conv"))
-    groups = LayerPlan(layer="gated", lowering="groups", order=tuple(range(8)), sizes=(2, 4), always=2)
+    blocks = LayerPlan(layer="gated", lowering="blocks", order=tuple(range(8)), sizes=(2, 4), always=2)
     options = options_for(target.load("x86-cpu"))
     contract = replace(options.contract, max_opset=opset)
-    made = run_passes(detector, replace(options, contract=contract, gate_plan=(groups,)), PIPELINE)
+    made = run_passes(detector, replace(options, contract=contract, gate_plan=(blocks,)), PIPELINE)
     assert made.detector.graph.opset == opset
     assert len(conditionals(made.detector.graph)) == 2
     x = np.random.default_rng(0).normal(size=(1, 3, 6, 6)).astype(np.float32)
@@ -276,13 +276,13 @@ def test_a_lowered_file_compiles_again() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("kind", ["widths", "groups", "joined", "variants"])
+@pytest.mark.parametrize("kind", ["widths", "blocks", "joined", "variants"])
 def test_tensorrt_rtx_builds_real_conditionals(kind: str, precision: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
     detector = (SHARED if kind == "variants" else RESIDUAL).build("random")
     layers: list[LayerPlan] = []
     for number, gate in enumerate(find_gates(detector.graph)):
-        lowering, sizes = {"groups": ("groups", (2, 4)), "variants": ("variants", (2, 4, 6))}.get(
+        lowering, sizes = {"blocks": ("blocks", (2, 4)), "variants": ("variants", (2, 4, 6))}.get(
             kind, ("widths", (0, 2, 6))
         )
         joined = kind == "joined" and number > 0
@@ -295,7 +295,7 @@ def test_tensorrt_rtx_builds_real_conditionals(kind: str, precision: str) -> Non
     assert parser.parse(to_onnx(made).SerializeToString())
     kinds = Counter(network.get_layer(index).type for index in range(network.num_layers))
     chosen = len(conditionals(made))
-    assert chosen == {"widths": 4, "groups": 4, "joined": 6, "variants": 2}[kind]
+    assert chosen == {"widths": 4, "blocks": 4, "joined": 6, "variants": 2}[kind]
     assert kinds[trt.LayerType.CONDITION] == chosen
     assert kinds[trt.LayerType.CONDITIONAL_OUTPUT] == sum(len(node.outputs) for node in conditionals(made))
     assert kinds[trt.LayerType.CONDITIONAL_INPUT] >= chosen

@@ -1,4 +1,4 @@
-"""The dynamic view: figures from raw samples, and a page."""
+"""The gates report: figures from raw samples, and a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploycc.report.gates import (
     derive,
     gates_json,
     regions_table,
-    render_dynamic_html,
+    render_gates_html,
     summary_table,
 )
 
@@ -37,7 +37,7 @@ def timings(**changes: Any) -> Timings:
         "evidence": Evidence(kind="measured", source="Test CPU"),
         "pictures": records,
         "dense_ms": ((10.0,) * COUNT, (13.0,) * COUNT),
-        "masked_ms": ((11.0,) * COUNT, (11.0,) * COUNT),
+        "multiply_ms": ((11.0,) * COUNT, (11.0,) * COUNT),
         "lowered_ms": ((20.0,) * COUNT, lowered),
         "worst_dense_ms": ((10.0, 10.0), (12.0, 10.0)),
         "worst_lowered_ms": ((10.4, 12.0), (10.4, 10.4)),
@@ -87,7 +87,7 @@ def test_nothing_off_pays_nothing() -> None:
     d = derive(report(timings=timings(pictures=none)))
     assert d.pays is None
     assert d.pays_with_inputs is None
-    assert "<svg" in render_dynamic_html(report(timings=timings(pictures=none)))
+    assert "<svg" in render_gates_html(report(timings=timings(pictures=none)))
 
 
 def test_tables_name_their_evidence() -> None:
@@ -100,12 +100,12 @@ def test_tables_name_their_evidence() -> None:
 
 
 def test_the_page_is_whole_and_escapes_names() -> None:
-    page = render_dynamic_html(report())
+    page = render_gates_html(report())
     assert page.count("<svg") == 3
     assert "<b>net</b>" not in page
     assert "&lt;b&gt;net&lt;/b&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert "Nothing was run" in render_dynamic_html(report(timings=None))
+    assert "Nothing was run" in render_gates_html(report(timings=None))
 
 
 def test_json_has_no_raw_samples() -> None:

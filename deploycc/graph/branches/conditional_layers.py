@@ -1,4 +1,4 @@
-"""Writing gated layers as branches: prefix widths, groups, and layers joined inside the branches of another."""
+"""Writing gated layers as branches: prefix widths, blocks, and layers joined inside the branches of another."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class _Chain:
             [result] = writer.paste(self._narrow(region.body, region, kept), {region.entry.name: entry})
             return self._behind(writer, index, result, region.kernels)
         decided = self._decide(writer, region, entry, kept)
-        if plan.lowering == "groups":
-            return self._groups(writer, index, entry, kept, decided)
+        if plan.lowering == "blocks":
+            return self._blocks(writer, index, entry, kept, decided)
         return self._widths(writer, index, entry, kept, decided)
 
     def _widths(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: Decided) -> gs.Tensor:
@@ -128,7 +128,7 @@ class _Chain:
         kept = None if width == kernels else np.arange(kernels) < width
         return self.write(writer, index + 1, result, kept)
 
-    def _groups(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: Decided) -> gs.Tensor:
+    def _blocks(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None, decided: Decided) -> gs.Tensor:
         region, plan = self._layers[index].region, self._layers[index].plan
         parts: list[gs.Tensor] = []
         ends = np.cumsum([plan.always, *plan.sizes]).tolist()
@@ -148,7 +148,7 @@ class _Chain:
             parts += writer.choose(stem, any_on, [shape], on, off)
         if len(parts) == 1:
             return parts[0]
-        return writer.node("Concat", f"{region.layer}_groups", parts, region.exit.shape, axis=1)
+        return writer.node("Concat", f"{region.layer}_blocks", parts, region.exit.shape, axis=1)
 
     def _kernels(
         self,

@@ -24,7 +24,7 @@ def branching_networks(*kinds: str, shared: bool = False) -> st.SearchStrategy[B
     """Up to three blocks of gated layers, and a plan for them; or only blocks of some kinds."""
     four = st.tuples(*[st.integers(0, 11)] * 4)
     block = st.builds(Block, st.sampled_from(kinds or BLOCKS), st.sampled_from(sorted(UNITS)), four)
-    lowering = st.sampled_from(["widths", "widths", "widths", "groups", "multiply"])
+    lowering = st.sampled_from(["widths", "widths", "widths", "blocks", "multiply"])
     wish = st.builds(Wish, lowering, st.integers(0, 2**16), st.sampled_from([True, True, False]))
     return st.builds(
         Branching,
