@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from deploycc.cli import complete
-from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.cli.model_options import ModelChoice, one_source, takes_model
 
 if TYPE_CHECKING:
     from deploycc.documents.gates import GateReport
+    from deploycc.gate_planning.costs import GateCosts
 
 
 @takes_model
 def command(
     choice: ModelChoice,
-    profile: Annotated[Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for plan, network and report.")],
+    profile: Annotated[
+        Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plan, the network and the report.")
+    ],
     target: Annotated[
         str,
         typer.Option(
@@ -27,15 +32,17 @@ def command(
     ] = "x86-cpu",
     max_worst_case: Annotated[
         float,
-        typer.Option("--max-worst-case", min=0, help="Time with every kernel on, at most, as a multiple of dense."),
+        typer.Option(
+            "--max-worst-case", min=0, help="Longest time with every kernel on, as a multiple of the dense network's."
+        ),
     ] = 1.05,
     max_growth: Annotated[
         float,
-        typer.Option("--max-growth", min=0, help="Weights that branches add, at most, as a multiple of all weights."),
+        typer.Option("--max-growth", min=0, help="Most weights that branches may add, as a multiple of all weights."),
     ] = 1.0,
     costs: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--costs", metavar="FILE", help="Measured costs: read, completed, kept."),
+        typer.Option("--costs", metavar="FILE", help="Times of convolutions and branches: read, extended, written."),
     ] = None,
     images: Annotated[
         Optional[Path],  # noqa: UP045
@@ -46,9 +53,9 @@ def command(
         typer.Option("--data", "-d", metavar="DATA", help="Or: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="For each comparison of networks, about.")
+        float, typer.Option("--seconds", min=0.1, help="Approximate time for each comparison of networks.")
     ] = 20.0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the measurements; 0: every core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the measurements; 0: all cores.")] = 0,
     explain: Annotated[bool, typer.Option("--explain", help="Show what was considered for each layer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -56,34 +63,65 @@ def command(
 
     The plan is checked by running it, and the lowered network is written.
     """
+    from deploycc import target as targets
     from deploycc.cli import console
+    from deploycc.documents.utilisation import read_profile
     from deploycc.report.gates import gates_json
     from deploycc.timing.machine import usable_cores
-    from deploycc.workflows.gate_costs import Settings
-    from deploycc.workflows.gates import plan_detector
-    from deploycc.workflows.staging import require_folder
+    from deploycc.workflows.gates import plan_gates
+    from deploycc.workflows.pictures import open_pictures, profile_pictures
+    from deploycc.workflows.staging import check_output_folder, require_folder
 
     require_folder(costs)
-    settings = Settings(
-        profile=profile,
-        target=target,
-        max_worst_case=max_worst_case,
-        max_growth=max_growth,
-        costs=costs,
-        images=images,
-        data=data,
-        seconds=seconds,
-        threads=threads or usable_cores(),
-    )
+    check_output_folder(output)
+    source = None if images is None and data is None else one_source(images, data)
+    chosen = targets.load(target)
+    known = _read_costs(costs, threads or usable_cores())
     with console.progress("gates") as say:
         say("reading")
-        report, notes = plan_detector(choice.load(), settings, output, say)
-    console.notes(notes)
+        detector, recorded = choice.load(), read_profile(profile)
+        spec = detector.input
+        try:
+            planning = plan_gates(
+                detector,
+                recorded,
+                target=chosen,
+                pictures=profile_pictures(recorded, spec) if source is None else open_pictures(source, spec),
+                costs=known,
+                max_worst_case=max_worst_case,
+                max_growth=max_growth,
+                seconds=seconds,
+                say=say,
+            )
+        finally:
+            _write_costs(costs, known)
+        planning.write(output)
+    console.notes(planning.notes)
     if as_json:
-        console.print_json(gates_json(report, considered=explain))
+        console.print_json(gates_json(planning.report, considered=explain))
     else:
-        _show(report, explain)
+        _show(planning.report, explain)
         console.note(f"written: {output}")
+
+
+def _read_costs(path: Path | None, threads: int) -> GateCosts:
+    """What the file of costs knows, of this machine; raises ArtefactError for another machine's."""
+    from deploycc.documents.costs import GateCostTable
+    from deploycc.documents.document import read_document
+    from deploycc.gate_planning.costs import GateCosts
+    from deploycc.timing.machine import this_machine
+
+    table = None
+    if path is not None and path.exists():
+        table = read_document(path, GateCostTable)
+    return GateCosts(this_machine(threads), table)
+
+
+def _write_costs(path: Path | None, costs: GateCosts) -> None:
+    """Keep what was measured, also where planning fails later."""
+    table = costs.table()
+    if path is not None and table.operations:
+        table.write(path)
 
 
 def _show(report: GateReport, explain: bool) -> None:

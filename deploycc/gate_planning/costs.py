@@ -98,7 +98,7 @@ class GateCosts:
         for each, (inputs, kernels) in counts.items():  # one by one: together, those of VGG-SSD300 hold 3.7 GB
             self._convolutions.measure(each.narrowed(i, k) for i in inputs for k in kernels)
         if not self._operations:
-            self._operations = time_operations(self._convolutions.machine.threads)
+            self._operations = time_operations(self.machine.threads)
         grids = {}
         for each, (inputs, kernels) in counts.items():
             times = [[self._least_ms(each.narrowed(i, k)) for k in kernels] for i in inputs]
@@ -108,6 +108,11 @@ class GateCosts:
     def _least_ms(self, convolution: Convolution) -> float:
         """The least of the rounds: what else the machine does only adds time."""
         return min(self._convolutions.samples_ms(convolution))
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that measures."""
+        return self._convolutions.machine
 
     def notes(self) -> tuple[Note, ...]:
         """What is to be said where samples differ as they do beside other processes: ``costs-spread``."""

@@ -117,7 +117,7 @@ class Planned:
         return tuple(plan for each in parts if each.layers[0] not in self.ungated for plan in layer_plans(each))
 
 
-def plan_gates(
+def plan_lowerings(
     layers: Sequence[PlannedLayer],
     model: CostModel,
     *,

@@ -46,7 +46,7 @@ def check_machine(table: Machine, here: Machine) -> None:
             "costs-other-machine",
             "the cost table was measured on another machine",
             context={"table": table.describe(), "here": here.describe()},
-            hint="name another file for the costs; they are measured again",
+            hint="choose another file with `costs`; the times are measured again",
         )
 
 

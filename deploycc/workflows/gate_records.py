@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deploycc.gate_planning.costs import Array
     from deploycc.gate_planning.planner import Planned
     from deploycc.graph.branches.gated_network import GatedNetwork
-    from deploycc.workflows.gate_costs import Pictures
+    from deploycc.workflows.gate_decision import RecordedPictures
 
 
 def considered_records(planned: Planned) -> tuple[ConsideredRecord, ...]:
@@ -64,7 +64,7 @@ def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRec
     return tuple(records)
 
 
-def timings_record(network: GatedNetwork, pictures: Pictures, checked: Checked, machine: str) -> Timings:
+def timings_record(network: GatedNetwork, pictures: RecordedPictures, checked: Checked, machine: str) -> Timings:
     """Samples and what the gates said, picture by picture."""
     from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
     from deploycc.graph.cost import node_macs

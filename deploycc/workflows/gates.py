@@ -1,92 +1,179 @@
-"""The middle of `gates`: from a detector and a profile to a checked plan, the lowered network and a report."""
+"""Planning gates: from a detector and its profile to a checked plan, the lowered network and a report."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deploycc.errors import ArtefactError, BudgetMissed, InputError, PictureError, TargetError
-from deploycc.workflows.gate_costs import Pictures, Settings, measured_costs, plan_layers
+from deploycc.errors import ArtefactError, BudgetMissed, InputError, TargetError
+from deploycc.progress import Say, quiet
+from deploycc.workflows.gate_decision import RecordedPictures, choose_lowerings, record_decisions
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
-    from numpy.typing import NDArray
 
     from deploycc.detector import Detector
-    from deploycc.documents.gate_plan import LayerPlan
+    from deploycc.detector.picture_list import PictureList
+    from deploycc.documents.gate_plan import GatePlan, LayerPlan
     from deploycc.documents.gates import GateReport
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.errors import Note
-    from deploycc.gate_planning.check import Checked, Lower, Networks, Tensors
+    from deploycc.gate_planning.check import Checked, Lower, Networks
+    from deploycc.gate_planning.costs import GateCosts
     from deploycc.gate_planning.planner import Planned
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Options
-    from deploycc.progress import Say
     from deploycc.target import Target
 
 NETWORK_FILE = "network.onnx"
+PAGE_FILE = "gates.html"
 _MOST_PICTURES = 100
 
 
-def plan_detector(
-    detector: Detector, settings: Settings, output: Path, say: Say
-) -> tuple[GateReport, tuple[Note, ...]]:
-    """Plan, check, and write ``gate-plan.json``, the lowered network and ``gates.json`` into a folder.
+@dataclass(frozen=True, eq=False)
+class GatePlanning:
+    """A plan for the gates of a detector.
+
+    Attributes:
+        plan: how each gate is lowered, for `deploycc.compile`.
+        lowered: the detector with the plan carried out.
+        report: what was considered, predicted and measured.
+        notes: what had to stay a multiply, and why; what else may make the plan a poor one.
+    """
+
+    plan: GatePlan
+    lowered: Detector
+    report: GateReport
+    notes: tuple[Note, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write ``gate-plan.json``, ``network.onnx``, ``gates.json`` and ``gates.html`` into a folder.
+
+        Args:
+            folder: one that this tool wrote before is replaced.
+
+        Raises:
+            ArtefactError: see `deploycc.workflows.staging.staged_folder`.
+        """
+        from deploycc.detector.file import save
+        from deploycc.files import write_text
+        from deploycc.report.gates import render_gates_html
+        from deploycc.workflows.staging import staged_folder
+
+        with staged_folder(folder) as staged:
+            self.plan.write(staged / self.plan.FILE_NAME)
+            save(self.lowered, staged / NETWORK_FILE)
+            self.report.write(staged / self.report.FILE_NAME)
+            write_text(staged / PAGE_FILE, render_gates_html(self.report))
+
+
+def plan_gates(
+    detector: Detector,
+    profile: UtilisationProfile,
+    *,
+    target: Target,
+    pictures: PictureList | None = None,
+    costs: GateCosts | None = None,
+    max_worst_case: float = 1.05,
+    max_growth: float = 1.0,
+    seconds: float = 20.0,
+    say: Say = quiet,
+) -> GatePlanning:
+    """Plan which gates become branches that skip work, and check the plan by running it.
+
+    Args:
+        detector: as imported, with kernel gates; it stays as it is.
+        profile: of this detector's gates (`deploycc.profile`).
+        target: what the plan is for; its runtime is ONNX Runtime on this machine.
+        pictures: the plan is checked on these, on 100 at most; None: it is only predicted, and nothing is checked.
+        costs: times that were measured before, and the machine that measures others; None: this machine, one thread
+            per core, nothing known.
+        max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
+        max_growth: bound of the weights that branches add, as a multiple of all weights.
+        seconds: for each comparison of networks, about.
+        say: progress.
 
     Raises:
-        InputError, ArtefactError, TargetError: the profile, the costs or the target do not fit.
+        InputError: ``gates-none``: there are no gates to plan.
+        ArtefactError: the profile or the costs do not fit.
+        TargetError: ``gates-not-measurable``.
         BudgetMissed: ``gates-worst-case``.
-        MeasureError: ONNX Runtime refuses a network.
+        ModelError: ``gate-not-settled``: the worst case cannot be timed.
+        PictureError: a picture cannot be read.
+        MeasureError: a network does not run.
     """
-    from deploycc import target as targets
-    from deploycc.documents.utilisation import gate_vectors, read_profile
+    from deploycc.documents.utilisation import gate_vectors
+    from deploycc.gate_planning.check import check_plan
     from deploycc.gate_planning.layers import planned_layers
     from deploycc.graph.branches.gated_network import read_gated_network
     from deploycc.graph.gates.search import as_described
-    from deploycc.workflows.staging import staged_folder
 
-    target = targets.load(settings.target)
     _check_target(target)
-    options = _options(target)
+    costs = costs or host_gate_costs()
+    threads = costs.machine.threads
     say("preparing the network")
-    network = prepare_network(detector, options)
-    gated = read_gated_network(network.graph)
-    gates, differing = as_described(gated.gates, network.gates)
-    notes = (*gated.notes, *differing)
-    profile = read_profile(settings.profile)
-    _check_profile(profile, network, gates)
+    prepared, options = prepare_network(detector, target)
+    network = read_gated_network(prepared.graph)
+    gates, differences = as_described(network.gates, prepared.gates)
+    _check_profile(profile, prepared, gates)
     active = {layer.name: gate_vectors(layer, profile.pictures.count) for layer in profile.layers}
-    layers, said = planned_layers(gated, gates, active)
-    with staged_folder(output) as folder:
-        say("measuring convolutions and branches")
-        model, busy = measured_costs(layers, settings)
-        networks = networks_of(network, gates)
-        lower = lowering_of(gated)
-        pictures = _pictures(network, gates, profile, settings)
-        planned, stuck = plan_layers(gated, layers, model, networks, pictures, settings, say)
-        checked = None
-        if pictures is not None:
-            from deploycc.gate_planning.check import check_plan
-
-            checked = check_plan(
-                planned,
-                networks,
-                lower,
-                pictures.tensors,
-                threads=settings.threads,
-                max_worst_case=settings.max_worst_case,
-                seconds=settings.seconds,
-                say=say,
-            )
-        _check_bound(planned, checked, settings.max_worst_case)
-        say("writing the network")
-        report = _write(
-            folder, network, gated, networks, target, options, profile, planned, checked, pictures, settings
+    layers, unfit = planned_layers(network, gates, active)
+    say("measuring convolutions and branches")
+    model = costs.model((layer.convolution, layer.joins) for layer in layers)
+    networks = _networks(prepared, gates)
+    recorded = None
+    if pictures is not None:
+        recorded = record_decisions(prepared, gates, pictures, threads=threads, most=_MOST_PICTURES)
+    planned, stuck = choose_lowerings(
+        network,
+        layers,
+        model,
+        networks,
+        None if recorded is None else recorded.tensors,
+        max_worst_case=max_worst_case,
+        max_growth=max_growth,
+        threads=threads,
+        say=say,
+    )
+    checked = None
+    if recorded is not None:
+        checked = check_plan(
+            planned,
+            networks,
+            _lowering(network),
+            recorded.tensors,
+            threads=threads,
+            max_worst_case=max_worst_case,
+            seconds=seconds,
+            say=say,
         )
-    return report, (*notes, *said, *stuck, *busy)
+    _check_bound(planned, checked, max_worst_case)
+    say("lowering the network")
+    plan = _plan(prepared, target, planned, checked, costs)
+    report = _report(plan, network, networks, profile, planned, checked, recorded, costs, max_worst_case, max_growth)
+    notes = (*network.notes, *differences, *unfit, *stuck, *costs.notes())
+    return GatePlanning(plan, _lowered(prepared, options, plan), report, notes)
+
+
+def host_gate_costs() -> GateCosts:
+    """Costs that this machine measures, on all cores that the process may use."""
+    from deploycc.gate_planning.costs import GateCosts
+    from deploycc.timing.machine import this_machine, usable_cores
+
+    return GateCosts(this_machine(usable_cores()))
+
+
+def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Options]:
+    """Return the network that gates are lowered in, and the options that the passes before have followed."""
+    from deploycc.passes import DROP_DEAD, FOLD, PRUNE, run
+    from deploycc.passes.for_target import options_for
+
+    options = options_for(target, detection="raw")
+    return run(detector, options, FOLD + DROP_DEAD + PRUNE).detector, options
 
 
 def _check_target(target: Target) -> None:
@@ -96,21 +183,8 @@ def _check_target(target: Target) -> None:
             f"costs of target {target.name} cannot be measured here",
             context={"runtime": target.runtime},
             note="a plan is made from times that were measured with the target's own runtime on its own device",
-            hint="--target x86-cpu plans for ONNX Runtime on this machine",
+            hint="`target=x86-cpu` plans for ONNX Runtime on this machine",
         )
-
-
-def _options(target: Target) -> Options:
-    from deploycc.passes.for_target import options_for
-
-    return options_for(target, detection="raw")
-
-
-def prepare_network(detector: Detector, options: Options) -> Detector:
-    """The network as gates are lowered in it: after all passes in front of that."""
-    from deploycc.passes import DROP_DEAD, FOLD, PRUNE, run
-
-    return run(detector, options, FOLD + DROP_DEAD + PRUNE).detector
 
 
 def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequence[Gate]) -> None:
@@ -133,8 +207,7 @@ def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequen
         )
 
 
-def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
-    """What a plan is compared with; raises ModelError where gates cannot be kept on."""
+def _networks(network: Detector, gates: Sequence[Gate]) -> Networks:
     from deploycc.gate_planning.check import Networks
     from deploycc.graph.gates.fixed import with_gates_on, without_gates
 
@@ -142,8 +215,8 @@ def networks_of(network: Detector, gates: Sequence[Gate]) -> Networks:
     return Networks(multiply=graph, dense=without_gates(graph, gates), all_on=with_gates_on(graph, gates))
 
 
-def lowering_of(network: GatedNetwork) -> Lower:
-    """How a plan is carried out on a graph that differs from this network in numbers only."""
+def _lowering(network: GatedNetwork) -> Lower:
+    """Return what carries a plan out on a graph that differs from this network only in constants."""
     from deploycc.passes.lower_gates import lowered_copy
 
     def lower(graph: gs.Graph, plans: Sequence[LayerPlan]) -> gs.Graph:
@@ -152,106 +225,72 @@ def lowering_of(network: GatedNetwork) -> Lower:
     return lower
 
 
-def _pictures(
-    network: Detector, gates: Sequence[Gate], profile: UtilisationProfile, settings: Settings
-) -> Pictures | None:
-    """At most `_MOST_PICTURES`, evenly spread; None where the profile's own are gone and no others were given."""
-    from deploycc.detector.pictures import prepare
-    from deploycc.utilisation.probe import Probe, layers_to_probe
-    from deploycc.workflows.pictures import open_pictures
-
-    given = settings.images if settings.images is not None else settings.data
-    try:
-        found = open_pictures(given if given is not None else profile.pictures.source, network.input)
-    except (PictureError, InputError):
-        if given is not None:
-            raise
-        return None
-    count = len(found.names)
-    chosen = sorted({round(number * (count - 1) / max(1, _MOST_PICTURES - 1)) for number in range(_MOST_PICTURES)})
-    chosen = [number for number in chosen if number < count]
-    tensors = [prepare(found.read(number), network.input) for number in chosen]
-    names = tuple(found.names[number] for number in chosen)
-    probe = Probe(network, layers_to_probe(network, gates), threads=settings.threads)
-    return Pictures(names, tensors, recorded(probe, tensors, names))
-
-
-def recorded(probe: Any, tensors: Tensors, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Decisions of every gate, [pictures, kernels], by layer."""
-    import numpy as np
-
-    readings = [probe.read(tensor, name) for tensor, name in zip(tensors, names, strict=True)]
-    return {
-        layer.name: np.array([reading[number].used > 0 for reading in readings])
-        for number, layer in enumerate(probe.layers)
-    }
-
-
-def _check_bound(planned: Planned, checked: Checked | None, bound: float) -> None:
+def _check_bound(planned: Planned, checked: Checked | None, max_worst_case: float) -> None:
     if checked is None:
         kind, ratio = "predicted", planned.all_on_ms / planned.dense_ms
     else:
         kind, ratio = "measured", checked.worst_case
-    if ratio > bound:
+    if ratio > max_worst_case:
         raise BudgetMissed(
             "gates-worst-case",
-            f"with every kernel on the network takes {ratio:.3f} of the dense one's time, more than {bound:g}",
+            f"with every kernel on the network takes {ratio:.3f} of the dense one's time, more than {max_worst_case:g}",
             context={"evidence": kind},
-            note="the gates themselves are computed for every picture, and branches have a price of their own",
-            hint=f"--max-worst-case {ratio * 1.02:.2f} allows it; `deploycc prune` makes gates constants instead",
+            note="the gates themselves are computed for every picture, and entering a branch takes time",
+            hint=f"`max_worst_case={ratio * 1.02:.2f}` allows it; `deploycc prune` makes constants of gates instead",
         )
 
 
-def _write(
-    folder: Path,
-    network: Detector,
-    gated: GatedNetwork,
-    networks: Networks,
-    target: Target,
-    options: Options,
-    profile: UtilisationProfile,
-    planned: Planned,
-    checked: Checked | None,
-    pictures: Pictures | None,
-    settings: Settings,
-) -> GateReport:
-    from deploycc.detector.file import save
+def _plan(network: Detector, target: Target, planned: Planned, checked: Checked | None, costs: GateCosts) -> GatePlan:
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.gate_plan import GatePlan
-    from deploycc.documents.gates import GateReport
-    from deploycc.files import sha256_of, write_text
-    from deploycc.graph.cost import measure_cost
-    from deploycc.passes import CHECK, FIT, LOWER, run
-    from deploycc.report.gates import render_gates_html
-    from deploycc.timing.machine import this_machine
-    from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
 
-    machine = this_machine(settings.threads).describe()
-    layers = checked.layers if checked is not None else planned.layers()
-    plan = GatePlan(
+    return GatePlan(
         tool=this_tool(),
-        evidence=Evidence(kind="measured" if checked else "predicted", source=machine),
+        evidence=Evidence(kind="measured" if checked else "predicted", source=costs.machine.describe()),
         source_sha256=network.source.sha256,
         random_weights=network.source.random_weights,
         network=network.name,
         target=target.name,
-        layers=layers,
+        layers=checked.layers if checked is not None else planned.layers(),
     )
-    plan.write(folder / plan.FILE_NAME)
-    lowered = run(network, replace(options, gate_plan=layers), LOWER + FIT + CHECK).detector
-    save(lowered, folder / NETWORK_FILE)
-    report = GateReport(
+
+
+def _lowered(network: Detector, options: Options, plan: GatePlan) -> Detector:
+    from deploycc.passes import CHECK, FIT, LOWER, run
+
+    return run(network, replace(options, gate_plan=plan.layers), LOWER + FIT + CHECK).detector
+
+
+def _report(
+    plan: GatePlan,
+    network: GatedNetwork,
+    networks: Networks,
+    profile: UtilisationProfile,
+    planned: Planned,
+    checked: Checked | None,
+    recorded: RecordedPictures | None,
+    costs: GateCosts,
+    max_worst_case: float,
+    max_growth: float,
+) -> GateReport:
+    from deploycc.documents.document import Evidence, this_tool
+    from deploycc.documents.gates import GateReport
+    from deploycc.graph.cost import measure_cost
+    from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
+
+    machine = costs.machine.describe()
+    return GateReport(
         tool=this_tool(),
-        network=network.name,
-        source_sha256=network.source.sha256,
-        plan_sha256=sha256_of(folder / plan.FILE_NAME),
-        profile_sha256=sha256_of(settings.profile),
-        target=target.name,
-        threads=settings.threads,
+        network=plan.network,
+        source_sha256=plan.source_sha256,
+        plan_sha256=_sha256(plan.to_json()),
+        profile_sha256=_sha256(profile.to_json()),
+        target=plan.target,
+        threads=costs.machine.threads,
         network_macs=measure_cost(networks.dense).macs,
         scope_macs=profile.scope_macs,
-        max_worst_case=settings.max_worst_case,
-        max_growth=settings.max_growth,
+        max_worst_case=max_worst_case,
+        max_growth=max_growth,
         weight_bytes=4 * measure_cost(network.graph).params,
         added_bytes=added_bytes_of(planned, checked),
         predicted=Evidence(kind="predicted", source=f"from convolutions, branches and variants, timed on {machine}"),
@@ -260,8 +299,10 @@ def _write(
         predicted_all_on_ms=planned.all_on_ms,
         considered=considered_records(planned),
         regions=region_records(planned, checked),
-        timings=timings_record(gated, pictures, checked, machine) if pictures and checked else None,
+        timings=timings_record(network, recorded, checked, machine) if recorded and checked else None,
     )
-    report.write(folder / report.FILE_NAME)
-    write_text(folder / "gates.html", render_gates_html(report))
-    return report
+
+
+def _sha256(text: str) -> str:
+    """Digest of the file that this text is written to."""
+    return hashlib.sha256(text.encode()).hexdigest()

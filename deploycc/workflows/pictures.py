@@ -6,9 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploycc.errors import InputError, PictureError
+
 if TYPE_CHECKING:
     from deploycc.detector import InputSpec
     from deploycc.detector.picture_list import PictureList
+    from deploycc.documents.utilisation import UtilisationProfile
 
 _DATA_SETS = ("voc:", "generated:")
 
@@ -39,3 +42,16 @@ def open_pictures(source: str | Path | PictureList, spec: InputSpec) -> PictureL
         if not source.startswith("generated:"):  # there the name says it all
             digest.update(dataset.sample(number)[0].tobytes())
     return PictureList(source, dataset.names, digest.hexdigest(), lambda number: dataset.sample(number)[0])
+
+
+def profile_pictures(profile: UtilisationProfile, spec: InputSpec) -> PictureList | None:
+    """Open the pictures that a profile was made from; None where they cannot be read any more.
+
+    Args:
+        profile: names its pictures as `open_pictures` takes them.
+        spec: input of the network.
+    """
+    try:
+        return open_pictures(profile.pictures.source, spec)
+    except (InputError, PictureError):
+        return None

@@ -13,6 +13,16 @@ from deploycc.errors import ArtefactError
 MARKS = ("compile.json", "gates.json")  # a folder that holds one was made by a command of this tool and may be replaced
 
 
+def check_output_folder(final: Path) -> None:
+    """Refuse a folder that `staged_folder` could not write: at once, not after minutes.
+
+    Raises:
+        ArtefactError: as `staged_folder`.
+    """
+    _check_replaceable(final)
+    _make_partial(final.absolute()).rmdir()
+
+
 @contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
     """Yield a folder beside ``final`` that takes its place when the block ends without an exception.
@@ -21,6 +31,18 @@ def staged_folder(final: Path) -> Iterator[Path]:
         ArtefactError: ``final`` is a file, or a folder with content that deploycc did not write, or the
             current folder; or nothing can be made beside it.
     """
+    _check_replaceable(final)
+    final = final.absolute()  # "." has no name of its own
+    partial = _make_partial(final)
+    try:
+        partial.chmod(0o755)
+        yield partial
+        _replace(final, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_replaceable(final: Path) -> None:
     if final.exists() and not final.is_dir():
         raise ArtefactError("output-is-a-file", "the output folder is a file", context={"path": final})
     if final.is_dir() and any(final.iterdir()) and not any((final / mark).exists() for mark in MARKS):
@@ -30,7 +52,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
             context={"path": final},
             hint="choose another folder with -o, or empty this one",
         )
-    final = final.absolute()  # "." has no name of its own
+    final = final.absolute()
     if final == Path.cwd():
         raise ArtefactError(
             "output-is-here",
@@ -38,13 +60,6 @@ def staged_folder(final: Path) -> Iterator[Path]:
             context={"path": final},
             hint="name a folder in it: -o out",
         )
-    partial = _make_partial(final)
-    try:
-        partial.chmod(0o755)
-        yield partial
-        _replace(final, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def require_folder(path: Path | None) -> None:

@@ -43,25 +43,24 @@ from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
 from deploycc.documents.costs import GateCostTable
 from deploycc.documents.document import read_document
-from deploycc.evaluation.dataset import open_dataset
-from deploycc.gate_planning.check import Lower, Networks, check_plan, graph_session, least, time_pictures
+from deploycc.errors import BudgetMissed
+from deploycc.gate_planning.check import graph_session, least, time_pictures
 from deploycc.gate_planning.costs import GateCosts
-from deploycc.gate_planning.layers import planned_layers
-from deploycc.gate_planning.planner import Planned
-from deploycc.gate_planning.regions import Choice
 from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
+from deploycc.graph.branches.gated_network import GatedNetwork, read_gated_network
 from deploycc.graph.cost import measure_cost
 from deploycc.graph.export import to_onnx
-from deploycc.graph.gates.search import Gate, find_gates
+from deploycc.graph.gates.fixed import without_gates
+from deploycc.graph.gates.search import Gate, as_described
 from deploycc.importers import load
-from deploycc.passes.for_target import options_for
-from deploycc.progress import quiet
+from deploycc.passes.lower_gates import lowered_copy
+from deploycc.report.gates import derive
 from deploycc.timing.machine import this_machine
-from deploycc.utilisation.measure import measure_utilisation
-from deploycc.utilisation.probe import Probe, backend_macs, layers_to_probe
-from deploycc.workflows.gate_costs import Pictures, plan_layers
-from deploycc.workflows.gate_costs import Settings as GateSettings
-from deploycc.workflows.gates import lowering_of, networks_of, prepare_network, recorded
+from deploycc.utilisation.probe import backend_macs
+from deploycc.workflows.gate_decision import record_decisions
+from deploycc.workflows.gates import GatePlanning, plan_gates, prepare_network
+from deploycc.workflows.pictures import open_pictures
+from deploycc.workflows.profile import measure_profile
 from deploycc.workflows.prune import PruneSettings, prune
 
 PRUNED = ", statically pruned first"
@@ -74,7 +73,7 @@ PARTS = {
     "convolutions": ("Conv", "FusedConv"),
     "rearranging": ("ReorderInput", "ReorderOutput"),
     "branches": ("If",),
-    "masks": ("Mul",),
+    "multiplying": ("Mul",),
     "padding": ("Pad",),
     "concatenation": ("Concat",),
     "zeros": ("Expand", "Identity", "ConstantOfShape"),
@@ -104,121 +103,117 @@ class Counts:
     timed: int
 
 
-def tensors(seed: int, count: int, detector: Detector) -> tuple[list[NDArray[np.float32]], tuple[str, ...]]:
-    data = open_dataset(f"generated:{seed}:{count}", size=detector.input.height)
-    return [prepare(data.sample(number)[0], detector.input) for number in range(count)], data.names
+def generated(seed: int, count: int, detector: Detector) -> PictureList:
+    return open_pictures(f"generated:{seed}:{count}", detector.input)
 
 
 def gated_vgg(assets: Path, count: int, folder: Path, habits: Habits) -> Detector:
     detector = read(assets, "vgg_ssd300_voc_deploy")
     layers = [f"conv{block}_{number}" for block, size in enumerate((2, 2, 3, 3, 3), 1) for number in range(1, size + 1)]
-    pictures, _ = tensors(CALIBRATION, count, detector)
+    pictures = generated(CALIBRATION, count, detector)
+    tensors = [prepare(pictures.read(number), detector.input) for number in range(count)]
     start = time.perf_counter()
-    gated = insert_gates(detector, layers, pictures, habits)
+    gated = insert_gates(detector, layers, tensors, habits)
     print(f"  13 synthetic gates, calibrated on {count} generated pictures in {time.perf_counter() - start:.0f} s")
     save(gated, folder / "vgg.onnx")
     return load(folder / "vgg.onnx")
 
 
-def pruned(detector: Detector, count: int, folder: Path, threads: int) -> Detector:
+def pruned(detector: Detector, count: int, folder: Path) -> Detector:
     """Without the kernels that are on in less than 5 % of the recorded pictures; gates stay."""
-    data = open_dataset(f"generated:{RECORDED}:{count}", size=detector.input.height)
-    pictures = PictureList("generated", data.names, "0" * 64, lambda number: data.sample(number)[0])
-    profile, _ = measure_utilisation(detector, pictures)
-    profile.write(folder / "profile.json")
+    profile = measure_profile(detector, generated(RECORDED, count, detector)).profile
     small = prune(detector, PruneSettings(multiple=8, keep_gates=True), profile=profile).detector
     save(small, folder / "pruned.onnx")
     return load(folder / "pruned.onnx")
 
 
 @dataclass(frozen=True, eq=False)
-class Planning:
-    """A network with its plan, and what both were made from."""
+class Planned:
+    """A network after the passes before gates are lowered, and the plan for it; None where it misses its bound."""
 
     network: Detector
+    gated: GatedNetwork
     gates: tuple[Gate, ...]
-    probe: Probe
-    networks: Networks
-    lower: Lower
-    active: dict[str, NDArray[np.bool_]]
-    pictures: Pictures
-    planned: Planned
+    planning: GatePlanning | None
 
 
-def plan_network(detector: Detector, counts: Counts, given: argparse.Namespace) -> Planning:
-    """Record decisions, measure what is not known yet, and plan."""
-    options = options_for(target.load("x86-cpu"), detection="raw")
-    network = prepare_network(detector, options)
-    gates = find_gates(network.graph, network.gates)
-    probe = Probe(network, layers_to_probe(network), threads=given.threads)
-    shown, names = tensors(RECORDED, counts.recorded, network)
-    active = recorded(probe, shown, names)
-    layers, notes = planned_layers(network, active)
-    for note in notes:
-        print(f"  {note.node}: {note.reason}")
+def plan_network(detector: Detector, counts: Counts, given: argparse.Namespace, *, check: bool = True) -> Planned:
+    """Profile, measure what is not known yet, plan, and check the plan by running it."""
+    recorded = generated(RECORDED, counts.recorded, detector)
+    profile = measure_profile(detector, recorded).profile
     table = read_document(given.costs, GateCostTable) if given.costs and given.costs.exists() else None
     costs = GateCosts(this_machine(given.threads), table)
+    board = target.load("x86-cpu")
+    network, _ = prepare_network(detector, board)
+    gated = read_gated_network(network.graph)
+    gates, _ = as_described(gated.gates, network.gates)
     start = time.perf_counter()
-    model = costs.model((layer.convolution, layer.joins) for layer in layers)
-    print(f"  costs measured in {time.perf_counter() - start:.1f} s")
-    for note in costs.notes():
+    try:
+        planning = plan_gates(
+            detector, profile, target=board, costs=costs, max_worst_case=given.max_worst_case, seconds=given.seconds,
+            pictures=replace(recorded, names=recorded.names[: counts.checked]) if check else None,
+        )  # fmt: skip
+    except BudgetMissed as missed:
+        print(f"  {missed.message}: every gate multiplies")
+        return Planned(network, gated, gates, None)
+    finally:
+        if given.costs:
+            costs.table().write(given.costs)
+    print(f"  planned in {time.perf_counter() - start:.1f} s, timing included")
+    for note in planning.notes:
         print(f"  {note.node}: {note.reason}")
-    if given.costs:
-        costs.table().write(given.costs)
-    networks, lower = networks_of(network, gates), lowering_of(network, options)
-    pictures = Pictures(names[: counts.checked], shown[: counts.checked], active)
-    settings = GateSettings(Path(), "x86-cpu", given.max_worst_case, None, None, None, given.seconds, given.threads)
-    start = time.perf_counter()
-    planned, stuck = plan_layers(network, layers, model, networks, pictures, settings, quiet)
-    print(f"  planned in {time.perf_counter() - start:.1f} s, timing of the dense and the multiply network included")
-    for note in stuck:
-        print(f"  {note.node}: {note.reason}")
-    print(f"  predicted: dense {planned.dense_ms:.3f} ms, expected {planned.expected_ms:.3f}, all on {planned.all_on_ms:.3f}; "
-          f"weights added {planned.added_bytes / 2**20:.1f} MiB")  # fmt: skip
-    return Planning(network, tuple(gates), probe, networks, lower, active, pictures, planned)
+    report = planning.report
+    print(f"  predicted: dense {report.predicted_dense_ms:.3f} ms, expected {report.predicted_expected_ms:.3f}, "
+          f"all on {report.predicted_all_on_ms:.3f}; weights added {report.added_bytes / 2**20:.1f} MiB")  # fmt: skip
+    return Planned(network, gated, gates, planning)
 
 
 def predict(assets: Path, counts: Counts, folder: Path, given: argparse.Namespace, common: float) -> None:
     """What a plan for VGG-SSD300 promises where kernels of a layer are on together more or less than in `HABITS`."""
     print(f" vgg, common = {common:g}: predicted only")
-    made = plan_network(gated_vgg(assets, counts.calibration, folder, replace(HABITS, common=common)), counts, given)
-    off = saved_by_kernels(made.network.graph, made.active) / backend_macs(made.network)[1]
-    saved = 1 - made.planned.expected_ms / made.planned.dense_ms
+    habits = replace(HABITS, common=common)
+    planned = plan_network(gated_vgg(assets, counts.calibration, folder, habits), counts, given, check=False)
+    if planned.planning is None:
+        return
+    pictures = generated(RECORDED, counts.recorded, planned.network)
+    active = record_decisions(planned.network, planned.gates, pictures, threads=given.threads).active
+    off = saved_by_kernels(planned.network.graph, active) / backend_macs(planned.network)[1]
+    saved = 1 - planned.planning.report.predicted_expected_ms / planned.planning.report.predicted_dense_ms
     print(f"  time saved {saved:.1%} / operations saved {off.mean():.1%} = {saved / off.mean():.2f}; operations off, %: "
           f"std {100 * off.std():.1f}, {100 * off.min():.1f} to {100 * off.max():.1f}")  # fmt: skip
 
 
 def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespace) -> bool:
     """Plan, check and time one network; whether it misses a goal."""
-    made = plan_network(detector, counts, given)
-    network, gates, probe, planned = made.network, made.gates, made.probe, made.planned
-    networks, lower, pictures = made.networks, made.lower, made.pictures
-    checked = check_plan(
-        planned, networks, lower, pictures.tensors, threads=given.threads, max_worst_case=given.max_worst_case,
-        seconds=given.seconds,
-    )  # fmt: skip
-    for verdict in checked.verdicts:
-        print(f"    {described(verdict.choice)}: saves {verdict.saved_ms:.3f} ms {verdict.why}")
-        if verdict.parts != (verdict.choice,) and verdict.kept:
-            print("      now " + "; ".join(map(described, verdict.parts)))
+    planned = plan_network(detector, counts, given)
+    network, layers = planned.network, planned.planning.plan.layers if planned.planning else ()
+    for region in planned.planning.report.regions if planned.planning else ():
+        pieces = " > ".join("/".join(map(str, sizes)) for sizes in region.sizes)
+        saved_ms = region.measured_saved_ms or 0.0
+        print(f"    {' > '.join(region.layers)}: {region.lowering} {pieces}: saves {saved_ms:.3f} ms {region.why}")
+        now = [layer for layer in layers if layer.layer in region.layers]
+        if region.why and region.kept:
+            print("      now " + "; ".join(f"{layer.lowering} {'/'.join(map(str, layer.sizes))}" for layer in now))
     graphs = {
-        "dense": networks.dense,
-        "multiply": networks.multiply,
-        "lowered": lower(networks.multiply, checked.layers),
+        "dense": without_gates(network.graph, planned.gates),
+        "multiply": network.graph,
+        "lowered": lowered_copy(planned.gated, layers),
     }
-    unseen, names = tensors(given.seed, counts.timed, network)
-    unseen_active = recorded(probe, unseen, names)
+    unseen = record_decisions(
+        network, planned.gates, generated(given.seed, counts.timed, network), threads=given.threads
+    )
     sessions = {key: graph_session(graph, given.threads) for key, graph in graphs.items()}
-    samples = time_pictures(sessions, unseen, given.bench_seconds)
+    samples = time_pictures(sessions, unseen.tensors, given.bench_seconds)
     scope, scope_macs = backend_macs(network)
-    off = saved_by_kernels(network.graph, unseen_active) / scope_macs
-    both = saved_with_inputs(network.graph, {gate.layer: gate for gate in gates}, unseen_active)
-    both = both / measure_cost(networks.dense).macs
+    off = saved_by_kernels(network.graph, unseen.active) / scope_macs
+    both = saved_with_inputs(planned.gated, unseen.active) / measure_cost(graphs["dense"]).macs
     dense, multiply, lowered = (least(samples[key]) for key in ("dense", "multiply", "lowered"))
-    medians = {key: float(np.median(each, axis=0).mean()) for key, each in samples.items()}
+    medians = {key: float(np.median(times, axis=0).mean()) for key, times in samples.items()}
     saved = 1 - lowered.mean() / dense.mean()
     saved_median = 1 - medians["lowered"] / medians["dense"]
-    print(f"  {len(unseen)} unseen generated pictures, {len(samples['dense'])} rounds; {scope} of {scope_macs} MACs")
+    print(
+        f"  {len(unseen.names)} unseen generated pictures, {len(samples['dense'])} rounds; {scope} of {scope_macs} MACs"
+    )
     print(f"  operations off, %: average {100 * off.mean():.1f}, std {100 * off.std():.1f}, {100 * off.min():.1f} to "
           f"{100 * off.max():.1f}" + (f"; {TABLE_2}" if name.startswith("vgg") else ""))  # fmt: skip
     print(f"  ms, least of each picture's rounds, mean: dense {dense.mean():.3f}, multiply {multiply.mean():.3f}, "
@@ -226,20 +221,16 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
     pays = saved / off.mean() if off.mean() else float("nan")
     print(f"  time saved {saved:.1%} (medians {saved_median:.1%}) / operations saved {off.mean():.1%} = {pays:.2f}; "
           f"with idle inputs {both.mean():.1%} of the network: {saved / both.mean():.2f}")  # fmt: skip
-    print(f"  worst case {checked.worst_case:.3f} of dense, bound {given.max_worst_case:g}")
-    show_parts(graphs, unseen[:8], given.threads, float(off[:8].mean()))
+    if planned.planning is not None:
+        worst_case = derive(planned.planning.report).worst_case
+        print(f"  worst case {worst_case:.3f} of dense, bound {given.max_worst_case:g}")
+    show_parts(graphs, unseen.tensors[:8], given.threads, float(off[:8].mean()))
     goal = GOALS.get(name)
     if goal is None:
         return False
-    print(f"  goal {goal}: {'reached' if pays >= goal else 'MISSED'}; worst case "
-          f"{'within' if checked.worst_case <= given.max_worst_case else 'ABOVE'} the bound")  # fmt: skip
-    return pays < goal or checked.worst_case > given.max_worst_case
-
-
-def described(choice: Choice) -> str:
-    pieces = " > ".join("/".join(map(str, each)) for each in choice.sizes)
-    always = f"{choice.always} always and " if choice.always else ""
-    return f"{' > '.join(choice.layers)}: {choice.lowering} {always}{pieces}"
+    missed = pays < goal or planned.planning is None
+    print(f"  goal {goal}: {'MISSED' if missed else 'reached'}")
+    return missed
 
 
 def show_parts(graphs: dict[str, object], pictures: list[NDArray[np.float32]], threads: int, off: float) -> None:
@@ -306,7 +297,7 @@ def main() -> int:
                 detectors = {"vgg": detector}  # no kernel is on in less than 5 % of the calibration pictures
             else:
                 detector = load(models.resolve(name))
-                small = pruned(detector, counts.recorded, Path(folder), given.threads)
+                small = pruned(detector, counts.recorded, Path(folder))
                 detectors = {name: detector, f"{name}{PRUNED}": small}
             for label, each in detectors.items():
                 print(f" {label}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,71 +11,24 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from call_counts import record_calls
-from gated_networks import Spelling, gated
 from graph_text import run
 from numpy.typing import NDArray
-from PIL import Image
+from profiled_gates import COUNT, pretend_branches_pay, write_profiled
 
 from deploycc.cli import main
-from deploycc.detector import Detector, InputSpec
-from deploycc.detector.file import save
-from deploycc.detector.picture_list import folder_pictures
 from deploycc.detector.pictures import prepare, read_picture
 from deploycc.documents.document import read_document
 from deploycc.documents.gate_plan import GatePlan
 from deploycc.documents.gates import read_gate_report
 from deploycc.gate_planning import check, costs, operations
-from deploycc.gate_planning.costs import CostModel, make_grid
-from deploycc.gate_planning.operations import OPERATIONS, Line
-from deploycc.graph.branches.regions import find_span
-from deploycc.graph.channels.labels import channel_groups
-from deploycc.graph.export import to_onnx
-from deploycc.graph.gates.search import search_gates
 from deploycc.importers import load
-from deploycc.utilisation.measure import measure_utilisation
 
-COUNT = 8
 RTOL, ATOL = 1e-4, 1e-4
-GROUPED = Spelling(group="gather", layout="after-activation")
-
-
-def write(folder: Path, spelling: Spelling = GROUPED, seed: int = 3) -> tuple[str, str, Detector]:
-    """A gated network, its profile and the pictures that it was made from."""
-    images = folder / "pictures"
-    images.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(COUNT):
-        pixels = random.integers(0, 256, (6, 6, 3), np.uint8) // np.uint8(random.integers(1, 6))
-        Image.fromarray(pixels).save(images / f"{number}.png")
-    found = gated(spelling, seed=seed)
-    save(replace(found, input=InputSpec("x", 6, 6, "RGB", (128.0,) * 3, (1 / 32,) * 3)), folder / "gated.onnx")
-    detector = load(folder / "gated.onnx")
-    profile, _ = measure_utilisation(detector, folder_pictures(images))
-    profile.write(folder / "profile.json")
-    return str(folder / "gated.onnx"), str(folder / "profile.json"), detector
 
 
 @pytest.fixture
 def branches_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which convolutions are slow and branches free; on it the network with fewer nodes is faster."""
-
-    def model(self: costs.GateCosts, convolutions: Any) -> CostModel:
-        grids = {}
-        for each, _ in convolutions:
-            pairs = [[float(i * k) for k in range(1, each.kernels + 1)] for i in range(1, each.inputs + 1)]
-            grids[each] = make_grid(range(1, each.inputs + 1), range(1, each.kernels + 1), pairs)
-        return CostModel(grids, {name: Line(0.0, 0.0) for name in OPERATIONS})
-
-    def timed(
-        sessions: Mapping[str, Any], pictures: Sequence[Any], *_: Any, **__: Any
-    ) -> dict[str, NDArray[np.float64]]:
-        multiply = 5.0 if "planned" in sessions else 5.5
-        ms = {"dense": 5.0, "multiply": multiply, "lowered": 4.0, "planned": 4.0}
-        return {name: np.full((2, len(pictures)), ms.get(name, 4.5)) for name in sessions}
-
-    monkeypatch.setattr(costs.GateCosts, "model", model)
-    monkeypatch.setattr(check, "time_pictures", timed)
+    pretend_branches_pay(monkeypatch)
 
 
 def gates(*arguments: str) -> int:
@@ -84,7 +36,7 @@ def gates(*arguments: str) -> int:
 
 
 def test_a_plan_is_written_whose_network_says_the_same(branches_pay: None, tmp_path: Path) -> None:
-    model, profile, detector = write(tmp_path)
+    model, profile, detector = write_profiled(tmp_path)
     out = tmp_path / "out"
     assert gates(model, "--profile", profile, "-o", str(out)) == 0
     plan = read_document(out, GatePlan)
@@ -105,25 +57,8 @@ def test_a_plan_is_written_whose_network_says_the_same(branches_pay: None, tmp_p
     assert "<svg" in (out / "gates.html").read_text(encoding="utf-8")
 
 
-def test_what_is_found_in_the_network_is_found_once(
-    branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Once to plan and once when the plan is carried out; every network that is timed is a copy with known facts."""
-    model, profile, detector = write(tmp_path)
-    nodes = len(detector.graph.nodes)
-    searches = record_calls(monkeypatch, search_gates)
-    analyses = record_calls(monkeypatch, channel_groups)
-    spans = record_calls(monkeypatch, find_span)
-    networks = record_calls(monkeypatch, to_onnx)
-    assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
-    assert len(networks) >= 8  # what this planned, timed and wrote
-    assert len(searches) <= 3  # the last in the network that is written, whose metadata describe its gates
-    assert len([graph for graph, *_ in analyses if len(graph.nodes) > nodes / 2]) <= 2  # the others are parts
-    assert len(spans) <= 2 * 2  # of the gated layer and the one after it
-
-
 def test_compile_carries_the_plan_out(branches_pay: None, tmp_path: Path) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     plan = tmp_path / "out" / "gate-plan.json"
     assert gates(model, "--profile", profile, "-o", str(plan.parent)) == 0
     made = tmp_path / "made"
@@ -141,11 +76,11 @@ def test_compile_carries_the_plan_out(branches_pay: None, tmp_path: Path) -> Non
 def test_a_plan_of_another_network_or_target_is_refused(
     branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     plan = str(tmp_path / "out" / "gate-plan.json")
     assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
     (tmp_path / "other").mkdir()
-    other, other_profile, _ = write(tmp_path / "other", seed=4)
+    other, other_profile, _ = write_profiled(tmp_path / "other", seed=4)
     assert main(["compile", other, "-t", "x86-cpu", "--gate-plan", plan, "-o", str(tmp_path / "made")]) == 1
     assert "gate-plan-other-model" in capsys.readouterr().err
     assert main(["compile", model, "-t", "x86-rtx", "--gate-plan", plan, "-o", str(tmp_path / "made")]) == 1
@@ -161,7 +96,7 @@ def test_where_branches_do_not_pay_gates_multiply(
     """Really measured, on few small maps: branches around a convolution of 8 kernels on 6x6 only cost."""
     monkeypatch.setattr(operations, "SIZES", ((16, 6), (16, 12)))
     monkeypatch.setattr(costs, "time_operations", partial(operations.time_operations, rounds=3))
-    model, profile, detector = write(tmp_path)
+    model, profile, detector = write_profiled(tmp_path)
     arguments = (model, "--profile", profile, "--max-worst-case", "50", "--costs", str(tmp_path / "c.json"))
     assert gates(*arguments, "--json", "--explain", "-o", str(tmp_path / "out")) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -186,7 +121,7 @@ def test_what_falls_back_is_told(branches_pay: None, monkeypatch: pytest.MonkeyP
         return {name: np.full((1, len(pictures)), 1.0 if name == "multiply" else 2.0) for name in sessions}
 
     monkeypatch.setattr(check, "time_pictures", slower)
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
     assert {layer.lowering for layer in read_document(tmp_path / "out", GatePlan).layers} == {"multiply"}
     region = read_gate_report(tmp_path / "out").regions[0]
@@ -197,7 +132,7 @@ def test_what_falls_back_is_told(branches_pay: None, monkeypatch: pytest.MonkeyP
 def test_the_worst_case_is_bounded(
     branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     assert gates(model, "--profile", profile, "--max-worst-case", "0.7", "-o", str(tmp_path / "out")) == 3
     said = capsys.readouterr().err
     assert "gates-worst-case" in said
@@ -208,7 +143,7 @@ def test_the_worst_case_is_bounded(
 def test_weights_in_branches_are_bounded(
     branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     assert gates(model, "--profile", profile, "--max-growth", "0", "--json", "-o", str(tmp_path / "none")) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["added_bytes"] == 0
@@ -223,7 +158,7 @@ def test_weights_in_branches_are_bounded(
 def test_without_pictures_everything_is_predicted_and_said_so(
     branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     (tmp_path / "pictures").rename(tmp_path / "gone")
     assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 0
     said = capsys.readouterr()
@@ -234,7 +169,7 @@ def test_without_pictures_everything_is_predicted_and_said_so(
 
 
 def test_other_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     assert gates(model, "--profile", profile, "-t", "x86-rtx", "-o", str(tmp_path / "out")) == 1
     assert "gates-not-measurable" in capsys.readouterr().err
     assert (
@@ -248,7 +183,7 @@ def test_other_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_report_shows_the_gates_report(branches_pay: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, profile, _ = write(tmp_path)
+    model, profile, _ = write_profiled(tmp_path)
     out = tmp_path / "out"
     assert gates(model, "--profile", profile, "-o", str(out)) == 0
     capsys.readouterr()

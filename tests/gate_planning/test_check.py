@@ -15,7 +15,7 @@ from planned_layers import layer, model, prefixes
 from deploycc.documents.gate_plan import LayerPlan
 from deploycc.gate_planning import check
 from deploycc.gate_planning.check import Checked, Networks, check_plan, graph_session, least, time_pictures
-from deploycc.gate_planning.planner import plan_gates
+from deploycc.gate_planning.planner import plan_lowerings
 
 UNIT_OF = tuple(k // 32 for k in range(64))
 
@@ -29,7 +29,7 @@ def checked(
     """
     extra = [1.0] * unlucky
     layers = [layer(name, prefixes(40, 64, [32, 64]), unit_of=UNIT_OF, nested=True) for name in ("one", "two")]
-    planned = plan_gates(layers, model(layers, 1e-7), max_worst_case=2.0)
+    planned = plan_lowerings(layers, model(layers, 1e-7), max_worst_case=2.0)
     assert [plan.lowering for plan in planned.layers()] == ["widths", "widths"]
     graph = gated(Spelling()).graph
 
@@ -99,7 +99,7 @@ def joined(
         layer("one", prefixes(90, 64, widths), unit_of=unit_of, nested=True),
         layer("two", prefixes(90, 64, widths, seed=1), unit_of=unit_of, nested=True, joins=True),
     ]
-    planned = plan_gates(layers, model(layers, 1e-6), max_worst_case=2.0)
+    planned = plan_lowerings(layers, model(layers, 1e-6), max_worst_case=2.0)
     (region,) = planned.chosen
     assert [len(each) for each in region.sizes] == [4, 4]
     graph = gated(Spelling()).graph

@@ -8,7 +8,7 @@ from graph_text import run
 
 from deploycc.documents.gate_plan import LayerPlan
 from deploycc.gate_planning.layers import added_bytes_allowed, fix_unmovable, planned_layers
-from deploycc.gate_planning.planner import plan_gates
+from deploycc.gate_planning.planner import plan_lowerings
 from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
 from deploycc.graph.branches.gated_network import read_gated_network
 from deploycc.graph.cost import measure_cost, node_macs
@@ -78,7 +78,7 @@ def test_regions_that_fall_back_leave_no_trace() -> None:
         layer("one", prefixes(100, 64, [32, 64]), unit_of=unit_of, nested=True),
         layer("tail", np.ones((100, 32), np.bool_), gated=False, joins=True, movable=False),
     ]
-    planned = plan_gates(layers, model(layers, 1e-7), max_worst_case=2.0)
+    planned = plan_lowerings(layers, model(layers, 1e-7), max_worst_case=2.0)
     assert [plan.lowering for plan in planned.layers()] == ["widths", "widths"]
     (left,) = planned.layers(instead={("one", "tail"): planned.simpler["one", "tail"]["multiply"]})
     assert (left.layer, left.lowering, left.order) == ("one", "multiply", tuple(range(64)))

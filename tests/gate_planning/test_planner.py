@@ -15,7 +15,7 @@ from strategies import planned_rows
 from deploycc.documents.gate_plan import check_layers
 from deploycc.gate_planning.costs import CostModel
 from deploycc.gate_planning.operations import Line
-from deploycc.gate_planning.planner import MOST_PIECES, Planned, Surroundings, plan_gates, surroundings
+from deploycc.gate_planning.planner import MOST_PIECES, Planned, Surroundings, plan_lowerings, surroundings
 from deploycc.gate_planning.regions import PlannedLayer, multiply
 
 COSTS = st.fixed_dictionaries(
@@ -34,7 +34,7 @@ def test_a_plan_is_whole_consistent_and_never_worse_than_multiplying(
     layers: list[PlannedLayer], fixed: dict[str, float], scale: float, bound: float
 ) -> None:
     costs = model(layers, scale, **fixed)
-    planned = plan_gates(layers, costs, max_worst_case=bound)
+    planned = plan_lowerings(layers, costs, max_worst_case=bound)
     plans = planned.layers()
     check_layers(plans)
     assert [plan.layer for plan in plans] == [each.name for each in layers]
@@ -68,7 +68,7 @@ def lowerings(planned: Planned) -> list[str]:
 
 def test_a_pair_is_joined() -> None:
     layers = gated_pair()
-    planned = plan_gates(layers, model(layers, 1e-7), max_worst_case=1.05)
+    planned = plan_lowerings(layers, model(layers, 1e-7), max_worst_case=1.05)
     assert [(plan.lowering, plan.sizes, plan.joined) for plan in planned.layers()] == [
         ("widths", (32, 64), False),
         ("widths", (32, 64), True),
@@ -79,7 +79,7 @@ def test_a_pair_is_joined() -> None:
 @pytest.mark.parametrize("dear", ["branch"])
 def test_where_branches_are_dear_gates_multiply(dear: str) -> None:
     layers = gated_pair()
-    planned = plan_gates(layers, model(layers, **{dear: 5.0}), max_worst_case=10.0)
+    planned = plan_lowerings(layers, model(layers, **{dear: 5.0}), max_worst_case=10.0)
     assert lowerings(planned) == ["multiply", "multiply"]
 
 
@@ -87,9 +87,9 @@ def test_the_bound_takes_the_slower_plan_with_the_better_worst_case() -> None:
     layers = gated_pair()
     costs = model(layers, 1e-7, branch=0.2)
     costs = CostModel(costs.grids, {**costs.lines, "multiply": Line(0.0, 0.0)})
-    free = plan_gates(layers, costs, max_worst_case=9.0)
+    free = plan_lowerings(layers, costs, max_worst_case=9.0)
     assert free.all_on_ms > free.dense_ms * 1.01
-    tight = plan_gates(layers, costs, max_worst_case=free.all_on_ms / free.dense_ms - 1e-6)
+    tight = plan_lowerings(layers, costs, max_worst_case=free.all_on_ms / free.dense_ms - 1e-6)
     assert tight.within
     assert tight.all_on_ms < free.all_on_ms
     assert tight.expected_ms >= free.expected_ms
@@ -99,7 +99,7 @@ def test_the_bound_takes_the_slower_plan_with_the_better_worst_case() -> None:
 @given(planned_rows(), st.sampled_from([0, 50_000, 500_000]), st.sampled_from([1.0, 1.5]))
 def test_copies_of_weights_stay_within_their_limit(layers: list[PlannedLayer], limit: int, bound: float) -> None:
     costs = model(layers, 1e-7)
-    planned = plan_gates(layers, costs, max_worst_case=bound, max_added_bytes=limit)
+    planned = plan_lowerings(layers, costs, max_worst_case=bound, max_added_bytes=limit)
     assert planned.added_bytes == sum(each.added_bytes for each in planned.chosen) <= limit
     if multiply_ms(layers, costs) <= planned.bound_ms:
         assert planned.expected_ms <= multiply_ms(layers, costs) * (1 + 1e-9)
@@ -109,16 +109,16 @@ def test_the_limit_takes_what_saves_most_for_its_bytes() -> None:
     unit_of = tuple(k // 16 for k in range(64))
     layers = [layer("one", prefixes(90, 64, [16, 32, 48, 64]), unit_of=unit_of, nested=True)]
     costs = model(layers, 1e-6, concat=50.0)  # no blocks, which need no copies
-    free = plan_gates(layers, costs, max_worst_case=2.0)
+    free = plan_lowerings(layers, costs, max_worst_case=2.0)
     assert free.chosen[0].sizes == ((16, 32, 48, 64),)
     assert free.added_bytes == 4 * 9 * 64 * (16 + 32 + 48)
-    tight = plan_gates(layers, costs, max_worst_case=2.0, max_added_bytes=free.added_bytes - 1)
+    tight = plan_lowerings(layers, costs, max_worst_case=2.0, max_added_bytes=free.added_bytes - 1)
     assert 0 < tight.added_bytes < free.added_bytes
     assert free.expected_ms < tight.expected_ms < multiply_ms(layers, costs)
 
 
 def test_simpler_ways_are_known_for_every_lowered_region() -> None:
-    planned = plan_gates(gated_pair(), model(gated_pair(), 1e-7), max_worst_case=1.05)
+    planned = plan_lowerings(gated_pair(), model(gated_pair(), 1e-7), max_worst_case=1.05)
     (region,) = planned.chosen
     (ways,) = planned.simpler.values()
     assert list(ways) == ["fewer branches", "shorter rows", "multiply"]
@@ -133,7 +133,7 @@ def test_simpler_ways_are_known_for_every_lowered_region() -> None:
 def test_gates_that_cost_more_than_the_bound_are_told() -> None:
     layers = gated_pair()
     around = Surroundings(others_ms=1.0, gates_ms=1.0)
-    planned = plan_gates(layers, model(layers), max_worst_case=1.05, around=around)
+    planned = plan_lowerings(layers, model(layers), max_worst_case=1.05, around=around)
     assert not planned.within
     assert planned.all_on_ms > planned.bound_ms
 
@@ -141,7 +141,7 @@ def test_gates_that_cost_more_than_the_bound_are_told() -> None:
 def test_gates_that_are_always_on_multiply() -> None:
     active = np.ones((50, 64), np.bool_)
     layers = [layer("one", active), layer("two", active, joins=True)]
-    planned = plan_gates(layers, model(layers), max_worst_case=1.05)
+    planned = plan_lowerings(layers, model(layers), max_worst_case=1.05)
     assert lowerings(planned) == ["multiply", "multiply"]
 
 
@@ -149,10 +149,10 @@ def test_a_convolution_without_gate_is_taken_along_or_left_out() -> None:
     first, second = gated_pair()
     tail = layer("tail", np.ones((200, 32), np.bool_), gated=False, joins=True, movable=False)
     layers = [first, second, tail]
-    planned = plan_gates(layers, model(layers), max_worst_case=1.05)
+    planned = plan_lowerings(layers, model(layers), max_worst_case=1.05)
     assert planned.layers()[-1].layer == "tail"
     assert planned.layers()[-1].sizes == (32,)
-    dear = plan_gates(layers, model(layers, branch=5.0), max_worst_case=10.0)
+    dear = plan_lowerings(layers, model(layers, branch=5.0), max_worst_case=10.0)
     assert [plan.layer for plan in dear.layers()] == ["one", "two"]
 
 
@@ -177,6 +177,6 @@ def test_thirteen_layers_and_a_thousand_vectors_take_seconds() -> None:
         layers.append(layer(f"conv{number}", scores > 0, inputs, joins=number > 0))
     costs = model(layers)
     start = time.process_time()
-    planned = plan_gates(layers, costs, max_worst_case=1.05)
+    planned = plan_lowerings(layers, costs, max_worst_case=1.05)
     assert time.process_time() - start < 20
     assert len(planned.layers()) == 13

@@ -13,7 +13,7 @@ from planned_layers import layer, model, prefixes
 
 from deploycc.documents.gate_plan import LayerPlan
 from deploycc.gate_planning.layers import fix_unmovable, planned_layers
-from deploycc.gate_planning.planner import MOST_PIECES, plan_gates
+from deploycc.gate_planning.planner import MOST_PIECES, plan_lowerings
 from deploycc.gate_planning.regions import PlannedLayer
 from deploycc.gate_planning.shared_decisions import SharedDecision, TimedDecision, shared_decisions, variant_choices
 from deploycc.graph.branches.gated_network import read_gated_network
@@ -78,7 +78,7 @@ def test_the_planner_takes_variants_where_they_win_and_only_there() -> None:
     costs = model(layers)
     dense = sum(float(costs.grids[each.convolution](64, 64)) for each in layers)
     fast = timed(layers, [dense / 8, dense / 4, dense / 2, dense])
-    planned = plan_gates(layers, costs, max_worst_case=1.05, shared=[fast])
+    planned = plan_lowerings(layers, costs, max_worst_case=1.05, shared=[fast])
     (choice,) = planned.chosen
     assert (choice.lowering, choice.layers) == ("variants", tuple(each.name for each in layers))
     plans = planned.layers()
@@ -88,7 +88,7 @@ def test_the_planner_takes_variants_where_they_win_and_only_there() -> None:
     assert [each.lowering for each in planned.simpler[choice.layers]["multiply"]] == ["multiply"] * 5
     slow = timed(layers, [2 * dense, 2 * dense, 2 * dense, dense])  # else they win by what they do not multiply
     assert all(
-        each.lowering != "variants" for each in plan_gates(layers, costs, max_worst_case=1.05, shared=[slow]).chosen
+        each.lowering != "variants" for each in plan_lowerings(layers, costs, max_worst_case=1.05, shared=[slow]).chosen
     )
 
 
@@ -99,7 +99,7 @@ def test_a_layer_that_nothing_switches_may_stand_in_between() -> None:
     costs = model(row)
     dense = sum(float(costs.grids[each.convolution](64, 64)) for each in row)
     fast = timed(layers, [dense / 8, dense / 4, dense / 2, dense])
-    planned = plan_gates(row, costs, max_worst_case=1.05, shared=[fast])
+    planned = plan_lowerings(row, costs, max_worst_case=1.05, shared=[fast])
     (choice,) = planned.chosen
     assert choice.layers == ("layer 0", "plain", "layer 1")
     assert [plan.layer for plan in planned.layers()] == ["layer 0", "layer 1"]
