@@ -25,27 +25,27 @@ from deploycc.passes.runner import Result
 
 
 def lower_gates(detector: Detector, options: Options) -> Result:
-    """Carry out ``options.gate_plan``; does nothing without. The outputs stay the same for every picture.
+    """Lower gates as ``options.gate_plan`` says; without a plan, do nothing. The outputs stay the same.
 
     * Kernels are put into the planned order, and everything that reads them follows.
     * ``widths``: nested `If` nodes choose the smallest planned width that covers every kernel that is on. A branch
-      holds the layer with the kernels behind its width removed, and pads its maps with zeros to their full number.
-      A joined layer is computed inside, from the narrow maps, its gate too; so are activations and poolings behind.
+      holds the layer without the kernels beyond its width, and pads its maps with zeros to their full number. A joined
+      layer and its gate are computed inside the branch, from the narrow maps, as are activations and poolings after it.
     * ``variants``: where one decision switches several layers, nested `If` nodes choose between copies of everything
-      that holds a switched channel, each without those that its condition makes zero. Kernels keep their places.
-    * ``blocks``: each block is an `If` whose other branch is zeros; the blocks are concatenated.
-    * Inside a branch the gate still multiplies, unless the branch is only taken with all its kernels on. Units that
-      are always on, as the first of nested ones trained here, count as such.
+      that holds a switched channel, each without the channels that its condition makes zero. Kernels keep their order.
+    * ``blocks``: each block is an `If` whose other branch returns zeros; the blocks are concatenated.
+    * A branch still multiplies by the gate, unless it is only taken with all its kernels on. Units that are always on,
+      such as the first of those nested units that deploycc trains, count as on.
 
-    A layer that cannot be lowered exactly stays a multiply, with a note; so do all layers where the target's runtime
-    has no conditional execution.
+    A gate that cannot be lowered exactly stays a multiply, with a note. So do all gates where the target's runtime has
+    no conditional execution.
 
     Before: ``y = Relu(Mul(Conv(x, W[64, 32, 3, 3]), Cast(Greater(s, 0.5))))``
     After:  ``y = If(Greater(ReduceMax(s[16:]), 0.5)) { Mul(Relu(Conv(x, W)), Cast(Greater(s, 0.5))) }
     else { Pad(Mul(Relu(Conv(x, W[:16])), Cast(Greater(s[:16], 0.5)))) }``
 
     Raises:
-        ModelError: ``gate-plan-unknown-layer``, ``gate-plan-kernels``: the plan is not one of this network.
+        ModelError: ``gate-plan-unknown-layer``, ``gate-plan-kernels``: the plan is for another network.
     """
     wanted = [layer for layer in options.gate_plan if layer.lowering != "multiply"]
     if not wanted:
@@ -64,14 +64,14 @@ def lower_gates(detector: Detector, options: Options) -> Result:
 
 
 def lowered_copy(network: GatedNetwork, plan: Sequence[LayerPlan]) -> gs.Graph:
-    """Return a copy of the network in which the plan is carried out, as `lower_gates` does it."""
+    """Return a copy of the network with gates lowered as `lower_gates` does it."""
     copy = network.copy()
     _carry_out(copy, [layer for layer in plan if layer.lowering != "multiply"])
     return copy.graph
 
 
 def _carry_out(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
-    """Change the graph of ``network`` as the plan says."""
+    """Lower gates in the graph of ``network``."""
     graph = network.graph
     with_variants = [layer for layer in plan if layer.lowering == "variants"]
     others = [layer for layer in plan if layer.lowering != "variants"]
@@ -104,35 +104,37 @@ def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
         if len(kernels) != layer.kernels:
             raise ModelError(
                 "gate-plan-kernels",
-                f"layer {layer.layer} has {len(kernels)} kernels, and {layer.kernels} in the gate plan",
-                note="pruning changes numbers of kernels, so that it comes before planning",
+                f"layer {layer.layer} has {len(kernels)} kernels, but {layer.kernels} in the gate plan",
+                note="pruning changes numbers of kernels, so it must come before planning",
                 hint="make the plan again for this network",
             )
 
 
 def _variants(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
-    """Carry out ``variants``, decision by decision."""
+    """Write the ``variants`` of a plan, decision by decision."""
     planned = {layer.layer: layer for layer in plan}
     graph, changed = network.graph, False
     notes = []
     while planned:
-        if changed:  # what became branches holds no gates any more
+        if changed:  # gates of what is in branches now are gone
             network = read_gated_network(graph)
         decisions = gates_by_decision(network.gates)
-        gates = next((own for own in decisions if any(gate.layer in planned for gate in own)), ())
-        own = [planned.pop(gate.layer) for gate in gates if gate.layer in planned]
-        if not own:
+        gates = next((gates for gates in decisions if any(gate.layer in planned for gate in gates)), ())
+        layers = [planned.pop(gate.layer) for gate in gates if gate.layer in planned]
+        if not layers:
             break
-        if len(own) < len(gates) or len({len(each.sizes) for each in own}) > 1:
-            reason = "the plan does not have as many variants of every layer that this decision switches"
-            notes.append(Note(own[0].layer, "gate-not-shared", reason))
+        if len(layers) < len(gates) or len({len(layer.sizes) for layer in layers}) > 1:
+            reason = "the plan does not have the same number of variants for every layer that this decision switches"
+            notes.append(Note(layers[0].layer, "gate-not-shared", reason))
             continue
         part = find_shared_part(network, gates)
         if isinstance(part, Note):
             notes.append(part)
             continue
-        keeps = [{each.layer: np.isin(np.arange(each.kernels), each.order[: each.sizes[number]]) for each in own}
-                 for number in range(len(own[0].sizes))]  # fmt: skip
+        keeps = [
+            {layer.layer: np.isin(np.arange(layer.kernels), layer.order[: layer.sizes[number]]) for layer in layers}
+            for number in range(len(layers[0].sizes))
+        ]
         notes += write_variants(graph, part, keeps)
         graph.cleanup().toposort()
         changed = True
@@ -141,43 +143,43 @@ def _variants(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, .
 
 
 def _layers(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tuple[Note, ...]]:
-    """The layers that can be lowered; a joined one that cannot stand inside stands alone where it has a gate."""
+    """Return the layers that can be lowered; a gated one that cannot be joined is lowered by itself."""
     graph = network.graph
     nodes = {name: node for node, name in layer_names(graph.nodes)}
     layers: list[Layer] = []
-    said: list[Note] = []
+    notes: list[Note] = []
     before: Region | None = None
     for entry in plan:
-        found = _region(network, nodes[entry.layer], entry)
-        if isinstance(found, Note):
-            said.append(found)
+        region = _region(network, nodes[entry.layer], entry)
+        if isinstance(region, Note):
+            notes.append(region)
             before = None
             continue
         joined = entry.joined
-        if joined and (reason := "the layer before it stays" if before is None else joins(graph, before, found)):
-            said.append(Note(entry.layer, "gate-not-joined", f"it is not computed inside other branches: {reason}"))
+        if joined and (reason := "the layer before it stays" if before is None else joins(graph, before, region)):
+            notes.append(Note(entry.layer, "gate-not-joined", f"it is not computed inside other branches: {reason}"))
             joined = False
-        if found.gate is None and not joined:
+        if region.gate is None and not joined:
             before = None
             continue
-        layers.append(Layer(found, entry.model_copy(update={"joined": joined})))
-        before = found
-    return layers, tuple(said)
+        layers.append(Layer(region, entry.model_copy(update={"joined": joined})))
+        before = region
+    return layers, tuple(notes)
 
 
 def _region(network: GatedNetwork, conv: gs.Node, plan: LayerPlan) -> Region | Note:
     if conv.op != "Conv":
         return Note(plan.layer, "gate-shape", f"it is a {conv.op}; only convolutions become branches")
-    found = network.region(plan.layer)
+    region = network.region(plan.layer)
     whole = plan.joined and plan.lowering == "widths" and plan.sizes == (plan.kernels,)
-    if isinstance(found, Region) and found.gate is None and not whole:
-        why = _why_no_gate(conv, {note.node: note.reason for note in network.notes})
-        return Note(plan.layer, "gate-missing", "no gate switches its kernels" + (f"; {why}" if why else ""))
-    return found
+    if isinstance(region, Region) and region.gate is None and not whole:
+        reason = _why_no_gate(conv, {note.node: note.reason for note in network.notes})
+        return Note(plan.layer, "gate-missing", "no gate switches its kernels" + (f"; {reason}" if reason else ""))
+    return region
 
 
 def _why_no_gate(conv: gs.Node, reasons: dict[str, str]) -> str:
-    """What was said about a node between this convolution and the next ones; empty where nothing was."""
+    """Return what the search for gates noted on a node between this convolution and the next ones; maybe nothing."""
     queue, seen = list(conv.outputs[0].outputs), {id(conv)}
     while queue:
         node = queue.pop()

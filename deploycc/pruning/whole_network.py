@@ -1,7 +1,7 @@
-"""Timing whole networks against one another: the last word on how many kernels stay.
+"""Timing whole networks against one another: what finally decides how many kernels stay.
 
-Convolutions timed one by one do not see what stands between them: a concatenation of counts that are no multiple of
-the block, for example, makes ONNX Runtime rearrange every map that it joins.
+Times of single convolutions leave out what happens between them. For example, a concatenation of channel counts that
+are not multiples of the runtime's block makes ONNX Runtime rearrange every map that it joins.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from deploycc.progress import Say, prefixed, quiet
 from deploycc.timing.turns import time_in_turns
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 6, 60
-_SECONDS = 10.0  # for the rounds, where fewer than the least number do not take longer
+_SECONDS = 10.0  # for all rounds, unless the least number of rounds takes longer
 _WORTH = 0.99  # another network must be 1 % faster than the reference in the median of the rounds
-_ROUNDS_WON = 0.75  # and faster in three of four rounds: by chance, six rounds say so once in nine times, 40 never
+_ROUNDS_WON = 0.75  # and faster in three of four rounds: by chance that happens in one of nine runs of six rounds
 
 Key = TypeVar("Key", bound=Hashable)
 Ratios = NDArray[np.float64]
@@ -39,19 +39,19 @@ def relative_times(
     threads: int,
     say: Say = quiet,
 ) -> dict[Key, Ratios]:
-    """Time a network with different channels removed, in turns of changing order.
+    """Time a network with different channels removed, in turns.
 
     Args:
-        graph: as analysed; stays as it is.
+        graph: stays as it is.
         groups: of the graph.
-        candidates: groups to remove.
+        candidates: for each candidate the groups to remove.
         reference: the candidate that the others are compared with.
         threads: CPU threads.
         say: told how many seconds of the rounds are over.
 
     Returns:
-        For each candidate its time divided by the reference's, one number a round: load that comes and goes meets all
-        of a round alike.
+        For each candidate its time divided by the reference's, one number per round: load on the machine that comes
+        and goes affects all runs of a round alike.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
@@ -79,10 +79,9 @@ def relative_times(
 
 
 def fastest(ratios: Mapping[Key, Ratios], reference: Key) -> Key:
-    """The fastest candidate of those that are clearly faster than the reference; the reference where none is.
+    """Return the fastest candidate of those that are clearly faster than the reference, or the reference.
 
-    On a loaded machine times vary by more than candidates differ. Whatever such a machine seems to say, the result is
-    then the reference.
+    On a loaded machine times vary by more than candidates differ; the result is the reference then.
     """
-    clear = [key for key, of in ratios.items() if np.median(of) <= _WORTH and np.mean(of < 1) >= _ROUNDS_WON]
+    clear = [key for key, ratio in ratios.items() if np.median(ratio) <= _WORTH and np.mean(ratio < 1) >= _ROUNDS_WON]
     return min(clear, key=lambda key: float(np.median(ratios[key])), default=reference)

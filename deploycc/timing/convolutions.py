@@ -1,8 +1,8 @@
-"""How long convolutions take on this machine, measured one by one: what decides how many kernels a layer keeps.
+"""How long single convolutions take on this machine: what decides how many kernels a layer keeps.
 
-A convolution's time is a staircase over its channels, because kernels are computed in blocks of 8 or 16: a few channels
-more may cost nothing, and a few fewer may leave the fast path. Each convolution is timed in ONNX Runtime between two
-small ones (`single_convolution`), whose time counts too.
+The time of a convolution is a staircase over its channels, because kernels are computed in blocks of 8 or 16: a few
+channels more may cost nothing, and a few fewer may leave the fast path. Each convolution is timed in ONNX Runtime
+between two small ones (`single_convolution`), whose time is included.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from deploycc.timing.machine import check_machine
 from deploycc.timing.turns import time_short_runs
 
 ROUNDS = 3
-_NEIGHBOUR = 16  # channels of the maps around a convolution that is timed
+_NEIGHBOUR = 16  # channels of the maps before and after a convolution that is timed
 
 
 class Costs:
-    """Times of convolutions; those that are not known yet are measured when they are asked for."""
+    """Times of convolutions; those that are not known yet are measured on demand."""
 
     def __init__(self, machine: Machine, table: CostTable | None = None, *, rounds: int = ROUNDS) -> None:
         """Start with a table of this machine, or with nothing.
@@ -41,7 +41,7 @@ class Costs:
         self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
 
     def measure(self, convolutions: Iterable[Convolution]) -> None:
-        """Time what is not known yet, in turns, so that whatever else the machine does meets all of them.
+        """Time those that are not known yet, in turns.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
@@ -52,21 +52,21 @@ class Costs:
             self._known[convolution] = Timing(convolution=convolution, samples_ms=samples_ms)
 
     def time_ms(self, convolution: Convolution) -> float:
-        """Median of a convolution that was measured."""
+        """Return the median time of a convolution that was measured."""
         return self._known[convolution].median_ms
 
     def samples_ms(self, convolution: Convolution) -> tuple[float, ...]:
-        """All rounds of a convolution that was measured."""
+        """Return all samples of a convolution that was measured."""
         return self._known[convolution].samples_ms
 
     def table(self) -> CostTable:
-        """Everything known, as a document."""
+        """Return everything that is known, as a document."""
         evidence = Evidence(kind="measured", source=self.machine.describe())
         return CostTable(tool=this_tool(), evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
 
 
 def convolution_of(node: gs.Node) -> Convolution | None:
-    """Read a node; None for other operators and for shapes that are not static and two-dimensional."""
+    """Read a node; None for other operators, and for shapes that are not static or not two-dimensional."""
     if node.op != "Conv":
         return None
     source, weight = static_shape(node.inputs[0]), static_shape(node.inputs[1])
@@ -92,10 +92,10 @@ def _run(convolution: Convolution, threads: int) -> Callable[[], object]:
 
 
 def single_convolution(convolution: Convolution) -> onnx.ModelProto:
-    """A network around this convolution and a ReLU, with seeded weights: 1x1 convolutions from and to 16 channels.
+    """Return a network of this convolution and a ReLU, between 1x1 convolutions from and to 16 channels.
 
-    ONNX Runtime keeps maps in blocks of channels between convolutions whose counts allow it, and rearranges them where
-    they do not: the neighbours make that cost appear, as it does inside a network.
+    Weights are seeded. Between convolutions, ONNX Runtime keeps maps in blocks of channels where the channel counts
+    allow it, and rearranges them where they do not: the neighbours make that cost appear, as inside a network.
     """
     c = convolution
     window = {"kernel_shape": c.kernel, "strides": c.stride, "dilations": c.dilation, "pads": c.pads}

@@ -136,7 +136,7 @@ def test_masks_are_those_of_the_kernels_that_are_there() -> None:
     made = Branching((Block("one", "kernel", (0, 2, 0, 0)),), (Wish("widths", 8, False),), 3, True)
     assert lowering_error(made, ["random"]) <= 1.0
     broken = mutant(
-        variants, 'f"{gate.layer}_mask", comparison, there)', 'f"{gate.layer}_mask", comparison, range(len(there)))'
+        variants, 'f"{gate.layer}_mask", comparison, held)', 'f"{gate.layer}_mask", comparison, range(len(held)))'
     )
     with patch.object(MODULE, "write_variants", broken.write_variants):
         assert lowering_error(made, ["random"]) > 1.0
@@ -168,7 +168,7 @@ BUGS = {
     "a branch computes the other's variant": Bug(
         variants, "lambda branch: up_to(branch, number - 1)", "lambda branch: up_to(branch, 0)", WRITING
     ),
-    "no mask inside": Bug(variants, "if not (all_on(gate, there, asked) and", "if not (True and", WRITING),
+    "no mask inside": Bug(variants, "if not (all_on(gate, held, asked) and", "if not (True and", WRITING),
     "the last score is asked instead of the first": Bug(decided, "[0, min(scores), ", "[0, max(scores), ", (variants, "any_score_on")),
     "some kernels do not count as missing": Bug(
         variants, "np.flatnonzero(~keep[gate.layer]).tolist()", "np.flatnonzero(~keep[gate.layer]).tolist()[1:]", WRITING

@@ -196,7 +196,7 @@ def test_a_plan_of_another_network_is_an_error() -> None:
         lowered(gated(Spelling()), [PLAN[0].model_copy(update={"layer": "gate"})])
     assert raised.value.hint == "did you mean gated?"
     short = LayerPlan(layer="gated", lowering="widths", order=(0, 1), sizes=(2,))
-    with pytest.raises(ModelError, match="has 8 kernels, and 2 in the gate plan"):
+    with pytest.raises(ModelError, match="has 8 kernels, but 2 in the gate plan"):
         lowered(gated(Spelling()), [short])
 
 

@@ -1,1 +1,1 @@
-"""Writing gates as conditional branches: what a branch holds, its condition, and the `If` nodes."""
+"""Gates written as conditional branches: what a branch holds, its condition, and the `If` nodes."""

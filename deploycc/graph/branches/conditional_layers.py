@@ -19,13 +19,13 @@ from deploycc.graph.branches.writer import Writer, evaluated
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer of a plan, found in the network; its kernels stand in the planned order."""
+    """A layer of a plan, found in the network, with its kernels in the planned order."""
 
     region: Region
     plan: LayerPlan
 
 
-class _Refused(Exception):  # noqa: N818 - carries a note, no error
+class _Refused(Exception):  # noqa: N818 - carries a note, not an error
     def __init__(self, note: Note) -> None:
         super().__init__(note.reason)
         self.note = note
@@ -36,10 +36,10 @@ def write_layers(graph: gs.Graph, chain: Sequence[Layer]) -> tuple[Note, ...]:
 
     Args:
         graph: changed in place, unless a part cannot be narrowed.
-        chain: the first stands alone, each other one is joined to the one before it.
+        chain: the layer, followed by those that are each joined to the one before.
 
     Returns:
-        Notes; one ``gate-not-narrowed`` with nothing changed where a channel cannot be left out.
+        Nothing, or a note ``gate-not-narrowed`` if a channel cannot be left out; the graph is unchanged then.
     """
     first, last = chain[0].region, chain[-1].region
     writer = Writer(graph)
@@ -52,9 +52,9 @@ def write_layers(graph: gs.Graph, chain: Sequence[Layer]) -> tuple[Note, ...]:
             node.outputs.clear()
         del graph.nodes[before:]
         return (Note(first.layer, "gate-not-narrowed", f"{refused.note.node}: {refused.note.reason}"),)
-    last.exit.inputs.clear()  # what made it is dead now
-    made_by = result.inputs[0]
-    made_by.outputs = [last.exit]
+    last.exit.inputs.clear()  # the nodes that made it are dead now
+    producer = result.inputs[0]
+    producer.outputs = [last.exit]
     return ()
 
 
@@ -65,21 +65,21 @@ class _Chain:
         self._layers = layers
 
     def write(self, writer: Writer, index: int, entry: gs.Tensor, kept: Keep | None) -> gs.Tensor:
-        """Write layer ``index`` and those behind it.
+        """Write layer ``index`` and those after it.
 
         Args:
-            writer: of the graph or branch that they stand in.
-            index: of the layer.
-            entry: what it reads.
-            kept: which channels of its full input ``entry`` has; None: all of them.
+            writer: for the graph or branch that holds them.
+            index: position of the layer in the chain.
+            entry: the map that the layer reads.
+            kept: which channels of its full input ``entry`` holds; None: all of them.
 
         Returns:
-            What the last layer makes, all its maps.
+            The output of the last layer, with all its maps.
         """
         region, plan = self._layers[index].region, self._layers[index].plan
         if region.gate is None:
             [result] = writer.paste(self._narrow(region.body, region, kept), {region.entry.name: entry})
-            return self._behind(writer, index, result, region.kernels)
+            return self._after(writer, index, result, region.kernels)
         decided = self._decide(writer, region, entry, kept)
         if plan.lowering == "blocks":
             return self._blocks(writer, index, entry, kept, decided)
@@ -94,7 +94,7 @@ class _Chain:
         shape = self._layers[-1].region.exit.shape
 
         def between(writer: Writer, low: int, high: int) -> gs.Tensor:
-            """Widths ``low`` to ``high``: halve them until one is left."""
+            """Choose among the widths ``low`` to ``high``: halve them until one is left."""
             if low == high:
                 return self._width(writer, index, entry, kept, decided, low)
             middle = (low + high + 1) // 2
@@ -118,10 +118,10 @@ class _Chain:
             return self._off(writer, index)
         tested = (sizes[number - 1], width) if number else None
         result = self._kernels(writer, region, entry, kept, decided, (0, width), tested)
-        return self._behind(writer, index, result, width)
+        return self._after(writer, index, result, width)
 
-    def _behind(self, writer: Writer, index: int, result: gs.Tensor, width: int) -> gs.Tensor:
-        """What follows a layer of which the first ``width`` maps are there."""
+    def _after(self, writer: Writer, index: int, result: gs.Tensor, width: int) -> gs.Tensor:
+        """Write what follows a layer of which only the first ``width`` maps were computed."""
         if index == len(self._layers) - 1:
             return writer.pad(result, self._layers[index].region.kernels)
         kernels = self._layers[index].region.kernels
@@ -160,14 +160,24 @@ class _Chain:
         span: tuple[int, int],
         tested: tuple[int, int] | None,
     ) -> gs.Tensor:
-        """Some kernels of a layer, in a row, multiplied with their gates unless those are known to be on."""
-        there = np.arange(region.kernels)
-        body = self._narrow(region.body, region, kept, (there >= span[0]) & (there < span[1]))
+        """Write consecutive kernels of a layer, multiplied by their gates unless these are known to be on.
+
+        Args:
+            writer: for the branch.
+            region: of the layer.
+            entry: the map that it reads.
+            kept: which channels of its full input ``entry`` holds.
+            decided: what the gate has decided.
+            span: first kernel, and the one after the last.
+            tested: the same for kernels of which one is known to be on; None: nothing is known.
+        """
+        kernels = np.arange(region.kernels)
+        body = self._narrow(region.body, region, kept, (kernels >= span[0]) & (kernels < span[1]))
         feeds = {region.entry.name: entry}
-        asked = range(0) if tested is None else range(*tested)
-        if region.gate is not None and all_on(region.gate, range(*span), asked):
-            product = body.nodes.pop()
-            body.outputs = [product.inputs[0]]
+        tested_kernels = range(0) if tested is None else range(*tested)
+        if region.gate is not None and all_on(region.gate, range(*span), tested_kernels):
+            multiplication = body.nodes.pop()
+            body.outputs = [multiplication.inputs[0]]
         else:
             feeds[VECTOR] = decided.mask(writer, f"{region.layer}_mask", range(*span))
         body.inputs = [tensor for tensor in body.inputs if tensor.name in feeds]
@@ -176,14 +186,13 @@ class _Chain:
 
     def _narrow(self, part: gs.Graph, region: Region, kept: Keep | None, kernels: Keep | None = None) -> gs.Graph:
         keep = {region.entry.name: kept, VECTOR: kernels}
-        given = {name: each for name, each in keep.items() if each is not None and not each.all()}
-        found = narrowed(part, given)
-        if isinstance(found, Note):
-            raise _Refused(found)
-        return found
+        result = narrowed(part, {name: mask for name, mask in keep.items() if mask is not None and not mask.all()})
+        if isinstance(result, Note):
+            raise _Refused(result)
+        return result
 
     def _decide(self, writer: Writer, region: Region, entry: gs.Tensor, kept: Keep | None) -> Decided:
-        """Write the gate; what of it is not used in the end is cleaned away."""
+        """Write the gate; nodes of it that turn out to be unused are cleaned up later."""
         vector: gs.Tensor | None = region.vector
         comparison = region.comparison
         if entry is not region.entry and region.decision is not None:
@@ -201,7 +210,7 @@ class _Chain:
         return Decided(vector, comparison)
 
     def _off(self, writer: Writer, index: int) -> gs.Tensor:
-        """What the last layer makes where all kernels of layer ``index`` are off: the same for every picture."""
+        """Write the output of the last layer where all kernels of layer ``index`` are off: a constant."""
         shape = self._layers[-1].region.exit.shape
         stem = f"{self._layers[index].region.layer}_off"
         if index == len(self._layers) - 1:

@@ -1,4 +1,4 @@
-"""What a gate has decided, as branches ask for it: is any of these kernels on, their mask, are all of them on."""
+"""What branches ask about the decisions of a gate: is one of these kernels on, are all of them, which ones are."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from deploycc.graph.gates.search import Gate
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """A gate's decisions in the graph that computes its layer.
+    """The decisions of a gate, in the graph that computes its layer.
 
     Attributes:
-        vector: zeros and ones, [1, kernels, 1, 1] float32.
-        comparison: what makes it, where known. Conditions and masks then come straight from the scores: fewer nodes,
-            and those of a mask stand in the branch that needs it.
+        vector: 1 for each kernel that is on and 0 for the others, [1, kernels, 1, 1] float32.
+        comparison: of the scores that the vector is made from, where it is known. Conditions and masks are then
+            computed from the scores, which takes fewer nodes, and those of a mask are inside the branch that needs it.
     """
 
     vector: gs.Tensor
     comparison: Comparison | None
 
     def any_on(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Variable:
-        """Whether one of these kernels is on, as a scalar bool."""
+        """Write whether one of these kernels is on, as a scalar bool."""
         known = self.comparison
         if known is None:
             most = largest(writer, f"{stem}_most", writer.pick(self.vector, kernels))
@@ -35,14 +35,14 @@ class Decided:
         return any_score_on(writer, stem, known, {known.score_of[kernel] for kernel in kernels})
 
     def mask(self, writer: Writer, stem: str, kernels: Sequence[int]) -> gs.Tensor:
-        """Zeros and ones of these kernels, [1, number of them, 1, 1] float32."""
+        """Write 1 for each of these kernels that is on and 0 for the others, [1, number of them, 1, 1] float32."""
         if self.comparison is None:
             return writer.pick(self.vector, kernels)
         return score_mask(writer, stem, self.comparison, kernels)
 
 
 def score_mask(writer: Writer, stem: str, comparison: Comparison, kernels: Sequence[int]) -> gs.Variable:
-    """Zeros and ones of these kernels from their scores, [1, number of them, 1, 1] float32."""
+    """Write the mask of these kernels from their scores: 1 is on, 0 is off, [1, number of them, 1, 1] float32."""
     wanted = [1, len(kernels), 1, 1]
     scores = writer.pick(comparison.scores, [comparison.score_of[kernel] for kernel in kernels])
     on = above(writer, f"{stem}_on", scores, comparison.limit, comparison.op)
@@ -55,14 +55,14 @@ def score_mask(writer: Writer, stem: str, comparison: Comparison, kernels: Seque
 def any_score_on(
     writer: Writer, stem: str, comparison: Comparison, scores: Collection[int], *, nested: bool = False
 ) -> gs.Variable:
-    """Whether one of these scores is on, as a scalar bool: the largest is compared, as the gate does.
+    """Write whether one of these scores is on, as a scalar bool: the largest is compared as in the gate.
 
     Args:
-        writer: of the graph that computes the scores.
-        stem: for names.
+        writer: for the graph that computes the scores.
+        stem: start of the new names.
         comparison: of the gate.
         scores: their positions.
-        nested: a score is on only with all those before it, so that the first is the largest.
+        nested: whether a score is on only together with all before it, so that the first of them is the largest.
     """
     source = comparison.scores
     if nested:
@@ -74,18 +74,18 @@ def any_score_on(
 
 
 def all_on(gate: Gate, kernels: Iterable[int], tested: Iterable[int]) -> bool:
-    """Whether these kernels are on wherever one of the tested ones is.
+    """Return whether these kernels are all on whenever one of the tested ones is.
 
     Args:
-        gate: theirs.
-        kernels: in question.
-        tested: one of them is on; none: nothing is known.
+        gate: of these kernels.
+        kernels: the ones in question.
+        tested: kernels of which one is on; empty: nothing is known.
     """
     units = gate.unit_of
     unsure = {units[kernel] for kernel in kernels} - set(gate.always)
     known = {units[kernel] for kernel in tested}
     if not unsure or not known:
         return not unsure
-    if gate.granularity == "nested":  # a decision is on only with all before it
+    if gate.granularity == "nested":  # a unit is on only together with all before it
         return max(unsure) <= min(known)
     return unsure == known and len(known) == 1

@@ -1,4 +1,4 @@
-"""Parts of a network as graphs of their own, with fewer channels where channels are known to be zero."""
+"""Parts of a network as separate graphs, without channels that are known to be zero."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ Keep = NDArray[np.bool_]
 def part_of(
     graph: gs.Graph, nodes: Iterable[gs.Node], inputs: Sequence[gs.Variable], *outputs: gs.Variable
 ) -> gs.Graph:
-    """Copy nodes of a graph into a graph of its own; constants share their values with the original.
+    """Copy nodes of a graph into a separate graph; constants share their values with the original.
 
     Args:
         graph: stays as it is.
-        nodes: in order; they read nothing but ``inputs``, constants and one another.
+        nodes: in graph order; they read only ``inputs``, constants and one another.
         inputs: of the part.
         outputs: of the part.
 
     Raises:
         ValueError: a node reads something else.
     """
-    copies: dict[int, gs.Tensor] = {id(each): gs.Variable(each.name, each.dtype, each.shape) for each in inputs}
+    copies: dict[int, gs.Tensor] = {
+        id(source): gs.Variable(source.name, source.dtype, source.shape) for source in inputs
+    }
     copied = []
     for node in nodes:
         for tensor in node.inputs:
@@ -52,33 +54,33 @@ def part_of(
 
 
 def narrowed(part: gs.Graph, keep: Mapping[str, Keep]) -> gs.Graph | Note:
-    """Copy a part without those channels of its inputs that are zero, and without all that they alone lead to.
+    """Copy a part without those channels of its inputs that are zero, and without all that depends on them alone.
 
-    The borders of a part pin nothing: what is cut off in front comes from a part that was narrowed alike, and what is
-    missing of an output is zero, which is checked.
+    The borders of a part pin no channels: its inputs come from a part that was narrowed in the same way, and channels
+    that are missing from an output are zero, which is checked.
 
     Args:
         part: shapes known.
-        keep: by input, [channels] which channels of axis 1 are there; the others hold zeros. At least one is left.
+        keep: for some inputs, [channels] which channels of axis 1 are kept, at least one; the others hold zeros.
 
     Returns:
-        The narrower part, or why it cannot be.
+        The narrower part, or a note on what prevents it.
     """
     copy = part.copy()
     outputs = copy.outputs
     copy.outputs = []  # an output would pin its channels
-    lost = {name: np.flatnonzero(~kept).tolist() for name, kept in keep.items()}
+    lost = {name: np.flatnonzero(~mask).tolist() for name, mask in keep.items()}
     for tensor in list(copy.inputs):
         if lost.get(tensor.name):
-            _put_behind_layer(copy, tensor)
+            _add_source_layer(copy, tensor)
     copy.toposort()
     groups = channel_groups(copy)
     cut = groups.of_kernels({_layer(name): indices for name, indices in lost.items() if indices})
     constants = channel_constants(copy, groups, {_layer(name): indices for name, indices in lost.items()})
     able = removable(copy, groups, constants)
     for group in sorted(cut - able.groups):
-        why = groups.pins.get(group) or able.blocked.get(group)
-        return why or Note(groups.kernels(group)[0][0], "channel-in-use", "what reads it does not see a constant")
+        reason = groups.pins.get(group) or able.blocked.get(group)
+        return reason or Note(groups.kernels(group)[0][0], "channel-in-use", "what reads it does not see a constant")
     for output in outputs:
         labelled = groups.tensors.get(output.name)
         if labelled is None:
@@ -101,10 +103,10 @@ def _layer(name: str) -> str:
     return f"source of {name}"
 
 
-def _put_behind_layer(graph: gs.Graph, tensor: gs.Variable) -> None:
-    """Let a layer make an input, so that its channels are labelled like any others and may be cut."""
+def _add_source_layer(graph: gs.Graph, tensor: gs.Variable) -> None:
+    """Let a layer make an input, so that the channels of the input are labelled like any others and can be removed."""
     shape = list(tensor.shape)
     source = gs.Variable(f"{tensor.name} before", tensor.dtype, [shape[0], 1, *shape[2:]])
     weight = gs.Constant(f"{tensor.name} weight", np.ones((shape[1], 1, 1, 1), np.float32))
     graph.nodes.append(gs.Node("Conv", _layer(tensor.name), {"kernel_shape": [1, 1]}, [source, weight], [tensor]))
-    graph.inputs = [source if each is tensor else each for each in graph.inputs]
+    graph.inputs = [source if other is tensor else other for other in graph.inputs]

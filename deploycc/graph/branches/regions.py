@@ -1,4 +1,4 @@
-"""What can be computed inside a branch: a gated convolution, what follows it map by map, and its gate."""
+"""What can be computed inside a branch: a convolution, the nodes after it that work map by map, and its gate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deploycc.graph.gates.decision import Comparison, read_comparison
 from deploycc.graph.gates.search import Gate
 
 VECTOR = "gate vector"
-"""Input of `Region.body` that takes the gate's zeros and ones, [1, kernels, 1, 1] float32."""
+"""Input of `Region.body` for the gate's zeros and ones, [1, kernels, 1, 1] float32."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class Region:
 
     Attributes:
         layer: the convolution.
-        gate: of it; None for a convolution without gate.
-        entry: map that the convolution reads.
-        exit: map that the region makes.
-        body: entry (and `VECTOR`) to exit. The product with the vector stands last: in front of an operator that
-            leaves zero zero and treats every map on its own, it says the same.
-        decision: entry to the gate's vector, and to the scores of ``comparison`` where there is one, where the gate
-            looks at nothing but the entry; else None.
-        vector: the gate's, as it stands in the network; None without gate.
-        comparison: what makes the vector, where that can be followed.
-        inside: nodes of the network that the region replaces, the gate's excepted.
+        gate: of the convolution; None if it has none.
+        entry: the map that the convolution reads.
+        exit: the last map.
+        body: from the entry (and `VECTOR`) to the exit. It multiplies by the vector last: operators that leave zero
+            zero and treat every map on its own may come before or after the multiplication.
+        decision: from the entry to the gate's vector, and to the scores of ``comparison`` where that is known; None
+            if the gate looks at anything but the entry.
+        vector: of the gate, in the network; None without a gate.
+        comparison: that the vector comes from; None if it cannot be followed.
+        inside: nodes of the network that the region replaces, without those of the gate.
     """
 
     layer: str
@@ -75,29 +75,29 @@ class Region:
 
     @property
     def kernels(self) -> int:
-        """Number of kernels, which is that of maps at the exit."""
+        """Number of kernels, and of maps at the exit."""
         return int(self.exit.shape[1])
 
 
 def find_span(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Span | Note:
-    """Follow a convolution as far as its maps stay its own.
+    """Find the nodes that a branch can compute for a convolution.
 
     Args:
         graph: stays as it is; shapes known.
         conv: the convolution.
-        gate: its gate.
+        gate: of the convolution; None if it has none.
 
     Returns:
-        The nodes, or why no branch can compute the layer: ``gate-batch``, ``gate-leaks``, ``gate-shape``.
+        The nodes, or a note on why no branch can compute the layer: ``gate-batch``, ``gate-leaks``, ``gate-shape``.
     """
     entry = conv.inputs[0]
     shape = static_shape(conv.outputs[0])
     if not isinstance(entry, gs.Variable) or static_shape(entry) is None or shape is None or len(shape) != 4:
-        return Note(conv.name, "gate-shape", "the shapes of its maps depend on values, so a branch cannot state them")
+        return Note(conv.name, "gate-shape", "the shapes of its maps depend on values, and a branch must state them")
     if entry.dtype != np.float32:
         return Note(conv.name, "gate-shape", f"its maps are {entry.dtype}; only float32 networks are lowered")
     if shape[0] != 1:
-        reason = f"it computes {shape[0]} pictures at once, which switch different kernels: no one branch is right"
+        reason = f"it computes {shape[0]} pictures at once, and each switches other kernels: no branch suits all"
         return Note(conv.name, "gate-batch", reason)
     steps, multiply = [conv], None
     if gate is not None:
@@ -116,12 +116,12 @@ def find_span(graph: gs.Graph, conv: gs.Node, gate: Gate | None) -> Span | Note:
 
 
 def region_of(graph: gs.Graph, span: Span, gate: Gate | None) -> Region:
-    """Cut a region out of a network, or out of a copy in which kernels have changed places.
+    """Copy a region out of a network, or out of a copy of it in which kernels have changed places.
 
     Args:
         graph: stays as it is; shapes known.
         span: nodes of the region.
-        gate: of the convolution, as it is in this graph.
+        gate: of the convolution in this graph; None if it has none.
     """
     nodes = {node_key(node): node for node in graph.nodes}
     steps, following = [nodes[key] for key in span.steps], [nodes[key] for key in span.following]
@@ -146,20 +146,20 @@ def region_of(graph: gs.Graph, span: Span, gate: Gate | None) -> Region:
 
 
 def joins(graph: gs.Graph, first: Region, second: Region) -> str:
-    """Why the second region cannot be computed inside the branches of the first; empty where it can."""
+    """Return why the second region cannot be computed inside the branches of the first; empty if it can."""
     if second.entry is not first.exit:
-        return f"{second.layer} does not read what {first.layer} makes"
+        return f"{second.layer} does not read the output of {first.layer}"
     if is_output(graph, first.exit):
-        return f"what {first.layer} makes is an output of the network"
+        return f"the output of {first.layer} is an output of the network"
     if second.gate is not None and second.decision is None:
-        return f"the gate of {second.layer} looks at more than its own input, or others share it"
+        return f"the gate of {second.layer} reads more than the input of its layer, or other layers share it"
     known = {second.layer, *(second.gate.nodes if second.gate else ())}
     others = [reader.name for reader in first.exit.outputs if reader.name not in known]
-    return f"{', '.join(others)} also read what {first.layer} makes" if others else ""
+    return f"the output of {first.layer} is also read by {', '.join(others)}" if others else ""
 
 
 def keeps_zero(node: gs.Node, opset: int) -> bool:
-    """Whether a node makes one map of each map that it reads, and zeros of zeros."""
+    """Return whether a node turns each map into one map, and zeros into zeros."""
     variables = [tensor for tensor in node.inputs if isinstance(tensor, gs.Variable) and not tensor.is_empty()]
     tensors = (*variables, *node.outputs)
     if len(variables) != 1 or len(node.outputs) != 1 or any(static_shape(tensor) is None for tensor in tensors):
@@ -189,19 +189,19 @@ def _body(
     body = part_of(graph, steps, [entry], steps[-1].outputs[0])
     last = body.outputs[0]
     if following and multiply is not None:
-        behind = part_of(graph, following, [multiply.outputs[0]], following[-1].outputs[0])
-        for node in behind.nodes:
-            node.inputs = [last if tensor is behind.inputs[0] else tensor for tensor in node.inputs]
-        body.nodes += behind.nodes
-        last = behind.outputs[0]
+        rest = part_of(graph, following, [multiply.outputs[0]], following[-1].outputs[0])
+        for node in rest.nodes:
+            node.inputs = [last if tensor is rest.inputs[0] else tensor for tensor in node.inputs]
+        body.nodes += rest.nodes
+        last = rest.outputs[0]
     elif following:
         return part_of(graph, [*steps, *following], [entry], following[-1].outputs[0])
     if multiply is not None:
         vector = gs.Variable(VECTOR, np.dtype(np.float32), [1, last.shape[1], 1, 1])
-        product = gs.Variable(f"{last.name} gated", last.dtype, last.shape)
-        body.nodes.append(gs.Node("Mul", multiply.name, {}, [last, vector], [product]))
+        gated = gs.Variable(f"{last.name} gated", last.dtype, last.shape)
+        body.nodes.append(gs.Node("Mul", multiply.name, {}, [last, vector], [gated]))
         body.inputs.append(vector)
-        last = product
+        last = gated
     body.outputs = [last]
     return body
 
@@ -209,10 +209,10 @@ def _body(
 def _decision(
     graph: gs.Graph, entry: gs.Variable, gate: Gate, vector: gs.Variable, comparison: Comparison | None
 ) -> gs.Graph | None:
-    own = set(gate.nodes)
-    nodes = [node for node in graph.nodes if node.name in own]
+    names = set(gate.nodes)
+    nodes = [node for node in graph.nodes if node.name in names]
     writer = producer(vector)
-    if writer is None or writer.name not in own:
+    if writer is None or writer.name not in names:
         return None
     try:
         part = part_of(graph, nodes, [entry], vector)

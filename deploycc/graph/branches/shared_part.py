@@ -1,9 +1,9 @@
-"""One decision for many layers: the part of the network that depends on it, written once for each number of kernels.
+"""One decision for many layers: the part of the network that depends on it, as variants with fewer kernels.
 
-Where one gate switches kernels of a whole trunk, every layer behind it has channels that are zero together. Nothing
-that lies between two of these layers needs its full number of channels, so that the whole part is put into branches,
-each with the channels left out that its condition makes zero. Nothing is filled up with zeros: the part ends where all
-channels are there again, as behind a detector's heads.
+Where one gate switches kernels of a whole trunk, all layers that it reaches have channels that are zero together.
+Nothing between two of these layers needs its full number of channels. So the whole part is put into branches, and each
+branch leaves out the channels that its condition makes zero. Nothing has to be padded with zeros: the part ends where
+no channel is missing, as after the heads of a detector.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from deploycc.graph.edit import bypass, is_output, producer, redirect_readers, s
 from deploycc.graph.gates.decision import Comparison, read_comparison
 from deploycc.graph.gates.search import ACTIVATIONS, Gate
 
-_FUSED = ACTIVATIONS | {"Transpose"}  # ONNX Runtime transposes while it leaves its blocks of channels
+_FUSED = ACTIVATIONS | {"Transpose"}  # ONNX Runtime merges them with leaving its channel-blocked layout
 
 
 @dataclass(frozen=True, eq=False)
 class SharedPart:
-    """What depends on one decision.
+    """The part of a network that depends on one decision.
 
     Attributes:
-        gates: that it makes, in graph order.
-        comparisons: what each of them compares; the scores are the same tensor.
-        body: reads maps from outside, and for each gate its zeros and ones, `vector_of`; makes the exits.
-        exits: in the network; every channel of them is there, whatever the gates say.
-        inside: nodes of the network that it holds.
+        gates: those that the decision switches, in graph order.
+        comparisons: of each gate; all of the same scores.
+        body: the part as a graph. It reads maps from outside and, for each gate, its zeros and ones (`vector_of`).
+        exits: outputs of the part in the network; none of their channels depends on the gates alone.
+        inside: nodes of the network that the part replaces.
     """
 
     gates: tuple[Gate, ...]
@@ -46,30 +46,31 @@ class SharedPart:
 
 
 def vector_of(gate: Gate) -> str:
-    """Name of a body's input for the zeros and ones of a gate, [1, kernels, 1, 1] float32."""
+    """Return the name of the body's input for the zeros and ones of a gate, [1, kernels, 1, 1] float32."""
     return f"gate vector of {gate.layer}"
 
 
 def find_shared_part(network: GatedNetwork, gates: Sequence[Gate]) -> SharedPart | Note:
-    """Follow a decision to where the last channel that it switches is gone.
+    """Follow a decision up to the nodes after which none of the channels that it switches is left.
 
     Args:
         network: stays as it is.
         gates: of one decision, in graph order.
 
     Returns:
-        The part, or why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-leaks``, ``gate-mixed``.
+        The part, or a note on why branches cannot compute it: ``gate-batch``, ``gate-shape``, ``gate-leaks``,
+        ``gate-mixed``.
     """
     graph, groups, first = network.graph, network.groups, gates[0].layer
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
     compared = [read_comparison(tensors[gate.vector], gate.kernels) for gate in gates]
     comparisons = tuple(each for each in compared if each is not None)
     if len(comparisons) < len(gates) or len({(id(each.scores), each.op, each.limit) for each in comparisons}) > 1:
-        return Note(first, "gate-shape", "the gates that read its score do not compare it in one way")
-    behind = _behind(nodes[gate.layer] for gate in gates)
-    own = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))
-    switched = {name for name, labelled in groups.tensors.items() if np.isin(labelled.groups, own).any()}
-    inside = _inside(graph, behind, switched)
+        return Note(first, "gate-shape", "the gates that read its scores compare them in different ways")
+    reached = _reached(nodes[gate.layer] for gate in gates)
+    switched_groups = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))
+    switched = {name for name, labelled in groups.tensors.items() if np.isin(labelled.groups, switched_groups).any()}
+    inside = _inside(graph, reached, switched)
     held = {id(node) for node in inside}
     exits = [
         tensor
@@ -93,32 +94,33 @@ def find_shared_part(network: GatedNetwork, gates: Sequence[Gate]) -> SharedPart
 
 
 def narrow_part(part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
-    """The body without some of the kernels.
+    """Return the body without some of the kernels.
 
     Args:
         part: of a network.
-        keep: by layer, [kernels] which are there; at least one of each.
+        keep: for each layer, [kernels] which kernels are kept, at least one.
 
     Returns:
-        The narrower body, its vectors narrower too, or what cannot be left out.
+        The narrower body, with narrower vectors, or a note on what cannot be left out.
     """
     return narrowed(part.body, {vector_of(gate): keep[gate.layer] for gate in part.gates if not keep[gate.layer].all()})
 
 
 def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[str, Keep]]) -> tuple[Note, ...]:
-    """Replace the part by branches: the first variant that holds every kernel that is on is computed.
+    """Replace the part by branches that compute the smallest variant which holds every kernel that is on.
 
     Args:
         graph: changed in place, unless a channel cannot be left out.
         part: of this graph.
-        keeps: for each variant by layer, [kernels] which are there; each holds those of the one before, the last all.
+        keeps: for each variant and layer, [kernels] which kernels the variant holds: those of the variant before and
+            more; the last holds all of them.
 
     Returns:
-        Notes; one ``gate-not-narrowed`` with nothing changed where a channel cannot be left out.
+        Nothing, or a note ``gate-not-narrowed`` if a channel cannot be left out; the graph is unchanged then.
     """
-    asked = [_scores_beyond(part, keep) for keep in keeps]
-    wanted = [number for number, each in enumerate(asked) if not number or each != asked[number - 1]]
-    keeps, beyond = [keeps[number] for number in wanted], [asked[number] for number in wanted]
+    missing = [_scores_beyond(part, keep) for keep in keeps]
+    wanted = [number for number, scores in enumerate(missing) if not number or scores != missing[number - 1]]
+    keeps, beyond = [keeps[number] for number in wanted], [missing[number] for number in wanted]
     bodies = []
     for keep in keeps:
         body = narrow_part(part, keep)
@@ -131,7 +133,10 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
     shapes = [tensor.shape for tensor in part.exits]
 
     def up_to(inner: Writer, number: int) -> Sequence[gs.Tensor]:
-        """Variants up to this one. The widest is asked for first, so that the worst case pays for one question."""
+        """Write the choice among the variants up to this one.
+
+        The widest is tested first, so that the worst case takes a single test.
+        """
         if number == 0:
             return _paste(inner, part, bodies[0], keeps[0], set(), outside)
         asked = beyond[number - 1]
@@ -149,19 +154,22 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
 
 
 def kernels_asked(comparison: Comparison, tested: Collection[int]) -> list[int]:
-    """Kernels of a layer of which one is on, as one of these scores is; none where that may be another layer's."""
+    """Return kernels of a layer of which one is on, given that one of these scores is on.
+
+    Empty if the score that is on may be one that only another layer uses.
+    """
     if not set(tested) <= set(comparison.score_of):
         return []
     return [kernel for kernel, score in enumerate(comparison.score_of) if score in tested]
 
 
 def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
-    """A copy of the network that computes one variant for every picture, without the gates of its decision.
+    """Return a copy of the network that computes a single variant, without the gates of the decision.
 
     Args:
         graph: stays as it is.
         part: of this graph.
-        keep: by layer, [kernels] which are there.
+        keep: for each layer, [kernels] which kernels the variant holds.
 
     Returns:
         The copy, or a note ``gate-not-narrowed``.
@@ -172,8 +180,8 @@ def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> 
     copy = graph.copy()
     nodes, tensors = {node.name: node for node in body.nodes}, copy.tensors()
     for gate in part.gates:
-        product = nodes[gate.multiply]
-        bypass(body, product, product.inputs[0])
+        multiplication = nodes[gate.multiply]
+        bypass(body, multiplication, multiplication.inputs[0])
     body.cleanup().toposort()
     body.inputs = [tensor for tensor in body.inputs if tensor.name in tensors]
     results = Writer(copy).paste(body, {tensor.name: tensors[tensor.name] for tensor in body.inputs})
@@ -182,16 +190,16 @@ def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> 
 
 
 def _connect(exits: Sequence[gs.Tensor], results: Sequence[gs.Tensor]) -> None:
-    """Let results take the places of tensors; what made those is dead then."""
+    """Let results take the place of tensors; the nodes that made these are dead then."""
     for tensor, result in zip(exits, results, strict=True):
         writer = result.inputs[0]
         tensor.inputs.clear()
         redirect_readers(result, tensor)
-        writer.outputs = [tensor if each is result else each for each in writer.outputs]
+        writer.outputs = [tensor if output is result else output for output in writer.outputs]
 
 
-def _not_narrowed(part: SharedPart, why: Note) -> Note:
-    return Note(part.gates[0].layer, "gate-not-narrowed", f"{why.node}: {why.reason}")
+def _not_narrowed(part: SharedPart, note: Note) -> Note:
+    return Note(part.gates[0].layer, "gate-not-narrowed", f"{note.node}: {note.reason}")
 
 
 def _paste(
@@ -202,45 +210,48 @@ def _paste(
     tested: set[int],
     outside: Mapping[str, gs.Tensor],
 ) -> tuple[gs.Variable, ...]:
-    """Write one variant; gates multiply inside unless all the kernels that are there are known to be on.
+    """Write one variant, whose gates multiply unless all kernels that it holds are known to be on.
 
     Args:
-        writer: of the branch.
+        writer: for the branch.
         part: of the network.
-        body: narrowed; used up.
-        keep: what it was narrowed to.
-        tested: one of these scores is on here; none: nothing is known.
-        outside: tensors that are read, by name.
+        body: narrowed; changed by this function.
+        keep: for each layer the kernels that the body holds.
+        tested: scores of which one is on in this branch; empty: nothing is known.
+        outside: tensors that the body reads, by name.
     """
     nodes, feeds = {node.name: node for node in body.nodes}, dict(outside)
     for gate, comparison in zip(part.gates, part.comparisons, strict=True):
-        there = np.flatnonzero(keep[gate.layer]).tolist()
+        held = np.flatnonzero(keep[gate.layer]).tolist()
         asked = kernels_asked(comparison, tested)
-        product = nodes[gate.multiply]
-        if not (all_on(gate, there, asked) and bypass(body, product, product.inputs[0])):
-            feeds[vector_of(gate)] = score_mask(writer, f"{gate.layer}_mask", comparison, there)
+        multiplication = nodes[gate.multiply]
+        if not (all_on(gate, held, asked) and bypass(body, multiplication, multiplication.inputs[0])):
+            feeds[vector_of(gate)] = score_mask(writer, f"{gate.layer}_mask", comparison, held)
     body.cleanup().toposort()
     body.inputs = [tensor for tensor in body.inputs if tensor.name in feeds]
     return writer.paste(body, feeds)
 
 
 def _nested(part: SharedPart) -> bool:
-    """Whether a score is on only with all those before it, of whichever layer: some layer must have them all."""
+    """Return whether a score is on only together with all before it, whatever layers these belong to.
+
+    Each layer proves this for its own scores only, so that one of them must use all scores.
+    """
     used = [set(comparison.score_of) for comparison in part.comparisons]
     return all(gate.granularity == "nested" for gate in part.gates) and set[int]().union(*used) in used
 
 
 def _read_vector(body: gs.Graph, gate: Gate) -> None:
-    """Let a body multiply with an input of its own, [1, kernels, 1, 1] float32, whatever the gate's vector is."""
-    product = next(node for node in body.nodes if node.name == gate.multiply)
-    response = next(tensor for tensor in product.inputs if tensor.name == gate.response)
+    """Let the body multiply by an input of its own, [1, kernels, 1, 1] float32, whatever the gate's vector is."""
+    multiplication = next(node for node in body.nodes if node.name == gate.multiply)
+    response = next(tensor for tensor in multiplication.inputs if tensor.name == gate.response)
     vector = gs.Variable(vector_of(gate), np.dtype(np.float32), [1, gate.kernels, 1, 1])
     body.inputs.append(vector)
-    product.op, product.inputs = "Mul", [response, vector]
+    multiplication.op, multiplication.inputs = "Mul", [response, vector]
 
 
 def _scores_beyond(part: SharedPart, keep: Mapping[str, Keep]) -> set[int]:
-    """Scores of kernels that are not there."""
+    """Return the scores of kernels that a variant does not hold."""
     return {
         comparison.score_of[kernel]
         for gate, comparison in zip(part.gates, part.comparisons, strict=True)
@@ -248,16 +259,16 @@ def _scores_beyond(part: SharedPart, keep: Mapping[str, Keep]) -> set[int]:
     }
 
 
-def _inside(graph: gs.Graph, behind: set[int], switched: set[str]) -> tuple[gs.Node, ...]:
-    """Nodes behind the gated layers that hold a switched channel, and those between them; in graph order.
+def _inside(graph: gs.Graph, reached: set[int], switched: set[str]) -> tuple[gs.Node, ...]:
+    """Return the nodes that hold a switched channel, and those between them, in graph order.
 
-    What stands behind the last of them and a runtime computes together with the layer in front comes along.
+    Nodes after the last of them that a runtime merges with the layer before them come along.
     """
     wanted: set[int] = set()
-    queue = [node for node in graph.nodes if id(node) in behind and _names(node) & switched]
+    queue = [node for node in graph.nodes if id(node) in reached and _names(node) & switched]
     while queue:
         node = queue.pop()
-        if id(node) in behind and id(node) not in wanted:
+        if id(node) in reached and id(node) not in wanted:
             wanted.add(id(node))
             queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]
     for node in [node for node in graph.nodes if id(node) in wanted]:
@@ -279,32 +290,34 @@ def _unfit(first: str, inside: Sequence[gs.Node], exits: Sequence[gs.Variable], 
             return Note(first, "gate-shape", f"{tensor.name} is {tensor.dtype}; only float32 networks are lowered")
     batch = static_shape(inside[0].outputs[0]) or (0,)
     if batch[0] != 1:
-        reason = f"it computes {batch[0]} pictures at once, which switch different kernels: no one branch is right"
+        reason = f"it computes {batch[0]} pictures at once, and each switches other kernels: no branch suits all"
         return Note(first, "gate-batch", reason)
     leaks = [tensor.name for tensor in exits if tensor.name in switched]
     return Note(first, "gate-leaks", f"{leaks[0]} is an output with all its channels") if leaks else None
 
 
 def _mixed(network: GatedNetwork, gates: Sequence[Gate], held: set[int]) -> Note | None:
-    """Layers of another decision that stand among these: in a branch they would be layers of none."""
-    own = {gate.layer for gate in gates}
+    """Refuse a part that holds layers of another decision: inside a branch these could not be lowered any more."""
+    layers = {gate.layer for gate in gates}
     nodes = {node.name: node for node in network.graph.nodes}
-    others = [gate.layer for gate in network.gates if gate.layer not in own and id(nodes[gate.layer]) in held]
+    others = [gate.layer for gate in network.gates if gate.layer not in layers and id(nodes[gate.layer]) in held]
     if not others:
         return None
-    return Note(gates[0].layer, "gate-mixed", f"what it switches reaches {others[0]}, which another gate switches")
+    return Note(
+        gates[0].layer, "gate-mixed", f"the part that it switches holds {others[0]}, which another gate switches"
+    )
 
 
 def _names(node: gs.Node) -> set[str]:
     return {tensor.name for tensor in (*node.inputs, *node.outputs)}
 
 
-def _behind(nodes: Iterable[gs.Node]) -> set[int]:
-    """These nodes and all that depend on them, by id."""
-    found, queue = set[int](), list(nodes)
+def _reached(nodes: Iterable[gs.Node]) -> set[int]:
+    """Return these nodes and all that depend on them, by id."""
+    reached, queue = set[int](), list(nodes)
     while queue:
         node = queue.pop()
-        if id(node) not in found:
-            found.add(id(node))
+        if id(node) not in reached:
+            reached.add(id(node))
             queue += [reader for tensor in node.outputs for reader in tensor.outputs]
-    return found
+    return reached

@@ -1,4 +1,4 @@
-"""Writing conditional branches: pasted parts, masks of zeros, and `If` nodes whose branches own what they read."""
+"""Writing conditional branches: pasted parts, zeros, and `If` nodes whose branches hold their own constants."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _IR = 10  # ONNX Runtime 1.20, the oldest supported, reads it
 
 
 class Writer:
-    """Adds nodes to one graph or branch. Names get a number that no other tensor or node of the network has.
+    """Adds nodes to a graph or a branch. Every name gets a number, so that it is unique in the network.
 
-    A branch reads tensors of the graphs around it, as ONNX allows, but constants of its own: what is copied into a
-    subgraph with its name would shadow the outer one.
+    A branch reads tensors of the graphs around it, as ONNX allows, but has constants of its own: a constant that is
+    copied into a subgraph under its old name would shadow the outer one.
     """
 
     def __init__(self, graph: gs.Graph, numbers: count[int] | None = None) -> None:
-        """Write to ``graph``; ``numbers`` are shared with the writers of its branches."""
+        """Write into ``graph``; the writers of its branches share ``numbers``."""
         self.graph = graph
         self._numbers = count(1) if numbers is None else numbers
         self._taken = _names(graph) if numbers is None else set[str]()
 
     def name(self, stem: str) -> str:
-        """A name that nothing has yet."""
+        """Return an unused name."""
         while (name := f"{stem}#{next(self._numbers)}") in self._taken:
             pass
         return name
 
     def variable(self, stem: str, shape: Sequence[int], dtype: type[np.generic] = np.float32) -> gs.Variable:
-        """A new tensor."""
+        """Return a new tensor."""
         return gs.Variable(self.name(stem), np.dtype(dtype), list(shape))
 
     def constant(self, stem: str, values: NDArray[np.generic]) -> gs.Constant:
-        """A new constant of this graph."""
+        """Return a new constant of this graph."""
         return gs.Constant(self.name(stem), values)
 
     def node(
@@ -48,13 +48,13 @@ class Writer:
         dtype: type[np.generic] = np.float32,
         **attrs: object,
     ) -> gs.Variable:
-        """Add a node with one result of this shape and type; ``stem`` is where names begin."""
+        """Add a node with a single output of this shape and type; ``stem`` is the start of the new names."""
         result = self.variable(stem, shape, dtype)
         self.graph.nodes.append(gs.Node(op, self.name(stem), attrs, list(inputs), [result]))
         return result
 
     def paste(self, part: gs.Graph, feeds: Mapping[str, gs.Tensor]) -> tuple[gs.Variable, ...]:
-        """Add a copy of a part; ``feeds`` says by name what its inputs are. Returns its outputs."""
+        """Add a copy of a part whose inputs are ``feeds``, by name, and return its outputs."""
         copies: dict[int, gs.Tensor] = {id(tensor): feeds[tensor.name] for tensor in part.inputs}
         for node in part.nodes:
             for tensor in (*node.inputs, *node.outputs):
@@ -71,7 +71,7 @@ class Writer:
         return tuple(copies[id(tensor)] for tensor in part.outputs)
 
     def pick(self, tensor: gs.Tensor, channels: Sequence[int]) -> gs.Tensor:
-        """Some channels of [1, C, ...], in any order, any number of times; a row of them is cheapest."""
+        """Return channels of [1, C, ...], in any order and with repetition; consecutive ones are the cheapest."""
         first, last = min(channels), max(channels)
         if list(channels) == list(range(first, last + 1)):
             return self.cut(tensor, first, last + 1)
@@ -80,7 +80,7 @@ class Writer:
         return self.node("Gather", f"{tensor.name}_picked", [tensor, indices], shape, tensor.dtype, axis=1)
 
     def cut(self, tensor: gs.Tensor, start: int, stop: int) -> gs.Tensor:
-        """Channels from ``start`` to ``stop`` of [1, C, ...]; the tensor itself where that is all of them."""
+        """Return the channels from ``start`` up to ``stop`` of [1, C, ...]; the tensor itself if these are all."""
         shape = list(tensor.shape)
         if (start, stop) == (0, shape[1]):
             return tensor
@@ -93,7 +93,7 @@ class Writer:
         return self.node("Slice", f"{tensor.name}_cut", [tensor, *limits], shape, tensor.dtype)
 
     def element(self, stem: str, tensor: gs.Tensor, place: NDArray[np.int64]) -> gs.Tensor:
-        """One element of a tensor, as a scalar."""
+        """Return one element of a tensor, as a scalar."""
         if self.graph.opset >= 11:
             where = self.constant(f"{stem}_place", place)
             return self.node("GatherND", stem, [tensor, where], [], tensor.dtype)
@@ -103,7 +103,7 @@ class Writer:
         return self.node("Gather", stem, [row, self.constant(f"{stem}_number", number)], [], tensor.dtype, axis=0)
 
     def pad(self, tensor: gs.Tensor, channels: int) -> gs.Tensor:
-        """Zeros behind the channels of [1, C, H, W], up to ``channels``."""
+        """Append channels of zeros to [1, C, H, W], up to ``channels``."""
         shape = list(tensor.shape)
         added = [0, 0, 0, 0, 0, channels - shape[1], 0, 0]
         shape[1] = channels
@@ -115,7 +115,7 @@ class Writer:
         return self.node("Pad", f"{tensor.name}_padded", [tensor, pads], shape)
 
     def spread(self, stem: str, values: NDArray[np.float32]) -> gs.Tensor:
-        """A constant [1, C, H, W], stored once for each map where the map is uniform, once where all is one number."""
+        """Return a constant [1, C, H, W]; uniform maps are stored as one number each, uniform values as one number."""
         for axes in ((1, 2, 3), (2, 3)):
             few = values[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(4))]
             if (values == few).all():
@@ -131,17 +131,20 @@ class Writer:
         yes: Callable[[Writer], Sequence[gs.Tensor]],
         no: Callable[[Writer], Sequence[gs.Tensor]],
     ) -> tuple[gs.Variable, ...]:
-        """Add an `If`: each function writes its branch and returns the branch's results, of the shapes given.
+        """Add an `If`.
 
         Args:
-            stem: for names.
-            condition: scalar bool of this graph or one around it.
-            shapes: of either branch's results.
-            yes: writes the branch of a true condition.
-            no: writes the other.
+            stem: start of the new names.
+            condition: scalar bool of this graph or of one around it.
+            shapes: of the outputs of both branches.
+            yes: writes the branch that a true condition takes, and returns its outputs.
+            no: the same for the other branch.
+
+        Returns:
+            The outputs of the `If`.
 
         Raises:
-            ValueError: a branch's result has another shape.
+            ValueError: an output of a branch has another shape.
         """
         branches = {}
         for attribute, write in (("then_branch", yes), ("else_branch", no)):
@@ -151,9 +154,9 @@ class Writer:
             writer._taken = self._taken
             for result, shape in zip(write(writer), shapes, strict=True):
                 if list(result.shape) != list(shape):
-                    raise ValueError(f"a branch of {stem} makes {list(result.shape)}, not {list(shape)}")
+                    raise ValueError(f"a branch of {stem} returns {list(result.shape)}, not {list(shape)}")
                 if not any(result is made for node in branch.nodes for made in node.outputs):
-                    result = writer.node("Identity", stem, [result], shape)  # a branch's output is its own
+                    result = writer.node("Identity", stem, [result], shape)  # a branch cannot return an outer tensor
                 branch.outputs.append(result)
             branches[attribute] = branch
         results = tuple(self.variable(stem, shape) for shape in shapes)
@@ -162,23 +165,23 @@ class Writer:
 
 
 def _names(graph: gs.Graph) -> set[str]:
-    found = {node.name for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes}
-    return found | {name for each in (graph, *graph.subgraphs(recursive=True)) for name in each.tensors()}
+    graphs = (graph, *graph.subgraphs(recursive=True))
+    return {node.name for part in graphs for node in part.nodes} | {name for part in graphs for name in part.tensors()}
 
 
 def largest(writer: Writer, stem: str, tensor: gs.Tensor) -> gs.Variable:
-    """The largest element of a tensor, as a scalar."""
+    """Write the largest element of a tensor, as a scalar."""
     return writer.node("ReduceMax", stem, [tensor], [], tensor.dtype, keepdims=0)
 
 
 def above(writer: Writer, stem: str, numbers: gs.Tensor, limit: np.generic, op: str = "Greater") -> gs.Variable:
-    """Whether numbers exceed a limit of their type, as bools; ``op``: ``Greater`` or ``GreaterOrEqual``."""
+    """Write which numbers exceed a limit of the same type, as bools; ``op``: ``Greater`` or ``GreaterOrEqual``."""
     constant = writer.constant(f"{stem}_limit", np.array(limit))
     return writer.node(op, stem, [numbers, constant], numbers.shape, np.bool_)
 
 
 def evaluated(part: gs.Graph) -> NDArray[np.float32]:
-    """What a graph without inputs makes, computed here by ONNX Runtime."""
+    """Return the output of a graph without inputs, computed by ONNX Runtime."""
     from deploycc.cpu_session import open_session
 
     model = gs.export_onnx(part)

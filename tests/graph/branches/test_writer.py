@@ -83,7 +83,7 @@ def test_a_branch_is_taken_where_the_largest_element_passes(limit: int, op: str,
 def test_branches_of_another_shape_are_refused() -> None:
     yes = gs.Variable("yes", np.dtype(np.bool_), [])
     x = gs.Variable("x", np.dtype(np.float32), [1, 6, 3, 3])
-    with pytest.raises(ValueError, match=r"a branch of choose makes \[1, 2, 3, 3\], not \[1, 6, 3, 3\]"):
+    with pytest.raises(ValueError, match=r"a branch of choose returns \[1, 2, 3, 3\], not \[1, 6, 3, 3\]"):
         Writer(gs.Graph(opset=13)).choose("choose", yes, [x.shape], lambda inner: [inner.cut(x, 0, 2)], lambda _: [x])
 
 
