@@ -14,7 +14,7 @@ def command(
     folder: Folder,
     only: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--only", metavar="PRECISION", help="Time this engine only."),
+        typer.Option("--only", metavar="PRECISION", help="Time the engines of this precision only."),
     ] = None,
     input_file: Annotated[
         Optional[Path],  # noqa: UP045
