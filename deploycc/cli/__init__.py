@@ -10,6 +10,7 @@ import errno
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -104,9 +105,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(command: Any, arguments: list[str]) -> dict[str, str]:
-    """How the command that the arguments name spells its parameters: options by their long form, ``model`` as MODEL."""
+    """Return how parameters are spelled: by any command, and first of all by the one that the arguments name."""
+    spelled = {name: option for each in _below(command) for name, option in _spelled(each).items()}
     for argument in arguments:
         command = getattr(command, "commands", {}).get(argument, command)
+    return spelled | _spelled(command)
+
+
+def _below(command: Any) -> Iterator[Any]:
+    yield command
+    for each in getattr(command, "commands", {}).values():
+        yield from _below(each)
+
+
+def _spelled(command: Any) -> dict[str, str]:
+    """Options by their long form, arguments by what the help calls them."""
     spelled = {}
     for parameter in command.params:
         long = [each for each in parameter.opts if each.startswith("--")]
@@ -138,7 +151,7 @@ def disk_full(error: OSError) -> DeployError:
         "disk-full",
         "no space is left on the device; nothing was written",
         context={"file": error.filename or "-"},
-        hint="free some space or choose another output folder with -o",
+        hint="free some space or choose another output folder with `output`",
     )
 
 

@@ -59,7 +59,7 @@ def command(
         raise InputError(
             "prune-no-profile",
             "pruning by utilisation needs a profile",
-            hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with --profile FILE",
+            hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with `profile=FILE`",
         )
     refit_on = one_source(images, calibrate) if calibrate is not None or images is not None else None
     _make_folder(output)

@@ -136,7 +136,7 @@ def match_classes(
             "classes-unknown",
             "the model has no class names",
             context={"model": detector.name},
-            hint="give them in order with --names background,car,...",
+            hint="give them in order with `names=background,car,...`",
         )
     if detector.heads is not None and len(known) != detector.heads.classes:
         raise InputError(

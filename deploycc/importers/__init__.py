@@ -62,10 +62,10 @@ def _read(model: Path, weights: Path | None, random_weights: int | None, descrip
         from deploycc.importers import onnx_file
 
         if weights is not None or random_weights is not None:
-            option = "--weights" if weights is not None else "--random-weights"
+            parameter = "weights" if weights is not None else "random_weights"
             raise ModelError(
                 "onnx-has-weights",
-                f"{option} is for Caffe; {model.name} holds its own weights",
+                f"`{parameter}` is for Caffe; {model.name} holds its own weights",
                 context={"file": model},
             )
         return onnx_file.load(model, description)

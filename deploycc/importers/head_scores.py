@@ -53,7 +53,7 @@ def resolve_scores(
                 heads.scores,
                 "ssd-scores-logits",
                 f"{heads.scores} has values outside 0..1, so it holds logits; the file does not say whether a softmax "
-                'or a sigmoid follows: set [heads] activation = "softmax" or "sigmoid" in a description (--describe)',
+                'or a sigmoid follows: set [heads] activation = "softmax" or "sigmoid" in a description (`describe`)',
             )
         )
         return None, notes
@@ -137,6 +137,6 @@ def _background(
             heads.scores,
             "ssd-background-assumed",
             "class 0 is assumed to be the background, as is usual for SSDs; for a network without one set "
-            '[heads] background = "none" in a description (--describe)',
+            '[heads] background = "none" in a description (`describe`)',
         )
     ]

@@ -112,7 +112,7 @@ def _static_shape(tensor: gs.Variable, described: InputDescription, path: Path) 
             "the network does not fix the size of its picture",
             context={"file": path, "input": tensor.name, "shape": tensor.shape},
             note="an engine is built for one size",
-            hint="write `[input]` `size = [height, width]` into a description and pass it with --describe",
+            hint="write `[input]` `size = [height, width]` into a description and pass it as `describe`",
         )
     known = [d or 1 for d in dims]
     return (1, known[1], known[2], known[3])
@@ -168,8 +168,8 @@ def _spec(
             Note(
                 name,
                 "input-assumed",
-                f"an ONNX file does not say how pixels are normalised; assumed: {values}. Give --mean, --scale, "
-                "--colour or a description if the network was trained differently",
+                f"an ONNX file does not say how pixels are normalised; assumed: {values}. Give `mean`, `scale`, "
+                "`colour` or a description if the network was trained differently",
             )
         )
     return InputSpec(**{**spec.__dict__, "assumed": bool(missing)})

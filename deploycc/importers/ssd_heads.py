@@ -19,7 +19,7 @@ from deploycc.errors import Note
 from deploycc.importers.box_decoding import BoxDecoding, identify
 from deploycc.importers.network_part import NetworkPart, elements, separators
 
-_DESCRIBE = "give them as [heads] in a description (--describe)"
+_DESCRIBE = "give them as [heads] in a description (`describe`)"
 
 
 @dataclass(frozen=True, eq=False)

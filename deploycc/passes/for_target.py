@@ -34,14 +34,14 @@ def options_for(
             f"target {target.name} does not build {precision}",
             context={"target": target.name, "precisions": ", ".join(target.precisions)},
             note=target.refused_precisions.get(precision),
-            hint=f"--precision {','.join(target.precisions)}",
+            hint=f"`precision={','.join(target.precisions)}`",
         )
     if detection is not None and detection not in capable.detections:
         raise TargetError(
             "target-refuses-detection",
             f"target {target.name} cannot run the detection lowering '{detection}'",
             context={"target": target.name, "possible": ", ".join(capable.detections)},
-            hint=f"--detection {capable.detections[0]}",
+            hint=f"`detection={capable.detections[0]}`",
         )
     return Options(
         contract=contract(target),

@@ -63,7 +63,7 @@ def relative_times(
         try:
             runs[key] = partial(open_session(to_onnx(small), threads, {"network": graph.name}).run, None)
         except MeasureError as error:
-            error.hint = "--round-to 16 needs no timing"
+            error.hint = "`round_to=16` needs no timing"
             raise
     tensor = graph.inputs[0]
     feed = {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}

@@ -87,7 +87,7 @@ def check_regression(comparison: Comparison, max_regression: float) -> None:
             f"{' and '.join(lost)}: measured in the baseline only"
             if lost
             else "no precision was measured in both reports",
-            hint="measure both with the same --precision",
+            hint="measure both with the same `precision`",
         )
     missed = [
         f"{row.precision}: median {row.change.baseline_ms:.3f} ms -> {row.change.candidate_ms:.3f} ms, "
@@ -151,7 +151,7 @@ def require_valid(reports: Sequence[LatencyReport]) -> None:
             "report-invalid",
             "a gate needs valid measurements",
             note="; ".join(broken),
-            hint="measure again without --quick, or pass --accept-invalid",
+            hint="measure again without `quick`, or pass `accept_invalid`",
         )
 
 

@@ -96,7 +96,7 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
     if record.stays and not explained:
         codes = Counter(note.code for note in record.stays)
         listed = ", ".join(f"{number} {code}" for code, number in codes.most_common(_CODES_SHOWN))
-        sentences.append(f"{len(record.stays)} useless channels had to stay ({listed}); --explain lists them")
+        sentences.append(f"{len(record.stays)} useless channels had to stay ({listed}); `explain` lists them")
     return sentences
 
 
@@ -139,7 +139,7 @@ def _refit(record: PruningRecord, explained: bool) -> list[str]:
         return [*sentences, "no layer needed refitting"]
     changed = sum(layer.ridge is not None for layer in refit.layers)
     before, after = (100 * median(layer.error[side] for layer in refit.layers) for side in (0, 1))
-    more = "" if explained else "; --explain lists them"
+    more = "" if explained else "; `explain` lists them"
     return [
         *sentences,
         f"{changed} of {len(refit.layers)} layers refitted on {refit.fitted} pictures without labels; on "

@@ -93,7 +93,7 @@ def judge(run: Run, report: LatencyReport) -> Verdict:
     min_seconds = max(run.constraints.min_duration_s, floor.min_duration_s)
     min_samples = max(run.constraints.min_samples, floor.min_samples)
     if report.quick:
-        failed.append("measured with --quick, which is for trying out")
+        failed.append("measured with `quick`, which is for trying out")
     if seconds < min_seconds - ROUNDING_S:
         failed.append(f"ran for {seconds:.1f} s, {min_seconds:g} s needed")
     if len(run.samples_ms) < min_samples:

@@ -110,7 +110,7 @@ def compile_targets(
         raise InputError(
             "gate-plan-and-pruning",
             "a gate plan is for a network as it is, not for one that is still to be pruned",
-            hint="`deploycc prune` first, `deploycc gates` on what it writes, then compile that with --gate-plan",
+            hint="`deploycc prune` first, `deploycc gates` on what it writes, then compile that with `gate_plan`",
         )
     for target in targets:
         _check_gate_plan(gate_plan, detector, target)

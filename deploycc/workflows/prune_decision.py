@@ -168,13 +168,13 @@ def _check_inputs(
     from deploycc.utilisation.probe import layers_to_probe
 
     if settings.by == "mask" and mask is None:
-        raise InputError("prune-no-mask", "pruning by a mask needs one", hint="--mask FILE")
+        raise InputError("prune-no-mask", "pruning by a mask needs one", hint="`mask=FILE`")
     if profile is None:
         if settings.by == "utilisation":
             raise InputError(
                 "prune-no-profile",
                 "pruning by utilisation needs a profile",
-                hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with --profile FILE",
+                hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with `profile=FILE`",
             )
         return
     source = original.source
@@ -221,7 +221,7 @@ def _coefficients(gate: Gate, profile: UtilisationProfile | None, settings: Prun
         raise InputError(
             "prune-no-profile",
             f"the gate of {gate.layer} can only become a constant where a profile says how often it is on",
-            hint="give --profile FILE, or --keep-gates, or --coefficient none",
+            hint="give `profile=FILE`, or `keep_gates`, or `coefficient=none`",
         )
     return all_coefficients(profile, profile.layer(gate.layer))[settings.coefficient]
 

@@ -50,7 +50,7 @@ def _check_replaceable(final: Path) -> None:
             "output-not-empty",
             "the output folder holds files that deploycc did not write",
             context={"path": final},
-            hint="choose another folder with -o, or empty this one",
+            hint="choose another folder with `output`, or empty this one",
         )
     final = final.absolute()
     if final == Path.cwd():
@@ -58,7 +58,7 @@ def _check_replaceable(final: Path) -> None:
             "output-is-here",
             "the output folder is the current one, which cannot be replaced from inside",
             context={"path": final},
-            hint="name a folder in it: -o out",
+            hint="name a folder in it: `output=out`",
         )
 
 
@@ -83,7 +83,7 @@ def _make_partial(final: Path) -> Path:
             "the output folder cannot be made",
             context={"path": final},
             note=error.strerror or str(error),
-            hint="choose another folder with -o",
+            hint="choose another folder with `output`",
         ) from None
 
 

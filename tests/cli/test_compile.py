@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from deploycc import importers, models
-from deploycc.cli import main
+from deploycc.cli import console, main
 from deploycc.documents.build import read_manifest
 from deploycc.documents.compile import read_compile_report
 from deploycc.documents.latency import read_latency_report
@@ -178,7 +178,7 @@ def test_options_that_change_nothing_are_said(tmp_path: Path, capsys: pytest.Cap
     err = capsys.readouterr().err
     assert "warning: x86-cpu: --images and --keep-fp32 concern FP16" in err
     for note in read_compile_report(tmp_path / "out").detector.notes:
-        assert f"{note.node}: {note.reason}" in err
+        assert console.spelled(f"{note.node}: {note.reason}") in err
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])

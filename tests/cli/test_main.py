@@ -135,9 +135,9 @@ def test_the_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) ->
 def test_an_error_spells_parameters_as_options_of_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = DeployError("x", "`random_weights` and `round_to`", hint="`scale=2`")
+    error = DeployError("x", "`random_weights`, `round_to` and `gate`", hint="`output=out` or `scale=2`")
     assert _failing(monkeypatch, error) == 1
-    assert "--random-weights and `round_to`\n  hint: --scale 2" in capsys.readouterr().err
+    assert "--random-weights, --round-to and `gate`\n  hint: --output out or --scale 2" in capsys.readouterr().err
 
 
 def test_start_up_imports_no_heavy_library() -> None:

@@ -202,7 +202,7 @@ def test_an_opaque_network_has_a_note_on_missing_heads(tmp_path: Path) -> None:
     note = next(note for note in detector.notes if note.code == "ssd-heads-unknown")
     assert note.reason == (
         "no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: y [1, 3, 4, 4]), "
-        "so the network is compiled without heads: give them as [heads] in a description (--describe)"
+        "so the network is compiled without heads: give them as [heads] in a description (`describe`)"
     )
 
 
@@ -246,7 +246,7 @@ def test_open_size_asks_for_a_description(tmp_path: Path) -> None:
         "error[onnx-open-size]: the network does not fix the size of its picture\n"
         "   file: net.onnx\n  input: x\n  shape: [1, 3, 'h', 'w']\n"
         "  note: an engine is built for one size\n"
-        "  hint: write `[input]` `size = [height, width]` into a description and pass it with --describe"
+        "  hint: write `[input]` `size = [height, width]` into a description and pass it as `describe`"
     )
     detector = onnx_file.load(path, Description(input=InputDescription(size=(6, 8))))
     assert detector.input.shape == (1, 3, 6, 8)

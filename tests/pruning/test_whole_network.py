@@ -85,4 +85,4 @@ def test_a_network_that_does_not_load_is_a_diagnosed_failure() -> None:
     with pytest.raises(MeasureError) as raised:
         relative_times(graph, groups, {"all": frozenset()}, "all", threads=1)
     assert raised.value.code == "onnxruntime-refuses"
-    assert raised.value.hint == "--round-to 16 needs no timing"
+    assert raised.value.hint == "`round_to=16` needs no timing"

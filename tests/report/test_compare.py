@@ -101,7 +101,7 @@ def test_a_budget_is_for_the_99th_percentile() -> None:
 
 def test_a_gate_refuses_what_is_not_valid() -> None:
     require_valid([BASE, latency(unmeasured())])
-    with pytest.raises(ArtefactError, match="measured with --quick"):
+    with pytest.raises(ArtefactError, match="measured with `quick`"):
         require_valid([BASE, latency(quick=True)])
 
 

@@ -31,7 +31,7 @@ def test_a_quick_report_is_not_valid_and_says_so_first() -> None:
     head = headline(sample_reports.compiled(), assess(latency(quick=True)))
 
     assert head.status == "INVALID"
-    assert "Not a valid measurement: measured with --quick" in head.sentences[0]
+    assert "Not a valid measurement: measured with `quick`" in head.sentences[0]
 
 
 def test_a_board_that_is_not_here_has_no_latency_and_a_command() -> None:

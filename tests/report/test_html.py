@@ -101,7 +101,7 @@ def test_an_invalid_report_and_a_broken_chain_are_plain() -> None:
     words = Page(render_html(sample_reports.compiled(), latency(quick=True, target="other"))).words
 
     assert "INVALID" in words
-    assert "measured with --quick" in words
+    assert "measured with `quick`" in words
     assert "do not fit together: the latency was measured for target other" in words
 
 

@@ -30,7 +30,7 @@ def test_a_quiet_run_is_valid() -> None:
         (samples(900), {}, ("ran for 9.0 s, 10 s needed",)),
         (samples(99, median_ms=200), {}, ("99 samples, 100 needed",)),
         (samples(10), {}, ("ran for 0.1 s, 10 s needed", "10 samples, 100 needed")),
-        (samples(), {"quick": True}, ("measured with --quick, which is for trying out",)),
+        (samples(), {"quick": True}, ("measured with `quick`, which is for trying out",)),
         (samples(), {"constraints": Constraints(min_duration_s=60.0)}, ("ran for 12.0 s, 60 s needed",)),
         # a file that lowers its own constraints, or claims a duration that its samples do not show
         (

@@ -65,7 +65,7 @@ def load(
             "caffe-two-weights",
             f"weights can come from {weights.name} or from a seed, but not from both",
             context={"file": path},
-            hint="omit --weights or --random-weights",
+            hint="omit `weights` or `random_weights`",
         )
     root, text = prototxt.read(path)
     definition = define(root)
@@ -116,6 +116,6 @@ def _weight_file(definition: Path, weights: Path | None) -> Path:
             "caffe-no-weights",
             f"there are no weights beside the definition: {beside.name} does not exist",
             context={"file": definition},
-            hint="give a file with --weights FILE, or random weights with --random-weights SEED",
+            hint="give a file with `weights=FILE`, or random weights with `random_weights=SEED`",
         )
     return beside

@@ -91,7 +91,7 @@ def describe_input(
             "caffe-input-scale",
             "the input's scale is 0, which makes all pictures equal",
             context={"file": file, "input": picture.blob},
-            hint="give another with --scale",
+            hint="give another `scale`",
         )
     if assumed:
         mean = _ASSUMED_MEAN if channels == 3 else (sum(_ASSUMED_MEAN) / 3,)
@@ -105,7 +105,7 @@ def describe_input(
                 picture.blob,
                 "caffe-assumed-input",
                 f"{reason}: {colour}, mean {shown_mean} and scale {shown_scale} are assumed; give the true values with "
-                "--colour, --mean and --scale",
+                "`colour`, `mean` and `scale`",
             )
         )
     return (

@@ -271,7 +271,7 @@ def read(path: Path) -> tuple[Message, bytes]:
             "caffe-not-text",
             "the network definition is not text",
             context={"file": path},
-            hint="pass the .prototxt as the model and the .caffemodel with --weights",
+            hint="pass the .prototxt as the model and the .caffemodel as `weights`",
         )
     # Comments in real files may have any encoding; names and attributes are ASCII.
     return parse(data.decode("utf-8-sig", errors="replace"), str(path)), data

@@ -211,7 +211,7 @@ def test_missing_weights_have_a_hint(tmp_path: Path) -> None:
     assert caught.value.render() == (
         "error[caffe-no-weights]: there are no weights beside the definition: net.caffemodel does not exist\n"
         f"  file: {text}\n"
-        "  hint: give a file with --weights FILE, or random weights with --random-weights SEED"
+        "  hint: give a file with `weights=FILE`, or random weights with `random_weights=SEED`"
     )
     with pytest.raises(ModelError, match="the weight file does not exist"):
         load(text, tmp_path / "other.caffemodel")

@@ -31,7 +31,7 @@ def test_an_unstated_normalisation_is_assumed_with_a_note() -> None:
     (note,) = [note for note in detector.notes if note.code == "caffe-assumed-input"]
     assert note.reason == (
         "the definition states no normalisation: BGR, mean 104,117,123 and scale 1 are assumed; give the true values "
-        "with --colour, --mean and --scale"
+        "with `colour`, `mean` and `scale`"
     )
 
 
