@@ -18,7 +18,7 @@ def command(
     ] = None,
     input_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--input", metavar="NPY", help="Picture tensor as .npy; default: seeded random values."),
+        typer.Option("--input", metavar="NPY", help="NumPy file with the input tensor; default: seeded random values."),
     ] = None,
 ) -> None:
     """Time the engines of a built folder.
@@ -32,5 +32,6 @@ def command(
     with console.progress("bench") as say:
         bench_folder(folder, say, only, input_file)
         render_folder(folder)
-    console.out(str(folder / LatencyReport.FILE_NAME))
     console.say(str(folder), summarise_folder(folder))
+    console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
+    console.wrote(folder / "report.md", folder / "report.html")

@@ -23,7 +23,7 @@ def command(folder: Folder) -> None:
     with console.progress("build") as say:
         build_folder(folder, say)
         render_folder(folder)
-    for engine in read_compile_report(folder).engines:
-        if engine.status == "built":
-            console.out(str(folder / engine.file))
     console.say(str(folder), summarise_folder(folder))
+    built = [engine for engine in read_compile_report(folder).engines if engine.status == "built"]
+    console.wrote(*(folder / engine.file for engine in built), answer=True)
+    console.wrote(folder / "report.md", folder / "report.html")

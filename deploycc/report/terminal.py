@@ -16,6 +16,22 @@ from deploycc.report.variants import describe_order, variant_comparisons
 from deploycc.report.verdict import Assessment, assess
 
 
+def folder_tables(compiled: CompileReport | None, latency: LatencyReport | None) -> list[Table]:
+    """What an output folder holds: passes, engines, latency."""
+    tables = [*passes_tables(compiled), engines_table(compiled)] if compiled else []
+    if latency:
+        tables += filter(None, (latency_table(latency), variants_table(latency)))
+    return tables
+
+
+def folder_json(compiled: CompileReport | None, latency: LatencyReport | None) -> dict[str, Any]:
+    """What an output folder holds, as plain values."""
+    return {
+        "compile": compiled and compiled.model_dump(mode="json", by_alias=True),
+        "latency": latency and latency_json(latency),
+    }
+
+
 def latency_table(report: LatencyReport) -> Table:
     """One row per run; the variant is a column where there are two."""
     columns = (
