@@ -1,1 +1,1 @@
-"""Writing a compiled detector in the format a target's builder reads."""
+"""Writing a compiled detector in the format that a target's builder reads."""

@@ -25,7 +25,7 @@ def test_writes_both_files_and_prints_their_paths(tmp_path: Path, capsys: pytest
     files = [folder / f"{TINY.stem}{suffix}" for suffix in (".prototxt", ".caffemodel")]
     assert printed.out.splitlines() == [str(file) for file in files]
     assert sorted(folder.iterdir()) == sorted(files)
-    assert "pictures are fed as" in printed.err
+    assert "picture input: " in printed.err
     again, source = load(files[0]), load(TINY, random_weights=1)
     assert again.heads is not None
     assert source.heads is not None

@@ -116,15 +116,15 @@ REFUSED = {
     "y = Conv <pads=[0,0,1,0], dilations=[2,2]> (x, c6_4_3_3)": "padding",
     "y = MaxPool <kernel_shape=[3,3], pads=[0,0,1,1]> (x)": "padding",
     "y = MaxPool <kernel_shape=[2,2], strides=[2,2]> (x)": "rounding",
-    "y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x)": "counts the padding",
+    "y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x)": "excludes padding; Caffe's counts it",
     "y = Erf (x)": "no layer for the operator Erf",
-    "y = Add (x, c9_11)": "neither one number nor one a channel",
+    "y = Add (x, c9_11)": "neither one number nor one per channel",
     "y = ReduceSum <keepdims=0> (x)": "sums over the axes None",
 }
 
 
 @pytest.mark.parametrize(("body", "reason"), REFUSED.items())
-def test_what_caffe_cannot_say_is_refused_by_name(body: str, reason: str, tmp_path: Path) -> None:
+def test_what_caffe_cannot_express_is_refused_by_name(body: str, reason: str, tmp_path: Path) -> None:
     detector = detector_of(graph_of(body))
     with pytest.raises(ModelError, match=reason) as raised:
         caffe.save(detector, tmp_path / "net.prototxt", tmp_path / "net.caffemodel")

@@ -1,8 +1,7 @@
-"""Writing a network as Caffe: prototxt and caffemodel, from layers that stock SSD-Caffe and TensorRT's parser know.
+"""Writing a network as Caffe: prototxt and caffemodel, with layers of stock SSD-Caffe and TensorRT's parser.
 
-DRIVE PX2's own optimisation tool reads nothing else. Fold BatchNorm and constants before; what Caffe has no layer
-for is refused with the node named. `save` writes the bare network; `save_with_detection` adds PriorBox and
-DetectionOutput.
+The optimisation tool of DRIVE PX 2 reads nothing else. Fold BatchNorm and constants before. A node that Caffe cannot
+express is refused by name. `save` writes the bare network; `save_with_detection` adds PriorBox and DetectionOutput.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ __all__ = ["elementwise", "layout", "save", "save_with_detection", "spatial"]
 
 
 def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:
-    """Write a detector with raw heads; its priors and suppression stay outside the network.
+    """Write a detector with raw heads, without its priors and suppression.
 
     Args:
         detector: FP32, static shapes, batch 1; graph in topological order.
         prototxt: file to write.
-        caffemodel: file to write; both are complete or neither exists.
+        caffemodel: file to write; both files are complete or neither exists.
 
     Raises:
         ModelError: ``caffe-cannot-express``, with the node and the reason.

@@ -1,4 +1,4 @@
-"""Writing ``.caffemodel``: the protobuf wire form of NetParameter, weights only.
+"""Writing ``.caffemodel``: NetParameter in protobuf wire format, weights only.
 
 Fields used (caffe.proto): NetParameter.name = 1, .layer = 100; LayerParameter.name = 1, .type = 2, .bottom = 3,
 .top = 4, .blobs = 7; BlobProto.data = 5 (packed float), .shape = 7; BlobShape.dim = 1 (packed int64).
@@ -28,7 +28,7 @@ class LayerWeights:
 
 
 def write_caffemodel(stream: BinaryIO, name: str, layers: Iterable[LayerWeights]) -> None:
-    """Write the layers to ``stream``; no more than one layer is in memory a second time."""
+    """Write the layers to ``stream``; at most one layer is copied in memory."""
     stream.write(_text(1, name))
     for layer in layers:
         body = [_text(1, layer.name), _text(2, layer.type)]
@@ -43,7 +43,7 @@ def write_caffemodel(stream: BinaryIO, name: str, layers: Iterable[LayerWeights]
 
 
 def _blob(values: NDArray[np.float32]) -> tuple[bytes, memoryview]:
-    """Return the bytes before a blob's numbers, and the numbers."""
+    """Return the bytes before a blob's data, and the data."""
     data = np.ascontiguousarray(values, dtype="<f4")
     dims = b"".join(_varint(int(dim)) for dim in data.shape)
     shape = _key(1) + _varint(len(dims)) + dims

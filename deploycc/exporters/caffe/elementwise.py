@@ -1,4 +1,4 @@
-"""Activations and element-wise arithmetic."""
+"""Writing activations and element-wise arithmetic."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from deploycc.exporters.caffe.writer import Writer, constant, refuse, required, 
 
 @writes("Relu", "Sigmoid", "Tanh", "Abs", "Exp", "Log")
 def plain(writer: Writer, node: gs.Node) -> None:
-    """Layers without parameters (Exp and Log with Caffe's default base e)."""
+    """Write a layer without parameters (Exp and Log have Caffe's default base e)."""
     names = {"Relu": "ReLU", "Tanh": "TanH", "Abs": "AbsVal"}
     _unary(writer, node, names.get(node.op, node.op))
 
 
 @writes("LeakyRelu")
 def leaky(writer: Writer, node: gs.Node) -> None:
-    """ReLU with negative_slope."""
+    """Write ReLU with negative_slope."""
     _unary(writer, node, "ReLU", {"relu_param": {"negative_slope": float(node.attrs.get("alpha", 0.01))}})
 
 
 @writes("Elu")
 def elu(writer: Writer, node: gs.Node) -> None:
-    """ELU with alpha."""
+    """Write ELU with alpha."""
     _unary(writer, node, "ELU", {"elu_param": {"alpha": float(node.attrs.get("alpha", 1.0))}})
 
 
 @writes("PRelu")
 def prelu(writer: Writer, node: gs.Node) -> None:
-    """PReLU with one slope, or one a channel."""
+    """Write PReLU with one slope, or one per channel."""
     slope = required(node, 1)
     shared = slope.size == 1
     if not shared and slope.size != shape(node, node.inputs[0])[1]:
-        refuse(node, f"its slope has shape {list(slope.shape)}; Caffe takes one a channel")
+        refuse(node, f"its slope has shape {list(slope.shape)}; Caffe takes one per channel")
     writer.layer(
         node.name,
         "PReLU",
@@ -51,9 +51,9 @@ def prelu(writer: Writer, node: gs.Node) -> None:
 
 @writes("Clip")
 def clip(writer: Writer, node: gs.Node) -> None:
-    """Clip(low, high) = high - relu(high - low - relu(x - low)), which needs stock layers only.
+    """Write ``high - relu(high - low - relu(x - low))``, which needs only stock layers.
 
-    For 0 and 6 these are the four layers by which stock Caffe spells ReLU6.
+    For 0 and 6 these are the four layers with which stock Caffe writes ReLU6.
     """
     low, high = (float(required(node, index)) for index in (1, 2))
     source, top = node.inputs[0].name, node.outputs[0].name
@@ -68,7 +68,7 @@ def clip(writer: Writer, node: gs.Node) -> None:
 
 @writes("BatchNormalization")
 def batch_normalization(writer: Writer, node: gs.Node) -> None:
-    """Scale with scale / sqrt(variance + epsilon) and the shift that the mean leaves."""
+    """Write Scale with ``f = scale / sqrt(variance + epsilon)`` and shift ``bias - mean * f``."""
     gain, shift, mean, variance = (required(node, index).astype(np.float64) for index in (1, 2, 3, 4))
     factor = gain / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
     blobs = [factor.astype(np.float32), (shift - mean * factor).astype(np.float32)]
@@ -78,20 +78,20 @@ def batch_normalization(writer: Writer, node: gs.Node) -> None:
 
 @writes("Neg")
 def negate(writer: Writer, node: gs.Node) -> None:
-    """Power with scale -1."""
+    """Write Power with scale -1."""
     _power(writer, node.name, node.inputs[0].name, node.outputs[0].name, scale=-1.0)
 
 
 @writes("Sqrt", "Reciprocal")
 def root(writer: Writer, node: gs.Node) -> None:
-    """Power 0.5 and -1."""
+    """Write Power with exponent 0.5 or -1."""
     power = 0.5 if node.op == "Sqrt" else -1.0
     _power(writer, node.name, node.inputs[0].name, node.outputs[0].name, power=power)
 
 
 @writes("Pow")
 def power(writer: Writer, node: gs.Node) -> None:
-    """Power with one constant exponent."""
+    """Write Power with one constant exponent."""
     exponent = required(node, 1)
     if exponent.size != 1:
         refuse(node, "it has more than one exponent")
@@ -100,7 +100,7 @@ def power(writer: Writer, node: gs.Node) -> None:
 
 @writes("Add", "Sub", "Mul", "Div", "Max")
 def arithmetic(writer: Writer, node: gs.Node) -> None:
-    """Two blobs: Eltwise. A constant: Power (one number) or Scale (one a channel)."""
+    """Write Eltwise for two blobs; Power (one number) or Scale (one per channel) for a constant."""
     constants = [constant(node, index) for index in range(len(node.inputs))]
     if len(node.inputs) > 2 or all(values is None for values in constants):
         _two_blobs(writer, node)
@@ -113,9 +113,9 @@ def _with_constant(writer: Writer, node: gs.Node, values: NDArray[np.float32], *
     source = node.inputs[1 if constant_first else 0]
     sign = -1.0 if node.op == "Sub" and constant_first else 1.0
     if node.op in ("Max", "Div") and constant_first:
-        refuse(node, "the constant comes first")
+        refuse(node, "its first operand is the constant")
     if node.op == "Max":
-        refuse(node, "Caffe has no maximum with a constant")
+        refuse(node, "Caffe has no layer for a maximum with a constant")
     if node.op == "Div":
         values = 1.0 / values
     elif node.op == "Sub" and not constant_first:
@@ -129,7 +129,7 @@ def _with_constant(writer: Writer, node: gs.Node, values: NDArray[np.float32], *
     channels = shape(node, source)[1]
     aligned = values.reshape((1,) * (len(shape(node, source)) - values.ndim) + values.shape)
     if aligned.shape[1] != channels or aligned.size != channels:
-        refuse(node, f"a constant of shape {list(values.shape)} is neither one number nor one a channel")
+        refuse(node, f"a constant of shape {list(values.shape)} is neither one number nor one per channel")
     factor = aligned.reshape(-1) if multiplies else np.full(channels, sign, np.float32)
     blobs = [factor] if multiplies else [factor, aligned.reshape(-1)]
     parameters = {"scale_param": {"axis": 1, "bias_term": not multiplies}}
@@ -147,7 +147,7 @@ def _two_blobs(writer: Writer, node: gs.Node) -> None:
         _power(writer, f"{node.name}/inverse", bottoms[1], f"{node.outputs[0].name}/inverse", power=-1.0)
         bottoms[1] = f"{node.outputs[0].name}/inverse"
     operation = {"Mul": "PROD", "Div": "PROD", "Max": "MAX"}.get(node.op, "SUM")
-    if node.op == "Sub":  # not by Eltwise's coeff, which TensorRT's parser ignores (parseEltwise.cpp)
+    if node.op == "Sub":  # not Eltwise's coeff, which TensorRT's parser ignores (parseEltwise.cpp)
         _power(writer, f"{node.name}/minus", bottoms[1], f"{node.outputs[0].name}/minus", scale=-1.0)
         bottoms[1] = f"{node.outputs[0].name}/minus"
     parameters: dict[str, Any] = {"operation": Enum(operation)}
@@ -155,7 +155,7 @@ def _two_blobs(writer: Writer, node: gs.Node) -> None:
 
 
 def _broadcast(writer: Writer, node: gs.Node, blob: str, dims: tuple[int, ...], full: tuple[int, ...]) -> str:
-    """Repeat one channel over all of them by a 1x1 convolution of ones: Eltwise does not broadcast."""
+    """Repeat one channel with a 1x1 convolution of ones, because Eltwise does not broadcast; return the blob."""
     if len(full) != 4 or dims != (full[0], 1, *full[2:]):
         refuse(node, f"Caffe does not broadcast {list(dims)} to {list(full)}")
     top = f"{blob}/repeated_for_{node.name}"
@@ -167,12 +167,12 @@ def _broadcast(writer: Writer, node: gs.Node, blob: str, dims: tuple[int, ...], 
 
 @writes("ReduceSum", "ReduceL2", "ReduceSumSquare")
 def channel_sum(writer: Writer, node: gs.Node) -> None:
-    """Sum over the channels, by a 1x1 convolution of ones to one channel (TensorRT 4 has no plain Reduction of it)."""
-    given = constant(node, 1)
-    axes = node.attrs.get("axes") if given is None else given.tolist()
+    """Sum over the channels with a 1x1 convolution of ones, because TensorRT 4 cannot reduce channels."""
+    operand = constant(node, 1)
+    axes = node.attrs.get("axes") if operand is None else operand.tolist()
     dims = shape(node, node.inputs[0])
     if axes not in ([1], [-3]) or len(dims) != 4 or not node.attrs.get("keepdims", 1):
-        refuse(node, f"it sums over the axes {axes}; only the channels of a map can be written")
+        refuse(node, f"it sums over the axes {axes}; only a sum over the channels of a map can be written")
     source, top = node.inputs[0].name, node.outputs[0].name
     if node.op != "ReduceSum":
         _power(writer, f"{node.name}/square", source, f"{top}/square", power=2.0)
@@ -194,6 +194,6 @@ def _unary(
 def _power(
     writer: Writer, name: str, source: str, top: str, *, power: float = 1.0, scale: float = 1.0, shift: float = 0.0
 ) -> None:
-    """(shift + scale * x) ** power."""
+    """Write ``(shift + scale * x) ** power``."""
     parameters = {"power_param": {"power": power, "scale": scale, "shift": shift}}
     writer.layer(name, "Power", [source], [top], parameters)

@@ -1,4 +1,4 @@
-"""Which predictor kernels serve which anchor of which feature map: what is needed to write a head anew."""
+"""The layout of SSD heads: the predictor kernels of each anchor of each feature map."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ Activation = Literal["Sigmoid", "Softmax"]
 
 @dataclass(frozen=True, eq=False)
 class MapHead:
-    """One feature map.
+    """The heads of one feature map.
 
     Attributes:
-        scores, locations: its predictors.
-        priors: [cells, anchors] the prior of each anchor in each cell, rows of cells after one another.
+        scores, locations: their predictors.
+        cells: rows and columns of the map.
+        priors: [cells, anchors] the prior of each anchor in each cell, cells row by row.
         score_kernels: [anchors, C] kernels of ``scores``, by class.
         location_kernels: [anchors, 4] kernels of ``locations``, x y w h.
     """
@@ -38,10 +39,10 @@ class MapHead:
 
 
 def lay_out(graph: gs.Graph, heads: SsdHeads) -> tuple[list[MapHead], Activation | None]:
-    """Read the heads of a graph: its maps in the order of their priors, and the activation of the scores.
+    """Read the heads of a graph: maps in the order of their priors, and the activation of the scores.
 
     Raises:
-        ModelError: ``caffe-cannot-express``: the heads are not laid out as those of an SSD.
+        ModelError: ``caffe-cannot-express``: the heads do not have the layout of an SSD.
     """
     tensors = graph.tensors()
     try:
@@ -53,20 +54,20 @@ def lay_out(graph: gs.Graph, heads: SsdHeads) -> tuple[list[MapHead], Activation
     if heads.y_first:
         location_values = location_values[:, [1, 0, 3, 2]]
     maps = [
-        _map(one, other, priors, score_values, location_values)
-        for one, other, priors in _pairs(scores, locations, score_values, location_values)
+        _map(score, location, priors, score_values, location_values)
+        for score, location, priors in _pairs(scores, locations, score_values, location_values)
     ]
-    return sorted(maps, key=lambda each: int(each.priors.min())), activation
+    return sorted(maps, key=lambda head: int(head.priors.min())), activation
 
 
 def _values(trace: HeadTrace, heads: SsdHeads) -> Array:
-    """[P, values] which element of the predictors' outputs each number of a prior is."""
+    """Return [P, values per prior]: the element of the predictors' outputs that each value of a prior is."""
     return np.asarray(trace.elements[trace.head].reshape(len(heads.priors), -1))
 
 
 def _activation(scores: HeadTrace, heads: SsdHeads) -> Activation | None:
-    """The one activation that every score passes once; softmax over exactly the classes of a prior."""
-    prior_of = np.zeros(sum(int(np.prod(one.shape)) for one in scores.predictors), np.int64)
+    """Return the activation that every score passes exactly once; a softmax must run over the classes of a prior."""
+    prior_of = np.zeros(sum(int(np.prod(predictor.shape)) for predictor in scores.predictors), np.int64)
     values = _values(scores, heads)
     prior_of[values] = np.arange(len(values))[:, None]
     passed = np.zeros(len(prior_of), np.int64)
@@ -81,11 +82,11 @@ def _activation(scores: HeadTrace, heads: SsdHeads) -> Activation | None:
             axis = softmax_axis(node, elements.ndim)
             rows = np.moveaxis(prior_of[elements], axis, -1)
             if rows.shape[-1] != heads.classes or (rows != rows[..., :1]).any():
-                raise Untraceable(str(node.name), "its sum does not run over the classes of a prior")
+                raise Untraceable(str(node.name), "it does not normalise over the classes of a prior")
     if not kinds:
         return None
     if len(kinds) > 1 or (passed[values] != 1).any():
-        raise Untraceable(scores.head, "its scores are not all activated in the same way")
+        raise Untraceable(scores.head, "its scores do not all have the same activation")
     kind: Activation = "Softmax" if "Softmax" in kinds else "Sigmoid"
     return kind
 
@@ -93,49 +94,49 @@ def _activation(scores: HeadTrace, heads: SsdHeads) -> Activation | None:
 def _pairs(
     scores: HeadTrace, locations: HeadTrace, score_values: Array, location_values: Array
 ) -> Iterator[tuple[Predictor, Predictor, Array]]:
-    """Predictors that serve the same priors, and these priors."""
+    """Yield the score and location predictors that serve the same priors, and these priors."""
     of_score, of_location = _owner(scores, score_values), _owner(locations, location_values)
-    for index, one in enumerate(scores.predictors):
+    for index, score in enumerate(scores.predictors):
         priors = np.flatnonzero(of_score == index)
         partners = np.unique(of_location[priors])
         if len(partners) != 1 or (of_location == partners[0]).sum() != len(priors):
-            _refuse(str(one.node.name), "its priors get their boxes from several convolutions")
-        other = locations.predictors[int(partners[0])]
-        if one.shape[1:] != other.shape[1:]:
-            _refuse(str(one.node.name), f"it writes another map than {other.node.name}")
-        yield one, other, priors
+            _refuse(str(score.node.name), "its priors get their boxes from several convolutions")
+        location = locations.predictors[int(partners[0])]
+        if score.shape[1:] != location.shape[1:]:
+            _refuse(str(score.node.name), f"its map differs in size from that of {location.node.name}")
+        yield score, location, priors
 
 
 def _owner(trace: HeadTrace, values: Array) -> Array:
-    """[P] the predictor that all values of a prior come from."""
-    firsts = [one.first_element for one in trace.predictors]
+    """Return [P]: the predictor that all values of a prior come from."""
+    firsts = [predictor.first_element for predictor in trace.predictors]
     owners = np.searchsorted(firsts, values, side="right") - 1
     if (owners != owners[:, :1]).any():
         _refuse(trace.head, "the values of one prior come from several convolutions")
     return np.asarray(owners[:, 0])
 
 
-def _map(one: Predictor, other: Predictor, priors: Array, score_values: Array, location_values: Array) -> MapHead:
-    rows, columns = one.shape[1:]
+def _map(score: Predictor, location: Predictor, priors: Array, score_values: Array, location_values: Array) -> MapHead:
+    rows, columns = score.shape[1:]
     area = rows * columns
     cells, kernels = [], []
-    for predictor, values in ((one, score_values), (other, location_values)):
-        own = values[priors] - predictor.first_element
-        cells.append(own % area)
-        kernels.append(own // area)
+    for predictor, values in ((score, score_values), (location, location_values)):
+        elements = values[priors] - predictor.first_element
+        cells.append(elements % area)
+        kernels.append(elements // area)
     cell = cells[0][:, 0]
-    if any((found != cell[:, None]).any() for found in cells):
-        _refuse(str(one.node.name), "the values of one prior come from several cells of the map")
+    if any((cells_of_values != cell[:, None]).any() for cells_of_values in cells):
+        _refuse(str(score.node.name), "the values of one prior come from several cells of the map")
     both = np.concatenate(kernels, axis=1)
     anchors, anchor = np.unique(both, axis=0, return_inverse=True)
     anchor = anchor.reshape(-1)
     table = np.full((area, len(anchors)), -1, np.int64)
     table[cell, anchor] = priors
     if len(priors) != table.size or (table < 0).any():
-        _refuse(str(one.node.name), "its anchors are not the same in every cell")
+        _refuse(str(score.node.name), "its anchors are not the same in every cell")
     return MapHead(
-        scores=one.node,
-        locations=other.node,
+        scores=score.node,
+        locations=location.node,
         cells=(rows, columns),
         priors=table,
         score_kernels=anchors[:, : kernels[0].shape[1]],

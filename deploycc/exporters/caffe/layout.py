@@ -1,4 +1,4 @@
-"""Operators that move values without computing."""
+"""Writing operators that only move data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploycc.exporters.caffe.writer import Writer, refuse, required, shape, wri
 
 @writes("Concat")
 def concat(writer: Writer, node: gs.Node) -> None:
-    """Concat along an axis."""
+    """Write Concat along an axis."""
     axis = node.attrs["axis"] % len(shape(node, node.outputs[0]))
     bottoms = [tensor.name for tensor in node.inputs]
     writer.layer(node.name, "Concat", bottoms, [node.outputs[0].name], {"concat_param": {"axis": axis}})
@@ -18,7 +18,7 @@ def concat(writer: Writer, node: gs.Node) -> None:
 
 @writes("Split")
 def split(writer: Writer, node: gs.Node) -> None:
-    """Split -> Slice with the points between the parts; of a map, convolutions that select (see `_select`)."""
+    """Write Slice with the points between the parts; for a map, convolutions that select (see `_select`)."""
     dims = shape(node, node.inputs[0])
     axis = node.attrs.get("axis", 0) % len(dims)
     sizes = [shape(node, top)[axis] for top in node.outputs]
@@ -35,12 +35,12 @@ def split(writer: Writer, node: gs.Node) -> None:
 
 @writes("Slice")
 def slice_(writer: Writer, node: gs.Node) -> None:
-    """Slice of one axis: Caffe cuts the whole axis, the other parts are silenced."""
+    """Write Slice of one axis: Caffe cuts the whole axis, so the other parts go to Silence."""
     dims = shape(node, node.inputs[0])
     axes = required(node, 3) if len(node.inputs) > 3 else np.arange(len(required(node, 1)))
     steps = required(node, 4) if len(node.inputs) > 4 else np.ones(1)
     if len(axes) != 1 or list(steps) != [1]:
-        refuse(node, "only one axis with step 1 can be cut")
+        refuse(node, "Caffe can slice only one axis, with step 1")
     axis = int(axes[0]) % len(dims)
     start, stop, _ = slice(int(required(node, 1)[0]), int(required(node, 2)[0])).indices(dims[axis])
     top = node.outputs[0].name
@@ -59,10 +59,10 @@ def slice_(writer: Writer, node: gs.Node) -> None:
 
 
 def _select(writer: Writer, name: str, source: gs.Tensor, top: gs.Tensor, axis: int, start: int, size: int) -> None:
-    """Take a range of a map by a convolution with ones: TensorRT's Caffe parser has no Slice.
+    """Select a range of a map with a convolution of ones, because TensorRT's Caffe parser has no Slice.
 
-    Channels: a 1x1 convolution, row k of its weights has its one at channel start + k. Rows or columns: a depthwise
-    convolution whose kernel is as long as what falls away, plus one, with its one at ``start``.
+    Channels: a 1x1 convolution; row k of its weights is one at channel start + k. Rows or columns: a depthwise
+    convolution whose kernel is one longer than the number of dropped positions, and one at ``start``.
     """
     _, channels, *plane = source.shape
     if axis == 1:
@@ -80,7 +80,7 @@ def _select(writer: Writer, name: str, source: gs.Tensor, top: gs.Tensor, axis: 
 
 @writes("Transpose")
 def transpose(writer: Writer, node: gs.Node) -> None:
-    """Transpose -> Permute."""
+    """Write Permute."""
     order = list(node.attrs.get("perm", range(len(shape(node, node.inputs[0])))[::-1]))
     writer.layer(
         node.name, "Permute", [node.inputs[0].name], [node.outputs[0].name], {"permute_param": {"order": order}}
@@ -89,10 +89,10 @@ def transpose(writer: Writer, node: gs.Node) -> None:
 
 @writes("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(writer: Writer, node: gs.Node) -> None:
-    """Everything that only regroups a static shape -> Reshape to that shape, the batch taken over."""
+    """Write Reshape to the static output shape, with the batch copied."""
     dims = shape(node, node.outputs[0])
     if dims[0] != shape(node, node.inputs[0])[0]:
-        refuse(node, "it regroups the batch axis")
+        refuse(node, "it changes the batch axis")
     writer.layer(
         node.name,
         "Reshape",
@@ -104,12 +104,12 @@ def reshape(writer: Writer, node: gs.Node) -> None:
 
 @writes("Softmax")
 def softmax(writer: Writer, node: gs.Node) -> None:
-    """Softmax over one axis."""
+    """Write Softmax over one axis."""
     axis = node.attrs.get("axis", -1) % len(shape(node, node.inputs[0]))
     writer.layer(node.name, "Softmax", [node.inputs[0].name], [node.outputs[0].name], {"softmax_param": {"axis": axis}})
 
 
 @writes("Identity", "Dropout")
 def identity(writer: Writer, node: gs.Node) -> None:
-    """Dropout, which copies when it does not train; TensorRT's Caffe parser has no Split."""
+    """Write Dropout, which copies at inference; TensorRT's Caffe parser has no Split."""
     writer.layer(node.name, "Dropout", [node.inputs[0].name], [node.outputs[0].name])

@@ -1,8 +1,8 @@
-"""PriorBox parameters from the boxes themselves: whatever made the priors, Caffe must make the same ones.
+"""Finding the parameters of the PriorBox layer that writes given priors.
 
-A PriorBox layer writes, for every ``min_size`` m: the square m, the square sqrt(m M) where there is a ``max_size`` M,
-and one box of the area m*m for every aspect ratio. Anchors that are not of this form are found a place in it by
-another order, or by squares that no anchor uses (*spare* slots): the caller gives those kernels that never score.
+For every ``min_size`` m, a PriorBox layer writes the square m, the square sqrt(m M) if there is a ``max_size`` M, and
+one box of area m*m per aspect ratio. Anchors of another form are fitted by reordering them, or by adding squares that
+no anchor uses (*spare* slots), to which the caller gives kernels that never score.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from deploycc.detector.prior_grid import PriorGrid, box_sizes
 
 Array = NDArray[np.float64]
 
-ATOL = 1e-6  # of the picture: how close the layer's boxes come to the given ones
-_SAME = 1e-4  # relative: two sides, areas or ratios that differ by less are one
+ATOL = 1e-6  # of the picture: largest distance of the layer's boxes from the priors
+_SAME = 1e-4  # relative: sides, areas or ratios that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class PriorBox:
         cells: height and width of the feature map.
         image: height and width of the picture, pixels.
         min_sizes, max_sizes, ratios, flip: see `deploycc.detector.prior_grid.box_sizes`; pixels.
-        step: vertically and horizontally, pixels; None: picture over cells.
+        step: vertical and horizontal, pixels; None: picture size over cells.
         offset: of a cell's centre, share of the step.
         clip: corners are clipped to the picture.
-        slots: for each box that the layer writes in a cell the anchor it is; None for a spare one.
+        slots: the anchor of each box that the layer writes in a cell; None for a spare one.
     """
 
     cells: tuple[int, int]
@@ -49,22 +49,22 @@ class PriorBox:
     slots: tuple[int | None, ...]
 
     def sizes(self) -> list[tuple[float, float]]:
-        """Width and height of each slot, pixels."""
+        """Return width and height of each slot, pixels."""
         return box_sizes(self.min_sizes, self.max_sizes, self.ratios, self.flip)
 
     def boxes(self) -> NDArray[np.float32]:
-        """[rows, columns, slots, 4] what the layer writes."""
+        """Return the boxes that the layer writes, [rows, columns, slots, 4]."""
         step = self.step or (self.image[0] / self.cells[0], self.image[1] / self.cells[1])
         grid = PriorGrid(self.cells, self.image, step, [(self.offset, self.offset)], self.sizes(), self.clip)
         return grid.boxes().reshape(*self.cells, -1, 4)
 
 
 class NoPriorBox(Exception):  # noqa: N818 - the caller turns it into an error that names the layer
-    """No PriorBox layer writes these boxes; the text says what does not fit."""
+    """No PriorBox layer writes these boxes; the message says why."""
 
 
 def find_prior_box(boxes: NDArray[np.float32], image: tuple[int, int]) -> PriorBox:
-    """Find the layer that writes these priors: as few spare slots as possible, plain numbers where they do.
+    """Find the layer that writes these priors, with the fewest spare slots and the fewest decimals.
 
     Args:
         boxes: [rows, columns, anchors, 4] xmin ymin xmax ymax, 0..1 of the picture.
@@ -74,15 +74,15 @@ def find_prior_box(boxes: NDArray[np.float32], image: tuple[int, int]) -> PriorB
         NoPriorBox: the boxes are not the same in every cell, or not on a regular grid.
     """
     at_border = boxes.min() >= 0 and boxes.max() <= 1 and (boxes.min() == 0 or boxes.max() == 1)
-    found, reasons = [], []
-    for clip in (False, True) if at_border else (False,):  # boxes may end at the border by themselves
+    layers, reasons = [], []
+    for clip in (False, True) if at_border else (False,):  # boxes may end at the border without clipping
         try:
-            found.append(_find(boxes, image, clip=clip))
+            layers.append(_find(boxes, image, clip=clip))
         except NoPriorBox as reason:
             reasons.append(reason)
-    if not found:
+    if not layers:
         raise reasons[-1]
-    return min(found, key=lambda box: len(box.slots))
+    return min(layers, key=lambda box: len(box.slots))
 
 
 def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> PriorBox:
@@ -94,14 +94,14 @@ def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> 
     closest = math.inf
     for layout in _layouts(_completions(sizes)):
         for digits in (*range(8), None):
-            found = _rounded(PriorBox((rows, columns), image, *layout[:4], steps, offset, clip, layout[4]), digits)
-            used = [slot for slot, anchor in enumerate(found.slots) if anchor is not None]
-            order = [anchor for anchor in found.slots if anchor is not None]
-            if len(found.sizes()) != len(found.slots) or sorted(order) != list(range(boxes.shape[2])):
+            layer = _rounded(PriorBox((rows, columns), image, *layout[:4], steps, offset, clip, layout[4]), digits)
+            used = [slot for slot, anchor in enumerate(layer.slots) if anchor is not None]
+            order = [anchor for anchor in layer.slots if anchor is not None]
+            if len(layer.sizes()) != len(layer.slots) or sorted(order) != list(range(boxes.shape[2])):
                 continue
-            distance = float(np.abs(found.boxes()[:, :, used] - boxes[:, :, order]).max())
+            distance = float(np.abs(layer.boxes()[:, :, used] - boxes[:, :, order]).max())
             if distance <= ATOL:
-                return found
+                return layer
             closest = min(closest, distance)
     away = f"; the closest is {closest:.1g} of the picture away" if closest < math.inf else ""
     shown = ", ".join(f"{w:.4g}x{h:.4g}" for w, h in sizes)
@@ -109,13 +109,13 @@ def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> 
 
 
 def _axis(low: NDArray[Any], high: NDArray[Any], axis: int, clip: bool) -> tuple[Array, Array]:
-    """Centres of the cells along one axis, and the anchors' lengths; NaN where clipping hides them everywhere."""
+    """Return cell centres and anchor lengths along one axis; NaN for a length that is clipped in every cell."""
     low, high = (np.moveaxis(side.astype(np.float64), axis, 0).reshape(side.shape[axis], -1, side.shape[2])
                  for side in (low, high))  # fmt: skip
     whole = (low > 0) & (high < 1) if clip else np.ones(low.shape, np.bool_)
     centres = np.array([_mean((low[i] + high[i]) / 2, whole[i]) for i in range(len(low))])
     known = np.flatnonzero(~np.isnan(centres))
-    if len(known) < min(2, len(centres)):  # boxes larger than cells: where a picture over its cells puts them
+    if len(known) < min(2, len(centres)):  # boxes exceed the picture: assume evenly spaced centres
         centres = (np.arange(len(centres)) + 0.5) / len(centres)
     elif len(known) < len(centres):
         slope, start = np.polyfit(known, centres[known], 1)
@@ -130,7 +130,7 @@ def _mean(values: Array, where: NDArray[np.bool_]) -> float:
 
 
 def _spacing(y: Array, x: Array) -> tuple[float, tuple[float, float]]:
-    """Offset and (vertical, horizontal) step in pixels; of a single cell only their product is known."""
+    """Return the offset and the (vertical, horizontal) step in pixels; a single cell gives only their product."""
     steps = [(c[-1] - c[0]) / (len(c) - 1) if len(c) > 1 else None for c in (y, x)]
     offsets = [float(c[0] / step) for c, step in zip((y, x), steps, strict=True) if step]
     offset = offsets[0] if offsets else 0.5
@@ -141,12 +141,13 @@ def _spacing(y: Array, x: Array) -> tuple[float, tuple[float, float]]:
 
 
 def _completions(sizes: Array) -> list[Array]:
-    """The sizes, with lengths that clipping hides taken from the other side: as a square, as a ratio's box.
+    """Return candidate sizes, with clipped lengths inferred from the other side: as a square, and as a ratio's box.
 
-    Boxes tell which it is. A ratio's box has the area of a square, the smallest that is longer than its short side.
+    The boxes decide which is right. A ratio's box has the area of a square: the smallest with a longer side than the
+    box's short side.
     """
     if np.isnan(sizes).all(axis=1).any():
-        raise NoPriorBox("an anchor is clipped on all sides in every cell, so that its size is not known")
+        raise NoPriorBox("an anchor is clipped on all sides in every cell, so its size is unknown")
     if not np.isnan(sizes).any():
         return [sizes]
     known = np.nanmin(sizes, axis=1, keepdims=True)
@@ -160,15 +161,15 @@ _Layout = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], bool, t
 
 
 def _layouts(completions: Sequence[Array]) -> Iterator[_Layout]:
-    """Candidates, best first: in the anchors' own order, then reordered, with as few spare slots as possible."""
-    ways = [(sizes, paired) for sizes in completions for paired in (False, True)]
-    in_order = (_in_order(sizes, paired) for sizes, paired in ways)
+    """Yield candidates, best first: in the anchors' order, then reordered, by the number of spare slots."""
+    options = [(sizes, paired) for sizes in completions for paired in (False, True)]
+    in_order = (_in_order(sizes, paired) for sizes, paired in options)
     yield from (layout for layout in in_order if layout is not None)
-    yield from sorted((_completed(sizes, paired) for sizes, paired in ways), key=lambda layout: len(layout[4]))
+    yield from sorted((_completed(sizes, paired) for sizes, paired in options), key=lambda layout: len(layout[4]))
 
 
 def _in_order(sizes: Array, paired: bool) -> _Layout | None:
-    """Read the anchors as PriorBox writes them; ``paired``: every min_size has a max_size."""
+    """Read anchors in the order of PriorBox; None if they are not; ``paired``: every min_size has a max_size."""
     minimums: list[float] = []
     maximums: list[float] = []
     ratios: list[list[float]] = []
@@ -192,7 +193,7 @@ def _in_order(sizes: Array, paired: bool) -> _Layout | None:
 
 
 def _completed(sizes: Array, paired: bool) -> _Layout:
-    """Give every anchor a slot: bases are the sides of squares of the anchors' areas."""
+    """Assign a slot to every anchor; min_sizes are the sides of squares of the anchors' areas."""
     squares = [a for a, (w, h) in enumerate(sizes) if _close(w, h)]
     others = [a for a in range(len(sizes)) if a not in squares]
     sides = np.sqrt(sizes.prod(axis=1))
@@ -229,15 +230,15 @@ def _completed(sizes: Array, paired: bool) -> _Layout:
 
 
 def _flipped(ratios: Sequence[float]) -> tuple[tuple[float, ...], bool]:
-    """Every second ratio where each is followed by its inverse, which ``flip`` adds."""
+    """Return every second ratio and True if each is followed by its inverse, which ``flip`` adds; else all ratios."""
     pairs = list(zip(ratios[::2], ratios[1::2], strict=False))
     if ratios and len(ratios) % 2 == 0 and all(_close(r * inverse, 1.0) for r, inverse in pairs):
         return tuple(r for r, _ in pairs), True
     return tuple(ratios), False
 
 
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=_SAME, abs_tol=0.0)
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=_SAME, abs_tol=0.0)
 
 
 def _index(values: Sequence[float], value: float) -> int | None:
@@ -245,29 +246,29 @@ def _index(values: Sequence[float], value: float) -> int | None:
 
 
 def _distinct(values: Sequence[float] | Array) -> list[float]:
-    found: list[float] = []
+    distinct: list[float] = []
     for value in values:
-        if _index(found, value) is None:
-            found.append(float(value))
-    return found
+        if _index(distinct, value) is None:
+            distinct.append(float(value))
+    return distinct
 
 
-def _rounded(found: PriorBox, digits: int | None) -> PriorBox:
-    """The parameters with so many decimals; a step that is picture over cells is left out."""
-    offset, step = found.offset, found.step
+def _rounded(layer: PriorBox, digits: int | None) -> PriorBox:
+    """Return the parameters rounded to ``digits`` decimals; a step equal to picture size over cells becomes None."""
+    offset, step = layer.offset, layer.step
     if digits is not None:
-        found = replace(
-            found,
-            min_sizes=tuple(round(size, digits) or size for size in found.min_sizes),
-            max_sizes=tuple(round(size, digits) or size for size in found.max_sizes),
-            ratios=tuple(round(ratio, digits) or ratio for ratio in found.ratios),
+        layer = replace(
+            layer,
+            min_sizes=tuple(round(size, digits) or size for size in layer.min_sizes),
+            max_sizes=tuple(round(size, digits) or size for size in layer.max_sizes),
+            ratios=tuple(round(ratio, digits) or ratio for ratio in layer.ratios),
             offset=round(offset, max(digits, 1)),
         )
         assert step is not None
-        natural = [size / cells for size, cells in zip(found.image, found.cells, strict=True)]
-        scaled = [value * offset / (found.offset or 1.0) if cells == 1 else value
-                  for value, cells in zip(step, found.cells, strict=True)]  # fmt: skip
+        natural = [size / cells for size, cells in zip(layer.image, layer.cells, strict=True)]
+        scaled = [value * offset / (layer.offset or 1.0) if cells == 1 else value
+                  for value, cells in zip(step, layer.cells, strict=True)]  # fmt: skip
         if all(_close(value, plain) for value, plain in zip(scaled, natural, strict=True)):
-            return replace(found, step=None)
+            return replace(layer, step=None)
         step = (round(scaled[0], digits) or scaled[0], round(scaled[1], digits) or scaled[1])
-    return replace(found, step=step)
+    return replace(layer, step=step)

@@ -1,4 +1,4 @@
-"""Writing ``.prototxt``: protobuf text form from plain dictionaries."""
+"""Writing ``.prototxt``: protobuf text format from plain dictionaries."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Enum(str):
-    """A value written without quotes."""
+    """A value that is written without quotes."""
 
     __slots__ = ()
 
 
 def to_prototxt(message: Mapping[str, Any], indent: int = 0) -> str:
-    """Return the text of a message: a list repeats its field, a mapping is a nested message."""
+    """Return the text of a message; a list repeats its field, a mapping is a nested message."""
     lines = []
     pad = "  " * indent
     for key, value in message.items():

@@ -1,4 +1,4 @@
-"""Convolution, deconvolution, inner product, pooling, LRN."""
+"""Writing convolution, deconvolution, inner product, pooling and LRN."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deploycc.exporters.caffe.writer import Writer, constant, refuse, required, 
 
 @writes("Conv", "ConvTranspose")
 def convolution(writer: Writer, node: gs.Node) -> None:
-    """Conv -> Convolution, ConvTranspose -> Deconvolution; both keep ONNX's weight layout."""
+    """Write Conv as Convolution, ConvTranspose as Deconvolution; both keep ONNX's weight layout."""
     weight, bias = required(node, 1), constant(node, 2)
     if weight.ndim != 4:
         refuse(node, f"it has {weight.ndim - 2} spatial axes; the layer has 2")
     transposed = node.op == "ConvTranspose"
     if any(node.attrs.get("output_padding", [0])) or "output_shape" in node.attrs:
-        refuse(node, "output padding has no Caffe parameter")
+        refuse(node, "Caffe has no parameter for output padding")
     stride_h, stride_w = node.attrs.get("strides", [1, 1])
     dilation = list(node.attrs.get("dilations", [1, 1]))
     if transposed:
@@ -55,11 +55,11 @@ def convolution(writer: Writer, node: gs.Node) -> None:
 def _even_padding(
     node: gs.Node, weight: NDArray[np.float32], dilation: list[int]
 ) -> tuple[NDArray[np.float32], int, int]:
-    """Return (weights, pad_h, pad_w) with padding that is alike on both sides.
+    """Return (weights, pad_h, pad_w) with equal padding on both sides.
 
-    Caffe has one number an axis. Padding (a, b) with a kernel k equals padding m = max(a, b) with k between m - a zero
-    taps before and m - b after it: every window reads what it read, and there are as many windows. TensorFlow's SAME
-    padding needs this.
+    Caffe has one number per axis. Padding (a, b) with kernel k equals padding m = max(a, b) with k between m - a zero
+    taps before and m - b after it: every window reads the same values, and there are equally many windows. TensorFlow's
+    SAME padding needs this.
     """
     if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         refuse(node, "auto_pad is not resolved")
@@ -68,7 +68,10 @@ def _even_padding(
     for (before, after), step in zip(((top, bottom), (left, right)), dilation, strict=True):
         pad = max(before, after)
         if (pad - before) % step or (pad - after) % step:
-            refuse(node, f"padding {[top, left, bottom, right]} differs between the sides by no multiple of dilation")
+            refuse(
+                node,
+                f"the sides of its padding {[top, left, bottom, right]} do not differ by a multiple of the dilation",
+            )
         taps.append(((pad - before) // step, (pad - after) // step))
         pads.append(pad)
     return np.pad(weight, taps) if any(map(any, taps)) else weight, pads[0], pads[1]
@@ -76,10 +79,10 @@ def _even_padding(
 
 @writes("Gemm")
 def inner_product(writer: Writer, node: gs.Node) -> None:
-    """Gemm -> InnerProduct with weights [outputs, inputs]."""
+    """Write InnerProduct with weights [outputs, inputs]."""
     weight, bias = required(node, 1), constant(node, 2)
     if node.attrs.get("transA"):
-        refuse(node, "the data is transposed")
+        refuse(node, "its data is transposed")
     weight = weight if node.attrs.get("transB") else weight.T
     weight = np.ascontiguousarray(weight * np.float32(node.attrs.get("alpha", 1.0)))
     blobs = [weight]
@@ -98,19 +101,19 @@ def inner_product(writer: Writer, node: gs.Node) -> None:
 
 @writes("MaxPool", "AveragePool")
 def pooling(writer: Writer, node: gs.Node) -> None:
-    """Pooling; Caffe rounds the output size up, so only sizes that its rule reproduces can be written."""
+    """Write Pooling; Caffe rounds the output size up, so only sizes that follow its rule can be written."""
     pad_h, pad_w = symmetric_pads(node)
     kernel, stride = node.attrs["kernel_shape"], node.attrs.get("strides", [1, 1])
     if list(node.attrs.get("dilations", [1, 1])) != [1, 1] or len(node.outputs) > 1:
-        refuse(node, "dilated pooling and pooling with indices have no Caffe parameter")
+        refuse(node, "Caffe has no parameter for dilated pooling or pooling with indices")
     padded = (pad_h, pad_w) != (0, 0)
     if node.op == "AveragePool" and padded and not node.attrs.get("count_include_pad", 0):
-        refuse(node, "Caffe's average counts the padding, this one does not")
+        refuse(node, "its average excludes padding; Caffe's counts it")
     _, _, *size = shape(node, node.inputs[0])
     _, _, *expected = shape(node, node.outputs[0])
     caffe = [_caffe_pooled(n, k, s, p) for n, k, s, p in zip(size, kernel, stride, (pad_h, pad_w), strict=True)]
     if caffe != list(expected):
-        refuse(node, f"its output is {list(expected)}, Caffe's rounding gives {caffe}")
+        refuse(node, f"its output is {list(expected)}; Caffe's rounding gives {caffe}")
     writer.layer(
         node.name,
         "Pooling",
@@ -132,14 +135,14 @@ def pooling(writer: Writer, node: gs.Node) -> None:
 
 @writes("GlobalMaxPool", "GlobalAveragePool")
 def global_pooling(writer: Writer, node: gs.Node) -> None:
-    """Pooling over the whole map."""
+    """Write Pooling over the whole map."""
     parameters = {"pool": _pool(node.op == "GlobalMaxPool"), "global_pooling": True}
     writer.layer(node.name, "Pooling", [node.inputs[0].name], [node.outputs[0].name], {"pooling_param": parameters})
 
 
 @writes("LRN")
 def local_response(writer: Writer, node: gs.Node) -> None:
-    """LRN across channels; both divide alpha by the window."""
+    """Write LRN across channels; ONNX and Caffe both divide alpha by the window."""
     parameters = {
         "local_size": node.attrs["size"],
         "alpha": float(node.attrs.get("alpha", 1e-4)),
@@ -150,7 +153,7 @@ def local_response(writer: Writer, node: gs.Node) -> None:
 
 
 def _caffe_pooled(size: int, kernel: int, stride: int, pad: int) -> int:
-    """Output size by Caffe's rule (pooling_layer.cpp): round up, but no window may start in the far padding."""
+    """Return the output size by Caffe's rule (pooling_layer.cpp): round up, but no window starts in the far padding."""
     pooled = math.ceil((size + 2 * pad - kernel) / stride) + 1
     if pad and (pooled - 1) * stride >= size + pad:
         pooled -= 1

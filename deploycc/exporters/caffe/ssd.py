@@ -1,7 +1,7 @@
-"""Writing a detector as Caffe with its SSD layers: PriorBox for each feature map, and DetectionOutput.
+"""Writing a detector as Caffe with its SSD layers: one PriorBox per feature map, and DetectionOutput.
 
-The heads are written anew as every SSD in Caffe has them (Convolution, Permute, Flatten, Concat), however the graph
-spells them, so that kernels can be put into the order in which PriorBox lays out its boxes.
+The heads are rewritten in the form of every Caffe SSD (Convolution, Permute, Flatten, Concat), whatever form the graph
+has, so that kernels can follow the order in which PriorBox writes its boxes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from deploycc.exporters.caffe.writer import Writer, constant, refuse
 from deploycc.files import replacing
 
 _CODES = {"corner": "CORNER", "center_size": "CENTER_SIZE", "corner_size": "CORNER_SIZE"}
-_SILENT = -20.0  # logit of a class that is never found: sigmoid(-20) = 2e-9
+_SILENT = -20.0  # logit of a class that is never detected: sigmoid(-20) = 2e-9
 
 
 @dataclass(frozen=True, eq=False)
 class _Map:
-    """A feature map and the layer that lays out its boxes."""
+    """A feature map and its PriorBox layer."""
 
     head: MapHead
     box: PriorBox
@@ -38,38 +38,38 @@ class _Map:
 
 
 def save_with_detection(detector: Detector, prototxt: Path, caffemodel: Path) -> tuple[Note, ...]:
-    """Write a detector so that Caffe's DetectionOutput finds what it finds.
+    """Write a detector so that Caffe's DetectionOutput gives the same detections.
 
     Args:
-        detector: FP32, static shapes, batch 1, raw heads; graph in topological order. It stays as it is.
+        detector: FP32, static shapes, batch 1, raw heads; graph in topological order. It is not changed.
         prototxt: file to write.
-        caffemodel: file to write; both are complete or neither exists.
+        caffemodel: file to write; both files are complete or neither exists.
 
     Returns:
-        What the user should know: anchors that were reordered or added, and how pictures are prepared.
+        Notes on anchors that were reordered or added, and on the preparation of pictures.
 
     Raises:
-        ModelError: ``caffe-cannot-express``: an operator, the layout of the heads or the priors, with the place.
+        ModelError: ``caffe-cannot-express``: an operator, the layout of the heads or the priors, with the node.
         ArtefactError: ``file-unwritable``.
     """
     heads = detector.heads
     if heads is None:
-        why = "its detections are computed in the graph" if detector.detections else "it has no SSD heads"
+        reason = "its detections are computed in the graph" if detector.detections else "it has no SSD heads"
         raise ModelError(
             "caffe-cannot-express",
-            f"the network cannot be written with SSD layers: {why}",
+            f"the network cannot be written with SSD layers: {reason}",
             hint="export the trained file, or describe its heads in MODEL.detector.toml",
         )
     graph = detector.graph
-    found, activation = lay_out(graph, heads)
-    maps = [_with_boxes(each, heads, detector.input) for each in found]
+    map_heads, activation = lay_out(graph, heads)
+    maps = [_with_boxes(head, heads, detector.input) for head in map_heads]
     writer = Writer()
     writer.layer("input", "Input", [], [detector.input.name], _input_parameters(detector.input))
-    for node in _trunk(graph, found):
+    for node in _trunk(graph, map_heads):
         writer.node(node)
     tail = _Tail(writer, detector, activation)
-    for number, each in enumerate(maps):
-        tail.add_map(each, number)
+    for number, feature_map in enumerate(maps):
+        tail.add_map(feature_map, number)
     tail.finish()
     with replacing(prototxt) as text, replacing(caffemodel) as weights:
         body = to_prototxt({"name": detector.name, "layer": writer.layers})
@@ -79,23 +79,23 @@ def save_with_detection(detector: Detector, prototxt: Path, caffemodel: Path) ->
     return tuple(_notes(maps, detector.input))
 
 
-def _with_boxes(each: MapHead, heads: SsdHeads, spec: InputSpec) -> _Map:
-    rows, columns = each.cells
-    boxes = heads.priors[each.priors].reshape(rows, columns, -1, 4)
-    variances = heads.variances[each.priors].reshape(-1, 4)
+def _with_boxes(head: MapHead, heads: SsdHeads, spec: InputSpec) -> _Map:
+    rows, columns = head.cells
+    boxes = heads.priors[head.priors].reshape(rows, columns, -1, 4)
+    variances = heads.variances[head.priors].reshape(-1, 4)
     if (variances != variances[0]).any():
-        refuse(each.scores, "the variances of its priors differ, and a PriorBox layer has one set")
+        refuse(head.scores, "the variances of its priors differ; a PriorBox layer has one set")
     try:
         box = find_prior_box(boxes, (spec.height, spec.width))
     except NoPriorBox as reason:
-        refuse(each.scores, f"of the priors that it scores, {reason}")
-    # Offsets that hold their variances already: OpenCV cannot read variance_encoded_in_target with PriorBox layers.
-    return _Map(each, box, np.ones_like(variances[0]) if heads.variance_encoded else variances[0])
+        refuse(head.scores, f"its priors do not fit PriorBox: {reason}")
+    # Ones if offsets include their variances: OpenCV cannot read variance_encoded_in_target with PriorBox layers.
+    return _Map(head, box, np.ones_like(variances[0]) if heads.variance_encoded else variances[0])
 
 
 def _trunk(graph: gs.Graph, maps: Sequence[MapHead]) -> list[gs.Node]:
-    """The nodes before the predictors, in order."""
-    queue = [node.inputs[0] for each in maps for node in (each.scores, each.locations)]
+    """Return the nodes before the predictors, in order."""
+    queue = [node.inputs[0] for head in maps for node in (head.scores, head.locations)]
     needed: set[int] = set()
     while queue:
         for node in queue.pop().inputs:
@@ -106,7 +106,7 @@ def _trunk(graph: gs.Graph, maps: Sequence[MapHead]) -> list[gs.Node]:
 
 
 class _Tail:
-    """The layers behind the trunk."""
+    """Writes the layers after the trunk."""
 
     def __init__(self, writer: Writer, detector: Detector, activation: Activation | None) -> None:
         assert detector.heads is not None
@@ -116,48 +116,48 @@ class _Tail:
         self._taken = {top for layer in writer.layers for top in layer["top"]}
 
     def name(self, stem: str) -> str:
-        """A name for a blob that is not there yet."""
+        """Return an unused name for a blob."""
         while stem in self._taken:
             stem += "_"
         self._taken.add(stem)
         return stem
 
-    def add_map(self, each: _Map, number: int) -> None:
-        """Predictors in the order of the layer's boxes, and the layer."""
+    def add_map(self, feature_map: _Map, number: int) -> None:
+        """Write a PriorBox layer, and predictors in the order of its boxes."""
         stem = f"map{number + 1}_mbox"
-        head, slots = each.head, each.box.slots
+        head, slots = feature_map.head, feature_map.box.slots
         quiet = self._silent(head) if None in slots else np.zeros(self.heads.classes)
         score_rows = _rows(head.score_kernels, slots)
         self._predict("loc", head.locations, _rows(head.location_kernels, slots), np.zeros(4), f"{stem}_loc")
         top = self._predict("conf", head.scores, score_rows, quiet, f"{stem}_conf")
         feature = head.scores.inputs[0]
         bottom = feature.name if tuple(feature.shape[2:]) == head.cells else top
-        parameters = {"prior_box_param": _prior_box(each)}
+        parameters = {"prior_box_param": _prior_box(feature_map)}
         prior_top = self.name(f"{stem}_priorbox")
         self.writer.layer(prior_top, "PriorBox", [bottom, self.picture], [prior_top], parameters)
         self.parts["priorbox"].append(prior_top)
 
     def _silent(self, head: MapHead) -> NDArray[np.float64]:
-        """Biases of an anchor that is never found."""
+        """Return the biases of an anchor that is never detected."""
         background = self.heads.background
         if self.nms.score_threshold <= 1e-6 or (self.activation == "Softmax" and background is None):
-            refuse(head.scores, "its anchors are not those of a PriorBox layer, and every box would be found")
+            refuse(head.scores, "its anchors do not fit a PriorBox layer without spare ones, which would be detected")
         quiet = np.full(self.heads.classes, _SILENT)
         if background is not None:
             quiet[background] = 0.0
         return quiet
 
     def _predict(self, part: str, node: gs.Node, rows: NDArray[np.int64], spare: NDArray[np.float64], top: str) -> str:
-        """Write one predictor with its kernels in the order ``rows``, and its layout; return its blob.
+        """Write one predictor with its kernels in the order ``rows``, then Permute and Flatten; return its blob.
 
-        Kernels of -1 are zeros with the biases ``spare``.
+        A row of -1 is a kernel of zeros with the bias in ``spare``.
         """
         weight, bias = constant(node, 1), constant(node, 2)
         assert weight is not None
         kernels = len(weight)
         reordered = rows.tolist() != list(range(kernels))
         if reordered and node.attrs.get("group", 1) != 1:
-            refuse(node, "it is a grouped convolution, whose kernels cannot be put into another order")
+            refuse(node, "it is a grouped convolution, whose kernels cannot be reordered")
         used = rows >= 0
         values = [np.where(used[:, None, None, None], weight[rows], 0)]
         if bias is not None or not used.all():
@@ -174,7 +174,7 @@ class _Tail:
         return blob
 
     def finish(self) -> None:
-        """Join the maps, activate the scores, and say how boxes are decoded and suppressed."""
+        """Concatenate the maps, activate the scores, and write DetectionOutput."""
         tops = {part: self._join(part, tops) for part, tops in self.parts.items()}
         conf = tops["conf"]
         if self.activation is not None:
@@ -190,12 +190,12 @@ class _Tail:
         return top
 
     def _activate(self, activation: Activation, source: str) -> str:
-        """Softmax runs over the classes of each prior, which needs an axis of their own."""
+        """Write the activation; Softmax needs an axis of classes."""
         if activation == "Sigmoid":
             top = self.name("mbox_conf_flatten")
             self.writer.layer(top, "Sigmoid", [source], [top])
             return top
-        rows, soft, top = (self.name(f"mbox_conf_{what}") for what in ("reshape", "softmax", "flatten"))
+        rows, soft, top = (self.name(f"mbox_conf_{suffix}") for suffix in ("reshape", "softmax", "flatten"))
         shape = {"shape": {"dim": [0, -1, self.heads.classes]}}
         self.writer.layer(rows, "Reshape", [source], [rows], {"reshape_param": shape})
         self.writer.layer(soft, "Softmax", [rows], [soft], {"softmax_param": {"axis": 2}})
@@ -204,16 +204,20 @@ class _Tail:
 
 
 def _rows(kernels: NDArray[np.int64], slots: Sequence[int | None]) -> NDArray[np.int64]:
-    """Kernels slot after slot; -1 for those of spare slots."""
+    """Return the kernels slot by slot; -1 for those of spare slots."""
     width = kernels.shape[1]
     return np.concatenate([np.full(width, -1) if slot is None else kernels[slot] for slot in slots])
 
 
-def _prior_box(each: _Map) -> dict[str, Any]:
-    box = each.box
+def _prior_box(feature_map: _Map) -> dict[str, Any]:
+    box = feature_map.box
     parameters: dict[str, Any] = {"min_size": list(box.min_sizes)}
     parameters |= {"max_size": list(box.max_sizes), "aspect_ratio": list(box.ratios)}
-    parameters |= {"flip": box.flip, "clip": box.clip, "variance": [float(str(value)) for value in each.variance]}
+    parameters |= {
+        "flip": box.flip,
+        "clip": box.clip,
+        "variance": [float(str(value)) for value in feature_map.variance],
+    }
     if box.step is not None:
         vertical, horizontal = box.step
         parameters |= {"step": vertical} if vertical == horizontal else {"step_h": vertical, "step_w": horizontal}
@@ -221,7 +225,7 @@ def _prior_box(each: _Map) -> dict[str, Any]:
 
 
 def _detection_output(heads: SsdHeads, nms: Nms) -> dict[str, Any]:
-    """What is Caffe's default and newer than its fields is left out."""
+    """Return the parameters of DetectionOutput, without newer fields at their defaults."""
     suppression: dict[str, Any] = {"nms_threshold": float(nms.iou_threshold)}
     if nms.top_k >= 0:
         suppression["top_k"] = nms.top_k
@@ -256,14 +260,14 @@ def _preparation(spec: InputSpec) -> str:
 
 def _notes(maps: Sequence[_Map], spec: InputSpec) -> list[Note]:
     notes = []
-    for each in maps:
-        slots, node = each.box.slots, str(each.head.scores.name)
+    for feature_map in maps:
+        slots, node = feature_map.box.slots, str(feature_map.head.scores.name)
         spare = slots.count(None)
         if spare:
-            reason = f"{spare} of {len(slots)} anchors are added with kernels of zeros: PriorBox cannot leave them out"
+            reason = f"{spare} of {len(slots)} anchors are added with kernels of zeros: PriorBox cannot omit them"
             notes.append(Note(node, "caffe-spare-anchors", reason))
         order = [slot for slot in slots if slot is not None]
         if order != sorted(order):
-            notes.append(Note(node, "caffe-anchor-order", "its anchors are put into the order of PriorBox"))
-    notes.append(Note(spec.name, "caffe-input", f"pictures are fed as {_preparation(spec)}"))
+            notes.append(Note(node, "caffe-anchor-order", "its anchors are reordered to match PriorBox"))
+    notes.append(Note(spec.name, "caffe-input", f"picture input: {_preparation(spec)}"))
     return notes

@@ -1,4 +1,4 @@
-"""Collecting Caffe layers: names of blobs, layer parameters, weights, and the refusal of what Caffe cannot say."""
+"""Collecting Caffe layers with their parameters and weights, and refusing nodes that Caffe cannot express."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Writer:
         """Write one node.
 
         Raises:
-            ModelError: no rule, or the node says something that Caffe has no layer for.
+            ModelError: ``caffe-cannot-express``: Caffe has no layer for the operator or for what the node states.
         """
         rule = RULES.get(node.op)
         if rule is None:
@@ -54,7 +54,7 @@ class Writer:
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
         blobs: Sequence[NDArray[np.float32]] = (),
     ) -> None:
-        """Append a layer; a name that is taken gets a number."""
+        """Append a layer; a name in use gets a number."""
         unique, number = name, 1
         while unique in self._names:
             number += 1
@@ -73,27 +73,27 @@ def refuse(node: gs.Node, reason: str) -> NoReturn:
         "caffe-cannot-express",
         f"the network cannot be written as Caffe: {reason}",
         context={"node": node.name, "operator": node.op},
-        hint="`deploycc inspect MODEL` lists the targets that take the network as ONNX",
+        hint="`deploycc inspect MODEL` lists the targets that read the network as ONNX",
     )
 
 
 def constant(node: gs.Node, index: int) -> NDArray[Any] | None:
-    """Return an input's values, None where it is absent or computed."""
+    """Return an input's values; None if it is absent or computed."""
     if index >= len(node.inputs) or not isinstance(node.inputs[index], gs.Constant):
         return None
     return np.asarray(node.inputs[index].values)
 
 
 def required(node: gs.Node, index: int) -> NDArray[Any]:
-    """Return an input's values; refuse where they are computed."""
+    """Return an input's values; refuse if they are computed."""
     values = constant(node, index)
     if values is None:
-        refuse(node, f"input {index} is computed, and Caffe takes it as a parameter")
+        refuse(node, f"input {index} is computed; Caffe takes it as a parameter")
     return values
 
 
 def shape(node: gs.Node, tensor: gs.Tensor) -> tuple[int, ...]:
-    """Return a static shape; refuse where it is unknown."""
+    """Return a static shape; refuse if it is unknown."""
     dims = tensor.shape
     if dims is None or not all(isinstance(dim, int) for dim in dims):
         refuse(node, f"the shape of {tensor.name} is not known")
@@ -101,7 +101,7 @@ def shape(node: gs.Node, tensor: gs.Tensor) -> tuple[int, ...]:
 
 
 def symmetric_pads(node: gs.Node) -> tuple[int, int]:
-    """Return (pad_h, pad_w); refuse padding that differs between the two sides."""
+    """Return (pad_h, pad_w); refuse padding that differs between the sides."""
     if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         refuse(node, "auto_pad is not resolved")
     top, left, bottom, right = node.attrs.get("pads", [0, 0, 0, 0])

@@ -38,14 +38,14 @@ from deploycc.workflows.export import for_caffe
 
 RAW = 1e-4  # absolute, of raw outputs
 TRAINED = {"voc21": VOC21, "res10": RES10, "yuface": YUFACE}
-# Name -> (absolute tolerance for raw outputs of this size, priors left out at the end). OpenCV 4.14 reads behind its input
+# Name -> (absolute tolerance for raw outputs of this size, priors left out at the end). OpenCV 4.14 reads past its input
 # in 3x3 depthwise convolutions of one pixel, so the last feature map says nothing there, nor do detections.
 SEEDED = {"squeezenet_ssd_voc_deploy": (RAW, 0), "MobileNetv2_SSDLite_voc_deploy": (3e-4, 6)}
 PICTURES = VOC21.pictures
 
 
 def trained(assets: Path, name: str, folder: Path) -> tuple[Path, Path, InputSpec | None]:
-    """Definition and weights of a model, and how its pictures are fed where the file does not say."""
+    """Definition and weights of a model, and its picture input if the file does not state it."""
     if name in TRAINED:
         model = TRAINED[name]
         return assets / model.folder / model.topology, assets / model.folder / model.weights, model.input
@@ -213,11 +213,11 @@ def test_variances_that_differ_are_refused(tmp_path: Path) -> None:
     source.heads.variances[3] *= 2
     error = refusal(source, tmp_path)
     assert error.render() == (
-        "error[caffe-cannot-express]: the network cannot be written as Caffe: the variances of its priors differ, and a "
+        "error[caffe-cannot-express]: the network cannot be written as Caffe: the variances of its priors differ; a "
         "PriorBox layer has one set\n"
         "      node: score_0\n"
         "  operator: Conv\n"
-        "  hint: `deploycc inspect MODEL` lists the targets that take the network as ONNX"
+        "  hint: `deploycc inspect MODEL` lists the targets that read the network as ONNX"
     )
 
 
@@ -226,19 +226,19 @@ def test_priors_off_the_grid_are_refused_with_their_distance(tmp_path: Path) -> 
     source.heads.priors[5] += 0.01
     error = refusal(source, tmp_path)
     assert error.context == {"node": "score_0", "operator": "Conv"}
-    assert "of the priors that it scores, no PriorBox layer writes its boxes (" in error.message
+    assert "its priors do not fit PriorBox: no PriorBox layer writes its boxes (" in error.message
     assert error.message.endswith("pixels) on 8x8 cells; the closest is 0.009 of the picture away")
 
 
 def test_spare_anchors_need_a_threshold_that_hides_them(tmp_path: Path) -> None:
     source = build(NET)
     open_ = replace(source, nms=replace(source.nms, score_threshold=0.0))
-    assert "every box would be found" in refusal(open_, tmp_path).message
+    assert "without spare ones, which would be detected" in refusal(open_, tmp_path).message
 
 
 def test_softmax_without_a_background_has_no_class_for_spare_anchors(tmp_path: Path) -> None:
     source = build(replace(NET, background=None))
-    assert "every box would be found" in refusal(source, tmp_path).message
+    assert "without spare ones, which would be detected" in refusal(source, tmp_path).message
 
 
 def test_heads_that_are_not_predicted_by_convolutions_are_refused(tmp_path: Path) -> None:
