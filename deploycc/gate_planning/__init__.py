@@ -1,1 +1,1 @@
-"""Choosing how each kernel gate is carried out, by measured times; `deploycc.passes.lower_gates` does it."""
+"""Choosing by measured times what each kernel gate becomes; `deploycc.passes.lower_gates` carries it out."""

@@ -1,4 +1,4 @@
-"""The last word on a plan: whole networks timed in turns on pictures, and what does not keep its promise falls back."""
+"""The final check of a plan: whole networks are timed in turns on pictures, and what does not pay is dropped."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Lower = Callable[[gs.Graph, Sequence[LayerPlan]], gs.Graph]
 
 _WARMUP = 2
 _MOST_ROUNDS = 25
-_WORST_PICTURES, _WORST_ROUNDS = 2, 200  # with everything on pictures do not differ, so that rounds count
-_WORST_LEAST_ROUNDS = 5  # however slow the network is: the bound is a few per cent
-_WORST_TRIES = 3  # a busy moment, or where a session's memory happens to lie, is no reason to drop a plan
+_WORST_PICTURES, _WORST_ROUNDS = 2, 200  # with everything on, pictures do not differ: many rounds of few pictures
+_WORST_LEAST_ROUNDS = 5  # also for a slow network: the bound is a few per cent
+_WORST_TRIES = 3  # a busy moment, or an unlucky place of a session in memory, must not drop a plan
 PLANNED, MULTIPLY = "planned", "multiply"
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The same detector three times.
+    """The same network three times.
 
     Attributes:
         multiply: every gate multiplies.
-        dense: no gates.
-        all_on: gates are computed, and always on.
+        dense: without gates.
+        all_on: gates are computed and always on.
     """
 
     multiply: gs.Graph
@@ -50,14 +50,14 @@ class Networks:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What measuring said about one region.
+    """What measuring showed about a region.
 
     Attributes:
-        choice: the region as planned.
-        parts: how it is carried out now: as planned, in a simpler way, or multiplying.
-        saved_ms: by that, mean over the pictures, against the same network with multiplications in this region; where
-            it multiplies, what the best other way saved.
-        why: where it is not as planned.
+        choice: the lowering that was planned.
+        parts: the lowering now: as planned, simpler, or multiplying.
+        saved_ms: time that it saves against multiplying in this region, mean over the pictures; if it multiplies, what
+            the best other way saved.
+        why: reason, where it is not as planned.
     """
 
     choice: Choice
@@ -67,7 +67,7 @@ class Verdict:
 
     @property
     def kept(self) -> bool:
-        """Whether any layer of it stays lowered."""
+        """Whether any layer of the region stays lowered."""
         return any(part.lowering != "multiply" for part in self.parts)
 
 
@@ -76,10 +76,10 @@ class Checked:
     """A plan after the check.
 
     Attributes:
-        layers: of the plan that is left.
-        verdicts: on every lowered region.
-        samples_ms: ``dense``, ``multiply``, ``lowered``: [rounds, pictures].
-        worst_ms: ``dense``, ``lowered`` with every kernel on: [rounds, pictures].
+        layers: the plan that is left.
+        verdicts: on every region that was planned to become branches.
+        samples_ms: times of ``dense``, ``multiply`` and ``lowered``, [rounds, pictures].
+        worst_ms: times of ``dense`` and ``lowered`` with every kernel on, [rounds, pictures].
     """
 
     layers: tuple[LayerPlan, ...]
@@ -89,7 +89,7 @@ class Checked:
 
     @property
     def worst_case(self) -> float:
-        """Time with everything on, divided by the dense network's."""
+        """Time with every kernel on, divided by the dense network's."""
         return ratio_of(self.worst_ms)
 
 
@@ -106,34 +106,36 @@ def check_plan(
 ) -> Checked:
     """Time a plan, and lower gates in a simpler way, or multiply, where it does not pay.
 
-    Each region is judged by the whole network, picture by picture: as planned, with fewer branches, in shorter rows and
-    multiplying. Then the regions that cost most with everything on become simpler, one by one, until the worst case is
-    within its bound; where that is missed, new sessions are timed too before it counts.
+    Each region is judged by the time of the whole network, picture by picture: as planned, with fewer branches, in
+    shorter rows, and multiplying. Then regions become simpler, the most expensive with everything on first, until the
+    worst case keeps its bound. A bound that is missed counts only after new sessions have missed it too.
 
     Args:
         planned: what the planner chose.
-        networks: to compare with.
-        lower: carries a plan out on a graph; returns another one.
+        networks: to lower and to compare with.
+        lower: returns a copy of a graph with a plan carried out.
         pictures: prepared tensors.
         threads: of ONNX Runtime.
-        max_worst_case: of the dense network's time.
-        seconds: for each comparison, about.
+        max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
+        seconds: for each comparison of networks, about.
         say: progress.
 
     Returns:
-        What is left of the plan. Its worst case may still miss the bound: the caller looks at it.
+        What is left of the plan. Its worst case may still miss the bound, which the caller checks.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    verdicts = {each.layers: Verdict(each, (each,)) for each in planned.chosen if each.lowering != "multiply"}
+    lowered = [choice for choice in planned.chosen if choice.lowering != "multiply"]
+    verdicts = {choice.layers: Verdict(choice, (choice,)) for choice in lowered}
 
     def layers_of(changed: Mapping[Names, tuple[Choice, ...]] = {}) -> tuple[LayerPlan, ...]:
         return planned.layers({name: verdict.parts for name, verdict in verdicts.items()} | dict(changed))
 
     def session(graph: gs.Graph, layers: Sequence[LayerPlan]) -> ort.InferenceSession:
-        lowered = any(layer.lowering != "multiply" for layer in layers)
-        return graph_session(lower(graph, layers) if lowered else graph, threads)
+        if any(layer.lowering != "multiply" for layer in layers):
+            graph = lower(graph, layers)
+        return graph_session(graph, threads)
 
     measured: dict[Names, Mapping[str, float]] = {}
     for number, (name, verdict) in enumerate(verdicts.items(), start=1):
@@ -141,7 +143,7 @@ def check_plan(
         ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
         sessions = {way: session(networks.multiply, layers_of({name: parts})) for way, parts in ways.items()}
         samples = time_pictures(sessions, pictures, seconds / 2, say=here)
-        measured[name] = {way: float(least(each).mean()) for way, each in samples.items()}
+        measured[name] = {way: float(least(times).mean()) for way, times in samples.items()}
         verdicts[name] = _judge(verdict.choice, ways, measured[name])
 
     def timed_worst() -> dict[str, Array]:
@@ -159,13 +161,13 @@ def check_plan(
         worst = timed_worst()
         for _ in range(1, _WORST_TRIES):
             if ratio_of(worst) > max_worst_case:
-                worst = {name: np.concatenate([worst[name], again]) for name, again in timed_worst().items()}
+                worst = {name: np.concatenate([worst[name], times]) for name, times in timed_worst().items()}
         ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
         if ratio <= max_worst_case or not kept:
             break
         costly = max(kept, key=lambda name: _all_on(verdicts[name].parts) - _all_on(planned.simpler[name][MULTIPLY]))
-        why = f"with everything on the network takes {ratio:.3f} of the dense one's time"
-        verdicts[costly] = _simpler(verdicts[costly], planned.simpler[costly], measured[costly], why)
+        reason = f"with every kernel on, the network takes {ratio:.3f} times as long as the dense one"
+        verdicts[costly] = _simpler(verdicts[costly], planned.simpler[costly], measured[costly], reason)
     three = {
         "dense": session(networks.dense, ()),
         "multiply": session(networks.multiply, ()),
@@ -176,43 +178,43 @@ def check_plan(
 
 
 def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float]) -> Verdict:
-    """Take the simplest way of those that are nearly as fast as the fastest."""
+    """Choose the simplest way of those that are nearly as fast as the fastest."""
     fastest = min(mean_ms.values())
-    way = next(each for each in reversed(list(ways)) if mean_ms[each] <= fastest * (1 + NEAR_TIE))
+    way = next(way for way in reversed(list(ways)) if mean_ms[way] <= fastest * (1 + NEAR_TIE))
     saved = mean_ms[MULTIPLY] - mean_ms[way]
     if way == PLANNED:
         return Verdict(choice, ways[way], saved)
     if way == MULTIPLY:
-        return Verdict(choice, ways[way], _best_other(mean_ms), "the network is not faster than multiplying here")
+        return Verdict(choice, ways[way], _best_other(mean_ms), "it does not make the network faster than multiplying")
     gain = mean_ms[PLANNED] - mean_ms[way]
-    said = f"{gain:.3f} ms faster" if gain > 0 else f"{-gain:.3f} ms slower, nearly the same"
-    return Verdict(choice, ways[way], saved, f"{way} instead: {said}")
+    difference = f"{gain:.3f} ms faster" if gain > 0 else f"{-gain:.3f} ms slower, nearly the same"
+    return Verdict(choice, ways[way], saved, f"{way} instead: {difference}")
 
 
 def _simpler(
-    verdict: Verdict, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float], why: str
+    verdict: Verdict, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float], reason: str
 ) -> Verdict:
-    """The next way that takes less with everything on and still beats multiplying, or that."""
+    """Choose the next way that takes less with everything on and still beats multiplying; else multiply."""
     now, multiplying = _all_on(verdict.parts), mean_ms[MULTIPLY]
     for way, parts in ways.items():
         if way != MULTIPLY and _all_on(parts) < now and mean_ms[way] < multiplying:
-            return replace(verdict, parts=parts, saved_ms=multiplying - mean_ms[way], why=f"{way} instead: {why}")
-    return replace(verdict, parts=ways[MULTIPLY], saved_ms=_best_other(mean_ms), why=why)
+            return replace(verdict, parts=parts, saved_ms=multiplying - mean_ms[way], why=f"{way} instead: {reason}")
+    return replace(verdict, parts=ways[MULTIPLY], saved_ms=_best_other(mean_ms), why=reason)
 
 
 def _best_other(mean_ms: Mapping[str, float]) -> float:
-    """What the fastest way other than multiplying saves."""
+    """Return what the fastest way other than multiplying saves."""
     return mean_ms[MULTIPLY] - min(ms for way, ms in mean_ms.items() if way != MULTIPLY)
 
 
 def least(samples_ms: Array) -> Array:
-    """Least time of each picture over the rounds, [pictures]: what else the machine does only adds time."""
+    """Return the least time of each picture, [pictures]: whatever else the machine does only adds time."""
     result: Array = samples_ms.min(0)
     return result
 
 
 def ratio_of(samples_ms: Mapping[str, Array]) -> float:
-    """Mean time of ``lowered`` over the pictures, divided by that of ``dense``."""
+    """Return the mean time of ``lowered`` over the pictures, divided by that of ``dense``."""
     return float(least(samples_ms["lowered"]).mean() / least(samples_ms["dense"]).mean())
 
 
@@ -233,15 +235,15 @@ def time_pictures(
     """Time several networks on the same pictures, in turns and in changing order.
 
     Args:
-        sessions: each with one input.
+        sessions: of networks with one input.
         pictures: what they read.
-        seconds: rounds are added while they fit.
-        least_rounds: however long they take.
-        most_rounds: however short.
-        say: told how many seconds are over.
+        seconds: rounds are added as long as they are expected to end within this time.
+        least_rounds: number of rounds that are timed however long they take.
+        most_rounds: number of rounds at most.
+        say: told how many seconds have passed.
 
     Returns:
-        Milliseconds, [rounds, pictures], by network.
+        For each network its times in milliseconds, [rounds, pictures].
     """
     return time_in_turns(
         {name: _run(session) for name, session in sessions.items()},

@@ -1,4 +1,4 @@
-"""What decides about gates: times of convolutions by channel counts, and of what branches add, all measured here."""
+"""Costs that gate planning is based on: measured times of convolutions by channel counts, and of what branches add."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from deploycc.timing.machine import check_machine
 from deploycc.timing.turns import spread
 
 _ROUNDS = 9
-_SPREAD = 1.25  # median of samples over the least; up to 1.15 where nothing else runs
-_PARTS = 4  # a convolution is timed with a quarter, half... of its channels; between them time is interpolated
-_BLOCK = 8  # channels that vector units take at once: times in between are those of the next block
+_SPREAD = 1.25  # median of the samples divided by the least; up to 1.15 if nothing else runs
+_PARTS = 4  # a convolution is timed with a quarter, a half... of its channels; times between these are interpolated
+_BLOCK = 8  # channels that vector units process at once: a partial block takes as long as a whole one
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class Grid:
 
     Attributes:
         inputs, kernels: counts that were timed, ascending, from 0.
-        times_ms: [inputs, kernels]; 0 where either is 0.
+        times_ms: [inputs, kernels]; 0 if either count is 0.
     """
 
     inputs: Array
@@ -39,7 +39,7 @@ class Grid:
     times_ms: Array
 
     def __call__(self, inputs: ArrayLike, kernels: ArrayLike) -> Array:
-        """Time, ms, interpolated between the counts that were timed; the arguments broadcast."""
+        """Return times in ms, interpolated between the counts that were timed; the arguments broadcast."""
         x, y = np.broadcast_arrays(np.asarray(inputs, np.float64), np.asarray(kernels, np.float64))
         row, across = _cell(self.inputs, x)
         column, along = _cell(self.kernels, y)
@@ -52,11 +52,11 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class CostModel:
-    """Predicted times; a pure function of what was measured.
+    """Predicted times, as a pure function of what was measured.
 
     Attributes:
-        grids: by convolution with all channels.
-        lines: by operation.
+        grids: for each convolution with all its channels.
+        lines: for each operation.
     """
 
     grids: Mapping[Convolution, Grid]
@@ -64,7 +64,7 @@ class CostModel:
 
 
 class GateCosts:
-    """Measured costs; what is not known yet is measured when it is asked for."""
+    """Measured costs; those that are not known yet are measured on demand."""
 
     def __init__(self, machine: Machine, table: GateCostTable | None = None) -> None:
         """Start with a table of this machine, or with nothing.
@@ -82,10 +82,10 @@ class GateCosts:
         self._operations = table.operations if table is not None else ()
 
     def model(self, convolutions: Iterable[tuple[Convolution, bool]]) -> CostModel:
-        """Measure what is missing.
+        """Measure what is missing, and return the model.
 
         Args:
-            convolutions: with all channels, and whether their inputs may be narrowed.
+            convolutions: each with all its channels, and whether its inputs may be narrowed.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
@@ -93,20 +93,22 @@ class GateCosts:
         narrowing: dict[Convolution, bool] = {}
         for convolution, narrows in convolutions:
             narrowing[convolution] = narrows or narrowing.get(convolution, False)
-        counts = {each: (_counts(each.inputs) if narrows else [each.inputs], _counts(each.kernels))
-                  for each, narrows in narrowing.items()}  # fmt: skip
-        for each, (inputs, kernels) in counts.items():  # one by one: together, those of VGG-SSD300 hold 3.7 GB
-            self._convolutions.measure(each.narrowed(i, k) for i in inputs for k in kernels)
+        counts = {}
+        for convolution, narrows in narrowing.items():
+            inputs = _counts(convolution.inputs) if narrows else [convolution.inputs]
+            counts[convolution] = inputs, _counts(convolution.kernels)
+        for convolution, (inputs, kernels) in counts.items():  # one by one: all of VGG-SSD300 together take 3.7 GB
+            self._convolutions.measure(convolution.narrowed(i, k) for i in inputs for k in kernels)
         if not self._operations:
             self._operations = time_operations(self.machine.threads)
         grids = {}
-        for each, (inputs, kernels) in counts.items():
-            times = [[self._least_ms(each.narrowed(i, k)) for k in kernels] for i in inputs]
-            grids[each] = make_grid(inputs, kernels, times)
+        for convolution, (inputs, kernels) in counts.items():
+            times = [[self._least_ms(convolution.narrowed(i, k)) for k in kernels] for i in inputs]
+            grids[convolution] = make_grid(inputs, kernels, times)
         return CostModel(grids, fit_lines(self._operations))
 
     def _least_ms(self, convolution: Convolution) -> float:
-        """The least of the rounds: what else the machine does only adds time."""
+        """Return the least sample: whatever else the machine does only adds time."""
         return min(self._convolutions.samples_ms(convolution))
 
     @property
@@ -115,18 +117,19 @@ class GateCosts:
         return self._convolutions.machine
 
     def notes(self) -> tuple[Note, ...]:
-        """What is to be said where samples differ as they do beside other processes: ``costs-spread``."""
-        found = statistics.median([spread(each.samples_ms) for each in self._convolutions.table().timings] or [1.0])
-        if found <= _SPREAD:
+        """Return a note ``costs-spread`` if samples differ as much as they do while other processes run."""
+        spreads = [spread(timing.samples_ms) for timing in self._convolutions.table().timings]
+        typical = statistics.median(spreads or [1.0])
+        if typical <= _SPREAD:
             return ()
         reason = (
-            f"the median of a convolution's times is {found:.2f} times the least: the machine was busy, and the plan "
-            "may be a poor one; measure again when it is idle, with another file of costs"
+            f"the median of a convolution's times is {typical:.2f} times the least: the machine was busy, and the plan "
+            "may be a poor one; measure again when it is idle, into another file"
         )
         return (Note("measured costs", "costs-spread", reason),)
 
     def table(self) -> GateCostTable:
-        """Everything known, as a document."""
+        """Return everything that is known, as a document."""
         known = self._convolutions.table()
         return GateCostTable(
             tool=this_tool(),
@@ -138,9 +141,9 @@ class GateCosts:
 
 
 def make_grid(inputs: Iterable[int], kernels: Iterable[int], times_ms: Iterable[Iterable[float]]) -> Grid:
-    """A grid from times of ascending counts, [inputs, kernels].
+    """Return a grid of times for ascending counts, [inputs, kernels].
 
-    Noise only adds time, so nothing takes longer than the same with more channels.
+    Noise only adds time, so a time that exceeds one for more channels is lowered to that.
     """
     times = np.array([list(row) for row in times_ms], np.float64)
     for axis in (0, 1):
@@ -150,12 +153,12 @@ def make_grid(inputs: Iterable[int], kernels: Iterable[int], times_ms: Iterable[
 
 
 def _counts(channels: int) -> list[int]:
-    """Counts to time: about equal parts in whole blocks, and all."""
+    """Return the counts to time: about equal parts, in whole blocks, and all channels."""
     parts = {_BLOCK * round(channels * part / _PARTS / _BLOCK) for part in range(1, _PARTS)}
     return sorted(count for count in {*parts, channels} if 0 < count <= channels)
 
 
 def _cell(points: Array, values: Array) -> tuple[NDArray[np.intp], Array]:
-    """Index of the point below each value, and how far the value lies towards the next one, 0..1."""
+    """Return the index of the point below each value, and how far the value is towards the next point, 0..1."""
     below = np.clip(np.searchsorted(points, values, side="right") - 1, 0, len(points) - 2)
     return below, (values - points[below]) / (points[below + 1] - points[below])

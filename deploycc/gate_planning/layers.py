@@ -1,4 +1,4 @@
-"""From a network and its recorded gate decisions to what the planner plans with."""
+"""From a network and its recorded gate decisions to the layers that the planner works on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deploycc.graph.gates.search import Gate
 from deploycc.timing.convolutions import convolution_of
 
 _FLOAT_BYTES = 4
-_FILE_BYTES = 2**31 - 2**26  # protobuf's limit, and room for what is no weight
+_FILE_BYTES = 2**31 - 2**26  # protobuf's limit, with room for everything but weights
 
 
 def planned_layers(
@@ -47,7 +47,7 @@ def planned_layers(
     for name, region in regions.items():
         if isinstance(region, Note) and convolution_of(nodes[name]) is not None:
             layers.append(_layer(graph, nodes[name], None, active[name], described[name].unit_of, divisible=False))
-    for chain in _chains(network, {name: each for name, each in regions.items() if isinstance(each, Region)}):
+    for chain in _chains(network, {name: own for name, own in regions.items() if isinstance(own, Region)}):
         for number, region in enumerate(chain):
             gate = described.get(region.layer)
             decisions = active[region.layer] if gate else np.ones((pictures, region.kernels), np.bool_)
@@ -62,7 +62,7 @@ def planned_layers(
                     nested=gate is not None and gate.granularity == "nested",
                 )
             )
-    return tuple(layers), tuple(each for each in regions.values() if isinstance(each, Note))
+    return tuple(layers), tuple(region for region in regions.values() if isinstance(region, Note))
 
 
 def fix_unmovable(
@@ -78,22 +78,22 @@ def fix_unmovable(
     Returns:
         The layers, with those marked as not movable whose kernels cannot take the planned places, and a note on each.
     """
-    moving = [plan for plan in plans if plan.lowering != "variants"]  # there kernels keep their places
+    moving = [plan for plan in plans if plan.lowering != "variants"]  # with variants, kernels keep their places
     orders = {plan.layer: plan.order for plan in moving if plan.order != tuple(range(plan.kernels))}
     notes = reorder_kernels(network.graph.copy(), network.groups, orders)
     stuck = {note.node for note in notes}
-    return tuple(replace(each, movable=each.movable and each.name not in stuck) for each in layers), notes
+    return tuple(replace(layer, movable=layer.movable and layer.name not in stuck) for layer in layers), notes
 
 
 def added_bytes_allowed(graph: gs.Graph, max_growth: float) -> float:
-    """How many bytes of weights branches may hold beyond one copy of each.
+    """Return how many bytes of weights branches may hold beyond one copy of each weight.
 
     Args:
         graph: the network.
-        max_growth: as a multiple of all its weights. The file has to stay below 2 GiB in any case.
+        max_growth: bound as a multiple of all weights. The file has to stay below 2 GiB in any case.
     """
-    own = _FLOAT_BYTES * measure_cost(graph).params
-    return max(0.0, min(max_growth * own, _FILE_BYTES - own))
+    weight_bytes = _FLOAT_BYTES * measure_cost(graph).params
+    return max(0.0, min(max_growth * weight_bytes, _FILE_BYTES - weight_bytes))
 
 
 def _region(network: GatedNetwork, conv: gs.Node) -> Region | Note:
@@ -110,9 +110,9 @@ def _chains(network: GatedNetwork, regions: Mapping[str, Region]) -> list[list[R
     for name, region in regions.items():
         for reader in region.exit.outputs:
             if reader.op == "Conv" and reader.inputs[0] is region.exit:
-                behind = regions.get(reader.name) or network.region(reader.name)
-                if isinstance(behind, Region) and convolution_of(reader) and not joins(network.graph, region, behind):
-                    following[name] = behind
+                after = regions.get(reader.name) or network.region(reader.name)
+                if isinstance(after, Region) and convolution_of(reader) and not joins(network.graph, region, after):
+                    following[name] = after
     joined = {region.layer for region in following.values()}
     chains = []
     for name, region in regions.items():

@@ -1,8 +1,8 @@
-"""What conditional execution costs beside convolutions: small networks with and without one thing, timed in turns.
+"""What conditional execution costs beside convolutions: small networks with and without an operation, timed in turns.
 
-ONNX Runtime keeps maps in blocks of channels between convolutions. A branch, a multiplication, a concatenation
-and a padding need them plain, so each costs two rearrangements of the map beside its own work: the networks here put
-it between two convolutions, as it stands inside a detector.
+ONNX Runtime keeps maps in blocks of channels between convolutions. A branch, a multiplication, a concatenation and a
+padding need plain maps, so each costs two rearrangements of the map beside its own work. The networks here put the
+operation between two convolutions, where it would be in a detector.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deploycc.documents.costs import Operation, OperationTiming
 from deploycc.timing.turns import time_short_runs
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
-"""What is timed, between a convolution that makes a map and one that reads it.
+"""The operations that are timed, between a convolution that makes a map and one that reads it.
 
 ``branch``: the reading convolution is inside an ``If`` that a vector decides about; computing the condition counts.
 ``multiply``: the map is multiplied by one number per channel. ``pad``: as many zeros are appended to a plain map of
@@ -55,34 +55,34 @@ def time_operations(threads: int, rounds: int = ROUNDS) -> tuple[OperationTiming
 
     Args:
         threads: of ONNX Runtime.
-        rounds: samples of each network.
+        rounds: number of samples of each network.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    found = []
+    timings = []
     for channels, side in SIZES:
-        pairs = [network(each, channels, side, present) for each in OPERATIONS for present in (False, True)]
+        pairs = [network(operation, channels, side, present) for operation in OPERATIONS for present in (False, True)]
         samples = time_short_runs([_run(model, threads) for model in pairs], rounds, most_calls=1)
-        found += [
+        timings += [
             OperationTiming(
                 operation=operation, elements=channels * side * side, without_ms=without_ms, with_ms=with_ms
             )
             for operation, without_ms, with_ms in zip(OPERATIONS, samples[0::2], samples[1::2], strict=True)
         ]
-    return tuple(found)
+    return tuple(timings)
 
 
 def fit_lines(timings: Sequence[OperationTiming]) -> Mapping[Operation, Line]:
-    """Fit a line to each operation's costs: relative least squares, neither part below zero."""
+    """Fit a line to the costs of each operation: least squares of relative errors, no part below zero."""
     return {
-        operation: _fit([(each.elements, each.cost_ms) for each in timings if each.operation == operation])
-        for operation in dict.fromkeys(each.operation for each in timings)
+        operation: _fit([(timing.elements, timing.cost_ms) for timing in timings if timing.operation == operation])
+        for operation in dict.fromkeys(timing.operation for timing in timings)
     }
 
 
 def network(operation: Operation, channels: int, side: int, present: bool) -> onnx.ModelProto:
-    """A network around a map [1, C, S, S], with an operation on it or without."""
+    """Return a network that makes and reads a map [1, C, S, S], with an operation on the map or without."""
     generator = np.random.default_rng(0)
     half = channels // 2
     arrays = {
@@ -115,7 +115,7 @@ def network(operation: Operation, channels: int, side: int, present: bool) -> on
                   [node("Conv", ["p", "w_out"], ["y"])]),
     }[operation]  # fmt: skip
     nodes = with_it if present else without
-    read = {name for each in nodes for name in _reads(each)}
+    read = {name for member in nodes for name in _reads(member)}
     plain_channels = half if operation == "pad" else channels
     inputs = {"x": [1, _ENDS, side, side], "p": [1, plain_channels, side, side], "factors": [1, channels, 1, 1]}
     graph = helper.make_graph(
@@ -131,18 +131,18 @@ def network(operation: Operation, channels: int, side: int, present: bool) -> on
 def _if(
     write: Callable[[str], list[onnx.NodeProto]], output: str, weight: NDArray[np.float32] | None = None
 ) -> onnx.NodeProto:
-    """An ``If`` on ``yes`` whose branches both do the same, under names and with weights of their own."""
+    """Return an ``If`` on ``yes`` whose branches do the same, each under its own names and with its own weights."""
     branches = {}
     for name in (f"{output}_then", f"{output}_else"):
         result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        own = [] if weight is None else [numpy_helper.from_array(weight, f"{name}_own")]
-        branches[f"{name.rpartition('_')[2]}_branch"] = helper.make_graph(write(name), name, [], [result], own)
+        constants = [] if weight is None else [numpy_helper.from_array(weight, f"{name}_own")]
+        branches[f"{name.rpartition('_')[2]}_branch"] = helper.make_graph(write(name), name, [], [result], constants)
     return helper.make_node("If", ["yes"], [output], **branches)
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    inner = [name for each in node.attribute if each.HasField("g") for one in each.g.node for name in one.input]
-    return [*node.input, *inner]
+    branches = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return [*node.input, *(name for branch in branches for inner in branch.node for name in inner.input)]
 
 
 def _tensor(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
@@ -152,14 +152,14 @@ def _tensor(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
 def _run(model: onnx.ModelProto, threads: int) -> Callable[[], object]:
     session = open_session(model, threads, {"operation": model.graph.name})
     generator = np.random.default_rng(0)
-    feed = {each.name: generator.standard_normal(each.shape, np.float32) for each in session.get_inputs()}
+    feed = {source.name: generator.standard_normal(source.shape, np.float32) for source in session.get_inputs()}
     return partial(session.run, None, feed)
 
 
 def _fit(points: Sequence[tuple[int, float]]) -> Line:
-    elements = np.array([each for each, _ in points], np.float64)
+    elements = np.array([count for count, _ in points], np.float64)
     costs = np.array([cost for _, cost in points])
-    weights = 1 / np.maximum(costs, 0.01)  # relative, but below 10 us noise is larger than the cost
+    weights = 1 / np.maximum(costs, 0.01)  # relative errors; below 10 us noise is larger than the cost
     columns = np.stack([np.ones_like(elements), elements], 1)
     candidates = []
     for used in ([0, 1], [1], [0]):
@@ -168,5 +168,5 @@ def _fit(points: Sequence[tuple[int, float]]) -> Line:
         solution = np.maximum(solution, 0)
         error = float(np.square((columns @ solution - costs) * weights).sum())
         candidates.append((error, solution))
-    _, best = min(candidates, key=lambda each: each[0])
+    _, best = min(candidates, key=lambda candidate: candidate[0])
     return Line(float(best[0]), float(best[1]))

@@ -1,6 +1,6 @@
-"""In which order the kernels of a gated convolution stand, so that few contiguous pieces are needed at a time.
+"""Orders of the kernels of a gated convolution with which few contiguous pieces are needed at a time.
 
-Kernels that one unit decides about stay together. Everything is judged by recorded decisions, [pictures, kernels].
+The kernels of one unit stay together. Orders are derived from recorded decisions, [pictures, kernels].
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ Indices = NDArray[np.intp]
 
 
 def by_utilisation(active: Bools, unit_of: Sequence[int]) -> Indices:
-    """Kernels from the most to the least used; those of a unit stay in their order."""
+    """Return kernels from the most to the least used; those of a unit keep their order."""
     units, firing = _units(active, unit_of)
     ranked = np.argsort(-firing.mean(0), kind="stable")
     return _kernels(units, ranked)
 
 
 def by_prefix(active: Bools, unit_of: Sequence[int]) -> Indices:
-    """Kernels so that the highest one that is on lies low: from the back, whatever adds fewest pictures comes next.
+    """Return an order that keeps the last kernel which is on in a picture near the front.
 
-    A picture needs every kernel in front of the last that it has on. So the last is the least used one, and in front
-    of it comes the one with the fewest pictures that none of those behind it has asked for yet.
+    A picture needs all kernels up to the last one that is on in it. The order is filled from the back: last comes the
+    least used unit, and before it, each time, the unit that is on in the fewest pictures that do not need the kernels
+    after it anyway.
     """
     units, firing = _units(active, unit_of)
     ranked = np.argsort(firing.mean(0), kind="stable")
@@ -33,24 +34,25 @@ def by_prefix(active: Bools, unit_of: Sequence[int]) -> Indices:
     left, order = np.ones(len(ranked), np.bool_), list[int]()
     covered, added = np.zeros(len(active), np.bool_), rows.sum(1)
     while left.any() and not covered.all():
-        pick = int(np.argmin(np.where(left, added, len(active) + 1)))  # the first of equals is the least used
+        pick = int(np.argmin(np.where(left, added, len(active) + 1)))  # of several, the least used
         left[pick] = False
         order.append(pick)
         added -= rows[:, rows[pick] & ~covered].sum(1)
         covered |= rows[pick]
-    order += np.flatnonzero(left).tolist()  # nothing more can be won; the least used of them still come last
+    order += np.flatnonzero(left).tolist()  # every picture is covered; the least used of them still come last
     return _kernels(units, ranked[order[::-1]])
 
 
 def by_firing_together(active: Bools, unit_of: Sequence[int], block: int) -> Indices:
-    """Kernels in blocks that are on in the same pictures, the blocks from the most to the least needed.
+    """Return kernels in blocks that are on in the same pictures, from the most to the least needed block.
 
-    Each block starts with the most used kernel that is left and takes the one that adds fewest pictures, one by one.
+    Each block starts with the most used unit that is left, and takes, one by one, the unit that adds the fewest
+    pictures to those which need the block.
 
     Args:
-        active: decisions.
-        unit_of: for each kernel the unit that decides.
-        block: kernels of a block, at least; units are not divided.
+        active: decisions, [pictures, kernels].
+        unit_of: for each kernel its unit.
+        block: least number of kernels of a block; units are not divided.
     """
     units, firing = _units(active, unit_of)
     widths = [len(kernels) for kernels in units]
@@ -70,21 +72,21 @@ def by_firing_together(active: Bools, unit_of: Sequence[int], block: int) -> Ind
                 break
             pick = int(np.argmin(np.where(left, added, len(active) + 1)))
         blocks.append((float(covered.mean()), members))
-    blocks.sort(key=lambda each: -each[0])
+    blocks.sort(key=lambda block: -block[0])
     return _kernels(units, np.array([unit for _, members in blocks for unit in members], np.intp))
 
 
 def needed_width(active: Bools, order: Indices) -> Indices:
-    """For each picture the number of kernels from the front that covers all that are on."""
+    """Return for each picture how many kernels from the front cover all that are on."""
     ordered = active[:, order]
     width: Indices = np.where(ordered.any(1), ordered.shape[1] - np.argmax(ordered[:, ::-1], 1), 0)
     return width
 
 
 def boundaries(order: Indices, unit_of: Sequence[int], block: int) -> tuple[int, ...]:
-    """Positions where a piece may end, ascending, the last behind all kernels.
+    """Return the positions where a piece may end, ascending, up to the number of kernels.
 
-    Every block where each kernel has its own unit; else the ends of units, unless the order divides one.
+    These are the ends of units, or multiples of ``block`` if each kernel is its own unit or the order divides a unit.
     """
     kernels = len(order)
     units = np.asarray(unit_of)[order]
@@ -95,7 +97,7 @@ def boundaries(order: Indices, unit_of: Sequence[int], block: int) -> tuple[int,
 
 
 def _units(active: Bools, unit_of: Sequence[int]) -> tuple[list[Indices], Bools]:
-    """Kernels of each unit, and the units' decisions, [pictures, units]."""
+    """Return the kernels of each unit, and the decisions of the units, [pictures, units]."""
     numbers = np.asarray(unit_of)
     first = dict.fromkeys(unit_of)
     units = [np.flatnonzero(numbers == unit) for unit in first]

@@ -1,4 +1,4 @@
-"""Operations that gates make unnecessary, for each picture."""
+"""Operations that gates make unnecessary, picture by picture."""
 
 from __future__ import annotations
 
