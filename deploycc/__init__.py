@@ -1,3 +1,70 @@
-"""deploycc: the deployment compiler for SSD detectors on NVIDIA Jetson and DRIVE boards."""
+"""deploycc: the deployment compiler for SSD detectors on NVIDIA Jetson and DRIVE boards.
+
+What a program or a notebook needs is here, and loads when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector as Detector
+    from deploycc.errors import DeployError as DeployError
+    from deploycc.errors import Note as Note
+    from deploycc.target import Target as Target
+    from deploycc.target import load as load_target
+    from deploycc.workflows.compile import CompileSettings as CompileSettings
+    from deploycc.workflows.compile import compile as compile
+    from deploycc.workflows.evaluate import evaluate_detector as evaluate
+    from deploycc.workflows.export import export_detector as export
+    from deploycc.workflows.gates import plan_gates as plan_gates
+    from deploycc.workflows.load import load as load
+    from deploycc.workflows.load import save as save
+    from deploycc.workflows.profile import profile as profile
+    from deploycc.workflows.prune import Pruned as Pruned
+    from deploycc.workflows.prune import PruneSettings as PruneSettings
+    from deploycc.workflows.prune import prune as prune
+    from deploycc.workflows.report import Report as Report
+    from deploycc.workflows.report import read_report as read_report
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "CompileSettings": "deploycc.workflows.compile:CompileSettings",
+    "DeployError": "deploycc.errors:DeployError",
+    "Detector": "deploycc.detector:Detector",
+    "Note": "deploycc.errors:Note",
+    "PruneSettings": "deploycc.workflows.prune:PruneSettings",
+    "Pruned": "deploycc.workflows.prune:Pruned",
+    "Report": "deploycc.workflows.report:Report",
+    "Target": "deploycc.target:Target",
+    "compile": "deploycc.workflows.compile:compile",
+    "evaluate": "deploycc.workflows.evaluate:evaluate_detector",
+    "export": "deploycc.workflows.export:export_detector",
+    "load": "deploycc.workflows.load:load",
+    "load_target": "deploycc.target:load",
+    "plan_gates": "deploycc.workflows.gates:plan_gates",
+    "profile": "deploycc.workflows.profile:profile",
+    "prune": "deploycc.workflows.prune:prune",
+    "read_report": "deploycc.workflows.report:read_report",
+    "save": "deploycc.workflows.load:save",
+}
+"""Public name to the module that defines it and its name there."""
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: start-up stays fast."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, and what every module has."""
+    return sorted({*globals(), *_HOME})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, warn_if_assumed
 from deploycc.cli.pruning_options import PruningChoice, pruning_choice
 from deploycc.cli.shared_options import takes
@@ -16,7 +17,6 @@ from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.progress import Say
     from deploycc.workflows.prune import Pruned
 
@@ -27,7 +27,13 @@ def command(
     pruning: PruningChoice,
     target: Annotated[
         list[str],
-        typer.Option("--target", "-t", help="Target name or .toml file; several make one folder each inside DIR."),
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            autocompletion=complete.target,
+            help="Target name or .toml file; repeat it for several, each in a folder of its own inside DIR.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
     data: Annotated[
@@ -123,7 +129,7 @@ def command(
         say(f"reading {choice.model}")
         detector = choice.load()
         console.notes(detector.notes)
-        pruned, profile = _prune(detector, pruning, data, threads, say)
+        pruned = _prune(detector, pruning, data, threads, say)
         reports = []
         for report in compile_targets(
             detector,
@@ -131,7 +137,6 @@ def command(
             output,
             settings,
             pruned=pruned,
-            profile=profile,
             gate_plan=plan,
             pictures=None if images is None else open_pictures(images, detector.input),
             score=None if score is None else open_dataset(score, size=detector.input.height),
@@ -157,7 +162,7 @@ def command(
 
 def _prune(
     detector: Detector, pruning: PruningChoice, data: str | None, threads: int, say: Say
-) -> tuple[Pruned | None, UtilisationProfile | None]:
+) -> Pruned | None:
     """Profile and prune, as far as options ask for it."""
     from deploycc.cli import console
     from deploycc.timing.machine import usable_cores
@@ -166,7 +171,7 @@ def _prune(
     from deploycc.workflows.prune import prune
 
     if not pruning.wanted and data is None:
-        return None, None
+        return None
     if data is not None and pruning.profile is not None:
         raise InputError("prune-option", "give either --profile or --data, which makes one")
     settings, mask, profile = pruning.settings(), pruning.read_mask(), pruning.read_profile()
@@ -174,9 +179,8 @@ def _prune(
         warn_if_assumed(detector.input, "the profile")
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile = profiled.profile
-        for note in profiled.notes:
-            console.note(note.reason)
+        console.notes(profiled.notes)
     costs = pruning.read_costs(threads or usable_cores())
     pruned = prune(detector, settings, profile=profile, mask=mask, costs=costs, say=say)
     pruning.write_costs(costs)
-    return pruned, profile
+    return pruned

@@ -43,7 +43,6 @@ def command(
     from deploycc.cli import console
     from deploycc.detector.file import save
     from deploycc.timing.machine import check_threads, usable_cores
-    from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.prune import prune
     from deploycc.workflows.staging import require_folder
 
@@ -58,10 +57,9 @@ def command(
     with console.progress("prune") as say:
         say("reading")
         detector = choice.load()
-        pictures = None if source is None else open_pictures(source, detector.input)
-        pruned = prune(detector, settings, profile=profile, mask=mask, pictures=pictures, costs=costs, say=say)
+        pruned = prune(detector, settings, profile=profile, mask=mask, pictures=source, costs=costs, say=say)
     pruning.write_costs(costs)
-    if pictures is not None:
+    if source is not None:
         warn_if_assumed(detector.input, "what was refitted")
     sha256 = save(pruned.detector, output)
     if as_json:

@@ -19,7 +19,7 @@ class Headline:
     Attributes:
         status: of all runs together: one invalid run makes the report invalid.
         label: the status as the reader sees it.
-        sentences: what was found, one a run.
+        sentences: what was found, one per run of the compiled network.
         command: what measures it, where nothing was measured.
     """
 
@@ -50,18 +50,19 @@ class KeyFigure:
 def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
     """Say how the measurement went."""
     measured = [item for item in runs if item.summary]
+    compiled = [item for item in runs if item.run.variant == "compiled"]
     if not measured:
-        reasons = [f"{item.run.precision}: {'; '.join(item.verdict.failed)}" for item in runs]
+        reasons = [f"{item.run.precision}: {'; '.join(item.verdict.failed)}" for item in compiled]
         reasons += [
             f"{engine.precision}: no engine was built here: {engine.reason}"
             for engine in report.engines
-            if engine.reason and not runs
+            if engine.reason and not runs and engine.variant == "compiled"
         ]
         told = ("Nothing was measured for this target. This report holds no latency, and predicts none.", *reasons)
         return Headline("NOT MEASURED", "NOT MEASURED", told, report.next_command)
     status: Status = "VALID" if all(item.verdict.status == "VALID" for item in measured) else "INVALID"
     warned = ", with warnings" if any(item.verdict.warnings for item in measured) else ""
-    return Headline(status, status + warned, tuple(_sentence(item) for item in runs), None)
+    return Headline(status, status + warned, tuple(_sentence(item) for item in compiled), None)
 
 
 def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyFigure, ...]:
@@ -75,19 +76,22 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
             item.run.device,
         )
         for item in runs
-        if item.summary
+        if item.summary and item.run.variant == "compiled"
     ]
-    networks = [network for network in report.networks if network.steps]
+    networks = [network for network in report.networks if network.steps and network.variant == "compiled"]
     if networks:
         first, last, counts = networks[0].steps[0].before, networks[0].steps[-1].after, networks[0].counts
+        macs, params = first.macs, first.params
+        if report.prunings and (total := report.prunings[0].part("total")) is not None:
+            macs, params = total.macs[0], total.params[0]  # before any pruning, also of a file that was pruned before
         for label, before, after in (
-            ("MACs a picture", first.macs, last.macs),
-            ("parameters", first.params, last.params),
+            ("MACs per picture", macs, last.macs),
+            ("parameters", params, last.params),
         ):
             detail = f"{change(before, after)} from {count(before)}" if before != after else "as imported"
             figures.append(KeyFigure(label, count(after), detail, counts.kind, counts.source))
     for engine in report.engines:
-        if engine.size_bytes is not None:
+        if engine.size_bytes is not None and engine.variant == "compiled":
             source = f"size of {engine.file}"
             detail = " ".join(filter(None, (engine.builder, engine.builder_version)))
             figures.append(KeyFigure(f"engine {engine.precision}", size(engine.size_bytes), detail, "measured", source))

@@ -8,13 +8,17 @@ from markupsafe import Markup
 
 from deploycc.documents.compile import CompileReport, NetworkRecord
 from deploycc.documents.latency import LatencyReport
+from deploycc.documents.pruning import PruningRecord
 from deploycc.report import plots
+from deploycc.report.against_original import against_original
 from deploycc.report.chain import breaks, links
 from deploycc.report.environment import flatten
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
 from deploycc.report.page import page_template
+from deploycc.report.pruning import gates_table, layers_table, parts_table, refitted_table, remarks, stays_table
 from deploycc.report.stats import CONFIDENCE
+from deploycc.report.table import Table, number_columns
 from deploycc.report.verdict import Assessment, assess
 
 TEMPLATE = "report.html.j2"
@@ -38,6 +42,20 @@ class _NetworkSection:
     passes: Markup | None
 
 
+@dataclass(frozen=True)
+class _NumberedTable:
+    """A table that knows which of its columns hold numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> _NumberedTable:
+        return cls(table.title, table.columns, table.rows, number_columns(table))
+
+
 def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
     """Return the page.
 
@@ -57,11 +75,25 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
         notes=gather_notes(report),
         links=links(report, latency),
         breaks=breaks(report, latency),
+        sides=against_original(report, latency),
+        pruning_tables=lambda record: _pruning_tables(record, report.detector.name),
+        pruning_remarks=lambda record: remarks(record, report.detector.name, explained=True),
         facts=_facts(latency) if latency and measured else [],  # of a machine that ran nothing: no facts
         confidence=CONFIDENCE,
         top_layers=plots.TOP_LAYERS,
         max_dots=plots.MAX_DOTS,
     )
+
+
+def _pruning_tables(record: PruningRecord, network: str) -> list[_NumberedTable]:
+    tables = (
+        parts_table(record),
+        layers_table(record, network),
+        gates_table(record),
+        refitted_table(record),
+        stays_table(record),
+    )
+    return [_NumberedTable.of(table) for table in tables if table is not None]
 
 
 def _run_section(item: Assessment) -> _RunSection:
@@ -80,7 +112,7 @@ def _network_section(network: NetworkRecord) -> _NetworkSection:
 
 def _facts(latency: LatencyReport) -> list[tuple[str, object, dict[str, object]]]:
     """Rows of the environment: key, value before, and value after each run, where it changed."""
-    after = {run.precision: flatten(run.environment_after) for run in latency.runs}
+    after = {run.label: flatten(run.environment_after) for run in latency.runs}
     return [
         (
             key,

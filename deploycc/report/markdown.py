@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from deploycc.documents.compile import CompileReport, LayerError, OutputError, PrecisionComparison
+from deploycc.documents.compile import CompileReport, LayerError, NetworkRecord, OutputError, PrecisionComparison
 from deploycc.documents.latency import LatencyReport
+from deploycc.documents.pruning import PruningRecord
+from deploycc.report.against_original import against_original
 from deploycc.report.chain import breaks, links
 from deploycc.report.environment import flatten
 from deploycc.report.format import bare_ms, change, count, scientific, seconds
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
+from deploycc.report.pruning import gates_table, layers_table, parts_table, remarks, stays_table
 from deploycc.report.table import Table
 from deploycc.report.terminal import engines_table, latency_table
 from deploycc.report.verdict import Assessment, assess
@@ -23,6 +26,11 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     """Return the report; names and notes are escaped, so that none of them can change its structure."""
     runs = assess(latency) if latency else ()
     blocks = [f"# {escape(report.detector.name)} on {escape(report.target.title)}", *_verdict(report, runs)]
+    sides = against_original(report, latency)
+    if sides:
+        rows = [(s.label, s.original, s.compiled, s.change, s.provenance, s.source) for s in sides]
+        columns = ("", "original", "compiled", "change", "provenance", "source")
+        blocks += ["## Original and compiled", table_of(columns, rows)]
     blocks += ["## Key figures", _key_figures(report, runs)]
     measured = latency is not None and any(item.summary for item in runs)
     if latency and measured:
@@ -32,11 +40,13 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     for network in report.networks:
         if network.steps:
             kinds = f"counts {network.counts.kind}, times measured"
-            blocks += [f"## Passes, {escape(network.precision)} ({kinds})", _passes(report, network.precision)]
+            blocks += [f"## Passes, {escape(network.label)} ({kinds})", _passes(network)]
         if network.parts:
             rows = [(part.name, count(part.macs), count(part.params)) for part in network.parts]
             title = f"Back-end and front-end ({network.counts.kind}):"
             blocks += [title, table_of(("part", "MACs", "parameters"), rows)]
+    for record in report.prunings:
+        blocks += _pruning(record, report.detector.name)
     if report.comparison:
         blocks += _comparison(report.comparison)
     if report.engines:
@@ -61,7 +71,7 @@ def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
             f"The weights are random (seed {report.source.random_weights}): latency holds, detections mean nothing."
         )
     warnings = [
-        f"- {escape(item.run.precision)}: {escape(str(advice))}" for item in runs for advice in item.verdict.warnings
+        f"- {escape(item.run.label)}: {escape(str(advice))}" for item in runs for advice in item.verdict.warnings
     ]
     if warnings:
         blocks.append("\n".join(warnings))
@@ -78,12 +88,11 @@ def _layers(item: Assessment) -> list[str]:
         return []
     layers = sorted(item.run.layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
     rows = [(layer.name, layer.op, bare_ms(layer.median_ms), f"{layer.share:.1%}") for layer in layers]
-    title = f"## Slowest layers, {escape(item.run.precision)} (measured)"
+    title = f"## Slowest layers, {escape(item.run.label)} (measured)"
     return [title, table_of(("layer", "operator", "median ms", "share"), rows)]
 
 
-def _passes(report: CompileReport, precision: str) -> str:
-    network = next(network for network in report.networks if network.precision == precision)
+def _passes(network: NetworkRecord) -> str:
     rows = [
         (
             step.name,
@@ -95,6 +104,14 @@ def _passes(report: CompileReport, precision: str) -> str:
         for step in network.steps
     ]
     return table_of(("pass", "time", "nodes", "parameters", "MACs"), rows)
+
+
+def _pruning(record: PruningRecord, network: str) -> list[str]:
+    blocks = [f"## Pruning (counted): kernels {escape(record.useless)} are useless"]
+    for table in (parts_table(record), layers_table(record, network), gates_table(record), stays_table(record)):
+        if table is not None:
+            blocks.append(_table(table))
+    return [*blocks, *(escape(text) for text in remarks(record, network, explained=True))]
 
 
 def _comparison(comparison: PrecisionComparison) -> list[str]:

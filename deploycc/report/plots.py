@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deploycc.documents.compile import NetworkRecord
+from deploycc.documents.plan import Identified
 from deploycc.documents.latency import LayerTime, Run
 from deploycc.report.format import bare_ms, count
 from deploycc.report.stats import Summary
@@ -89,7 +90,7 @@ def distribution(run: Run, summary: Summary) -> str:
         grid(axes, "y")
 
     facts = ", ".join(f"{name} {bare_ms(value)} ms" for name, value in percentiles)
-    return render(f"dist-{run.precision}", f"Latency distribution, {run.precision}", facts, draw, 6.4, 3.0)
+    return render(_identifier("dist", run), f"Latency distribution, {run.label}", facts, draw, 6.4, 3.0)
 
 
 def over_time(run: Run, summary: Summary) -> str:
@@ -116,7 +117,7 @@ def over_time(run: Run, summary: Summary) -> str:
         grid(axes, "y")
 
     facts = f"{samples.size} samples over {run.duration_s:.1f} s, {summary.min_ms:.3f} to {summary.max_ms:.3f} ms"
-    return render(f"time-{run.precision}", f"Latency over time, {run.precision}", facts, draw, 6.4, 3.0)
+    return render(_identifier("time", run), f"Latency over time, {run.label}", facts, draw, 6.4, 3.0)
 
 
 def layer_bars(run: Run) -> str:
@@ -137,7 +138,12 @@ def layer_bars(run: Run) -> str:
 
     facts = f"slowest: {layers[0].name}, {bare_ms(layers[0].median_ms)} ms, {layers[0].share:.1%} of all layers"
     height = 0.8 + 0.24 * len(layers)
-    return render(f"layers-{run.precision}", f"Slowest layers, {run.precision}", facts, draw, 9.2, height)
+    return render(_identifier("layers", run), f"Slowest layers, {run.label}", facts, draw, 9.2, height)
+
+
+def _identifier(what: str, shown: Identified) -> str:
+    """A name for a picture that no other picture on the page has."""
+    return f"{what}-{shown.precision}-{shown.variant}"
 
 
 def size_over_passes(network: NetworkRecord) -> str:
@@ -168,8 +174,8 @@ def size_over_passes(network: NetworkRecord) -> str:
         f"MACs {count(first.macs)} to {count(last.macs)}, parameters {count(first.params)} to {count(last.params)}, "
         f"nodes {first.nodes} to {last.nodes}"
     )
-    title = f"Size over the passes, {network.precision}"
-    return render(f"passes-{network.precision}", title, facts, draw, 9.2, 0.5 + 0.27 * len(names))
+    title = f"Size over the passes, {network.label}"
+    return render(_identifier("passes", network), title, facts, draw, 9.2, 0.5 + 0.27 * len(names))
 
 
 def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:

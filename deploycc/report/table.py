@@ -47,6 +47,12 @@ class Lines:
     body: tuple[str, ...]
 
 
+def number_columns(table: Table) -> tuple[bool, ...]:
+    """Which columns hold nothing but numbers."""
+    cells = [[row[i] for row in table.rows] for i in range(len(table.columns))]
+    return tuple(bool(column) and all(map(_NUMBER.fullmatch, column)) for column in cells)
+
+
 def lay_out(columns: Cells, rows: Sequence[Cells], width: int | None = None) -> Lines:
     """Lay out a table.
 
@@ -60,7 +66,7 @@ def lay_out(columns: Cells, rows: Sequence[Cells], width: int | None = None) -> 
         rows: one cell per column.
         width: in characters; None: as wide as the cells are.
     """
-    right = [bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows) for i in range(len(columns))]
+    right = number_columns(Table("", tuple(columns), tuple(map(tuple, rows))))
     natural = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if width is None or _total(natural) <= width:
         return _joined([_lines(row, natural, right) for row in (columns, *rows)])

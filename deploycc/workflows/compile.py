@@ -63,12 +63,68 @@ class _Job:
         prune: what its pruning passes are told.
         original: the network to compare with; None where there is no other.
         shown: the detector that the report describes.
+        profile: that it was pruned by on the way, if any.
     """
 
     detector: Detector
     prune: Prune | None
     original: Detector | None
     shown: Detector
+    profile: UtilisationProfile | None = None
+
+
+def compile(  # noqa: A001 - the name users look for
+    detector: Detector,
+    targets: str | Target | Sequence[str | Target],
+    output: str | Path,
+    settings: CompileSettings | None = None,
+    *,
+    pruned: Pruned | None = None,
+    gate_plan: GatePlan | None = None,
+    pictures: str | Path | PictureList | None = None,
+    score: str | None = None,
+    class_names: Sequence[str] = (),
+    say: Say = quiet,
+) -> list[Report]:
+    """Compile for one or more targets.
+
+    Args:
+        detector: as `deploycc.load` reads it.
+        targets: names, ``.toml`` files or loaded targets; several make one folder each inside ``output``.
+        output: folder; one that this tool wrote before is replaced.
+        settings: how to compile.
+        pruned: what `deploycc.prune` made of this detector.
+        gate_plan: what `deploycc.plan_gates` decided; for one target.
+        pictures: FP16 is compared with FP32 on these (`deploycc.workflows.pictures.open_pictures`).
+        score: annotated pictures, ``voc:FOLDER[@SPLIT]`` or ``generated:SEED[:COUNT]``.
+        class_names: the model's class names in order, for ``score``, where the detector does not know them.
+        say: progress.
+
+    Returns:
+        One report per target.
+
+    Raises:
+        DeployError: as `compile_targets`.
+    """
+    from deploycc import target as shipped
+    from deploycc.evaluation.dataset import open_dataset
+    from deploycc.workflows.pictures import open_pictures
+
+    listed = [targets] if isinstance(targets, str | shipped.Target) else targets
+    return list(
+        compile_targets(
+            detector,
+            [shipped.load(target) if isinstance(target, str) else target for target in listed],
+            Path(output),
+            settings,
+            pruned=pruned,
+            gate_plan=gate_plan,
+            pictures=None if pictures is None else open_pictures(pictures, detector.input),
+            score=None if score is None else open_dataset(score, size=detector.input.height),
+            class_names=class_names,
+            say=say,
+        )
+    )
 
 
 def compile_targets(
@@ -78,7 +134,6 @@ def compile_targets(
     settings: CompileSettings | None = None,
     *,
     pruned: Pruned | None = None,
-    profile: UtilisationProfile | None = None,
     gate_plan: GatePlan | None = None,
     pictures: PictureList | None = None,
     score: Dataset | None = None,
@@ -93,7 +148,6 @@ def compile_targets(
         output: folder; one that this tool wrote before is replaced.
         settings: how to compile.
         pruned: what `deploycc.prune` made of this detector: the pipeline prunes the same.
-        profile: that it was pruned by, kept beside the networks.
         gate_plan: how gates are carried out; for one target.
         pictures: FP16 is compared with FP32 on these.
         score: annotated pictures on which the network is scored, and the original one too.
@@ -119,7 +173,7 @@ def compile_targets(
     for target in targets:
         folder = output / target.name if len(targets) > 1 else output
         yield _compile_one(
-            job, target, folder, settings, profile, gate_plan, pictures, accuracy, prefixed(say, target.name)
+            job, target, folder, settings, gate_plan, pictures, accuracy, prefixed(say, target.name)
         )
 
 
@@ -134,8 +188,8 @@ def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *
     named = replace(detector, prunings=pruned.detector.prunings)
     original = detector if settings.original else None
     if pruned.record.reconstruction is not None:  # the pipeline cannot refit weights
-        return _Job(pruned.detector, None, original, named)
-    return _Job(named, pruned.decision.prune, original, named)
+        return _Job(pruned.detector, None, original, named, pruned.profile)
+    return _Job(named, pruned.decision.prune, original, named, pruned.profile)
 
 
 def _check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -> None:
@@ -200,7 +254,6 @@ def _compile_one(
     target: Target,
     output: Path,
     settings: CompileSettings,
-    profile: UtilisationProfile | None,
     gate_plan: GatePlan | None,
     pictures: PictureList | None,
     accuracy: tuple[AccuracyRecord, ...],
@@ -215,8 +268,8 @@ def _compile_one(
     with staged_folder(output) as folder:
         networks = _networks(job, target, folder, settings, plan, say)
         write_plan_and_agent(folder, target, [one.network for one in networks], job.detector, _measurement(settings))
-        if profile is not None:
-            profile.write(folder / profile.FILE_NAME)
+        if job.profile is not None:
+            job.profile.write(folder / job.profile.FILE_NAME)
         if gate_plan is not None:
             gate_plan.write(folder / gate_plan.FILE_NAME)
         write_report(folder, _report(job, target, networks, settings, pictures, accuracy, say))

@@ -49,6 +49,17 @@ def load(
     )
 
 
+def save(detector: Detector, path: str | Path) -> str:
+    """Write a detector to one ONNX file that `load` reads back whole; returns its SHA-256.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
+    from deploycc.detector import file
+
+    return file.save(detector, Path(path))
+
+
 def find_original(detector: Detector) -> Detector | None:
     """The network that a pruned one was made from, where its files are still there and still the same.
 

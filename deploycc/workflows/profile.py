@@ -46,3 +46,20 @@ def measure_profile(
     optimised = run(detector, cpu_options(), PIPELINE).detector
     profile, notes = measure_utilisation(optimised, pictures, partial=partial, say=say)
     return Profiled(profile, notes)
+
+
+def profile(detector: Detector, pictures: str | Path | PictureList, *, say: Say = quiet) -> UtilisationProfile:
+    """Record how much each kernel is used.
+
+    Args:
+        detector: as `deploycc.load` reads it.
+        pictures: a folder, ``voc:FOLDER[@SPLIT]``, ``generated:SEED[:COUNT]``, or pictures that are open already.
+        say: progress.
+
+    Raises:
+        InputError, PictureError: the pictures cannot be read.
+        MeasureError: the network does not run.
+    """
+    from deploycc.workflows.pictures import open_pictures
+
+    return measure_profile(detector, open_pictures(pictures, detector.input), say=say).profile

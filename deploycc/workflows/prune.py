@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, quiet
+from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_decision import PruneDecision, PruneSettings, cpu_options, decide_pruning
 from deploycc.workflows.pruning_record import pruning_record
 
@@ -28,11 +30,13 @@ class Pruned:
         detector: ready to save; its ``prunings`` end with the record.
         decision: what was to be removed, for compilers that run the same pruning inside their pipeline.
         record: what was removed.
+        profile: that it was decided by, if any.
     """
 
     detector: Detector
     decision: PruneDecision
     record: PruningRecord
+    profile: UtilisationProfile | None = None
 
 
 def prune(
@@ -41,7 +45,7 @@ def prune(
     *,
     profile: UtilisationProfile | None = None,
     mask: Mapping[str, tuple[int, ...]] | None = None,
-    pictures: PictureList | None = None,
+    pictures: str | Path | PictureList | None = None,
     costs: Costs | None = None,
     say: Say = quiet,
 ) -> Pruned:
@@ -52,7 +56,8 @@ def prune(
         settings: how to prune; None: kernels used in less than 5 % of the pictures.
         profile: of this network (`deploycc.profile`).
         mask: layer to kernels, for ``by="mask"``.
-        pictures: refit the weights that are left on these, without labels; None: leave them as they are.
+        pictures: refit the weights that are left on these, without labels (`deploycc.workflows.pictures`); None: leave
+            them as they are.
         costs: times of convolutions that are known already, and the machine that measures others; None: this
             machine, one thread per core, nothing known.
         say: progress.
@@ -72,11 +77,12 @@ def prune(
     small = replace(decision.dense, graph=decision.dense.graph.copy())
     report = remove(small, decision.prune)
     small = _describe_gates(fold_affine(small, cpu_options()).detector)
+    refit_on = None if pictures is None else open_pictures(pictures, detector.input)
     reconstruction = None
-    if pictures is not None:
-        small, reconstruction = _reconstruct(decision, small, report, pictures, say)
-    record = pruning_record(decision, settings, small, report, profile, costs, reconstruction, pictures)
-    return Pruned(replace(small, prunings=(*detector.prunings, record)), decision, record)
+    if refit_on is not None:
+        small, reconstruction = _reconstruct(decision, small, report, refit_on, say)
+    record = pruning_record(decision, settings, small, report, profile, costs, reconstruction, refit_on)
+    return Pruned(replace(small, prunings=(*detector.prunings, record)), decision, record, profile)
 
 
 def host_costs() -> Costs:

@@ -49,7 +49,7 @@ def test_every_figure_has_its_provenance() -> None:
 
     assert figures["latency fp32, median"].provenance == "measured"
     assert figures["latency fp32, median"].source == "Test CPU"
-    assert figures["MACs a picture"].provenance == "predicted"
-    assert figures["MACs a picture"].value == "661.55 M"
-    assert figures["MACs a picture"].detail == "-5.5% from 700.00 M"
+    assert figures["MACs per picture"].provenance == "predicted"
+    assert figures["MACs per picture"].value == "661.55 M"
+    assert figures["MACs per picture"].detail == "-5.5% from 700.00 M"
     assert figures["engine fp32"].provenance == "measured"

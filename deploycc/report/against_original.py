@@ -1,0 +1,119 @@
+"""The compiled network beside the original one: size, latency and accuracy, and what was pruned in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deploycc.documents.compile import CompileReport, NetworkRecord
+from deploycc.documents.document import Provenance
+from deploycc.documents.latency import LatencyReport
+from deploycc.report.format import change, count, milliseconds, size
+from deploycc.report.variants import VariantChange, compare_variants
+
+
+@dataclass(frozen=True)
+class Side:
+    """One figure of both networks.
+
+    Attributes:
+        label: what it is.
+        original, compiled: with their units.
+        change: of the compiled network against the original one.
+        provenance, source: see `deploycc.documents.document.Evidence`.
+    """
+
+    label: str
+    original: str
+    compiled: str
+    change: str
+    provenance: Provenance
+    source: str
+
+
+def against_original(report: CompileReport, latency: LatencyReport | None) -> tuple[Side, ...]:
+    """Compare what was compiled with the network that it was made from; empty where the two are the same."""
+    if not report.prunings and all(network.variant == "compiled" for network in report.networks):
+        return ()
+    return (*_sizes(report), *_files(report), *_latencies(report, latency), *_accuracies(report))
+
+
+def sentence(sides: Sequence[Side]) -> str | None:
+    """The comparison in one sentence; None where there is nothing to compare."""
+    if not sides:
+        return None
+    return "Against the original network: " + ", ".join(f"{side.label} {side.change}" for side in sides) + "."
+
+
+def _network(report: CompileReport, variant: str) -> NetworkRecord | None:
+    return next((network for network in report.networks if network.variant == variant and network.steps), None)
+
+
+def _sizes(report: CompileReport) -> list[Side]:
+    """MACs, parameters and kernels: of both networks after the same passes, else as the prunings recorded them."""
+    compiled, original = _network(report, "compiled"), _network(report, "original")
+    if compiled is None:
+        return []
+    after = compiled.steps[-1].after
+    if original is not None:
+        before = (original.steps[-1].after.macs, original.steps[-1].after.params)
+        source = "counted after the same passes"
+    else:
+        total = report.prunings[0].part("total") if report.prunings else None
+        if total is None:
+            return []
+        before, source = (total.macs[0], total.params[0]), "counted when it was pruned; its files are not here"
+    sides = [
+        Side("MACs per picture", count(before[0]), count(after.macs), change(before[0], after.macs), "predicted", source),
+        Side("parameters", count(before[1]), count(after.params), change(before[1], after.params), "predicted", source),
+    ]
+    if report.prunings:
+        first, last = report.prunings[0].layers, report.prunings[-1].layers
+        kernels = sum(layer.kernels[0] for layer in first), sum(layer.kernels[1] for layer in last)
+        sides.append(Side("kernels", *map(str, kernels), change(*kernels), "predicted", "counted when it was pruned"))
+    return sides
+
+
+def _files(report: CompileReport) -> list[Side]:
+    engines = {(engine.precision, engine.variant): engine.size_bytes for engine in report.engines}
+    return [
+        Side(f"{engine.precision} engine", size(before), size(after), change(before, after), "measured", "file sizes")
+        for engine in report.engines
+        if engine.variant == "compiled"
+        and (after := engine.size_bytes) is not None
+        and (before := engines.get((engine.precision, "original"))) is not None
+    ]
+
+
+def _latencies(report: CompileReport, latency: LatencyReport | None) -> list[Side]:
+    if latency is None:
+        return []
+    sides = []
+    for precision in dict.fromkeys(network.precision for network in report.networks):
+        compared = compare_variants(latency, precision)
+        if compared is not None:
+            sides.append(_latency(compared))
+    return sides
+
+
+def _latency(compared: VariantChange) -> Side:
+    how = "measured in turns" if compared.in_turns else "measured one after the other"
+    return Side(
+        f"{compared.precision} latency, median",
+        milliseconds(compared.original_ms),
+        milliseconds(compared.compiled_ms),
+        describe_ratio(compared),
+        "measured",
+        f"{compared.device}, {how}",
+    )
+
+
+def _accuracies(report: CompileReport) -> list[Side]:
+    scores = {score.variant: score for score in report.accuracy}
+    if not {"compiled", "original"} <= scores.keys():
+        return []
+    before, after = scores["original"], scores["compiled"]
+    show: Callable[[float], str] = lambda share: f"{100 * share:.1f}"  # noqa: E731
+    source = f"{after.pictures} pictures of {after.data}, {after.evidence.source}"
+    points = f"{100 * (after.map50 - before.map50):+.1f} points"
+    return [Side("mAP50", show(before.map50), show(after.map50), points, "measured", source)]
