@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from deploycc.documents.compile import CompileReport, NetworkRecord
 from deploycc.documents.document import Provenance
 from deploycc.documents.latency import LatencyReport
+from deploycc.report.compare import describe_change
 from deploycc.report.format import change, count, milliseconds, size
-from deploycc.report.variants import VariantChange, compare_variants
+from deploycc.report.variants import VariantComparison, describe_order, variant_comparisons
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def against_original(report: CompileReport, latency: LatencyReport | None) -> tu
     """Compare what was compiled with the network that it was made from; empty where the two are the same."""
     if not report.prunings and all(network.variant == "compiled" for network in report.networks):
         return ()
-    return (*_sizes(report), *_files(report), *_latencies(report, latency), *_accuracies(report))
+    return (*_sizes(report), *_files(report), *_latencies(latency), *_accuracies(report))
 
 
 def sentence(sides: Sequence[Side]) -> str | None:
@@ -85,26 +86,21 @@ def _files(report: CompileReport) -> list[Side]:
     ]
 
 
-def _latencies(report: CompileReport, latency: LatencyReport | None) -> list[Side]:
-    if latency is None:
-        return []
-    sides = []
-    for precision in dict.fromkeys(network.precision for network in report.networks):
-        compared = compare_variants(latency, precision)
-        if compared is not None:
-            sides.append(_latency(compared))
-    return sides
+def _latencies(latency: LatencyReport | None) -> list[Side]:
+    return [_latency(compared) for compared in (variant_comparisons(latency) if latency else ())]
 
 
-def _latency(compared: VariantChange) -> Side:
-    how = "measured in turns" if compared.in_turns else "measured one after the other"
+def _latency(compared: VariantComparison) -> Side:
+    before, after = compared.original.summary, compared.compiled.summary
+    assert before is not None
+    assert after is not None
     return Side(
         f"{compared.precision} latency, median",
-        milliseconds(compared.original_ms),
-        milliseconds(compared.compiled_ms),
-        describe_ratio(compared),
+        milliseconds(before.p50_ms),
+        milliseconds(after.p50_ms),
+        describe_change(compared.change),
         "measured",
-        f"{compared.device}, {how}",
+        f"{compared.compiled.run.device}, {describe_order(compared)}",
     )
 
 

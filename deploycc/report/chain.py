@@ -13,7 +13,7 @@ class Link:
     """One artefact.
 
     Attributes:
-        what: ``trained files``, ``network`` or ``engine``.
+        what: ``trained file``, ``pruned file``, ``network`` or ``engine``.
         name: files, with their precision where there is one.
         sha256: None where the file does not exist here.
     """
@@ -25,7 +25,7 @@ class Link:
 
 def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, ...]:
     """Return the artefacts in the order they were made."""
-    found = [Link("trained files", ", ".join(report.source.files), report.source.sha256)]
+    found = _sources(report)
     found += [Link("network", f"{network.file} ({network.label})", network.sha256) for network in report.networks]
     found += [
         Link("engine", f"{engine.file if engine.status == 'built' else engine.status} ({engine.label})", engine.sha256)
@@ -38,13 +38,30 @@ def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, .
     return tuple(found)
 
 
+def _sources(report: CompileReport) -> list[Link]:
+    """Trained files, each by itself, and the files that prunings made of them."""
+    sources = [record.source for record in report.prunings]
+    if not sources or sources[-1] != report.source:
+        sources.append(report.source)
+    found = []
+    for number, source in enumerate(sources):
+        what = "trained file" if number == 0 else "pruned file"
+        if source.file_sha256:
+            found += [Link(what, *pair) for pair in zip(source.files, source.file_sha256, strict=True)]
+        else:  # an older version did not record them one by one
+            found.append(Link(what, ", ".join(source.files), source.sha256))
+    return found
+
+
 def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, ...]:
     """Return what does not fit together: figures that belong to another network, engine or target."""
     found = []
     networks = {network.label: network for network in report.networks}
     engines = {engine.label: engine for engine in report.engines if engine.sha256}
     for network in report.networks:
-        if network.source_sha256 != report.source.sha256:
+        trained = report.prunings[0].source if report.prunings else report.source
+        made_from = trained if network.variant == "original" else report.source
+        if network.source_sha256 != made_from.sha256:
             found.append(f"network {network.file} was made from other trained files")
     for engine in report.engines:
         network_here = networks.get(engine.label)

@@ -13,7 +13,7 @@ def test_the_chain_walks_from_the_trained_file_to_the_engine() -> None:
     found = links(sample_reports.compiled(), latency())
 
     assert [(link.what, link.sha256) for link in found] == [
-        ("trained files", TRAINED),
+        ("trained file", TRAINED),
         ("network", NETWORK),
         ("engine", ENGINE),
     ]
