@@ -52,7 +52,7 @@ _HOME = {
 }
 """Public name to the module that defines it and its name there."""
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -160,9 +160,7 @@ def command(
         )
 
 
-def _prune(
-    detector: Detector, pruning: PruningChoice, data: str | None, threads: int, say: Say
-) -> Pruned | None:
+def _prune(detector: Detector, pruning: PruningChoice, data: str | None, threads: int, say: Say) -> Pruned | None:
     """Profile and prune, as far as options ask for it."""
     from deploycc.cli import console
     from deploycc.timing.machine import usable_cores

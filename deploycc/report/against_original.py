@@ -65,14 +65,20 @@ def _sizes(report: CompileReport) -> list[Side]:
             return []
         before, source = (total.macs[0], total.params[0]), "counted when it was pruned; its files are not here"
     sides = [
-        Side("MACs per picture", count(before[0]), count(after.macs), change(before[0], after.macs), "predicted", source),
+        Side(
+            "MACs per picture", count(before[0]), count(after.macs), change(before[0], after.macs), "predicted", source
+        ),
         Side("parameters", count(before[1]), count(after.params), change(before[1], after.params), "predicted", source),
     ]
     if report.prunings:
         first, last = report.prunings[0].layers, report.prunings[-1].layers
         kernels = sum(layer.kernels[0] for layer in first), sum(layer.kernels[1] for layer in last)
-        sides.append(Side("kernels", *map(str, kernels), change(*kernels), "predicted", "counted when it was pruned"))
+        sides.append(_counted("kernels", *kernels, "counted when it was pruned"))
     return sides
+
+
+def _counted(label: str, before: int, after: int, source: str) -> Side:
+    return Side(label, count(before), count(after), change(before, after), "predicted", source)
 
 
 def _files(report: CompileReport) -> list[Side]:

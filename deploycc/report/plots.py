@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deploycc.documents.compile import NetworkRecord
-from deploycc.documents.plan import Identified
 from deploycc.documents.latency import LayerTime, Run
+from deploycc.documents.plan import Identified
 from deploycc.report.format import bare_ms, count
 from deploycc.report.stats import Summary
 

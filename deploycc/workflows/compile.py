@@ -73,7 +73,7 @@ class _Job:
     profile: UtilisationProfile | None = None
 
 
-def compile(  # noqa: A001 - the name users look for
+def compile(
     detector: Detector,
     targets: str | Target | Sequence[str | Target],
     output: str | Path,
@@ -172,9 +172,7 @@ def compile_targets(
     accuracy = _score(job, gate_plan, score, class_names, say) if score is not None else ()
     for target in targets:
         folder = output / target.name if len(targets) > 1 else output
-        yield _compile_one(
-            job, target, folder, settings, gate_plan, pictures, accuracy, prefixed(say, target.name)
-        )
+        yield _compile_one(job, target, folder, settings, gate_plan, pictures, accuracy, prefixed(say, target.name))
 
 
 def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *, changed: bool) -> _Job:

@@ -14,17 +14,17 @@ from deploycc.documents.compile import (
     InputRecord,
     LayerError,
     NetworkRecord,
-    NoteRecord,
     OutputError,
     PartRecord,
     PrecisionComparison,
     SizeRecord,
-    SourceRecord,
     StepRecord,
     TargetRecord,
 )
-from deploycc.documents.document import Evidence, Tool
+from deploycc.documents.document import Evidence, NoteRecord, Tool
 from deploycc.documents.latency import EngineFile, LatencyReport, LayerTime, Run
+from deploycc.documents.pruning import FoldedGateRecord, PrunedLayer, PrunedPart, PruningRecord
+from deploycc.documents.source import SourceRecord
 
 TRAINED, NETWORK, ENGINE = "a" * 64, "b" * 64, "c" * 64
 
@@ -181,6 +181,61 @@ def compiled(**changes: Any) -> CompileReport:
         ),
     }
     return CompileReport(**{**fields, **changes})
+
+
+def pruning(**changes: Any) -> PruningRecord:
+    """A pruning of that network's trained files."""
+    layer = PrunedLayer(
+        name="conv1",
+        op="Conv",
+        kernels=(64, 48),
+        macs=(400_000_000, 300_000_000),
+        params=(1_000_000, 750_000),
+        useless=17,
+        kept_for_multiple=1,
+        dropped_for_multiple=0,
+        multiple=16,
+        decided_with=None,
+        predicted_ms=None,
+    )
+    fields: dict[str, Any] = {
+        "source": compiled().source,
+        "criterion": "utilisation",
+        "useless": "used in less than 0.05 of all cases",
+        "below": 0.05,
+        "scope": "back-end",
+        "coefficient": "mean",
+        "round_to": 16,
+        "profile_sha256": "9" * 64,
+        "relative_times": {},
+        "timed_on": None,
+        "parts": (
+            PrunedPart(name="back-end", macs=(800_000_000, 600_000_000), params=(2_250_000, 2_000_000)),
+            PrunedPart(name="total", macs=(900_000_000, 661_550_000), params=(4_000_000, 3_340_000)),
+        ),
+        "layers": (layer,),
+        "gates": (FoldedGateRecord(layer="conv1", place="after-bias", macs=38_450_000, response_error={"mean": 0.01}),),
+        "reconstruction": None,
+        "stays": (NoteRecord(node="conv2", code="channel-shared", reason="its kernel 3 holds the same channel"),),
+        "not_analysed": (),
+    }
+    return PruningRecord(**{**fields, **changes})
+
+
+def compiled_beside_original(**changes: Any) -> CompileReport:
+    """A pruned network, its original, and an engine of each."""
+    report = compiled()
+    [network], [engine] = report.networks, report.engines
+    before = SizeRecord(nodes=100, params=4_000_000, macs=900_000_000)
+    step = network.steps[0].model_copy(update={"before": before, "after": before, "changed": False})
+    original = {"variant": "original", "sha256": "e" * 64, "file": "network-original.onnx", "steps": (step,)}
+    file = {"network_sha256": "e" * 64, "sha256": "d" * 64, "file": "engine-original.onnx", "size_bytes": 18_000_000}
+    fields: dict[str, Any] = {
+        "networks": (network, network.model_copy(update=original)),
+        "engines": (engine, engine.model_copy(update={"variant": "original", **file})),
+        "prunings": (pruning(),),
+    }
+    return compiled(**{**fields, **changes})
 
 
 def compiled_for_board() -> CompileReport:
