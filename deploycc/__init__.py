@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from deploycc.workflows.compile import compile as compile
     from deploycc.workflows.evaluate import evaluate_detector as evaluate
     from deploycc.workflows.export import export_detector as export
-    from deploycc.workflows.gates import plan_gates as plan_gates
     from deploycc.workflows.load import load as load
     from deploycc.workflows.load import save as save
     from deploycc.workflows.profile import profile as profile
@@ -44,7 +43,6 @@ _HOME = {
     "export": "deploycc.workflows.export:export_detector",
     "load": "deploycc.workflows.load:load",
     "load_target": "deploycc.target:load",
-    "plan_gates": "deploycc.workflows.gates:plan_gates",
     "profile": "deploycc.workflows.profile:profile",
     "prune": "deploycc.workflows.prune:prune",
     "read_report": "deploycc.workflows.report:read_report",
@@ -52,7 +50,26 @@ _HOME = {
 }
 """Public name to the module that defines it and its name there."""
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "CompileSettings",
+    "DeployError",
+    "Detector",
+    "Note",
+    "PruneSettings",
+    "Pruned",
+    "Report",
+    "Target",
+    "__version__",
+    "compile",
+    "evaluate",
+    "export",
+    "load",
+    "load_target",
+    "profile",
+    "prune",
+    "read_report",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

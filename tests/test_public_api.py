@@ -33,7 +33,6 @@ def test_the_names_are_these() -> None:
         "export",
         "load",
         "load_target",
-        "plan_gates",
         "profile",
         "prune",
         "read_report",

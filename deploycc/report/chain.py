@@ -13,7 +13,7 @@ class Link:
     """One artefact.
 
     Attributes:
-        what: ``trained file``, ``pruned file``, ``network`` or ``engine``.
+        what: ``trained file``, ``pruned file``, ``network`` or ``engine``; ``trained files`` together.
         name: files, with their precision where there is one.
         sha256: None where the file does not exist here.
     """
@@ -49,7 +49,7 @@ def _sources(report: CompileReport) -> list[Link]:
         if source.file_sha256:
             found += [Link(what, *pair) for pair in zip(source.files, source.file_sha256, strict=True)]
         else:  # an older version did not record them one by one
-            found.append(Link(what, ", ".join(source.files), source.sha256))
+            found.append(Link(f"{what}s", ", ".join(source.files), source.sha256))
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from deploycc.documents.compile import CompileReport, LayerError, NetworkRecord, OutputError, PrecisionComparison
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.pruning import PruningRecord
-from deploycc.report.against_original import against_original
+from deploycc.report.against_original import Side, against_original
 from deploycc.report.chain import breaks, links
 from deploycc.report.environment import flatten
 from deploycc.report.format import bare_ms, change, count, scientific, seconds
@@ -28,9 +28,7 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     blocks = [f"# {escape(report.detector.name)} on {escape(report.target.title)}", *_verdict(report, runs)]
     sides = against_original(report, latency)
     if sides:
-        rows = [(s.label, s.original, s.compiled, s.change, s.provenance, s.source) for s in sides]
-        columns = ("", "original", "compiled", "change", "provenance", "source")
-        blocks += ["## Original and compiled", table_of(columns, rows)]
+        blocks += ["## Original and compiled", _sides(sides)]
     blocks += ["## Key figures", _key_figures(report, runs)]
     measured = latency is not None and any(item.summary for item in runs)
     if latency and measured:
@@ -104,6 +102,11 @@ def _passes(network: NetworkRecord) -> str:
         for step in network.steps
     ]
     return table_of(("pass", "time", "nodes", "parameters", "MACs"), rows)
+
+
+def _sides(sides: Sequence[Side]) -> str:
+    rows = [(side.label, side.original, side.compiled, side.change, side.provenance, side.source) for side in sides]
+    return table_of(("", "original", "compiled", "change", "provenance", "source"), rows)
 
 
 def _pruning(record: PruningRecord, network: str) -> list[str]:

@@ -13,12 +13,32 @@ def test_the_chain_walks_from_the_trained_file_to_the_engine() -> None:
     found = links(sample_reports.compiled(), latency())
 
     assert [(link.what, link.sha256) for link in found] == [
-        ("trained file", TRAINED),
+        ("trained files", TRAINED),
         ("network", NETWORK),
         ("engine", ENGINE),
     ]
     assert breaks(sample_reports.compiled(), latency()) == ()
     assert breaks(sample_reports.compiled(), None) == ()
+
+
+def test_every_trained_and_pruned_file_has_its_own_digest() -> None:
+    trained = sample_reports.compiled().source.model_copy(update={"file_sha256": ("1" * 64, "2" * 64)})
+    source = trained.model_copy(update={"files": ("small.onnx",), "sha256": OTHER, "file_sha256": (OTHER,)})
+    network = sample_reports.compiled().networks[0].model_copy(update={"source_sha256": OTHER})
+    record = sample_reports.pruning(source=trained)
+    report = sample_reports.compiled(source=source, prunings=(record,), networks=(network,))
+
+    assert [(link.what, link.name, link.sha256[0]) for link in links(report, None)[:3] if link.sha256] == [
+        ("trained file", "ssd.prototxt", "1"),
+        ("trained file", "ssd.caffemodel", "2"),
+        ("pruned file", "small.onnx", "f"),
+    ]
+    assert breaks(report, None) == ()
+    original = network.model_copy(update={"variant": "original", "sha256": "e" * 64, "source_sha256": TRAINED})
+    both = report.model_copy(update={"networks": (network, original), "engines": ()})
+    assert breaks(both, None) == ()
+    swapped = both.model_copy(update={"networks": (network, original.model_copy(update={"source_sha256": OTHER}))})
+    assert "other trained files" in breaks(swapped, None)[0]
 
 
 def test_an_engine_built_on_the_board_joins_the_chain() -> None:
