@@ -1,6 +1,6 @@
-"""ONNX Runtime on this machine's processor: how every session of the package is set up.
+"""ONNX Runtime sessions on this machine's CPU, set up alike in the whole package.
 
-The agent, which imports nothing of the package, says the same in `deploycc.agent.run_onnxruntime`.
+The agent, which imports nothing of the package, repeats the set-up in `deploycc.agent.run_onnxruntime`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import onnxruntime as ort
 from deploycc.errors import MeasureError
 
 _SPIN_US = "100"
-"""How long a thread waits actively for its next part. On an idle machine 100 us are as fast as the default of 1000 and
-more, and faster than sleeping (a 1.1 ms network takes 1.3 then); beside one busy process they take 1.2 ms, the default
-5.2, because a thread that spins keeps the core from the one that it waits for."""
+"""How long a thread spins before it sleeps. On an idle machine 100 us are as fast as the default of 1000 and more, and
+faster than sleeping at once (1.3 instead of 1.1 ms for one network). Beside one busy process, that network takes 1.2 ms
+with 100 us and 5.2 ms with the default, because a spinning thread blocks the core that it waits for."""
 
 
 def open_session(
-    model: onnx.ModelProto, threads: int, what: Mapping[str, object], *, keep_memory: bool = True
+    model: onnx.ModelProto, threads: int, context: Mapping[str, object], *, keep_memory: bool = True
 ) -> ort.InferenceSession:
-    """Load a network. Idle, it takes no core from others.
+    """Load a network; an idle session uses no core.
 
     Args:
-        model: checked or not.
+        model: any model; it need not be checked.
         threads: inside one operator; operators run one after another.
-        what: names the network in an error.
-        keep_memory: keep for the next run what a run needed; False gives it back, for two networks in one process.
+        context: of an error, naming the network.
+        keep_memory: keep memory between runs; False frees it, for two networks in one process.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
@@ -36,8 +36,8 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = keep_memory
-    options.log_severity_level = 4  # what it refuses comes back as an exception
-    # Threads spin while a picture runs, for speed, and stop when it ends, for whatever else needs the cores.
+    options.log_severity_level = 4  # errors are raised as exceptions
+    # Threads spin during a run, for speed, and stop when it ends, to free the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     try:
@@ -46,6 +46,6 @@ def open_session(
         raise MeasureError(
             "onnxruntime-refuses",
             "ONNX Runtime cannot load the network",
-            context=what,
+            context=context,
             note=str(error).splitlines()[0],
         ) from None

@@ -1,17 +1,17 @@
-"""Every diagnosed failure of the compiler.
+"""Errors that the compiler diagnoses, and notes.
 
 DeployError                     exit 1, unless a subclass says otherwise
-├── InputError                  a file or value that the user gave
+├── InputError                  a file or value from the user
 │   ├── ModelError              a network: unreadable, inconsistent, unsupported
-│   ├── TargetError             a target: unknown name, wrong file, a thing the target cannot do
+│   ├── TargetError             a target: unknown name, wrong file, unsupported request
 │   ├── PictureError            a picture or a folder of pictures
 │   └── ArtefactError           a plan, report or output folder written by an earlier step
 ├── BuildError                  the engine builder refused or failed
 ├── MeasureError                an engine could not be run or timed
 └── BudgetMissed                exit 3: a budget or regression gate was missed
 
-An error reads: code, what happened, where, the fact behind it, the command that helps. Anything that is not a
-DeployError and reaches the top is a bug of the compiler (exit 70, with its traceback).
+An error reads: code, what happened, where, the fact behind it, the command that helps. Any other exception that reaches
+the top is a bug of the compiler (exit 70, with its traceback).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class DeployError(Exception):
 
 
 class InputError(DeployError):
-    """A file or value that the user gave cannot be used."""
+    """A file or value from the user cannot be used."""
 
 
 class ModelError(InputError):
@@ -79,7 +79,7 @@ class ModelError(InputError):
 
 
 class TargetError(InputError):
-    """A target is unknown, its file is wrong, or it cannot do what was asked."""
+    """A target is unknown, its file is wrong, or it does not support the request."""
 
 
 class PictureError(InputError):
@@ -98,7 +98,7 @@ class MeasureError(DeployError):
     """An engine could not be run or timed."""
 
 
-class BudgetMissed(DeployError):  # noqa: N818 - a verdict, not a fault
+class BudgetMissed(DeployError):  # noqa: N818 - a verdict, not an error
     """A budget or a regression gate was missed."""
 
     exit_code = EXIT_BUDGET
@@ -106,10 +106,10 @@ class BudgetMissed(DeployError):  # noqa: N818 - a verdict, not a fault
 
 @dataclass(frozen=True)
 class Note:
-    """Something the compiler decided or left alone, which the user should know.
+    """A decision of the compiler, or something it could not do, that the user should know.
 
     Attributes:
-        node: the graph node, layer or tensor it is about; empty for the whole network.
+        node: the graph node, layer or tensor that it concerns; empty for the whole network.
         code: stable kebab-case identifier.
         reason: one sentence with the fact behind the decision.
     """

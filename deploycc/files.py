@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their digests."""
+"""Writing files atomically, and their digests."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from deploycc.errors import ArtefactError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` that takes its place when the block ends without an exception.
+    """Yield a temporary path that replaces ``path`` when the block ends without an exception.
 
     Raises:
         ArtefactError: ``file-unwritable``: no folder, no permission, a full disk.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield beside
-        beside.replace(path)
+        yield partial
+        partial.replace(path)
     except OSError as error:
         raise ArtefactError(
             "file-unwritable",
@@ -31,18 +31,18 @@ def replacing(path: Path) -> Iterator[Path]:
             note=error.strerror or str(error),
         ) from None
     finally:
-        with contextlib.suppress(OSError):  # it was renamed, or its folder cannot be read
-            beside.unlink()
+        with contextlib.suppress(OSError):  # already renamed, or the folder cannot be read
+            partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all; see `replacing`."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write a UTF-8 text file atomically; see `replacing`."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""The detector: what every step of the compiler takes and returns, and the one file that holds it."""
+"""The detector, which every step of the compiler takes and returns, and its file format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector: a graph and everything that is needed to feed it and to read its outputs.
+"""The detector: a graph with everything needed to feed it and to read its outputs.
 
 Importers make a `Detector`, passes return a changed one, the engine and evaluation read it. The graph is an
 onnx-graphsurgeon graph with static shapes and batch 1; there is no second representation of it.
@@ -32,9 +32,9 @@ class InputSpec:
         name: graph input.
         height, width: pixels.
         colour: channel order of the tensor; the channel count follows from it.
-        mean: one value a channel, in tensor channel order, pixel units.
-        scale: one value a channel, in tensor channel order.
-        assumed: True where mean, scale or colour stand in no file and are a stated default.
+        mean: one value per channel, in tensor channel order, pixel units.
+        scale: one value per channel, in tensor channel order.
+        assumed: whether mean, scale or colour is a stated default that no file confirms.
     """
 
     name: str
@@ -47,12 +47,12 @@ class InputSpec:
 
     @property
     def channels(self) -> int:
-        """Number of colour planes."""
+        """Return the number of channels."""
         return 1 if self.colour == "GRAY" else 3
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the tensor, NCHW."""
+        """Return the shape of the tensor, NCHW."""
         return (1, self.channels, self.height, self.width)
 
 
@@ -62,9 +62,9 @@ class Nms:
 
     Attributes:
         score_threshold: boxes with a lower or equal score are dropped before suppression.
-        iou_threshold: a box that overlaps a kept one of its class by more is dropped.
-        top_k: candidates kept for each class before suppression, by score; -1 keeps all.
-        keep_top_k: detections kept for each picture after suppression, over all classes; -1 keeps all.
+        iou_threshold: a box that overlaps a kept box of its class by more is dropped.
+        top_k: candidates kept per class before suppression, by score; -1 keeps all.
+        keep_top_k: detections kept per picture after suppression, over all classes; -1 keeps all.
     """
 
     score_threshold: float = 0.01
@@ -75,14 +75,14 @@ class Nms:
 
 @dataclass(frozen=True, eq=False)
 class SsdHeads:
-    """Raw SSD outputs and the data that turn them into boxes (Liu et al., SSD, 2016, section 2.2).
+    """Raw SSD outputs and the data for decoding them into boxes (Liu et al., SSD, 2016, section 2.2).
 
     Attributes:
         locations: graph output of P x 4 elements, shape [1, P*4] or [1, P, 4]: box offsets.
         scores: graph output of P x classes elements, shape [1, P*C] or [1, P, C]: activated scores.
         priors: [P, 4] float32, xmin ymin xmax ymax, 0..1 of the picture.
         variances: [P, 4] float32, in the order of the offsets x y w h.
-        classes: C, with the background where there is one.
+        classes: C, including the background if there is one.
         background: index of the background class, or None.
         box_coding: how offsets refer to priors.
         variance_encoded: offsets are already multiplied by the variances (Caffe: variance_encoded_in_target).
@@ -109,8 +109,8 @@ class DetectionOutputs:
     Attributes:
         boxes: [N, 4] or [1, N, 4] float, xmin ymin xmax ymax, 0..1 of the picture.
         scores: [N] or [1, N] float.
-        classes: [N] or [1, N] integer class index, counted like the scores (background included).
-        count: number of valid rows, [1] or [1, 1] integer; None where every row is valid.
+        classes: [N] or [1, N] integer class index, numbered like the scores (background included).
+        count: number of valid rows, [1] or [1, 1] integer; None if every row is valid.
         layout: ``columns`` as above, or ``rows``: the three names are one tensor of [1, 1, N, 7] float rows, as Caffe's
             DetectionOutput and the NMS_TRT plugin write them: image, class (-1: unused row), score, four corners.
     """
@@ -130,8 +130,8 @@ class Source:
         files: paths as the user gave them, topology first.
         sha256: digest over the files' bytes, in that order (hexadecimal).
         format: importer name: ``caffe`` or ``onnx``.
-        random_weights: seed of the weights where none were trained, else None.
-        file_sha256: of each file by itself, in the same order; empty where an older version wrote the description.
+        random_weights: seed of random weights; None if the weights are trained.
+        file_sha256: of each file, in the same order; empty in a description of an older version.
     """
 
     files: tuple[str, ...]
@@ -143,20 +143,20 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """A network, how to feed it and how to read it.
+    """A network with its input and its outputs.
 
     Attributes:
         graph: onnx-graphsurgeon graph, static shapes, batch 1. Its outputs are the heads' tensors (raw), the
             detection tensors (decoded in the graph), or anything (opaque: `heads` and `detections` are None).
         input: the picture tensor.
         heads: raw SSD heads, or None.
-        nms: suppression parameters, where the detector is known to need them.
+        nms: suppression parameters; used only if the detector needs suppression.
         detections: outputs of in-graph decoding, set by the pass that lowers it.
-        class_names: one name a class, background included; empty where unknown.
-        source: where it came from.
-        notes: what the importer decided or could not recognise.
-        gates: what the file says about its kernel gates; `deploycc.graph.gates.search` proves it.
-        prunings: what was removed from the trained network so far, first to last.
+        class_names: one name per class, background included; empty if unknown.
+        source: the trained files.
+        notes: decisions of the importer, and what it did not recognise.
+        gates: kernel gates as the file describes them; `deploycc.graph.gates.search` proves them.
+        prunings: records of everything pruned from the trained network so far, in order.
     """
 
     graph: gs.Graph
@@ -172,9 +172,9 @@ class Detector:
 
     @property
     def name(self) -> str:
-        """The network's name."""
+        """Return the network's name."""
         return str(self.graph.name or "network")
 
     def class_name(self, index: int) -> str:
-        """Name of a class, or its number where names are unknown."""
+        """Return the name of a class, or its number if names are unknown."""
         return self.class_names[index] if 0 <= index < len(self.class_names) else str(index)

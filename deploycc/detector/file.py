@@ -1,6 +1,6 @@
-"""One file that is a whole detector: an ONNX network whose metadata say how to feed it and how to read it.
+"""A detector as one ONNX file, whose metadata describe the input and the outputs.
 
-Any ONNX tool reads the network; `read_detector` restores the `Detector`, so passes can be saved and resumed.
+Any ONNX tool reads the network; `read_detector` restores the `Detector`, so a network can be saved between passes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Heads(BaseModel):
 
 
 class _Record(BaseModel):
-    """Everything of a `Detector` but its graph."""
+    """Everything of a `Detector` except its graph."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -61,7 +61,7 @@ class _Record(BaseModel):
 
 
 def describe(detector: Detector) -> onnx.ModelProto:
-    """The detector as an ONNX model with its description in the metadata. IR version and opset are the graph's."""
+    """Return the detector as an ONNX model of the graph's IR version and opset, described in its metadata."""
     model = to_onnx(detector.graph)
     for key, value in _metadata(detector).items():
         entry = model.metadata_props.add()
@@ -77,7 +77,7 @@ def _metadata(detector: Detector) -> dict[str, str]:
 
 
 def save(detector: Detector, path: Path) -> str:
-    """Write the detector to one ONNX file, beside first and then renamed, so that no half file is ever seen.
+    """Write the detector to one ONNX file, which appears whole or not at all.
 
     Returns:
         SHA-256 of the file, hexadecimal.
@@ -85,19 +85,19 @@ def save(detector: Detector, path: Path) -> str:
     Raises:
         ArtefactError: the file cannot be written (no folder, no permission, disk full).
     """
-    with replacing(path) as beside, beside.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         return write_onnx(detector.graph, _metadata(detector), file)
 
 
 def holds_detector(model: onnx.ModelProto) -> bool:
-    """Whether `save` wrote this model."""
+    """Return whether `save` wrote this model."""
     return any(entry.key == KEY for entry in model.metadata_props)
 
 
 def read_gates(model: onnx.ModelProto) -> tuple[tuple[gate_metadata.DescribedGate, ...], tuple[Note, ...]]:
-    """Return what a model's metadata say about its gates, or a note where they cannot be read.
+    """Return the gates that a model's metadata describe, or a note if they cannot be read.
 
-    They may only confirm what the network itself shows, so a damaged entry is no reason to refuse the file.
+    The metadata can only confirm what the network itself shows, so a damaged entry does not make the file unusable.
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == gate_metadata.KEY), None)
     if text is None:
@@ -106,19 +106,19 @@ def read_gates(model: onnx.ModelProto) -> tuple[tuple[gate_metadata.DescribedGat
         return gate_metadata.read_entry(text), ()
     except ValueError as reason:  # pydantic's ValidationError is one
         lines = str(reason).splitlines()
-        said = f"the metadata {gate_metadata.KEY} cannot be read and are left out: {'; '.join(lines[1:3]).strip()}"
-        return (), (Note("", "gate-metadata", said),)
+        message = f"the metadata {gate_metadata.KEY} cannot be read and are ignored: {'; '.join(lines[1:3]).strip()}"
+        return (), (Note("", "gate-metadata", message),)
 
 
 def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
-    """Restore what `save` wrote.
+    """Restore a detector that `save` wrote.
 
     Args:
         model: read and checked; see `holds_detector`.
-        path: for messages.
+        path: of the file, for messages.
 
     Raises:
-        ModelError: the description is of another schema, damaged, or does not fit the network.
+        ModelError: ``detector-metadata``: the description has another schema, is damaged, or does not fit the network.
     """
     text = next(entry.value for entry in model.metadata_props if entry.key == KEY)
     try:
@@ -128,19 +128,19 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
         first = reason.errors(include_url=False)[0] if isinstance(reason, ValidationError) else None
         raise ModelError(
             "detector-metadata",
-            f"the detector's description inside {path.name} cannot be read",
+            f"the detector's description in {path.name} cannot be read",
             context={"file": path, "metadata": KEY},
             note=f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(reason),
             hint="write the file again with this version of deploycc",
         ) from None
     graph = gs.import_onnx(model)
-    named = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
-    wanted = [record.input.name, *_outputs(heads, record.detections)]
-    if missing := [name for name in wanted if name not in named]:
+    borders = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
+    described = [record.input.name, *_outputs(heads, record.detections)]
+    if missing := [name for name in described if name not in borders]:
         raise ModelError(
             "detector-metadata",
-            f"{path.name} describes {', '.join(missing)}, which the network in it does not have",
-            context={"file": path, "network": ", ".join(sorted(named))},
+            f"{path.name} describes {', '.join(missing)}, which its network does not have",
+            context={"file": path, "network": ", ".join(sorted(borders))},
             note="the network was changed after deploycc wrote it",
         )
     gates, notes = read_gates(model)
@@ -163,7 +163,7 @@ def _outputs(heads: SsdHeads | None, detections: DetectionOutputs | None) -> lis
     if detections is not None:
         names += [detections.boxes, detections.scores, detections.classes]
         names += [detections.count] if detections.count else []
-    elif heads is not None:  # once detections are lowered into the graph, the raw heads are no outputs any more
+    elif heads is not None:  # after detections are lowered into the graph, the raw heads are not outputs
         names += [heads.locations, heads.scores]
     return names
 

@@ -1,4 +1,4 @@
-"""Pictures: reading them, and turning them into the tensor a network expects."""
+"""Reading pictures, and converting them to a network's input tensor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploycc.errors import PictureError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 
-# What Pillow raises for damaged files, beside OSError: its decoders let these through.
+# Raised by Pillow for damaged files: some errors of its decoders are not OSErrors.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma of R, G, B
 
@@ -24,32 +24,32 @@ def find_pictures(folder: Path) -> list[Path]:
     """Return the pictures directly inside a folder (jpg, jpeg, png, bmp), sorted by name.
 
     Raises:
-        PictureError: the folder is missing, unreadable, no folder, or holds no picture.
+        PictureError: the folder is missing, unreadable, not a folder, or has no pictures.
     """
     try:
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     except OSError as error:
         raise PictureError(
             "picture-folder", "the folder of pictures cannot be read", context={"folder": folder}, note=error.strerror
         ) from None
-    if not found:
+    if not pictures:
         raise PictureError(
             "picture-folder-empty",
-            "the folder holds no pictures",
+            "the folder has no pictures",
             context={"folder": folder},
-            note=f"looked for {', '.join(SUFFIXES)}; folders inside it are not searched",
+            note=f"looked for {', '.join(SUFFIXES)}; subfolders are not searched",
         )
-    return found
+    return pictures
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as [height, width, 3] uint8, red first, the way up that its EXIF orientation says.
+    """Read a picture as [height, width, 3] uint8, RGB, rotated by its EXIF orientation.
 
-    A picture shows as viewers (and OpenCV's ``imread``) show it. Transparency is dropped, 16-bit grey keeps its high
-    byte, of an animation the first frame counts.
+    The result is what viewers and OpenCV's ``imread`` show. Transparency is dropped, 16-bit grey keeps its high byte,
+    and an animation gives its first frame.
 
     Raises:
-        PictureError: missing, not a picture, truncated, too large to be sane, or of an unsupported kind.
+        PictureError: missing, not a picture, truncated, too large, or of an unsupported kind.
     """
     context = {"file": path}
     try:
@@ -60,13 +60,13 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                     "picture-unsupported",
                     f"a picture of mode {upright.mode!r} has no fixed range of values",
                     context=context,
-                    hint="save it with 8 bits a channel",
+                    hint="save it with 8 bits per channel",
                 )
             if upright.mode.startswith("I;16"):
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.asarray(upright.convert("RGB"))
     except FileNotFoundError:
-        raise PictureError("picture-missing", "there is no such picture", context=context) from None
+        raise PictureError("picture-missing", "the picture does not exist", context=context) from None
     except Image.DecompressionBombError as error:
         raise PictureError("picture-too-large", "the picture is too large", context=context, note=str(error)) from None
     except _DAMAGED as error:
@@ -79,13 +79,12 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def prepare(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """Turn a picture into the network's input: resize, order the channels, ``(pixel - mean) * scale``.
+    """Convert a picture to the network's input: resize, order the channels, ``(pixel - mean) * scale``.
 
-    The aspect ratio is not kept (SSD is trained so). Pixels are rounded to whole grey levels after resizing, as they
-    are where OpenCV prepares the input.
+    The aspect ratio is not kept, as in SSD training. Pixels are rounded to integers after resizing, as OpenCV does.
 
     Args:
-        picture: [height, width, 3] uint8, red first.
+        picture: [height, width, 3] uint8, RGB.
         spec: size, colour order, mean and scale.
 
     Returns:
@@ -106,7 +105,7 @@ def prepare(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
 
 
 def resize(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize by bilinear interpolation between pixel centres, without smoothing, as OpenCV's ``INTER_LINEAR``.
+    """Resize by bilinear interpolation between pixel centres, without smoothing, like OpenCV's ``INTER_LINEAR``.
 
     Args:
         picture: [H, W, C] uint8.
@@ -125,14 +124,14 @@ def resize(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     rows = _mix(flat[above], flat[below], down[:, None])
     columns = rows.reshape(height, -1, channels)
     mixed = _mix(columns[:, left], columns[:, right], across[:, None])
-    mixed += 0.5  # the conversion below cuts off
+    mixed += 0.5  # the conversion below truncates
     return mixed.astype(np.uint8)
 
 
-def _mix(one: NDArray[np.generic], other: NDArray[np.generic], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``one + (other - one) * weight``."""
-    base = one.astype(np.float32, copy=False)
-    mixed: NDArray[np.float32] = np.subtract(other, base, dtype=np.float32)
+def _mix(first: NDArray[np.generic], second: NDArray[np.generic], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``first + (second - first) * weight``."""
+    base = first.astype(np.float32, copy=False)
+    mixed: NDArray[np.float32] = np.subtract(second, base, dtype=np.float32)
     mixed *= weight
     mixed += base
     return mixed
@@ -140,7 +139,7 @@ def _mix(one: NDArray[np.generic], other: NDArray[np.generic], weight: NDArray[n
 
 @lru_cache(maxsize=64)
 def _taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each target pixel the two source pixels around its centre, and the weight of the second."""
+    """Return for each target pixel the two source pixels around its centre, and the weight of the second."""
     centre = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
     low = np.floor(centre).astype(np.intp)
     return low, np.minimum(low + 1, source - 1), (centre - low).astype(np.float32)

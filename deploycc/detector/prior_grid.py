@@ -1,4 +1,4 @@
-"""Default boxes of one feature map (Liu et al., SSD, 2016, section 2.2), as Caffe's PriorBox layer lays them out."""
+"""Default boxes of a feature map (Liu et al., SSD, 2016, section 2.2), in the layout of Caffe's PriorBox layer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PriorGrid:
-    """Where the boxes of a feature map stand.
+    """The grid of boxes of a feature map.
 
     Attributes:
         cells: height and width of the feature map.
         image: height and width of the picture, pixels.
-        step: pixels from cell to cell, vertically and horizontally.
-        offsets: centre within a cell, as (vertical, horizontal) shares of the step; several give several boxes.
+        step: pixels from cell to cell, vertical and horizontal.
+        offsets: centre within a cell, as (vertical, horizontal) shares of the step; one set of boxes per offset.
         sizes: (width, height) of the boxes at every centre, pixels.
         clip: corners are clipped to the picture.
     """
@@ -31,7 +31,7 @@ class PriorGrid:
     clip: bool = False
 
     def boxes(self) -> NDArray[np.float32]:
-        """Return [P, 4]: xmin ymin xmax ymax, 0..1 of the picture; rows, columns, sizes, offsets in this nesting."""
+        """Return [P, 4]: xmin ymin xmax ymax, 0..1 of the picture; ordered by row, column, size, offset."""
         rows, columns = self.cells
         offsets = np.array(self.offsets, np.float64)
         sizes = np.array(self.sizes, np.float64)
@@ -60,23 +60,23 @@ class PriorGrid:
 def box_sizes(
     min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[float], flip: bool
 ) -> list[tuple[float, float]]:
-    """Widths and heights in Caffe's order: for each minimum its square, the mean square, then the other ratios.
+    """Return widths and heights in Caffe's order: per minimum its square, the mean square, then the other ratios.
 
     Args:
-        min_sizes: side of the first square, pixels.
-        max_sizes: none, or one for each minimum; adds the square of side sqrt(min max).
-        ratios: width over height; 1 is always there, repeated ones count once.
-        flip: adds the inverse of every ratio behind it.
+        min_sizes: sides of the first squares, pixels.
+        max_sizes: none, or one per minimum; adds the square of side sqrt(min max).
+        ratios: width over height; 1 is implied, and repeated ratios count once.
+        flip: adds the inverse after every ratio.
     """
-    different: list[float] = []
+    distinct: list[float] = []
     for ratio in ratios:
-        if all(abs(ratio - known) >= 1e-6 for known in (1.0, *different)):
-            different += [ratio, 1.0 / ratio] if flip else [ratio]
+        if all(abs(ratio - known) >= 1e-6 for known in (1.0, *distinct)):
+            distinct += [ratio, 1.0 / ratio] if flip else [ratio]
     sizes = []
     for index, smallest in enumerate(min_sizes):
         sizes.append((smallest, smallest))
         if max_sizes:
             middle = math.sqrt(smallest * max_sizes[index])
             sizes.append((middle, middle))
-        sizes += [(smallest * math.sqrt(ratio), smallest / math.sqrt(ratio)) for ratio in different]
+        sizes += [(smallest * math.sqrt(ratio), smallest / math.sqrt(ratio)) for ratio in distinct]
     return sizes

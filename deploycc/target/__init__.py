@@ -1,4 +1,4 @@
-"""Targets: one board with one software stack, as data; and what its runtime can do, derived in code."""
+"""Targets: one board with one software stack, as data, and the capabilities of its runtime, derived in code."""
 
 from __future__ import annotations
 

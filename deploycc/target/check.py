@@ -1,4 +1,4 @@
-"""Cross-field rules of a target: facts that must agree with one another."""
+"""Consistency rules of a target: facts that must agree with one another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PEAK_TOLERANCE = 0.02
 """Relative; published peaks and clocks are rounded to three digits."""
 
 # L4T -> JetPack (jetson_stats NVIDIA_JETPACK) and TensorRT's major.minor (JetPack comparison tables, l4t-tensorrt image
-# tags, jetson-containers); None where no source states the TensorRT of that JetPack. JetPack 3.2.1 shares L4T 28.2.1
+# tags, jetson-containers); None if no source states the TensorRT of that JetPack. JetPack 3.2.1 shares L4T 28.2.1
 # with 3.3 and is left out.
 _L4T: dict[str, tuple[str, tuple[int, int] | None]] = {
     "28.2.1": ("3.3", (4, 0)),
@@ -61,11 +61,11 @@ _BUILDERS = {
 
 
 def check(target: Target, path: Path | None = None) -> list[str]:
-    """Return what is inconsistent, one sentence each; an empty list is a sound target.
+    """Return the inconsistencies of a target, one sentence each; empty if there are none.
 
     Args:
-        target: any target that `deploycc.target.load` read.
-        path: its file, where the name is to be compared with the file's.
+        target: as `deploycc.target.load` read it.
+        path: its file, whose name must be the target's; None skips that rule.
     """
     rules = (_peaks, _precisions, _unconfirmed, _toolchain, _gpu, _jetpack)
     problems = [problem for rule in rules for problem in rule(target)]
@@ -87,9 +87,9 @@ def _peaks(t: Target) -> Iterator[str]:
                 f" 2 x memory_clock_mhz x memory_bus_bits / 8 = {derived:.1f}"
             )
     if t.sm_count and t.cuda_cores and t.cuda_cores // t.sm_count not in (64, 128):
-        yield f"cuda_cores {t.cuda_cores} over sm_count {t.sm_count} is neither 64 nor 128 cores an SM"
+        yield f"cuda_cores {t.cuda_cores} over sm_count {t.sm_count} is neither 64 nor 128 cores per SM"
     elif t.sm_count and t.cuda_cores and t.cuda_cores % t.sm_count:
-        yield f"cuda_cores {t.cuda_cores} is no multiple of sm_count {t.sm_count}"
+        yield f"cuda_cores {t.cuda_cores} is not a multiple of sm_count {t.sm_count}"
     if t.workspace_mib and t.memory_mib and t.workspace_mib > t.memory_mib // 2:
         yield f"workspace_mib {t.workspace_mib} is more than half of memory_mib {t.memory_mib}"
 
@@ -99,15 +99,15 @@ def _precisions(t: Target) -> Iterator[str]:
         if precision in t.precisions:
             yield f"{precision} is both in precisions and in refused_precisions"
     if len(set(t.precisions)) != len(t.precisions):
-        yield "precisions names one precision twice"
+        yield "precisions has the same precision twice"
     if "fp16" in t.precisions and t.compute_capability == "6.1":
-        yield "precisions has fp16, but compute capability 6.1 has no fast FP16; say so in refused_precisions"
+        yield "precisions has fp16, but compute capability 6.1 has no fast FP16; state it in refused_precisions"
 
 
 def _unconfirmed(t: Target) -> Iterator[str]:
     for name in t.unconfirmed:
         if name not in Target.model_fields:
-            yield f"unconfirmed names '{name}', which is no field"
+            yield f"unconfirmed names '{name}', which is not a field"
         elif getattr(t, name) in (None, (), {}) and name != "runtime_version":
             yield f"unconfirmed names '{name}', which has no value"
     if t.runtime == "tensorrt" and t.runtime_version is None and "runtime_version" not in t.unconfirmed:
@@ -118,13 +118,13 @@ def _toolchain(t: Target) -> Iterator[str]:
     if t.builder not in _BUILDERS[t.runtime]:
         yield f"builder {t.builder} does not build for runtime {t.runtime}"
     if (t.builder == "tensorRT_optimization") != (t.model_format == "caffe"):
-        yield "tensorRT_optimization reads Caffe and is the only builder here that does"
+        yield "tensorRT_optimization reads Caffe, and no other builder does"
     if t.model_format == "caffe" and version_of(t) >= (10, 0):
-        yield f"TensorRT {t.runtime_version} has no Caffe parser; 8.6 was the last with one"
+        yield f"TensorRT {t.runtime_version} has no Caffe parser; 8.6 was the last release with one"
     if t.builder == "trtexec" and t.trtexec is None:
         yield "builder trtexec needs its path in trtexec"
     if t.runtime == "tensorrt-rtx" and t.architecture != "x86_64":
-        yield "TensorRT-RTX exists for x86_64 only"
+        yield "TensorRT-RTX exists only for x86_64"
     if t.runtime == "tensorrt-rtx" and t.runtime_version is None:
         yield "TensorRT-RTX is installed here, so runtime_version is known: state it"
 
@@ -155,7 +155,7 @@ def _gpu(t: Target) -> Iterator[str]:
 
 def _jetpack(t: Target) -> Iterator[str]:
     if (t.jetpack is None) != (t.l4t is None):
-        yield "jetpack and l4t are given together or not at all"
+        yield "jetpack and l4t must be given together"
     if t.jetpack is None or t.l4t is None:
         return
     version = version_of(t)

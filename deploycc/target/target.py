@@ -1,7 +1,7 @@
-"""Targets: one board with one software stack, as data; and what its runtime can do, derived in code.
+"""Targets: one board with one software stack, as data, and the capabilities of its runtime, derived in code.
 
-A target is one TOML file in ``targets/`` (shipped inside the package when installed). Its fields are facts; the
-capabilities follow from the runtime and its version and are typed into no file.
+A target is one TOML file in ``targets/`` (shipped inside the package when installed). Its fields are facts;
+capabilities follow from the runtime and its version and are not in any file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Conditional = Literal["none", "constant", "select", "equal-shapes", "equal-ranks
 Positive = Field(default=None, gt=0)
 
 DEFAULT = "x86-cpu"
-"""The target of a command that names none."""
+"""The target of a command that does not name one."""
 
 
 class Target(BaseModel):
@@ -45,26 +45,26 @@ class Target(BaseModel):
     name: str
     title: str
     tier: Tier
-    """Evidence: ``measured`` built and timed by this project's own tests, ``built`` engines built but never run,
+    """Evidence: ``measured`` built and timed by this project's tests, ``built`` engines built but never run,
     ``planned`` facts from sources only."""
     architecture: Literal["x86_64", "aarch64"]
     runtime: Runtime
     runtime_version: str | None = Field(default=None, pattern=r"^\d+(\.\d+){1,3}$")
-    """TensorRT version, ``8.2.1``; None: read on the device."""
+    """Version, for example ``8.2.1``; None: read on the device."""
     model_format: Literal["onnx", "caffe"] = "onnx"
     builder: Literal["onnxruntime", "tensorrt-rtx", "tensorrt-python", "trtexec", "tensorRT_optimization"]
-    """What builds the engine where it is built."""
+    """The program that builds the engine."""
     cuda_device: int | None = Field(default=None, ge=0)
     """CUDA ordinal on the board (PX2: 0 dGPU, 1 iGPU)."""
     compute_capability: str | None = Field(default=None, pattern=r"^\d+\.\d$")
-    """Of the GPU the engine is for; None: no GPU, or that of the machine where it is built."""
+    """Of the GPU that runs the engine; None: no GPU, or that of the machine where it is built."""
     gpu: str | None = None
     sm_count: int | None = Positive
     cuda_cores: int | None = Positive
     gpu_clock_mhz: float | None = Positive
     """Highest GPU clock of the fastest power mode."""
     memory_mib: int | None = Positive
-    """What CUDA sees."""
+    """Memory that CUDA reports."""
     memory_clock_mhz: float | None = Positive
     memory_bus_bits: int | None = Positive
     memory_bandwidth_gb_s: float | None = Positive
@@ -91,18 +91,18 @@ class Target(BaseModel):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a runtime version can do; derived, never typed.
+    """Capabilities of a runtime version; always derived.
 
     Attributes:
         conditional: what an ONNX ``If`` becomes: refused (``none``), one branch of a constant condition
             (``constant``), both branches and a select (``select``), a real conditional whose branches must give
             ``equal-shapes`` or only ``equal-ranks``, or ``any``.
-        detections: lowerings of decoding and NMS it can run, the preferred first.
-        max_opset: newest ONNX operator set its parser states.
-        max_ir: newest ONNX IR version of the onnx package it was built with.
+        detections: supported lowerings of decoding and NMS, the preferred first.
+        max_opset: newest ONNX operator set that the parser states.
+        max_ir: newest ONNX IR version of the onnx package that the parser was built with.
         int64: whether INT64 tensors stay INT64.
-        fp16: how FP16 is asked for: a builder ``flag``, a ``typed`` network, or None.
-        remarks: what was assumed where a fact is missing.
+        fp16: how FP16 is requested: a builder ``flag``, a ``typed`` network, or None.
+        remarks: assumptions made because a fact is missing.
     """
 
     conditional: Conditional
@@ -115,12 +115,12 @@ class Capabilities:
 
 
 def names() -> list[str]:
-    """Names of the shipped targets, sorted."""
+    """Return the names of the shipped targets, sorted."""
     return sorted(path.stem for path in folder().glob("*.toml"))
 
 
 def folder() -> Path:
-    """The shipped targets: beside the modules when installed from a wheel, at the top of a checkout otherwise."""
+    """Return the folder of shipped targets: inside an installed package, else at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "_targets"
     return installed if installed.is_dir() else package.parent / "targets"
@@ -130,8 +130,8 @@ def load(name_or_path: str) -> Target:
     """Read a target: a shipped one by name, or any file by a path that ends in ``.toml``.
 
     Raises:
-        TargetError: the name is unknown, or the file is missing, unreadable or breaks the schema. Every wrong key is
-            named with its line.
+        TargetError: the name is unknown, or the file is missing, unreadable or violates the schema; names every wrong
+            key with its line.
     """
     if name_or_path.endswith(".toml"):
         return _read(Path(name_or_path))
@@ -147,14 +147,14 @@ def load(name_or_path: str) -> Target:
 
 
 def version_of(target: Target) -> tuple[int, ...]:
-    """The runtime version as numbers, ``(8, 2, 1)``; empty where it is read on the device."""
+    """Return the runtime version as numbers, ``(8, 2, 1)``; empty if it is read on the device."""
     return numbers(target.runtime_version) if target.runtime_version else ()
 
 
 def capabilities(target: Target) -> Capabilities:
-    """Derive what the target's runtime can do from the runtime and its version."""
+    """Derive the capabilities of a target from its runtime and version."""
     if target.runtime == "onnxruntime":
-        # `If` runs the taken branch only. Opset 21 and IR 10 are those of ONNX Runtime 1.20, the oldest supported.
+        # `If` executes only the taken branch. Opset 21 and IR 10 are those of ONNX Runtime 1.20, the oldest supported.
         # The host suppresses faster than the operator, which cannot stop at keep_top_k (benchmarks/bench_frame.py).
         return Capabilities("any", ("raw", "onnx-nms"), max_opset=21, max_ir=10, int64=True, fp16="typed")
     if target.runtime == "tensorrt-rtx":
@@ -170,7 +170,9 @@ def capabilities(target: Target) -> Capabilities:
             "the TensorRT version is read on the device; until then the oldest is assumed: no conditional, no plugin"
         )
     if caffe:
-        remarks.append("no ONNX parser reads the network: opset and IR are those of the form before Caffe layers")
+        remarks.append(
+            "no ONNX parser reads the network: opset and IR are those of the network before it is written as Caffe"
+        )
     return Capabilities(
         conditional="none" if caffe else _conditional(version),
         detections=("raw",) if caffe else _detections(version),
@@ -183,31 +185,31 @@ def capabilities(target: Target) -> Capabilities:
 
 
 def contract(target: Target) -> Contract:
-    """What the parser that reads the network for this target accepts."""
-    from deploycc.parsers.support import Contract  # pulls in onnx, which listing targets does not need
+    """Return what the target's parser accepts."""
+    from deploycc.parsers.support import Contract  # imports onnx, which listing targets does not need
 
-    able = capabilities(target)
+    capable = capabilities(target)
     parser: Literal["onnxruntime", "tensorrt-rtx", "tensorrt-onnx", "tensorrt-caffe"]
     if target.runtime == "tensorrt":
         parser = "tensorrt-caffe" if target.model_format == "caffe" else "tensorrt-onnx"
     else:
         parser = target.runtime
     version = version_of(target) if target.runtime == "tensorrt" else ()
-    return Contract(parser, version, able.max_opset, able.max_ir, able.int64)
+    return Contract(parser, version, capable.max_opset, capable.max_ir, capable.int64)
 
 
 def _conditional(version: tuple[int, ...]) -> Conditional:
     if version < (7, 1):
         return "none"
     if version < (8, 0):
-        return "constant"  # the importer needs a one-element initialiser and takes one branch in
+        return "constant"  # the importer needs a one-element initialiser and inlines one branch
     if version < (8, 2):
         return "select"  # ISelectLayer over both branches; IIfConditional came with 8.2
     return "equal-shapes" if version < (10, 11) else "equal-ranks"  # release notes 10.11: condition-dependent shapes
 
 
 def _detections(version: tuple[int, ...]) -> tuple[str, ...]:
-    if version >= (9, 0):  # native addNMS from 8.5 on, but what it puts out is INT64, which 9.0 is the first to read
+    if version >= (9, 0):  # native addNMS from 8.5 on, but it returns INT64, which is supported from 9.0 on
         return ("efficient-nms", "onnx-nms", "raw")
     if version >= (8, 0):
         return ("efficient-nms", "raw")
@@ -220,11 +222,11 @@ def _read(path: Path) -> Target:
     text = _text(path)
     try:
         data = tomllib.loads(text)
-        # JSON in between: strict mode takes a JSON array for a tuple, but no Python list.
+        # JSON in between: strict mode accepts a JSON array as a tuple, but not a Python list.
         return Target.model_validate_json(json.dumps(data, default=str))
     except tomllib.TOMLDecodeError as error:
         raise TargetError(
-            "target-not-toml", f"the target file is no valid TOML: {error}", context={"file": path}
+            "target-not-toml", f"the target file is not valid TOML: {error}", context={"file": path}
         ) from None
     except ValidationError as error:
         problems = {_where(text, e["loc"]): _problem(e["type"], e["loc"], e["msg"]) for e in error.errors()}
@@ -250,7 +252,7 @@ def _text(path: Path) -> str:
 
 
 def _where(text: str, location: tuple[int | str, ...]) -> str:
-    """``line 3, sm_count``; without a line where the key is absent."""
+    """Return ``line 3, sm_count``; without a line if the key is absent."""
     key = str(location[0])
     field = ".".join(str(part) for part in location if part != "[key]")
     pattern = re.compile(rf"^\s*(\[\s*)?[\"']?{re.escape(key)}[\"']?\s*[=\].]")

@@ -58,18 +58,22 @@ def make(priors: int = 6, **changes: object) -> Detector:
     return replace(detector, **changes)  # type: ignore[arg-type]
 
 
-def assert_equal(one: Detector, other: Detector) -> None:
+def assert_equal(left: Detector, right: Detector) -> None:
     for field in fields(Detector):
         if field.name not in ("graph", "heads", "source"):
-            assert getattr(one, field.name) == getattr(other, field.name), field.name
-    assert (one.heads is None) == (other.heads is None)
-    if one.heads is not None and other.heads is not None:
+            assert getattr(left, field.name) == getattr(right, field.name), field.name
+    assert (left.heads is None) == (right.heads is None)
+    if left.heads is not None and right.heads is not None:
         for field in fields(SsdHeads):
-            np.testing.assert_array_equal(getattr(one.heads, field.name), getattr(other.heads, field.name))
-        assert other.heads.priors.dtype == np.float32
-    assert (one.graph.opset, one.graph.ir_version, one.name) == (other.graph.opset, other.graph.ir_version, other.name)
-    assert [(n.op, n.name) for n in one.graph.nodes] == [(n.op, n.name) for n in other.graph.nodes]
-    ours, theirs = one.graph.tensors(), other.graph.tensors()
+            np.testing.assert_array_equal(getattr(left.heads, field.name), getattr(right.heads, field.name))
+        assert right.heads.priors.dtype == np.float32
+    assert (left.graph.opset, left.graph.ir_version, left.name) == (
+        right.graph.opset,
+        right.graph.ir_version,
+        right.name,
+    )
+    assert [(n.op, n.name) for n in left.graph.nodes] == [(n.op, n.name) for n in right.graph.nodes]
+    ours, theirs = left.graph.tensors(), right.graph.tensors()
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert list(tensor.shape) == list(theirs[name].shape)
@@ -78,7 +82,7 @@ def assert_equal(one: Detector, other: Detector) -> None:
 
 
 @given(
-    priors=st.integers(1, 400),  # from weights that travel with the graph to such that are copied by themselves
+    priors=st.integers(1, 400),  # weights both below and above the size that bypasses the graph export
     background=st.sampled_from([None, 0, 1]),
     opaque=st.booleans(),
     names=st.lists(st.text(max_size=5), max_size=3).map(tuple),
@@ -107,7 +111,7 @@ def test_detections_in_the_graph_come_back(tmp_path: Path) -> None:
     assert_equal(detector, load(tmp_path / "tiny.onnx"))
 
 
-def test_shapes_come_back_where_the_file_does_not_say_them(tmp_path: Path) -> None:
+def test_shapes_that_the_file_omits_are_inferred(tmp_path: Path) -> None:
     detector = make()
     save(detector, tmp_path / "tiny.onnx")
     model = onnx.load(tmp_path / "tiny.onnx")
@@ -120,7 +124,7 @@ def test_the_same_detector_gives_the_same_bytes(tmp_path: Path) -> None:
     assert save(make(), tmp_path / "a.onnx") == save(make(), tmp_path / "b.onnx")
 
 
-def test_a_description_still_goes_over_a_saved_detector(tmp_path: Path) -> None:
+def test_a_description_file_overrides_a_saved_detector(tmp_path: Path) -> None:
     save(make(), tmp_path / "tiny.onnx")
     (tmp_path / "tiny.detector.toml").write_text('class_names = ["a", "b"]\n[input]\nmean = [9.0]\n[nms]\ntop_k = 5\n')
     detector = load(tmp_path / "tiny.onnx")
@@ -162,13 +166,13 @@ def reread(change: Callable[[dict[str, Any]], object]) -> str:
     return caught.value.render()
 
 
-def test_a_damaged_description_is_said() -> None:
+def test_a_damaged_description_is_refused() -> None:
     assert "schema_version" in reread(lambda record: record.update(schema_version=2))
     assert "detector-metadata" in reread(lambda record: record["heads"].update(priors="!!"))
     assert "detector-metadata" in reread(lambda record: record["heads"].update(priors="AAAA"))
     assert "input" in reread(lambda record: record.pop("input"))
     assert reread(lambda record: record["heads"].update(scores="gone")) == (
-        "error[detector-metadata]: tiny.onnx describes gone, which the network in it does not have\n"
+        "error[detector-metadata]: tiny.onnx describes gone, which its network does not have\n"
         "     file: tiny.onnx\n  network: conf, data, loc\n"
         "  note: the network was changed after deploycc wrote it"
     )
@@ -178,17 +182,17 @@ def test_a_damaged_description_is_said() -> None:
 
 
 def gated_detector() -> Detector:
-    found = gated(Spelling(group="gather"))
-    gate = find_gates(found.graph)[0]
+    detector = gated(Spelling(group="gather"))
+    gate = find_gates(detector.graph)[0]
     facts = {
         "layer": "backend.1", "conv": gate.layer, "multiply": gate.multiply, "place": "after-bias",
         "probability": "s", "decision": "o", "mask": gate.vector, "threshold": 0.5, "granularity": "block",
         "kernels": 8, "units": 4, "unit_of": gate.unit_of,
     }  # fmt: skip
-    return replace(found, gates=(DescribedGate.model_validate(facts),))
+    return replace(detector, gates=(DescribedGate.model_validate(facts),))
 
 
-def test_what_is_said_about_gates_stays_with_the_file(tmp_path: Path) -> None:
+def test_described_gates_are_saved_with_the_file(tmp_path: Path) -> None:
     detector = gated_detector()
     save(detector, tmp_path / "gated.onnx")
     restored = load(tmp_path / "gated.onnx")
@@ -196,7 +200,7 @@ def test_what_is_said_about_gates_stays_with_the_file(tmp_path: Path) -> None:
     assert [gate.source for gate in find_gates(restored.graph, restored.gates)] == ["metadata"]
 
 
-def test_damaged_words_about_gates_become_a_note(tmp_path: Path) -> None:
+def test_damaged_gate_metadata_become_a_note(tmp_path: Path) -> None:
     model = describe(gated_detector())
     for entry in model.metadata_props:
         entry.value = entry.value.replace('"kernels":8', '"kernels":-8')

@@ -1,4 +1,4 @@
-"""Pictures are read and prepared as OpenCV does; what is no picture is said to be none."""
+"""Pictures are read and prepared as OpenCV does; a file that is not a picture is refused."""
 
 from __future__ import annotations
 
