@@ -34,7 +34,7 @@ BODIES = {
     "conv without bias": "y = Conv (x, c6_4_1_1)",
     "grouped dilated conv": "y = Conv <group=2, dilations=[2,2], pads=[2,2,2,2]> (x, c6_2_3_3, c6)",
     "conv padded like SAME": "y = Conv <pads=[0,0,1,1], strides=[2,2]> (x, c6_4_3_3, c6)",
-    "conv padded in front": "y = Conv <pads=[2,1,0,0], strides=[2,3]> (x, c6_4_3_3)",
+    "conv padded at the top and left": "y = Conv <pads=[2,1,0,0], strides=[2,3]> (x, c6_4_3_3)",
     "dilated conv padded unevenly": "y = Conv <pads=[2,0,4,2], dilations=[2,2]> (x, c6_4_3_3)",
     "depthwise": "y = Conv <group=4, pads=[1,1,1,1]> (x, c4_1_3_3, c4)",
     "deconvolution": "y = ConvTranspose <strides=[2,2], pads=[1,1,1,1]> (x, c4_6_4_4, c6)",

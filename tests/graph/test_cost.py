@@ -39,7 +39,7 @@ def graph_of(body: str, constants: dict[str, list[int]]) -> gs.Graph:
         ("f = Flatten (x)\n y = MatMul (f, w)", {"w": [256, 10]}, 2560, 2560),
         # a shared weight: twice the work, once the parameters
         ("a = Conv (x, w)\n b = Conv (x, w)\n y = Add (a, b)", {"w": [4, 4, 1, 1]}, 2 * 64 * 16, 16),
-        # statistics of a BatchNormalization are no parameters, its scale and shift are
+        # statistics of a BatchNormalization are not parameters; its scale and shift are
         ("y = BatchNormalization (x, s, b, m, v)", {key: [4] for key in "sbmv"}, 0, 8),
         ("y = Relu (x)", {}, 0, 0),
     ],

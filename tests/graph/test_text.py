@@ -1,4 +1,4 @@
-"""The text form, and what stays out of it."""
+"""The text form of a graph, without its weights."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class AnchorNetwork:
 
     @property
     def stays(self) -> NDArray[np.bool_]:
-        """[P] what a correct pass leaves."""
+        """Return [P]: the priors that a correct pass keeps."""
         return np.concatenate(
             [np.tile([kind != "dead" for kind in kinds], (8 >> index) ** 2) for index, kinds in enumerate(self.maps)]
         )
@@ -152,7 +152,7 @@ def _just_below(net: AnchorNetwork) -> NDArray[np.float64]:
 
 
 def detections(detector: Detector, seed: int) -> Detections:
-    """What a detector finds in a seeded picture."""
+    """Return the detections in a seeded picture."""
     x = np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)
     names = [tensor.name for tensor in detector.graph.outputs]
     return read_detections(detector, dict(zip(names, run(detector.graph, x), strict=True)))

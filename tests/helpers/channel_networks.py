@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Step:
-    """One building block; numbers are taken modulo what is possible, so every combination is a network.
+    """One building block; numbers are taken modulo the possible choices, so every combination is a network.
 
     Attributes:
         kind: name of a method of the builder.

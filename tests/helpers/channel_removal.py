@@ -1,4 +1,4 @@
-"""Removing channels and forcing them to zero, side by side: what the tests of channel removal compare."""
+"""Removing channels and masking them with zeros, for the tests of channel removal to compare."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def masked(graph: gs.Graph, groups: ChannelGroups, gone: Iterable[int]) -> gs.Gr
 
 
 def choice(groups: ChannelGroups, seed: int, share: float = 0.4) -> list[int]:
-    """A seeded choice among the groups that may go, at least one where there is one."""
+    """Return a seeded choice of removable groups, at least one if there are any."""
     free = groups.free
     count = min(len(free), max(1, round(share * len(free))))
     return sorted(np.random.default_rng(seed).choice(free, count, replace=False).tolist()) if count else []
@@ -108,7 +108,7 @@ def kill(graph: gs.Graph, seed: int, share: float = 0.4) -> gs.Graph:
             dead = random.random(weight.shape[axis]) < share
             np.moveaxis(weight, axis, 0)[dead] = 0
             node.inputs[1].values = weight
-            if len(node.inputs) > 2 and random.random() < 0.5:  # some of them altogether dead
+            if len(node.inputs) > 2 and random.random() < 0.5:  # some of them entirely dead
                 bias = np.array(node.inputs[2].values)
                 bias[np.resize(dead, bias.shape)] = 0
                 node.inputs[2].values = bias

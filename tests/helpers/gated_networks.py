@@ -93,7 +93,7 @@ class Spelling:
 
 
 def gated(spelling: Spelling, values: Mapping[str, NDArray[Any]] | None = None, seed: int = 0) -> Detector:
-    """A convolution in front, the gated one called ``gated``, and one behind that reads it."""
+    """A first convolution, the gated one named ``gated``, and a last one that reads it."""
     units = spelling.units
     body = [
         "a = Conv<pads=[1,1,1,1]>(x, w_first)",

@@ -1,4 +1,4 @@
-"""Files that hold what a text should be. They change only when asked to: ``DEPLOYCC_UPDATE_GOLDEN=1 pytest ...``."""
+"""Golden files hold expected texts; only ``DEPLOYCC_UPDATE_GOLDEN=1 pytest ...`` changes them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
     """Return a copy of ``module`` in which the one occurrence of ``old`` is ``new``; the original stays as it is."""
     source = inspect.getsource(module)
-    assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {module.__name__}"
+    assert source.count(old) == 1, f"{old!r} occurs {source.count(old)} times in {module.__name__}"
     copy = ModuleType(f"{module.__name__}_with_a_bug")
     copy.__dict__["__file__"] = module.__file__
     sys.modules[copy.__name__] = copy  # dataclasses look their module up

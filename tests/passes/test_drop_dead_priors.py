@@ -47,7 +47,7 @@ def equal(got: Detections, expected: Detections) -> bool:
 
 
 def agrees(net: AnchorNetwork, module: object = PASS) -> bool:
-    """Whether the detections are the same, and the priors those that can give one."""
+    """Return whether detections are the same, and the remaining priors are those that can give one."""
     source = build(net)
     expected = detections(source, net.seed)
     result = module.drop_dead_priors(copied(source), OPTIONS)  # type: ignore[attr-defined]

@@ -230,7 +230,7 @@ def test_res10_loses_its_batch_norms_and_nothing_else(assets: Path) -> None:
     source = caffe.load(folder / "deploy.prototxt", next(folder.glob("*.caffemodel")))
     constants = fold_constants(detector(source.graph.copy()), FP16).detector
     folded = fold(constants).detector.graph
-    # 19 BatchNorm and 19 Scale layers: 14 pairs fold backwards; 5 stand between sums or the padded input and a ReLU
+    # 19 BatchNorm and 19 Scale layers: 14 pairs fold backwards; 5 lie between sums or the padded input and a ReLU
     assert Counter(operators(folded))["BatchNormalization"] == 5
     assert len(constants.graph.nodes) - len(folded.nodes) == 26
     for got, want in zip(run(folded), run(constants.graph), strict=True):

@@ -1,4 +1,4 @@
-"""What is constant becomes a number; what does nothing disappears; the rest stays."""
+"""Constant parts become numbers, nodes that do nothing are removed, and the rest stays."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_float_constants_stay_float32() -> None:
 
 
 def test_narrowing_casts_stay() -> None:
-    """float -> int32 -> float rounds; only what was widened may be read directly."""
+    """float -> int32 -> float rounds; only the input of a widening Cast may be read directly."""
     text = """<ir_version: 8, opset_import: ["": 13]>
     g (float[1,4] x) => (float[1,4] y) { a = Cast <to = 6> (x) y = Cast <to = 1> (a) }"""
     source = network(text)

@@ -1,4 +1,4 @@
-"""Detection lowered into the graph finds what the host finds; plugin nodes are what their plugins read.
+"""Detection in the graph gives the host's detections; plugin nodes have the fields that their plugins read.
 
 Plugins cannot run here: what the graph computes up to them is run, and a plain reference of the plugin does the rest.
 """

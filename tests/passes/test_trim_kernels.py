@@ -51,7 +51,7 @@ def convolutions(draw: st.DrawFn) -> Detector:
 
 
 def same(source: Detector, module: object = PASS) -> bool:
-    """Whether a copy with trimmed kernels computes what the detector does."""
+    """Return whether a copy with trimmed kernels computes the same."""
     copy = replace(source, graph=source.graph.copy())
     [expected] = run(source.graph)
     [got] = run(module.trim_kernels(copy, OPTIONS).detector.graph)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Every shipped target loads and is what it says; what follows from a version; what a wrong file is told."""
+"""Shipped targets, capabilities by version, and the errors of wrong files."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_capabilities_follow_from_the_tensorrt_version(
     assert able.remarks == ()
 
 
-def test_an_unknown_tensorrt_version_is_read_as_the_oldest_and_said() -> None:
+def test_an_unknown_tensorrt_version_is_read_as_the_oldest_with_a_remark() -> None:
     unknown, oldest = capabilities(tensorrt(None)), capabilities(tensorrt("5.0.6"))
     assert (unknown.conditional, unknown.detections, unknown.max_opset) == ("none", ("raw",), oldest.max_opset)
     assert not unknown.int64

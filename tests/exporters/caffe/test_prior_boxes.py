@@ -17,7 +17,7 @@ from deploycc.exporters.caffe.prior_boxes import NoPriorBox, PriorBox, find_prio
 
 
 def by_caffe(layer: PriorLayer | PriorBox) -> NDArray[np.float64]:
-    """[rows, columns, anchors, 4] what Caffe's layer of these parameters writes."""
+    """Return the boxes that Caffe's layer writes with these parameters, [rows, columns, anchors, 4]."""
     boxes = caffe_reference.priors(
         layer.cells,
         layer.image,
@@ -67,7 +67,7 @@ BUGS = {
     "clipping is not seen": ("(False, True) if at_border", "(False,) if at_border"),
     "clipped sides count": ("seen = np.concatenate([low > 0, high < 1])", "seen = np.concatenate([low > -1, high < 2])"),
     "anchors in the wrong slots": ("return a\n        return None", "return min(free_anchors | {a})\n        return None"),
-    "whatever is closest": ("if distance <= ATOL:", "if True:"),
+    "no distance is too large": ("if distance <= ATOL:", "if True:"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Detectors written with their SSD layers find in OpenCV, an independent reader, what the trained files find there."""
+"""Exported detectors give in OpenCV, an independent reader, the same detections as the trained files."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_dropped_priors_come_back_where_prior_box_cannot_leave_them_out(assets: 
 
 
 def agrees(example: tuple[AnchorNetwork, dict[str, Any]], folder: Path, module: Any = ssd) -> bool:
-    """Whether OpenCV finds in the exported files what this project finds in the detector."""
+    """Return whether OpenCV detects in the exported files what this project detects."""
     net, changes = example
     source = build(net)
     small = 0.02 if changes["box_coding"] == "corner" else 1.0

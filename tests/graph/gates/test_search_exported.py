@@ -45,8 +45,8 @@ def test_every_exported_gate_is_found(granularity: str, place: str, described: b
             assert gate.source == ("metadata" if described else "structure")
             units = module.gate.units
             # of two units the first is always on: then nothing in the arithmetic tells nested from group
-            told = granularity if described or units > 2 or granularity != "nested" else "block"
-            assert (gate.kernels, gate.units, gate.granularity) == (module.gate.kernels, units, told)
+            expected = granularity if described or units > 2 or granularity != "nested" else "block"
+            assert (gate.kernels, gate.units, gate.granularity) == (module.gate.kernels, units, expected)
             assert gate.unit_of == tuple(module.gate.get_buffer("unit_of").tolist())
             assert gate.threshold == pytest.approx(0.5, rel=0, abs=1e-3)  # FP16 rounds a trained one
             assert gate.place == ("after-bias" if place == "norm" else "before-batchnorm")

@@ -1,4 +1,4 @@
-"""What a tensor may hold is never less than what it does hold."""
+"""Possible values always include the actual values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_no_value_lies_outside(spelling: Spelling) -> None:
 
 
 def values_of(*lines: str) -> object:
-    """What the last line's tensor ``r`` may hold; p is anything, s lies in 0..1, o is a decision."""
+    """Return the possible values of tensor ``r`` of the last line; p is anything, s lies in 0..1, o is a decision."""
     body = [
         "a = Conv<pads=[1,1,1,1]>(x, w_first)",
         "p = GlobalAveragePool(a)",
