@@ -26,7 +26,8 @@ class Machine(Record):
 
     def describe(self) -> str:
         """The machine in words."""
-        return f"{self.processor}, ONNX Runtime {self.onnxruntime}, {self.threads} threads"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.processor}, ONNX Runtime {self.onnxruntime}, {threads}"
 
 
 class Convolution(Record):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from deploycc.documents.compile import CompileReport, NetworkRecord
 from deploycc.documents.document import Provenance
 from deploycc.documents.latency import LatencyReport
-from deploycc.report.compare import describe_change
-from deploycc.report.format import change, count, milliseconds, size
+from deploycc.report.format import change as relative
+from deploycc.report.format import count, milliseconds, size
+from deploycc.report.stats import CONFIDENCE
 from deploycc.report.variants import VariantComparison, describe_order, variant_comparisons
 
 
@@ -65,26 +66,25 @@ def _sizes(report: CompileReport) -> list[Side]:
             return []
         before, source = (total.macs[0], total.params[0]), "counted when it was pruned; its files are not here"
     sides = [
-        Side(
-            "MACs per picture", count(before[0]), count(after.macs), change(before[0], after.macs), "predicted", source
-        ),
-        Side("parameters", count(before[1]), count(after.params), change(before[1], after.params), "predicted", source),
+        _counted("MACs per picture", before[0], after.macs, source),
+        _counted("parameters", before[1], after.params, source),
     ]
     if report.prunings:
         first, last = report.prunings[0].layers, report.prunings[-1].layers
         kernels = sum(layer.kernels[0] for layer in first), sum(layer.kernels[1] for layer in last)
-        sides.append(_counted("kernels", *kernels, "counted when it was pruned"))
+        shown = (f"{kernels[0]}", f"{kernels[1]}", relative(*kernels))
+        sides.append(Side("kernels", *shown, "predicted", "counted when it was pruned"))
     return sides
 
 
 def _counted(label: str, before: int, after: int, source: str) -> Side:
-    return Side(label, count(before), count(after), change(before, after), "predicted", source)
+    return Side(label, count(before), count(after), relative(before, after), "predicted", source)
 
 
 def _files(report: CompileReport) -> list[Side]:
     engines = {(engine.precision, engine.variant): engine.size_bytes for engine in report.engines}
     return [
-        Side(f"{engine.precision} engine", size(before), size(after), change(before, after), "measured", "file sizes")
+        Side(f"{engine.precision} engine", size(before), size(after), relative(before, after), "measured", "file sizes")
         for engine in report.engines
         if engine.variant == "compiled"
         and (after := engine.size_bytes) is not None
@@ -97,16 +97,17 @@ def _latencies(latency: LatencyReport | None) -> list[Side]:
 
 
 def _latency(compared: VariantComparison) -> Side:
-    before, after = compared.original.summary, compared.compiled.summary
+    before, after, change = compared.original.summary, compared.compiled.summary, compared.change
     assert before is not None
     assert after is not None
     return Side(
         f"{compared.precision} latency, median",
         milliseconds(before.p50_ms),
         milliseconds(after.p50_ms),
-        describe_change(compared.change),
+        "not significant" if change.direction == "not significant" else f"{change.ratio - 1:+.1%}",
         "measured",
-        f"{compared.compiled.run.device}, {describe_order(compared)}",
+        f"{change.low - 1:+.1%} to {change.high - 1:+.1%} at {CONFIDENCE:.0%} confidence, "
+        f"{describe_order(compared)}, {compared.compiled.run.device}",
     )
 
 

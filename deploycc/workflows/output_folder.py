@@ -70,6 +70,7 @@ def render_folder(folder: Path) -> None:
 
 def summarise_folder(folder: Path) -> list[str]:
     """Say in a few lines what a folder holds: engines, the verdict on the latency, what to do next."""
+    from deploycc.report.against_original import against_original, sentence
     from deploycc.report.format import size
     from deploycc.report.headline import headline
     from deploycc.report.verdict import assess
@@ -81,8 +82,9 @@ def summarise_folder(folder: Path) -> list[str]:
         for engine in report.engines
         if engine.size_bytes is not None
     ]
-    said = headline(report, assess(latency) if latency else ())
-    lines += said.sentences
+    lines += headline(report, assess(latency) if latency else ()).sentences
+    if comparison := sentence(against_original(report, latency)):
+        lines.append(comparison)
     if report.next_command:
         lines.append(f"on the device: {report.next_command}")
     lines.append(f"report: {folder / 'report.html'}")
