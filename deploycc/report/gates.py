@@ -1,4 +1,4 @@
-"""The gates report: what gates save in time, picture by picture, beside what they save in operations."""
+"""The gates report: the time that gates save, picture by picture, beside the operations that they save."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from deploycc.documents.gates import GateReport, Rounds
+from deploycc.documents.gates import GateReport
 from deploycc.report import gates_plots as plots
 from deploycc.report.format import bare_ms
 from deploycc.report.page import page_template
@@ -17,7 +16,7 @@ from deploycc.report.table import Table
 
 TEMPLATE = "gates.html.j2"
 _LONGEST_ROW = 3
-LEAST = "of each picture the least time of its rounds: what else the machine does only adds time"
+LEAST = "each picture counts with the least time of its rounds: whatever else the machine does only adds time"
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,15 @@ class Derived:
     """Figures of a measured report.
 
     Attributes:
-        pictures, rounds: how many.
-        dense_ms, multiply_ms, lowered_ms: mean over the pictures.
-        saved: share of the dense network's time.
-        saved_macs: share of the back-end's operations, those of kernels that are off.
-        saved_macs_with_inputs: share of all operations, also those of input channels that are zero because of them.
-        pays: `saved` divided by `saved_macs`; None where nothing is off.
-        pays_with_inputs: divided by `saved_macs_with_inputs`.
+        pictures, rounds: numbers of both.
+        dense_ms, multiply_ms, lowered_ms: mean times over the pictures.
+        saved: share of the dense network's time that is saved.
+        saved_macs: share of the back-end's MACs that belongs to kernels that are off.
+        saved_macs_with_inputs: share of all MACs that is saved, with input channels that are zero because of them.
+        pays: ``saved`` divided by ``saved_macs``; None if no kernel is off.
+        pays_with_inputs: ``saved`` divided by ``saved_macs_with_inputs``.
         worst_case: time with every kernel on, divided by the dense network's.
-        samples: raw times behind these figures.
+        samples: number of raw times that these figures come from.
     """
 
     pictures: int
@@ -50,7 +49,7 @@ class Derived:
     samples: int
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values, with how they came about."""
+        """Return the figures as plain values, with their provenance."""
         return {"provenance": "measured", "statistic": LEAST, **asdict(self)}
 
 
@@ -64,16 +63,16 @@ def derive(report: GateReport) -> Derived:
     if timings is None:
         raise ValueError("nothing was measured")
     dense, multiply, lowered = (
-        float(least_ms(each).mean()) for each in (timings.dense_ms, timings.multiply_ms, timings.lowered_ms)
+        float(plots.least_ms(rounds).mean()) for rounds in (timings.dense_ms, timings.multiply_ms, timings.lowered_ms)
     )
     saved = 1 - lowered / dense
-    macs = float(np.mean([each.saved_macs for each in timings.pictures])) / report.scope_macs
-    both = float(np.mean([each.saved_macs_with_inputs for each in timings.pictures])) / report.network_macs
-    worst = least_ms(timings.worst_lowered_ms).mean() / least_ms(timings.worst_dense_ms).mean()
-    rounds = len(timings.dense_ms)
+    macs = float(np.mean([picture.saved_macs for picture in timings.pictures])) / report.scope_macs
+    both = float(np.mean([picture.saved_macs_with_inputs for picture in timings.pictures])) / report.network_macs
+    worst = plots.least_ms(timings.worst_lowered_ms).mean() / plots.least_ms(timings.worst_dense_ms).mean()
+    count = len(timings.dense_ms)
     return Derived(
         pictures=len(timings.pictures),
-        rounds=rounds,
+        rounds=count,
         dense_ms=dense,
         multiply_ms=multiply,
         lowered_ms=lowered,
@@ -83,25 +82,24 @@ def derive(report: GateReport) -> Derived:
         pays=saved / macs if macs else None,
         pays_with_inputs=saved / both if both else None,
         worst_case=float(worst),
-        samples=3 * rounds * len(timings.pictures),
+        samples=3 * count * len(timings.pictures),
     )
 
 
 def gates_json(report: GateReport, considered: bool = False) -> dict[str, Any]:
-    """A report without its raw samples, with the figures that follow from them, as plain values."""
-    left_out = {"timings"} if considered else {"timings", "considered"}
-    facts = report.model_dump(mode="json", exclude=left_out, by_alias=True)
+    """Return a report as plain values, with the figures that follow from its raw samples instead of the samples.
+
+    Args:
+        report: to show.
+        considered: include what the planner chose from.
+    """
+    omitted = {"timings"} if considered else {"timings", "considered"}
+    facts = report.model_dump(mode="json", exclude=omitted, by_alias=True)
     return {**facts, "measured": derive(report).as_json() if report.timings is not None else None}
 
 
-def least_ms(rounds: Rounds) -> NDArray[np.float64]:
-    """Least time of each picture, [pictures]."""
-    least: NDArray[np.float64] = np.array(rounds).min(0)
-    return least
-
-
 def summary_table(report: GateReport) -> Table:
-    """The network as a whole, predicted and measured."""
+    """Return figures of the network as a whole, predicted and measured."""
     columns = (
         "evidence", "dense ms", "multiply ms", "planned ms", "time saved", "back-end MACs saved", "time/MACs",
         "all MACs saved, with idle inputs", "time/MACs", "worst case",
@@ -112,77 +110,77 @@ def summary_table(report: GateReport) -> Table:
     rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", "-", "-", f"{ratio:.3f}")]
     if report.timings is not None:
         d = derive(report)
-        own = f"{d.saved_macs:.1%}", "-" if d.pays is None else f"{d.pays:.2f}"
+        kernels = f"{d.saved_macs:.1%}", "-" if d.pays is None else f"{d.pays:.2f}"
         both = f"{d.saved_macs_with_inputs:.1%}", "-" if d.pays_with_inputs is None else f"{d.pays_with_inputs:.2f}"
         times = bare_ms(d.dense_ms), bare_ms(d.multiply_ms), bare_ms(d.lowered_ms)
-        rows.append(("measured", *times, f"{d.saved:.1%}", *own, *both, f"{d.worst_case:.3f}"))
+        rows.append(("measured", *times, f"{d.saved:.1%}", *kernels, *both, f"{d.worst_case:.3f}"))
     return Table(f"{report.network} for {report.target}, {report.threads} threads", columns, tuple(rows))
 
 
 def regions_table(report: GateReport) -> Table:
-    """The lowered regions: what was promised, and what was kept."""
-    columns = ("layers", "lowering", "pieces", "predicted saved ms", "measured saved ms", "stays", "why otherwise")
+    """Return the regions that were planned to become branches, with predicted and measured savings."""
+    columns = ("layers", "lowering", "pieces", "predicted saved ms", "measured saved ms", "kept", "if changed, why")
     rows = tuple(
         (
-            _row(each.layers),
-            each.lowering,
-            _sizes(each.sizes),
-            f"{each.predicted_saved_ms:.3f}",
-            "-" if each.measured_saved_ms is None else f"{each.measured_saved_ms:.3f}",
-            "yes" if each.kept else "no",
-            each.why,
+            _row(region.layers),
+            region.lowering,
+            _sizes(region.sizes),
+            f"{region.predicted_saved_ms:.3f}",
+            "-" if region.measured_saved_ms is None else f"{region.measured_saved_ms:.3f}",
+            "yes" if region.kept else "no",
+            region.why,
         )
-        for each in report.regions
+        for region in report.regions
     )
-    growth = f"{report.added_bytes / 2**20:.1f} MiB of weights added to {report.weight_bytes / 2**20:.1f}"
-    title = f"Gates that became branches; others stay a multiply; {growth}, at most {report.max_growth:g} times as many"
+    growth = f"they add {report.added_bytes / 2**20:.1f} MiB to {report.weight_bytes / 2**20:.1f} MiB of weights"
+    title = f"Gates planned as branches; {growth} ({report.max_growth:g} times as much is allowed)"
     return Table(title, columns, rows)
 
 
 def considered_table(report: GateReport) -> Table:
-    """What the planner chose from, predicted."""
-    columns = ("layers", "lowering", "pieces", "predicted mean ms", "all on ms", "weights + MiB", "chosen")
-    ordered = sorted(report.considered, key=lambda each: (_first(report, each.layers[0]), len(each.layers)))
+    """Return what the planner chose from, with predicted times."""
+    columns = ("layers", "lowering", "pieces", "predicted mean ms", "all on ms", "added MiB", "chosen")
+    ordered = sorted(report.considered, key=lambda choice: (_first(report, choice.layers[0]), len(choice.layers)))
     rows = tuple(
         (
-            _row(each.layers),
-            each.lowering,
-            _sizes(each.sizes),
-            f"{each.expected_ms:.3f}",
-            f"{each.all_on_ms:.3f}",
-            f"{each.added_bytes / 2**20:.1f}",
-            "yes" if each.chosen else "",
+            _row(choice.layers),
+            choice.lowering,
+            _sizes(choice.sizes),
+            f"{choice.expected_ms:.3f}",
+            f"{choice.all_on_ms:.3f}",
+            f"{choice.added_bytes / 2**20:.1f}",
+            "yes" if choice.chosen else "",
         )
-        for each in ordered
+        for choice in ordered
     )
-    return Table("Considered for each layer and row of layers; the best of each kind", columns, rows)
+    return Table("Considered for each layer and each row of layers: the best of each kind", columns, rows)
 
 
 def render_gates_html(report: GateReport) -> str:
-    """Return the page; it loads nothing, and escapes every name."""
-    pictures = {}
+    """Return the page, which loads nothing from elsewhere; every name in it is escaped."""
+    drawings = {}
     if report.timings is not None:
-        drawn = {"by_share": plots.latency_by_share, "saved": plots.saved_time, "worst": plots.worst_case}
-        pictures = {name: Markup(draw(report)) for name, draw in drawn.items()}
+        draw = {"by_share": plots.latency_by_share, "saved": plots.saved_time, "worst": plots.worst_case}
+        drawings = {name: Markup(function(report)) for name, function in draw.items()}
     return page_template(TEMPLATE).render(
         report=report,
         derived=derive(report) if report.timings is not None else None,
-        pictures=pictures,
+        plots=drawings,
         tables=[regions_table(report), considered_table(report)],
         least=LEAST,
     )
 
 
 def _sizes(sizes: tuple[tuple[int, ...], ...]) -> str:
-    return _row(tuple("/".join(map(str, each)) or "-" for each in sizes))
+    return _row(tuple("/".join(map(str, layer)) or "-" for layer in sizes))
 
 
 def _row(parts: tuple[str, ...]) -> str:
-    """What stands in a row; of many the first and the last."""
+    """Return the parts of a row, of many only the first and the last."""
     if len(parts) <= _LONGEST_ROW:
         return " > ".join(parts)
     return f"{parts[0]} > ... {len(parts) - 2} more ... > {parts[-1]}"
 
 
 def _first(report: GateReport, layer: str) -> int:
-    return next(index for index, each in enumerate(report.considered) if layer in each.layers)
+    return next(index for index, choice in enumerate(report.considered) if layer in choice.layers)

@@ -18,44 +18,45 @@ if TYPE_CHECKING:
 
 
 def considered_records(planned: Planned) -> tuple[ConsideredRecord, ...]:
-    """Everything the planner chose from; what it chose is among it."""
-    others = [each for each in planned.considered if each not in planned.chosen]
+    """Return everything that the planner chose from, what it chose first."""
+    others = [choice for choice in planned.considered if choice not in planned.chosen]
     return tuple(
         ConsideredRecord(
-            layers=each.layers,
-            lowering=each.lowering,
-            sizes=each.sizes,
-            expected_ms=each.expected_ms,
-            all_on_ms=each.all_on_ms,
-            added_bytes=each.added_bytes,
-            chosen=each in planned.chosen,
+            layers=choice.layers,
+            lowering=choice.lowering,
+            sizes=choice.sizes,
+            expected_ms=choice.expected_ms,
+            all_on_ms=choice.all_on_ms,
+            added_bytes=choice.added_bytes,
+            chosen=choice in planned.chosen,
         )
-        for each in (*planned.chosen, *others)
+        for choice in (*planned.chosen, *others)
     )
 
 
 def added_bytes_of(planned: Planned, checked: Checked | None) -> int:
-    """Bytes of weights that branches hold beyond one copy, after the check."""
+    """Return the bytes of weights that branches hold beyond one copy of each weight, after the check."""
     if checked is None:
         return planned.added_bytes
     return sum(part.added_bytes for verdict in checked.verdicts for part in verdict.parts)
 
 
 def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRecord, ...]:
-    """The lowered regions, with what the check said."""
-    verdicts = {each.choice.layers: each for each in checked.verdicts} if checked is not None else {}
-    multiplying = {each.layers[0]: each.expected_ms for each in planned.considered if each.lowering == "multiply"}
+    """Return the regions that were planned to become branches, with what the check measured."""
+    verdicts = {verdict.choice.layers: verdict for verdict in checked.verdicts} if checked is not None else {}
+    multiplies = [choice for choice in planned.considered if choice.lowering == "multiply"]
+    multiply_ms = {choice.layers[0]: choice.expected_ms for choice in multiplies}
     records = []
-    for each in planned.chosen:
-        if each.lowering == "multiply":
+    for choice in planned.chosen:
+        if choice.lowering == "multiply":
             continue
-        verdict = verdicts.get(each.layers)
+        verdict = verdicts.get(choice.layers)
         records.append(
             RegionRecord(
-                layers=each.layers,
-                lowering=each.lowering,
-                sizes=each.sizes,
-                predicted_saved_ms=sum(multiplying[name] for name in each.layers) - each.expected_ms,
+                layers=choice.layers,
+                lowering=choice.lowering,
+                sizes=choice.sizes,
+                predicted_saved_ms=sum(multiply_ms[name] for name in choice.layers) - choice.expected_ms,
                 measured_saved_ms=verdict.saved_ms if verdict else None,
                 kept=verdict.kept if verdict else True,
                 why=verdict.why if verdict else "",
@@ -65,7 +66,7 @@ def region_records(planned: Planned, checked: Checked | None) -> tuple[RegionRec
 
 
 def timings_record(network: GatedNetwork, pictures: RecordedPictures, checked: Checked, machine: str) -> Timings:
-    """Samples and what the gates said, picture by picture."""
+    """Return the samples, with what the gates saved, picture by picture."""
     from deploycc.gate_planning.savings import saved_by_kernels, saved_with_inputs
     from deploycc.graph.cost import node_macs
 
@@ -75,11 +76,11 @@ def timings_record(network: GatedNetwork, pictures: RecordedPictures, checked: C
     records = tuple(
         PictureRecord(
             name=name,
-            active_share=float(np.clip(1 - own / gated, 0, 1)),
-            saved_macs=round(float(own)),
+            active_share=float(np.clip(1 - kernels / gated, 0, 1)),
+            saved_macs=round(float(kernels)),
             saved_macs_with_inputs=round(float(both)),
         )
-        for name, own, both in zip(pictures.names, saved, with_inputs, strict=True)
+        for name, kernels, both in zip(pictures.names, saved, with_inputs, strict=True)
     )
     samples, worst = checked.samples_ms, checked.worst_ms
     return Timings(
