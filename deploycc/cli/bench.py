@@ -31,6 +31,7 @@ def command(
 
     with console.progress("bench") as say:
         bench_folder(folder, say, only, input_file)
+        say("writing the report")
         render_folder(folder)
     console.say(str(folder), summarise_folder(folder))
     console.wrote(folder / LatencyReport.FILE_NAME, answer=True)

@@ -22,6 +22,7 @@ def command(folder: Folder) -> None:
 
     with console.progress("build") as say:
         build_folder(folder, say)
+        say("writing the report")
         render_folder(folder)
     console.say(str(folder), summarise_folder(folder))
     built = [engine for engine in read_compile_report(folder).engines if engine.status == "built"]

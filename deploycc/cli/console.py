@@ -136,8 +136,8 @@ def spelled(text: str) -> str:
 def progress(what: str) -> Iterator[Say]:
     """Show what a command is doing, on stderr, while the block lasts.
 
-    On a terminal: a spinner with a changing line, and a bar with count and time left where a step counts. In a pipe:
-    a plain line every ten seconds, if the step has changed since the last one.
+    On a terminal: a spinner with a changing line and the time that the step takes, or a bar with count and time left
+    where it counts. In a pipe: a plain line every ten seconds, if the step has changed since the last one.
     """
     shown = _Bar(what) if sys.stderr.isatty() else _Lines(what)
     with shown:
@@ -157,9 +157,9 @@ class _Bar:
             def render(self, task: Task) -> Any:
                 return super().render(task) if task.total else Text()
 
-        class Left(TimeRemainingColumn):
+        class Clock(TimeRemainingColumn):
             def render(self, task: Task) -> Text:
-                return super().render(task) if task.total else Text()
+                return super().render(task) if task.total else Text(f"{task.elapsed or 0:.0f} s")
 
         self._what = what
         self._bars = Progress(
@@ -167,7 +167,7 @@ class _Bar:
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
             Bar(bar_width=20),
             TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
-            Left(compact=True),
+            Clock(compact=True),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # it would print on stderr what a pipe reads
@@ -181,11 +181,12 @@ class _Bar:
         self._bars.stop()
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Show a step; its time left is counted from where the count or the total last started anew."""
+        """Show a step; its time is counted from where the step, its count or its total last started anew."""
         task = self._bars.tasks[self._task]
         line = f"{self._what}: {what}"
         count = f"{done}/{total}" if total else ""
-        if total != (task.total or 0) or done < task.completed:
+        counts_on = total == (task.total or 0) and done >= task.completed and (total or line == task.description)
+        if not counts_on:
             self._bars.reset(self._task, total=total or None, completed=done, description=line, count=count)
         else:
             self._bars.update(self._task, completed=done, description=line, count=count)
@@ -218,7 +219,7 @@ class _Lines:
 
 
 def _print(label: str, text: str, style: str, indent: int | None = None) -> None:
-    """Print a paragraph on stderr, wrapped on a terminal; lines after the first are indented, below the text or so."""
+    """Print a paragraph on stderr; on a terminal it is wrapped, and lines after the first are indented."""
     text = spelled(visible(text))
     if not sys.stderr.isatty():
         print(f"{label}{text}", file=sys.stderr)  # noqa: T201

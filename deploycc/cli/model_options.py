@@ -43,7 +43,7 @@ class ModelChoice:
 
         colour = self.colour.upper() if self.colour else None
         if colour not in (None, "BGR", "RGB", "GRAY"):
-            raise InputError("wrong-colour", f"--colour {self.colour} is none of BGR, RGB, GRAY")
+            raise InputError("wrong-colour", f"--colour {self.colour} is not one of BGR, RGB, GRAY")
         return load(
             self.model,
             weights=self.weights,
@@ -61,30 +61,36 @@ def model_choice(
         typer.Argument(
             metavar="MODEL",
             autocompletion=complete.model,
-            help="Trained detector: .prototxt, .caffemodel, .onnx, a compiled folder, or a shipped one's name.",
+            help="Trained detector: .prototxt, .caffemodel, .onnx, a compiled folder, or the name of a shipped detector.",
         ),
     ],
     weights: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--weights", metavar="FILE", help="Caffe weights; default: same name with .caffemodel."),
+        typer.Option("--weights", metavar="FILE", help="Caffe weights; default: MODEL with the suffix .caffemodel."),
     ] = None,
     random_weights: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--random-weights", metavar="SEED", help="Fill a prototxt without weights from this seed."),
+        typer.Option(
+            "--random-weights", metavar="SEED", help="Seed of random weights for a .prototxt without weights."
+        ),
     ] = None,
     describe: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--describe", metavar="TOML", help="Detector description; default: MODEL.detector.toml if present."
+            "--describe", metavar="TOML", help="Detector description; default: MODEL.detector.toml where it exists."
         ),
     ] = None,
     mean: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--mean", metavar="A,B,C", help="Pixel mean per channel, in the order of --colour."),
+        typer.Option(
+            "--mean", metavar="A,B,C", help="Mean to subtract from the pixels, per channel in the order of --colour."
+        ),
     ] = None,
     scale: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--scale", metavar="S|A,B,C", help="Factor after the mean is subtracted."),
+        typer.Option(
+            "--scale", metavar="S|A,B,C", help="Factor after the mean is subtracted: one, or one per channel."
+        ),
     ] = None,
     colour: Annotated[
         Optional[str],  # noqa: UP045
