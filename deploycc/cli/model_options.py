@@ -61,7 +61,7 @@ def model_choice(
         typer.Argument(
             metavar="MODEL",
             autocompletion=complete.model,
-            help="Trained detector: .prototxt, .caffemodel, .onnx, a compiled folder, or the name of a shipped detector.",
+            help="Trained detector: .prototxt, .caffemodel, .onnx, compiled folder, or the name of a shipped detector.",
         ),
     ],
     weights: Annotated[

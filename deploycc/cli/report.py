@@ -83,7 +83,7 @@ def compare(
 @app.command()
 def check(
     first: Annotated[Path, typer.Argument(metavar="A", help="Report to check; with B, the baseline.")],
-    second: Annotated[Path | None, typer.Argument(metavar="[B]", help="Candidate, compared with A.")] = None,
+    second: Annotated[Path | None, typer.Argument(metavar="B", help="Candidate, compared with A.")] = None,
     max_regression: Annotated[
         str | None,
         typer.Option(metavar="PERCENT", help="Largest increase of B's median over A's median, such as 5%."),

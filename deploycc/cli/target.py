@@ -54,12 +54,12 @@ def show(
 @app.command("check")
 def check(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[TOML]...", help="Target files; default: all shipped ones.")
+        list[Path] | None, typer.Argument(metavar="TOML", help="Target files; default: all shipped ones.")
     ] = None,
 ) -> None:
-    """Check target files: their fields, and their facts against one another.
+    """Check target files, and exit with 1 if a fact is wrong.
 
-    Exits with 1 if anything is wrong.
+    Fields are checked against the schema, and facts against one another.
     """
     from deploycc.cli import console
     from deploycc.errors import TargetError

@@ -123,6 +123,7 @@ def test_help_fits_80_columns(
     assert capsys.readouterr().out == short
     assert max(map(len, short.splitlines())) <= 80
     assert "…" not in short
+    assert "..." not in short.partition("Commands:")[2]
 
 
 def test_the_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
