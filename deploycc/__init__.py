@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from deploycc.workflows.compile import compile as compile
     from deploycc.workflows.evaluate import evaluate_detector as evaluate
     from deploycc.workflows.export import export_detector as export
+    from deploycc.workflows.gates import GatePlanning as GatePlanning
+    from deploycc.workflows.gates import plan_gates as plan_gates
     from deploycc.workflows.load import load as load
     from deploycc.workflows.load import save as save
     from deploycc.workflows.profile import profile as profile
@@ -33,6 +35,7 @@ _HOME = {
     "CompileSettings": "deploycc.workflows.compile:CompileSettings",
     "DeployError": "deploycc.errors:DeployError",
     "Detector": "deploycc.detector:Detector",
+    "GatePlanning": "deploycc.workflows.gates:GatePlanning",
     "Note": "deploycc.errors:Note",
     "PruneSettings": "deploycc.workflows.prune:PruneSettings",
     "Pruned": "deploycc.workflows.prune:Pruned",
@@ -43,6 +46,7 @@ _HOME = {
     "export": "deploycc.workflows.export:export_detector",
     "load": "deploycc.workflows.load:load",
     "load_target": "deploycc.target:load",
+    "plan_gates": "deploycc.workflows.gates:plan_gates",
     "profile": "deploycc.workflows.profile:profile",
     "prune": "deploycc.workflows.prune:prune",
     "read_report": "deploycc.workflows.report:read_report",
@@ -54,6 +58,7 @@ __all__ = [
     "CompileSettings",
     "DeployError",
     "Detector",
+    "GatePlanning",
     "Note",
     "PruneSettings",
     "Pruned",
@@ -65,6 +70,7 @@ __all__ = [
     "export",
     "load",
     "load_target",
+    "plan_gates",
     "profile",
     "prune",
     "read_report",

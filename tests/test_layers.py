@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 from layers import BASE, FILES, MORE, PACKAGES, PARTS, ROOT
@@ -76,6 +77,13 @@ def test_imports_go_one_way(room: str) -> None:
     assert paths
     found = {path.relative_to(ROOT).as_posix(): violations(room, path.read_text(encoding="utf-8")) for path in paths}
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_benchmarks_use_the_library_and_not_the_command_line() -> None:
+    paths = sorted((Path(__file__).parent / "benchmarks").glob("*.py"))
+    assert paths
+    found = {path.name: imported_modules(path.read_text(encoding="utf-8")) for path in paths}
+    assert [name for name, modules in found.items() if any(module.split(".")[0] == "cli" for module in modules)] == []
 
 
 def test_modules_do_not_import_one_another_in_a_circle() -> None:

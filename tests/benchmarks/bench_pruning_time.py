@@ -24,9 +24,12 @@ from deploycc.passes.prune_channels import prune
 
 LARGE = 64 << 20
 _REPORTS_PEAK = (
-    "import sys; from deploycc.cli import main; status = main(sys.argv[1:]); "
-    "lines = open('/proc/self/status').read().splitlines(); "  # getrusage counts what the parent held before exec
-    "print(*[line.split()[1] for line in lines if line.startswith('VmHWM')], file=sys.stderr); sys.exit(status)"
+    "import atexit, runpy, sys\n"
+    "def peak():\n"
+    "    lines = open('/proc/self/status').read().splitlines()\n"  # getrusage counts what the parent held before exec
+    "    print(*[line.split()[1] for line in lines if line.startswith('VmHWM')], file=sys.stderr)\n"
+    "atexit.register(peak)\n"
+    "runpy.run_module('deploycc', run_name='__main__')\n"
 )
 
 

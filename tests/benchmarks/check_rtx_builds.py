@@ -2,7 +2,7 @@
 
     python tests/benchmarks/check_rtx_builds.py
 
-Prints a line a model; exits 1 if any engine was not built. Definitions without weights get seeded ones.
+Prints one line per model; exits 1 if any engine was not built. Definitions without weights get seeded ones.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from real_models import ASSETS, missing
 
-from deploycc.cli import main as deploycc
-from deploycc.documents.compile import read_compile_report
+import deploycc
+from deploycc import CompileSettings
 
 UNSUPPORTED = {"pvanet_pva9.1_faster_rcnn_21cls.prototxt"}  # region proposals: no SSD, refused by the importer
 
 
-def models() -> list[list[str]]:
-    """Arguments that name each model."""
+def models() -> dict[Path, dict[str, object]]:
+    """Each model with what `deploycc.load` is told beside its path."""
     definitions = sorted((ASSETS / "prototxt").glob("*.prototxt"))
     trained = sorted(path for path in ASSETS.glob("*/*") if path.suffix in (".caffemodel", ".onnx"))
-    chosen = [[str(path), "--random-weights", "0"] for path in definitions if path.name not in UNSUPPORTED]
+    chosen: dict[Path, dict[str, object]] = {
+        path: {"random_weights": 0} for path in definitions if path.name not in UNSUPPORTED
+    }
     for path in trained:
         prototxt = path.with_suffix(".prototxt")
         if path.suffix == ".onnx":
-            chosen.append([str(path)])
+            chosen[path] = {}
         elif prototxt.exists():
-            chosen.append([str(prototxt)])
+            chosen[prototxt] = {}
         else:
             [prototxt] = path.parent.glob("*.prototxt")
-            chosen.append([str(prototxt), "--weights", str(path)])
+            chosen[prototxt] = {"weights": path}
     return chosen
 
 
@@ -43,13 +45,17 @@ def main() -> int:
         print(reason)
         return 2
     failed = 0
-    for model in models():
+    for model, given in models().items():
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "out"
             start = time.perf_counter()
-            status = deploycc(["compile", *model, "-t", "x86-rtx", "--no-measure", "-o", str(out)])
+            try:
+                detector = deploycc.load(model, **given)
+                [report] = deploycc.compile(detector, "x86-rtx", Path(folder) / "out", CompileSettings(measure=False))
+                engines = report.compiled.engines
+            except deploycc.DeployError as error:
+                print(error)
+                engines = ()
             seconds = time.perf_counter() - start
-            engines = read_compile_report(out).engines if status == 0 else ()
         built = [
             f"{engine.precision} {(engine.size_bytes or 0) / 2**20:.1f} MiB"
             for engine in engines
@@ -57,7 +63,7 @@ def main() -> int:
         ]
         ok = len(built) == 2
         failed += not ok
-        print(f"{'built ' if ok else 'FAILED'}  {Path(model[0]).name:55} {seconds:5.1f} s  {', '.join(built)}")
+        print(f"{'built ' if ok else 'FAILED'}  {model.name:55} {seconds:5.1f} s  {', '.join(built)}")
     return 1 if failed else 0
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
-
-from deploycc.cli import main as deploycc
 
 RECORD = Path(__file__).with_name("bccd.json")
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "assets" / "bccd" / "BCCD"
@@ -28,8 +27,7 @@ def train(folder: Path, name: str, data: Path, steps: int, *options: str) -> dic
         *("--size", str(SIZE), "--steps", str(steps), "--batch", "16", "-o", str(folder / name), "--name", name),
         *options,
     ]
-    if deploycc(command):
-        sys.exit(1)
+    subprocess.run([sys.executable, "-m", "deploycc", *command], check=True)
     metrics = json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
     config = {
         key: value
