@@ -156,7 +156,7 @@ class GateReport(Document):
 
 
 def read_gate_report(path: Path) -> GateReport:
-    """Read ``gates.json``, given itself or its folder.
+    """Read ``gates.json``, from its own path or its folder's.
 
     Raises:
         ArtefactError: missing or not a valid file of this schema.

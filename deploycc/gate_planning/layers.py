@@ -47,7 +47,7 @@ def planned_layers(
     for name, region in regions.items():
         if isinstance(region, Note) and convolution_of(nodes[name]) is not None:
             layers.append(_layer(graph, nodes[name], None, active[name], described[name].unit_of, divisible=False))
-    for chain in _chains(network, {name: own for name, own in regions.items() if isinstance(own, Region)}):
+    for chain in _chains(network, regions):
         for number, region in enumerate(chain):
             gate = described.get(region.layer)
             decisions = active[region.layer] if gate else np.ones((pictures, region.kernels), np.bool_)
@@ -104,8 +104,9 @@ def _region(network: GatedNetwork, conv: gs.Node) -> Region | Note:
     return network.region(conv.name)
 
 
-def _chains(network: GatedNetwork, regions: Mapping[str, Region]) -> list[list[Region]]:
-    """Rows of regions of which each but the first joins the one before, with the ungated convolution after each."""
+def _chains(network: GatedNetwork, gated: Mapping[str, Region | Note]) -> list[list[Region]]:
+    """Return rows of regions in which each but the first joins the one before, with ungated convolutions after them."""
+    regions = {name: region for name, region in gated.items() if isinstance(region, Region)}
     following: dict[str, Region] = {}
     for name, region in regions.items():
         for reader in region.exit.outputs:

@@ -102,7 +102,7 @@ def plan_gates(
         ArtefactError: the profile or the costs do not fit.
         TargetError: ``gates-not-measurable``.
         BudgetMissed: ``gates-worst-case``.
-        ModelError: ``gate-not-settled``: the worst case cannot be timed.
+        ModelError: ``gate-not-fixed``: the worst case cannot be timed.
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
     """

@@ -1,19 +1,20 @@
-"""What switched-off operations save in time: gated detectors on pictures that the plan was not made from.
+"""How much time gates save: gated detectors on pictures that the plan was not made from.
 
-The dense, the multiply and the lowered network run each picture in turns, in one process. Operations saved are counted
-as the white paper's table 2 counts them (kernels that are off, of the back-end), and once more with input channels that
-are zero. A network is planned as it is, and after static pruning of the kernels used in less than 5 % of the pictures.
+Three networks take turns on each picture in one process: dense, multiplying by every gate, and lowered. Saved operations
+are counted as in table 2 of the white paper (kernels that are off, as a share of the back-end), and once more with input
+channels that are zero. Each network is planned as it is, and after static pruning of kernels that are used in less than
+5 % of the pictures.
 
-The gates of VGG-SSD300 are synthetic (`synthetic_gates`): real LKAM modules with seeded weights, whose decisions are
-calibrated so that what they save has the average, the deviation and the skew that table 2 states; street_ssd_* are
-trained. No kernel is on in less than 5 % of the calibration pictures: what static pruning would remove does not count.
-Table 2 does not say which kernels are on together, and that decides what branches can save: here the kernels of a layer
-largely are (`HABITS.common`). The more each decides alone, the more pictures need nearly every block of kernels; for
-that, ``--common`` prints what a plan predicts.
+The gates of VGG-SSD300 are synthetic (`synthetic_gates`): real LKAM modules with seeded weights, calibrated to save as
+much as table 2 says, with the same deviation and skew. Those of street_ssd_* are trained. No synthetic kernel is on in
+less than 5 % of the calibration pictures, so static pruning would remove nothing. Table 2 does not say which kernels
+are on together, but that decides what branches can save. Here the kernels of a layer mostly are (`HABITS.common`). The
+more independently they decide, the more pictures need nearly every block of kernels; ``--common`` prints what a plan
+predicts for that.
 
     python tests/benchmarks/bench_dynamic.py street_ssd_blocks street_ssd_lkam vgg --pictures 200
 
-Exits 1 where a goal is missed, and says for every network which part of the cost stands between it and the ideal.
+Exits 1 where a goal is missed, and says for every network which part of its time is more than the ideal.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
 def show_parts(graphs: dict[str, object], pictures: list[NDArray[np.float32]], threads: int, off: float) -> None:
     """Where the time goes, by operator, as ONNX Runtime's profiler measures it: a few us too much for each node.
 
-    What stands in the way is what the lowered network takes beyond the ideal: convolutions as much shorter as operations
+    "In the way" is what the lowered network takes beyond the ideal: convolutions as much shorter as operations
     are off, and everything else as in the dense network.
     """
     found = {}

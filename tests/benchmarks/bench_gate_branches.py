@@ -62,7 +62,7 @@ def gated_pair(channels: int, size: int, active: int, *, gate: bool = True) -> D
 
 
 def plan(channels: int, *, joined: bool) -> tuple[LayerPlan, ...]:
-    """Prefix widths of quarters; the second convolution inside the branches or behind them."""
+    """Prefix widths of quarters; the second convolution inside the branches or after them."""
     order = tuple(range(channels))
     first = LayerPlan(layer="first", lowering="widths", order=order, sizes=tuple(channels * q // 4 for q in QUARTERS))
     second = LayerPlan(layer="second", lowering="widths", order=order, sizes=(channels,), joined=True)

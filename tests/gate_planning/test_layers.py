@@ -20,13 +20,13 @@ def test_a_gated_layer_and_the_one_behind_it() -> None:
     network = read_gated_network(gated(Spelling(layout="after-activation")).graph)
     layers, notes = planned_layers(network, network.gates, ACTIVE)
     assert notes == ()
-    first, behind = layers
+    first, after = layers
     assert (first.name, first.gated, first.joins, first.divisible, first.movable) == ("gated", True, False, True, True)
-    assert (behind.gated, behind.joins, behind.movable) == (False, True, False)
-    assert behind.active.all()
-    assert behind.convolution.inputs == KERNELS
+    assert (after.gated, after.joins, after.movable) == (False, True, False)
+    assert after.active.all()
+    assert after.convolution.inputs == KERNELS
     assert first.map_elements == first.end_elements == 36
-    assert first.start_elements == 4 * 36  # a convolution stands in front
+    assert first.start_elements == 4 * 36  # a convolution comes before it
     np.testing.assert_array_equal(first.active, ACTIVE["gated"])
 
 
@@ -57,8 +57,8 @@ def test_saved_operations() -> None:
     on = ACTIVE["gated"].mean(1)
     own = node_macs(nodes["gated"]) * (1 - on)
     np.testing.assert_allclose(saved_by_kernels(graph, ACTIVE), own, rtol=1e-12, atol=0)
-    behind = next(node for node in graph.nodes if node.outputs[0].name == "out")
-    both = own + node_macs(behind) * (1 - on)
+    after = next(node for node in graph.nodes if node.outputs[0].name == "out")
+    both = own + node_macs(after) * (1 - on)
     np.testing.assert_allclose(saved_with_inputs(read_gated_network(graph), ACTIVE), both, rtol=1e-12, atol=0)
 
 

@@ -60,9 +60,11 @@ def test_nested_units_need_no_mask() -> None:
     active = prefixes(50, 64, [32, 64])
     unit_of = tuple([0] * 32 + [1] * 32)
     free = layer("a", active, unit_of=unit_of, nested=True)
-    masked = layer("a", active, unit_of=unit_of)
+    multiplying = layer("a", active, unit_of=unit_of)
     costs = model([free])
-    saved = widths([best_order(masked, costs)], (2,)).expected_ms - widths([best_order(free, costs)], (2,)).expected_ms
+    saved = (
+        widths([best_order(multiplying, costs)], (2,)).expected_ms - widths([best_order(free, costs)], (2,)).expected_ms
+    )
     sizes = active.sum(1)
     assert saved == pytest.approx(np.mean([costs.lines["multiply"](400 * int(w)) for w in sizes]), rel=1e-9, abs=1e-12)
 

@@ -136,7 +136,7 @@ def test_candidates_of_a_network(granularity: str) -> None:
     stem = next(node for node in detector.graph.nodes if node.name.startswith("stem"))
     outside = sum(weight.values.size for weight in stem.inputs[1:])
     whole = [measure_cost(graph).params for graph in decision.graphs]
-    assert list(decision.params) == [params - outside for params in whole]  # what stands in front is there once
+    assert list(decision.params) == [params - outside for params in whole]  # the stem exists once
 
 
 def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_multiplies() -> None:
@@ -160,8 +160,8 @@ def test_a_layer_that_is_added_to_others_keeps_its_kernels_and_multiplies() -> N
     assert len(conditionals(result.detector.graph)) == 2
     made = Branching((Block("residual", "nested", (0, 2, 1, 0)),), (WISH,), 2, True)
     for pattern in PATTERNS:
-        masked = made.build(pattern)
-        assert error(masked.graph, lowered(masked, plans).detector.graph, made.picture()) <= 1.0
+        multiplying = made.build(pattern)
+        assert error(multiplying.graph, lowered(multiplying, plans).detector.graph, made.picture()) <= 1.0
 
 
 def test_decisions_whose_layers_stand_in_no_row_are_named() -> None:
@@ -183,12 +183,12 @@ def test_a_layer_without_kernels_of_a_unit_is_planned_too() -> None:
     """As pruning leaves it: what another layer's unit decides says nothing about this one."""
     detector = network("two", "nested")
     gates = find_gates(detector.graph)
-    product = next(node for node in detector.graph.nodes if node.name == gates[1].multiply)
-    [gather] = [tensor.inputs[0] for tensor in product.inputs if tensor.name == gates[1].vector]
+    multiplication = next(node for node in detector.graph.nodes if node.name == gates[1].multiply)
+    [gather] = [tensor.inputs[0] for tensor in multiplication.inputs if tensor.name == gates[1].vector]
     own = gs.Variable("own", np.dtype(np.float32), gather.outputs[0].shape)
     unit_of = gs.Constant("own units", np.array([0, 0, 0, 2, 2, 2]))
     detector.graph.nodes.append(gs.Node("Gather", "own gather", {"axis": 1}, [gather.inputs[0], unit_of], [own]))
-    product.inputs = [own if tensor is gather.outputs[0] else tensor for tensor in product.inputs]
+    multiplication.inputs = [own if tensor is gather.outputs[0] else tensor for tensor in multiplication.inputs]
     detector.graph.toposort()
     gates = find_gates(detector.graph)
     assert [gate.unit_of for gate in gates] == [(0, 0, 1, 1, 2, 2), (0, 0, 0, 1, 1, 1)]

@@ -38,7 +38,7 @@ def conditionals(graph: gs.Graph) -> list[gs.Node]:
 
 
 def error(one: gs.Graph, other: gs.Graph, x: NDArray[np.float32]) -> float:
-    """Largest difference in units of the tolerance; infinity where the other is no network."""
+    """Largest difference in units of the tolerance; infinity where the other does not run."""
     try:
         got = run(other, x)
     except NO_NETWORK:

@@ -83,13 +83,16 @@ def test_the_strategy_reaches_what_it_should() -> None:
         )
         inside = [node for branch in result.detector.graph.subgraphs(recursive=True) for node in branch.nodes]
         seen["joined"] += any(node.op == "GlobalAveragePool" for node in inside)
-        seen["masked"] += any(node.op == "Mul" for node in inside)
+        seen["multiplies"] += any(node.op == "Mul" for node in inside)
         seen["concatenated"] += any(
             node.name.startswith("gated") and node.op == "Concat" for node in result.detector.graph.nodes
         )
 
     collect()
-    assert min(seen[what] for what in ("lowered", "nested", "joined", "masked", "concatenated", "gate-not-joined")) >= 2
+    assert (
+        min(seen[what] for what in ("lowered", "nested", "joined", "multiplies", "concatenated", "gate-not-joined"))
+        >= 2
+    )
 
 
 def test_a_layer_that_others_read_is_not_joined() -> None:
@@ -133,11 +136,11 @@ BUGS = {
     "a branch gives its own shape": Bug(
         conditional_layers, "return writer.pad(result, self._layers[index].region.kernels)", "return result", WRITING
     ),
-    "zeros stand in front": Bug(
+    "zeros come first": Bug(
         branches, "added = [0, 0, 0, 0, 0, channels - shape[1], 0, 0]", "added = [0, channels - shape[1], 0, 0, 0, 0, 0, 0]",
         ((conditional_layers, "Writer"),),
     ),
-    "the gate multiplies behind the bias": Bug(
+    "the gate multiplies after the bias": Bug(
         gated_regions, '.values["y"] == 0).all())', '.values["y"] == 0).size)', FINDING
     ),
     "no mask inside a width": Bug(

@@ -51,8 +51,8 @@ def test_the_strategy_reaches_what_it_should() -> None:
         inside = [node for branch in graph.subgraphs(recursive=True) for node in branch.nodes]
         seen["lowered"] += bool(conditionals(graph))
         seen["nested"] += any(node.op == "If" for node in inside)
-        seen["masked"] += any(node.op == "Mul" for node in inside)
-        seen["unmasked"] += bool(inside) and not any(node.op == "Mul" for node in inside)
+        seen["multiplies"] += any(node.op == "Mul" for node in inside)
+        seen["does not multiply"] += bool(inside) and not any(node.op == "Mul" for node in inside)
         seen["narrow"] += any(
             node.op == "Conv" and 1 < node.inputs[1].shape[0] < 6 and node.inputs[1].shape[1] < 6 for node in inside
         )
@@ -63,7 +63,7 @@ def test_the_strategy_reaches_what_it_should() -> None:
         seen["several exits"] += any(len(node.outputs) > 1 for node in conditionals(graph))
 
     collect()
-    wanted = ("lowered", "nested", "masked", "unmasked", "narrow", "several exits", "units of other sizes",
+    wanted = ("lowered", "nested", "multiplies", "does not multiply", "narrow", "several exits", "units of other sizes",
               "gate-not-narrowed", "gate-shape", "gate-mixed")  # fmt: skip
     assert min(seen[what] for what in wanted) >= 2, seen
 

@@ -64,8 +64,8 @@ def find_shared_part(network: GatedNetwork, gates: Sequence[Gate]) -> SharedPart
     graph, groups, first = network.graph, network.groups, gates[0].layer
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
     compared = [read_comparison(tensors[gate.vector], gate.kernels) for gate in gates]
-    comparisons = tuple(each for each in compared if each is not None)
-    if len(comparisons) < len(gates) or len({(id(each.scores), each.op, each.limit) for each in comparisons}) > 1:
+    comparisons = tuple(comparison for comparison in compared if comparison is not None)
+    if len(comparisons) < len(gates) or len({(id(known.scores), known.op, known.limit) for known in comparisons}) > 1:
         return Note(first, "gate-shape", "the gates that read its scores compare them in different ways")
     reached = _reached(nodes[gate.layer] for gate in gates)
     switched_groups = np.unique(np.concatenate([groups.layers[gate.layer] for gate in gates]))

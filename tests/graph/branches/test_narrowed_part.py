@@ -53,7 +53,7 @@ def test_channels_that_are_zero_are_not_read() -> None:
 
 
 def test_a_channel_that_does_not_stay_zero_is_said() -> None:
-    """A shift behind the missing channel makes it something else than the zeros that are filled in."""
+    """A shift after the missing channel makes it differ from the zeros that replace it."""
     graph = text_network(["a = Conv<pads=[1,1,1,1]>(x, w_first)", "y = Add(a, b4)", "out = Conv(y, w_last)"],
                          values={"b4": np.ones((1, 4, 1, 1), np.float32), "w_last": np.ones((2, 4, 1, 1), np.float32)}).graph  # fmt: skip
     tensors = graph.tensors()

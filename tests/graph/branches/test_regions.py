@@ -14,7 +14,7 @@ from deploycc.graph.branches.regions import VECTOR, Region, find_span, joins, ke
 from deploycc.graph.gates.search import find_gates
 
 FIRST, LAST = "a = Conv<pads=[1,1,1,1]>(x, w_first)", "out = Conv(y, w_last)"
-ALWAYS = 10.0  # of a bias, behind which the sigmoid is near 1
+ALWAYS = 10.0  # a bias with which the sigmoid is near 1
 
 
 def region_of(detector: Detector, layer: str = "gated") -> Region:

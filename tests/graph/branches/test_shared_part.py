@@ -122,8 +122,8 @@ def test_layers_that_compare_the_score_in_other_ways_are_no_part() -> None:
     graph = network("two")
     gates = find_gates(graph)
     nodes = {node.name: node for node in graph.nodes}
-    product = nodes[gates[1].multiply]
-    [gather] = [tensor.inputs[0] for tensor in product.inputs if tensor.name == gates[1].vector]
+    multiplication = nodes[gates[1].multiply]
+    [gather] = [tensor.inputs[0] for tensor in multiplication.inputs if tensor.name == gates[1].vector]
     greater = gather.i().i()
     above, vector = (
         gs.Variable("above", np.dtype(np.bool_), [1, 3, 1, 1]),
@@ -135,7 +135,7 @@ def test_layers_that_compare_the_score_in_other_ways_are_no_part() -> None:
         gs.Node("Cast", "other cast", {"to": 1}, [above], [vector]),
         gs.Node("Gather", "other gather", {"axis": 1}, [vector, gather.inputs[1]], [picked]),
     ]
-    product.inputs = [picked if tensor is gather.outputs[0] else tensor for tensor in product.inputs]
+    multiplication.inputs = [picked if tensor is gather.outputs[0] else tensor for tensor in multiplication.inputs]
     graph.toposort()
     gates = find_gates(graph)
     assert [len(each) for each in gates_by_decision(gates)] == [2]
@@ -145,7 +145,7 @@ def test_layers_that_compare_the_score_in_other_ways_are_no_part() -> None:
 
 
 def test_a_layer_of_another_gate_among_them_is_refused() -> None:
-    """Behind a decision a layer with its own gate: its convolution reads what is switched, and would stand in branches."""
+    """The convolution of a layer with its own gate reads switched maps, so it would be inside the branches."""
     blocks = tuple(Block("two", "nested", (0, 2, 0, 0)) for _ in range(2))
     graph = Branching(blocks, (Wish("widths", 0, False),), 24, True).build("random").graph
     first_decision, second = gates_by_decision(find_gates(graph))
@@ -166,8 +166,8 @@ def test_a_map_that_is_added_to_one_without_gate_keeps_its_channels() -> None:
 def test_a_switched_map_that_is_an_output_is_refused() -> None:
     graph = network("two")
     gate = find_gates(graph)[1]
-    product = next(node for node in graph.nodes if node.name == gate.multiply)
-    graph.outputs.append(product.outputs[0])
+    multiplication = next(node for node in graph.nodes if node.name == gate.multiply)
+    graph.outputs.append(multiplication.outputs[0])
     refused = find_shared_part(read_gated_network(graph), find_gates(graph))
     assert isinstance(refused, Note)
     assert (refused.node, refused.code) == (find_gates(graph)[0].layer, "gate-leaks")

@@ -77,7 +77,9 @@ def test_a_branch_is_taken_where_the_largest_element_passes(limit: int, op: str,
     graph = made(write)
     np.testing.assert_array_equal(run(graph, X)[0], 2 * X if taken else X)
     [chosen] = [node for node in graph.nodes if node.op == "If"]
-    assert [node.op for node in chosen.attrs["else_branch"].nodes] == ["Identity"]  # an outer tensor is no result
+    assert [node.op for node in chosen.attrs["else_branch"].nodes] == [
+        "Identity"
+    ]  # a branch cannot return an outer tensor
 
 
 def test_branches_of_another_shape_are_refused() -> None:
