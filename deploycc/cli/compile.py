@@ -145,8 +145,8 @@ def command(
         ):
             reports.append(report)
             if not as_json:
-                console.out(str(report.folder))
                 console.say(f"{report.target}: {detector.name}", summarise_folder(report.folder))
+            console.wrote(report.folder, answer=not as_json)
     if as_json:
         console.print_json(
             [

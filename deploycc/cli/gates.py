@@ -101,7 +101,7 @@ def command(
         console.print_json(gates_json(planning.report, considered=explain))
     else:
         _show(planning.report, explain)
-        console.note(f"written: {output}")
+    console.wrote(output)
 
 
 def _read_costs(path: Path | None, threads: int) -> GateCosts:

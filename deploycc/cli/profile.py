@@ -59,8 +59,7 @@ def command(
     profile = profiled.profile
     profile.write(output)
     partial.unlink(missing_ok=True)
-    for note in profiled.notes:
-        console.note(note.reason)
+    console.notes(profiled.notes)
     warn_if_assumed(detector.input, "the profile")
     if html is not None or svg is not None:
         from deploycc.report.utilisation import render_utilisation_html, render_utilisation_svg
@@ -74,6 +73,7 @@ def command(
         console.print_json(utilisation_summary(profile))
     else:
         _show(profile)
+    console.wrote(*filter(None, (output, html, svg)))
 
 
 def _show(profile: UtilisationProfile) -> None:

@@ -67,7 +67,7 @@ def command(
         console.print_json({**facts, **pruned.record.model_dump(mode="json")})
     else:
         _show(pruned.record, detector.name, explain)
-    console.note(f"written: {output}")
+    console.wrote(output)
 
 
 def _show(record: PruningRecord, network: str, explain: bool) -> None:

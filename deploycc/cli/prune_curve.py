@@ -80,13 +80,15 @@ def command(
         ):
             write_curve(curve, output)  # after every network: an interrupted run keeps what it measured
     console.table([*COLUMNS, *accuracy_columns(curve)], list(map(list, cells(curve))), f"{curve.network} pruned")
-    console.note(f"written: {output}")
+    console.wrote(output)
 
 
 def _listed(by: str) -> tuple[Literal["utilisation", "l1"], ...]:
     found = comma_list(by)
     if not found or any(each not in _CRITERIA for each in found):
-        raise InputError("prune-option", f"--by {by} is no list of {', '.join(_CRITERIA)}", hint="--by utilisation,l1")
+        raise InputError(
+            "prune-option", f"--by {by} is not a list of {', '.join(_CRITERIA)}", hint="--by utilisation,l1"
+        )
     return tuple(dict.fromkeys(found))  # type: ignore[arg-type]
 
 
@@ -97,7 +99,7 @@ def _strengths(below: str) -> tuple[float, ...]:
         found = ()
     if not found or not all(0 < each <= 1 for each in found):
         raise InputError(
-            "prune-option", f"--below {below} is no list of numbers above 0 and up to 1", hint="--below 0.05,0.1,0.2"
+            "prune-option", f"--below {below} is not a list of numbers above 0 and up to 1", hint="--below 0.05,0.1,0.2"
         )
     return found
 

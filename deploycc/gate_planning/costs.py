@@ -13,6 +13,7 @@ from deploycc.documents.costs import Convolution, CostTable, GateCostTable, Mach
 from deploycc.documents.document import this_tool
 from deploycc.errors import Note
 from deploycc.gate_planning.operations import Line, fit_lines, time_operations
+from deploycc.progress import Say, quiet
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.machine import check_machine
 from deploycc.timing.turns import spread
@@ -81,11 +82,12 @@ class GateCosts:
         self._convolutions = Costs(machine, known, rounds=_ROUNDS)
         self._operations = table.operations if table is not None else ()
 
-    def model(self, convolutions: Iterable[tuple[Convolution, bool]]) -> CostModel:
+    def model(self, convolutions: Iterable[tuple[Convolution, bool]], say: Say = quiet) -> CostModel:
         """Measure what is missing, and return the model.
 
         Args:
             convolutions: each with all its channels, and whether its inputs may be narrowed.
+            say: told how many convolutions are timed.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
@@ -97,9 +99,12 @@ class GateCosts:
         for convolution, narrows in narrowing.items():
             inputs = _counts(convolution.inputs) if narrows else [convolution.inputs]
             counts[convolution] = inputs, _counts(convolution.kernels)
-        for convolution, (inputs, kernels) in counts.items():  # one by one: all of VGG-SSD300 together take 3.7 GB
+        # One by one: all convolutions of VGG-SSD300 together take 3.7 GB.
+        for number, (convolution, (inputs, kernels)) in enumerate(counts.items()):
+            say("timing convolutions", number, len(counts))
             self._convolutions.measure(convolution.narrowed(i, k) for i in inputs for k in kernels)
         if not self._operations:
+            say("timing what branches add")
             self._operations = time_operations(self.machine.threads)
         grids = {}
         for convolution, (inputs, kernels) in counts.items():

@@ -44,7 +44,13 @@ class RecordedPictures:
 
 
 def record_decisions(
-    detector: Detector, gates: Sequence[Gate], pictures: PictureList, *, threads: int, most: int | None = None
+    detector: Detector,
+    gates: Sequence[Gate],
+    pictures: PictureList,
+    *,
+    threads: int,
+    most: int | None = None,
+    say: Say = quiet,
 ) -> RecordedPictures:
     """Prepare pictures and record what the gates decide about each.
 
@@ -54,6 +60,7 @@ def record_decisions(
         pictures: to read.
         threads: CPU threads.
         most: number of pictures that are taken at most, evenly spread; None: all of them.
+        say: told how many pictures are done.
 
     Raises:
         PictureError: a picture cannot be read.
@@ -68,9 +75,13 @@ def record_decisions(
     most = count if most is None else most
     numbers = sorted({round(place * (count - 1) / max(1, most - 1)) for place in range(most)})
     names = tuple(pictures.names[number] for number in numbers)
-    tensors = [prepare(pictures.read(number), detector.input) for number in numbers]
+    tensors: list[NDArray[np.float32]] = []
     probe = Probe(detector, layers_to_probe(detector, gates), threads=threads)
-    readings = [probe.read(tensor, name) for tensor, name in zip(tensors, names, strict=True)]
+    readings = []
+    for number, name in zip(numbers, names, strict=True):
+        say("running pictures", len(tensors), len(numbers))
+        tensors.append(prepare(pictures.read(number), detector.input))
+        readings.append(probe.read(tensors[-1], name))
     active = {
         layer.name: np.array([reading[number].used > 0 for reading in readings])
         for number, layer in enumerate(probe.layers)

@@ -122,12 +122,11 @@ def plan_gates(
     _check_profile(profile, prepared, gates)
     active = {layer.name: gate_vectors(layer, profile.pictures.count) for layer in profile.layers}
     layers, unfit = planned_layers(network, gates, active)
-    say("measuring convolutions and branches")
-    model = costs.model((layer.convolution, layer.joins) for layer in layers)
+    model = costs.model(((layer.convolution, layer.joins) for layer in layers), say)
     networks = _networks(prepared, gates)
     recorded = None
     if pictures is not None:
-        recorded = record_decisions(prepared, gates, pictures, threads=threads, most=_MOST_PICTURES)
+        recorded = record_decisions(prepared, gates, pictures, threads=threads, most=_MOST_PICTURES, say=say)
     planned, stuck = choose_lowerings(
         network,
         layers,

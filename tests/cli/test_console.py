@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -12,6 +20,7 @@ import pytest
 from deploycc.cli import console
 from deploycc.errors import DeployError
 from deploycc.progress import prefixed, quiet
+from deploycc.target import names
 
 
 def _on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int = 80) -> None:
@@ -158,5 +167,37 @@ def test_parameters_are_spelled_as_options(monkeypatch: pytest.MonkeyPatch) -> N
     assert console.spelled("`model` and `profile` and `deploycc prune`") == "MODEL and `profile` and `deploycc prune`"
 
 
+def _on_a_pty(command: list[str], width: int) -> str:
+    """What a program shows on a terminal of this width."""
+    here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 60, width, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    environment |= {"NO_COLOR": "1", "TERM": "xterm"}
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=environment) as process:
+        os.close(there)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal is gone when the program has ended
+            while part := os.read(here, 4096):
+                shown += part
+        os.close(here)
+    assert process.returncode == 0
+    return _plain(shown.decode().replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["target", "list"], ["target", "show", "jetson-xavier-jp512"], ["inspect", "street_ssd_lkam", "--layers"]],
+)
+def test_on_a_terminal_of_80_columns_lines_fit_and_names_stay_whole(command: list[str]) -> None:
+    program = [sys.executable, "-m", "deploycc", *command]
+    shown, piped = _on_a_pty(program, 80), subprocess.check_output(program, text=True)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80 < max(map(len, piped.splitlines()))
+    if command[1] == "list":
+        assert {line.split()[0] for line in lines} >= set(names())
+    for word in ("backend.0.4/conv/", "jetson-xavier-jp512", "TensorRT 8.5.2"):
+        assert (word in shown) == (word in piped)
+
+
 def _plain(text: str) -> str:
-    return text.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
