@@ -93,7 +93,7 @@ def command(
 ) -> None:
     """Compile a trained SSD detector for one or more targets.
 
-    It is pruned on the way where options of pruning ask for it.
+    With --data, --profile, --mask or --by l1 it is pruned on the way.
     """
     from deploycc import target as targets
     from deploycc.cli import console

@@ -23,25 +23,28 @@ _CHOICES = {
 }
 
 
+_BELOW = 0.05
+
+
 @dataclass(frozen=True)
 class PruningChoice:
     """What to prune, as given on the command line."""
 
-    profile: Path | None
-    below: float
-    by: str
-    mask: Path | None
-    scope: str
-    coefficient: str
-    round_to: str
-    costs: Path | None
-    keep_gates: bool
-    always_from: float
+    profile: Path | None = None
+    below: float | None = None
+    by: str = "utilisation"
+    mask: Path | None = None
+    scope: str = "back-end"
+    coefficient: str = "mean"
+    round_to: str = "auto"
+    costs: Path | None = None
+    keep_gates: bool = False
+    always_from: float = 0.95
 
     @property
     def wanted(self) -> bool:
-        """Return whether any option asks for pruning; one of these must say which kernels are useless."""
-        return self.profile is not None or self.mask is not None or self.by != "utilisation"
+        """Return whether any option of pruning was given."""
+        return self != PruningChoice()
 
     def settings(self) -> PruneSettings:
         """The settings.
@@ -62,7 +65,7 @@ class PruningChoice:
                 raise InputError("prune-option", f"{option} {value} is none of {', '.join(_CHOICES[option])}")
         return PruneSettings(
             by="mask" if self.mask is not None else self.by,  # type: ignore[arg-type]
-            below=self.below,
+            below=_BELOW if self.below is None else self.below,
             scope=self.scope,  # type: ignore[arg-type]
             coefficient=self.coefficient,  # type: ignore[arg-type]
             multiple=None if self.round_to == "auto" else int(self.round_to),
@@ -107,15 +110,15 @@ def pruning_choice(
         typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`)."),
     ] = None,
     below: Annotated[
-        float,
+        Optional[float],  # noqa: UP045
         typer.Option(
             "--below",
             min=0,
             max=1,
             help="Remove kernels used in less than this share of the pictures "
-            "(with --by l1: this share of each layer's kernels).",
+            f"(with --by l1: this share of each layer's kernels); default: {_BELOW:g}.",
         ),
-    ] = 0.05,
+    ] = None,
     by: Annotated[
         str, typer.Option("--by", help="What makes a kernel useless: utilisation, l1 (smallest filters) or mask.")
     ] = "utilisation",

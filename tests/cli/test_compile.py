@@ -271,6 +271,8 @@ def test_refitted_weights_are_compiled(tmp_path: Path) -> None:
     [
         (["--data", "generated:3:4", "--profile", "p.json"], "prune-option"),
         (["--by", "utilisation", "--mask", "nowhere.json"], "mask-unreadable"),
+        (["--below", "0.05"], "prune-no-profile"),
+        (["--keep-gates"], "prune-no-profile"),
         (["--profile", "nowhere.json"], "artefact-missing"),
         (["--data", "generated:3:4", "--scope", "all"], "prune-option"),
     ],
