@@ -156,7 +156,7 @@ def describe_gates(graph: gs.Graph, network: nn.Module, picture: torch.Tensor) -
         ModelError: the gates of the graph differ from the network's.
     """
     modules = _in_execution_order(network, picture)
-    multiplies = [gate for node in graph.nodes if (gate := _read_multiply(node)) is not None]
+    multiplies = [values for values in map(_read_multiply, graph.nodes) if values is not None]
     names = [name for name, _ in modules]
     if len(set(names)) != len(names) or len(names) != len(list(gated_convs(network))):
         raise ModelError(

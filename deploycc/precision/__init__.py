@@ -1,1 +1,1 @@
-"""How far an FP16 network is from its FP32 original."""
+"""Compare an FP16 network with its FP32 counterpart."""

@@ -1,12 +1,12 @@
-"""How far an FP16 network is from its FP32 original, tensor by tensor, on real pictures.
+"""Compare an FP16 network with its FP32 counterpart, tensor by tensor, on real pictures.
 
 The comparison runs on this machine's CPU with FP16 storage and FP32 arithmetic: every tensor and weight that is FP16
 in the typed network is rounded to FP16, every operator computes in FP32. A GPU that also accumulates in FP16 loses
 more; one that fuses operators rounds less often.
 
-ONNX Runtime's CPU provider alone would not show this: it has no FP16 kernels, inserts Casts around each operator, and
-then removes each pair of Casts between two operators, so that intermediate results are never rounded (1024 + 0.1 -
-1024 gives 0.1 there; FP16 gives 0). Here the roundings are Casts of the network itself, which it keeps.
+Running the FP16 network in ONNX Runtime's CPU provider would not show this. The provider has no FP16 kernels, inserts
+Casts around each operator, and removes each pair of Casts between two operators, so that intermediate results are
+never rounded (1024 + 0.1 - 1024 gives 0.1; FP16 gives 0). Here the Casts belong to the network, so it keeps them.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from deploycc.graph.export import to_onnx
 from deploycc.graph.half import FP16_MAX
 
 DEVICE = "ONNX Runtime CPU: FP16 storage, FP32 arithmetic"
-_AT_ONCE_BYTES = 256 << 20  # intermediate tensors fetched together; fewer means computing the networks again
-_PIECE = 1 << 20  # elements compared at once, in float64
+_FETCH_BYTES = 256 << 20  # limit of intermediate tensors fetched per run; a lower limit needs more runs
+_CHUNK = 1 << 20  # elements compared at once, in float64
 _THREADS = 2
 
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """One tensor of the FP16 network against the tensor of the same node in the FP32 network, over all pictures.
+    """Difference between the tensors of a node in the FP16 and the FP32 network, over all pictures.
 
     Attributes:
-        name: node; for graph outputs, the output.
+        name: of the node or, for graph outputs, of the output.
         op: the node's operator.
         max_abs_error: largest absolute difference, over elements that are finite in both.
-        relative_error: ``norm(fp16 - fp32) / norm(fp32)`` over the same elements; 0 where both are zero everywhere.
-        largest: largest absolute value in FP32, to hold against 65504.
-        overflows: elements that are infinite or NaN in FP16 and finite in FP32.
-        elements: elements compared.
+        relative_error: ``norm(fp16 - fp32) / norm(fp32)`` over the same elements; 0 if both are zero everywhere.
+        largest: largest absolute value in FP32, to compare with 65504.
+        overflows: number of elements that are infinite or NaN in FP16 and finite in FP32.
+        elements: number of elements compared.
         half: whether the tensor is stored as FP16.
     """
 
@@ -61,20 +61,20 @@ class TensorDifference:
 
     @property
     def headroom(self) -> float:
-        """How many times the largest value fits below 65504; infinite for a tensor of zeros."""
+        """Factor by which the largest value could grow before it exceeds 65504; infinite for a tensor of zeros."""
         return FP16_MAX / self.largest if self.largest else math.inf
 
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """FP16 against FP32.
+    """Differences between an FP16 and an FP32 network.
 
     Attributes:
-        outputs: one entry a graph output, in the network's order.
-        layers: one entry a node that both networks have, in graph order.
-        pictures: how many were run.
-        provenance: figures come from a run.
-        device: what ran, and in which arithmetic.
+        outputs: one entry per graph output, in the network's order.
+        layers: one entry per node that both networks have, in graph order.
+        pictures: number of pictures run.
+        provenance: the figures come from a run.
+        device: the device, and its arithmetic.
     """
 
     outputs: tuple[TensorDifference, ...]
@@ -85,17 +85,17 @@ class PrecisionReport:
 
     @property
     def overflowing(self) -> tuple[TensorDifference, ...]:
-        """Layers with infinities or NaN that FP32 does not have, the first in the network first."""
+        """Layers with infinities or NaN that FP32 does not have, in graph order."""
         return tuple(layer for layer in self.layers if layer.overflows)
 
     def worst(self, count: int) -> tuple[TensorDifference, ...]:
-        """The layers that lose most, by relative error."""
+        """Return the layers with the largest relative errors."""
         return tuple(sorted(self.layers, key=lambda layer: layer.relative_error, reverse=True)[:count])
 
 
 @dataclass
 class _Sums:
-    """What is kept of a tensor from picture to picture."""
+    """Sums and extremes of a tensor's differences over the pictures."""
 
     largest_error: float = 0.0
     squared_error: float = 0.0
@@ -105,17 +105,17 @@ class _Sums:
     elements: int = 0
 
     def add(self, reference: NDArray[Any], half: NDArray[Any]) -> None:
-        for start in range(0, reference.size, _PIECE):
-            piece = slice(start, start + _PIECE)
-            self._add_piece(reference.reshape(-1)[piece].astype(np.float64), half.reshape(-1)[piece].astype(np.float64))
+        for start in range(0, reference.size, _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            self._add_chunk(reference.reshape(-1)[chunk].astype(np.float64), half.reshape(-1)[chunk].astype(np.float64))
 
-    def _add_piece(self, expected: NDArray[np.float64], got: NDArray[np.float64]) -> None:
-        sound = np.isfinite(expected)
-        finite = sound & np.isfinite(got)
-        self.overflows += int(np.count_nonzero(sound) - np.count_nonzero(finite))
+    def _add_chunk(self, expected: NDArray[np.float64], actual: NDArray[np.float64]) -> None:
+        finite_in_fp32 = np.isfinite(expected)
+        finite = finite_in_fp32 & np.isfinite(actual)
+        self.overflows += int(np.count_nonzero(finite_in_fp32) - np.count_nonzero(finite))
         self.elements += expected.size
-        self.largest = max(self.largest, float(np.abs(expected[sound]).max(initial=0.0)))
-        expected, error = expected[finite], got[finite] - expected[finite]
+        self.largest = max(self.largest, float(np.abs(expected[finite_in_fp32]).max(initial=0.0)))
+        expected, error = expected[finite], actual[finite] - expected[finite]
         self.largest_error = max(self.largest_error, float(np.abs(error).max(initial=0.0)))
         self.squared_error += float(error @ error)
         self.squared_value += float(expected @ expected)
@@ -123,7 +123,7 @@ class _Sums:
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """A tensor of one network and its counterpart."""
+    """A tensor of the FP32 network and its counterpart in the FP16 network."""
 
     name: str
     op: str
@@ -146,7 +146,7 @@ class _Pair:
 def compare_precision(fp32: Detector, fp16: Detector, pictures: Iterable[NDArray[np.float32]]) -> PrecisionReport:
     """Run pictures through both networks and compare every output and every layer that both have.
 
-    One picture and a limited part of the intermediate tensors are in memory at a time; only statistics are kept.
+    One picture and a limited part of the intermediate tensors are in memory at a time; only statistics are stored.
 
     Args:
         fp32: the network before `deploycc.passes.convert_precision`.
@@ -154,8 +154,8 @@ def compare_precision(fp32: Detector, fp16: Detector, pictures: Iterable[NDArray
         pictures: float32 tensors in the networks' input shape, NCHW, normalised.
 
     Raises:
-        MeasureError: ``precision-outputs-differ``: the networks' outputs are not the same;
-            ``precision-no-pictures``: there was no picture.
+        MeasureError: ``precision-outputs-differ``: the networks have different outputs; ``precision-no-pictures``:
+            there is no picture.
     """
     reference, rounded = fp32.graph.copy(), store_as_half(fp16.graph)
     names = [output.name for output in reference.outputs]
@@ -170,26 +170,26 @@ def compare_precision(fp32: Detector, fp16: Detector, pictures: Iterable[NDArray
     layers = _layer_pairs(reference, rounded, fp16.graph)
     in_fp32 = _session(reference, {pair.reference for pair in layers})
     in_fp16 = _session(rounded, {pair.half for pair in layers})
-    ran = 0
+    count = 0
     for picture in pictures:
-        ran += 1
-        for group in _groups([*outputs, *layers]):
-            expected = in_fp32.run([pair.reference for pair in group], {fp32.input.name: picture})
-            got = in_fp16.run([pair.half for pair in group], {fp16.input.name: picture})
-            for pair, one, other in zip(group, expected, got, strict=True):
-                pair.sums.add(one, other)
-    if not ran:
-        raise MeasureError("precision-no-pictures", "there is no picture to compare FP16 with FP32 on")
+        count += 1
+        for part in _parts([*outputs, *layers]):
+            expected = in_fp32.run([pair.reference for pair in part], {fp32.input.name: picture})
+            actual = in_fp16.run([pair.half for pair in part], {fp16.input.name: picture})
+            for pair, reference_value, half_value in zip(part, expected, actual, strict=True):
+                pair.sums.add(reference_value, half_value)
+    if not count:
+        raise MeasureError("precision-no-pictures", "there is no picture on which to compare FP16 with FP32")
     return PrecisionReport(
-        tuple(pair.difference() for pair in outputs), tuple(pair.difference() for pair in layers), ran
+        tuple(pair.difference() for pair in outputs), tuple(pair.difference() for pair in layers), count
     )
 
 
 def store_as_half(graph: gs.Graph) -> gs.Graph:
-    """Return an FP32 network that rounds wherever ``graph`` stores FP16: FP16 storage, FP32 arithmetic.
+    """Return an FP32 network that rounds where ``graph`` stores FP16: FP16 storage, FP32 arithmetic.
 
     Each FP16 result ``t`` of an operator becomes ``t = Cast(operator in FP32)``, still FP16, and is read through a Cast
-    back to FP32; FP16 constants become the FP32 numbers that they are. Subgraphs are left as they are.
+    back to FP32; FP16 constants become FP32 constants of the same value. Subgraphs are not changed.
     """
     clone = graph.copy()
     inside = {id(node) for node in clone.nodes}
@@ -227,16 +227,16 @@ def _output_pair(name: str, graph: gs.Graph) -> _Pair:
 
 
 def _layer_pairs(reference: gs.Graph, rounded: gs.Graph, typed: gs.Graph) -> list[_Pair]:
-    """Nodes of the same name and operator in both, with the first floating-point result of each."""
-    own = {node.name: node for node in typed.nodes if node.name}
-    known = rounded.tensors()
+    """Pair nodes that have the same name and operator in both networks, by their first floating-point result."""
+    typed_nodes = {node.name: node for node in typed.nodes if node.name}
+    rounded_tensors = rounded.tensors()
     pairs = []
     for node in reference.nodes:
-        twin = own.get(node.name)
+        twin = typed_nodes.get(node.name)
         if twin is None or twin.op != node.op or not node.outputs or node.outputs[0].dtype != np.float32:
             continue
         result = twin.outputs[0]
-        if result.name in known and result.dtype in (np.float16, np.float32):
+        if result.name in rounded_tensors and result.dtype in (np.float16, np.float32):
             half, size = bool(result.dtype == np.float16), _bytes(node.outputs[0])
             pairs.append(_Pair(node.name, node.op, node.outputs[0].name, result.name, half, size))
     return pairs
@@ -246,22 +246,24 @@ def _bytes(tensor: gs.Tensor) -> int:
     return 6 * math.prod(static_shape(tensor) or (0,))  # FP32 and FP16
 
 
-def _groups(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
-    """Split so that the tensors of a group fit the limit; a larger tensor is a group of its own."""
-    group: list[_Pair] = []
+def _parts(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
+    """Split pairs into parts whose tensors fit the limit; a larger tensor forms its own part."""
+    part: list[_Pair] = []
+    size_bytes = 0
     for pair in pairs:
-        if group and sum(each.size_bytes for each in group) + pair.size_bytes > _AT_ONCE_BYTES:
-            yield group
-            group = []
-        group.append(pair)
-    if group:
-        yield group
+        if part and size_bytes + pair.size_bytes > _FETCH_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(pair)
+        size_bytes += pair.size_bytes
+    if part:
+        yield part
 
 
 def _session(graph: gs.Graph, extra: set[str]) -> ort.InferenceSession:
-    """A session that also offers the intermediate tensors ``extra``; what is not fetched is freed while it runs."""
+    """Open a session that also offers the tensors ``extra``; tensors that are not fetched are freed during a run."""
     clone = graph.copy()
     offered = extra - {output.name for output in clone.outputs}
     clone.outputs = [*clone.outputs, *(tensor for name, tensor in clone.tensors().items() if name in offered)]
-    # two networks share the memory: give back what a run no longer needs
+    # Two networks share the memory: release what a run no longer needs.
     return open_session(to_onnx(clone), _THREADS, {"network": graph.name}, keep_memory=False)

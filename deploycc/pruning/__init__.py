@@ -1,1 +1,1 @@
-"""Deciding which kernels a network can do without; `deploycc.passes.prune_channels` removes them."""
+"""Select the kernels to prune, and refit the weights after pruning; `deploycc.passes.prune_channels` removes them."""

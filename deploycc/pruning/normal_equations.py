@@ -1,6 +1,6 @@
-"""Least squares from sums: how a linear layer's weights must change so that its response changes by a given amount.
+"""Least squares from moments: the change of a linear layer's weights that changes its response by a given amount.
 
-Everything that a fit needs of its samples is in their second moments, so memory does not grow with their number.
+A fit only needs the second moments of its samples, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -12,59 +12,62 @@ Array = NDArray[np.float64]
 
 
 class NormalEquations:
-    """Moments of inputs x and wanted changes r, for ``min ||D x + t - r||^2`` over many samples, in groups.
+    """Moments of inputs x and residuals r for ``min ||D x + t - r||^2`` over many samples, in groups.
 
-    A convolution with g groups is g problems of the same size. A one is appended to each x, for the shift t.
+    A convolution with g groups is g problems of the same size. A one is appended to each x for the shift t.
 
     Attributes:
-        samples: added so far.
-        energy: sum of r^2 over the samples, [groups, outputs]: the error of changing nothing.
+        samples: number of samples added.
+        energy: sum of r^2 over the samples, [groups, outputs]: the error without a change.
     """
 
     def __init__(self, groups: int, inputs: int, outputs: int) -> None:
-        """Start without samples; ``inputs`` and ``outputs`` of one group."""
+        """Start without samples; ``inputs`` and ``outputs`` are counted per group."""
         self.samples = 0
         self.energy = np.zeros((groups, outputs))
         self._inputs = np.zeros((groups, inputs + 1, inputs + 1))
         self._products = np.zeros((groups, inputs + 1, outputs))
 
-    def add(self, inputs: Array, wanted: Array) -> None:
+    def add(self, inputs: Array, residuals: Array) -> None:
         """Add samples.
 
         Args:
             inputs: [groups, samples, inputs].
-            wanted: [groups, samples, outputs], what the response should gain.
+            residuals: [groups, samples, outputs], by which the response should change.
         """
         ones = np.ones((*inputs.shape[:2], 1))
         extended = np.concatenate([inputs, ones], axis=2)
         self._inputs += extended.transpose(0, 2, 1) @ extended
-        self._products += extended.transpose(0, 2, 1) @ wanted
-        self.energy += np.einsum("gso,gso->go", wanted, wanted)
+        self._products += extended.transpose(0, 2, 1) @ residuals
+        self.energy += np.einsum("gso,gso->go", residuals, residuals)
         self.samples += inputs.shape[1]
 
     def solve(self, ridge: float) -> Array:
-        """The change of weights and shift with the least error plus penalty, [groups, inputs + 1, outputs].
+        """Return the change of weights and shift that minimises error plus penalty, [groups, inputs + 1, outputs].
 
-        ``min ||D x + t - r||^2 + ridge * sum_j D_j^2 sum x_j^2``: a change costs in proportion to what it moves in the
-        response, whatever the scale of its input; the shift is free. Changing nothing costs `energy`, so the error
-        of the solution on these samples is never larger, for no output.
+        ``min ||D x + t - r||^2 + ridge * sum_j D_j^2 sum x_j^2``: the penalty of a change is proportional to its effect
+        on the response, whatever the scale of its input; the shift has no penalty. No change costs `energy`, so the
+        error of the solution on these samples never exceeds it, for any output.
 
         Args:
             ridge: relative, more than 0.
         """
         moments = np.diagonal(self._inputs, axis1=1, axis2=2).copy()
-        moments[moments <= 0] = 1.0  # an input that is always zero is in no equation: its weights stay
+        moments[moments <= 0] = 1.0  # an input that is always zero appears in no equation: its weights stay
         penalty = np.full(moments.shape[1], ridge)
         penalty[-1] = 0.0
         scale = 1.0 / np.sqrt(moments * (1.0 + penalty))
         system = self._inputs * scale[:, :, None] * scale[:, None, :]
-        where = np.arange(system.shape[1])
-        system[:, where, where] = 1.0  # (moment + penalty * moment) * scale^2
+        diagonal = np.arange(system.shape[1])
+        system[:, diagonal, diagonal] = 1.0  # (moment + penalty * moment) * scale^2
         solution: Array = scale[:, :, None] * np.linalg.solve(system, scale[:, :, None] * self._products)
         return solution
 
     def error(self, change: Array) -> Array:
-        """Sum of squares that a change leaves, [groups, outputs]: ``||D x - r||^2 = r'r - 2 D'(x r) + D'(x x')D``."""
-        moved = np.einsum("gio,gio->go", change, self._inputs @ change - 2 * self._products)
-        left: Array = np.maximum(0.0, self.energy + moved)
-        return left
+        """Return the squared error after a change, [groups, outputs].
+
+        ``||D x - r||^2 = r'r - 2 D'(x r) + D'(x x')D``
+        """
+        gain = np.einsum("gio,gio->go", change, self._inputs @ change - 2 * self._products)
+        error: Array = np.maximum(0.0, self.energy + gain)
+        return error

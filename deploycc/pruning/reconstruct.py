@@ -1,11 +1,10 @@
-"""Recovery without labels: refit what follows removed channels, so that it answers as the original network does.
+"""Recover accuracy without labels: refit layers after removed channels to the original network's responses.
 
 Channel Pruning (He et al., 2017, section 3.2) and ThiNet (Luo et al., 2017, section 3.3) solve, layer by layer,
-``min ||W' x' + b' - y||^2`` on calibration pictures, with x' what the pruned network feeds the layer and y what the
-layer answered in the original network. Layers are taken from input to output, so that each also makes up for what the
-ones before it could not. Here the change ``W' - W`` is what carries the ridge penalty: without evidence the trained
-weights stay. How strong the penalty is, and whether the layer is changed at all, is decided on pictures that the fit
-has not seen.
+``min ||W' x' + b' - y||^2`` on calibration pictures, with x' the layer's input in the pruned network and y its response
+in the original one. Layers are refitted from input to output, so that each also compensates the remaining error of
+earlier ones. Here the ridge penalty is on the change ``W' - W``: without evidence the trained weights stay. Held-out
+pictures decide on the strength of the penalty, and on whether to change a layer at all.
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ from deploycc.pruning.windows import Windows
 
 RIDGES = (1e-5, 1e-3, 1e-2, 1e-1, 1.0)
 HELD_OUT = 5
-"""Every fifth picture is kept from the fits."""
+"""Every fifth picture is held out from the fits."""
 
-_POSITIONS = 256  # of each map and picture; neighbours say almost the same
+_POSITIONS = 256  # samples per map and picture; neighbouring positions are nearly redundant
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
 class LayerFit:
-    """A layer that was refitted, or that the pictures spoke against refitting.
+    """The result of refitting a layer.
 
     Attributes:
         name: node.
-        ridge: relative penalty that did best; None where every change did harm, and the weights stayed.
-        error: sum of squared errors of its response on held-out pictures, divided by the original response's sum of
-            squares: in the pruned network without any refit, and in the one with all of them.
+        ridge: best relative penalty; None if every change increased the error, so that the weights stayed.
+        error: squared error of its response on held-out pictures, divided by the original response's sum of squares:
+            in the pruned network before any refit, and after all of them.
     """
 
     name: str
@@ -57,11 +56,11 @@ class LayerFit:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What was refitted.
+    """The result of refitting a network.
 
     Attributes:
-        layers: in the order of the network.
-        pictures: fitted on, and held out.
+        layers: in graph order.
+        pictures: numbers of pictures fitted on, and held out.
         notes: layers that could not be refitted, with the reason.
     """
 
@@ -72,7 +71,7 @@ class Reconstruction:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """A convolution to refit: its windows in the pruned network, and what it should answer."""
+    """A convolution to refit: its windows in the pruned network, and its target response."""
 
     name: str
     node: gs.Node
@@ -89,43 +88,43 @@ def reconstruct(
     count: int,
     say: Say = quiet,
 ) -> Reconstruction:
-    """Refit, in place, every convolution whose input or gate pruning changed.
+    """Refit, in place, every convolution whose input or gate was changed by pruning.
 
     Args:
         original: before gates were folded and channels removed; layers have the same names.
         pruned: its weights are replaced.
-        removed: kernels of the original that went, by layer.
+        removed: removed kernels by layer, numbered as in the original.
         folded: gates of the original that became constants.
-        read: input tensor of a picture, shape ``pruned.input.shape``.
-        count: pictures, at least `HELD_OUT`.
-        say: told what is being done.
+        read: returns the input tensor of a picture, shape ``pruned.input.shape``.
+        count: number of pictures, at least `HELD_OUT`.
+        say: called with the progress.
 
     Raises:
         InputError: ``reconstruct-few-pictures``.
-        MeasureError: a network does not run or gives responses that are not finite.
+        MeasureError: a network does not run, or its responses are not finite.
     """
     if count < HELD_OUT:
         raise InputError(
             "reconstruct-few-pictures",
             f"{count} pictures are too few to refit weights",
-            note=f"one in {HELD_OUT} is held out, to tell what helps from what only fits",
-            hint=f"give at least {HELD_OUT}, better 50 or more, that look like those of the task",
+            note=f"one in {HELD_OUT} is held out to detect overfitting",
+            hint=f"give at least {HELD_OUT}, better 50 or more, similar to those of the task",
         )
     levels, notes = _levels(original, pruned, removed, {gate.layer: gate for gate in folded})
     tasks = [task for level in levels for task in level]
     if not tasks:
         return Reconstruction((), (0, 0), notes)
-    untouched = pruned.graph.copy()  # shares the weights, which are replaced below and never written to
+    untouched = pruned.graph.copy()  # shares the weights, which are replaced below but never modified
     ridges: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         targets, inputs = (Path(folder) / name for name in ("targets", "inputs"))
         targets.mkdir()
         inputs.mkdir()
-        wanted, own = Stages(original, read, count, targets), Stages(pruned, read, count, inputs)
+        original_stages, pruned_stages = Stages(original, read, count, targets), Stages(pruned, read, count, inputs)
         for number, level in enumerate(levels, start=1):
             say("refitting weights", number - 1, len(levels))
-            later = [task for each in levels[number:] for task in each]
-            ridges.update(_refit(pruned.graph, wanted, own, level, later))
+            later = [task for later_level in levels[number:] for task in later_level]
+            ridges.update(_refit(pruned.graph, original_stages, pruned_stages, level, later))
     held_out = [picture for picture in range(count) if _is_held_out(picture)]
     before, after = _errors(original, [untouched, pruned.graph], tasks, pruned.input.name, read, held_out, say)
     fits = {name: LayerFit(name, ridge, (before[name], after[name])) for name, ridge in ridges.items()}
@@ -136,8 +135,8 @@ def reconstruct(
 def _levels(
     original: Detector, pruned: Detector, removed: Mapping[str, tuple[int, ...]], folded: Mapping[str, Gate]
 ) -> tuple[list[list[_Task]], tuple[Note, ...]]:
-    """The convolutions to refit, those that depend on no other's result first; and what cannot be refitted."""
-    first: dict[str, int] = {}  # of each tensor: the step from which on it is final; absent where it never changed
+    """Sort the convolutions to refit into levels by dependence; also return notes on those that cannot be refitted."""
+    first: dict[str, int] = {}  # step from which on a tensor is final; absent if pruning did not change it
     steps: dict[int, list[_Task]] = {}
     notes = []
     widths = {name: _width(node) for node, name in layer_names(original.graph.nodes) if node.op in _LINEAR}
@@ -146,11 +145,11 @@ def _levels(
         linear = node.op in _LINEAR and isinstance(node.inputs[1], gs.Constant)
         if linear and (step is not None or name in folded or _width(node) != widths.get(name, _width(node))):
             step = step or 0
-            found = _task(original, pruned, node, name, removed.get(name, ()), folded.get(name))
-            if isinstance(found, Note):
-                notes.append(found)
+            task = _task(original, pruned, node, name, removed.get(name, ()), folded.get(name))
+            if isinstance(task, Note):
+                notes.append(task)
             else:
-                steps.setdefault(step, []).append(found)
+                steps.setdefault(step, []).append(task)
                 step += 1
         if step is not None:
             first.update({tensor.name: step for tensor in node.outputs})
@@ -158,7 +157,7 @@ def _levels(
 
 
 def _width(node: gs.Node) -> tuple[int, ...] | None:
-    """What says how many channels each kernel reads; a depthwise kernel reads one, however many go."""
+    """Return a shape that shows how many channels each kernel reads; a depthwise kernel always reads one."""
     return tuple(node.inputs[1].shape[1:]) if node.op == "Conv" else static_shape(node.inputs[0])
 
 
@@ -167,69 +166,72 @@ def _task(
 ) -> _Task | Note:
     windows = Windows.of(node)
     if isinstance(windows, str):
-        return Note(name, "reconstruct-unsupported", f"its weights stay as they are: {windows}")
+        return Note(name, "reconstruct-unsupported", f"its weights are not refitted: {windows}")
     target = target_of(original.graph, pruned.graph, name, gone, gate)
     if isinstance(target, str):
-        return Note(name, "reconstruct-no-target", f"its weights stay as they are: {target}")
+        return Note(name, "reconstruct-no-target", f"its weights are not refitted: {target}")
     return _Task(name, node, windows, target)
 
 
 def _refit(
     graph: gs.Graph, original: Stages, pruned: Stages, level: Sequence[_Task], later: Sequence[_Task]
 ) -> dict[str, float | None]:
-    """Refit layers that do not depend on one another; the penalty that was chosen for each."""
-    alike: dict[Windows, list[_Task]] = {}  # heads read what the next layer reads: one system for all of them
+    """Refit layers that do not depend on one another; return the penalty chosen for each."""
+    by_windows: dict[Windows, list[_Task]] = {}  # layers with the same input, such as heads, share a system
     for task in level:
-        alike.setdefault(task.windows, []).append(task)
-    sums = {windows: (_empty(tasks), _empty(tasks)) for windows, tasks in alike.items()}
+        by_windows.setdefault(task.windows, []).append(task)
+    sums = {windows: (_empty(tasks), _empty(tasks)) for windows, tasks in by_windows.items()}
     steps = zip(
-        pruned.run(_read_by(level), _read_by(later)), original.run(_aimed_at(level), _aimed_at(later)), strict=True
+        pruned.run(_inputs_of(level), _inputs_of(later)),
+        original.run(_targets_of(level), _targets_of(later)),
+        strict=True,
     )
-    for picture, (inputs, wanted) in enumerate(steps):
-        for number, (windows, tasks) in enumerate(alike.items()):
-            responses = [task.target.values(wanted) for task in tasks]
-            places = _sample(responses[0].shape[1] * responses[0].shape[2], (picture, number))
-            x = windows.at(inputs[windows.tensor], places)
-            missing = []
+    for picture, (inputs, targets) in enumerate(steps):
+        for number, (windows, tasks) in enumerate(by_windows.items()):
+            responses = [task.target.values(targets) for task in tasks]
+            positions = _sample(responses[0].shape[1] * responses[0].shape[2], (picture, number))
+            x = windows.at(inputs[windows.tensor], positions)
+            residuals = []
             for task, response in zip(tasks, responses, strict=True):
                 weight, bias = _split(task)
-                goal = _by_group(task, response.reshape(response.shape[0], -1)[:, places])
-                missing.append(goal - (x @ weight + bias[:, None, :]))
-            sums[windows][_is_held_out(picture)].add(x, np.concatenate(missing, axis=2))
-    found: dict[str, float | None] = {}
-    for windows, tasks in alike.items():
-        found.update(_best(graph, tasks, *sums[windows]))
-    return found
+                goal = _by_group(task, response.reshape(response.shape[0], -1)[:, positions])
+                residuals.append(goal - (x @ weight + bias[:, None, :]))
+            sums[windows][_is_held_out(picture)].add(x, np.concatenate(residuals, axis=2))
+    ridges: dict[str, float | None] = {}
+    for windows, tasks in by_windows.items():
+        ridges.update(_best(graph, tasks, *sums[windows]))
+    return ridges
 
 
-def _read_by(tasks: Sequence[_Task]) -> list[str]:
+def _inputs_of(tasks: Sequence[_Task]) -> list[str]:
     return list(dict.fromkeys(task.windows.tensor for task in tasks))
 
 
-def _aimed_at(tasks: Sequence[_Task]) -> list[str]:
+def _targets_of(tasks: Sequence[_Task]) -> list[str]:
     return list(dict.fromkeys(name for task in tasks for name in task.target.tensors))
 
 
 def _best(
     graph: gs.Graph, tasks: Sequence[_Task], fit: NormalEquations, check: NormalEquations
 ) -> dict[str, float | None]:
-    """Write for each layer the change that does best on the held-out samples, if any does good there."""
+    """Apply to each layer the change with the smallest error on held-out samples, if it is smaller than without."""
     changes = {ridge: fit.solve(ridge) for ridge in RIDGES} if fit.energy.any() else {}
     fits = {ridge: fit.error(change) for ridge, change in changes.items()}
     checks = {ridge: check.error(change) for ridge, change in changes.items()}
     chosen: dict[str, float | None] = {}
     start = 0
     for task in tasks:
-        own = np.s_[:, start : start + task.node.inputs[1].shape[0] // task.windows.groups]
-        start = own[1].stop
-        chosen[task.name], best = None, float(check.energy[own].sum())
+        outputs = np.s_[:, start : start + task.node.inputs[1].shape[0] // task.windows.groups]
+        start = outputs[1].stop
+        best_ridge: float | None = None
+        best = float(check.energy[outputs].sum())
         for ridge in changes:
-            error = float(checks[ridge][own].sum())
-            if error < best and fits[ridge][own].sum() <= fit.energy[own].sum():
-                chosen[task.name], best = ridge, error
-        ridge_of = chosen[task.name]
-        if ridge_of is not None:
-            _write(graph, task, changes[ridge_of][:, :, own[1]])
+            error = float(checks[ridge][outputs].sum())
+            if error < best and fits[ridge][outputs].sum() <= fit.energy[outputs].sum():
+                best_ridge, best = ridge, error
+        chosen[task.name] = best_ridge
+        if best_ridge is not None:
+            _write(graph, task, changes[best_ridge][:, :, outputs[1]])
     return chosen
 
 
@@ -242,7 +244,7 @@ def _write(graph: gs.Graph, task: _Task, change: NDArray[np.float64]) -> None:
 
 
 def _split(task: _Task) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Present weights [groups, inputs, outputs] and bias [groups, outputs], of one group each."""
+    """Return the current weights [groups, inputs, outputs] and bias [groups, outputs], counted per group."""
     values = np.asarray(constant_values(task.node.inputs[1]), np.float64)
     groups = task.windows.groups
     weight = values.reshape(groups, values.shape[0] // groups, -1).transpose(0, 2, 1)
@@ -257,7 +259,7 @@ def _empty(tasks: Sequence[_Task]) -> NormalEquations:
 
 
 def _by_group(task: _Task, response: NDArray[np.float32]) -> NDArray[np.float64]:
-    """[kernels, samples] as [groups, samples, kernels of a group]."""
+    """Reshape [kernels, samples] to [groups, samples, kernels of a group]."""
     stacked = response.reshape(task.windows.groups, -1, response.shape[1])
     return stacked.transpose(0, 2, 1).astype(np.float64)
 
@@ -281,20 +283,20 @@ def _errors(
     pictures: Sequence[int],
     say: Say,
 ) -> list[dict[str, float]]:
-    """For each pruned network the share of every original response that it gets wrong, over whole maps."""
+    """Return the relative squared error of every layer's response in each pruned network, over whole maps."""
     names = {task.name: task.node.outputs[0].name for task in tasks}
-    reference = Responses(original.name, original.graph, _aimed_at(tasks))
+    reference = Responses(original.name, original.graph, _targets_of(tasks))
     networks = [Responses(original.name, graph, names.values()) for graph in graphs]
-    wrong = [dict.fromkeys(names, 0.0) for _ in graphs]
-    whole = dict.fromkeys(names, 0.0)
+    squared_errors = [dict.fromkeys(names, 0.0) for _ in graphs]
+    energy = dict.fromkeys(names, 0.0)
     for number, picture in enumerate(pictures):
         say("measuring the refitted network", number, len(pictures))
         tensor = read(picture)
-        wanted = reference.run({original.input.name: tensor}, picture)
-        answers = [network.run({source: tensor}, picture) for network in networks]
+        targets = reference.run({original.input.name: tensor}, picture)
+        results = [network.run({source: tensor}, picture) for network in networks]
         for task in tasks:
-            response = task.target.values(wanted).astype(np.float64)
-            whole[task.name] += float(np.sum(response**2))
-            for errors, got in zip(wrong, answers, strict=True):
-                errors[task.name] += float(np.sum((got[names[task.name]][0] - response) ** 2))
-    return [{name: errors[name] / whole[name] if whole[name] else 0.0 for name in names} for errors in wrong]
+            response = task.target.values(targets).astype(np.float64)
+            energy[task.name] += float(np.sum(response**2))
+            for errors, values in zip(squared_errors, results, strict=True):
+                errors[task.name] += float(np.sum((values[names[task.name]][0] - response) ** 2))
+    return [{name: errors[name] / energy[name] if energy[name] else 0.0 for name in names} for errors in squared_errors]

@@ -1,4 +1,4 @@
-"""What a network answers inside, and which of it a pruned layer has to match."""
+"""Responses inside a network, and the one that a pruned layer has to match."""
 
 from __future__ import annotations
 
@@ -24,63 +24,63 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 
 class Responses:
-    """A network in ONNX Runtime that returns tensors from its inside.
+    """A network in ONNX Runtime that returns intermediate tensors.
 
     Attributes:
-        inputs: tensors that it has to be fed.
+        inputs: names of the tensors to feed.
     """
 
     def __init__(self, network: str, graph: gs.Graph, wanted: Iterable[str], start: Collection[str] = ()) -> None:
-        """Load the part of a network that makes the wanted tensors.
+        """Load the part of a network that computes the wanted tensors.
 
         Args:
             network: its name, for messages.
-            graph: stays as it is.
-            wanted: tensors to be returned.
-            start: tensors that are known already; what makes them is left out.
+            graph: not changed.
+            wanted: names of the tensors to return.
+            start: names of tensors that are already known and not computed again.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
         """
         part = graph.copy()
-        known = part.tensors()
+        tensors = part.tensors()
         self._wanted = tuple(dict.fromkeys(wanted))
         self.inputs = tuple(sorted(frontier(part, self._wanted, start)))
         for name in self.inputs:
-            known[name].inputs.clear()
-        self._made = [name for name in self._wanted if name not in self.inputs]
-        part.inputs = [known[name] for name in self.inputs]
-        part.outputs = [known[name] for name in self._made]
+            tensors[name].inputs.clear()
+        self._computed = [name for name in self._wanted if name not in self.inputs]
+        part.inputs = [tensors[name] for name in self.inputs]
+        part.outputs = [tensors[name] for name in self._computed]
         part.cleanup()
-        self._session = _session(network, part) if self._made else None
+        self._session = _session(network, part) if self._computed else None
 
     def run(self, feed: Tensors, picture: int) -> dict[str, NDArray[np.float32]]:
         """Return the wanted tensors by name.
 
         Args:
-            feed: `inputs`.
-            picture: its number, for messages.
+            feed: values of `inputs`.
+            picture: number of the picture, for messages.
 
         Raises:
             MeasureError: ``response-not-finite``.
         """
-        values = self._session.run(self._made, dict(feed)) if self._session is not None else []
-        for name, value in zip(self._made, values, strict=True):
+        values = self._session.run(self._computed, dict(feed)) if self._session is not None else []
+        for name, value in zip(self._computed, values, strict=True):
             if not np.isfinite(value).all():
                 raise MeasureError(
                     "response-not-finite",
-                    f"the network answers with NaN or infinity at {name}",
+                    f"the tensor {name} has NaN or infinite values",
                     context={"picture": f"number {picture + 1}", "tensor": name},
                     hint="check the model's mean and scale, and its weights",
                 )
-        made = dict(zip(self._made, values, strict=True))
-        return {name: made[name] if name in made else feed[name] for name in self._wanted}
+        computed = dict(zip(self._computed, values, strict=True))
+        return {name: computed[name] if name in computed else feed[name] for name in self._wanted}
 
 
 def frontier(graph: gs.Graph, wanted: Iterable[str], start: Collection[str]) -> set[str]:
-    """The tensors among ``start`` and the graph's inputs from which the wanted ones are made."""
+    """Return the tensors of ``start`` and the graph's inputs from which the wanted ones are computed."""
     tensors, inputs = graph.tensors(), {tensor.name for tensor in graph.inputs}
-    found: set[str] = set()
+    sources: set[str] = set()
     seen: set[str] = set()
     queue = list(wanted)
     while queue:
@@ -89,25 +89,25 @@ def frontier(graph: gs.Graph, wanted: Iterable[str], start: Collection[str]) -> 
             continue
         seen.add(name)
         if name in start or name in inputs:
-            found.add(name)
+            sources.add(name)
         else:
-            read = [each for node in tensors[name].inputs for each in node.inputs]
-            queue += [each.name for each in read if isinstance(each, gs.Variable) and not each.is_empty()]
-    return found
+            read = [tensor for node in tensors[name].inputs for tensor in node.inputs]
+            queue += [tensor.name for tensor in read if isinstance(tensor, gs.Variable) and not tensor.is_empty()]
+    return sources
 
 
 def _session(network: str, graph: gs.Graph) -> ort.InferenceSession:
-    # two networks share the memory
+    # Two networks share the memory.
     return open_session(to_onnx(graph), _THREADS, {"network": network}, keep_memory=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a layer answers in the original network, where its counterpart in the pruned one answers.
+    """The response of the original network that a layer of the pruned one has to match.
 
     Attributes:
         response: tensor [1, kernels, height, width].
-        vector: its gate's decisions, where the response is not yet multiplied with them.
+        vector: tensor of the gate's decisions, if the response is not yet multiplied by them.
         kept: kernels that the pruned layer still has.
     """
 
@@ -117,11 +117,11 @@ class Target:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of what `values` needs."""
+        """Names of the tensors that `values` needs."""
         return (self.response,) if self.vector is None else (self.response, self.vector)
 
     def values(self, tensors: Tensors) -> NDArray[np.float32]:
-        """[kept kernels, height, width]."""
+        """Return the response [kept kernels, height, width]."""
         response: NDArray[np.float32] = tensors[self.response][0]
         if self.vector is not None:
             response = response * tensors[self.vector].reshape(-1, 1, 1)
@@ -132,32 +132,32 @@ class Target:
 def target_of(
     original: gs.Graph, pruned: gs.Graph, name: str, gone: tuple[int, ...], gate: Gate | None
 ) -> Target | str:
-    """What a layer of the pruned network should answer, or why that is unknown.
+    """Return the target response of a layer of the pruned network, or the reason why it is unknown.
 
-    A folded gate's product became part of the convolution: it should answer what stood behind the product. Where the
-    product stood behind an activation that lets it through, that is the convolution's response times the gate. Where
-    the product is still there, behind an activation that does not (`deploycc.passes.fold_gates`), the convolution
-    itself answers as before.
+    A folded gate became part of the convolution, whose target is the tensor after the multiply. If the multiply came
+    after an activation that commutes with it, the target is the convolution's response times the gate. If the multiply
+    is still there, after an activation that does not commute (`deploycc.passes.fold_gates`), the target is the
+    convolution's response itself.
 
     Args:
         original: with gates.
-        pruned: without those that were folded.
+        pruned: without the folded gates.
         name: of the convolution.
-        gone: kernels of the original that the pruned network has no more.
-        gate: its gate, where it was folded.
+        gone: removed kernels, numbered as in the original.
+        gate: its gate, if it was folded.
     """
-    node = next((node for node, own in layer_names(original.nodes) if own == name), None)
+    node = next((node for node, layer in layer_names(original.nodes) if layer == name), None)
     shape = static_shape(node.outputs[0]) if node is not None else None
     if node is None or shape is None:
         return "the original network has no such layer"
-    own = node.outputs[0]
+    output = node.outputs[0]
     kept = np.setdiff1d(np.arange(shape[1]), gone)
-    if gate is None or any(each.name == gate.multiply for each in pruned.nodes):
-        return Target(own.name, None, kept)
+    if gate is None or any(node.name == gate.multiply for node in pruned.nodes):
+        return Target(output.name, None, kept)
     tensors = original.tensors()
-    steps = affine_chain(original, own)
-    if gate.response in (own.name, *(step.node.outputs[0].name for step in steps)):
-        multiply = next(each for each in original.nodes if each.name == gate.multiply)
-        behind = affine_chain(original, multiply.outputs[0])
-        return Target(behind[-1].node.outputs[0].name if behind else multiply.outputs[0].name, None, kept)
-    return Target(own.name, tensors[gate.vector].name, kept)
+    steps = affine_chain(original, output)
+    if gate.response in (output.name, *(step.node.outputs[0].name for step in steps)):
+        multiply = next(node for node in original.nodes if node.name == gate.multiply)
+        after = affine_chain(original, multiply.outputs[0])
+        return Target(after[-1].node.outputs[0].name if after else multiply.outputs[0].name, None, kept)
+    return Target(output.name, tensors[gate.vector].name, kept)

@@ -1,4 +1,4 @@
-"""Running pictures through a network step by step, while its weights still change behind the steps that are done."""
+"""Run pictures through a network step by step, while the weights of later steps still change."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from deploycc.detector import Detector
 from deploycc.graph.edit import static_shape
 from deploycc.pruning.responses import Responses, Tensors, frontier
 
-_KEPT_BYTES = 4 << 20  # larger tensors, which only the first layers have, are computed again
+_KEPT_BYTES = 4 << 20  # larger tensors, which only the first layers have, are recomputed
 
 Read = Callable[[int], NDArray[np.float32]]
 
 
 class Stages:
-    """A network and the tensors of all pictures that its next step starts from, in files.
+    """A network, with files of the tensors from which its next step starts, for all pictures.
 
-    Nothing in front of a tensor that a step returned may change afterwards.
+    Weights before a tensor that a step has returned must not change afterwards.
     """
 
     def __init__(self, detector: Detector, read: Read, count: int, folder: Path) -> None:
         """Start at the pictures.
 
         Args:
-            detector: its graph may be changed behind what was returned.
-            read: input tensor of a picture.
-            count: pictures.
-            folder: an empty one, for the tensors of the pictures.
+            detector: its graph may change after the tensors returned so far.
+            read: returns the input tensor of a picture.
+            count: number of pictures.
+            folder: an empty folder for the tensors.
         """
         self._detector, self._read, self._count, self._folder = detector, read, count, folder
         self._numbers: dict[str, int] = {}
         self._next = 0
 
     def run(self, wanted: Collection[str], later: Collection[str]) -> Iterator[Tensors]:
-        """Return some tensors of every picture, in order; to be read to the end.
+        """Yield tensors of every picture, in order; the iterator must be exhausted.
 
         Args:
-            wanted: names.
-            later: names that later steps will want.
+            wanted: names of the tensors.
+            later: names of tensors that later steps need.
         """
         graph = self._detector.graph
         step = Responses(self._detector.name, graph, wanted, self._numbers)

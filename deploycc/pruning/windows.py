@@ -1,4 +1,4 @@
-"""What a convolution reads at some of its output positions."""
+"""Extract the input windows of a convolution at some output positions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Windows:
     """The windows of a two-dimensional convolution.
 
     Attributes:
-        tensor: that it reads.
-        groups: of the convolution.
+        tensor: name of the input.
+        groups: number of groups of the convolution.
         kernel, strides, dilations: rows, columns.
         pads: top, left, bottom, right.
-        width: columns of its output.
+        width: columns of the output.
     """
 
     tensor: str
@@ -33,14 +33,14 @@ class Windows:
 
     @classmethod
     def of(cls, node: gs.Node) -> Windows | str:
-        """The windows of a node, or why it has none."""
+        """Return the windows of a node, or the reason why it cannot be refitted."""
         if node.op != "Conv":
-            return f"{node.op} is not refitted, only Conv is"
+            return f"only Conv is refitted, not {node.op}"
         weight, result = constant_values(node.inputs[1]), static_shape(node.outputs[0])
         if weight is None or weight.ndim != 4 or result is None:
-            return "it is no convolution of maps with constant weights and a fixed shape"
+            return "it is not a two-dimensional convolution with constant weights and a fixed shape"
         if node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
-            return f"its padding is {node.attrs['auto_pad']}, not stated in pixels"
+            return f"its padding is {node.attrs['auto_pad']}, not given in pixels"
         if len(node.inputs) > 2 and not node.inputs[2].is_empty() and constant_values(node.inputs[2]) is None:
             return "its bias is not constant"
         rows, columns = weight.shape[2:]
@@ -56,21 +56,21 @@ class Windows:
             width=result[3],
         )
 
-    def at(self, values: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What is read at output positions, in the order of a kernel's weights.
+    def at(self, values: NDArray[np.float32], positions: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the input values read at output positions, in the order of a kernel's weights.
 
         Args:
             values: of `tensor`, [1, channels, height, width].
-            places: row times `width` plus column.
+            positions: row times `width` plus column.
 
         Returns:
-            [groups, places, channels of a group * kernel rows * kernel columns].
+            [groups, positions, channels of a group * kernel rows * kernel columns].
         """
         top, left, bottom, right = self.pads
         padded = np.pad(values[0], ((0, 0), (top, bottom), (left, right)))
-        row, column = np.divmod(places, self.width)
+        row, column = np.divmod(positions, self.width)
         rows = (row * self.strides[0])[:, None] + np.arange(self.kernel[0]) * self.dilations[0]
         columns = (column * self.strides[1])[:, None] + np.arange(self.kernel[1]) * self.dilations[1]
-        taken = padded[:, rows[:, :, None], columns[:, None, :]]  # [channels, places, rows, columns]
-        grouped = taken.reshape(self.groups, -1, *taken.shape[1:])
-        return grouped.transpose(0, 2, 1, 3, 4).reshape(self.groups, len(places), -1).astype(np.float64)
+        windows = padded[:, rows[:, :, None], columns[:, None, :]]  # [channels, positions, rows, columns]
+        grouped = windows.reshape(self.groups, -1, *windows.shape[1:])
+        return grouped.transpose(0, 2, 1, 3, 4).reshape(self.groups, len(positions), -1).astype(np.float64)

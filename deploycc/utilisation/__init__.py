@@ -1,1 +1,1 @@
-"""How much each kernel of a detector is used on calibration pictures."""
+"""Measure the utilisation of a detector's kernels on calibration pictures."""

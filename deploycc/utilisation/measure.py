@@ -1,8 +1,8 @@
-"""How much each kernel is used on calibration pictures: gates that fire, or responses that are not zero.
+"""Measure kernel utilisation on calibration pictures: how often gates are on, or responses are not zero.
 
-Kernel utilisation by gates is the white paper's; by activations it is one minus APoZ (Hu et al., Network Trimming,
-2016, equation 1), the average share of zeros behind a ReLU. One picture is in memory at a time; what grows with their
-number is one bit a kernel and picture.
+Utilisation by gates is the white paper's. Utilisation by activations is one minus APoZ (Hu et al., Network Trimming,
+2016, equation 1), the average percentage of zeros after a ReLU. Pictures are processed one at a time; memory grows by
+one bit per picture and kernel.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SAVE_EVERY_S = 10.0
 
 @dataclass(eq=False)
 class _Sums:
-    """One layer so far."""
+    """The sums of one layer over the pictures done."""
 
     used: NDArray[np.float64]
     squares: NDArray[np.float64]
@@ -69,22 +69,22 @@ def measure_utilisation(
     partial: Path | None = None,
     say: Say = quiet,
 ) -> tuple[UtilisationProfile, tuple[Note, ...]]:
-    """Run every picture and add up how much each kernel is used.
+    """Run every picture and sum up the use of each kernel.
 
     Args:
-        detector: what the optimising passes made of the trained network, in FP32.
+        detector: the trained network after the optimising passes, in FP32.
         pictures: at least one.
-        partial: file that takes the sums every few seconds, and when an error or an interrupt ends the run; a run of
-            the same network on the same pictures continues from it and gives the same numbers as one that was never
-            ended. The caller removes it once the profile is written.
-        say: told how many pictures are done.
+        partial: file to which the sums are saved every few seconds, and when an error or an interrupt ends the run. A
+            later run of the same network on the same pictures resumes from it, with the same result as an
+            uninterrupted one. The caller removes it once the profile is written.
+        say: called with the number of pictures done.
 
     Returns:
-        The profile, and a note where ``partial`` could not be continued.
+        The profile, and a note if ``partial`` could not be resumed.
 
     Raises:
-        ModelError: the network has nothing to profile.
-        MeasureError: the network does not run, or gives responses that are not finite.
+        ModelError: the network has no layers to profile.
+        MeasureError: the network does not run, or its responses are not finite.
         PictureError: a picture cannot be read; its name is in the context.
         ArtefactError: ``partial`` cannot be written.
     """
@@ -104,7 +104,7 @@ def measure_utilisation(
             if partial is not None and time.monotonic() - saved_at > _SAVE_EVERY_S:
                 _save(partial, job, done, sums)
                 saved, saved_at = done, time.monotonic()
-    except BaseException:  # also an interrupt: what was measured is kept
+    except BaseException:  # also on an interrupt: keep the sums
         if partial is not None and done > saved:
             _save(partial, job, done, sums)
         raise
@@ -113,7 +113,7 @@ def measure_utilisation(
 
 
 def _job(detector: Detector, pictures: PictureList, layers: Sequence[ProbedLayer]) -> str:
-    """Everything that the sums depend on."""
+    """Describe everything that the sums depend on."""
     source, spec = detector.source, detector.input
     return json.dumps(
         {
@@ -132,19 +132,19 @@ def _save(partial: Path, job: str, done: int, sums: Sequence[_Sums]) -> None:
     for number, total in enumerate(sums):
         arrays[f"sums_{number}"] = np.stack([total.used, total.squares, total.used_squares])
         arrays[f"bits_{number}"] = np.frombuffer(bytes(total.bits), np.uint8)
-    with replacing(partial) as beside, beside.open("wb") as file:
+    with replacing(partial) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its keywords are arrays
 
 
 def _resume(partial: Path | None, job: str, layers: Sequence[ProbedLayer]) -> tuple[int, list[_Sums], tuple[Note, ...]]:
-    """Number of pictures done and their sums: from the file where it fits, else from the start."""
+    """Return the number of pictures done and their sums: from the file if it belongs to this job, else zeros."""
     fresh = [_Sums.start(layer.kernels) for layer in layers]
     if partial is None or not partial.exists():
         return 0, fresh, ()
     try:
         with partial.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["job"]) != job:
-                reason = "it belongs to another network, other pictures or another version"
+                reason = "it belongs to another network, to other pictures or to another version of deploycc"
                 return 0, fresh, (_restarted(partial, reason),)
             sums = []
             for number, layer in enumerate(layers):
@@ -157,7 +157,7 @@ def _resume(partial: Path | None, job: str, layers: Sequence[ProbedLayer]) -> tu
 
 
 def _restarted(partial: Path, reason: str) -> Note:
-    return Note("", "profile-restarted", f"{partial.name} is not continued: {reason}")
+    return Note("", "profile-restarted", f"{partial.name} cannot be resumed: {reason}")
 
 
 def _profile(

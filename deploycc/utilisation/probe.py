@@ -1,4 +1,4 @@
-"""Measuring inside the network: extra outputs of one number a kernel, so that no map leaves ONNX Runtime."""
+"""Measure inside the network: extra outputs with one number per kernel, so that no feature map leaves ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SPATIAL = [2, 3]
 
 @dataclass(frozen=True)
 class ProbedLayer:
-    """A convolution that is looked at.
+    """A convolution whose responses are measured.
 
     Attributes:
         name: node.
         macs: for one picture.
-        kernels: output channels.
+        kernels: number of output channels.
         response: tensor [1, kernels, H, W].
-        activation: operator behind the convolution, or None.
+        activation: operator after the convolution, or None.
         gate: its gate, or None.
     """
 
@@ -47,20 +47,20 @@ class ProbedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One layer and one picture, float64 [kernels] each; see `deploycc.documents.utilisation.LayerUse`."""
+    """Values of one layer for one picture, float64 [kernels]; see `deploycc.documents.utilisation.LayerUse`."""
 
     used: NDArray[np.float64]
     squares: NDArray[np.float64]
 
 
 def layers_to_probe(detector: Detector, gates: Sequence[Gate] | None = None) -> tuple[ProbedLayer, ...]:
-    """The gated convolutions; without gates every convolution that serves both boxes and scores.
+    """Select the gated convolutions or, in a network without gates, the convolutions of the back-end.
 
-    Where the heads are unknown, that is every convolution, depthwise ones included.
+    If the heads are unknown, every convolution is selected, including depthwise ones.
 
     Args:
-        detector: stays as it is.
-        gates: those of its graph, if they are known already.
+        detector: not changed.
+        gates: of its graph, if already known.
 
     Raises:
         ModelError: ``profile-no-layers``.
@@ -89,10 +89,10 @@ def layers_to_probe(detector: Detector, gates: Sequence[Gate] | None = None) -> 
 
 
 def backend_macs(detector: Detector) -> tuple[Literal["back-end", "network"], int]:
-    """Name of the part whose MACs count as a whole, and its MACs without gate modules."""
+    """Return the part to which shares of MACs refer, and its MACs without gate modules."""
     graph = detector.graph
-    own = {name for gate in find_gates(graph, detector.gates) for name in gate.nodes}
-    modules = {node.name: node_macs(node) for node in graph.nodes if node.name in own}
+    gate_nodes = {name for gate in find_gates(graph, detector.gates) for name in gate.nodes}
+    modules = {node.name: node_macs(node) for node in graph.nodes if node.name in gate_nodes}
     if detector.heads is None:
         return "network", measure_cost(graph).macs - sum(modules.values())
     backend = split_heads(graph, detector.heads.locations, detector.heads.scores).backend
@@ -103,7 +103,7 @@ class Probe:
     """A detector in ONNX Runtime that returns readings instead of detections."""
 
     def __init__(self, detector: Detector, layers: Sequence[ProbedLayer], *, threads: int = 2) -> None:
-        """Load the detector with the extra outputs; its own outputs are not computed where nothing needs them.
+        """Load the detector with the extra outputs instead of its own.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
@@ -145,9 +145,9 @@ class Probe:
             if wrong.size:
                 raise MeasureError(
                     "response-not-finite",
-                    f"kernel {wrong[0]} of layer {layer.name} does not give finite numbers",
+                    f"the response of kernel {wrong[0]} of layer {layer.name} is not finite",
                     context={"picture": picture, "layer": layer.name, "kernels": f"{wrong.size} of {layer.kernels}"},
-                    note="NaN, infinity, or values whose squares exceed FP32; a profile of them would mean nothing",
+                    note="it has NaN, infinity, or values whose squares exceed FP32, so it cannot be profiled",
                     hint="check the model's mean and scale, and its weights",
                 )
             readings.append(reading)
@@ -155,7 +155,7 @@ class Probe:
 
 
 def _activation_layer(graph: gs.Graph, conv: gs.Node) -> ProbedLayer:
-    """The activation that reads nothing but this convolution, perhaps through affine layers; else its own output."""
+    """Use the activation after the convolution, also after affine layers; without one, the convolution's output."""
     tensor = conv.outputs[0]
     kernels = (static_shape(tensor) or (0, 0))[1]
     probed = ProbedLayer(conv.name, node_macs(conv), kernels, tensor.name, None, None)
@@ -172,8 +172,8 @@ def _share_of_non_zeros(graph: gs.Graph, response: gs.Tensor) -> gs.Variable:
     zero = gs.Constant(fresh_name(graph, "probe_zero"), np.zeros((), response.dtype))
     shape = response.shape
     is_zero = _node(graph, "Equal", [response, zero], shape, np.bool_)
-    other = _node(graph, "Not", [is_zero], shape, np.bool_)
-    number = _node(graph, "Cast", [other], shape, np.float32, to=1)
+    is_not_zero = _node(graph, "Not", [is_zero], shape, np.bool_)
+    number = _node(graph, "Cast", [is_not_zero], shape, np.float32, to=1)
     return _reduce(graph, "ReduceMean", number)
 
 
@@ -186,7 +186,7 @@ def _reduce(graph: gs.Graph, op: str, source: gs.Tensor) -> gs.Variable:
 
 
 def _as_output(graph: gs.Graph, tensor: gs.Tensor) -> gs.Variable:
-    """A tensor of the probe's own: one tensor cannot be an output twice, nor a graph input one."""
+    """Copy a tensor: a graph input cannot be an output, and no tensor can be an output twice."""
     return _node(graph, "Cast", [tensor], tensor.shape, np.float32, to=1)
 
 

@@ -125,7 +125,7 @@ def decide_pruning(
     check_kernels(groups, mask or {})
     choice = _choose(dense, groups, profile, mask or {}, layers, settings)
     able, _, stays = choose(dense.graph, groups, Prune(choice.kernels))
-    wider = choice.with_next()
+    wider = choice.with_spare()
     spare = choose(dense.graph, groups, Prune(wider.kernels))[0] - able
     say("choosing how many kernels stay")
     going, rounded, times = _round(dense, groups, wider, able, spare, layers, settings, costs, say)

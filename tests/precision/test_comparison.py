@@ -1,4 +1,4 @@
-"""The FP16 comparison rounds what FP16 rounds, and says where it hurts."""
+"""The FP16 comparison rounds as FP16 does, and finds the layers that lose accuracy."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_memory_limit_does_not_change_the_figures(monkeypatch: pytest.MonkeyPatc
     half = half_of(source)
     pictures = [picture(source.graph, seed) for seed in range(3)]
     whole = compare_precision(source, half, pictures)
-    monkeypatch.setattr(precision, "_AT_ONCE_BYTES", 1)
-    monkeypatch.setattr(precision, "_PIECE", 7)
+    monkeypatch.setattr(precision, "_FETCH_BYTES", 1)
+    monkeypatch.setattr(precision, "_CHUNK", 7)
     split = compare_precision(source, half, iter(pictures))
     for one, other in zip([*whole.outputs, *whole.layers], [*split.outputs, *split.layers], strict=True):
         assert one.relative_error == pytest.approx(other.relative_error, rel=1e-12)

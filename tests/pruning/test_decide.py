@@ -1,4 +1,4 @@
-"""Which kernels are named, and how many stay."""
+"""Selected kernels, and how many of them stay."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ g (float[1,3,6,6] x, float[8,3,3,3] w1, float[8,8,1,1] w2, float[8,1,3,3] wd, fl
   [relu3] r3 = Relu (c3)
   [conv4] y = Conv (r3, w4)
 }"""
-"""Two layers that add into one sum, a depthwise one behind it, another, and the output."""
+"""Two layers whose outputs are added, then a depthwise one, another, and the output."""
 
 
 def use(**values: list[float]) -> dict[str, np.ndarray]:
     return {name: np.array(each) for name, each in values.items()}
 
 
-def test_utilisation_names_what_is_below_in_the_layers_that_may_lose_kernels() -> None:
+def test_utilisation_selects_kernels_below_the_threshold_in_allowed_layers() -> None:
     profile = use(conv1=[0.0, 0.04, 0.05, 0.9], conv3=[0.01, 1.0])
     assert by_utilisation(profile, 0.05, {"conv1", "conv3"}).kernels == {"conv1": (0, 1), "conv3": (0,)}
     assert by_utilisation(profile, 0.05, {"conv3"}).kernels == {"conv3": (0,)}
@@ -100,7 +100,7 @@ def test_norms_take_the_same_channels_of_all_layers_of_a_sum() -> None:
     assert "conv4" not in by_norm(graph, groups, 1.0, groups.layers).kernels  # its channels are outputs
 
 
-def test_a_mask_loses_what_is_outside_its_scope() -> None:
+def test_a_mask_is_limited_to_allowed_layers() -> None:
     graph = network(TEXT).graph
     choice = by_mask(graph, channel_groups(graph), {"conv1": (3, 1, 3), "conv3": (0,)}, {"conv1"})
     assert choice.kernels == {"conv1": (1, 3)}

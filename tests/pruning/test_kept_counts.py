@@ -1,4 +1,4 @@
-"""How many kernels layers keep, by a pretended clock and by multiples."""
+"""How many kernels layers keep, by a simulated clock and by multiples."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_fastest_count_is_chosen(block: int, useful: int, expected: tuple[in
 
 
 @pytest.mark.parametrize(("noise", "expected"), [(0.1, 24), (0.2, 32)])
-def test_times_that_overlap_say_nothing(noise: float, expected: int) -> None:
+def test_overlapping_times_are_not_clearly_faster(noise: float, expected: int) -> None:
     graph = network(WIDE).graph
     groups = channel_groups(graph)
     values = np.where(np.arange(40) < 17, 0.5, np.arange(40) / 1000)
@@ -114,9 +114,9 @@ def test_a_few_spare_channels_make_a_multiple(useful: int, spare: int, expected:
     values[useful:] = 0.01
     values[useful - spare : useful] = 0.07 - np.arange(spare) / 1000  # the last of them is the least used
     choice = by_utilisation({"conv3": values}, 0.05, {"conv3"})
-    assert choice.next == ({"conv3": tuple(range(useful - spare, useful))} if spare else {})
-    able, wider = groups.of_kernels(choice.kernels), choice.with_next()
-    going, (decided,) = fixed_multiple(groups, wider, able, {"conv3"}, 16, groups.of_kernels(choice.next))
+    assert choice.spare == ({"conv3": tuple(range(useful - spare, useful))} if spare else {})
+    able, wider = groups.of_kernels(choice.kernels), choice.with_spare()
+    going, (decided,) = fixed_multiple(groups, wider, able, {"conv3"}, 16, groups.of_kernels(choice.spare))
     assert (decided.least, decided.kept) == (useful, expected)
     if expected < useful:
         assert kernels_of(groups, wider, going)["conv3"] == tuple(range(expected, 40))
@@ -129,7 +129,7 @@ def test_of_norms_the_next_smallest_are_spare() -> None:
     groups = channel_groups(graph)
     choice = by_norm(graph, groups, 0.25, {"conv3"})
     assert choice.kernels == {"conv3": tuple(range(10))}
-    assert choice.next == {"conv3": (10, 11)}  # a 16th of the layer
-    assert choice.with_next().kernels == {"conv3": tuple(range(12))}
-    assert by_norm(graph, groups, 0.0, {"conv3"}).next == {}
-    assert by_mask(graph, groups, {"conv3": (3,)}, {"conv3"}).next == {}
+    assert choice.spare == {"conv3": (10, 11)}  # a 16th of the layer
+    assert choice.with_spare().kernels == {"conv3": tuple(range(12))}
+    assert by_norm(graph, groups, 0.0, {"conv3"}).spare == {}
+    assert by_mask(graph, groups, {"conv3": (3,)}, {"conv3"}).spare == {}

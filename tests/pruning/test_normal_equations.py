@@ -1,4 +1,4 @@
-"""Fits from sums, against numpy's least squares on the samples themselves."""
+"""Fits from moments, against numpy's least squares on the samples themselves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_small_penalty_is_ordinary_least_squares(groups: int) -> None:
         np.testing.assert_allclose(got[group], expected, rtol=RTOL, atol=ATOL)
 
 
-def test_the_penalty_is_on_what_weights_move_and_not_on_the_shift() -> None:
+def test_the_penalty_is_on_weights_and_not_on_the_shift() -> None:
     """Rows for the penalty below the samples: each weight times the root of its input's moment."""
     x, wanted = samples(1, 1, 30, 3, 2)
     ridge = 0.37

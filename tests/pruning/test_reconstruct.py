@@ -1,4 +1,4 @@
-"""Refitting: what can be recovered is, what cannot stays, and wrong arithmetic shows."""
+"""Refitting recovers redundant channels, leaves other weights alone, and planted bugs are caught."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def wrong(found: Detector, small: Detector) -> float:
     return errors / energy
 
 
-def test_channels_that_others_make_up_for_are_recovered_on_pictures_it_has_not_seen() -> None:
+def test_redundant_channels_are_recovered_on_unseen_pictures() -> None:
     before, after, result = refitted()
     assert before > 0.1
     assert after < 1e-6
@@ -96,7 +96,7 @@ BUGS = [
     (responses, "response[self.kept]", "response[: len(self.kept)]"),
     (windows, "(row * self.strides[0])", "(row * self.strides[1])"),
     (windows, "(top, bottom), (left, right)", "(top, bottom), (right, left)"),
-    (windows, "np.divmod(places, self.width)", "np.divmod(places, self.width + 1)"),
+    (windows, "np.divmod(positions, self.width)", "np.divmod(positions, self.width + 1)"),
 ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_planted_bugs_are_caught(module: ModuleType, old: str, new: str, monkeyp
     assert max(after, *(layer.error[1] for layer in result.layers)) > 1e-4
 
 
-def test_what_nothing_makes_up_for_is_lessened() -> None:
+def test_an_irrecoverable_error_is_reduced() -> None:
     found = dependent()
     small, removed = pruned(found, {"first": (0, 2)})
     before = wrong(found, small)
@@ -123,8 +123,8 @@ def test_what_nothing_makes_up_for_is_lessened() -> None:
     assert wrong(found, small) < before
 
 
-def test_weights_stay_where_held_out_pictures_speak_against_every_change() -> None:
-    """Kernel 1, which goes, answers as kernel 0 does on pictures of the fit, and the opposite on the others."""
+def test_weights_stay_if_every_change_increases_the_held_out_error() -> None:
+    """The removed kernel 1 equals kernel 0 on fitted pictures, and is its opposite on held-out ones."""
     found = network(
         '<ir_version: 8, opset_import: ["" : 13]> n (float[1,2,4,4] x, float[2,2,1,1] u, float[1,2,1,1] v) => '
         "(float[1,1,4,4] z) { [first] a = Conv(x, u)\n [second] z = Conv(a, v) }",
@@ -153,7 +153,7 @@ def test_nothing_to_refit() -> None:
     assert reconstruct.reconstruct(found, small, removed, (), read, COUNT).layers == ()
 
 
-def test_what_is_no_convolution_is_named() -> None:
+def test_other_layers_are_listed_in_notes() -> None:
     found = network(
         '<ir_version: 8, opset_import: ["" : 13]> n (float[1,3,4,4] x, float[4,3,1,1] u, float[4,2,2,2] v) => '
         "(float[1,2,8,8] z) { [first] a = Conv(x, u)\n [up] z = ConvTranspose<strides=[2,2]>(a, v) }"

@@ -1,4 +1,4 @@
-"""Tensors from inside a network, and what a layer should answer once its gate is a constant."""
+"""Intermediate tensors of a network, and the target of a layer whose gate became a constant."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ chain (float[1,2,4,4] x, float[3,2,1,1] v, float[2,3,1,1] w) => (float[1,2,4,4] 
 
 
 @pytest.mark.parametrize("start", [(), ("a",), ("b", "c"), ("z",)])
-def test_what_is_known_is_not_computed_again(start: tuple[str, ...]) -> None:
+def test_known_tensors_are_not_computed_again(start: tuple[str, ...]) -> None:
     graph = network(CHAIN).graph
     x = picture(graph)
     whole = Responses("chain", graph, ["a", "b", "c", "z"]).run({"x": x}, 0)
@@ -40,7 +40,7 @@ def test_what_is_known_is_not_computed_again(start: tuple[str, ...]) -> None:
     np.testing.assert_allclose(got["b"], whole["b"], rtol=RTOL, atol=ATOL)
 
 
-def test_the_frontier_is_no_larger_than_needed() -> None:
+def test_the_frontier_is_minimal() -> None:
     graph = network(CHAIN).graph
     assert frontier(graph, ["z"], ()) == {"x"}
     assert frontier(graph, ["c"], ("a", "b")) == {"b"}
@@ -57,7 +57,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_folded_layer_should_answer_what_its_gate_made_of_it(layout: str) -> None:
+def test_the_target_of_a_folded_layer_includes_its_gate(layout: str) -> None:
     """With one picture's decisions as coefficients, the folded network answers exactly so on that picture."""
     found = gated(Spelling(layout=layout), seed=3)
     original = fold_affine(replace(found, graph=found.graph.copy()), Options(RTX)).detector

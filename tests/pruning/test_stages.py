@@ -1,4 +1,4 @@
-"""Pictures through a network step by step, with weights that change behind what is done."""
+"""Stages return the same tensors as whole runs, also if later weights change in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole networks take turns, and the clock decides."""
+"""Whole networks are timed in turns, and the fastest is taken."""
 
 from __future__ import annotations
 

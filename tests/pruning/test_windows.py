@@ -1,4 +1,4 @@
-"""What a convolution reads, against ONNX Runtime's convolution of it."""
+"""Windows multiplied by weights, against ONNX Runtime's convolution."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_windows_times_weights_is_the_convolution(attributes: str, groups: int) 
     np.testing.assert_allclose(got, expected[:, places], rtol=RTOL, atol=ATOL)
 
 
-def test_what_has_no_windows_says_why() -> None:
+def test_other_nodes_have_a_reason_instead_of_windows() -> None:
     padded = conv(ATTRIBUTES[1]).nodes[0]
     padded.attrs["auto_pad"] = "SAME_UPPER"
     assert "SAME_UPPER" in str(Windows.of(padded))

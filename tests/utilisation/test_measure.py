@@ -49,7 +49,7 @@ def tensors(found: Detector, *names: str) -> list[list[np.ndarray]]:
     return [run(graph, prepare(pictures.read(number), found.input)) for number in range(COUNT)]
 
 
-def test_the_profile_of_gates_is_what_numpy_says() -> None:
+def test_the_profile_of_gates_agrees_with_numpy() -> None:
     found = detector()
     profile, notes = measure_utilisation(found, drawn())
     assert notes == ()
@@ -172,7 +172,7 @@ def test_a_run_that_was_killed_continues_from_the_last_save(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("change", ["pictures", "network", "input", "damaged", "truncated", "emptied"])
-def test_what_cannot_be_continued_starts_again_and_says_so(change: str, tmp_path: Path) -> None:
+def test_a_foreign_partial_file_is_not_resumed_but_noted(change: str, tmp_path: Path) -> None:
     partial = tmp_path / "p.json.partial"
     with pytest.raises(KeyboardInterrupt):
         measure_utilisation(detector(), stopping(drawn(), 5, KeyboardInterrupt()), partial=partial)

@@ -1,4 +1,4 @@
-"""What is measured inside the network is what numpy computes from its tensors."""
+"""Measurements inside the network agree with numpy on its tensors."""
 
 from __future__ import annotations
 
