@@ -47,10 +47,10 @@ def replace_gates(detector: Detector, gates: tuple[Gate, ...], coefficients: Map
     """Multiply each kernel with its coefficient instead of its gate, in place; gate modules are removed.
 
     ``c * f(W x + b) = f(c * (W x + b))`` where f is positively homogeneous (ReLU, LeakyReLU, PReLU, Clip from 0 to
-    infinity, pooling) and c >= 0: the product moves in front of f, beside the convolution or its BatchNorm, where
-    `deploycc.passes.fold_affine` makes it part of weights and bias. Behind any other activation, such as ReLU6, it
-    stays a product with one constant a channel, as it does in front of a shift (`Gate.place` ``before-bias``,
-    ``before-batchnorm``) until that pass joins them: a switched-off kernel holds the shift there, not zero.
+    infinity, pooling) and c >= 0: the multiplication moves before f, next to the convolution or its BatchNorm, where
+    `deploycc.passes.fold_affine` makes it part of weights and bias. After any other activation, such as ReLU6, it
+    stays a multiplication by one constant per channel. Before a shift (`Gate.place` ``before-bias``,
+    ``before-batchnorm``) it stays one until that pass joins the two: a kernel that is off holds the shift, not zero.
 
     Before: ``y = Relu(Conv(x, W, b)); z = Mul(y, gate(x))``
     After:  ``z = Relu(Mul(Conv(x, W, b), c))``
@@ -97,13 +97,13 @@ def _replace(graph: gs.Graph, multiply: gs.Node, gate: Gate, values: NDArray[np.
 
 
 def _take_place(graph: gs.Graph, response: gs.Tensor, result: gs.Tensor) -> None:
-    """Let what makes the response write the result; graph outputs keep their names."""
+    """Let the node that makes the response write the result; graph outputs keep their names."""
     writer = response.inputs[0]
     writer.outputs[next(i for i, tensor in enumerate(writer.outputs) if tensor is response)] = result
 
 
 def _commutes(node: gs.Node) -> bool:
-    """Whether a factor that is not negative may stand in front of the node as well as behind it."""
+    """Return whether a non-negative factor gives the same before and after the node."""
     if node.op != "Clip":
         return node.op in _HOMOGENEOUS
     low, high = (_limit(node, name, index) for name, index in (("min", 1), ("max", 2)))

@@ -1,4 +1,4 @@
-"""What the passes may be told. Passes know options, never targets."""
+"""Options of the passes. Passes know options, never targets."""
 
 from __future__ import annotations
 

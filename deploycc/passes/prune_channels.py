@@ -1,4 +1,4 @@
-"""Kernels that do nothing leave the network, with every channel that depends on them."""
+"""Removing kernels that do nothing, with every channel that depends on them."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class PruneReport:
         before, after: size of the network.
         split: back-end and front-end before and after; None for a detector without raw heads.
         layers: every layer with kernels, in graph order.
-        removed: kernels that went, by layer.
-        stays: every group that was to go and stays, with the reason and the node.
-        unknown: what the channel analysis had to pin, whether it was to go or not.
+        removed: kernels that were removed, by layer.
+        stays: every group that was to be removed and stays, with the reason and the node.
+        unknown: what the channel analysis had to pin, whether it was to be removed or not.
     """
 
     before: Cost
@@ -65,9 +65,9 @@ class PruneReport:
 def prune_channels(detector: Detector, options: Options) -> Result:
     """Remove the kernels of ``options.prune``; does nothing without.
 
-    A kernel's output counts as zero; what follows makes a constant of that (a shift, the bias of a depthwise
-    convolution), and the readers take the constant into their bias: ``W x + b = W_A x_A + (b + W_R c)``. A group goes
-    where all its readers then see constants that they can take. Otherwise it stays whole, as it was, with a note.
+    A kernel's output counts as zero. The operators after it turn that zero into a constant (a shift, the bias of a
+    depthwise convolution), and the readers add the constant to their bias: ``W x + b = W_A x_A + (b + W_R c)``. A
+    channel group is removed where all its readers can do so. Otherwise the whole group stays as it was, with a note.
 
     Before: ``y = Relu(Conv(x, W[64, 3, 3, 3])); z = Conv(y, V[8, 64, 1, 1])``
     After:  ``y = Relu(Conv(x, W'[48, 3, 3, 3])); z = Conv(y, V'[8, 48, 1, 1])``
@@ -81,7 +81,7 @@ def prune_channels(detector: Detector, options: Options) -> Result:
 
 
 def prune(detector: Detector, wanted: Prune) -> PruneReport:
-    """Prune a detector's graph in place and say what was done.
+    """Prune a detector's graph in place and report what was done.
 
     Raises:
         ModelError: ``wanted`` names a layer or a kernel that is not there.
@@ -136,10 +136,13 @@ def check_kernels(groups: ChannelGroups, kernels: Mapping[str, Iterable[int]]) -
 def choose(
     graph: gs.Graph, groups: ChannelGroups, wanted: Prune
 ) -> tuple[set[int], ChannelConstants, tuple[Note, ...]]:
-    """Which groups can go where kernels count as zero, what their channels hold, and notes on those that stay.
+    """Choose the groups that can be removed where kernels count as zero.
 
-    A kernel whose group stays does not count as zero any more, which may make other groups stay: repeated until
-    nothing changes.
+    A kernel whose group stays no longer counts as zero, which may make other groups stay: repeated until nothing
+    changes.
+
+    Returns:
+        The groups, what their channels hold, and notes on the groups that stay.
     """
     listed = groups.of_kernels(wanted.kernels)
     candidates, reasons = set(listed), {}
@@ -164,7 +167,7 @@ def choose(
 
 
 def _in_use(groups: ChannelGroups, group: int, wanted: Mapping[str, Iterable[int]]) -> Note:
-    """Why a group varies although some of its kernels count as zero."""
+    """Say why a group varies although some of its kernels count as zero."""
     other = [(name, kernel) for name, kernel in groups.kernels(group) if kernel not in set(wanted.get(name, ()))]
     if other:
         name, kernel = other[0]

@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A detector after the pipeline, with the record of how it got there."""
+    """A detector after the pipeline, with a record of every pass."""
 
     detector: Detector
     options: Options
@@ -61,7 +61,7 @@ class Compiled:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """Everything the importer and the passes said, in order."""
+        """All notes of the importer and the passes, in order."""
         return self.detector.notes + tuple(note for step in self.steps for note in step.notes)
 
 
@@ -80,7 +80,7 @@ def run(
         options: handed to every pass.
         passes: usually `deploycc.passes.PIPELINE`.
         dump_to: folder that receives ``NN_name.txt``, the ONNX text of the graph after each pass.
-        before_each: called with the name of each pass before it runs (progress).
+        before_each: receives the name of each pass before it runs (progress).
     """
     current = replace(detector, graph=detector.graph.copy())
     cost = measure_cost(current.graph)
