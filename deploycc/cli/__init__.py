@@ -7,6 +7,7 @@ libraries load where a command uses them.
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import traceback
@@ -176,4 +177,6 @@ def entry() -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # `timeout` and CI end a run as Ctrl-C does: cleaned up
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job does not hear Ctrl-C
         signal.signal(signal.SIGINT, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path that is not UTF-8 leaves as it came in
     sys.exit(main())

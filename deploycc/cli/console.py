@@ -24,6 +24,9 @@ from deploycc.report.table import Table, lay_out
 _LINE_EVERY_S = 10.0  # in a pipe
 
 
+_live: list[Any] = []
+"""The console of the bar that is shown now: what it prints goes above the bar."""
+
 options: dict[str, str] = {}
 """How the running command spells each parameter of the library: ``random_weights`` as ``--random-weights``."""
 
@@ -158,6 +161,8 @@ class _Bar:
                 return super().render(task) if task.total else Text()
 
         class Clock(TimeRemainingColumn):
+            max_refresh = 0.0  # otherwise a step that does not count would show the last one's time
+
             def render(self, task: Task) -> Text:
                 return super().render(task) if task.total else Text(f"{task.elapsed or 0:.0f} s")
 
@@ -175,10 +180,12 @@ class _Bar:
         self._task = self._bars.add_task(what, total=None, count="")
 
     def __enter__(self) -> None:
+        _live.append(self._bars.console)
         self._bars.start()
 
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
+        _live.pop()
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
         """Show a step; its time is counted from where the step, its count or its total last started anew."""
@@ -187,7 +194,8 @@ class _Bar:
         count = f"{done}/{total}" if total else ""
         counts_on = total == (task.total or 0) and done >= task.completed and (total or line == task.description)
         if not counts_on:
-            self._bars.reset(self._task, total=total or None, completed=done, description=line, count=count)
+            task.total = total or None  # `reset` keeps a total where it is given None
+            self._bars.reset(self._task, completed=done, description=line, count=count)
         else:
             self._bars.update(self._task, completed=done, description=line, count=count)
 
@@ -227,7 +235,7 @@ def _print(label: str, text: str, style: str, indent: int | None = None) -> None
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True)
+    console = _live[-1] if _live else Console(stderr=True)
     lines = textwrap.wrap(
         f"{label}{text}",
         console.width,

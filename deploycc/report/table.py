@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _GAP = "  "
 _BELOW = "    "  # before prose below its row
-_MOST_LINES = 2  # of prose beside its row
+_NARROW = 20  # of a column of prose
 _NUMBER = re.compile(r"[-+<>=]?\d\S*( \S{1,4})?|-|=|n/a|")
 _PIECE = re.compile(r"[^\s/_.,:>-]*[/_.,:>-]+|[^\s/_.,:>-]+")  # what a name may be broken after
 
@@ -56,10 +56,11 @@ def number_columns(table: Table) -> tuple[bool, ...]:
 def lay_out(columns: Cells, rows: Sequence[Cells], width: int | None = None) -> Lines:
     """Lay out a table.
 
-    Columns of numbers are right-aligned and never broken. Where the table is too wide, other cells wrap at spaces, the
-    widest column first. Prose in the last column goes below its row where it would take more than two lines, or break
-    names in other columns. Only then are names broken, after punctuation. A table that still does not fit is turned:
-    each row becomes a column beside the names of the columns, or, where these do not fit either, a table of its own.
+    Columns of numbers are right-aligned and never broken. Where the table is too wide, their names wrap, then other
+    cells at spaces, the widest column first. Prose in the last column goes below its row where its column would become
+    narrow, or names in other columns would break. Only then are names broken, after punctuation. A table that still
+    does not fit is turned: each row becomes a column beside the names of the columns, or, where these do not fit
+    either, a table of its own.
 
     Args:
         columns: names.
@@ -70,14 +71,14 @@ def lay_out(columns: Cells, rows: Sequence[Cells], width: int | None = None) -> 
     natural = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if width is None or _total(natural) <= width:
         return _joined([_lines(row, natural, right) for row in (columns, *rows)])
-    words = _shrunk(natural, _least(columns, rows, right, str.split), width)
-    prose = len(columns) > 2 and not right[-1]
-    if _total(words) <= width and not (prose and _crowded(rows, words[-1])):
+    words = _shrunk(natural, _least(columns, rows, right, str.split), width, right)
+    prose = len(columns) > 2 and any(" " in row[-1] for row in rows) and not right[-1]
+    if _total(words) <= width and not (prose and words[-1] < min(natural[-1], _NARROW)):
         return _joined([_lines(row, words, right) for row in (columns, *rows)])
     count = len(columns) - prose
     beside, numbers = [row[:count] for row in (columns, *rows)], right[:count]
-    words = _shrunk(natural[:count], _least(beside[0], beside[1:], numbers, str.split), width)
-    pieces = _shrunk(words, _least(beside[0], beside[1:], numbers, _PIECE.findall), width)
+    words = _shrunk(natural[:count], _least(beside[0], beside[1:], numbers, str.split), width, numbers)
+    pieces = _shrunk(words, _least(beside[0], beside[1:], numbers, _PIECE.findall), width, numbers)
     if _total(pieces) > width and len(columns) > 2:
         return _turned(columns, rows, width)
     below = [textwrap.wrap(" ".join(row[count:]), width - len(_BELOW)) for row in (columns, *rows)]
@@ -98,10 +99,6 @@ def _turned(columns: Cells, rows: Sequence[Cells], width: int) -> Lines:
     return Lines(first.head, (*first.body, *(line for part in parts for line in ("", *part.head, *part.body))))
 
 
-def _crowded(rows: Sequence[Cells], width: int) -> bool:
-    return any(len(_wrapped(row[-1], width)) > _MOST_LINES for row in rows)
-
-
 def _least(
     columns: Cells, rows: Sequence[Cells], right: Sequence[bool], split: Callable[[str], list[str]]
 ) -> list[int]:
@@ -113,14 +110,14 @@ def _least(
     return least
 
 
-def _shrunk(widths: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-    """Make the widest columns narrower until the table fits, but none narrower than it may be."""
+def _shrunk(widths: Sequence[int], least: Sequence[int], width: int, first: Sequence[bool]) -> list[int]:
+    """Make columns narrower until the table fits, some before others and then the widest, but none below its least."""
     shrunk = list(widths)
     while _total(shrunk) > width:
         able = [i for i in range(len(shrunk)) if shrunk[i] > least[i]]
         if not able:
             break
-        shrunk[max(able, key=lambda i: shrunk[i])] -= 1
+        shrunk[max(able, key=lambda i: (first[i], shrunk[i]))] -= 1
     return shrunk
 
 

@@ -67,6 +67,21 @@ def test_a_counted_step_is_a_bar_on_a_terminal(
     assert "━" in captured.err
 
 
+def test_what_is_said_beside_a_bar_goes_above_it() -> None:
+    code = (
+        "from deploycc.cli import console\n"
+        "with console.progress('profile') as say:\n"
+        "    say('measuring pictures', 3, 3)\n"
+        "    say('writing the report')\n"
+        "    console.say('x86-cpu: street', ['one ' * 30])\n"
+    )
+    shown = _on_a_pty([sys.executable, "-c", code], 80)
+    assert "\rx86-cpu: street\n" in shown
+    assert " one one\n" in shown
+    assert max(map(len, shown.replace("\r", "\n").splitlines())) <= 80
+    assert not {"3/3", "--:--", "━"} & set(shown.partition("writing the report")[2].split())
+
+
 def test_a_prefix_leaves_the_count() -> None:
     seen: list[tuple[str, int, int]] = []
     prefixed(lambda what, done=0, total=0: seen.append((what, done, total)), "fp16")("writing", 1, 3)
