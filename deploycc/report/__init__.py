@@ -1,1 +1,1 @@
-"""Latency reports: schema, statistics, rendering."""
+"""Render documents for readers (terminal, Markdown, HTML, plots); derive statistics and verdicts from samples."""

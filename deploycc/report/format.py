@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, always a unit."""
+"""Format numbers for readers: few digits, always with a unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def milliseconds(value: float) -> str:
 
 
 def bare_ms(value: float) -> str:
-    """Return a number of milliseconds without its unit, for a column that names it."""
+    """Return a number of milliseconds without its unit, for a column that gives the unit."""
     return _significant(value)
 
 
@@ -42,7 +42,7 @@ def size(value: int) -> str:
 
 
 def change(before: int, after: int) -> str:
-    """Return a relative change: ``-12.5 %``; ``=`` where nothing changed."""
+    """Return a relative change: ``-12.5%``, or ``=`` if nothing changed."""
     if before == after:
         return "="
     return f"{(after - before) / before:+.1%}" if before else f"+{after}"
@@ -54,11 +54,11 @@ def scientific(value: float) -> str:
 
 
 def _significant(value: float) -> str:
-    """Four significant digits from 1 ms on; whole microseconds below."""
+    """Format with four significant digits from 1 ms on, and whole microseconds below."""
     return f"{value:.{max(0, 4 - len(str(int(value)))) if value >= 1 else 3}f}"
 
 
 def preparation(colour: str, mean: Sequence[float], scale: Sequence[float]) -> str:
-    """How pictures become tensors, in words."""
+    """Describe how pictures become tensors."""
     means, factors = (", ".join(f"{value:g}" for value in dict.fromkeys(values)) for values in (mean, scale))
     return f"{colour}, (pixel - ({means})) * ({factors})"

@@ -1,4 +1,4 @@
-"""What a report says first: the verdict in a sentence, and the key figures, each with where it comes from."""
+"""The top of a report: the verdict in a sentence, and the key figures with their provenance."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Headline:
     """The verdict.
 
     Attributes:
-        status: of all runs together: one invalid run makes the report invalid.
-        label: the status as the reader sees it.
-        sentences: what was found, one per run of the compiled network.
-        command: what measures it, where nothing was measured.
+        status: of all runs together: an invalid run makes the report invalid.
+        label: the status as shown to the reader.
+        sentences: the results, one per run of the compiled network.
+        command: builds and measures on the board; None if the report has measurements.
     """
 
     status: Status
@@ -34,9 +34,9 @@ class KeyFigure:
     """One figure.
 
     Attributes:
-        label: what it is.
+        label: its name.
         value: with its unit.
-        detail: further figures of the same group.
+        detail: related figures.
         provenance, source: see `deploycc.documents.document.Evidence`.
     """
 
@@ -48,25 +48,25 @@ class KeyFigure:
 
 
 def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
-    """Say how the measurement went."""
+    """Summarise the measurement, or state why there is none."""
     measured = [item for item in runs if item.summary]
     compiled = [item for item in runs if item.run.variant == "compiled"]
     if not measured:
         reasons = [f"{item.run.precision}: {'; '.join(item.verdict.failed)}" for item in compiled]
         reasons += [
-            f"{engine.precision}: no engine was built here: {engine.reason}"
+            f"{engine.precision}: no engine was built: {engine.reason}"
             for engine in report.engines
             if engine.reason and not runs and engine.variant == "compiled"
         ]
-        told = ("Nothing was measured for this target. This report holds no latency, and predicts none.", *reasons)
-        return Headline("NOT MEASURED", "NOT MEASURED", told, report.next_command)
+        sentences = ("Nothing was measured for this target, and no latency is predicted.", *reasons)
+        return Headline("NOT MEASURED", "NOT MEASURED", sentences, report.next_command)
     status: Status = "VALID" if all(item.verdict.status == "VALID" for item in measured) else "INVALID"
-    warned = ", with warnings" if any(item.verdict.warnings for item in measured) else ""
-    return Headline(status, status + warned, tuple(_sentence(item) for item in compiled), None)
+    suffix = ", with warnings" if any(item.verdict.warnings for item in measured) else ""
+    return Headline(status, status + suffix, tuple(_sentence(item) for item in compiled), None)
 
 
 def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyFigure, ...]:
-    """Latency where it was measured, then the size of network and engine, then what was published."""
+    """Return the latency if it was measured, then the sizes of network and engine, then a published latency."""
     figures = [
         KeyFigure(
             f"latency {item.run.precision}, median",
@@ -83,7 +83,7 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
         first, last, counts = networks[0].steps[0].before, networks[0].steps[-1].after, networks[0].counts
         macs, params = first.macs, first.params
         if report.prunings and (total := report.prunings[0].part("total")) is not None:
-            macs, params = total.macs[0], total.params[0]  # before any pruning, also of a file that was pruned before
+            macs, params = total.macs[0], total.params[0]  # before any pruning, including an earlier one of the file
         for label, before, after in (
             ("MACs per picture", macs, last.macs),
             ("parameters", params, last.params),
@@ -107,13 +107,12 @@ def _sentence(item: Assessment) -> str:
     if summary is None:
         return f"{run.precision} was not measured: {'; '.join(item.verdict.failed)}."
     text = (
-        f"{run.precision} takes {milliseconds(summary.p50_ms)} in the median and {milliseconds(summary.p99_ms)} "
-        f"in the 99th percentile on {run.device}."
+        f"{run.precision} has a median latency of {milliseconds(summary.p50_ms)} and a 99th percentile of "
+        f"{milliseconds(summary.p99_ms)} on {run.device}."
     )
     if item.verdict.failed:
         text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
     if item.verdict.warnings:
         number = len(item.verdict.warnings)
-        weaken = "warning weakens" if number == 1 else "warnings weaken"
-        text += f" {number} {weaken} this figure; the report lists them."
+        text += f" {number} {'warning' if number == 1 else 'warnings'} on this measurement: see below."
     return text

@@ -1,4 +1,4 @@
-"""The report as one HTML file that loads nothing: styles, pictures and text are inside."""
+"""Render the report as a self-contained HTML file: styles, plots and text are inside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEMPLATE = "report.html.j2"
 
 @dataclass(frozen=True)
 class _RunSection:
-    """A measured run with its pictures."""
+    """A measured run with its plots."""
 
     item: Assessment
     distribution: Markup
@@ -36,7 +36,7 @@ class _RunSection:
 
 @dataclass(frozen=True)
 class _NetworkSection:
-    """A network with its picture; None where no pass ran."""
+    """A network with its plot, which is None if no pass ran."""
 
     network: NetworkRecord
     passes: Markup | None
@@ -44,7 +44,7 @@ class _NetworkSection:
 
 @dataclass(frozen=True)
 class _NumberedTable:
-    """A table that knows which of its columns hold numbers."""
+    """A table with the information which columns are numeric."""
 
     title: str
     columns: tuple[str, ...]
@@ -59,8 +59,8 @@ class _NumberedTable:
 def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
     """Return the page.
 
-    Names, notes and reasons come from other people's files: the template escapes all of them. Only the pictures,
-    which matplotlib has escaped, go in as they are.
+    Names, notes and reasons come from untrusted files: the template escapes all of them. Only the plots, which
+    matplotlib has escaped, are inserted unchanged.
     """
     runs = assess(latency) if latency else ()
     measured = [_run_section(item) for item in runs if item.summary]
@@ -78,7 +78,7 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
         sides=against_original(report, latency),
         pruning_tables=lambda record: _pruning_tables(record, report.detector.name),
         pruning_remarks=lambda record: remarks(record, report.detector.name, explained=True),
-        facts=_facts(latency) if latency and measured else [],  # of a machine that ran nothing: no facts
+        facts=_facts(latency) if latency and measured else [],  # without a run the environment is not the target's
         confidence=CONFIDENCE,
         top_layers=plots.TOP_LAYERS,
         max_dots=plots.MAX_DOTS,
@@ -111,7 +111,7 @@ def _network_section(network: NetworkRecord) -> _NetworkSection:
 
 
 def _facts(latency: LatencyReport) -> list[tuple[str, object, dict[str, object]]]:
-    """Rows of the environment: key, value before, and value after each run, where it changed."""
+    """Return rows of the environment: key, value before the runs, and the value after each run that changed it."""
     after = {run.label: flatten(run.environment_after) for run in latency.runs}
     return [
         (

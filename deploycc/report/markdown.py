@@ -1,4 +1,4 @@
-"""The report as Markdown, for a pull request or a wiki."""
+"""Render the report as Markdown, for a pull request or a wiki."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOP_LAYERS = 10
 
 
 def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str:
-    """Return the report; names and notes are escaped, so that none of them can change its structure."""
+    """Return the report; names and notes are escaped, so that they cannot change its structure."""
     runs = assess(latency) if latency else ()
     blocks = [f"# {escape(report.detector.name)} on {escape(report.target.title)}", *_verdict(report, runs)]
     sides = against_original(report, latency)
@@ -53,7 +53,7 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     if notes:
         rows = [(note.code, ", ".join(note.nodes), note.reason) for note in notes]
         blocks += ["## Notes", table_of(("code", "where", "reason"), rows)]
-    if latency and measured:  # the facts of a machine that ran nothing are not the target's
+    if latency and measured:  # without a run the environment is not the target's
         blocks += ["## Environment", table_of(("fact", "value"), _facts(latency))]
     blocks += ["## Provenance", *_provenance(report, latency), *_reproduce(report)]
     return "\n\n".join(blocks) + "\n"
@@ -66,7 +66,7 @@ def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
         blocks.append("Build and measure it on the board with:\n\n" + _code(head.command))
     if report.source.random_weights is not None:
         blocks.append(
-            f"The weights are random (seed {report.source.random_weights}): latency holds, detections mean nothing."
+            f"The weights are random (seed {report.source.random_weights}): latency is meaningful, detections are not."
         )
     warnings = [
         f"- {escape(item.run.label)}: {escape(str(advice))}" for item in runs for advice in item.verdict.warnings
@@ -131,14 +131,14 @@ def _comparison(comparison: PrecisionComparison) -> list[str]:
         layers = [(layer.node, layer.op, *_errors(layer), str(layer.overflowed)) for layer in worst]
         columns = ("layer", "operator", "max abs error", "relative RMS error", "overflowed")
         blocks.append(table_of(columns, layers))
-    found = comparison.detections
-    if found:
-        score = "-" if found.max_score_difference is None else f"{found.max_score_difference:.4f}"
-        iou = "-" if found.min_iou is None else f"{found.min_iou:.3f}"
+    detections = comparison.detections
+    if detections:
+        score = "-" if detections.max_score_difference is None else f"{detections.max_score_difference:.4f}"
+        iou = "-" if detections.min_iou is None else f"{detections.min_iou:.3f}"
         blocks.append(
-            f"Detections with a score of at least {found.score_threshold:g}: {found.reference} against {found.other}, "
-            f"{found.matched} matched at IoU {found.match_iou:g} or more; "
-            f"largest score difference {score}, smallest IoU {iou}."
+            f"Detections with a score of at least {detections.score_threshold:g}: {detections.reference} in "
+            f"{comparison.reference}, {detections.other} in {comparison.other}, {detections.matched} matched (same "
+            f"class, IoU at least {detections.match_iou:g}); largest score difference {score}, smallest IoU {iou}."
         )
     return blocks
 
@@ -155,7 +155,7 @@ def _provenance(report: CompileReport, latency: LatencyReport | None) -> list[st
     rows = [(link.what, link.name, link.sha256 or "-") for link in links(report, latency)]
     table = table_of(("artefact", "file", "SHA-256"), rows)
     broken = [f"- {escape(problem)}" for problem in breaks(report, latency)]
-    return [table, "The artefacts do not fit together:\n\n" + "\n".join(broken)] if broken else [table]
+    return [table, "The artefacts do not match:\n\n" + "\n".join(broken)] if broken else [table]
 
 
 def _reproduce(report: CompileReport) -> list[str]:
@@ -168,20 +168,20 @@ def _table(table: Table) -> str:
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are escaped, headings are not."""
+    """Return a table; cells are escaped, headings are not."""
     lines = [columns, ["---"] * len(columns), *([escape(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _code(text: str) -> str:
-    """A fenced block whose fence is longer than any run of backticks inside."""
+    """Return a code block whose fence is longer than any run of backticks inside."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}console\n{text}\n{fence}"
 
 
 def escape(text: str) -> str:
-    """Escape what Markdown or HTML would read as markup; line breaks and control characters become spaces."""
+    """Escape Markdown and HTML markup; line breaks and control characters become spaces."""
     text = "".join(character if character.isprintable() else " " for character in text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""The notes of a compilation, gathered: one entry a reason, with every node it holds for."""
+"""Group the notes of a compilation: one entry per reason, with all its nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class GatheredNote:
 
 
 def gather_notes(report: CompileReport) -> tuple[GatheredNote, ...]:
-    """Gather the importer's and all passes' notes; those that every precision repeats appear once."""
+    """Group the notes of the importer and of all passes; notes repeated for every precision appear once."""
     notes: list[NoteRecord] = [*report.detector.notes]
     notes += [note for network in report.networks for step in network.steps for note in step.notes]
     groups: dict[tuple[str, str], dict[str, None]] = {}

@@ -1,4 +1,4 @@
-"""What every HTML page has in common: templates beside this file, everything escaped, figures in their units."""
+"""The common basis of HTML pages: templates beside this file, escaping, and filters for units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FILTERS = ("milliseconds", "bare_ms", "seconds", "rate", "count", "size", "chan
 
 
 def page_template(name: str) -> Template:
-    """Return a template; it escapes every value, and a name that nobody filled in is an error."""
+    """Return a template, which escapes every value and raises an error for an undefined name."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -20,6 +20,6 @@ def page_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for each in _FILTERS:
-        environment.filters[each] = getattr(formats, each)
+    for filter_name in _FILTERS:
+        environment.filters[filter_name] = getattr(formats, filter_name)
     return environment.get_template(name)

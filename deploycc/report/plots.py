@@ -1,4 +1,4 @@
-"""The report's pictures: inline SVG whose colours follow the page, so that one file reads in light, dark and print."""
+"""The report's plots: inline SVG with the page's colours, legible in light and dark mode and in print."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TOP_LAYERS = 20
 MAX_DOTS = 400
 TIME_BINS = 240
 
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its "building the font cache" is no news here
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # hide "building the font cache"
 
-# Colours that matplotlib draws with; `_inline` replaces each by the page's own.
+# Placeholder colours for matplotlib; `_inline` replaces them by the page's colours.
 INK, FAINT, BAR, BAND, LINE, PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _PAGE_COLOURS = {
     INK: "var(--ink)",
@@ -61,7 +61,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def distribution(run: Run, summary: Summary) -> str:
-    """Histogram of the samples with the percentiles; the far tail is counted in the label, not drawn."""
+    """Draw a histogram of the samples with percentiles; the far tail is counted in the label instead of drawn."""
     samples = np.asarray(run.samples_ms)
     end = min(summary.max_ms, summary.p99_ms + 0.3 * (summary.p99_ms - summary.min_ms))
     shown = samples[samples <= end]
@@ -94,7 +94,7 @@ def distribution(run: Run, summary: Summary) -> str:
 
 
 def over_time(run: Run, summary: Summary) -> str:
-    """Every sample against its start; from `MAX_DOTS` samples on, the range and median of equal slices of time."""
+    """Draw samples over time; above `MAX_DOTS` samples, draw the range and median of equal time slices."""
     starts, samples = np.asarray(run.start_offsets_s), np.asarray(run.samples_ms)
 
     def draw(figure: Figure) -> None:
@@ -103,12 +103,11 @@ def over_time(run: Run, summary: Summary) -> str:
             axes.plot(starts, samples, ".", color=BAR, markersize=4)
         else:
             slices = np.minimum((starts / max(starts[-1], 1e-9) * TIME_BINS).astype(int), TIME_BINS - 1)
-            groups = [samples[slices == number] for number in np.unique(slices)]
+            sliced = [samples[slices == number] for number in np.unique(slices)]
             centres = [starts[slices == number].mean() for number in np.unique(slices)]
-            axes.fill_between(
-                centres, [g.min() for g in groups], [g.max() for g in groups], color=BAND, linewidth=0, step="mid"
-            )
-            axes.plot(centres, [np.median(g) for g in groups], color=BAR, linewidth=1.1)
+            lows, highs = [values.min() for values in sliced], [values.max() for values in sliced]
+            axes.fill_between(centres, lows, highs, color=BAND, linewidth=0, step="mid")
+            axes.plot(centres, [np.median(values) for values in sliced], color=BAR, linewidth=1.1)
         axes.axhline(summary.p50_ms, color=LINE, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, max(starts[-1], 1e-3))
@@ -121,7 +120,7 @@ def over_time(run: Run, summary: Summary) -> str:
 
 
 def layer_bars(run: Run) -> str:
-    """The slowest layers and their share."""
+    """Draw the slowest layers and their share of the time."""
     layers = slowest(run.layers)
 
     def draw(figure: Figure) -> None:
@@ -142,12 +141,12 @@ def layer_bars(run: Run) -> str:
 
 
 def _identifier(what: str, shown: Identified) -> str:
-    """A name for a picture that no other picture on the page has."""
+    """Return a name for a plot that is unique on the page."""
     return f"{what}-{shown.precision}-{shown.variant}"
 
 
 def size_over_passes(network: NetworkRecord) -> str:
-    """MACs, parameters and nodes as imported and after every pass."""
+    """Draw MACs, parameters and nodes as imported and after every pass."""
     first = network.steps[0].before
     names = ["as imported", *(step.name for step in network.steps)]
     sizes = [first, *(step.after for step in network.steps)]
@@ -179,18 +178,18 @@ def size_over_passes(network: NetworkRecord) -> str:
 
 
 def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:
-    """The `TOP_LAYERS` slowest layers, slowest first."""
+    """Return the `TOP_LAYERS` slowest layers, slowest first."""
     return sorted(layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
 
 
 def render(key: str, title: str, description: str, draw: Callable[[Figure], None], width: float, height: float) -> str:
     """Draw into a figure of ``width`` x ``height`` inches and return it as an SVG element.
 
-    Ids start with ``key``, so that several pictures share a page.
+    Ids start with ``key``, so that several plots fit on a page.
     """
     key = re.sub(r"[^a-z0-9-]", "-", key.lower())
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has its own fonts
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser renders text with its own fonts
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
         buffer = io.StringIO()
@@ -199,7 +198,7 @@ def render(key: str, title: str, description: str, draw: Callable[[Figure], None
 
 
 def standalone(svg: str) -> str:
-    """Make a picture of `render` a file of its own: on white, in the page's light colours."""
+    """Turn a plot of `render` into an SVG file: on white, in the page's light colours."""
     for drawn, shown in _PAGE_COLOURS.items():
         svg = svg.replace(shown, _LIGHT[drawn])
     head, rest = svg.replace("inherit", "sans-serif").split(">", 1)
@@ -222,7 +221,7 @@ def _inline(svg: str, key: str, title: str, description: str) -> str:
 
 
 def _page_tag(tag: str, key: str) -> str:
-    """Give a tag the page's colours and font, and ids that no other picture has."""
+    """Give a tag the page's colours and font, and unique ids."""
     tag = re.sub(r' xmlns(:\w+)?="[^"]*"', "", tag)
     tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", tag)
     tag = tag.replace("'DejaVu Sans'", "inherit")
@@ -239,17 +238,17 @@ def _beside_bar(axes: Axes, end: float, place: float, text: str, *, bold: bool =
 
 
 def grid(axes: Axes, direction: str) -> None:
-    """Lines across one direction, ``x`` or ``y``, instead of the axis itself."""
+    """Draw grid lines in a direction, ``x`` or ``y``, instead of the axis line."""
     axes.grid(axis=direction)  # type: ignore[arg-type]
     axes.spines["left"].set_visible(direction == "x")
 
 
 def shortened(name: str, longest: int = 46) -> str:
-    """Cut the front off a long name: runtimes put their own prefixes there."""
+    """Cut the beginning of a long name, where runtimes add prefixes."""
     name = _printable(name)
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
 def _printable(text: str) -> str:
-    """Replace what no picture can show and XML forbids."""
+    """Replace characters that cannot be printed, or that XML forbids."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

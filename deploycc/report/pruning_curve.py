@@ -1,4 +1,4 @@
-"""A pruning curve as Markdown and as a page."""
+"""Render a pruning curve as Markdown and as a page."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from deploycc.report.plots import BAR, INK, LINE, grid, render
 
 TEMPLATE = "pruning_curve.html.j2"
 
-COLUMNS = ("kernels go by", "below", "weights", "MACs", "back-end", "parameters")
+COLUMNS = ("criterion", "below", "weights", "MACs", "back-end", "parameters")
 
 
 def cells(curve: PruningCurve) -> Iterator[tuple[str, ...]]:
-    """Rows of the table: `COLUMNS`, then accuracy and its change in points for each data set."""
+    """Yield rows of the table: `COLUMNS`, then accuracy and its change in points for each data set."""
     dense = curve.dense
     for point in curve.points:
         trained = point is dense
         accuracies = []
-        for own, whole in zip(point.map50, dense.map50, strict=True):
-            accuracies.append(f"{100 * own:.1f}" + ("" if trained else f" ({100 * (own - whole):+.1f})"))
+        for accuracy, before in zip(point.map50, dense.map50, strict=True):
+            accuracies.append(f"{100 * accuracy:.1f}" + ("" if trained else f" ({100 * (accuracy - before):+.1f})"))
         yield (
             "as trained" if trained else point.criterion,
             "-" if trained else f"{point.below:g}",
@@ -39,12 +39,12 @@ def cells(curve: PruningCurve) -> Iterator[tuple[str, ...]]:
 
 
 def accuracy_columns(curve: PruningCurve) -> tuple[str, ...]:
-    """Headings of the accuracies."""
+    """Return the headings of the accuracies."""
     return tuple(f"mAP50 on {data} ({count} pictures)" for data, count in zip(curve.data, curve.pictures, strict=True))
 
 
 def render_curve_markdown(curve: PruningCurve) -> str:
-    """Return the table with what it is of."""
+    """Return the table with a description."""
     blocks = [f"# Pruning curve of {escape(curve.network)}", escape(_what(curve))]
     blocks.append(table_of((*COLUMNS, *map(escape, accuracy_columns(curve))), cells(curve)))
     blocks.append(f"{curve.evidence.kind}: {escape(curve.evidence.source)}; trained files sha256 {curve.source_sha256}")
@@ -52,7 +52,7 @@ def render_curve_markdown(curve: PruningCurve) -> str:
 
 
 def render_curve_html(curve: PruningCurve) -> str:
-    """Return the page; it loads nothing, and escapes every name."""
+    """Return the page, which loads nothing from elsewhere; every name in it is escaped."""
     return page_template(TEMPLATE).render(
         curve=curve,
         what=_what(curve),
@@ -64,11 +64,11 @@ def render_curve_html(curve: PruningCurve) -> str:
 
 def _what(curve: PruningCurve) -> str:
     if curve.calibration is None:
-        return "Back-end kernels are removed at several strengths; the weights that are left stay as trained."
+        return "Back-end kernels are pruned at several thresholds; the remaining weights are not changed."
     source, count = curve.calibration.source, curve.calibration.count
     return (
-        "Back-end kernels are removed at several strengths. Where it says so, the weights that are left are refitted "
-        f"on {count} pictures of {source}, without their labels: accuracy on these pictures themselves flatters."
+        "Back-end kernels are pruned at several thresholds. In rows marked as refitted, the remaining weights are "
+        f"refitted on {count} pictures of {source}, without labels; accuracy on these pictures is optimistic."
     )
 
 
@@ -77,7 +77,7 @@ def _share(whole: int, part: int) -> str:
 
 
 def _picture(curve: PruningCurve) -> str:
-    """Accuracy over back-end MACs, one panel a data set."""
+    """Draw accuracy over back-end MACs, one panel per data set."""
     dense = curve.dense
 
     def draw(figure: Figure) -> None:

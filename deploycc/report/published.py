@@ -1,7 +1,7 @@
-"""Latencies that the white paper published, shown beside a report for the same network and board, marked as such.
+"""Published latencies of the white paper, shown in reports for the same network and board.
 
-Optimizing Deep-Learning Inference for Embedded Devices, Silexica and Irida Labs, 2018, table 4: one picture at a time,
-Caffe, FP32, maximum performance mode. Networks are recognised by the paper's own table 1: MACs and parameters.
+Optimizing Deep-Learning Inference for Embedded Devices, Silexica and Irida Labs, 2018, table 4: batch 1, Caffe, FP32,
+maximum performance mode. Networks are recognised by the MACs and parameters of the paper's table 1.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MILLISECONDS = {
     "drive-px2-igpu": {"VGG-SSD": 160.7, "PVA-SSD": 67.4, "SqueezeNet-SSD": 35.1},
     "drive-px2-dgpu": {"VGG-SSD": 49.1, "PVA-SSD": 56.8, "SqueezeNet-SSD": 24.6},
 }
-"""Target name, or its beginning, to network to latency on the GPU."""
+"""Latency on the GPU by prefix of the target's name and by network."""
 
 
 @dataclass(frozen=True)
 class PublishedLatency:
-    """One published figure.
+    """A published figure.
 
     Attributes:
-        network: as the paper calls it.
+        network: its name in the paper.
         latency_ms: for one picture.
     """
 
@@ -37,7 +37,7 @@ class PublishedLatency:
 
 
 def published_latency(report: CompileReport) -> PublishedLatency | None:
-    """Return the paper's latency for this network on this board, or None where it has none."""
+    """Return the paper's latency of this network on this board, or None if it has none."""
     board = next((name for name in _MILLISECONDS if report.target.name.startswith(name)), None)
     sizes = [size for network in report.networks for step in network.steps for size in (step.before, step.after)]
     network = next((_BY_SIZE[_printed(size)] for size in sizes if _printed(size) in _BY_SIZE), None)

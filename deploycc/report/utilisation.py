@@ -1,4 +1,4 @@
-"""Kernel utilisation as a picture and a page: the white paper's Figure 3 for any profile."""
+"""Render kernel utilisation as a plot and a page: the white paper's Figure 3 for any profile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploycc.report.page import page_template
 from deploycc.report.plots import BAND, BAR, FAINT, LINE, grid, render, shortened, standalone
 
 PRUNING_THRESHOLD = 0.05
-"""Kernels used less are removed in the white paper's static pruning."""
+"""The white paper's static pruning removes kernels with a lower utilisation."""
 
 TEMPLATE = "utilisation.html.j2"
 _COLUMNS = 4
@@ -32,7 +32,7 @@ class LayerPanel:
     Attributes:
         name: node.
         macs: for one picture.
-        utilisation: 0..1, one a kernel.
+        utilisation: 0..1, one value per kernel.
         what: the gate's place, or the activation.
     """
 
@@ -43,18 +43,18 @@ class LayerPanel:
 
     @property
     def mean(self) -> float:
-        """Mean over the kernels, 0..1."""
+        """Mean utilisation of the kernels, 0..1."""
         return sum(self.utilisation) / len(self.utilisation)
 
     @property
     def below(self) -> int:
-        """Kernels below `PRUNING_THRESHOLD`."""
-        return sum(each < PRUNING_THRESHOLD for each in self.utilisation)
+        """Number of kernels below `PRUNING_THRESHOLD`."""
+        return sum(use < PRUNING_THRESHOLD for use in self.utilisation)
 
     @property
     def always(self) -> int:
-        """Kernels that are always used."""
-        return sum(each == 1 for each in self.utilisation)
+        """Number of kernels that are always used."""
+        return sum(use == 1 for use in self.utilisation)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class ReductionFacts:
 
     Attributes:
         average_percent, std_percent, min_percent, max_percent: over the pictures.
-        percents: one a picture.
-        definition: what is divided by what.
+        percents: one per picture.
+        definition: of the quotient, in words.
     """
 
     average_percent: float
@@ -77,16 +77,16 @@ class ReductionFacts:
 
 @dataclass(frozen=True)
 class UtilisationFigure:
-    """Everything that is drawn.
+    """The contents of the plot and the page.
 
     Attributes:
-        network: its name.
-        kind: what utilisation means: gates that fire, or activations that are not 0.
-        pictures, picture_source: how many, and from where.
-        preparation: how they became the network's input.
-        evidence: what ran.
+        network: name of the network.
+        kind: meaning of utilisation: gates that are on, or activations that are not 0.
+        pictures, picture_source: number of pictures and their source.
+        preparation: how pictures became the network's input.
+        evidence: source of the measurement.
         scope, scope_macs: part of the network that the reduction refers to.
-        source_sha256, pictures_sha256: what it was made from.
+        source_sha256, pictures_sha256: digests of trained files and pictures.
         panels: layers in graph order.
         reduction: None without gates.
     """
@@ -106,7 +106,7 @@ class UtilisationFigure:
 
     @property
     def meaning(self) -> str:
-        """What the height of a bar is."""
+        """Meaning of a bar's height."""
         if self.kind == "gates":
             return "share of the pictures in which the kernel's gate is on"
         return "share of the kernel's responses that are not zero, mean over the pictures"
@@ -118,7 +118,7 @@ def render_utilisation_svg(figure: UtilisationFigure) -> str:
 
 
 def render_utilisation_html(figure: UtilisationFigure) -> str:
-    """Return the page; it loads nothing, and escapes every name."""
+    """Return the page, which loads nothing from elsewhere; every name in it is escaped."""
     return page_template(TEMPLATE).render(
         figure=figure,
         panels=Markup(_panels(figure)),
@@ -132,7 +132,7 @@ def render_utilisation_html(figure: UtilisationFigure) -> str:
 
 
 def _panels(figure: UtilisationFigure) -> str:
-    """One small picture a layer: its kernels from the most to the least used."""
+    """Draw one panel per layer, with its kernels from the most to the least used."""
     panels = figure.panels
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -172,7 +172,7 @@ def _panel(axes: Axes, panel: LayerPanel) -> None:
 
 
 def _histogram(reduction: ReductionFacts) -> str:
-    """How many pictures save how many operations."""
+    """Draw a histogram of the operation reduction over the pictures."""
     percents = np.array(reduction.percents)
 
     def draw(canvas: Figure) -> None:

@@ -1,4 +1,4 @@
-"""What a utilisation profile says: as values for a table, and as what a picture of it shows."""
+"""Summarise a utilisation profile for tables, and extract the contents of its plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploycc.report.utilisation import LayerPanel, ReductionFacts, UtilisationF
 
 
 def utilisation_summary(profile: UtilisationProfile) -> dict[str, Any]:
-    """What a profile says, as JSON values: one row per layer, and the operation reduction."""
+    """Summarise a profile as JSON values: one row per layer, and the operation reduction."""
     from deploycc.documents.utilisation import REDUCTION
 
     reduction = profile.reduction
@@ -42,7 +42,7 @@ def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, An
 
 
 def utilisation_figure(profile: UtilisationProfile) -> UtilisationFigure:
-    """What a picture of a profile shows: one panel per layer, and the operation reduction."""
+    """Extract the contents of a profile's plot: one panel per layer, and the operation reduction."""
     from deploycc.documents.utilisation import REDUCTION, operation_reduction
 
     spec, reduction = profile.input, None

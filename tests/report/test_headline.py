@@ -7,34 +7,34 @@ from deploycc.report.headline import headline, key_figures
 from deploycc.report.verdict import assess
 
 
-def test_a_measured_report_says_how_fast() -> None:
+def test_a_measured_report_states_its_latency() -> None:
     report = latency(run(samples()), unmeasured())
     head = headline(sample_reports.compiled(), assess(report))
 
     assert head.status == "VALID"
-    assert head.sentences[0].startswith("fp32 takes 9.9")
+    assert head.sentences[0].startswith("fp32 has a median latency of 9.9")
     assert head.sentences[1] == "fp16 was not measured: no FP16 convolution on this CPU."
     assert head.command is None
     assert head.label == "VALID"
 
 
-def test_warnings_stand_in_the_verdict() -> None:
+def test_the_verdict_counts_warnings() -> None:
     report = latency(environment={"cpu_governor": "schedutil"})
     head = headline(sample_reports.compiled(), assess(report))
 
     assert head.status == "VALID"
     assert head.label == "VALID, with warnings"
-    assert "1 warning weakens this figure" in head.sentences[0]
+    assert "1 warning on this measurement" in head.sentences[0]
 
 
-def test_a_quick_report_is_not_valid_and_says_so_first() -> None:
+def test_a_quick_report_is_not_valid() -> None:
     head = headline(sample_reports.compiled(), assess(latency(quick=True)))
 
     assert head.status == "INVALID"
     assert "Not a valid measurement: measured with `quick`" in head.sentences[0]
 
 
-def test_a_board_that_is_not_here_has_no_latency_and_a_command() -> None:
+def test_an_absent_board_has_no_latency_but_a_command() -> None:
     board = sample_reports.compiled_for_board()
     head = headline(board, ())
 

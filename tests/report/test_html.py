@@ -68,11 +68,11 @@ def test_the_page_loads_nothing() -> None:
     assert "url(http" not in FULL
 
 
-def test_the_page_says_what_an_engineer_asks() -> None:
+def test_the_page_answers_an_engineers_questions() -> None:
     words = Page(FULL).words
 
     for expected in (
-        "VALID", "fp32 takes 9.9", "pictures/s", "measured", "predicted", "Slowest layers", "20 of 25 layers",
+        "VALID", "fp32 has a median latency of 9.9", "pictures/s", "measured", "predicted", "Slowest layers", "20 of 25 layers",
         "fold_constants", "back-end", "FP16 against FP32", "8 matched", "Test CPU", "assumed",
         "no FP16 convolution on this CPU", "a" * 64, "b" * 64, "c" * 64,
         "deploycc compile ssd.prototxt ssd.caffemodel --target x86-cpu -o out",
@@ -80,7 +80,7 @@ def test_the_page_says_what_an_engineer_asks() -> None:
         assert expected in words
 
 
-def test_a_board_that_is_not_here_shows_the_command_and_no_latency() -> None:
+def test_an_absent_board_shows_the_command_and_no_latency() -> None:
     words = Page(render_html(sample_reports.compiled_for_board(), None)).words
 
     assert "NOT MEASURED" in words
@@ -88,7 +88,7 @@ def test_a_board_that_is_not_here_shows_the_command_and_no_latency() -> None:
     assert "p99" not in words
 
 
-def test_the_machine_that_only_compiled_is_not_shown_as_the_boards_environment() -> None:
+def test_the_compiling_machine_is_not_the_boards_environment() -> None:
     report = latency(unmeasured("fp32"), target="jetson-tx2-jp461", environment={"cpu_model": "Workstation"})
     board = sample_reports.compiled_for_board()
 
@@ -97,15 +97,15 @@ def test_the_machine_that_only_compiled_is_not_shown_as_the_boards_environment()
         assert "Workstation" not in text
 
 
-def test_an_invalid_report_and_a_broken_chain_are_plain() -> None:
+def test_an_invalid_report_and_a_broken_chain_are_shown() -> None:
     words = Page(render_html(sample_reports.compiled(), latency(quick=True, target="other"))).words
 
     assert "INVALID" in words
     assert "measured with `quick`" in words
-    assert "do not fit together: the latency was measured for target other" in words
+    assert "do not match: the latency was measured for target other" in words
 
 
-def test_other_peoples_text_stays_text() -> None:
+def test_foreign_text_is_escaped() -> None:
     hostile = "</code></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}"
     report = sample_reports.compiled()
     step = report.networks[0].steps[1]
