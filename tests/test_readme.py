@@ -53,7 +53,9 @@ def test_the_description_in_the_readme_is_valid(tmp_path: Path) -> None:
     [toml] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     file = tmp_path / "model.detector.toml"
     file.write_text(toml, encoding="utf-8")
-    assert read_description(file).class_names == ("background", "car", "person")
+    description = read_description(file)
+    assert description.class_names == ("background", "car", "person")
+    assert description.heads.has_priors  # described heads without priors are refused
 
 
 def test_every_target_is_in_the_table() -> None:
