@@ -60,19 +60,23 @@ def command(
     ] = None,
     gate_plan: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--gate-plan", metavar="FILE", help="How gates are carried out (`deploycc gates`)."),
+        typer.Option("--gate-plan", metavar="FILE", help="Plan from `deploycc gates` that says how gates are lowered."),
     ] = None,
     precision: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--precision", "-p", metavar="LIST", help="fp32,fp16; default: all that the target builds."),
+        typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
     ] = None,
     detection: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--detection", help="raw, onnx-nms, efficient-nms or nms-plugin; default: the target's best."),
+        typer.Option(
+            "--detection",
+            metavar="raw|onnx-nms|efficient-nms|nms-plugin",
+            help="Where boxes are decoded and suppressed; default: the target's best.",
+        ),
     ] = None,
     keep_fp32: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--keep-fp32", metavar="LAYERS", help="Layers that stay FP32 in the FP16 network, by name."),
+        typer.Option("--keep-fp32", metavar="LAYERS", help="Names of layers that stay FP32 in the FP16 network."),
     ] = None,
     images: Annotated[
         Optional[Path],  # noqa: UP045
@@ -83,8 +87,10 @@ def command(
     ] = True,
     build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
     measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
-    quick: Annotated[bool, typer.Option("--quick", help="Time for half a second: a smoke test, not valid.")] = False,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the runtime; 0: all cores.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure for half a second only; the result is not valid.")
+    ] = False,
+    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of the runtime; 0: all cores.")] = 0,
     dump_each: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--dump-each", metavar="DIR", help="Write the network as ONNX text after every pass."),

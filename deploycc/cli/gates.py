@@ -38,7 +38,12 @@ def command(
     ] = 1.05,
     max_growth: Annotated[
         float,
-        typer.Option("--max-growth", min=0, help="Most weights that branches may add, as a multiple of all weights."),
+        typer.Option(
+            "--max-growth",
+            metavar="FACTOR",
+            min=0,
+            help="Most weights that branches may add, as a multiple of all weights.",
+        ),
     ] = 1.0,
     costs: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
@@ -50,12 +55,19 @@ def command(
     ] = None,
     data: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--data", "-d", metavar="DATA", help="Or: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+        ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="Approximate time for each comparison of networks.")
+        float, typer.Option("--seconds", metavar="S", min=0.1, help="Approximate time for each comparison of networks.")
     ] = 20.0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the measurements; 0: all cores.")] = 0,
+    threads: Annotated[
+        int, typer.Option(metavar="N", min=0, help="CPU threads of the measurements; 0: all cores.")
+    ] = 0,
     explain: Annotated[bool, typer.Option("--explain", help="Show what was considered for each layer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:

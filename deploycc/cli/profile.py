@@ -23,7 +23,12 @@ def command(
     ] = None,
     data: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--data", "-d", metavar="DATA", help="Or: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+        ),
     ] = None,
     html: Annotated[
         Optional[Path],  # noqa: UP045

@@ -21,7 +21,7 @@ def command(
     choice: ModelChoice,
     pruning: PruningChoice,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Pruned detector to write (.onnx).")],
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads for timing with --round-to auto; 0: all cores.")] = 0,
+    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of --round-to auto; 0: all cores.")] = 0,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit the weights that are left on pictures, without labels.")
     ] = False,
@@ -31,7 +31,12 @@ def command(
     ] = None,
     data: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--data", "-d", metavar="DATA", help="Or: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+        ),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="List every channel that had to stay, and why.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,

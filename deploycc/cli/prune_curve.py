@@ -18,12 +18,20 @@ def command(
     choice: ModelChoice,
     data: Annotated[
         list[str],
-        typer.Option("--data", "-d", help="Annotated: voc:FOLDER[@SPLIT], generated:SEED[:COUNT]; repeatable."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Annotated pictures, voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; may be repeated.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, Markdown and HTML.")],
-    by: Annotated[str, typer.Option("--by", metavar="LIST", help="utilisation, l1 or both.")] = "l1",
+    by: Annotated[
+        str, typer.Option("--by", metavar="LIST", help="Criteria: utilisation, l1 or both, as in l1,utilisation.")
+    ] = "l1",
     below: Annotated[
-        str, typer.Option("--below", metavar="LIST", help="Strengths, as `deploycc prune --below`.")
+        str,
+        typer.Option("--below", metavar="LIST", help="Thresholds as in `deploycc prune --below`, separated by commas."),
     ] = "0.05,0.1,0.2,0.3,0.4",
     profile: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10

@@ -113,6 +113,7 @@ def pruning_choice(
         Optional[float],  # noqa: UP045
         typer.Option(
             "--below",
+            metavar="SHARE",
             min=0,
             max=1,
             help="Remove kernels used in less than this share of the pictures "
@@ -120,29 +121,35 @@ def pruning_choice(
         ),
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", help="What makes a kernel useless: utilisation, l1 (smallest filters) or mask.")
+        str,
+        typer.Option("--by", metavar="utilisation|l1|mask", help="What makes a kernel useless (l1: a small filter)."),
     ] = "utilisation",
     mask: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--mask", metavar="FILE", help='Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.'),
     ] = None,
     scope: Annotated[
-        str, typer.Option("--scope", help="Part that may lose kernels: back-end, front-end or both.")
+        str, typer.Option("--scope", metavar="back-end|front-end|both", help="Part that may lose kernels.")
     ] = "back-end",
     coefficient: Annotated[
         str,
-        typer.Option("--coefficient", help="What replaces a gate: mean (its utilisation), least-squares or none."),
+        typer.Option(
+            "--coefficient",
+            metavar="mean|least-squares|none",
+            help="Constant that replaces a gate; mean is its utilisation, none is 1.",
+        ),
     ] = "mean",
     round_to: Annotated[
         str,
         typer.Option(
             "--round-to",
-            help="Keep a multiple of 1, 8, 16 or 32 kernels per layer, or auto: the fastest counts on this machine.",
+            metavar="auto|1|8|16|32",
+            help="Multiple of kernels that each layer keeps; auto: the fastest counts on this machine.",
         ),
     ] = "auto",
     costs: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--costs", metavar="FILE", help="Convolution times for --round-to auto: read, extended, written."),
+        typer.Option("--costs", metavar="FILE", help="File of convolution times; missing ones are measured and added."),
     ] = None,
     keep_gates: Annotated[
         bool, typer.Option("--keep-gates", help="Keep the gates; they shrink with their kernels.")
@@ -151,6 +158,7 @@ def pruning_choice(
         float,
         typer.Option(
             "--always-from",
+            metavar="SHARE",
             min=0,
             max=1,
             help="With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
