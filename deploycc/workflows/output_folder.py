@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.files import write_text
+from deploycc.workflows.report import read_report
 
 if TYPE_CHECKING:
     from deploycc.documents.compile import CompileReport
-    from deploycc.documents.latency import LatencyReport
     from deploycc.progress import Say
 
 _ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent.pyz bench plan.json --out latency.json"
@@ -63,7 +63,8 @@ def render_folder(folder: Path) -> None:
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
 
-    report, latency = _read(folder)
+    read = read_report(folder)
+    report, latency = read.compiled, read.latency
     write_text(folder / "report.md", render_markdown(report, latency))
     write_text(folder / "report.html", render_html(report, latency))
 
@@ -75,7 +76,8 @@ def summarise_folder(folder: Path) -> list[str]:
     from deploycc.report.headline import headline
     from deploycc.report.verdict import assess
 
-    report, latency = _read(folder)
+    read = read_report(folder)
+    report, latency = read.compiled, read.latency
     lines = [
         f"{engine.label} engine {folder / engine.file} ({size(engine.size_bytes)}, "
         f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
@@ -89,11 +91,3 @@ def summarise_folder(folder: Path) -> list[str]:
         lines.append(f"on the device: {report.next_command}")
     lines.append(f"report: {folder / 'report.html'}")
     return lines
-
-
-def _read(folder: Path) -> tuple[CompileReport, LatencyReport | None]:
-    from deploycc.documents.compile import read_compile_report
-    from deploycc.documents.latency import LatencyReport, read_latency_report
-
-    latency = read_latency_report(folder) if (folder / LatencyReport.FILE_NAME).exists() else None
-    return read_compile_report(folder), latency
