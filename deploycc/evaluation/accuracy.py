@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,37 +77,57 @@ def measure_accuracy(
     names: tuple[str, ...] = (),
     say: Say = quiet,
 ) -> Accuracy:
-    """Run a detector over a data set with ONNX Runtime and score it.
+    """Run a detector over a data set with ONNX Runtime and score it; see `measure_accuracies`."""
+    [accuracy] = measure_accuracies([detector], dataset, names=names, say=say)
+    return accuracy
+
+
+def measure_accuracies(
+    detectors: Sequence[Detector],
+    dataset: Dataset,
+    *,
+    names: tuple[str, ...] = (),
+    say: Say = quiet,
+) -> list[Accuracy]:
+    """Run detectors over a data set with ONNX Runtime and score them; each picture is read or drawn once.
 
     Args:
-        detector: with raw heads or with in-graph detections.
+        detectors: with raw heads or with in-graph detections.
         dataset: annotated pictures.
-        names: the detector's class names with the background, if the detector has none.
+        names: the detectors' class names with the background, if they have none.
         say: called with the number of pictures done.
+
+    Returns:
+        An element per detector.
 
     Raises:
         InputError: no picture shows an object to score, or the classes cannot be matched.
-        ModelError, MeasureError: the detector cannot run, or its outputs cannot be decoded.
+        ModelError, MeasureError: a detector cannot run, or its outputs cannot be decoded.
     """
-    label_of, notes = match_classes(detector, dataset.class_names, names)
-    runner = OnnxRuntimeDetector(detector)
-    truths, predictions = [], []
+    matches = [match_classes(detector, dataset.class_names, names) for detector in detectors]
+    runners = [OnnxRuntimeDetector(detector) for detector in detectors]
+    truths: list[Truth] = []
+    predictions: list[list[Predictions]] = [[] for _ in detectors]
     for number in range(len(dataset)):
         picture, truth = dataset.sample(number)
         truths.append(truth)
-        predictions.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
+        for runner, (label_of, _), into in zip(runners, matches, predictions, strict=True):
+            into.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
         say("evaluating pictures", number + 1, len(dataset))
     if not any(np.count_nonzero(~truth.difficult) for truth in truths):
         raise InputError("data-no-objects", "no picture shows an object", context={"data": dataset.spelling})
     classes = len(dataset.class_names)
-    return Accuracy(
-        dataset,
-        tuple(truths),
-        tuple(predictions),
-        tuple(voc_scores(truths, predictions, classes)),
-        tuple(coco_scores(truths, predictions, classes)),
-        notes,
-    )
+    return [
+        Accuracy(
+            dataset,
+            tuple(truths),
+            tuple(predicted),
+            tuple(voc_scores(truths, predicted, classes)),
+            tuple(coco_scores(truths, predicted, classes)),
+            notes,
+        )
+        for predicted, (_, notes) in zip(predictions, matches, strict=True)
+    ]
 
 
 def match_classes(

@@ -42,14 +42,23 @@ def coco_scores(truths: Sequence[Truth], predictions: Sequence[Predictions], cla
     for label in range(classes):
         pictures = of_class(truths, predictions, label)
         objects = sum(int(np.count_nonzero(~truth.difficult)) for truth, _ in pictures)
-        values = [_precision(pictures, float(t), objects) if objects else float("nan") for t in THRESHOLDS]
+        values = [float("nan")] * len(THRESHOLDS)
+        if objects:
+            overlaps = [pairwise_iou(predicted.boxes[:_MOST], truth.boxes) for truth, predicted in pictures]
+            values = [_precision(pictures, overlaps, float(t), objects) for t in THRESHOLDS]
         result.append(CocoScore(float(np.mean(values)), values[0], values[5], objects))
     return result
 
 
-def _precision(pictures: Sequence[tuple[Truth, Predictions]], threshold: float, objects: int) -> float:
+def _precision(
+    pictures: Sequence[tuple[Truth, Predictions]],
+    overlaps: Sequence[NDArray[np.float64]],
+    threshold: float,
+    objects: int,
+) -> float:
     scores = np.concatenate([predicted.scores[:_MOST] for _, predicted in pictures])
-    verdict = np.concatenate([_judge(truth, predicted, threshold) for truth, predicted in pictures])
+    judged = [_judge(truth, overlap, threshold) for (truth, _), overlap in zip(pictures, overlaps, strict=True)]
+    verdict = np.concatenate(judged)
     verdict = verdict[np.argsort(-scores, kind="stable")]
     verdict = verdict[verdict >= 0]
     if not len(verdict):
@@ -61,19 +70,24 @@ def _precision(pictures: Sequence[tuple[Truth, Predictions]], threshold: float, 
     return float(np.mean(np.where(rank < len(recall), envelope[np.minimum(rank, len(recall) - 1)], 0.0)))
 
 
-def _judge(truth: Truth, predicted: Predictions, threshold: float) -> NDArray[np.int8]:
-    """Return 1 (right), 0 (wrong) or -1 (ignored) for the best detections, in descending order of score."""
-    boxes = predicted.boxes[:_MOST]
-    verdict = np.zeros(len(boxes), np.int8)
-    if not len(truth.boxes):
+def _judge(truth: Truth, overlap: NDArray[np.float64], threshold: float) -> NDArray[np.int8]:
+    """Return 1 (right), 0 (wrong) or -1 (ignored) for the best detections, in descending order of score.
+
+    Args:
+        truth: of one picture.
+        overlap: [detections, objects], IoU.
+        threshold: least IoU of a hit.
+    """
+    verdict = np.zeros(len(overlap), np.int8)
+    if not overlap.size:
         return verdict
-    overlap = pairwise_iou(boxes, truth.boxes)
+    difficult = truth.difficult.any()
     free = ~truth.difficult
-    for row in range(len(boxes)):
+    for row in np.flatnonzero(overlap.max(axis=1) >= threshold):
         candidates = np.where(free, overlap[row], -1.0)
         best = len(candidates) - 1 - int(candidates[::-1].argmax())  # the last of equal overlaps, as in COCO's loop
         if candidates[best] >= threshold:
             verdict[row], free[best] = 1, False
-        elif truth.difficult.any() and overlap[row][truth.difficult].max() >= threshold:
+        elif difficult and overlap[row][truth.difficult].max() >= threshold:
             verdict[row] = -1
     return verdict

@@ -217,7 +217,7 @@ def _score(
     """Score the compiled network and the original one in FP32 on this machine."""
     from deploycc.documents.compile import AccuracyRecord
     from deploycc.documents.document import Evidence
-    from deploycc.evaluation.accuracy import measure_accuracy
+    from deploycc.evaluation.accuracy import measure_accuracies
     from deploycc.passes import PIPELINE, run
     from deploycc.timing.machine import this_machine
     from deploycc.workflows.prune import cpu_options
@@ -228,8 +228,8 @@ def _score(
     if job.original is not None:
         networks["original"] = run(job.original, cpu_options(), PIPELINE).detector
     records = []
-    for variant, network in networks.items():
-        accuracy = measure_accuracy(network, dataset, names=tuple(class_names), say=prefixed(say, f"{variant} network"))
+    accuracies = measure_accuracies(list(networks.values()), dataset, names=tuple(class_names), say=say)
+    for variant, accuracy in zip(networks, accuracies, strict=True):
         summary = accuracy.summary()
         coco = summary["coco_map"]
         records.append(
