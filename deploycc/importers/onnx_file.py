@@ -19,7 +19,8 @@ from deploycc.importers.described_detector import describe_known_heads
 from deploycc.importers.described_heads import describe_heads
 from deploycc.importers.description import Description
 from deploycc.importers.head_scores import resolve_scores
-from deploycc.importers.onnx_read import OPSET, first_line, read_model, to_common_opset
+from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
+from deploycc.importers.onnx_read import first_line, read_model
 from deploycc.importers.picture_input import fix_picture_input, override
 from deploycc.importers.ssd_heads import RawHeads, find_decoded_heads
 
@@ -56,6 +57,8 @@ def _load(path: Path, description: Description) -> Detector:
     if written < OPSET:
         notes.insert(0, Note("", "onnx-opset-converted", f"the network is converted from opset {written} to {OPSET}"))
     _fix_shapes(graph, path)
+    if written <= ROUNDS_DOWN:
+        round_up_where_shrinking(graph)
     graph, heads, nms, head_notes = _heads(graph, spec, description)
     return Detector(
         graph=graph,

@@ -1,4 +1,4 @@
-"""Read an ONNX file, check it, and convert it to a common operator set; every file error is diagnosed here."""
+"""Read an ONNX file and check it; every file error is diagnosed here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 
 from deploycc.errors import ModelError, Note
 
-OPSET = 13  # the oldest that passes read and the newest that TensorRT 8.0 to 8.2 accept; newer files keep their own
+_ADVISED_OPSET = 13  # which every target accepts
 _OLDEST_IR, _NEWEST_IR = 3, min(13, onnx.IR_VERSION)
 
 
@@ -41,35 +41,6 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
         digest.update(_read_bytes(extra))
     _check_weights(model, path)
     return model, files, digest.hexdigest(), notes
-
-
-def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, int]:
-    """Convert a model with an older operator set to opset 13, using ONNX's version converter.
-
-    Returns:
-        The model (unchanged if it is newer) and the operator set it was written in.
-
-    Raises:
-        ModelError: the model names no ONNX operator set, or the converter refuses it.
-    """
-    written = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
-    if written is None:
-        raise ModelError("onnx-no-opset", "the file does not say which operator set it uses", context={"file": path})
-    if written < OPSET:
-        try:
-            converted = onnx.version_converter.convert_version(model, OPSET)
-        except Exception as reason:  # the converter raises RuntimeError and its own C++ types
-            raise ModelError(
-                "onnx-opset-conversion",
-                f"the network cannot be converted from opset {written} to {OPSET}",
-                context={"file": path, "opset": written},
-                note=first_line(reason).rpartition(" failed: ")[2],
-                hint=f"export it again with opset {OPSET} or newer",
-            ) from None
-        converted.metadata_props.extend(model.metadata_props)
-        model = converted
-    model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(model.opset_import, True))
-    return model, int(written)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -120,7 +91,7 @@ def _accept_versions(model: onnx.ModelProto, path: Path) -> tuple[Note, ...]:
                 f"opset {entry.version} is unknown",
                 context={"file": path, "opset": entry.version},
                 note=f"the newest opset that the installed onnx knows is {onnx.defs.onnx_opset_version()}",
-                hint=f"export it with opset {OPSET}, which every target accepts, or install a newer onnx",
+                hint=f"export it with opset {_ADVISED_OPSET}, which every target accepts, or install a newer onnx",
             )
     if model.ir_version < _OLDEST_IR:
         raise ModelError(

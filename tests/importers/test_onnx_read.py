@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from deploycc.errors import ModelError
-from deploycc.importers.onnx_read import read_model, to_common_opset
+from deploycc.importers.onnx_read import read_model
 
 CONV = """<ir_version: 8, opset_import: ["" : 13]>
 small (float[1,3,4,4] x) => (float[1,2,4,4] y) <float[2,3,1,1] w = {1,2,3,4,5,6}>
@@ -215,66 +214,3 @@ def test_external_weights_outside_the_folder_are_refused(tmp_path: Path) -> None
     path = tmp_path / "model" / "net.onnx"
     path.write_bytes(model.SerializeToString())
     assert refused(path).startswith("error[onnx-external-data]")
-
-
-def test_no_opset(tmp_path: Path) -> None:
-    model = parse(CONV)
-    model.opset_import[0].domain = "com.example"
-    with pytest.raises(ModelError) as caught:
-        to_common_opset(model, Path("net.onnx"))
-    assert caught.value.code == "onnx-no-opset"
-
-
-# What changed its spelling between opset 7 and 13, each with its newest old form.
-SPELLINGS = {
-    "dropout": "y = Dropout <ratio = 0.5> (x)",
-    "clip": "y = Clip <min = 0.0, max = 6.0> (x)",
-    "slice": "y = Slice <axes = [2], starts = [0], ends = [2]> (x)",
-    "squeeze": "a = Unsqueeze <axes = [0]> (x)  y = Squeeze <axes = [0]> (a)",
-    "pad": "y = Pad <pads = [0,0,1,1,0,0,1,1]> (x)",
-    "softmax": "y = Softmax <axis = 1> (x)",
-    "split": "y, z = Split <axis = 1, split = [1, 2]> (x)",
-    "reduce": "y = ReduceSum <axes = [1], keepdims = 1> (x)",
-    "norm": "y = BatchNormalization <epsilon = 0.001> (x, s, s, s, s)",
-    "pool": "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)",
-}
-
-
-@pytest.mark.parametrize("opset", [7, 9])
-@pytest.mark.parametrize("body", SPELLINGS.values(), ids=SPELLINGS.keys())
-def test_older_operator_sets_compute_the_same_afterwards(body: str, opset: int, tmp_path: Path) -> None:
-    text = f'<ir_version: 4, opset_import: ["" : {opset}]> old (float[1,3,4,4] x) => (y) <float[3] s = {{1,2,3}}> {{ {body} }}'
-    model = parse(text)
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4))
-    path = write(model, tmp_path)
-    new, written = to_common_opset(read_model(path)[0], path)
-    assert (written, new.opset_import[0].version) == (opset, 13)
-    onnx.checker.check_model(new)
-    picture = np.random.default_rng(0).normal(2, 3, (1, 3, 4, 4)).astype(np.float32)
-    old_values, new_values = (
-        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
-            ["y"], {"x": picture}
-        )[0]
-        for m in (model, new)
-    )
-    np.testing.assert_allclose(new_values, old_values, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("opset", range(13, 22))
-def test_newer_operator_sets_stay(opset: int, tmp_path: Path) -> None:
-    model = parse(CONV.replace('"" : 13', f'"" : {opset}'))
-    new, written = to_common_opset(model, tmp_path)
-    assert (written, new.opset_import[0].version) == (opset, opset)
-
-
-def test_a_failed_opset_conversion_states_its_reason() -> None:
-    model = parse(CONV.replace('"" : 13', '"" : 9').replace("Relu", "EfficientNMS_TRT"))
-    with pytest.raises(ModelError) as caught:
-        to_common_opset(model, Path("net.onnx"))
-    text = caught.value.render()
-    assert text.startswith(
-        "error[onnx-opset-conversion]: the network cannot be converted from opset 9 to 13\n"
-        "   file: net.onnx\n  opset: 9\n  note: "
-    )
-    assert "has no registered schema" in text
-    assert text.endswith("hint: export it again with opset 13 or newer")
