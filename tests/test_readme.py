@@ -18,7 +18,9 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-SETUP = re.compile(r"^python3 -m venv \.venv && \. \.venv/bin/activate && pip install -q (?:-e )?'\.\[[a-z,]+\]' && ")
+SETUP = re.compile(
+    r"^python3 -m venv \.venv && \. \.venv/bin/activate && pip install -q (?:-e |--no-compile )?'\.\[[a-z,]+\]' && "
+)
 
 
 def test_the_first_command_comes_early_and_the_page_is_short() -> None:
