@@ -2,179 +2,166 @@
 
 TensorRT 4's own parser is closed source. The layers are those in the table of the published parser
 (parsers/caffe/caffeParser/opParsers of NVIDIA/TensorRT, 2019 to release 8.2), so a board may support fewer; PReLU was
-added to the table later and counts as 8.2. The parameters that the parser reads come from the same files. Layers that
-need a plugin factory (PriorBox, DetectionOutput, Normalize) are not used.
+added to the table later and counts as 8.2. The parameters that the parser reads come from the same files, whose names
+the limits state. Layers that need a plugin factory (PriorBox, DetectionOutput, Normalize) are not used.
+
+What no Caffe can compute is refused first, by the rules of the Caffe writer (`deploycc.parsers.caffe_layers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
-from deploycc.parsers.tensorrt_rules import Limit, computed, constant, operand, rank
+from deploycc.parsers import caffe_layers
+from deploycc.parsers.caffe_layers import constants_of, flattened_map, scale_axes, scaled_by_blob
+from deploycc.parsers.limits import Limit, constant, operand, rank, shape_of
 
-# ONNX operator -> the Caffe layers that replace it.
-LAYERS = {
-    "Abs": "AbsVal",
-    "Add": "Eltwise, Power or Scale",
-    "AveragePool": "Pooling",
-    "BatchNormalization": "Scale",
-    "Clip": "ReLU and Power",
-    "Concat": "Concat",
-    "Conv": "Convolution",
-    "ConvTranspose": "Deconvolution",
-    "Div": "Power and Eltwise, or Scale",
-    "Dropout": "Dropout",
-    "Elu": "ELU",
-    "Flatten": "Reshape",
-    "Gemm": "InnerProduct",
-    "GlobalAveragePool": "Pooling",
-    "GlobalMaxPool": "Pooling",
-    "Identity": "Dropout",
-    "LRN": "LRN",
-    "LeakyRelu": "ReLU",
-    "Max": "Eltwise",
-    "MaxPool": "Pooling",
-    "Mul": "Eltwise, Power or Scale",
-    "Neg": "Power",
-    "Pow": "Power",
-    "Reciprocal": "Power",
-    "ReduceL2": "Power and Convolution",
-    "ReduceSum": "Convolution",
-    "ReduceSumSquare": "Power and Convolution",
-    "Relu": "ReLU",
-    "Reshape": "Reshape",
-    "Sigmoid": "Sigmoid",
-    "Slice": "Convolution",
-    "Softmax": "Softmax",
-    "Split": "Convolution",
-    "Sqrt": "Power",
-    "Squeeze": "Reshape",
-    "Sub": "Power, Scale and Eltwise",
-    "Tanh": "TanH",
-    "Transpose": "Permute",
-    "Unsqueeze": "Reshape",
-}
 NOT_IN_TABLE = {"Exp": "Exp", "Log": "Log"}
 """Layers of stock Caffe that TensorRT's parser does not have."""
 LATER = {"PRelu": ("PReLU", "8.2")}
 """Layers that were added to the table after TensorRT 4."""
+
+_TABLE = "opParsers.h"
+_MAP_AXES = 3  # besides the batch
+_SAME_AXES = {
+    *("Relu", "Sigmoid", "Tanh", "Elu", "LeakyRelu", "PRelu", "Abs", "Clip", "Neg", "Sqrt", "Reciprocal", "Pow"),
+    *("Add", "Sub", "Mul", "Div", "Max", "Identity", "Dropout", "BatchNormalization", "Softmax"),
+}
 
 Rule = Callable[[gs.Node], Iterator[Limit]]
 
 
 def limits(node: gs.Node) -> Iterator[Limit]:
     """Yield what prevents a node from being written as layers of TensorRT's Caffe parser."""
+    if node.op not in caffe_layers.LAYERS:
+        yield Limit(f"no layer of TensorRT's Caffe parser computes {node.op}", None, _TABLE)
+        return
+    impossible = list(caffe_layers.limits(node))
+    yield from impossible
     if node.op in NOT_IN_TABLE:
-        yield Limit(f"TensorRT's Caffe parser has no layer {NOT_IN_TABLE[node.op]}")
+        yield Limit(f"TensorRT's Caffe parser has no layer {NOT_IN_TABLE[node.op]}", None, _TABLE)
     elif node.op in LATER:
         layer, first = LATER[node.op]
-        yield Limit(f"the layer {layer} is not in the oldest published Caffe parser of TensorRT", first)
-    elif node.op not in LAYERS:
-        yield Limit(f"no layer of TensorRT's Caffe parser computes {node.op}")
-    else:
-        for function in _RULES.get(node.op, ()):
-            yield from function(node)
+        yield Limit(f"the layer {layer} is not in the oldest published Caffe parser of TensorRT", first, _TABLE)
+    for function in () if impossible else _RULES.get(node.op, ()):
+        yield from function(node)
 
 
-def _weights(node: gs.Node) -> Iterator[Limit]:
-    if computed(node, 1):
-        yield Limit("its weights are computed; Caffe stores them in the layer")
+def unproven(nodes: Sequence[gs.Node]) -> str | None:
+    """Return what no source confirms of layers that the published parser reads but a parser of 2017 did not."""
+    permuted = [node.name for node in nodes if node.op == "Transpose"]
+    if not permuted:
+        return None
+    return (
+        f"{len(permuted)} Permute layers, {permuted[0]} first: the parser published in 2019 reads them"
+        " (parsePermute.cpp), TensorRT 3 needed a plugin for them (createSSDPermutePlugin), and no source says which of"
+        " the two TensorRT 4 does"
+    )
 
 
-def _plane(node: gs.Node) -> Iterator[Limit]:
-    dims = rank(node)
-    if dims is not None and dims != 4:
-        yield Limit(f"its input has {dims} axes; the layer needs NCHW")
-    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        yield Limit("its padding is automatic (auto_pad); the layer needs numbers")
+def axes_on_board(tensor: gs.Tensor) -> int | None:
+    """Return the axes besides the batch that a tensor has in TensorRT, where InnerProduct gives [K, 1, 1]."""
+    while isinstance(tensor, gs.Variable) and tensor.inputs:
+        maker = tensor.inputs[0]
+        if maker.op == "Gemm":
+            return _MAP_AXES
+        if maker.op not in _SAME_AXES:
+            break
+        blobs = [each for each in maker.inputs if isinstance(each, gs.Variable) and not each.is_empty()]
+        if not blobs:
+            break
+        tensor = max(blobs, key=lambda each: len(each.shape or ()))
+    return None if tensor.shape is None else len(tensor.shape) - 1
 
 
-def _even_padding(node: gs.Node) -> Iterator[Limit]:
-    pads = list(node.attrs.get("pads", ()))
-    half = len(pads) // 2
-    steps = node.attrs.get("dilations", [1] * half) if node.op == "Conv" else [0] * half
-    for before, after, step in zip(pads[:half], pads[half:], steps, strict=True):
-        if before != after and (step == 0 or (after - before) % step):  # the exporter compensates with zero taps
-            yield Limit(f"its padding {pads} differs between the sides; the layer pads both alike")
+def _scaled_map(node: gs.Node) -> Iterator[Limit]:
+    """Power and Scale become IScaleLayer, which needs three axes besides the batch."""
+    constants = constants_of(node)
+    if node.op in ("Add", "Mul") and not constants:
+        return
+    source = operand(node, 1 if constants == [0] else 0)
+    axes = None if source is None else axes_on_board(source)
+    if axes is not None and axes < _MAP_AXES:
+        yield Limit(
+            f"its input has {axes} {'axis' if axes == 1 else 'axes'} besides the batch; the scale layer that computes"
+            " it needs three",
+            None,
+            "NvInfer.h, IScaleLayer",
+        )
+
+
+def _two_bottoms(node: gs.Node) -> Iterator[Limit]:
+    if len(node.inputs) != 2:
+        yield Limit(f"it has {len(node.inputs)} inputs; Eltwise takes exactly two", None, "parseEltwise.cpp")
+    if scaled_by_blob(node) is not None:
+        yield Limit(
+            "it multiplies each channel by a computed number (squeeze and excitation): Caffe writes that as Scale with"
+            " two bottoms, and TensorRT's parser reads Scale with one",
+            None,
+            "parseScale.cpp",
+        )
+
+
+def _per_channel(node: gs.Node) -> Iterator[Limit]:
+    constants, full = constants_of(node), shape_of(node.outputs[0])
+    values = constant(node, constants[0]) if constants else None
+    if values is None or values.size == 1 or full is None:
+        return
+    if scale_axes(values, full) != (1, 1):
+        yield Limit(
+            f"its constant of shape {list(values.shape)} has more than one value per channel; TensorRT's parser reads"
+            " Scale with one per channel",
+            None,
+            "parseScale.cpp",
+        )
+
+
+def _channels_of_map(node: gs.Node) -> Iterator[Limit]:
+    axes = axes_on_board(node.inputs[0])
+    if axes is not None and axes != _MAP_AXES:
+        yield Limit(f"its input has {axes + 1} axes; TensorRT's parser scales a map's channels", None, "parseScale.cpp")
+
+
+def _inner_product(node: gs.Node) -> Iterator[Limit]:
+    axes = axes_on_board(flattened_map(node))
+    if axes is not None and axes < _MAP_AXES:
+        yield Limit(
+            f"its input has {axes} {'axis' if axes == 1 else 'axes'} besides the batch; TensorRT's InnerProduct needs a"
+            " map",
+            None,
+            "NvInfer.h, IFullyConnectedLayer",
+        )
+
+
+def _dilation(node: gs.Node) -> Iterator[Limit]:
+    if any(d != 1 for d in node.attrs.get("dilations", ())):
+        yield Limit("it is a dilated deconvolution", None, "parseDeconv.cpp")
 
 
 def _range(node: gs.Node) -> Iterator[Limit]:
     axes = [node.attrs.get("axis", 0)] if node.op == "Split" else constant(node, 3)
     if rank(node) != 4 or axes is None or len(axes) != 1 or int(axes[0]) % 4 == 0:
-        yield Limit("the parser has no layer Slice; a convolution can cut only one axis of a map")
-    steps = constant(node, 4) if node.op == "Slice" else None
-    if steps is not None and any(step != 1 for step in steps):
-        yield Limit(f"it slices with a step of {steps.tolist()}; a convolution can cut only a range")
-
-
-def _deconvolution(node: gs.Node) -> Iterator[Limit]:
-    if any(node.attrs.get("output_padding", ())) or "output_shape" in node.attrs:
-        yield Limit("Caffe has no parameter for output padding")
-
-
-def _pooling(node: gs.Node) -> Iterator[Limit]:
-    if any(d != 1 for d in node.attrs.get("dilations", ())):
-        yield Limit("Caffe has no parameter for dilated pooling")
-    if len(node.outputs) > 1 and not node.outputs[1].is_empty():
-        yield Limit("Caffe has no layer for its Indices output")
-    if node.op == "AveragePool" and any(node.attrs.get("pads", ())) and not node.attrs.get("count_include_pad", 0):
-        yield Limit("its average excludes padding; Caffe counts it")
-
-
-def _inner_product(node: gs.Node) -> Iterator[Limit]:
-    if node.attrs.get("transA", 0):
-        yield Limit("it transposes its data; InnerProduct cannot")
-
-
-def _two_bottoms(node: gs.Node) -> Iterator[Limit]:
-    if len(node.inputs) != 2:
-        yield Limit(f"it has {len(node.inputs)} inputs; Eltwise takes exactly two")
-
-
-def _normalisation(node: gs.Node) -> Iterator[Limit]:
-    if any(computed(node, index) for index in (1, 2, 3, 4)):
-        yield Limit("its statistics are computed; Caffe stores them in the layer")
-
-
-def _exponent(node: gs.Node) -> Iterator[Limit]:
-    exponent = constant(node, 1)
-    if exponent is None or exponent.size != 1:
-        yield Limit("Power takes one constant exponent")
-
-
-def _channel_sum(node: gs.Node) -> Iterator[Limit]:
-    values = constant(node, 1)
-    axes = node.attrs.get("axes") if values is None else values.tolist()
-    if axes not in ([1], [-3]) or rank(node) not in (None, 4) or not node.attrs.get("keepdims", 1):
-        yield Limit(f"it reduces the axes {axes}; only the channel axis of a map, kept with size 1, can be written")
+        yield Limit("the parser has no layer Slice; a convolution can cut only one axis of a map", None, _TABLE)
 
 
 def _concat(node: gs.Node) -> Iterator[Limit]:
     if _positive(node, node.attrs.get("axis", 1)) == 0:
-        yield Limit("it concatenates along the batch")
+        yield Limit("it concatenates along the batch", None, "parseConcat.cpp")
 
 
 def _softmax(node: gs.Node) -> Iterator[Limit]:
     axis = _positive(node, node.attrs.get("axis", -1))
     if axis is not None and axis not in (1, 2, 3):
-        yield Limit(f"its axis is {axis}; the parser supports 1 to 3")
+        yield Limit(f"its axis is {axis}; the parser supports 1 to 3", None, "parseSoftMax.cpp")
 
 
 def _permute(node: gs.Node) -> Iterator[Limit]:
     dims = rank(node)
     order = node.attrs.get("perm") or (None if dims is None else list(range(dims))[::-1])
     if order is not None and order[0] != 0:
-        yield Limit("it moves the batch axis")
-
-
-def _batch(node: gs.Node) -> Iterator[Limit]:
-    source, result = operand(node, 0), node.outputs[0]
-    if source is None or not source.shape or not result.shape:
-        return
-    if source.shape[0] != result.shape[0]:
-        yield Limit(f"it changes the batch axis ({list(source.shape)} to {list(result.shape)})")
+        yield Limit("it moves the batch axis", None, "parsePermute.cpp")
 
 
 def _positive(node: gs.Node, axis: int) -> int | None:
@@ -185,28 +172,22 @@ def _positive(node: gs.Node, axis: int) -> int | None:
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
-    "Add": (_two_bottoms,),
-    "AveragePool": (_plane, _even_padding, _pooling),
-    "BatchNormalization": (_normalisation,),
+    "Add": (_two_bottoms, _per_channel, _scaled_map),
+    "BatchNormalization": (_channels_of_map,),
+    "Clip": (_scaled_map,),
     "Concat": (_concat,),
-    "Conv": (_weights, _plane, _even_padding),
-    "ConvTranspose": (_weights, _plane, _even_padding, _deconvolution),
-    "Div": (_two_bottoms,),
-    "Flatten": (_batch,),
-    "Gemm": (_weights, _inner_product),
+    "ConvTranspose": (_dilation,),
+    "Div": (_two_bottoms, _per_channel, _scaled_map),
+    "Gemm": (_inner_product,),
     "Max": (_two_bottoms,),
-    "MaxPool": (_plane, _even_padding, _pooling),
-    "Mul": (_two_bottoms,),
-    "Pow": (_exponent,),
-    "ReduceL2": (_channel_sum,),
-    "ReduceSum": (_channel_sum,),
-    "ReduceSumSquare": (_channel_sum,),
-    "Reshape": (_batch,),
+    "Mul": (_two_bottoms, _per_channel, _scaled_map),
+    "Neg": (_scaled_map,),
+    "Pow": (_scaled_map,),
+    "Reciprocal": (_scaled_map,),
     "Slice": (_range,),
     "Softmax": (_softmax,),
     "Split": (_range,),
-    "Squeeze": (_batch,),
-    "Sub": (_two_bottoms,),
+    "Sqrt": (_scaled_map,),
+    "Sub": (_two_bottoms, _per_channel, _scaled_map),
     "Transpose": (_permute,),
-    "Unsqueeze": (_batch,),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc.parsers import caffe_rules, tensorrt_rules
+from deploycc.parsers.limits import Limit
 from deploycc.parsers.tensorrt_releases import LATEST, PARSERS, Version, dotted, first_with, numbers
-from deploycc.parsers.tensorrt_rules import Limit, Scope
+from deploycc.parsers.tensorrt_rules import Scope
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,6 +29,16 @@ else:
 
 Parser = Literal["onnxruntime", "tensorrt-rtx", "tensorrt-onnx", "tensorrt-caffe"]
 _ONNX_DOMAINS = ("", "ai.onnx")
+_SOURCES: dict[Parser, str] = {
+    "onnxruntime": "operator schemas of ONNX",
+    "tensorrt-rtx": "docs/operators.md of onnx-tensorrt",  # the parser that TensorRT-RTX shares
+    "tensorrt-onnx": "docs/operators.md of onnx-tensorrt",
+    "tensorrt-caffe": "caffe.proto",
+}
+_IR_SOURCE = "the onnx release of that parser"
+_IMPORTERS = "builtin_op_importers.cpp of onnx-tensorrt"
+_PLUGINS = "plugin/ of NVIDIA/TensorRT"
+_MEASURED = "measured with TensorRT-RTX 1.7.1"
 
 
 @dataclass(frozen=True)
@@ -58,28 +69,39 @@ class Refusal:
         op: its operator; ``input``, ``output``, ``opset`` or ``ir`` if the cause is not a node.
         reason: one sentence.
         first_release: first TensorRT that accepts it, ``8.5``; None if none does or the parser is not TensorRT's.
+        source: the document or source file that states it.
     """
 
     node: str
     op: str
     reason: str
     first_release: str | None = None
+    source: str = ""
 
 
 def refusals(graph: gs.Graph, contract: Contract) -> list[Refusal]:
-    """Return everything in a graph that a parser would refuse, subgraphs included, in graph order.
+    """Return everything in a graph that a parser would refuse, subgraphs included, in graph order, each thing once.
 
-    An unknown shape or type is not refused; infer shapes first.
+    An unknown shape or type is not refused, except by writers that must state it; infer shapes first.
     """
     local = {function.name for function in getattr(graph, "functions", None) or ()}
     refused = list(_whole_network(graph, contract))
     opset = min(graph.opset or contract.max_opset, contract.max_opset)
     for node in _all_nodes(graph):
         refused += [
-            Refusal(node.name or _first_output(node), node.op, limit.reason, limit.first_release)
+            _refusal(node.name or _first_output(node), node.op, limit, contract)
             for limit in _node_limits(node, contract, opset, local)
         ]
-    return refused
+    return list(dict.fromkeys(refused))
+
+
+def unproven(graph: gs.Graph, contract: Contract) -> str | None:
+    """Return what the parser is expected to accept although no source confirms it; None if there is nothing."""
+    return caffe_rules.unproven(graph.nodes) if contract.parser == "tensorrt-caffe" else None
+
+
+def _refusal(name: str, op: str, limit: Limit, contract: Contract) -> Refusal:
+    return Refusal(name, op, limit.reason, limit.first_release, limit.source or _SOURCES[contract.parser])
 
 
 def _all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
@@ -99,11 +121,13 @@ def _whole_network(graph: gs.Graph, contract: Contract) -> Iterator[Refusal]:
     tensorrt = contract.parser == "tensorrt-onnx"
     if graph.opset and graph.opset > contract.max_opset and not caffe:
         first = first_with(opset=graph.opset) if tensorrt else None
-        yield Refusal("", "opset", f"opset {graph.opset}: the parser supports up to {contract.max_opset}", first)
+        limit = Limit(f"opset {graph.opset}: the parser supports up to {contract.max_opset}", first)
+        yield _refusal("", "opset", limit, contract)
     ir = getattr(graph, "ir_version", None)
     if ir and ir > contract.max_ir and not caffe:
         first = first_with(ir=ir) if tensorrt else None
-        yield Refusal("", "ir", f"IR version {ir}: the parser was built with {contract.max_ir}", first)
+        limit = Limit(f"IR version {ir}: the parser was built with {contract.max_ir}", first, _IR_SOURCE)
+        yield _refusal("", "ir", limit, contract)
     if contract.parser == "onnxruntime":
         return
     for tensor in graph.inputs:
@@ -113,12 +137,13 @@ def _whole_network(graph: gs.Graph, contract: Contract) -> Iterator[Refusal]:
                 "input",
                 f"its shape {list(tensor.shape)} is dynamic, which needs an optimisation profile; build plans have"
                 " none: fix the shape",
+                source="plan.json of this compiler",
             )
     for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in tensors:
-            limit = _binding_type(tensor, contract)
-            if limit is not None:
-                yield Refusal(tensor.name, kind, limit.reason, limit.first_release)
+            wrong_type = _binding_type(tensor, contract)
+            if wrong_type is not None:
+                yield _refusal(tensor.name, kind, wrong_type, contract)
 
 
 def _binding_type(tensor: gs.Tensor, contract: Contract) -> Limit | None:
@@ -168,7 +193,7 @@ def _tensorrt(node: gs.Node, contract: Contract, opset: int, local: set[str]) ->
         yield unknown
         return
     for limit in tensorrt_rules.limits(node, Scope(version, opset, rtx=rtx)):
-        yield Limit(limit.reason, None if rtx else limit.first_release)
+        yield replace(limit, first_release=None) if rtx else limit
     yield from _types(node, contract)
 
 
@@ -176,21 +201,22 @@ def _operator(node: gs.Node, version: Version, local: set[str]) -> Limit | None:
     """Refuse an operator that the release does not know; the parser matches its name, not its domain."""
     table = _table()
     if node.op in local:
-        return None if version >= (10, 0) else Limit("model-local functions are not supported", "10.0")
+        return None if version >= (10, 0) else Limit("model-local functions are not supported", "10.0", _IMPORTERS)
     if node.op in table["plugins"]:
         first, last = table["plugins"][node.op]
         if version < (7, 1):
-            return Limit("plugins cannot be named in an ONNX network yet", dotted(max((7, 1), numbers(first))))
+            since = dotted(max((7, 1), numbers(first)))
+            return Limit("plugins cannot be named in an ONNX network yet", since, _IMPORTERS)
         if version < numbers(first):
-            return Limit(f"the plugin comes with TensorRT {first}", first)
+            return Limit(f"the plugin comes with TensorRT {first}", first, _PLUGINS)
         if last and version[:2] > numbers(last):
-            return Limit(f"TensorRT {last} was the last release with this plugin")
+            return Limit(f"TensorRT {last} was the last release with this plugin", None, _PLUGINS)
         return None
     first = _first_release().get(node.op)
     if first is None:
         return Limit(f"no release up to {dotted(LATEST)} has the operator {node.op}")
     if version < numbers(first):
-        return Limit(f"TensorRT {dotted(version)} has no importer for {node.op}", first)
+        return Limit(f"TensorRT {dotted(version)} has no importer for {node.op}", first, _IMPORTERS)
     return None
 
 
@@ -199,11 +225,11 @@ def _rtx_operator(node: gs.Node, local: set[str]) -> Limit | None:
     if node.op in local or node.op in measured["plugins"]:
         return None
     if node.op in _table()["plugins"]:
-        return Limit(f"TensorRT-RTX registers no plugin {node.op} (measured)")
+        return Limit(f"TensorRT-RTX registers no plugin {node.op}", None, _MEASURED)
     if node.op in measured["unbuildable"]:
-        return Limit(f"TensorRT-RTX has no implementation of {node.op}: the build fails (measured)")
+        return Limit(f"TensorRT-RTX has no implementation of {node.op}: the build fails", None, _MEASURED)
     if node.op in measured["unknown"] or node.op not in _first_release():
-        return Limit(f"TensorRT-RTX has no operator {node.op} (measured)")
+        return Limit(f"TensorRT-RTX has no operator {node.op}", None, _MEASURED)
     return None
 
 

@@ -13,22 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
+from deploycc.parsers.limits import Limit, computed, constant, rank
 from deploycc.parsers.tensorrt_releases import Version
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One thing that a release does not accept.
-
-    Attributes:
-        reason: a sentence whose subject is the node.
-        first_release: the first release without this limit; None if the newest still has it.
-    """
-
-    reason: str
-    first_release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,32 +56,6 @@ def limits(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     """Yield everything that a release refuses of a node whose operator it supports."""
     for function in RULES.get(node.op, ()):
         yield from function(node, scope)
-
-
-def constant(node: gs.Node, index: int) -> NDArray[np.generic] | None:
-    """Return the values of an input; None if it is absent or computed."""
-    tensor = operand(node, index)
-    if isinstance(tensor, gs.Variable) and tensor.inputs and tensor.inputs[0].op == "Constant":
-        tensor = tensor.inputs[0].attrs.get("value")
-    return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
-
-
-def operand(node: gs.Node, index: int) -> gs.Tensor | None:
-    """Return an input tensor; None if it is absent."""
-    if index >= len(node.inputs) or node.inputs[index].is_empty():
-        return None
-    return node.inputs[index]
-
-
-def computed(node: gs.Node, index: int) -> bool:
-    """Return whether an input is present and not constant."""
-    return operand(node, index) is not None and constant(node, index) is None
-
-
-def rank(node: gs.Node, index: int = 0) -> int | None:
-    """Return the rank of an input; None if unknown."""
-    tensor = operand(node, index)
-    return None if tensor is None or tensor.shape is None else len(tensor.shape)
 
 
 @rule("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool")

@@ -28,12 +28,19 @@ class Acceptance:
     Attributes:
         target: the target.
         detection: how boxes are decoded and suppressed there.
-        refused: nodes that the parser would refuse, with the reason.
+        refused: nodes that the parser would refuse, with the reason; a node with two reasons is there twice.
+        unproven: what the parser is expected to accept although no source confirms it.
     """
 
     target: Target
     detection: str
     refused: tuple[Note, ...]
+    unproven: tuple[Note, ...] = ()
+
+    @property
+    def refused_nodes(self) -> int:
+        """Number of nodes that are refused, each counted once."""
+        return len({note.node for note in self.refused})
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ def inspection_json(found: Inspection) -> dict[str, Any]:
                 "detection": answer.detection,
                 "accepted": not answer.refused,
                 "refused": [{"node": note.node, "reason": note.reason} for note in answer.refused],
+                "unproven": [note.reason for note in answer.unproven],
             }
             for answer in found.targets
         ],
@@ -117,13 +125,14 @@ def inspection_notes(found: Inspection) -> list[str]:
     notes += [f"{note.node}: {note.reason}" for note in found.gate_notes]
     nodes: dict[tuple[str, str], list[str]] = {}
     for answer in found.targets:
-        for note in answer.refused:
+        for note in (*answer.refused, *answer.unproven):
             nodes.setdefault((answer.target.name, note.reason), []).append(note.node)
     targets: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (target, reason), names in nodes.items():
         targets.setdefault((reason, tuple(names)), []).append(target)
     return notes + [
-        f"{', '.join(refusing)}: {reason} ({_some(names)})" for (reason, names), refusing in targets.items()
+        f"{', '.join(refusing)}: {reason}" + (f" ({_some(names)})" if any(names) else "")
+        for (reason, names), refusing in targets.items()
     ]
 
 
@@ -185,11 +194,17 @@ def _targets_table(targets: Sequence[Acceptance]) -> Table:
             answer.target.tier,
             ", ".join(answer.target.precisions),
             answer.detection,
-            f"refuses {len(answer.refused)} node(s)" if answer.refused else "accepts",
+            _answer(answer),
         )
         for answer in targets
     )
     return Table("", ("target", "tier", "precisions", "decoding and NMS", "parser"), rows)
+
+
+def _answer(answer: Acceptance) -> str:
+    if answer.refused:
+        return f"refuses {answer.refused_nodes} {'node' if answer.refused_nodes == 1 else 'nodes'}"
+    return "accepts, unproven" if answer.unproven else "accepts"
 
 
 def _input(spec: InputRecord) -> str:

@@ -59,12 +59,14 @@ def _acceptance(detector: Detector, targets: Sequence[Target], say: Say) -> tupl
     from deploycc.report.inspection import Acceptance
 
     answers = []
-    refused: dict[Options, tuple[Note, ...]] = {}  # targets with the same options share one run
+    said: dict[Options, tuple[Note, ...]] = {}  # targets with the same options share one run
     for number, target in enumerate(targets):
         say("asking the targets", number, len(targets))
         options = options_for(target)
-        if options not in refused:
-            compiled = run(detector, options, PIPELINE)
-            refused[options] = tuple(note for note in compiled.notes if note.code == "parser-refuses")
-        answers.append(Acceptance(target, options.detection, refused[options]))
+        if options not in said:
+            said[options] = tuple(run(detector, options, PIPELINE).notes)
+        refused, unproven = (
+            tuple(note for note in said[options] if note.code == code) for code in ("parser-refuses", "parser-unproven")
+        )
+        answers.append(Acceptance(target, options.detection, refused, unproven))
     return tuple(answers)

@@ -56,13 +56,17 @@ def run_passes(
     options = replace(options, prune=prune, gate_plan=gate_plan)
     folder = dump_to / precision if dump_to else None
     compiled = run(detector, options, PIPELINE, dump_to=folder, before_each=lambda name: say(f"{precision} {name}"))
-    refused = [note for note in compiled.notes if note.code == "parser-refuses"]
+    refused: dict[str, list[str]] = {}
+    for note in compiled.notes:
+        if note.code == "parser-refuses":
+            refused.setdefault(note.node, []).append(note.reason)
     if refused:
-        shown = {note.node: note.reason for note in refused[:_REFUSALS_SHOWN]}
+        shown = {node: "; ".join(refused[node]) for node in list(refused)[:_REFUSALS_SHOWN]}
         more = len(refused) - len(shown)
+        nodes = "node" if len(refused) == 1 else "nodes"
         raise ModelError(
             "parser-refuses",
-            f"the parser of target {target.name} would refuse {len(refused)} node(s)",
+            f"the parser of target {target.name} would refuse {len(refused)} {nodes}",
             context={**shown, **({"...": f"and {more} more"} if more else {})},
             hint="`deploycc inspect MODEL` shows which targets take it",
         )

@@ -15,7 +15,9 @@ import pytest
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.errors import ModelError
 from deploycc.exporters import caffe
+from deploycc.exporters.caffe.writer import RULES
 from deploycc.graph.shapes import infer_shapes
+from deploycc.parsers.caffe_layers import LAYERS
 from deploycc.parsers.support import refusals
 from deploycc.target import contract, load
 
@@ -59,6 +61,11 @@ BODIES = {
     "l2 norm": "n = ReduceL2 <axes=[1]> (x)\n y = Div (x, n)",
     "sum of squares": "axis = Constant <value_ints = [1]> ()\n q = Mul (x, x)\n n = ReduceSum (q, axis)\n y = Mul (x, n)",
     "concat and split": "a, b = Split <axis=1> (x)\n r = Relu (b)\n y = Concat <axis=1> (r, a)",
+    "squeeze and excitation": "g = GlobalAveragePool (x)\n f = Flatten (g)\n s = Gemm <transB=1> (f, c4_4, c4)\n"
+    " e = Sigmoid (s)\n sh = Constant <value_ints = [1,4,1,1]> ()\n r = Reshape (e, sh)\n y = Mul (r, x)",
+    "one factor per position": "y = Mul (x, c4_9_11)",
+    "one addend per position": "y = Sub (c4_9_11, x)",
+    "one factor per row": "y = Mul (x, c9_1)",
     "slice": "st = Constant <value_ints = [1]> ()\n en = Constant <value_ints = [3]> ()\n"
     " ax = Constant <value_ints = [1]> ()\n p = Slice (x, st, en, ax)\n y = Abs (p)",
     "crop rows": "st = Constant <value_ints = [2]> ()\n en = Constant <value_ints = [7]> ()\n"
@@ -118,8 +125,13 @@ REFUSED = {
     "y = MaxPool <kernel_shape=[2,2], strides=[2,2]> (x)": "rounding",
     "y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x)": "excludes padding; Caffe's counts it",
     "y = Erf (x)": "no layer for the operator Erf",
-    "y = Add (x, c9_11)": "neither one number nor one per channel",
+    "y = Add (x, c4_1_11)": "neither one number nor one per channel",
     "y = ReduceSum <keepdims=0> (x)": "sums over the axes None",
+    "y = Max (x, c4_9_11)": "maximum with a constant",
+    "y = Div (c4_9_11, x)": "divides a constant",
+    "g = GlobalAveragePool (x)\n y = Add (x, g)": "does not broadcast",
+    "y = PRelu (x, c9_11)": "one per channel",
+    "y = Add (x, c2_4_9_11)": "widens a blob",
 }
 
 
@@ -131,6 +143,12 @@ def test_what_caffe_cannot_express_is_refused_by_name(body: str, reason: str, tm
     assert raised.value.code == "caffe-cannot-express"
     assert raised.value.context["node"] == detector.graph.nodes[-1].name
     assert list(tmp_path.iterdir()) == []
+    said = [refusal.reason for refusal in refusals(detector.graph, contract(load("drive-px2-igpu")))]
+    assert any(why in raised.value.message for why in said) or "no layer of TensorRT's" in said[0]
+
+
+def test_every_operator_of_the_rules_has_a_writer() -> None:
+    assert set(RULES) == set(LAYERS)
 
 
 # gParseTable of TensorRT's Caffe parser (opParsers.h, 2019), and what it skips over.
@@ -148,5 +166,8 @@ def test_what_the_contract_accepts_is_written_in_layers_that_tensorrt_parses(nam
     caffe.save(detector_of(graph), tmp_path / "net.prototxt", tmp_path / "net.caffemodel")
     text = (tmp_path / "net.prototxt").read_text(encoding="utf-8")
     outside = set(re.findall(r'type: "(\w+)"', text)) - TENSORRT_LAYERS
+    outside |= set(re.findall(r'type: "(Scale)"\s*bottom: \S+\s*bottom', text)) | set(
+        re.findall(r"num_axes|axis: 2\n\s*bias_term", text)
+    )
     assert bool(outside) == bool(refused), (outside, refused)
     assert "coeff" not in text  # Eltwise's coefficients are not read

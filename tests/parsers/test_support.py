@@ -33,9 +33,12 @@ def test_a_refusal_names_a_node_or_tensor_of_the_network(case: str) -> None:
     body, opset, _, refusing, _ = RULES[case]
     graph = network(body, opset)
     known = {tensor.name for tensor in graph.tensors().values()} | {node.name for node in graph.nodes}
-    for refusal in refusals(graph, tensorrt(refusing)):
+    found = refusals(graph, tensorrt(refusing))
+    assert len(found) == len(set(found))
+    for refusal in found:
         assert refusal.node in known
         assert refusal.reason
+        assert refusal.source
 
 
 def test_every_refused_node_is_named_not_only_the_first() -> None:
@@ -86,5 +89,7 @@ def test_opset_and_ir_above_the_stated_ones_are_refused_with_the_release_that_st
 def test_an_unknown_version_is_read_as_the_oldest_release() -> None:
     graph = network(f"{X} => (float[1,4,8,8] y) <float[1] s = {{0.1}}> {{ y = PRelu (x, s) }}", 9)
     assert refusals(graph, Contract("tensorrt-onnx")) == [
-        Refusal("y", "PRelu", "TensorRT 5.0 has no importer for PRelu", "6.0")
+        Refusal(
+            "y", "PRelu", "TensorRT 5.0 has no importer for PRelu", "6.0", "builtin_op_importers.cpp of onnx-tensorrt"
+        )
     ]

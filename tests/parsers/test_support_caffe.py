@@ -35,7 +35,7 @@ CAFFE_CASES = {
     "Slice of two axes": (
         f"{X} => (float[1,4,4,4] y) <int64[2] s = {{0,0}}, int64[2] e = {{4,4}}, int64[2] a = {{2,3}}>"
         " { y = Slice (x, s, e, a) }",
-        "no layer Slice",
+        "slices 2 axes",
     ),
     "Slice of every second": (
         f"{X} => (float[1,4,4,8] y) <int64[1] s = {{0}}, int64[1] e = {{8}}, int64[1] a = {{2}}, int64[1] t = {{2}}>"
@@ -57,7 +57,7 @@ CAFFE_CASES = {
         "exactly two",
     ),
     "average without padding": (
-        f"{X} => (float[1,4,8,8] y) {{ y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x) }}", "Caffe counts it",
+        f"{X} => (float[1,4,8,8] y) {{ y = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (x) }}", "Caffe's counts it",
     ),
     "computed statistics": (
         "(float[1,4,8,8] x, float[4] a) => (float[1,4,8,8] y) <float[4] s = {1,1,1,1}>"
@@ -78,6 +78,25 @@ CAFFE_CASES = {
     "sum of rows": (
         f"{X} => (float[1,4,1,8] y) <int64[1] a = {{2}}> {{ y = ReduceSum (x, a) }}", "only the channel axis of a map",
     ),
+    "one number per channel, computed": (
+        "(float[1,4,8,8] x, float[1,4,1,1] s) => (float[1,4,8,8] y) { y = Mul (x, s) }", "Scale with two bottoms",
+    ),
+    "one constant per position": (
+        f"{X} => (float[1,4,8,8] y) <float[4,8,8] s> {{ y = Mul (x, s) }}", "more than one value per channel",
+    ),
+    "inner product after inner product": (
+        f"{X} => (float[1,2] z) <float[8,256] v, float[2,8] w> {{ f = Flatten (x)  a = Gemm <transB=1> (f, v)"
+        " b = Sigmoid (a)  n = Neg (b)  z = Gemm <transB=1> (n, w) }",
+        None,
+    ),
+    "inner product of a row": (
+        "(float[1,8] x) => (float[1,2] z) <float[2,8] w> { z = Gemm <transB=1> (x, w) }", "needs a map",
+    ),
+    "scale of a list": ("(float[1,9,4] x) => (float[1,9,4] y) { y = Neg (x) }", "needs three"),
+    "dilated deconvolution": (
+        f"{X} => (float[1,4,10,10] y) <float[4,4,2,2] w> {{ y = ConvTranspose <dilations=[2,2]> (x, w) }}",
+        "dilated deconvolution",
+    ),
     "integers": ("(int32[1,4] x) => (int32[1,4] y) { y = Abs (x) }", "blobs are FP32"),
 }  # fmt: skip
 
@@ -86,6 +105,7 @@ CAFFE_CASES = {
 def test_caffe_layers_of_tensorrt(case: str) -> None:
     body, reason = CAFFE_CASES[case]
     found = refusals(filled(body), CAFFE)
+    assert len(found) == len(set(found))
     if reason is None:
         assert found == []
     else:

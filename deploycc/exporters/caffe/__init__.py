@@ -31,7 +31,7 @@ def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:
         ModelError: ``caffe-cannot-express``, with the node and the reason.
         ArtefactError: ``file-unwritable``.
     """
-    writer = Writer()
+    writer = Writer([tensor.name for tensor in detector.graph.outputs])
     shape = {"shape": {"dim": list(detector.input.shape)}}
     writer.layer("input", "Input", [], [detector.input.name], {"input_param": shape})
     for node in detector.graph.nodes:

@@ -10,7 +10,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.exporters.caffe.prototxt import Enum
-from deploycc.exporters.caffe.writer import Writer, constant, refuse, required, shape, writes
+from deploycc.exporters.caffe.writer import Writer, required, shape, writes
+from deploycc.parsers.caffe_layers import constants_of, scale_axes, scaled_by_blob
 
 
 @writes("Relu", "Sigmoid", "Tanh", "Abs", "Exp", "Log")
@@ -36,15 +37,12 @@ def elu(writer: Writer, node: gs.Node) -> None:
 def prelu(writer: Writer, node: gs.Node) -> None:
     """Write PReLU with one slope, or one per channel."""
     slope = required(node, 1)
-    shared = slope.size == 1
-    if not shared and slope.size != shape(node, node.inputs[0])[1]:
-        refuse(node, f"its slope has shape {list(slope.shape)}; Caffe takes one per channel")
     writer.layer(
         node.name,
         "PReLU",
         [node.inputs[0].name],
         [node.outputs[0].name],
-        {"prelu_param": {"channel_shared": shared}},
+        {"prelu_param": {"channel_shared": slope.size == 1}},
         [slope.reshape(-1)],
     )
 
@@ -93,29 +91,26 @@ def root(writer: Writer, node: gs.Node) -> None:
 def power(writer: Writer, node: gs.Node) -> None:
     """Write Power with one constant exponent."""
     exponent = required(node, 1)
-    if exponent.size != 1:
-        refuse(node, "it has more than one exponent")
     _power(writer, node.name, node.inputs[0].name, node.outputs[0].name, power=float(exponent.reshape(())))
 
 
 @writes("Add", "Sub", "Mul", "Div", "Max")
 def arithmetic(writer: Writer, node: gs.Node) -> None:
-    """Write Eltwise for two blobs; Power (one number) or Scale (one per channel) for a constant."""
-    constants = [constant(node, index) for index in range(len(node.inputs))]
-    if len(node.inputs) > 2 or all(values is None for values in constants):
-        _two_blobs(writer, node)
-        return
-    index = next(i for i, values in enumerate(constants) if values is not None)
-    _with_constant(writer, node, np.asarray(constants[index], dtype=np.float32), constant_first=index == 0)
+    """Write Eltwise or Scale for two blobs; Power (one number) or Scale (one per channel) for a constant."""
+    constants = constants_of(node)
+    factor = scaled_by_blob(node)
+    if factor is not None:
+        _scale_channels(writer, node, node.inputs[1 - factor], node.inputs[factor])
+    elif not constants:
+        _blobs(writer, node)
+    else:
+        values = np.asarray(required(node, constants[0]), dtype=np.float32)
+        _with_constant(writer, node, values, constant_first=constants[0] == 0)
 
 
 def _with_constant(writer: Writer, node: gs.Node, values: NDArray[np.float32], *, constant_first: bool) -> None:
     source = node.inputs[1 if constant_first else 0]
     sign = -1.0 if node.op == "Sub" and constant_first else 1.0
-    if node.op in ("Max", "Div") and constant_first:
-        refuse(node, "its first operand is the constant")
-    if node.op == "Max":
-        refuse(node, "Caffe has no layer for a maximum with a constant")
     if node.op == "Div":
         values = 1.0 / values
     elif node.op == "Sub" and not constant_first:
@@ -126,23 +121,33 @@ def _with_constant(writer: Writer, node: gs.Node, values: NDArray[np.float32], *
         scale, shift = (number, 0.0) if multiplies else (sign, number)
         _power(writer, node.name, source.name, node.outputs[0].name, scale=scale, shift=shift)
         return
-    channels = shape(node, source)[1]
-    aligned = values.reshape((1,) * (len(shape(node, source)) - values.ndim) + values.shape)
-    if aligned.shape[1] != channels or aligned.size != channels:
-        refuse(node, f"a constant of shape {list(values.shape)} is neither one number nor one per channel")
-    factor = aligned.reshape(-1) if multiplies else np.full(channels, sign, np.float32)
-    blobs = [factor] if multiplies else [factor, aligned.reshape(-1)]
-    parameters = {"scale_param": {"axis": 1, "bias_term": not multiplies}}
-    writer.layer(node.name, "Scale", [source.name], [node.outputs[0].name], parameters, blobs)
+    span = scale_axes(values, shape(source))
+    assert span is not None
+    axis, count = span
+    blob = values.reshape(shape(source)[axis : axis + count])
+    blobs = [blob] if multiplies else [np.full(blob.shape, sign, np.float32), blob]
+    parameters: dict[str, Any] = {"axis": axis, "bias_term": not multiplies}
+    if count > 1:
+        parameters["num_axes"] = count
+    writer.layer(node.name, "Scale", [source.name], [node.outputs[0].name], {"scale_param": parameters}, blobs)
 
 
-def _two_blobs(writer: Writer, node: gs.Node) -> None:
-    shapes = [shape(node, tensor) for tensor in node.inputs]
+def _scale_channels(writer: Writer, node: gs.Node, source: gs.Tensor, factor: gs.Tensor) -> None:
+    """Write Scale with two bottoms: the second holds [N, C] factors (scale_layer.cpp)."""
+    row = f"{factor.name}/row_for_{node.name}"
+    dims = {"shape": {"dim": [0, shape(factor)[1]]}}
+    writer.layer(f"{node.name}/row", "Reshape", [factor.name], [row], {"reshape_param": dims})
+    parameters = {"scale_param": {"axis": 0, "bias_term": False}}
+    writer.layer(node.name, "Scale", [source.name, row], [node.outputs[0].name], parameters)
+
+
+def _blobs(writer: Writer, node: gs.Node) -> None:
+    shapes = [shape(tensor) for tensor in node.inputs]
     bottoms = [tensor.name for tensor in node.inputs]
-    full = shape(node, node.outputs[0])
+    full = shape(node.outputs[0])
     for i, dims in enumerate(shapes):
         if dims != full:
-            bottoms[i] = _broadcast(writer, node, bottoms[i], dims, full)
+            bottoms[i] = _broadcast(writer, node, bottoms[i], full)
     if node.op == "Div":
         _power(writer, f"{node.name}/inverse", bottoms[1], f"{node.outputs[0].name}/inverse", power=-1.0)
         bottoms[1] = f"{node.outputs[0].name}/inverse"
@@ -154,10 +159,8 @@ def _two_blobs(writer: Writer, node: gs.Node) -> None:
     writer.layer(node.name, "Eltwise", bottoms, [node.outputs[0].name], {"eltwise_param": parameters})
 
 
-def _broadcast(writer: Writer, node: gs.Node, blob: str, dims: tuple[int, ...], full: tuple[int, ...]) -> str:
+def _broadcast(writer: Writer, node: gs.Node, blob: str, full: tuple[int, ...]) -> str:
     """Repeat one channel with a 1x1 convolution of ones, because Eltwise does not broadcast; return the blob."""
-    if len(full) != 4 or dims != (full[0], 1, *full[2:]):
-        refuse(node, f"Caffe does not broadcast {list(dims)} to {list(full)}")
     top = f"{blob}/repeated_for_{node.name}"
     ones = np.ones((full[1], 1, 1, 1), np.float32)
     parameters = {"convolution_param": {"num_output": full[1], "kernel_size": 1, "bias_term": False}}
@@ -168,11 +171,7 @@ def _broadcast(writer: Writer, node: gs.Node, blob: str, dims: tuple[int, ...], 
 @writes("ReduceSum", "ReduceL2", "ReduceSumSquare")
 def channel_sum(writer: Writer, node: gs.Node) -> None:
     """Sum over the channels with a 1x1 convolution of ones, because TensorRT 4 cannot reduce channels."""
-    operand = constant(node, 1)
-    axes = node.attrs.get("axes") if operand is None else operand.tolist()
-    dims = shape(node, node.inputs[0])
-    if axes not in ([1], [-3]) or len(dims) != 4 or not node.attrs.get("keepdims", 1):
-        refuse(node, f"it sums over the axes {axes}; only a sum over the channels of a map can be written")
+    dims = shape(node.inputs[0])
     source, top = node.inputs[0].name, node.outputs[0].name
     if node.op != "ReduceSum":
         _power(writer, f"{node.name}/square", source, f"{top}/square", power=2.0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploycc.exporters.caffe.writer import Writer, refuse, required, shape, writes
+from deploycc.exporters.caffe.writer import Writer, required, shape, writes
+from deploycc.parsers.caffe_layers import flattened_map
 
 
 @writes("Concat")
 def concat(writer: Writer, node: gs.Node) -> None:
     """Write Concat along an axis."""
-    axis = node.attrs["axis"] % len(shape(node, node.outputs[0]))
+    axis = node.attrs["axis"] % len(shape(node.outputs[0]))
     bottoms = [tensor.name for tensor in node.inputs]
     writer.layer(node.name, "Concat", bottoms, [node.outputs[0].name], {"concat_param": {"axis": axis}})
 
@@ -19,9 +20,9 @@ def concat(writer: Writer, node: gs.Node) -> None:
 @writes("Split")
 def split(writer: Writer, node: gs.Node) -> None:
     """Write Slice with the points between the parts; for a map, convolutions that select (see `_select`)."""
-    dims = shape(node, node.inputs[0])
+    dims = shape(node.inputs[0])
     axis = node.attrs.get("axis", 0) % len(dims)
-    sizes = [shape(node, top)[axis] for top in node.outputs]
+    sizes = [shape(top)[axis] for top in node.outputs]
     if axis and len(dims) == 4:
         for top, start, size in zip(node.outputs, np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
             _select(writer, f"{node.name}/{top.name}", node.inputs[0], top, axis, int(start), size)
@@ -36,11 +37,8 @@ def split(writer: Writer, node: gs.Node) -> None:
 @writes("Slice")
 def slice_(writer: Writer, node: gs.Node) -> None:
     """Write Slice of one axis: Caffe cuts the whole axis, so the other parts go to Silence."""
-    dims = shape(node, node.inputs[0])
+    dims = shape(node.inputs[0])
     axes = required(node, 3) if len(node.inputs) > 3 else np.arange(len(required(node, 1)))
-    steps = required(node, 4) if len(node.inputs) > 4 else np.ones(1)
-    if len(axes) != 1 or list(steps) != [1]:
-        refuse(node, "Caffe can slice only one axis, with step 1")
     axis = int(axes[0]) % len(dims)
     start, stop, _ = slice(int(required(node, 1)[0]), int(required(node, 2)[0])).indices(dims[axis])
     top = node.outputs[0].name
@@ -81,7 +79,7 @@ def _select(writer: Writer, name: str, source: gs.Tensor, top: gs.Tensor, axis: 
 @writes("Transpose")
 def transpose(writer: Writer, node: gs.Node) -> None:
     """Write Permute."""
-    order = list(node.attrs.get("perm", range(len(shape(node, node.inputs[0])))[::-1]))
+    order = list(node.attrs.get("perm", range(len(shape(node.inputs[0])))[::-1]))
     writer.layer(
         node.name, "Permute", [node.inputs[0].name], [node.outputs[0].name], {"permute_param": {"order": order}}
     )
@@ -89,10 +87,12 @@ def transpose(writer: Writer, node: gs.Node) -> None:
 
 @writes("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(writer: Writer, node: gs.Node) -> None:
-    """Write Reshape to the static output shape, with the batch copied."""
-    dims = shape(node, node.outputs[0])
-    if dims[0] != shape(node, node.inputs[0])[0]:
-        refuse(node, "it changes the batch axis")
+    """Write Reshape to the static output shape, with the batch copied; nothing where only InnerProduct reads it."""
+    readers = node.outputs[0].outputs
+    flattens = all(reader.op == "Gemm" and flattened_map(reader) is node.inputs[0] for reader in readers)
+    if readers and flattens and node.outputs[0].name not in writer.outputs:
+        return
+    dims = shape(node.outputs[0])
     writer.layer(
         node.name,
         "Reshape",
@@ -105,7 +105,7 @@ def reshape(writer: Writer, node: gs.Node) -> None:
 @writes("Softmax")
 def softmax(writer: Writer, node: gs.Node) -> None:
     """Write Softmax over one axis."""
-    axis = node.attrs.get("axis", -1) % len(shape(node, node.inputs[0]))
+    axis = node.attrs.get("axis", -1) % len(shape(node.inputs[0]))
     writer.layer(node.name, "Softmax", [node.inputs[0].name], [node.outputs[0].name], {"softmax_param": {"axis": axis}})
 
 

@@ -1,8 +1,12 @@
-"""Collecting Caffe layers with their parameters and weights, and refusing nodes that Caffe cannot express."""
+"""Collecting Caffe layers with their parameters and weights.
+
+`Writer.node` refuses what `deploycc.parsers.caffe_layers` says that Caffe cannot express, so the functions that write a
+node need not ask again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from deploycc.errors import ModelError
 from deploycc.exporters.caffe.caffemodel import LayerWeights
+from deploycc.parsers import caffe_layers
 
 Rule = Callable[["Writer", gs.Node], None]
 RULES: dict[str, Rule] = {}
@@ -29,7 +34,9 @@ def writes(*ops: str) -> Callable[[Rule], Rule]:
 class Writer:
     """The network under construction."""
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: Collection[str] = ()) -> None:
+        """Start with nothing; ``outputs`` are blobs that must be written although no layer reads them."""
+        self.outputs = frozenset(outputs)
         self.layers: list[dict[str, Any]] = []
         self.weights: list[LayerWeights] = []
         self._names: set[str] = set()
@@ -40,10 +47,9 @@ class Writer:
         Raises:
             ModelError: ``caffe-cannot-express``: Caffe has no layer for the operator or for what the node states.
         """
-        rule = RULES.get(node.op)
-        if rule is None:
-            refuse(node, f"Caffe has no layer for the operator {node.op}")
-        rule(self, node)
+        for limit in caffe_layers.limits(node):
+            refuse(node, limit.reason)
+        RULES[node.op](self, node)
 
     def layer(
         self,
@@ -85,26 +91,18 @@ def constant(node: gs.Node, index: int) -> NDArray[Any] | None:
 
 
 def required(node: gs.Node, index: int) -> NDArray[Any]:
-    """Return an input's values; refuse if they are computed."""
+    """Return the values of an input that the rules know to be constant."""
     values = constant(node, index)
-    if values is None:
-        refuse(node, f"input {index} is computed; Caffe takes it as a parameter")
+    assert values is not None, (node.name, index)
     return values
 
 
-def shape(node: gs.Node, tensor: gs.Tensor) -> tuple[int, ...]:
-    """Return a static shape; refuse if it is unknown."""
-    dims = tensor.shape
-    if dims is None or not all(isinstance(dim, int) for dim in dims):
-        refuse(node, f"the shape of {tensor.name} is not known")
-    return tuple(dims)
+def shape(tensor: gs.Tensor) -> tuple[int, ...]:
+    """Return the static shape of a tensor."""
+    return tuple(tensor.shape)
 
 
 def symmetric_pads(node: gs.Node) -> tuple[int, int]:
-    """Return (pad_h, pad_w); refuse padding that differs between the sides."""
-    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        refuse(node, "auto_pad is not resolved")
-    top, left, bottom, right = node.attrs.get("pads", [0, 0, 0, 0])
-    if (top, left) != (bottom, right):
-        refuse(node, f"padding {[top, left, bottom, right]} differs between the sides; Caffe pads both alike")
+    """Return (pad_h, pad_w) of a node that pads both sides alike."""
+    top, left, _, _ = node.attrs.get("pads", [0, 0, 0, 0])
     return top, left
