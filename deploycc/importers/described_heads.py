@@ -14,8 +14,9 @@ from deploycc.detector import InputSpec, SsdHeads
 from deploycc.detector.prior_grid import PriorGrid, box_sizes
 from deploycc.errors import ModelError, Note
 from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
+from deploycc.importers.head_rows import as_rows
 from deploycc.importers.network_part import elements
-from deploycc.importers.ssd_heads import RawHeads, as_rows, output_pairs
+from deploycc.importers.ssd_heads import RawHeads, output_pairs
 
 Array = NDArray[np.float32]
 
@@ -42,8 +43,8 @@ def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -
     if not elements(scores) or elements(scores) % count:
         raise _mismatch(path, scores, f"its size is not a multiple of {count} priors")
     classes = elements(scores) // count
-    locations = as_rows(graph, locations, count, 4)
-    scores = as_rows(graph, scores, count, classes)
+    locations = _in_rows(graph, locations, count, 4, path)
+    scores = _in_rows(graph, scores, count, classes, path)
     graph.outputs = [locations, scores]
     graph.cleanup().toposort()
     heads = SsdHeads(
@@ -60,6 +61,13 @@ def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -
     return RawHeads(heads), [
         Note(locations.name, "ssd-heads-described", f"{count} priors and their box coding come from {path.name}")
     ]
+
+
+def _in_rows(graph: gs.Graph, tensor: gs.Variable, count: int, width: int, path: Path) -> gs.Variable:
+    try:
+        return as_rows(graph, tensor, count, width)
+    except ValueError as reason:
+        raise _mismatch(path, tensor, str(reason)) from None
 
 
 def _tensors(graph: gs.Graph, described: HeadsDescription, path: Path) -> tuple[gs.Variable, gs.Variable]:
@@ -93,7 +101,10 @@ def _tensors(graph: gs.Graph, described: HeadsDescription, path: Path) -> tuple[
 def _priors(described: HeadsDescription, spec: InputSpec, path: Path) -> tuple[Array, Array]:
     if described.priors is not None:
         return _read_priors(described, path.parent / described.priors, path)
-    layers = [_layer_priors(layer, number, spec, path) for number, layer in enumerate(described.prior_box)]
+    layers = [
+        _layer_priors(layer.model_copy(update={"variance": layer.variance or described.variance}), number, spec, path)
+        for number, layer in enumerate(described.prior_box)
+    ]
     return np.concatenate([boxes for boxes, _ in layers]), np.concatenate([variances for _, variances in layers])
 
 
@@ -117,7 +128,7 @@ def _contradiction(layer: PriorBoxDescription) -> str | None:
         return f"{len(layer.max_size)} max_size for {len(layer.min_size)} min_size"
     if any(large <= small for small, large in zip(layer.min_size, layer.max_size, strict=False)):
         return "max_size must be larger than its min_size"
-    if min((*layer.aspect_ratio, *(layer.step or ()), *layer.variance)) <= 0:
+    if min((*layer.aspect_ratio, *(layer.step or ()), *(layer.variance or ()))) <= 0:
         return "aspect_ratio, step and variance must be positive"
     return None
 
@@ -144,6 +155,13 @@ def _read_priors(described: HeadsDescription, source: Path, path: Path) -> tuple
             f"prior {row} has no area: {boxes[row].tolist()}",
             context=context,
             hint='priors are xmin ymin xmax ymax, 0..1; set priors_form = "centers" for centre and size',
+        )
+    if values.shape[1] == 8 and "variance" in described.model_fields_set:
+        raise ModelError(
+            "description-priors",
+            "the variances are given twice: in columns 5 to 8 of the priors and as heads.variance",
+            context=context,
+            hint="remove one of them",
         )
     variances = values[:, 4:] if values.shape[1] == 8 else np.broadcast_to(described.variance, boxes.shape)
     return boxes, variances.astype(np.float32)

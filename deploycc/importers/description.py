@@ -7,15 +7,15 @@ An example with every common key::
     [input]
     size = [240, 320]                             # height, width; only if the network leaves them open
     colour = "RGB"
-    mean = [127.0]                                # one value, or one per channel in the order of `colour`
-    scale = [0.0078125]
+    mean = 127.0                                  # one value, or a list with one per channel in the order of `colour`
+    scale = 0.0078125
 
     [heads]
     locations = "boxes"                           # tensor of P x 4 offsets; default: recognised by shape
     scores = "scores"                             # tensor of P x C scores; default: recognised by shape
     activation = "softmax"                        # maps the scores to 0..1; appended if the network lacks it
     background = 0                                # index, or "none"
-    variance = [0.1, 0.1, 0.2, 0.2]               # of x y w h, for a file of priors without variances
+    variance = [0.1, 0.1, 0.2, 0.2]               # of x y w h, for priors that state none
     # priors = "priors.npy"                       # [P, 4], or [P, 8] with variances; or the layers below
 
     [[heads.prior_box]]                           # as in Caffe's PriorBox layer, one per feature map, in order
@@ -25,7 +25,7 @@ An example with every common key::
     [nms]
     iou_threshold = 0.45
 
-Every key is optional.
+Every key is optional; `DESCRIPTION.md` beside this file lists all of them. A single value may replace a list.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -80,7 +81,8 @@ class PriorBoxDescription(_Strict):
     aspect_ratio: tuple[float, ...] = ()
     flip: bool = True
     clip: bool = False
-    variance: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    variance: tuple[float, float, float, float] | None = None
+    """Of x y w h; default: that of the heads."""
     step: tuple[float, float] | None = None
     """Height and width of a feature-map cell in pixels; default: picture size / feature size."""
     offset: float = 0.5
@@ -180,30 +182,75 @@ def read_description(path: Path) -> Description:
     if "path" in table:
         raise _wrong(path, "path", "is not a key of a detector description", None)
     try:
-        described = Description.model_validate_json(json.dumps(table, default=str))
+        described = Description.model_validate_json(json.dumps(_with_lists(table, Description), default=str))
     except ValidationError as invalid:
         raise _explain(path, invalid) from None
     if described.class_names is not None and described.class_names_file is not None:
         raise _wrong(path, "class_names_file", "and class_names are both given; keep one of them", None)
-    if described.heads.priors is not None and described.heads.prior_box:
+    heads = described.heads
+    if heads.priors is not None and heads.prior_box:
         raise _wrong(path, "heads.priors", "and [[heads.prior_box]] are both given; keep one of them", None)
+    if "priors_form" in heads.model_fields_set and heads.priors is None:
+        raise _wrong(path, "heads.priors_form", "describes a file of priors, but heads.priors names none", None)
+    if "variance" in heads.model_fields_set and not heads.has_priors:
+        raise _wrong(path, "heads.variance", "belongs to priors, but the description gives none", None)
     return described.model_copy(update={"path": path})
+
+
+def _with_lists(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return the table with a list wherever ``model`` wants one and a single value is given.
+
+    A list of fixed length repeats the value: ``size = 300`` is ``size = [300, 300]``.
+    """
+    result = dict(table)
+    for key, field in model.model_fields.items():
+        if key not in table:
+            continue
+        value, wanted = table[key], _inner_type(field.annotation)
+        if get_origin(wanted) is tuple:
+            members = get_args(wanted)
+            if not isinstance(value, list):
+                value = [value] if members[-1] is Ellipsis else [value] * len(members)
+            if isinstance(members[0], type) and issubclass(members[0], BaseModel):
+                value = [_with_lists(entry, members[0]) if isinstance(entry, dict) else entry for entry in value]
+            result[key] = value
+        elif isinstance(wanted, type) and issubclass(wanted, BaseModel) and isinstance(value, dict):
+            result[key] = _with_lists(value, wanted)
+    return result
+
+
+def _inner_type(annotation: Any) -> Any:
+    """Return the type that an optional annotation allows besides None."""
+    if get_origin(annotation) is tuple or isinstance(annotation, type):
+        return annotation
+    return next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
 
 
 def _explain(path: Path, invalid: ValidationError) -> ModelError:
     first, *others = invalid.errors(include_url=False)
-    where = [part for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
-    key = ".".join(str(part) for part in where)
-    note = f"and {len(others)} more" if others else None
+    key = _key(first["loc"])
+    note = f"also wrong: {', '.join(_key(error['loc']) for error in others[:5])}" if others else None
+    if len(others) > 5:
+        note = f"{note} and {len(others) - 5} more"
     if first["type"] != "extra_forbidden":
-        return _wrong(path, key, f"cannot be {first['input']!r}: {first['msg'].lower()}", note)
-    known = _keys_beside(where)
-    close = difflib.get_close_matches(str(where[-1]), known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-    return _wrong(path, key, "is not a key of a detector description", note, hint)
+        said = str(first["msg"])
+        return _wrong(path, key, f"cannot be {first['input']!r}: {said[:1].lower()}{said[1:]}", note)
+    known = _keys_beside(first["loc"])
+    close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    return _wrong(path, key, "is not a key of a detector description", note, f"{guess}allowed here: {', '.join(known)}")
 
 
-def _keys_beside(where: list[int | str]) -> list[str]:
+def _key(location: Sequence[int | str]) -> str:
+    """Return the key as a user writes it: without pydantic's names of types, tables counted from 1."""
+    parts = [part for part in location if not (isinstance(part, str) and "[" in part)]
+    text = ""
+    for part in parts:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+def _keys_beside(where: Sequence[int | str]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "input": InputDescription,
         "heads": HeadsDescription,

@@ -31,6 +31,12 @@ def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) 
             not fit the channels.
     """
     tensor = _only_input(graph, path)
+    if described.name not in (None, tensor.name):
+        raise ModelError(
+            "input-name",
+            f"the description names the input {described.name}, but the network's is {tensor.name}",
+            context={"file": path, "key": "input.name"},
+        )
     notes: list[Note] = []
     shape = _static_shape(tensor, described, path)
     if shape[1] not in (1, 3) and shape[3] in (1, 3):

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from deploycc.detector import InputSpec, Nms, SsdHeads
 from deploycc.errors import Note
 from deploycc.importers.box_decoding import BoxDecoding, identify
+from deploycc.importers.head_rows import as_rows
 from deploycc.importers.network_part import NetworkPart, elements, separators
 
 _DESCRIBE = "give them as [heads] in a description (`describe`)"
@@ -235,34 +236,6 @@ def _cut(
             Note("", "ssd-nms-removed", "the file's own NonMaxSuppression is cut off; its thresholds are kept")
         )
     return RawHeads(heads, pair.nms, removed), notes
-
-
-def as_rows(graph: gs.Graph, tensor: gs.Variable, rows: int, width: int, *, columns: bool = False) -> gs.Variable:
-    """Return ``tensor`` as [1, rows, width] or [1, rows * width], adding a Transpose and a Reshape where needed."""
-    if columns:
-        rank = len(tensor.shape)
-        perm = [*range(rank - 2), rank - 1, rank - 2]
-        shape = [tensor.shape[i] for i in perm]
-        tensor = _append(graph, "Transpose", tensor, shape, attrs={"perm": perm})
-    if _static(tensor) in ((1, rows, width), (1, rows * width)):
-        return tensor
-    target = gs.Constant(f"{tensor.name}_rows_shape", np.array([1, rows, width], dtype=np.int64))
-    return _append(graph, "Reshape", tensor, [1, rows, width], operand=target)
-
-
-def _append(
-    graph: gs.Graph,
-    op: str,
-    tensor: gs.Variable,
-    shape: list[int],
-    *,
-    attrs: dict[str, object] | None = None,
-    operand: gs.Constant | None = None,
-) -> gs.Variable:
-    result = gs.Variable(f"{tensor.name}_{op.lower()}", dtype=np.float32, shape=shape)
-    inputs = [tensor] if operand is None else [tensor, operand]
-    graph.nodes.append(gs.Node(op, result.name, attrs or {}, inputs, [result]))
-    return result
 
 
 def _drops_background(scores: gs.Variable, priors: int, classes: int) -> bool:

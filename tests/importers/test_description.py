@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from deploycc.errors import ModelError
 from deploycc.importers import description as module
@@ -70,12 +73,14 @@ def test_syntax_names_the_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "hint"),
     [
-        ("[input]\ncolor = 'RGB'", "input.color", "did you mean colour?"),
-        ("[heads]\nlocation = 'a'", "heads.location", "did you mean locations?"),
-        ("[head]\nscores = 'a'", "head", "did you mean heads?"),
-        ("[[heads.prior_box]]\nfeature=[1,1]\nmin_size=[1]\nmin_sizes=[1]", "heads.prior_box.0.min_sizes",
-         "did you mean min_size?"),
-        ("xyz = 1", "xyz", "known here: class_names, class_names_file, heads, input, nms"),
+        ("[input]\ncolor = 'RGB'", "input.color", "did you mean colour? allowed here: colour, mean, name, scale, size"),
+        ("[nms]\nthreshold = 1", "nms.threshold",
+         "did you mean iou_threshold? allowed here: iou_threshold, keep_top_k, score_threshold, top_k"),
+        ("[head]\nscores = 'a'", "head",
+         "did you mean heads? allowed here: class_names, class_names_file, heads, input, nms"),
+        ("[[heads.prior_box]]\nfeature=[1,1]\nmin_size=[1]\nmin_sizes=[1]", "heads.prior_box[1].min_sizes",
+         "did you mean min_size? allowed here: aspect_ratio, clip, feature, flip, max_size, min_size, offset, step, variance"),
+        ("xyz = 1", "xyz", "allowed here: class_names, class_names_file, heads, input, nms"),
         ("path = 'a'", "path", None),
     ],
 )  # fmt: skip
@@ -88,11 +93,14 @@ def test_unknown_keys(text: str, key: str, hint: str | None, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "first_line"),
     [
-        ("[input]\nsize = [240]", "input.size.1 cannot be [240]: field required"),
-        ("[input]\ncolour = 'rgb'", "input.colour cannot be 'rgb': input should be 'bgr', 'rgb' or 'gray'"),
-        ("[input]\nmean = [nan]", "input.mean.0 cannot be nan: input should be a finite number"),
-        ("[input]\nscale = [0.0]", "input.scale.0 cannot be 0.0: value error, a factor of 0 makes every picture the same"),
-        ("[input]\nmean = 3.0", "input.mean cannot be 3.0: input should be a valid array"),
+        ("[input]\nsize = [240]", "input.size[2] cannot be [240]: field required"),
+        ("[input]\ncolour = 'rgb'", "input.colour cannot be 'rgb': input should be 'BGR', 'RGB' or 'GRAY'"),
+        ("[input]\nmean = [nan]", "input.mean[1] cannot be nan: input should be a finite number"),
+        ("[input]\nscale = [0.0]", "input.scale[1] cannot be 0.0: value error, a factor of 0 makes every picture the same"),
+        ("[input]\nmean = '3'", "input.mean[1] cannot be '3': input should be a valid number"),
+        ("[heads]\nvariance = 0.1", "heads.variance belongs to priors, but the description gives none"),
+        ("[heads]\npriors_form = 'centers'\n[[heads.prior_box]]\nfeature=1\nmin_size=1",
+         "heads.priors_form describes a file of priors, but heads.priors names none"),
         ("[nms]\ntop_k = 1.5", "nms.top_k cannot be 1.5: input should be a valid integer"),
         ("[nms]\niou_threshold = '0.5'", "nms.iou_threshold cannot be '0.5': input should be a valid number"),
         ("[heads]\nactivation = 'relu'", "heads.activation cannot be 'relu': input should be 'softmax', 'sigmoid' or "
@@ -106,5 +114,47 @@ def test_wrong_values(text: str, first_line: str, tmp_path: Path) -> None:
     assert refused(text, tmp_path).splitlines()[0] == f"error[description-key]: {first_line}"
 
 
-def test_further_mistakes_are_counted(tmp_path: Path) -> None:
-    assert "note: and 1 more" in refused("[nms]\na = 1\nb = 2", tmp_path)
+def test_further_mistakes_are_named(tmp_path: Path) -> None:
+    assert "note: also wrong: nms.b, nms.c" in refused("[nms]\na = 1\nb = 2\nc = 3", tmp_path)
+    assert "nms.e, nms.f and 1 more" in refused("[nms]\n" + "\n".join(f"{key} = 1" for key in "abcdefg"), tmp_path)
+
+
+def test_a_single_value_replaces_a_list(tmp_path: Path) -> None:
+    text = """
+    class_names = "face"
+    [input]
+    size = 300
+    mean = 127.5
+    scale = 1
+    [heads.prior_box]
+    feature = 19
+    min_size = 60
+    max_size = 111
+    aspect_ratio = 2
+    variance = 0.1
+    step = 16
+    """
+    described = read_description(write(text, tmp_path))
+    (layer,) = described.heads.prior_box
+    assert described.class_names == ("face",)
+    assert (described.input.size, described.input.mean, described.input.scale) == ((300, 300), (127.5,), (1.0,))
+    assert (layer.feature, layer.step, layer.variance) == ((19, 19), (16.0, 16.0), (0.1, 0.1, 0.1, 0.1))
+    assert (layer.min_size, layer.max_size, layer.aspect_ratio) == ((60.0,), (111.0,), (2.0,))
+    priors = 'priors = "p.npy"\nvariance = 0.2'
+    assert read_description(write(f"[heads]\n{priors}", tmp_path)).heads.variance == (0.2, 0.2, 0.2, 0.2)
+
+
+def test_every_key_is_documented() -> None:
+    table = Path(module.__file__).with_name("DESCRIPTION.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `([\w.]+)`", table, re.MULTILINE))
+    assert documented == set(keys(module.Description)) - {"path"}
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    parts = {"input": module.InputDescription, "heads": module.HeadsDescription, "nms": module.NmsDescription,
+             "prior_box": module.PriorBoxDescription}  # fmt: skip
+    for name in model.model_fields:
+        if name in parts:
+            yield from keys(parts[name], f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
