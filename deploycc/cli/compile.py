@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -18,7 +18,9 @@ from deploycc.errors import InputError
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.progress import Say
+    from deploycc.workflows.compile_outputs import Refused
     from deploycc.workflows.prune import Pruned
+    from deploycc.workflows.report import Report
 
 
 @takes(choice=model_choice, pruning=pruning_choice)
@@ -106,9 +108,9 @@ def command(
     from deploycc.documents.document import read_document
     from deploycc.documents.gate_plan import GatePlan
     from deploycc.evaluation.dataset import open_dataset
-    from deploycc.report.terminal import latency_json
     from deploycc.timing.machine import check_threads
     from deploycc.workflows.compile import CompileSettings, compile_targets
+    from deploycc.workflows.compile_outputs import Refused, check_outputs, raise_refusals
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.pictures import open_pictures
 
@@ -131,13 +133,14 @@ def command(
     for one in chosen:
         if (images or keep_fp32) and "fp16" not in (settings.precisions or one.precisions):
             console.warn(f"{one.name}: --images and --keep-fp32 concern FP16, which is not compiled here")
+    check_outputs(None, chosen, output)
     with console.progress("compile") as say:
         say(f"reading {choice.model}")
         detector = choice.load()
         console.notes(detector.notes)
         pruned = _prune(detector, pruning, data, threads, say)
-        reports = []
-        for report in compile_targets(
+        outcomes: list[Report | Refused] = []
+        for outcome in compile_targets(
             detector,
             chosen,
             output,
@@ -147,23 +150,38 @@ def command(
             pictures=None if images is None else open_pictures(images, detector.input),
             score=None if score is None else open_dataset(score, size=detector.input.height),
             class_names=comma_list(names),
+            inputs=tuple(filter(None, (pruning.profile, pruning.mask, gate_plan))),
             say=say,
         ):
-            reports.append(report)
+            outcomes.append(outcome)
+            if isinstance(outcome, Refused):
+                if len(chosen) > 1:
+                    console.warn(f"{outcome.target} is refused")
+                    console.fail(outcome.error)
+                continue
+            for sentence in outcome.kept:
+                console.warn(sentence)
             if not as_json:
-                console.say(f"{report.target}: {detector.name}", summarise_folder(report.folder))
-            console.wrote(report.folder, answer=not as_json)
-    if as_json:
-        console.print_json(
-            [
-                {
-                    "folder": str(report.folder),
-                    "compile": report.compiled.model_dump(mode="json", by_alias=True),
-                    "latency": report.latency and latency_json(report.latency),
-                }
-                for report in reports
-            ]
-        )
+                console.say(f"{outcome.target}: {detector.name}", summarise_folder(outcome.folder))
+            console.wrote(outcome.folder, answer=not as_json)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    if as_json and len(refused) < len(chosen):
+        console.print_json([_facts(outcome) for outcome in outcomes])
+    raise_refusals(refused, len(chosen))
+
+
+def _facts(outcome: Report | Refused) -> dict[str, Any]:
+    """What became of one target, as plain values."""
+    from deploycc.report.terminal import latency_json
+    from deploycc.workflows.compile_outputs import Refused
+
+    if isinstance(outcome, Refused):
+        return {"target": outcome.target, "error": {"code": outcome.error.code, "message": outcome.error.message}}
+    return {
+        "folder": str(outcome.folder),
+        "compile": outcome.compiled.model_dump(mode="json", by_alias=True),
+        "latency": outcome.latency and latency_json(outcome.latency),
+    }
 
 
 def _prune(detector: Detector, pruning: PruningChoice, data: str | None, threads: int, say: Say) -> Pruned | None:

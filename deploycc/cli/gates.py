@@ -85,7 +85,7 @@ def command(
     from deploycc.workflows.staging import check_output_folder, require_folder
 
     require_folder(costs)
-    check_output_folder(output)
+    check_output_folder(output, [choice.model])
     source = None if images is None and data is None else one_source(images, data)
     chosen = targets.load(target)
     known = _read_costs(costs, threads or usable_cores())
@@ -107,7 +107,7 @@ def command(
             )
         finally:
             _write_costs(costs, known)
-        planning.write(output)
+        planning.write(output, [profile, Path(choice.model)], console.warn)
     console.notes(planning.notes)
     if as_json:
         console.print_json(gates_json(planning.report, considered=explain))

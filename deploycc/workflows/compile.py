@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import ArtefactError, InputError, TargetError
+from deploycc.errors import ArtefactError, DeployError, InputError, TargetError
 from deploycc.progress import Say, prefixed, quiet
+from deploycc.workflows.compile_outputs import Refused, check_outputs, output_folders, raise_refusals, trained_files
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -91,7 +92,7 @@ def compile(
     Args:
         detector: as `deploycc.load` reads it.
         targets: names, ``.toml`` files or loaded targets; several make one folder each inside ``output``.
-        output: folder; one that this tool wrote before is replaced.
+        output: folder; what this tool wrote into it before is replaced, other files stay.
         settings: how to compile.
         pruned: what `deploycc.prune` made of this detector.
         gate_plan: what `deploycc.plan_gates` decided; for one target.
@@ -104,27 +105,34 @@ def compile(
         One report per target.
 
     Raises:
-        DeployError: as `compile_targets`.
+        DeployError: as `compile_targets`; why the one target was refused, or ``targets-refused`` where some of
+            several were, once the others are compiled.
     """
     from deploycc import target as shipped
     from deploycc.evaluation.dataset import open_dataset
     from deploycc.workflows.pictures import open_pictures
 
     listed = [targets] if isinstance(targets, str | shipped.Target) else targets
-    return list(
-        compile_targets(
-            detector,
-            [shipped.load(target) if isinstance(target, str) else target for target in listed],
-            Path(output),
-            settings,
-            pruned=pruned,
-            gate_plan=gate_plan,
-            pictures=None if pictures is None else open_pictures(pictures, detector.input),
-            score=None if score is None else open_dataset(score, size=detector.input.height),
-            class_names=class_names,
-            say=say,
-        )
+    outcomes = compile_targets(
+        detector,
+        [shipped.load(target) if isinstance(target, str) else target for target in listed],
+        Path(output),
+        settings,
+        pruned=pruned,
+        gate_plan=gate_plan,
+        pictures=None if pictures is None else open_pictures(pictures, detector.input),
+        score=None if score is None else open_dataset(score, size=detector.input.height),
+        class_names=class_names,
+        say=say,
     )
+    reports, refused = [], []
+    for outcome in outcomes:
+        if isinstance(outcome, Refused):
+            refused.append(outcome)
+        else:
+            reports.append(outcome)
+    raise_refusals(refused, len(listed))
+    return reports
 
 
 def compile_targets(
@@ -138,28 +146,32 @@ def compile_targets(
     pictures: PictureList | None = None,
     score: Dataset | None = None,
     class_names: Sequence[str] = (),
+    inputs: Sequence[Path] = (),
     say: Say = quiet,
-) -> Iterator[Report]:
+) -> Iterator[Report | Refused]:
     """Compile for one target after the other; yields each report when its folder is whole.
+
+    A target that is refused does not keep the later ones from being compiled.
 
     Args:
         detector: as imported.
         targets: several make one folder each inside ``output``.
-        output: folder; one that this tool wrote before is replaced.
+        output: folder; what this tool wrote into it before is replaced, other files stay.
         settings: how to compile.
         pruned: what `deploycc.prune` made of this detector: the pipeline prunes the same.
         gate_plan: how gates are carried out; for one target.
         pictures: FP16 is compared with FP32 on these.
         score: annotated pictures on which the network is scored, and the original one too.
         class_names: the model's class names in order, for ``score``, where the detector does not know them.
+        inputs: other files that were read, which stay where they are in an output folder.
         say: progress.
 
     Raises:
-        InputError, ModelError, TargetError, ArtefactError: something does not fit; nothing is written then.
-        BuildError, MeasureError: a builder or a runtime fails; one that is not on this machine is no error.
+        InputError, ArtefactError: something does not fit, or an output folder cannot be written; nothing is compiled.
         PictureError: a picture cannot be read.
     """
     settings = settings or CompileSettings()
+    check_outputs(detector, targets, output)
     if gate_plan is not None and pruned is not None:
         raise InputError(
             "gate-plan-and-pruning",
@@ -170,9 +182,13 @@ def compile_targets(
         _check_gate_plan(gate_plan, detector, target)
     job = _job(detector, pruned, settings, changed=gate_plan is not None)
     accuracy = _score(job, gate_plan, score, class_names, say) if score is not None else ()
-    for target in targets:
-        folder = output / target.name if len(targets) > 1 else output
-        yield _compile_one(job, target, folder, settings, gate_plan, pictures, accuracy, prefixed(say, target.name))
+    inputs = (*inputs, *trained_files(detector))
+    for target, folder in zip(targets, output_folders(targets, output), strict=True):
+        named = prefixed(say, target.name)
+        try:
+            yield _compile_one(job, target, folder, settings, gate_plan, pictures, accuracy, inputs, named)
+        except DeployError as error:
+            yield Refused(target.name, error)
 
 
 def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *, changed: bool) -> _Job:
@@ -255,6 +271,7 @@ def _compile_one(
     gate_plan: GatePlan | None,
     pictures: PictureList | None,
     accuracy: tuple[AccuracyRecord, ...],
+    inputs: Sequence[Path],
     say: Say,
 ) -> Report:
     from deploycc.workflows.networks import write_plan_and_agent
@@ -263,7 +280,8 @@ def _compile_one(
     from deploycc.workflows.staging import staged_folder
 
     plan = () if gate_plan is None else gate_plan.layers
-    with staged_folder(output) as folder:
+    kept: list[str] = []
+    with staged_folder(output, inputs, kept.append) as folder:
         networks = _networks(job, target, folder, settings, plan, say)
         write_plan_and_agent(folder, target, [one.network for one in networks], job.detector, _measurement(settings))
         if job.profile is not None:
@@ -277,7 +295,7 @@ def _compile_one(
             bench_folder(folder, say)
         say("writing the report")
         render_folder(folder)
-    return read_report(output)
+    return replace(read_report(output), kept=tuple(kept))
 
 
 def _networks(

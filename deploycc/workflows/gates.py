@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,11 +50,15 @@ class GatePlanning:
     report: GateReport
     notes: tuple[Note, ...]
 
-    def write(self, folder: Path) -> None:
+    def write(
+        self, folder: Path, inputs: Iterable[Path] = (), on_kept: Callable[[str], None] = lambda sentence: None
+    ) -> None:
         """Write ``gate-plan.json``, ``network.onnx``, ``gates.json`` and ``gates.html`` into a folder.
 
         Args:
-            folder: one that this tool wrote before is replaced.
+            folder: what this tool wrote into it before is replaced, other files stay.
+            inputs: files that were read, which stay where they are.
+            on_kept: told of each file of somebody else's that is kept under another name.
 
         Raises:
             ArtefactError: see `deploycc.workflows.staging.staged_folder`.
@@ -64,7 +68,7 @@ class GatePlanning:
         from deploycc.report.gates import render_gates_html
         from deploycc.workflows.staging import staged_folder
 
-        with staged_folder(folder) as staged:
+        with staged_folder(folder, inputs, on_kept) as staged:
             self.plan.write(staged / self.plan.FILE_NAME)
             save(self.lowered, staged / NETWORK_FILE)
             self.report.write(staged / self.report.FILE_NAME)

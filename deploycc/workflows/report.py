@@ -20,11 +20,13 @@ class Report:
         folder: where it is.
         compiled: ``compile.json``: networks, engines, prunings, accuracy.
         latency: ``latency.json``, every sample; None where nothing was measured.
+        kept: of whoever just wrote it: a sentence per file of somebody else's that is kept under another name.
     """
 
     folder: Path
     compiled: CompileReport
     latency: LatencyReport | None
+    kept: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:

@@ -16,16 +16,18 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+import deploycc
 from deploycc import importers, models
 from deploycc.cli import console, main
 from deploycc.documents.build import read_manifest
 from deploycc.documents.compile import read_compile_report
 from deploycc.documents.latency import read_latency_report
 from deploycc.documents.utilisation import read_profile
+from deploycc.errors import DeployError, TargetError
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]
-EVERYWHERE = {"agent.pyz", "compile.json", "plan.json", "report.html", "report.md"}
+EVERYWHERE = {"agent.pyz", "compile.json", "manifest.json", "plan.json", "report.html", "report.md"}
 
 
 def compile_(*arguments: str) -> int:
@@ -181,12 +183,64 @@ def test_options_that_change_nothing_are_said(tmp_path: Path, capsys: pytest.Cap
         assert console.spelled(f"{note.node}: {note.reason}") in err
 
 
+def test_a_target_that_is_refused_does_not_hold_up_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    targets = ["-t", "jetson-tx2-jp461", "-t", "x86-cpu"]
+    assert compile_(*targets, "--detection", "onnx-nms", "--no-build", "-o", str(out), "--json") == 1
+    captured = capsys.readouterr()
+    refused, done = json.loads(captured.out)
+    assert (refused["target"], refused["error"]["code"]) == ("jetson-tx2-jp461", "target-refuses-detection")
+    assert done["folder"] == str(out / "x86-cpu")
+    assert [path.name for path in out.iterdir()] == ["x86-cpu"]
+    assert captured.err.count("error[target-refuses-detection]") == 1
+    summary = captured.err.partition("error[targets-refused]: ")[2]
+    assert summary.startswith("1 of 2 targets")
+    assert "jetson-tx2-jp461: target-refuses-detection" in summary
+
+
+def test_the_library_raises_after_the_last_target(tmp_path: Path) -> None:
+    detector = importers.load(TINY, random_weights=1)
+    settings = deploycc.CompileSettings(detection="onnx-nms", build=False)
+    with pytest.raises(DeployError) as caught:
+        deploycc.compile(detector, ["jetson-tx2-jp461", "x86-cpu"], tmp_path, settings)
+    assert caught.value.code == "targets-refused"
+    assert (tmp_path / "x86-cpu" / "compile.json").exists()
+    with pytest.raises(TargetError):
+        deploycc.compile(detector, "jetson-tx2-jp461", tmp_path / "one", settings)
+
+
+def test_compiling_into_the_folder_of_the_model_keeps_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    into = ["-t", "x86-cpu", "--no-build", "-o", str(out)]
+    assert compile_(*into) == 0
+    shutil.copy(out / "network-fp32.onnx", out / "my.onnx")
+    assert main(["compile", str(out / "my.onnx"), *into]) == 0
+    assert (out / "my.onnx").exists()
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main(["compile", str(out), *into]) == 1
+    assert "error[output-is-the-input]" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", "generated:3:4", "-t", "x86-cpu", "-o", "/dev/null/out"]
+    assert main(["compile", str(tmp_path / "missing.onnx"), *arguments]) == 1  # and the model is not even read
+    assert "error[output-unwritable]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_timeout_leave_nothing(asked: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploycc", "compile", *SEEDED, "-t", "x86-cpu", "-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.partial-*/engine-fp32.onnx")):  # the measurement is next, ten seconds of it
+    while not list(tmp_path.glob("out/.deploycc-*/new/engine-fp32.onnx")):  # the measurement is next, ten seconds of it
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
