@@ -22,10 +22,23 @@ from deploycc.graph.branches import shared_part as variants
 WISH = Wish("widths", 3, False)
 
 
-# The last layer but one has kernels of only one of the two units that a branch asks for: the other may be on.
+# Networks that a search found, for bugs that show in few. Here the last layer but one has kernels of only one of the two units that a branch asks for: the other may be on.
 UNLIKE = Branching(
     (Block("two", "block", (0, 0, 0, 0)), Block("concat", "block", (0, 0, 0, 0)), Block("two", "block", (0, 0, 0, 0))),
     (Wish("widths", 0, True),), 1278, True,
+)  # fmt: skip
+WRONG_VARIANT = Branching(
+    (Block("two", "layer", (8, 9, 6, 11)), Block("pooled", "layer", (6, 9, 5, 3)), Block("two", "first", (7, 9, 0, 4))),
+    (Wish("widths", 2216, True), Wish("widths", 3411, True), Wish("widths", 255, False), Wish("widths", 808, True),
+     Wish("widths", 65535, True)), 5719, True,
+)  # fmt: skip
+OTHER_UNITS = Branching(
+    (Block("two", "first", (6, 2, 0, 3)), Block("two", "first", (0, 10, 1, 3))),
+    (Wish("widths", 6, False), Wish("blocks", 0, True), Wish("widths", 1, True)), 40, True,
+)  # fmt: skip
+LEFT_OUTSIDE = Branching(
+    (Block("one", "layer", (1, 1, 5, 2)), Block("far", "layer", (5, 3, 0, 0)), Block("far", "layer", (5, 3, 0, 0))),
+    (Wish("multiply", 488, False), Wish("blocks", 4646, True), Wish("multiply", 236, True)), 65535, True,
 )  # fmt: skip
 
 
@@ -156,7 +169,6 @@ class Bug:
     kinds: tuple[str, ...] = ("one", "two", "depthwise", "pooled")  # nearly all of them can be lowered
     patterns: tuple[Pattern, ...] = ("random",)
     shown: Branching | None = None  # where it shows, if that is rare
-    seed: int = 0  # of the search; another one finds some bugs sooner
 
 
 WRITING = (MODULE, "write_variants")
@@ -164,7 +176,7 @@ FINDING = (MODULE, "find_shared_part")
 
 BUGS = {
     "the wrong variant is asked for": Bug(
-        variants, "part.comparisons[0], asked, nested", "part.comparisons[0], beyond[0], nested", WRITING, seed=6
+        variants, "part.comparisons[0], asked, nested", "part.comparisons[0], beyond[0], nested", WRITING, shown=WRONG_VARIANT
     ),
     "a branch computes the other's variant": Bug(
         variants, "lambda branch: up_to(branch, number - 1)", "lambda branch: up_to(branch, 0)", WRITING
@@ -175,14 +187,14 @@ BUGS = {
         variants, "np.flatnonzero(~keep[gate.layer]).tolist()", "np.flatnonzero(~keep[gate.layer]).tolist()[1:]", WRITING
     ),
     "kernels obey the units of another layer": Bug(
-        variants, "        comparison.score_of[kernel]\n", "        part.comparisons[0].score_of[kernel]\n", WRITING, ("two",)
+        variants, "        comparison.score_of[kernel]\n", "        part.comparisons[0].score_of[kernel]\n", WRITING, shown=OTHER_UNITS
     ),
     "a branch takes the units of one layer for all that it asks": Bug(
         variants, "if not set(tested) <= set(comparison.score_of):", "if False:", WRITING, ("two", "concat"), ("edge",), UNLIKE
     ),
     "what lies between stays outside": Bug(
         variants, "queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]", "pass", FINDING,
-        kinds=("far", "one"),
+        shown=LEFT_OUTSIDE,
     ),
     "results take one another's places": Bug(variants, "_connect(part.exits, up_to", "_connect(part.exits[::-1], up_to", WRITING),
 }  # fmt: skip
@@ -195,7 +207,7 @@ def test_planted_bugs_show(name: str) -> None:
     module, function = bug.replaces
     with patch.object(module, function, getattr(broken, function)):
         shown = bug.shown or find_example(
-            branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0, bug.seed
+            branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0
         )
         assert lowering_error(shown, bug.patterns) > 1.0
     assert lowering_error(shown, bug.patterns) <= 1.0
