@@ -3,20 +3,36 @@
 import argparse
 import json
 import os
-import signal
 import sys
 from typing import Any, List, Optional
 
-from . import __version__, bench_job, build_job, environment, files, jobs
+from . import __version__, bench_job, build_file, build_job, environment, files, jobs, processes
 from .outcome import Failed
 from .progress import say
 
 EXIT_FAILED = 1
+EXIT_PARTLY = 4
+EXIT_NOTHING = 5
 EXIT_INTERRUPTED = 130
+
+_EXIT_CODES = """
+exit codes:
+  0    done: every engine was built or measured
+  1    the plan or a file cannot be used; nothing was written
+  2    wrong usage
+  4    some engines were built or measured; the JSON says of the others why not
+  5    no engine was built or measured; the JSON says why
+  130  interrupted
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="agent", description="Builds and measures the engines of a plan.")
+    parser = argparse.ArgumentParser(
+        prog="agent",
+        description="Builds and measures the engines of a plan.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
@@ -30,48 +46,57 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
     bench.add_argument("--input", metavar="FILE.npy", help="the picture tensor (default: seeded random values)")
     bench.add_argument("--out", help="JSON file (default: latency.json beside the plan)")
+    for command in (build, bench):
+        command.add_argument(
+            "--program", metavar="PATH", help="trtexec or tensorRT_optimization (default: look for it)"
+        )
+        command.add_argument("--parent-fd", type=int, help=argparse.SUPPRESS)  # of the program that started this one
     for name in ("build-one", "bench-one"):  # used by the agent itself: a process of its own for each job
         one = commands.add_parser(name)
         one.add_argument("plan")
         one.add_argument("files", nargs="+")
         one.add_argument("--result-fd", type=int, required=True)
+        one.add_argument("--parent-fd", type=int, required=True)
         one.add_argument("--input")
+        one.add_argument("--program")
     return parser
 
 
-def _interrupt(number: int, frame: "Any") -> None:
-    raise KeyboardInterrupt
-
-
-def _run(given: "Any") -> None:
+def _run(given: "Any") -> int:
     if given.command == "probe":
         if given.out is None:
             json.dump(environment.probe(), sys.stdout, indent=1, sort_keys=True)
             sys.stdout.write("\n")
         else:
             files.write_json(environment.probe(), given.out)
-    elif given.command in ("build-one", "bench-one"):
+        return 0
+    if given.command in ("build-one", "bench-one"):
         if given.command == "build-one":
-            rows = [build_job.build(given.plan, file) for file in given.files]
+            rows = [build_job.build(given.plan, file, given.program) for file in given.files]
         else:
-            rows = bench_job.bench(given.plan, given.files, given.input)
+            rows = bench_job.bench(given.plan, given.files, given.input, given.program)
         with os.fdopen(given.result_fd, "w", encoding="utf-8") as pipe:
             json.dump(rows, pipe)
+        return 0
+    beside = os.path.dirname(os.path.abspath(given.plan))
+    if given.command == "build":
+        result, name = jobs.build_all(given.plan, given.program), build_file.FILE_NAME
+        done = [row["status"] == "built" for row in result["engines"]]
     else:
-        beside = os.path.dirname(os.path.abspath(given.plan))
-        if given.command == "build":
-            result, name = jobs.build_all(given.plan), bench_job.BUILD_FILE
-        else:
-            result, name = jobs.bench_all(given.plan, given.only, given.input), "latency.json"
-        files.write_json(result, given.out or os.path.join(beside, name))
+        result, name = jobs.bench_all(given.plan, given.only, given.input, given.program), "latency.json"
+        done = [row["status"] == "measured" for row in result["runs"]]
+    files.write_json(result, given.out or os.path.join(beside, name))
+    return 0 if all(done) else EXIT_PARTLY if any(done) else EXIT_NOTHING
 
 
 def main(arguments: "Optional[List[str]]" = None) -> int:
-    """Run a command and return the exit code: 0 also where the JSON tells that something was not possible."""
+    """Run a command and return the exit code."""
     given = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    processes.obey_signals()
+    if getattr(given, "parent_fd", None) is not None:
+        processes.end_with_parent(given.parent_fd, in_order=given.command in ("build", "bench"))
     try:
-        _run(given)
+        return _run(given)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Failed as error:
@@ -80,7 +105,6 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
     except OSError as error:
         say("error: {}: {}".format(error.filename or "file", error.strerror))
         return EXIT_FAILED
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Measuring engines, in this process: one, or several of one precision in turns."""
 
 import os
+import tempfile
 from typing import Any, Dict, List, Optional
 
-from . import environment, files, plan_parts, run_onnxruntime, run_tensorrt, run_trtexec, timing
+from . import build_file, environment, files, plan_file, run_onnxruntime, run_tensorrt, run_trtexec, timing
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
-
-BUILD_FILE = "build.json"
-VALID = {"min_duration_s": 10.0, "min_samples": 100}
+from .scratch import Scratch
 
 
 def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
@@ -31,12 +30,12 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
         "start_offsets_s": [],
         "blocks": [],
         "layers": [],
-        "constraints": VALID,
+        "constraints": plan_file.VALID,
         "environment_after": {},
     }
 
 
-def groups(engines: "List[Dict[str, Any]]") -> "List[List[Dict[str, Any]]]":
+def groups(engines: "List[Dict[str, Any]]", builder: str) -> "List[List[Dict[str, Any]]]":
     """Return which engines are measured in one process, in turns: those of one precision.
 
     A program (trtexec) measures one engine at a time.
@@ -44,7 +43,9 @@ def groups(engines: "List[Dict[str, Any]]") -> "List[List[Dict[str, Any]]]":
     found = []  # type: List[List[Dict[str, Any]]]
     for engine in engines:
         partners = [
-            group for group in found if engine["commands"] is None and group[0]["precision"] == engine["precision"]
+            group
+            for group in found
+            if builder not in plan_file.PROGRAMS and group[0]["precision"] == engine["precision"]
         ]
         if partners:
             partners[0].append(engine)
@@ -58,8 +59,8 @@ class _Job:
 
     def __init__(self, plan: "Dict[str, Any]", file: str) -> None:
         self._board = plan["target"]
-        self.engine = plan_parts.engine_of(plan, file)
-        self.network = plan_parts.network_of(plan, self.engine)
+        self.engine = plan_file.engine_of(plan, file)
+        self.network = plan_file.network_of(plan, self.engine)
         self.row = empty_row(plan, self.engine)
         self.path = ""
         self._sha256 = ""
@@ -89,18 +90,21 @@ class _Job:
         )
 
 
-def bench(plan_path: str, names: "List[str]", input_file: "Optional[str]") -> "List[Dict[str, Any]]":
+def bench(
+    plan_path: str, names: "List[str]", input_file: "Optional[str]", program: "Optional[str]" = None
+) -> "List[Dict[str, Any]]":
     """Measure engines in this process.
 
     Args:
         plan_path: the plan; ``build.json`` and the engines lie beside it.
         names: the engines' files, one of the `groups`.
         input_file: the picture tensor; None: seeded random values.
+        program: path of trtexec; None: look for it.
 
     Returns:
         Elements of ``runs`` in ``latency.json``, in the order of the names.
     """
-    plan = files.read_plan(plan_path)
+    plan = plan_file.read_plan(plan_path)
     folder = os.path.dirname(os.path.abspath(plan_path))
     jobs = [_Job(plan, name) for name in names]
     ready = []
@@ -111,18 +115,20 @@ def bench(plan_path: str, names: "List[str]", input_file: "Optional[str]") -> "L
         except (NotPossible, Failed) as error:
             job.refuse(error)
     if ready:
-        _measure(plan, folder, ready, input_file)
+        _measure(plan, ready, input_file, program)
     return [job.row for job in jobs]
 
 
-def _measure(plan: "Dict[str, Any]", folder: str, jobs: "List[_Job]", input_file: "Optional[str]") -> None:
+def _measure(plan: "Dict[str, Any]", jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional[str]") -> None:
     shown = " and ".join(job.engine["file"] for job in jobs)
     how = "in turns, each for" if len(jobs) > 1 else "for"
     say("measure {} {} at least {:g} s".format(shown, how, plan["measurement"]["min_duration_s"]))
     try:
-        if jobs[0].engine["commands"] is not None:
+        if plan["target"]["builder"] in plan_file.PROGRAMS:
             for job in jobs:
-                job.fill(run_trtexec.measure(plan, job.engine, folder))
+                with Scratch(tempfile.gettempdir()) as scratch:
+                    board = run_trtexec.Board(plan, scratch.path, program)
+                    job.fill(board.measure(job.network, job.path, input_file))
         elif plan["target"]["runtime"] == "onnxruntime":
             take_turns(plan, jobs, run_onnxruntime.Runner(plan, input_file))
         else:
@@ -131,6 +137,10 @@ def _measure(plan: "Dict[str, Any]", folder: str, jobs: "List[_Job]", input_file
         for job in jobs:
             if job.row["engine"] is None and job.row["status"] == "measured":
                 job.refuse(error)
+    except OSError as error:
+        for job in jobs:
+            if job.row["engine"] is None and job.row["status"] == "measured":
+                job.refuse(Failed("cannot write what is measured: {}".format(error.strerror)))
 
 
 def take_turns(plan: "Dict[str, Any]", jobs: "List[_Job]", runner: "Any") -> None:
@@ -175,15 +185,12 @@ def check_engine(engine: "Dict[str, Any]", folder: str) -> str:
         Failed: it is missing, or another one.
     """
     hint = "build it again: deploycc build, or on the board python3 agent.pyz build plan.json"
-    record = os.path.join(folder, BUILD_FILE)
-    if not os.path.exists(record):
-        raise Failed("there is no {} beside the plan".format(BUILD_FILE), hint=hint)
-    key = plan_parts.key_of(engine)
-    built = next((row for row in files.read_json(record)["engines"] if plan_parts.key_of(row) == key), None)
+    key = plan_file.key_of(engine)
+    built = next((row for row in build_file.read_rows(folder) if plan_file.key_of(row) == key), None)
     if built is None or built["network_sha256"] != engine["network_sha256"]:
         raise Failed("{} was built from another network than the plan's".format(engine["file"]), hint=hint)
     if built["status"] == "not-possible":
-        raise NotPossible("not built: " + built["reason"], built["hint"])
+        raise NotPossible("not built: {}".format(built["reason"]), built["hint"])
     if built["status"] != "built":
         raise Failed("not built: {}".format(built["reason"]), hint=built["hint"])
     path = files.inside(folder, engine["file"])
@@ -191,5 +198,5 @@ def check_engine(engine: "Dict[str, Any]", folder: str) -> str:
         raise Failed("the engine {} is gone".format(engine["file"]), hint=hint)
     sha256 = files.sha256_of(path)
     if sha256 != built["sha256"]:
-        raise Failed("{} is not the engine that {} names".format(engine["file"], BUILD_FILE), hint=hint)
+        raise Failed("{} is not the engine that {} names".format(engine["file"], build_file.FILE_NAME), hint=hint)
     return sha256

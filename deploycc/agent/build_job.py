@@ -2,11 +2,14 @@
 
 import os
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
-from . import build_rtx, build_tensorrt, environment, files, plan_parts, run_onnxruntime, run_trtexec
+from . import build_rtx, build_tensorrt, environment, files, plan_file, run_onnxruntime, run_trtexec
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
+from .scratch import Scratch
+
+HINT_COPY = "copy this folder to the target and run there: python3 agent.pyz build plan.json"
 
 
 def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
@@ -31,21 +34,30 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
     }
 
 
-def build(plan_path: str, file: str) -> "Dict[str, Any]":
-    """Build the engine of this file name, in this process; return one element of ``engines`` in ``build.json``."""
-    plan = files.read_plan(plan_path)
+def build(plan_path: str, file: str, program: "Optional[str]" = None) -> "Dict[str, Any]":
+    """Build the engine of this file name, in this process.
+
+    Args:
+        plan_path: the plan; the networks lie beside it, and the engine is put there.
+        file: the engine's.
+        program: path of the builder where it is a program; None: look for it.
+
+    Returns:
+        one element of ``engines`` in ``build.json``.
+    """
+    plan = plan_file.read_plan(plan_path)
     folder = os.path.dirname(os.path.abspath(plan_path))
-    engine = plan_parts.engine_of(plan, file)
+    engine = plan_file.engine_of(plan, file)
     row = empty_row(plan, engine)
     say("build {} with {}".format(engine["file"], row["builder"]))
     start = time.perf_counter()
     try:
-        row.update(_built(plan, engine, folder))
+        row.update(_built(plan, engine, folder, program))
     except (NotPossible, Failed) as error:
         row.update(fields_of(error))
         say("{}: {}".format(engine["file"], error.reason))
         return row
-    path = files.inside(folder, engine["file"])
+    path = os.path.join(folder, engine["file"])
     row["build_seconds"] = time.perf_counter() - start
     row["peak_memory_mib"] = environment.peak_memory_mib()
     row["sha256"] = files.sha256_of(path)
@@ -54,32 +66,32 @@ def build(plan_path: str, file: str) -> "Dict[str, Any]":
     return row
 
 
-def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str) -> "Dict[str, Any]":
-    network = plan_parts.network_of(plan, engine)
-    path = files.checked(folder, network["file"], network["sha256"])
+def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str, program: "Optional[str]") -> "Dict[str, Any]":
+    network = plan_file.network_of(plan, engine)
+    paths = {"file": files.checked(folder, network["file"], network["sha256"])}
     if network["weights_file"] is not None:
-        files.checked(folder, network["weights_file"], network["weights_sha256"])
+        paths["weights_file"] = files.checked(folder, network["weights_file"], network["weights_sha256"])
     builder = plan["target"]["builder"]
     if builder != "tensorrt-rtx":  # which builds for another machine than this one
         _check_architecture(plan["target"]["architecture"])
-    _check_memory(plan, os.path.getsize(files.inside(folder, network["weights_file"] or network["file"])))
-    partial = files.inside(folder, engine["file"]) + files.PARTIAL
+    _check_memory(plan, sum(os.path.getsize(path) for path in paths.values()))
     try:
-        if builder == "onnxruntime":
-            facts = run_onnxruntime.build(plan, path, partial)
-        elif builder == "tensorrt-rtx":
-            facts = build_rtx.build(plan, path, partial)
-        elif builder == "tensorrt-python":
-            facts = build_tensorrt.build(plan, engine, network, path, partial)
-        else:
-            facts = run_trtexec.build(plan, engine, folder)
-        if not os.path.exists(partial):
-            raise Failed("the builder ended without an error and without an engine")
-        os.replace(partial, files.inside(folder, engine["file"]))
+        with Scratch(folder) as scratch:
+            partial = os.path.join(scratch.path, "engine.out")
+            if builder == "onnxruntime":
+                facts = run_onnxruntime.build(plan, paths["file"], partial)
+            elif builder == "tensorrt-rtx":
+                facts = build_rtx.build(plan, paths["file"], partial)
+            elif builder == "tensorrt-python":
+                facts = build_tensorrt.build(plan, engine, network, paths["file"], partial)
+            else:
+                facts = run_trtexec.Board(plan, scratch.path, program).build(network, paths)
+                partial = facts.pop("path")
+            if not os.path.isfile(partial) or os.path.islink(partial):
+                raise Failed("the builder ended without an error and without an engine")
+            os.replace(partial, os.path.join(os.path.realpath(folder), engine["file"]))
     except OSError as error:
         raise Failed("cannot write {}: {}".format(engine["file"], error.strerror)) from error
-    finally:
-        files.remove(partial)
     return facts
 
 
@@ -88,7 +100,7 @@ def _check_architecture(planned: str) -> None:
     if here != planned:
         raise NotPossible(
             "the target is {}, and this machine is {}".format(planned, here),
-            "copy this folder to the target and run there: python3 agent.pyz build plan.json",
+            HINT_COPY,
         )
 
 

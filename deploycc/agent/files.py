@@ -3,39 +3,52 @@
 import hashlib
 import json
 import os
-from typing import Any, Dict
+import stat
+from typing import Any
 
 from .outcome import Failed
 
 PARTIAL = ".partial"
-PLAN_SCHEMA = 1
+SCHEMA = 1
 
 
-def read_json(path: str) -> "Any":
+def read_json(path: str, most_bytes: int = 1 << 30) -> "Any":
     """Return the content of a JSON file.
 
     Raises:
-        Failed: missing or not JSON.
+        Failed: missing, not an ordinary file, larger than ``most_bytes``, not JSON, or with NaN or Infinity in it.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        with _open_regular(path) as file:
+            data = file.read(most_bytes + 1)
     except OSError as error:
         raise Failed("cannot read {}: {}".format(path, error.strerror)) from error
-    except ValueError as error:
+    if len(data) > most_bytes:
+        raise Failed("{} is larger than {} MiB".format(path, most_bytes >> 20))
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise Failed("{} is not JSON: {}".format(path, error)) from error
+    except MemoryError as error:
+        raise Failed("{} does not fit into memory".format(path)) from error
 
 
-def read_plan(path: str) -> "Dict[str, Any]":
-    """Return a plan. Its fields were checked when it was written; here only that it is one.
+def _refuse(name: str) -> "Any":
+    raise ValueError(name + " is not a number of JSON")
+
+
+def _open_regular(path: str) -> "Any":
+    """Open an ordinary file for reading; a device or a pipe could keep its reader for ever.
 
     Raises:
-        Failed: missing, not JSON, or of another schema.
+        Failed: it is something else.
+        OSError: it cannot be opened.
     """
-    plan = read_json(path)
-    if not isinstance(plan, dict) or plan.get("schema") != PLAN_SCHEMA:
-        raise Failed("{} is not a plan of schema {}".format(path, PLAN_SCHEMA))
-    return plan
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Failed("{} is not an ordinary file".format(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def inside(folder: str, name: str) -> str:
@@ -46,7 +59,7 @@ def inside(folder: str, name: str) -> str:
     """
     root = os.path.realpath(folder)
     path = os.path.realpath(os.path.join(root, name))
-    if not path.startswith(root + os.sep):
+    if not path.startswith(root.rstrip(os.sep) + os.sep):
         raise Failed("{} is not inside the plan's folder".format(name))
     return path
 
@@ -59,7 +72,7 @@ def sha256_of(path: str) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with _open_regular(path) as file:
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
     except OSError as error:
@@ -80,15 +93,25 @@ def checked(folder: str, name: str, sha256: str) -> str:
 
 
 def write_json(value: "Any", path: str) -> None:
-    """Write JSON beside ``path``, then rename."""
+    """Write JSON beside ``path``, then rename; a device or a pipe is written to."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "w", encoding="utf-8") as file:
+            _dump(value, file)
+        return
     partial = path + PARTIAL
+    remove(partial)  # of a process that was killed; or a link, which must not be followed
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, sort_keys=True)
-            file.write("\n")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _dump(value, file)
         os.replace(partial, path)
     finally:
         remove(partial)
+
+
+def _dump(value: "Any", file: "Any") -> None:
+    json.dump(value, file, indent=1, sort_keys=True)
+    file.write("\n")
 
 
 def remove(path: str) -> None:

@@ -2,57 +2,71 @@
 
 import json
 import os
-import subprocess
 import sys
+import tempfile
 import zipfile
 from typing import Any, Dict, List, Optional
 
-from . import __version__, bench_job, build_job, environment, files
+from . import __version__, bench_job, build_job, environment, files, plan_file, processes, scratch
 from .outcome import Failed
 from .progress import say
 
-SCHEMA = 1
-_GRACE_S = 2.0
 
+def build_all(plan_path: str, program: "Optional[str]" = None) -> "Dict[str, Any]":
+    """Build every engine of a plan; the result is the content of ``build.json``.
 
-def build_all(plan_path: str) -> "Dict[str, Any]":
-    """Build every engine of a plan; the result is the content of ``build.json``."""
-    plan = files.read_plan(plan_path)
+    Args:
+        plan_path: the plan.
+        program: path of the builder where it is a program; None: look for it.
+
+    Raises:
+        Failed: the plan cannot be used.
+    """
+    plan = plan_file.read_plan(plan_path)
     result = _header(plan)
     result["plan_sha256"] = files.sha256_of(plan_path)
-    result["engines"] = [_in_child("build-one", plan, plan_path, [engine])[0] for engine in plan["engines"]]
+    more = _options(None, program)
+    result["engines"] = [_in_child("build-one", plan, plan_path, [engine], more)[0] for engine in plan["engines"]]
     return result
 
 
-def bench_all(plan_path: str, only: "Optional[str]", input_file: "Optional[str]") -> "Dict[str, Any]":
+def bench_all(
+    plan_path: str, only: "Optional[str]", input_file: "Optional[str]", program: "Optional[str]" = None
+) -> "Dict[str, Any]":
     """Measure the engines of a plan; the result is the content of ``latency.json``.
 
     Args:
         plan_path: the plan.
         only: a precision, every variant of it; None: every engine.
         input_file: the picture tensor; None: seeded random values.
+        program: path of trtexec; None: look for it.
 
     Raises:
-        Failed: the plan has no such engine.
+        Failed: the plan cannot be used or has no such engine.
     """
-    plan = files.read_plan(plan_path)
+    plan = plan_file.read_plan(plan_path)
     engines = [engine for engine in plan["engines"] if only in (None, engine["precision"])]
     if not engines:
         raise Failed("the plan has no {} engine".format(only))
     result = _header(plan)
     result["quick"] = plan["measurement"]["quick"]
-    more = [] if input_file is None else ["--input", os.path.abspath(input_file)]
+    more = _options(input_file, program)
     rows = {}
-    for group in bench_job.groups(engines):
+    for group in bench_job.groups(engines, plan["target"]["builder"]):
         for engine, row in zip(group, _in_child("bench-one", plan, plan_path, group, more)):  # noqa: B905 - Python 3.5
             rows[engine["file"]] = row
     result["runs"] = [rows[engine["file"]] for engine in engines]
     return result
 
 
+def _options(input_file: "Optional[str]", program: "Optional[str]") -> "List[str]":
+    named = (("--input", input_file), ("--program", program))
+    return [part for name, path in named if path is not None for part in (name, os.path.abspath(path))]
+
+
 def _header(plan: "Dict[str, Any]") -> "Dict[str, Any]":
     return {
-        "schema": SCHEMA,
+        "schema": files.SCHEMA,
         "target": plan["target"]["name"],
         "tool": {"deploycc": plan["tool"]["deploycc"], "agent": __version__},
         "environment": environment.probe(),
@@ -67,14 +81,10 @@ def _self() -> "List[str]":
 
 
 def _in_child(
-    command: str,
-    plan: "Dict[str, Any]",
-    plan_path: str,
-    engines: "List[Dict[str, Any]]",
-    more: "Optional[List[str]]" = None,
+    command: str, plan: "Dict[str, Any]", plan_path: str, engines: "List[Dict[str, Any]]", more: "List[str]"
 ) -> "List[Dict[str, Any]]":
     """Return the rows of a job; where the process of several engines ends early, each gets one of its own."""
-    code, text = _run_child(command, plan_path, engines, more or [])
+    code, text = _run_child(command, plan_path, engines, more)
     if code == 0 and text:
         return json.loads(text)  # type: ignore[no-any-return]
     end = "was killed by signal {}".format(-code) if code < 0 else "ended with code {}".format(code)
@@ -91,33 +101,23 @@ def _in_child(
 def _run_child(command: str, plan_path: str, engines: "List[Dict[str, Any]]", more: "List[str]") -> "Any":
     """Run a job in a child process; return its exit code and its JSON, which comes through a pipe of its own."""
     folder = os.path.dirname(os.path.abspath(plan_path))
-    reader, writer = os.pipe()
-    arguments = [*_self(), command, os.path.abspath(plan_path), "--result-fd", str(writer), *more]
-    arguments += [engine["file"] for engine in engines]
-    child = subprocess.Popen(arguments, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=sys.stderr)
-    os.close(writer)
+    result, write_result = os.pipe()
+    watched, held = os.pipe()  # this process holds an end for as long as it lives
+    arguments = _self() + [command, os.path.abspath(plan_path)] + [engine["file"] for engine in engines] + more
+    arguments += ["--result-fd", str(write_result), "--parent-fd", str(watched)]
     try:
-        with os.fdopen(reader, encoding="utf-8") as pipe:
-            text = pipe.read()
-        return child.wait(), text
+        try:
+            child = processes.Child(arguments, True, pass_fds=[write_result, watched], stdout=sys.stderr)
+        finally:
+            os.close(write_result)
+            os.close(watched)
+        try:
+            with os.fdopen(result, encoding="utf-8") as pipe:
+                text = pipe.read()
+            return child.wait(), text
+        finally:
+            child.end(processes.GRACE_S)
     finally:
-        if child.poll() is None:
-            _end(child)
-        for name in [name for engine in engines for name in _leftovers(engine)]:
-            files.remove(os.path.join(folder, name))
-
-
-def _end(child: "Any") -> None:
-    """End a job: politely, so that it ends the program it runs, then for good."""
-    child.terminate()
-    try:
-        child.wait(timeout=_GRACE_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _leftovers(engine: "Dict[str, Any]") -> "List[str]":
-    names = [engine["file"] + files.PARTIAL]
-    commands = engine["commands"] or {}
-    return names + [commands[key] for key in ("times_file", "profile_file") if commands.get(key)]
+        os.close(held)
+        for place in (folder, tempfile.gettempdir()):
+            scratch.sweep(place)

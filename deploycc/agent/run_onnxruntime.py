@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from . import environment, files, timing
 from .outcome import Failed, NotPossible
+from .picture import make_input
 
 _CONTROL_FLOW = ("If", "Loop", "Scan")  # their time contains the time of the nodes inside
 _PROFILE_WARMUP = 2
@@ -96,26 +97,6 @@ def load(engine: str, threads: int, profile_prefix: "Optional[str]" = None, opti
         return ort.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise Failed("ONNX Runtime does not load the engine: " + _first_line(error), hint="build it again") from error
-
-
-def make_input(plan: "Dict[str, Any]", tensor: "Dict[str, Any]", file: "Optional[str]") -> "Any":
-    """Return the picture tensor: the given .npy file, or standard normal values from the plan's seed.
-
-    Raises:
-        Failed: the file cannot be read or has another shape.
-    """
-    import numpy
-
-    shape = tuple(tensor["shape"])
-    if file is None:
-        return numpy.random.RandomState(plan["measurement"]["seed"]).standard_normal(shape).astype(numpy.float32)
-    try:
-        value = numpy.load(file)
-    except (OSError, ValueError) as error:
-        raise Failed("cannot read the input {}: {}".format(file, error)) from error
-    if value.shape != shape:
-        raise Failed("the input {} has shape {}, the network takes {}".format(file, value.shape, shape))
-    return value.astype(numpy.float32)
 
 
 class Runner:

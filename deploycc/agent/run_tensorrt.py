@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Optional
 from . import gpu
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
-from .run_onnxruntime import make_input
+from .picture import make_input
 from .trt_log import make_logger
 
 

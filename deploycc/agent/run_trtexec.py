@@ -1,77 +1,164 @@
-"""NVIDIA's programs, trtexec and tensorRT_optimization: runs the plan's command lines and reads what they export."""
+"""Building and measuring with NVIDIA's programs: the command lines, and the files that trtexec exports."""
 
-import collections
 import os
-import shutil
-import subprocess
-import sys
 from typing import Any, Dict, List, Optional
 
-from . import environment, files, gpu, timing
+from . import environment, fields, files, gpu, programs, timing, trtexec_commands
 from .outcome import Failed, NotPossible
+from .picture import make_input
 
-_KEPT_LINES = 15
 
+class Board:
+    """The program that a plan's engines are built with, and what is known of the machine it is on.
 
-def build(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str) -> "Dict[str, Any]":
-    """Run the build command, which writes ``<engine file>.partial``.
-
-    Raises:
-        NotPossible: the program is not here, or this board's TensorRT is not the plan's.
-        Failed: it fails.
+    Attributes:
+        version: TensorRT's release as numbers, read from trtexec or from the installed package.
     """
-    command = engine["commands"]["build"]
-    _check_program(command[0])
-    check_version(plan["target"]["runtime_version"], environment.tensorrt_library())
-    run(command, folder, engine["commands"]["environment"])
-    return {"builder_version": environment.tensorrt_library() or plan["target"]["runtime_version"], "layers": []}
 
+    def __init__(self, plan: "Dict[str, Any]", scratch: str, program: "Optional[str]") -> None:
+        """Find the program and its release.
 
-def measure(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str) -> "Dict[str, Any]":
-    """Run the measuring and the profiling command and read their files.
+        Args:
+            plan: the plan.
+            scratch: an empty folder, which the program runs in.
+            program: where the user says that it is; None: look for it.
 
-    Raises:
-        NotPossible: the program is not here or keeps no samples.
-        Failed: it fails, or its files are not as documented.
-    """
-    commands = engine["commands"]
-    if commands["measure"] is None:
-        raise NotPossible(
-            "{} keeps no samples, so there is nothing to report".format(os.path.basename(commands["build"][0])),
-            "time the engine in the DriveWorks application that loads it",
+        Raises:
+            NotPossible: it is not here, or TensorRT or the GPU is another one than the plan's.
+            Failed: nothing tells the release.
+        """
+        self._plan = plan
+        self._board = plan["target"]
+        self._scratch = scratch
+        self._builder = self._board["builder"]
+        self._program = programs.find(self._builder, program)
+        self._is_trtexec = self._builder == "trtexec"
+        read = programs.read_release(self._program, scratch) if self._is_trtexec else None
+        installed = environment.tensorrt_library()
+        self._found = ".".join(map(str, read)) if read else installed  # None: nothing tells it
+        check_version(self._board["runtime_version"], self._found)
+        check_gpu(self._board, gpu.devices())
+        self.version = _numbers(self._found or self._board["runtime_version"])
+        if self._is_trtexec and self.version is None:
+            raise Failed(
+                "neither trtexec, nor an installed package, nor the plan tells TensorRT's release",
+                hint="give runtime_version in the target's file and compile again",
+            )
+
+    def build(self, network: "Dict[str, Any]", paths: "Dict[str, str]") -> "Dict[str, Any]":
+        """Build an engine.
+
+        Args:
+            network: of the plan.
+            paths: of its files.
+
+        Returns:
+            ``path`` of the engine, and fields of the row in ``build.json``.
+
+        Raises:
+            NotPossible: trtexec found another GPU than the plan's.
+            Failed: the program cannot be told what the network needs, or fails.
+        """
+        if self._is_trtexec:
+            arguments = trtexec_commands.build_arguments(self.version, self._board, network, paths)
+            log = self._run(arguments, {})
+            if log.engine_does_not_load():
+                raise Failed("trtexec does not load what it built: " + log.cause(), log.node())
+        else:
+            arguments = trtexec_commands.tensorrt_optimization_arguments(network, paths)
+            log = self._run(arguments, trtexec_commands.tensorrt_optimization_environment(self._board))
+        facts = {"path": self._file(trtexec_commands.ENGINE), "layers": []}  # type: Dict[str, Any]
+        facts.update(self._seen(log))
+        return facts
+
+    def measure(self, network: "Dict[str, Any]", engine_path: str, input_file: "Optional[str]") -> "Dict[str, Any]":
+        """Time an engine and its layers.
+
+        Args:
+            network: that it was built from.
+            engine_path: the engine.
+            input_file: the picture tensor; None: seeded random values.
+
+        Raises:
+            NotPossible: the program keeps no samples, or found another GPU than the plan's.
+            Failed: it fails, or its files are not as documented.
+        """
+        if not self._is_trtexec:
+            raise NotPossible(
+                "{} keeps no samples, so there is nothing to report".format(self._builder),
+                "time the engine in the DriveWorks application that loads it",
+            )
+        measure = trtexec_commands.measure_arguments(self.version, self._plan, network, engine_path)
+        profile = trtexec_commands.profile_arguments(self.version, self._plan, network, engine_path)
+        with open(self._file(trtexec_commands.INPUT), "wb") as file:
+            file.write(make_input(self._plan, network["input"], input_file).tobytes())
+        log = self._run(measure, {})
+        result = read_times(
+            files.read_json(self._file(trtexec_commands.TIMES)),
+            self._plan["measurement"]["warmup_s"] * 1e3,
+            trtexec_commands.warmup_in_times(self.version),
         )
-    _check_program(commands["measure"][0])
-    check_version(plan["target"]["runtime_version"], environment.tensorrt_library())
-    times, profile = files.inside(folder, commands["times_file"]), files.inside(folder, commands["profile_file"])
-    try:
-        run(commands["measure"], folder, commands["environment"])
-        warmup_ms = plan["measurement"]["warmup_s"] * 1e3
-        result = read_times(files.read_json(times), warmup_ms, commands["warmup_in_times"])
-        run(commands["profile"], folder, commands["environment"])
-        result["layers"], means = read_profile(files.read_json(profile))
-    finally:
-        files.remove(times)
-        files.remove(profile)
-    if means:
-        result["reason"] = "layer times are means: trtexec before TensorRT 8.4 exports no medians"
-    ordinal = plan["target"]["cuda_device"] or 0
-    found = gpu.devices()
-    result["device"] = found[ordinal]["name"] if ordinal < len(found) else "GPU"
-    result["runtime_version"] = environment.tensorrt_library() or plan["target"]["runtime_version"]
-    return result
+        self._run(profile, {})
+        result["layers"], means = read_profile(files.read_json(self._file(trtexec_commands.PROFILE)))
+        seen = self._seen(log)
+        remarks = [seen["reason"]] if seen["reason"] else []
+        if means:
+            remarks.append("layer times are means: trtexec before TensorRT 8.4 exports no medians")
+        result["reason"] = "; ".join(remarks) or None
+        result["device"] = log.device or self._device()
+        result["runtime_version"] = seen["builder_version"]
+        return result
+
+    def _run(self, arguments: "List[str]", variables: "Dict[str, str]") -> "Any":
+        return programs.run([self._program, *arguments], self._scratch, variables)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self._scratch, name)
+
+    def _device(self) -> str:
+        ordinal = self._board["cuda_device"] or 0
+        found = gpu.devices()
+        return str(found[ordinal]["name"]) if ordinal < len(found) else "GPU"
+
+    def _seen(self, log: "Any") -> "Dict[str, Any]":
+        """Return release and GPU as the program or the driver tells them, and what differs from the plan.
+
+        Raises:
+            NotPossible: the GPU is another one than the plan's.
+        """
+        capability = log.compute_capability
+        if capability is not None:
+            check_gpu(self._board, [{"name": log.device or "GPU", "compute_capability": capability}], logged=True)
+        version, planned = self._found, self._board["runtime_version"]
+        if log.version is not None:
+            version = ".".join(map(str, log.version))
+        remark = None
+        if version is None:
+            remark = "nothing on this board tells TensorRT's release; the plan is for {}".format(planned)
+        elif planned is not None and _numbers(version)[:3] != _numbers(planned)[:3]:
+            remark = "this board has TensorRT {}, and the plan names {}".format(version, planned)
+        return {
+            "builder_version": version or planned,
+            "compute_capability": capability or self._driver_capability() or self._board["compute_capability"],
+            "reason": remark,
+        }
+
+    def _driver_capability(self) -> "Optional[str]":
+        ordinal = self._board["cuda_device"] or 0
+        found = gpu.devices()
+        return str(found[ordinal]["compute_capability"]) if ordinal < len(found) else None
 
 
-def _check_program(program: str) -> None:
-    if shutil.which(program) is None:
-        raise NotPossible(
-            "{} is not on this machine".format(program),
-            "copy this folder to the target and run there: python3 agent.pyz build plan.json; where it is installed "
-            "elsewhere, put its folder on PATH",
-        )
+def _numbers(version: "Optional[str]") -> "Any":
+    """Return (8, 2, 1) for ``8.2.1`` and for a package's ``8.2.1-1+cuda10.2``; None of None."""
+    if version is None:
+        return None
+    parts = [part for part in version.split("-")[0].split("+")[0].split(".") if part.isdigit()]
+    return tuple(int(part) for part in parts) or None
 
 
 def check_version(planned: "Optional[str]", installed: "Optional[str]") -> None:
-    """Refuse another TensorRT than the plan was spelled for (major and minor number).
+    """Refuse another TensorRT than the plan was made for (major and minor number).
 
     Raises:
         NotPossible: they differ.
@@ -85,49 +172,37 @@ def check_version(planned: "Optional[str]", installed: "Optional[str]") -> None:
         )
 
 
-def run(command: "List[str]", folder: str, variables: "Dict[str, str]") -> None:
-    """Run a program in the plan's folder, passing its output on to stderr.
+def check_gpu(board: "Dict[str, Any]", found: "List[Dict[str, Any]]", logged: bool = False) -> None:
+    """Refuse another GPU than the plan's.
+
+    Args:
+        board: the plan's target.
+        found: GPUs as `gpu.devices` lists them; empty: nothing is known.
+        logged: they are the one that the program selected.
 
     Raises:
-        Failed: it cannot start or ends with an error; the reason holds its last error line.
+        NotPossible: they differ.
     """
-    settings = dict(os.environ)
-    settings.update(variables)
-    try:
-        child = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=settings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True,
+    ordinal = 0 if logged else board["cuda_device"] or 0
+    planned = board["compute_capability"]
+    if planned is None or ordinal >= len(found):
+        return
+    device = found[ordinal]
+    if device["compute_capability"] != planned:
+        raise NotPossible(
+            "the plan is for a GPU of compute capability {}, and {} has {}".format(
+                planned, device["name"], device["compute_capability"]
+            ),
+            "compile again for the target of this board (deploycc target list)",
         )
-    except OSError as error:
-        raise Failed("{} does not start: {}".format(command[0], error.strerror)) from error
-    last = collections.deque(maxlen=_KEPT_LINES)  # type: Any
-    try:
-        for line in child.stdout or ():
-            last.append(line.strip())
-            sys.stderr.write(line)
-        code = child.wait()
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-        if child.stdout:
-            child.stdout.close()
-    if code != 0:
-        errors = [line for line in last if "[E]" in line or "rror" in line]
-        shown = errors[-1] if errors else last[-1] if last else "it said nothing"
-        raise Failed("{} ended with code {}: {}".format(os.path.basename(command[0]), code, shown))
 
 
 def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict[str, Any]":
     """Turn trtexec's ``--exportTimes`` into samples.
 
     Args:
-        records: one object a query. Copies are called ``in`` and ``out`` up to TensorRT 7.2, ``h2d`` and ``d2h`` later.
+        records: one object per query. Copies are called ``in`` and ``out`` up to TensorRT 7.2, later ``h2d`` and
+            ``d2h``.
         warmup_ms: how long the warm-up lasted.
         warmup_included: the records hold the warm-up; those whose computation starts within it are dropped, as
             trtexec's own report does.
@@ -136,22 +211,30 @@ def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict
         the fields of `timing.Stopwatch.result`. A sample is copy in, computation and copy out.
 
     Raises:
-        Failed: fields are missing, or nothing is left.
+        Failed: fields are missing or are not times, or nothing is left.
     """
     kept, dropped = [], 0
     try:
-        for record in records:
-            if warmup_included and record["startComputeMs"] < warmup_ms:
+        for record in _objects(records):
+            if warmup_included and _milliseconds(record, "startComputeMs") < warmup_ms:
                 dropped += 1
                 continue
-            start = _either(record, "startH2dMs", "startInMs")
-            latency = _either(record, "h2dMs", "inMs") + record["computeMs"] + _either(record, "d2hMs", "outMs")
-            kept.append((start, _either(record, "endD2hMs", "endOutMs"), latency))
-    except (KeyError, TypeError) as error:
+            start = _milliseconds(record, "startH2dMs", "startInMs")
+            latency = (
+                _milliseconds(record, "h2dMs", "inMs")
+                + _milliseconds(record, "computeMs")
+                + _milliseconds(record, "d2hMs", "outMs")
+            )
+            if latency <= 0:
+                raise fields.Wrong("latency", "must be above 0")
+            kept.append((start, _milliseconds(record, "endD2hMs", "endOutMs"), latency))
+    except fields.Wrong as error:
         raise Failed("trtexec's times are not as documented: {}".format(error)) from error
     if not kept:
         raise Failed("trtexec's times hold no query after the warm-up of {:g} ms".format(warmup_ms))
     first = kept[0][0]
+    if any(start < first for start, _, _ in kept) or kept[-1][1] < first:
+        raise Failed("trtexec's times are not as documented: queries are not in order")
     return {
         "samples_ms": [latency for _, _, latency in kept],
         "start_offsets_s": [(start - first) / 1e3 for start, _, _ in kept],
@@ -162,22 +245,37 @@ def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict
     }
 
 
-def _either(record: "Dict[str, float]", new: str, old: str) -> float:
-    return record[new] if new in record else record[old]
+_LASTS_MS = fields.number(0.0, 1e9)
+_AT_MS = fields.number(-1e12, 1e12)  # counted from whenever trtexec likes
+
+
+def _objects(records: "Any") -> "List[Dict[str, Any]]":
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise fields.Wrong("", "must be a list of objects")
+    return records
+
+
+def _milliseconds(record: "Dict[str, Any]", name: str, older_name: str = "") -> float:
+    if name not in record and older_name in record:
+        name = older_name
+    check = _AT_MS if name.startswith(("start", "end")) else _LASTS_MS
+    return float(check(record.get(name), name))
 
 
 def read_profile(records: "Any") -> "Any":
     """Turn trtexec's ``--exportProfile`` into layers; second, whether they are means (no ``medianMs`` before 8.4).
 
     Raises:
-        Failed: fields are missing.
+        Failed: fields are missing or are not times.
     """
+    layers, means = [], False
     try:
-        rows = [record for record in records if "name" in record]  # the first element is {"count": N}
-        means = any("medianMs" not in row for row in rows)
-        layers = [
-            {"name": row["name"], "op": "", "median_ms": float(row.get("medianMs", row["averageMs"]))} for row in rows
-        ]
-    except (KeyError, TypeError) as error:
+        for record in _objects(records):
+            if "name" not in record:  # the first element is {"count": N}
+                continue
+            means = means or "medianMs" not in record
+            name = fields.text(most=1 << 16)(record["name"], "name")
+            layers.append({"name": name, "op": "", "median_ms": _milliseconds(record, "medianMs", "averageMs")})
+    except fields.Wrong as error:
         raise Failed("trtexec's layer times are not as documented: {}".format(error)) from error
     return timing.with_shares(layers), means

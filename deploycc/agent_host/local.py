@@ -5,13 +5,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from deploycc.agent_host.session import AgentStopped, Progress, Session
+from deploycc.agent_host.temporary import temporary_folder
 from deploycc.agent_host.zipapp import FILE_NAME, write_agent
 from deploycc.documents.build import BuildResult
 from deploycc.documents.document import parse_document
@@ -20,8 +19,9 @@ from deploycc.documents.plan import BuildPlan, read_plan
 from deploycc.errors import BuildError, DeployError, MeasureError
 from deploycc.files import write_text
 
+_ANSWERED = (0, 4, 5)  # exit codes of an agent that wrote its JSON: for all engines, for some, for none
 _KEPT_LINES = 12
-_GRACE_S = 2.0
+_GRACE_S = 6.0  # the agent itself takes up to 2 s to end a job
 
 
 def _quiet(line: str) -> None:
@@ -83,11 +83,12 @@ def bench(
         session: where; None: this machine.
 
     Returns:
-        what was measured, which the caller writes; engines that cannot run here have the status ``not-possible``.
+        what was measured, which the caller writes, and why the rest was not: the status is ``not-possible`` for an
+        engine that cannot run here, ``failed`` for one that is missing, stale, or does not run (`check_measured`).
 
     Raises:
         ArtefactError: the plan cannot be used, or the agent's answer is not a latency report.
-        MeasureError: an engine is missing, stale, or does not run.
+        MeasureError: the plan has no such engine, or the agent ended without an answer.
     """
     file = _plan_file(plan_path)
     plan = read_plan(file)
@@ -101,7 +102,19 @@ def bench(
     if input_file is not None:
         arguments += ["--input", str(input_file.resolve())]
     written = _run(session, file, arguments, on_progress, MeasureError)
-    report = parse_document(written, LatencyReport, file.with_name(LatencyReport.FILE_NAME))
+    return parse_document(written, LatencyReport, file.with_name(LatencyReport.FILE_NAME))
+
+
+def check_measured(report: LatencyReport, *, every: bool = False) -> None:
+    """Raise an error where an engine failed.
+
+    Args:
+        report: what was measured, which is written by now.
+        every: an engine that this machine cannot run is an error too.
+
+    Raises:
+        MeasureError: ``measure-failed``, or ``not-measured``.
+    """
     for run in report.runs:
         if run.status == "failed":
             raise MeasureError(
@@ -111,7 +124,16 @@ def bench(
                 note=run.reason,
                 hint=run.hint,
             )
-    return report
+    missing = [run for run in report.runs if run.status != "measured"]
+    if every and missing:
+        which = "no engine" if len(missing) == len(report.runs) else "not every engine"
+        raise MeasureError(
+            "not-measured",
+            f"{which} was measured",
+            context={"target": report.target, "engines": ", ".join(run.label for run in missing)},
+            note=missing[0].reason,
+            hint=missing[0].hint,
+        )
 
 
 def _plan_file(path: Path) -> Path:
@@ -138,52 +160,54 @@ class LocalSession:
     def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> bytes:
         """See `deploycc.agent_host.session.Session.run_agent`."""
         plan = plan.resolve()
-        with tempfile.TemporaryDirectory(prefix="deploycc-") as name:
-            folder = Path(name)
+        with temporary_folder() as folder:
             write_agent(folder / FILE_NAME)
             out = folder / "out.json"
             command, *options = arguments
-            process = subprocess.Popen(
-                [sys.executable, str(folder / FILE_NAME), command, str(plan), *options, "--out", str(out)],
-                cwd=plan.parent,
-                env={**os.environ, "TMPDIR": name},  # what the agent leaves when it is killed goes with the folder
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,  # so that the agent and its children can be ended together
-            )
-            lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
-            try:
-                for line in process.stderr or ():
-                    lines.append(line.rstrip())
-                    on_progress(line.rstrip())
-                code = process.wait()
-            finally:
-                if process.poll() is None:
-                    _end(process)
-                    _remove_partials(plan)
-                if process.stderr:
-                    process.stderr.close()
-            if code != 0 or not out.exists():
-                raise AgentStopped(code, tuple(lines))
+            watched, held = os.pipe()  # this process holds an end for as long as it lives
+            with contextlib.ExitStack() as ends:
+                ends.callback(os.close, held)
+                ends.callback(os.close, watched)
+                process = subprocess.Popen(
+                    [
+                        *(sys.executable, str(folder / FILE_NAME), command, str(plan), *options),
+                        *("--out", str(out), "--parent-fd", str(watched)),
+                    ],
+                    cwd=folder,  # not the plan's: Python and the loader may search it for modules and libraries
+                    env={**os.environ, "TMPDIR": str(folder)},  # what a killed agent leaves goes with the folder
+                    pass_fds=[watched],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,  # a signal from the terminal comes to this process, which ends the agent
+                )
+                code, lines = _follow(process, on_progress)
+            if code not in _ANSWERED or not out.exists():
+                raise AgentStopped(code, lines)
             return out.read_bytes()
 
 
+def _follow(process: subprocess.Popen[str], on_progress: Progress) -> tuple[int, tuple[str, ...]]:
+    """Hand on what an agent says until it ends; return its exit code and its last lines."""
+    lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+    try:
+        for line in process.stderr or ():
+            lines.append(line.rstrip())
+            on_progress(line.rstrip())
+        return process.wait(), tuple(lines)
+    finally:
+        if process.poll() is None:
+            _end(process)
+        if process.stderr:
+            process.stderr.close()
+
+
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the agent and its children: politely, then for good."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    """End an agent, which ends its jobs and cleans up: politely, then for good."""
+    process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_GRACE_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # a child inside a library call outlives the polite signal
+    process.kill()
     process.wait()
-
-
-def _remove_partials(plan: Path) -> None:
-    """Remove what a killed agent could not."""
-    for engine in read_plan(plan).engines:
-        for partial in plan.parent.glob(f"{engine.file}*.partial"):
-            partial.unlink(missing_ok=True)

@@ -23,16 +23,19 @@ def command(
 ) -> None:
     """Time the engines of a built folder.
 
-    They run on this machine for as long as the folder's plan says, and the folder's report is updated.
+    They run on this machine for as long as the folder's plan says, and the folder's report is updated. The exit status
+    is 0 only where every engine was measured.
     """
+    from deploycc.agent_host.local import check_measured
     from deploycc.cli import console
     from deploycc.documents.latency import LatencyReport
     from deploycc.workflows.output_folder import bench_folder, render_folder, summarise_folder
 
     with console.progress("bench") as say:
-        bench_folder(folder, say, only, input_file)
+        measured = bench_folder(folder, say, only, input_file)
         say("writing the report")
         render_folder(folder)
     console.say(str(folder), summarise_folder(folder))
     console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
     console.wrote(folder / "report.md", folder / "report.html")
+    check_measured(measured, every=True)

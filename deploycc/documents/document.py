@@ -61,8 +61,8 @@ class Tool(Record):
         agent: of the agent, where it wrote the file.
     """
 
-    deploycc: str
-    agent: str | None = None
+    deploycc: Annotated[str, Field(max_length=100)]
+    agent: Annotated[str, Field(max_length=100)] | None = None
 
 
 def this_tool() -> Tool:

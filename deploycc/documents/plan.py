@@ -1,14 +1,17 @@
 """``plan.json``: everything the agent needs to build and measure the engines, and nothing it has to look up.
 
-A plan and the files it names lie in one folder, which can be copied to the board as it is. The agent obeys the plan; it
-knows no targets and no TensorRT dialects, so the command lines of NVIDIA's tools stand in the plan.
+A plan and the files it names lie in one folder, which can be copied to the board as it is. A plan is data: it names no
+program, no option of one and no path outside its folder, and its numbers have limits. The agent derives every command
+from these facts and from what it finds on the board, and checks a plan by the same rules
+(``deploycc/agent/plan_file.py``), because a folder may come from anywhere.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -18,16 +21,30 @@ VALID_DURATION_S = 10.0
 VALID_SAMPLES = 100
 
 
+_MOST_ELEMENTS = 1 << 28  # of the picture tensor: 1 GiB
+
+
 def _inside(name: str) -> str:
-    """Refuse a name that could leave the plan's folder or be read as an option."""
+    """Refuse a name that could leave the plan's folder, be read as an option, or hide in what is printed."""
     path = PurePosixPath(name)
     leaves = path.is_absolute() or ".." in path.parts or "\\" in name
     if leaves or name in ("", ".") or str(path) != name or name.startswith("-"):
         raise ValueError("must be a path inside the plan's folder")
+    if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in name):
+        raise ValueError("must be the name of a file, without control characters")
     return name
 
 
-FileName = Annotated[str, AfterValidator(_inside)]
+def _countable(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise ValueError(f"must have at most {_MOST_ELEMENTS} elements")
+    return shape
+
+
+FileName = Annotated[str, Field(max_length=1024), AfterValidator(_inside)]
+EngineName = Annotated[str, Field(pattern=r"^engine[A-Za-z0-9._-]{0,100}\.(engine|onnx|bin)$")]
+"""Of a file beside the plan; no other file of an output folder has such a name."""
+Name = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 Precision = Literal["fp32", "fp16"]
 Variant = Literal["compiled", "original"]
 """``compiled``: what was asked for. ``original``: the trained network as imported, built and timed beside it."""
@@ -36,16 +53,25 @@ Variant = Literal["compiled", "original"]
 class Board(Record):
     """What the agent must know of the target; see `deploycc.target.Target` for the fields."""
 
-    name: str
-    architecture: str
-    runtime: str
-    runtime_version: str | None = None
+    name: Annotated[Name, Field(max_length=200)]
+    architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,32}$")]
+    runtime: Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+    runtime_version: Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6}){1,3}$")] | None = None
     builder: Literal["onnxruntime", "tensorrt-rtx", "tensorrt-python", "trtexec", "tensorRT_optimization"]
-    cuda_device: int | None = None
-    compute_capability: str | None = None
-    workspace_mib: Annotated[int, Field(gt=0)] | None = None
-    device_python: str | None = None
-    trtexec: str | None = None
+    cuda_device: Annotated[int, Field(ge=0, le=127)] | None = None
+    compute_capability: Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")] | None = None
+    workspace_mib: Annotated[int, Field(gt=0, le=1 << 20)] | None = None
+    device_python: Annotated[Name, Field(max_length=20)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_program(cls, fields: Any) -> Any:
+        return _without(fields, "trtexec")
+
+
+def _without(fields: Any, name: str) -> Any:
+    """Drop a field of version 0.1, which held what the agent derives now; nobody reads it."""
+    return {key: value for key, value in fields.items() if key != name} if isinstance(fields, dict) else fields
 
 
 class Identified(Record):
@@ -83,8 +109,12 @@ def check_unique(records: Iterable[Identified], what: str) -> None:
 class Tensor(Record):
     """A graph input: name and static shape."""
 
-    name: str
-    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
+    name: Name
+    shape: Annotated[
+        tuple[Annotated[int, Field(gt=0, lt=1 << 31)], ...],
+        Field(min_length=1, max_length=8),
+        AfterValidator(_countable),
+    ]
 
 
 class Network(Identified):
@@ -106,9 +136,9 @@ class Network(Identified):
     weights_sha256: Sha256 | None = None
     format: Literal["onnx", "caffe"] = "onnx"
     typed: bool
-    keep_fp32: tuple[str, ...] = ()
+    keep_fp32: Annotated[tuple[Name, ...], Field(max_length=100_000)] = ()
     input: Tensor
-    outputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000)]
 
     @model_validator(mode="after")
     def _weights_belong_to_caffe(self) -> Network:
@@ -119,26 +149,6 @@ class Network(Identified):
         return self
 
 
-class Commands(Record):
-    """Command lines of NVIDIA's tools, run in the plan's folder.
-
-    Attributes:
-        build: writes ``<engine file>.partial``.
-        measure: writes the query times to ``times_file``; None where the tool keeps no samples.
-        profile: writes the layer times to ``profile_file``.
-        warmup_in_times: the times hold the warm-up too, which must be dropped (trtexec up to 8.4).
-        environment: variables set for all of them.
-    """
-
-    build: tuple[str, ...]
-    measure: tuple[str, ...] | None = None
-    profile: tuple[str, ...] | None = None
-    times_file: FileName | None = None
-    profile_file: FileName | None = None
-    warmup_in_times: bool = False
-    environment: dict[str, str] = Field(default_factory=dict)
-
-
 class Engine(Identified):
     """An engine to build.
 
@@ -146,13 +156,16 @@ class Engine(Identified):
         file: what the builder writes.
         network_sha256: the network it must be built from.
         fp16_flag: the builder is told to use FP16 (the network is not typed).
-        commands: for the builders that are programs.
     """
 
-    file: FileName
+    file: EngineName
     network_sha256: Sha256
     fp16_flag: bool = False
-    commands: Commands | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_commands(cls, fields: Any) -> Any:
+        return _without(fields, "commands")
 
 
 class Measurement(Record):
@@ -166,12 +179,12 @@ class Measurement(Record):
         seed: of the random input.
     """
 
-    warmup_s: Annotated[float, Field(ge=0)] = 1.0
-    min_duration_s: Annotated[float, Field(gt=0)] = VALID_DURATION_S
-    min_samples: Annotated[int, Field(gt=0)] = VALID_SAMPLES
+    warmup_s: Annotated[float, Field(ge=0, le=600)] = 1.0
+    min_duration_s: Annotated[float, Field(gt=0, le=86_400)] = VALID_DURATION_S
+    min_samples: Annotated[int, Field(gt=0, le=10_000_000)] = VALID_SAMPLES
     quick: bool = False
-    threads: Annotated[int, Field(gt=0)] = 1
-    seed: int = 0
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
 
     @model_validator(mode="after")
     def _valid_unless_quick(self) -> Measurement:
@@ -197,8 +210,8 @@ class BuildPlan(Document):
 
     source_sha256: Sha256
     target: Board
-    networks: Annotated[tuple[Network, ...], Field(min_length=1)]
-    engines: Annotated[tuple[Engine, ...], Field(min_length=1)]
+    networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=4)]
+    engines: Annotated[tuple[Engine, ...], Field(min_length=1, max_length=4)]
     measurement: Measurement
 
     @model_validator(mode="after")
@@ -214,7 +227,8 @@ class BuildPlan(Document):
                 raise ValueError(f"the {label} engine names another network than the {label} one")
         if len({engine.file for engine in self.engines}) < len(self.engines):
             raise ValueError("two engines have the same file")
-        if {engine.file for engine in self.engines} & {network.file for network in self.networks}:
+        read = {name for network in self.networks for name in (network.file, network.weights_file)}
+        if read & {engine.file for engine in self.engines}:
             raise ValueError("an engine would overwrite a network")
         return self
 

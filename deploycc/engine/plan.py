@@ -1,12 +1,12 @@
-"""From compiled networks and a target to the plan that the agent obeys."""
+"""From compiled networks and a target to the plan of what the agent builds and measures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from deploycc.documents.document import this_tool
-from deploycc.documents.plan import Board, BuildPlan, Commands, Engine, Measurement, Network
-from deploycc.engine import dialect
+from deploycc.documents.plan import Board, BuildPlan, Engine, Measurement, Network
+from deploycc.engine import limits
 from deploycc.errors import TargetError
 from deploycc.target import Target
 
@@ -43,10 +43,9 @@ def make_plan(
         compute_capability=target.compute_capability,
         workspace_mib=target.workspace_mib,
         device_python=target.device_python,
-        trtexec=target.trtexec,
     )
     timing = measurement or Measurement()
-    engines = tuple(_engine(board, network, timing) for network in networks)
+    engines = tuple(_engine(board, network) for network in networks)
     return BuildPlan(
         tool=this_tool(),
         source_sha256=source_sha256,
@@ -57,7 +56,7 @@ def make_plan(
     )
 
 
-def _engine(board: Board, network: Network, timing: Measurement) -> Engine:
+def _engine(board: Board, network: Network) -> Engine:
     fp16_flag = network.precision == "fp16" and not network.typed
     if fp16_flag and board.builder in ("onnxruntime", "tensorrt-rtx"):
         raise TargetError(
@@ -65,28 +64,12 @@ def _engine(board: Board, network: Network, timing: Measurement) -> Engine:
             f"{board.builder} has no FP16 flag: the network itself must be FP16",
             context={"target": board.name, "network": network.file},
         )
+    limits.check(board, network)
     name = "-".join(["engine", *network.label.split()])
-    file = f"{name}{ENGINE_SUFFIX[board.builder]}"
-    commands = None
-    if board.builder == "trtexec":
-        commands = Commands(
-            build=tuple(dialect.trtexec_build(board, network, file)),
-            measure=tuple(dialect.trtexec_measure(board, network, file, timing)),
-            profile=tuple(dialect.trtexec_profile(board, network, file)),
-            times_file=dialect.times_file(file),
-            profile_file=dialect.profile_file(file),
-            warmup_in_times=dialect.warmup_in_times(board),
-        )
-    elif board.builder == "tensorRT_optimization":
-        commands = Commands(
-            build=tuple(dialect.tensorrt_optimization(board, network, file)),
-            environment=dialect.tensorrt_optimization_environment(board),
-        )
     return Engine(
-        file=file,
+        file=f"{name}{ENGINE_SUFFIX[board.builder]}",
         precision=network.precision,
         variant=network.variant,
         network_sha256=network.sha256,
         fp16_flag=fp16_flag,
-        commands=commands,
     )

@@ -274,6 +274,7 @@ def _compile_one(
     inputs: Sequence[Path],
     say: Say,
 ) -> Report:
+    from deploycc.agent_host.local import check_measured
     from deploycc.workflows.networks import write_plan_and_agent
     from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder, write_report
     from deploycc.workflows.report import read_report
@@ -292,7 +293,7 @@ def _compile_one(
         if settings.build:
             build_folder(folder, say)
         if settings.build and settings.measure:
-            bench_folder(folder, say)
+            check_measured(bench_folder(folder, say))
         say("writing the report")
         render_folder(folder)
     return replace(read_report(output), kept=tuple(kept))

@@ -10,9 +10,10 @@ from deploycc.workflows.report import read_report
 
 if TYPE_CHECKING:
     from deploycc.documents.compile import CompileReport
+    from deploycc.documents.latency import LatencyReport
     from deploycc.progress import Say
 
-_ON_BOARD = "python3 agent.pyz build plan.json --out build.json && python3 agent.pyz bench plan.json --out latency.json"
+_ON_BOARD = "python3 agent.pyz build plan.json --out build.json; python3 agent.pyz bench plan.json --out latency.json"
 
 
 def write_report(folder: Path, report: CompileReport) -> None:
@@ -40,11 +41,11 @@ def build_folder(folder: Path, say: Say) -> None:
     )
 
 
-def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Path | None = None) -> None:
+def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Path | None = None) -> LatencyReport:
     """Time the engines of a folder's plan and write ``latency.json``.
 
-    Raises:
-        MeasureError: an engine is missing, stale, or does not run. One that this machine cannot run is no error.
+    Returns:
+        what was measured just now, and why the rest was not (`deploycc.agent_host.local.check_measured`).
     """
     from deploycc.agent_host import local
     from deploycc.documents.compile import read_compile_report
@@ -56,6 +57,7 @@ def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Pa
     elsewhere = any(run.status != "measured" for run in latency.runs)
     if elsewhere and report.next_command is None:
         write_report(folder, report.model_copy(update={"next_command": "deploycc bench DIR"}))
+    return latency
 
 
 def render_folder(folder: Path) -> None:

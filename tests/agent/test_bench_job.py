@@ -148,10 +148,7 @@ def test_a_runtime_that_is_not_here_is_said_of_both(variants: Path, monkeypatch:
 
 
 def test_engines_of_one_precision_are_a_group_unless_programs_run_them() -> None:
-    def engine(precision: str, variant: str, commands: object = None) -> dict[str, Any]:
-        return {"precision": precision, "variant": variant, "commands": commands}
-
-    planned = [engine("fp32", "compiled"), engine("fp16", "compiled"), engine("fp32", "original")]
-    assert bench_job.groups(planned) == [[planned[0], planned[2]], [planned[1]]]
-    programs = [engine("fp32", "compiled", {}), engine("fp32", "original", {})]
-    assert bench_job.groups(programs) == [[programs[0]], [programs[1]]]
+    named = (("fp32", "compiled"), ("fp16", "compiled"), ("fp32", "original"))
+    planned = [{"precision": precision, "variant": variant} for precision, variant in named]
+    assert bench_job.groups(planned, "onnxruntime") == [[planned[0], planned[2]], [planned[1]]]
+    assert bench_job.groups(planned, "trtexec") == [[planned[0]], [planned[1]], [planned[2]]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from json_edits import edit
 
 from deploycc.agent import build_job, environment, files
+from deploycc.agent.outcome import Failed
 
 
 def test_a_built_engine_is_described(built: Path) -> None:
@@ -34,12 +36,39 @@ def test_a_missing_network_is_refused(folder: Path) -> None:
     assert (row["status"], "cannot read" in row["reason"]) == ("failed", True)
 
 
-@pytest.mark.parametrize("name", ["../outside.onnx", "/etc/hostname", "link.onnx"])
-def test_a_file_outside_the_folder_is_refused(folder: Path, name: str) -> None:
-    (folder / "link.onnx").symlink_to("/etc/hostname")
+@pytest.mark.parametrize("name", ["../outside.onnx", "/etc/hostname", "-o", "a/../../b", "", "a\nb"])
+def test_a_name_that_leaves_the_folder_is_refused(folder: Path, name: str) -> None:
     edit(folder, "plan.json", lambda plan: plan["networks"][0].update(file=name))
+    with pytest.raises(Failed, match=r"networks\.0\.file: must be"):
+        build_job.build(str(folder / "plan.json"), "engine-fp32.onnx")
+
+
+def test_a_link_that_leaves_the_folder_is_refused(folder: Path) -> None:
+    (folder / "link.onnx").symlink_to("/etc/hostname")
+    edit(folder, "plan.json", lambda plan: plan["networks"][0].update(file="link.onnx"))
     row = build_job.build(str(folder / "plan.json"), "engine-fp32.onnx")
     assert (row["status"], "not inside the plan's folder" in row["reason"]) == ("failed", True)
+
+
+def test_a_pipe_in_place_of_a_network_keeps_nobody_waiting(folder: Path) -> None:
+    (folder / "network-fp32.onnx").unlink()
+    os.mkfifo(folder / "network-fp32.onnx")
+    row = build_job.build(str(folder / "plan.json"), "engine-fp32.onnx")
+    assert (row["status"], "not an ordinary file" in row["reason"]) == ("failed", True)
+
+
+def test_nothing_is_written_through_links(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Links planted at the names that a build writes lead to a file that must stay as it is."""
+    victim = tmp_path_factory.mktemp("elsewhere") / "victim"
+    victim.write_text("mine")
+    for name in ("engine-fp32.onnx", "engine-fp32.onnx.partial", "build.json.partial", "build.json"):
+        (folder / name).symlink_to(victim)
+    row = build_job.build(str(folder / "plan.json"), "engine-fp32.onnx")
+    files.write_json({"engines": [row]}, str(folder / "build.json"))
+    assert row["status"] == "built"
+    assert victim.read_text() == "mine"
+    assert not (folder / "engine-fp32.onnx").is_symlink()
+    assert not (folder / "build.json").is_symlink()
 
 
 def test_another_architecture_is_not_possible(folder: Path) -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import fake_trtexec
+import numpy as np
 import pytest
-from small_networks import conv_model, plan_folder
+from json_edits import edit
+from small_networks import SHAPE, conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import environment, files, jobs
+from deploycc.agent import build_job, environment, files, jobs, processes
+from deploycc.agent.__main__ import main
 from deploycc.agent.outcome import Failed
 
 
@@ -28,15 +31,14 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, content: str) -> None:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> target.Target:
-    """A TX2's software on this machine's processor, with a program that stands in for trtexec."""
-    tx2 = target.load("jetson-tx2-jp461")
-    here = {"architecture": environment.hardware()["architecture"], "trtexec": str(tmp_path / "trtexec")}
-    return tx2.model_copy(update=here)
+def board() -> target.Target:
+    """A TX2's software on this machine's processor."""
+    here = {"architecture": environment.hardware()["architecture"]}
+    return target.load("jetson-tx2-jp461").model_copy(update=here)
 
 
-def test_a_board_with_trtexec(tmp_path: Path, board: target.Target) -> None:
-    fake_trtexec.write(tmp_path / "trtexec")
+def test_a_board_with_trtexec(tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
     plan_folder(tmp_path, board, {"fp32": conv_model(), "fp16": conv_model()})
     plan = str(tmp_path / "plan.json")
     made = jobs.build_all(plan)
@@ -47,21 +49,27 @@ def test_a_board_with_trtexec(tmp_path: Path, board: target.Target) -> None:
     assert run["warmup_samples"] == 5
     assert [layer["share"] for layer in run["layers"]] == [0.75, 0.25]
     assert "means" in run["reason"]
-    calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    calls = [json.loads(line) for line in (bin_folder / "calls.jsonl").read_text().splitlines()]
     assert ["--fp16" in call for call in calls] == [False, True, False, False]
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bin", "build.json", "engine-fp16.engine", "engine-fp32.engine", "network-fp16.onnx", "network-fp32.onnx",
+        "plan.json",
+    ]  # fmt: skip
 
 
-def test_a_builder_that_refuses(tmp_path: Path, board: target.Target) -> None:
-    fake_trtexec.write(tmp_path / "trtexec", "refuse")
+def test_a_builder_that_refuses(tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_trtexec.install(tmp_path / "bin", monkeypatch, "refuse")
     plan_folder(tmp_path, board, {"fp32": conv_model()})
     (row,) = jobs.build_all(str(tmp_path / "plan.json"))["engines"]
     assert row["status"] == "failed"
     assert "conv1: could not find any implementation" in row["reason"]
+    assert "set up failed" not in row["reason"]
 
 
-def test_a_job_that_is_killed_takes_only_itself_along(tmp_path: Path, board: target.Target) -> None:
-    fake_trtexec.write(tmp_path / "trtexec", "kill")
+def test_a_job_that_is_killed_takes_only_itself_along(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_trtexec.install(tmp_path / "bin", monkeypatch, "kill")
     plan_folder(tmp_path, board, {"fp32": conv_model(), "fp16": conv_model()})
     rows = jobs.build_all(str(tmp_path / "plan.json"))["engines"]
     assert [row["status"] for row in rows] == ["failed", "failed"]
@@ -69,8 +77,10 @@ def test_a_job_that_is_killed_takes_only_itself_along(tmp_path: Path, board: tar
     assert "memory runs out" in rows[0]["hint"]
 
 
-def test_variants_on_a_board_are_measured_one_after_the_other(tmp_path: Path, board: target.Target) -> None:
-    fake_trtexec.write(tmp_path / "trtexec")
+def test_variants_on_a_board_are_measured_one_after_the_other(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_trtexec.install(tmp_path / "bin", monkeypatch)
     plan_folder(tmp_path, board, {"fp32": conv_model(), "fp32 original": conv_model()})
     plan = str(tmp_path / "plan.json")
     files.write_json(jobs.build_all(plan), str(tmp_path / "build.json"))
@@ -89,7 +99,7 @@ def test_engines_that_do_not_fit_together_are_measured_alone(folder: Path, monke
         return (-9, "") if len(engines) > 1 else (0, json.dumps([{"file": engines[0]["file"]}]))
 
     monkeypatch.setattr(jobs, "_run_child", child)
-    rows = jobs._in_child("bench-one", {}, "plan.json", [{"file": "a"}, {"file": "b"}])
+    rows = jobs._in_child("bench-one", {}, "plan.json", [{"file": "a"}, {"file": "b"}], [])
     assert tried == [["a", "b"], ["a"], ["b"]]
     assert rows == [{"file": "a"}, {"file": "b"}]
 
@@ -99,3 +109,100 @@ def test_a_board_without_trtexec(tmp_path: Path, board: target.Target) -> None:
     (row,) = jobs.build_all(str(tmp_path / "plan.json"))["engines"]
     assert row["status"] == "not-possible"
     assert "trtexec is not on this machine" in row["reason"]
+
+
+def test_a_given_input_reaches_trtexec(tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    plan = str(tmp_path / "plan.json")
+    files.write_json(jobs.build_all(plan), str(tmp_path / "build.json"))
+    picture = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
+    np.save(tmp_path / "x.npy", picture)
+    (run,) = jobs.bench_all(plan, None, str(tmp_path / "x.npy"))["runs"]
+    assert run["status"] == "measured"
+    assert (bin_folder / "input").read_bytes() == picture.tobytes()
+    (run,) = jobs.bench_all(plan, None, str(tmp_path / "plan.json"))["runs"]
+    assert (run["status"], "cannot read the input" in run["reason"]) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("banner", "version", "status", "said"),
+    [
+        (" [TensorRT v8201]", "8.2.1", "built", None),
+        (" [TensorRT v8205]", "8.2.5", "built", "this board has TensorRT 8.2.5, and the plan names 8.2.1"),
+        (" [TensorRT v8001]", None, "not-possible", "the plan is for TensorRT 8.2.1, and this board has 8.0.1"),
+        ("", "8.2.1", "built", "nothing on this board tells TensorRT's release; the plan is for 8.2.1"),
+    ],
+)
+def test_the_release_is_read_from_the_banner(
+    tmp_path: Path,
+    board: target.Target,
+    monkeypatch: pytest.MonkeyPatch,
+    banner: str,
+    version: str | None,
+    status: str,
+    said: str | None,
+) -> None:
+    fake_trtexec.install(tmp_path / "bin", monkeypatch, banner=banner)
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    assert (row["status"], row["builder_version"], row["reason"]) == (status, version, said)
+
+
+def test_another_gpu_than_the_plans_is_refused(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_trtexec.install(tmp_path / "bin", monkeypatch)
+    fake_trtexec.write(tmp_path / "bin" / "trtexec", capability="7.2")
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    assert row["status"] == "not-possible"
+    assert "of compute capability 6.2, and NVIDIA Tegra X2 has 7.2" in row["reason"]
+    assert not (tmp_path / "engine-fp32.engine").exists()
+
+
+def test_a_plan_runs_no_program_of_its_folder(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by its command lines, nor because PATH names the folder that the agent happens to be in."""
+    fake_trtexec.write(tmp_path / "trtexec")
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    commands = {"build": [str(tmp_path / "trtexec"), "--saveEngine=x"], "times_file": "../victim.json"}
+    edit(tmp_path, "plan.json", lambda plan: plan["engines"][0].update(commands=commands))
+    edit(tmp_path, "plan.json", lambda plan: plan["target"].update(trtexec=str(tmp_path / "trtexec")))
+    monkeypatch.setenv("PATH", ":.:")
+    monkeypatch.chdir(tmp_path)
+    row = build_job.build("plan.json", "engine-fp32.engine")
+    assert (row["status"], "trtexec is not on this machine" in row["reason"]) == ("not-possible", True)
+    assert not (tmp_path / "calls.jsonl").exists()
+    row = build_job.build("plan.json", "engine-fp32.engine", str(tmp_path / "trtexec"))  # the user says it
+    assert row["status"] == "built"
+
+
+@pytest.mark.parametrize(
+    ("missing", "only", "code"),
+    [((), None, 0), (("fp16",), None, 4), (("fp16",), "fp16", 5), (("fp32", "fp16"), None, 5)],
+)
+def test_exit_codes_tell_whether_all_was_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...], only: str | None, code: int
+) -> None:
+    rows = {
+        "fp32": {"precision": "fp32", "variant": "compiled", "file": "engine-fp32.onnx"},
+        "fp16": {"precision": "fp16", "variant": "compiled", "file": "engine-fp16.onnx"},
+    }
+    plan = {"engines": list(rows.values()), "target": {"name": "b", "builder": "onnxruntime"}}
+    plan |= {"measurement": {"quick": True}, "tool": {"deploycc": "1"}}
+    monkeypatch.setattr(jobs.plan_file, "read_plan", lambda path: plan)
+    monkeypatch.setattr(environment, "probe", dict)
+    monkeypatch.setattr(processes, "obey_signals", lambda: None)
+    for command, good in (("build", "built"), ("bench", "measured")):
+
+        def child(
+            command: str, plan: Any, path: str, engines: Any, more: Any, good: str = good
+        ) -> list[dict[str, str]]:
+            return [{"status": "failed" if engine["precision"] in missing else good} for engine in engines]
+
+        monkeypatch.setattr(jobs, "_in_child", child)
+        arguments = [command, str(folder / "plan.json"), *(["--only", only] if only and command == "bench" else [])]
+        expected = code if command == "bench" or only is None else 4
+        assert main(arguments) == expected

@@ -93,28 +93,6 @@ def test_a_trace_becomes_layers() -> None:
     assert layers[0]["share"] == pytest.approx(2.0 / 2.9, rel=1e-9, abs=0)
 
 
-def test_a_given_input_is_used(plan: dict[str, Any], tmp_path: Path) -> None:
-    picture = np.random.default_rng(3).standard_normal(SHAPE)
-    np.save(tmp_path / "x.npy", picture)
-    value = run_onnxruntime.make_input(plan, plan["networks"][0]["input"], str(tmp_path / "x.npy"))
-    assert value.dtype == np.float32
-    np.testing.assert_allclose(value, picture, rtol=1e-6, atol=0)
-    np.save(tmp_path / "x.npy", picture[0])
-    with pytest.raises(Failed, match=r"shape \(3, 32, 32\)"):
-        run_onnxruntime.make_input(plan, plan["networks"][0]["input"], str(tmp_path / "x.npy"))
-    (tmp_path / "x.npy").write_bytes(b"no array")
-    with pytest.raises(Failed, match="cannot read the input"):
-        run_onnxruntime.make_input(plan, plan["networks"][0]["input"], str(tmp_path / "x.npy"))
-
-
-def test_random_input_is_the_same_every_time(plan: dict[str, Any]) -> None:
-    tensor = plan["networks"][0]["input"]
-    first, second = (run_onnxruntime.make_input(plan, tensor, None) for _ in range(2))
-    assert np.array_equal(first, second)
-    plan["measurement"]["seed"] = 1
-    assert not np.array_equal(first, run_onnxruntime.make_input(plan, tensor, None))
-
-
 @pytest.mark.parametrize("content", [b"", b"not a network", conv_model().SerializeToString()[:300]])
 def test_a_corrupt_network_is_refused(plan: dict[str, Any], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)

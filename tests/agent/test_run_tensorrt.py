@@ -13,7 +13,7 @@ import pytest
 from small_networks import SHAPE, conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import bench_job, build_job, files, gpu, run_tensorrt
+from deploycc.agent import bench_job, build_job, files, gpu, plan_file, run_tensorrt
 from deploycc.agent.outcome import NotPossible
 
 PLAN = {"target": {"cuda_device": None, "runtime": "tensorrt-rtx"}, "measurement": {}}
@@ -118,7 +118,7 @@ def bench_engines(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) ->
     rows = []
     for engine, name in zip(plan.engines, names, strict=True):
         (folder / engine.file).write_text(name)
-        row = build_job.empty_row(files.read_plan(str(folder / "plan.json")), engine.model_dump())
+        row = build_job.empty_row(plan_file.read_plan(str(folder / "plan.json")), engine.model_dump())
         rows.append({**row, "sha256": files.sha256_of(str(folder / engine.file)), "size_bytes": len(name)})
     files.write_json({"engines": rows}, str(folder / "build.json"))
     measured = bench_job.bench(str(folder / "plan.json"), [engine.file for engine in plan.engines], None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploycc.agent import run_trtexec
+from deploycc.agent import programs, run_trtexec
 from deploycc.agent.outcome import Failed, NotPossible
 
 OLD = {"h2d": "in", "d2h": "out", "H2d": "In", "D2h": "Out"}  # copies up to TensorRT 7.2
@@ -103,11 +103,11 @@ def test_another_release_is_refused(installed: str) -> None:
 def test_a_failing_program_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
     script = "print('[I] fine'); print('[E] no memory'); print('FAILED'); raise SystemExit(3)"
     with pytest.raises(Failed, match=r"ended with code 3: \[E\] no memory"):
-        run_trtexec.run([sys.executable, "-c", script], ".", {})
+        programs.run([sys.executable, "-c", script], ".", {})
     assert "[I] fine" in capsys.readouterr().err
 
 
 def test_variables_and_folder_reach_the_program(tmp_path: Any) -> None:
     script = "import os; open('seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
-    run_trtexec.run([sys.executable, "-c", script], str(tmp_path), {"CUDA_VISIBLE_DEVICES": "1"})
+    programs.run([sys.executable, "-c", script], str(tmp_path), {"CUDA_VISIBLE_DEVICES": "1"})
     assert (tmp_path / "seen").read_text() == "1"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +84,7 @@ def test_bench_of_one_engine_with_a_given_picture(tmp_path: Path, cpu: target.Ta
     report = local.bench(tmp_path, only="fp16", input_file=tmp_path / "x.npy")
     assert [run.precision for run in report.runs] == ["fp16"]
     with pytest.raises(MeasureError) as caught:
-        local.bench(tmp_path, input_file=tmp_path / "absent.npy")
+        local.check_measured(local.bench(tmp_path, input_file=tmp_path / "absent.npy"))
     assert caught.value.code == "measure-failed"
     assert "absent.npy" in caught.value.render()
 
@@ -115,7 +118,7 @@ def test_a_corrupt_network_is_a_build_error(tmp_path: Path, cpu: target.Target) 
     with pytest.raises(BuildError, match="ONNX Runtime refuses the network"):
         local.build(tmp_path)
     with pytest.raises(MeasureError, match="not built"):
-        local.bench(tmp_path)
+        local.check_measured(local.bench(tmp_path))
 
 
 def test_a_board_that_is_not_attached(tmp_path: Path) -> None:
@@ -125,8 +128,12 @@ def test_a_board_that_is_not_attached(tmp_path: Path) -> None:
     assert engine.status == "not-possible"
     assert engine.sha256 is None
     assert "python3 agent.pyz build plan.json" in str(engine.hint)
-    (run,) = local.bench(tmp_path).runs
-    assert run.status == "not-possible"
+    report = local.bench(tmp_path)
+    assert [run.status for run in report.runs] == ["not-possible"]
+    local.check_measured(report)
+    with pytest.raises(MeasureError, match="no engine was measured") as caught:
+        local.check_measured(report, every=True)
+    assert caught.value.code == "not-measured"
 
 
 def test_a_missing_plan(tmp_path: Path) -> None:
@@ -201,20 +208,52 @@ def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path, monkeypatc
     folder.mkdir()
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(local, "_GRACE_S", 0.3)
-    program = fake_trtexec.write(tmp_path / "trtexec", "hang")
-    board = target.load("jetson-tx2-jp461").model_copy(update={"architecture": HERE, "trtexec": str(program)})
-    plan_folder(folder, board, {"fp32": conv_model()})
-    seen: list[list[str]] = []
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch, "hang")
+    plan_folder(folder, board_here(), {"fp32": conv_model()})
+    seen: list[list[Path]] = []
 
     def interrupt(line: str) -> None:
         if line == "building":
-            seen.append(names(folder))
+            seen.append(list(folder.glob(".deploycc-agent-*/engine.out")))
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         local.build(folder, interrupt)
-    assert "engine-fp32.engine.partial" in seen[0]  # there was something to clean up
-    assert not alive(int((folder / "pid").read_text()))
-    assert names(folder) == ["calls.jsonl", "network-fp32.onnx", "pid", "plan.json"]
+    assert len(seen[0]) == 1  # there was something to clean up
+    assert not alive(int((bin_folder / "pid").read_text()))
+    assert names(folder) == ["network-fp32.onnx", "plan.json"]
+    assert names(temporary) == []
+
+
+def board_here() -> target.Target:
+    return target.load("jetson-tx2-jp461").model_copy(update={"architecture": HERE})
+
+
+@pytest.mark.parametrize("victim", ["host", "agent"])
+def test_a_killed_parent_takes_everything_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str) -> None:
+    """And what it left is found and removed at the next start."""
+    folder, temporary = tmp_path / "out", tmp_path / "tmp"
+    folder.mkdir()
+    temporary.mkdir()
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch, "hang")
+    plan_folder(folder, board_here(), {"fp32": conv_model()})
+    script = (
+        f"from deploycc.agent_host import local; from pathlib import Path; local.build(Path({str(folder)!r}), print)"
+    )
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with subprocess.Popen([sys.executable, "-uc", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as host:
+        assert host.stdout is not None
+        assert b"building\n" in iter(host.stdout.readline, b"")
+        pids = {"host": host.pid, "agent": int(Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text())}
+        os.kill(pids[victim], signal.SIGKILL)
+        host.communicate(timeout=30)
+    deadline = time.monotonic() + 10
+    everything = [int((bin_folder / "pid").read_text()), pids["agent"]]
+    while any(alive(pid) for pid in everything) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [pid for pid in everything if alive(pid)] == []
+    fake_trtexec.write(bin_folder / "trtexec")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    local.build(folder)
+    assert names(folder) == ["build.json", "engine-fp32.engine", "network-fp32.onnx", "plan.json"]
     assert names(temporary) == []

@@ -68,22 +68,34 @@ def test_a_missing_plan_is_said_in_one_line(agent: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.pyz"]
 
 
-def test_sigterm_ends_the_program_too(agent: Path, tmp_path: Path) -> None:
-    program = fake_trtexec.write(tmp_path / "trtexec", "hang")
-    here = {"architecture": platform.machine(), "trtexec": str(program)}
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT], ids=lambda number: number.name)
+def test_a_signal_ends_the_program_too(
+    agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch, "hang")
+    here = {"architecture": platform.machine()}
     plan_folder(tmp_path, target.load("jetson-tx2-jp461").model_copy(update=here), {"fp32": conv_model()})
     command = [sys.executable, str(agent), "build", str(tmp_path / "plan.json")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any(line == "building\n" for line in process.stderr)
-        assert list(tmp_path.glob("*.partial"))
-        process.send_signal(signal.SIGTERM)
+        assert list(tmp_path.glob(".deploycc-agent-*/engine.out"))
+        process.send_signal(number)
         assert process.wait(timeout=30) == 130
         assert process.stderr.read() == ""  # and no process holds the other end any more
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
-    assert not list(tmp_path.glob("*.partial"))
-    assert not (tmp_path / "build.json").exists()
+        os.kill(int((bin_folder / "pid").read_text()), 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.pyz", "bin", "network-fp32.onnx", "plan.json"]
+
+
+def test_nohup_survives_a_closed_terminal(agent: Path, tmp_path: Path) -> None:
+    plan_folder(tmp_path, target.load("x86-cpu").model_copy(update={"architecture": "another"}), {"fp32": conv_model()})
+    script = f"trap '' HUP; exec {sys.executable} -uS {agent} build {tmp_path / 'plan.json'}"
+    with subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == 5
 
 
 def test_wrong_usage(agent: Path) -> None:

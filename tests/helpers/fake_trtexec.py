@@ -5,17 +5,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 _SCRIPT = r"""#!{python}
 import json, os, signal, sys, time
 
+here = os.path.dirname(os.path.abspath(__file__))
+banner = "TensorRT.trtexec" + {banner!r} + " # " + " ".join(sys.argv)
+print("&&&& RUNNING " + banner)
+if sys.argv[1:] == ["--version"]:
+    print("[03/29/2026-18:58:09] [E] Model missing or format not recognized")
+    print("&&&& FAILED " + banner)
+    sys.exit(1)
 flags = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-with open("calls.jsonl", "a") as log:
+with open(os.path.join(here, "calls.jsonl"), "a") as log:
     log.write(json.dumps(sys.argv[1:]) + "\n")
 behaviour = {behaviour!r}
+print("[I] Selected Device: NVIDIA Tegra X2\n[I] Compute Capability: {capability}")
 if behaviour == "refuse":
     print("[I] reading")
     print("[E] Error[4]: conv1: could not find any implementation")
-    print("&&&& FAILED TensorRT.trtexec")
+    print("[E] Engine set up failed")
+    print("&&&& FAILED " + banner)
     sys.exit(1)
 if behaviour == "kill":
     os.kill(os.getppid(), signal.SIGKILL)
@@ -23,7 +34,7 @@ if behaviour == "kill":
 if behaviour == "hang":
     with open(flags["--saveEngine"], "wb") as file:
         file.write(b"half")
-    with open("pid", "w") as file:
+    with open(os.path.join(here, "pid"), "w") as file:
         file.write(str(os.getpid()))
     print("building", flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -31,6 +42,9 @@ if behaviour == "hang":
 if "--saveEngine" in flags:
     with open(flags["--saveEngine"], "wb") as file:
         file.write(b"engine of " + open(flags["--onnx"], "rb").read()[:8])
+if "--loadInputs" in flags:
+    with open(flags["--loadInputs"].rpartition(":")[2], "rb") as file, open(os.path.join(here, "input"), "wb") as copy:
+        copy.write(file.read())
 if "--exportTimes" in flags:
     queries, warmup = [], int(flags["--warmUp"])
     for number in range(int(flags["--iterations"]) + 5):
@@ -45,12 +59,29 @@ if "--exportProfile" in flags:
     layers = [{{"name": name, "timeMs": 50 * ms, "averageMs": ms, "percentage": 0}} for name, ms in
               (("conv1 + relu1", 6.0), ("conv2", 2.0))]
     json.dump([{{"count": 50}}] + layers, open(flags["--exportProfile"], "w"))
-print("&&&& PASSED TensorRT.trtexec")
+print("&&&& PASSED " + banner)
 """
 
 
-def write(path: Path, behaviour: str = "work") -> Path:
-    """Write the program. Behaviours: work, refuse, kill (its parent), hang (half an engine, deaf to SIGTERM)."""
-    path.write_text(_SCRIPT.format(python=sys.executable, behaviour=behaviour))
+def write(path: Path, behaviour: str = "work", banner: str = " [TensorRT v8201]", capability: str = "6.2") -> Path:
+    """Write the program, which keeps its calls in ``calls.jsonl`` and its last input in ``input`` beside itself.
+
+    Args:
+        path: of the program.
+        behaviour: work, refuse, kill (its parent), hang (half an engine, deaf to SIGTERM).
+        banner: what its banner says of the release.
+        capability: compute capability of the GPU that it says it selected.
+    """
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(_SCRIPT.format(python=sys.executable, behaviour=behaviour, banner=banner, capability=capability))
     path.chmod(0o755)
     return path
+
+
+def install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str = "work", banner: str = " [TensorRT v8201]"
+) -> Path:
+    """Write the program as ``trtexec`` into a folder and make that the only one on PATH; return the folder."""
+    write(folder / "trtexec", behaviour, banner)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
