@@ -11,7 +11,8 @@ def _import() -> "Any":
         import tensorrt_rtx
     except (ImportError, OSError) as error:
         raise NotPossible(
-            "Python cannot import tensorrt_rtx here: {}".format(error), "python3 -m pip install 'deploycc[rtx]'"
+            "Python cannot import tensorrt_rtx here: {}".format(error),
+            "python3 -m pip install tensorrt-rtx-cu12==1.7.1.116",
         ) from error
     return tensorrt_rtx
 

@@ -21,7 +21,7 @@ def import_tensorrt() -> "Any":
     except (ImportError, OSError) as error:
         raise NotPossible(
             "Python cannot import tensorrt here: {}".format(error),
-            "on a Jetson use the system's python3, elsewhere: python3 -m pip install 'deploycc[trt]'",
+            "on a Jetson use the system's python3, elsewhere: python3 -m pip install 'tensorrt>=10'",
         ) from error
     return tensorrt
 

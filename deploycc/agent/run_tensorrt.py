@@ -40,7 +40,7 @@ class Runner:
             import pycuda.driver as cuda
         except ImportError as error:
             raise NotPossible(
-                "Python cannot import pycuda here: {}".format(error), "python3 -m pip install 'deploycc[cuda]'"
+                "Python cannot import pycuda here: {}".format(error), "python3 -m pip install 'pycuda>=2024.1'"
             ) from error
         self._cuda = cuda
         self._context = None  # type: Any
@@ -76,7 +76,8 @@ def _runtime(name: str) -> "Any":
         import tensorrt_rtx
     except (ImportError, OSError) as error:
         raise NotPossible(
-            "Python cannot import tensorrt_rtx here: {}".format(error), "python3 -m pip install 'deploycc[rtx]'"
+            "Python cannot import tensorrt_rtx here: {}".format(error),
+            "python3 -m pip install tensorrt-rtx-cu12==1.7.1.116",
         ) from error
     return tensorrt_rtx
 

@@ -63,7 +63,7 @@ def check(
     """
     from deploycc.cli import console
     from deploycc.errors import TargetError
-    from deploycc.target import folder, load
+    from deploycc.target import folder, load, names
     from deploycc.target.check import check as inconsistencies
 
     paths = files or sorted(folder().glob("*.toml"))
@@ -72,13 +72,19 @@ def check(
         try:
             if path.suffix != ".toml":
                 raise TargetError("target-not-toml", "a target file ends in .toml", context={"file": path})
-            problems = inconsistencies(load(str(path)), path)
+            target = load(str(path))
+            problems = inconsistencies(target, path)
         except TargetError as error:
             console.fail(error)
             wrong += 1
             continue
         for problem in problems:
             console.out(f"{path}: {problem}")
+        if target.name in names() and path.resolve().parent != folder().resolve():
+            console.note(
+                f"{path} carries the name of the shipped target {target.name}; reports cannot tell the two apart until"
+                " it has a name of its own"
+            )
         wrong += bool(problems)
     if wrong:
         console.note(f"{wrong} of {len(paths)} targets are wrong")

@@ -38,7 +38,6 @@ _SOURCES: dict[Parser, str] = {
 _IR_SOURCE = "the onnx release of that parser"
 _IMPORTERS = "builtin_op_importers.cpp of onnx-tensorrt"
 _PLUGINS = "plugin/ of NVIDIA/TensorRT"
-_MEASURED = "measured with TensorRT-RTX 1.7.1"
 
 
 @dataclass(frozen=True)
@@ -225,11 +224,11 @@ def _rtx_operator(node: gs.Node, local: set[str]) -> Limit | None:
     if node.op in local or node.op in measured["plugins"]:
         return None
     if node.op in _table()["plugins"]:
-        return Limit(f"TensorRT-RTX registers no plugin {node.op}", None, _MEASURED)
+        return Limit(f"TensorRT-RTX registers no plugin {node.op}", None, tensorrt_rules.MEASURED)
     if node.op in measured["unbuildable"]:
-        return Limit(f"TensorRT-RTX has no implementation of {node.op}: the build fails", None, _MEASURED)
+        return Limit(f"TensorRT-RTX has no implementation of {node.op}: the build fails", None, tensorrt_rules.MEASURED)
     if node.op in measured["unknown"] or node.op not in _first_release():
-        return Limit(f"TensorRT-RTX has no operator {node.op}", None, _MEASURED)
+        return Limit(f"TensorRT-RTX has no operator {node.op}", None, tensorrt_rules.MEASURED)
     return None
 
 

@@ -1,7 +1,7 @@
 """Restrictions of TensorRT's ONNX parser on operators that it supports: attributes, inputs, ranks, branches.
 
 A rule is a function registered for operators; it reads one node and yields what the release would refuse. Source of
-every rule unless it names another: the restriction column of docs/operators.md on each release branch of
+every limit unless it names another: the restriction column of docs/operators.md on each release branch of
 onnx/onnx-tensorrt.
 """
 
@@ -36,6 +36,7 @@ class Scope:
 Rule = Callable[[gs.Node, Scope], Iterator[Limit]]
 RULES: dict[str, list[Rule]] = {}
 
+MEASURED = "measured with TensorRT-RTX 1.7.1"
 REDUCTIONS = tuple(f"Reduce{kind}" for kind in (
     "L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"
 ))  # fmt: skip
@@ -85,8 +86,8 @@ def _pool_dilations(node: gs.Node, scope: Scope) -> Iterator[Limit]:
 
 @rule("LpPool", "LpNormalization")
 def _norm_order(node: gs.Node, scope: Scope) -> Iterator[Limit]:
-    if node.attrs.get("p", 2) not in (1, 2):  # onnxOpCheckers.cpp: only L1 and L2
-        yield Limit(f"its p is {node.attrs['p']}; only L1 and L2 are supported")
+    if node.attrs.get("p", 2) not in (1, 2):
+        yield Limit(f"its p is {node.attrs['p']}; only L1 and L2 are supported", None, "onnxOpCheckers.cpp")
 
 
 @rule("MaxPool")
@@ -137,7 +138,7 @@ def _top_k(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     count = node.attrs.get("k") if values is None else int(values.reshape(-1)[0])
     largest = 3840 if scope.rtx else 3839  # measured with TensorRT-RTX 1.7.1; operators.md says less than 3840
     if count is not None and count > largest:
-        yield Limit(f"its K is {count}; at most {largest} is supported")
+        yield Limit(f"its K is {count}; at most {largest} is supported", None, MEASURED if scope.rtx else "")
     if not node.attrs.get("sorted", 1) and scope.version >= (10, 1) and not scope.rtx:
         yield Limit("it asks for unsorted results; sorted must be 1")
 
@@ -183,6 +184,8 @@ def _resize(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         yield Limit(f"its coordinate mode is {coordinates}; only asymmetric is supported", "8.0")
     if scope.version < (8, 0) and mode == "nearest" and rounding != "floor":
         yield Limit(f"its nearest mode is {rounding}; only floor is supported", "8.0")
+    if coordinates == "tf_half_pixel_for_nn" and mode == "nearest" and rounding != "round_prefer_floor" and scope.rtx:
+        yield Limit(f"its nearest mode is {rounding}; with {coordinates} only round_prefer_floor is", None, MEASURED)
     if node.attrs.get("antialias", 0):
         yield Limit("antialiasing is not supported")
     if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -234,9 +237,9 @@ def _negative_indices(node: gs.Node, scope: Scope) -> Iterator[Limit]:
 
 @rule("ScatterND", "ScatterElements")
 def _scatter_reduction(node: gs.Node, scope: Scope) -> Iterator[Limit]:
-    # Documented for ScatterND; ScatterElements measured with TensorRT-RTX 1.7.1.
+    source = "" if node.op == "ScatterND" else MEASURED  # documented for ScatterND only
     if node.attrs.get("reduction", "none") != "none":
-        yield Limit(f"its reduction is '{node.attrs['reduction']}'; only none is supported")
+        yield Limit(f"its reduction is '{node.attrs['reduction']}'; only none is supported", None, source)
 
 
 @rule("Einsum")
@@ -273,9 +276,9 @@ def _dropout(node: gs.Node, scope: Scope) -> Iterator[Limit]:
 
 @rule("BatchNormalization")
 def _batch_norm(node: gs.Node, scope: Scope) -> Iterator[Limit]:
-    # Measured with TensorRT-RTX 1.7.1; every release computes inference only.
+    # Every release computes inference only.
     if node.attrs.get("training_mode", 0) or any(not output.is_empty() for output in node.outputs[1:]):
-        yield Limit("training_mode and its additional outputs are not supported")
+        yield Limit("training_mode and its additional outputs are not supported", None, MEASURED)
 
 
 @rule("QuantizeLinear", "DequantizeLinear")
@@ -305,15 +308,35 @@ def _cast(node: gs.Node, scope: Scope) -> Iterator[Limit]:
         yield Limit("only casts to FP32 are supported", "7.0")
 
 
+_EFFICIENT_NMS = "efficientNMSPlugin.cpp"  # the PluginField lists and createPlugin on each release branch
+
+
 @rule("EfficientNMS_TRT")
 def _class_agnostic(node: gs.Node, scope: Scope) -> Iterator[Limit]:
-    # PluginField lists of plugin/efficientNMSPlugin on each release branch of NVIDIA/TensorRT.
     if "class_agnostic" in node.attrs and scope.version < (8, 6):
-        yield Limit("its attribute class_agnostic does not exist yet", "8.6")
+        yield Limit("its attribute class_agnostic does not exist yet", "8.6", _EFFICIENT_NMS)
+
+
+@rule("EfficientNMS_TRT")
+def _validated_fields(node: gs.Node, scope: Scope) -> Iterator[Limit]:
+    boxes = node.attrs.get("max_output_boxes", 1)
+    if boxes < 1:
+        yield Limit(f"its max_output_boxes is {boxes}; it must be at least 1", None, _EFFICIENT_NMS)
+    if scope.version < (8, 5):
+        return
+    for attribute, least in (("score_threshold", 0.0), ("iou_threshold", np.finfo(np.float32).smallest_subnormal)):
+        value = np.float32(node.attrs.get(attribute, 1))
+        if not value >= least:
+            bound = "at least 0" if least == 0 else "above 0"
+            yield Limit(f"its {attribute} is {value:g}; it must be {bound}", None, _EFFICIENT_NMS)
+    for attribute in ("score_activation", "box_coding"):
+        if node.attrs.get(attribute, 0) not in (0, 1):
+            yield Limit(f"its {attribute} is {node.attrs[attribute]}; it must be 0 or 1", None, _EFFICIENT_NMS)
 
 
 @rule("NMS_TRT", "BatchedNMS_TRT", "NMSDynamic_TRT", "BatchedNMSDynamic_TRT")
 def _nms_attributes(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     for attribute, since in (("scoreBits", (8, 0)), ("isBatchAgnostic", (8, 0)), ("caffeSemantics", (8, 2))):
         if attribute in node.attrs and scope.version < since:
-            yield Limit(f"its attribute {attribute} does not exist yet", f"{since[0]}.{since[1]}")
+            first = f"{since[0]}.{since[1]}"
+            yield Limit(f"its attribute {attribute} does not exist yet", first, "plugin/ of NVIDIA/TensorRT")

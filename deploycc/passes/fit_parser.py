@@ -27,7 +27,8 @@ def fit_parser(detector: Detector, options: Options) -> Result:
     * Operator set: stepped down to ``max_opset`` (`deploycc.graph.opset`).
     * INT64 becomes INT32 if the parser lacks INT64 (`deploycc.graph.narrow_types`); FP64 becomes FP32 for every
       TensorRT.
-    * Attributes: ``auto_pad`` becomes explicit pads; poolings lose dilations of 1.
+    * Attributes: ``auto_pad`` becomes explicit pads; poolings lose dilations of 1; for every TensorRT, a Resize that
+      takes the floor of TensorFlow's half-pixel coordinates rounds ONNX's instead, which gives the same positions.
 
     Before: ``y = Softmax<axis=1>(x); i = Gather(a, <int64>)``   x [1, 21, 8732], opset 17
     After:  ``t = Transpose(x); s = Softmax<axis=2>(t); y = Transpose(s); i = Gather(a, <int32>)``   opset 12
@@ -37,6 +38,7 @@ def fit_parser(detector: Detector, options: Options) -> Result:
     infer_shapes(graph)
     changed |= sum(_plain_attributes(node) for node in all_nodes(graph)) > 0
     if contract.parser != "onnxruntime":
+        changed |= sum(_plain_resize(node) for node in all_nodes(graph)) > 0
         narrowed, more = narrow_floats(graph)
         changed, notes = changed | narrowed, notes + more
     if not contract.int64:
@@ -68,6 +70,16 @@ def _plain_attributes(node: gs.Node) -> bool:
         return bool(changed)
     del node.attrs["auto_pad"]
     node.attrs["pads"] = pads
+    return True
+
+
+def _plain_resize(node: gs.Node) -> bool:
+    """Write floor((i + 0.5) / s) as the rounding of (i + 0.5) / s - 0.5; TensorRT's parser reads only the second."""
+    attrs = node.attrs
+    nearest = node.op == "Resize" and attrs.get("mode", "nearest") == "nearest" and attrs.get("nearest_mode") == "floor"
+    if not nearest or attrs.get("coordinate_transformation_mode") != "tf_half_pixel_for_nn":
+        return False
+    attrs |= {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
     return True
 
 

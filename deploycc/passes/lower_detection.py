@@ -24,11 +24,14 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from deploycc.detector import DetectionOutputs, Detector, Nms, SsdHeads
 from deploycc.errors import Note
+from deploycc.graph.edit import producer
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
 _NMS_OPSET = 13  # TopK, NonMaxSuppression and Min are written as in this operator set
 _PLUGIN_DOMAIN = "TRT"  # TensorRT's parser matches the operator's name; checkers skip unknown domains
+_MOVES = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Gather", "Slice", "Split")
+_NEVER_NEGATIVE = ("Softmax", "Sigmoid", "HardSigmoid", "Relu")
 _EFFICIENT_NMS_BOXES = 4096  # candidates over all classes, EfficientNMSParameters::numSelectedBoxes
 _NMS_PLUGIN_TOP_K = 4096  # allClassNMS: eight tiles of 512 threads
 _NMS_PLUGIN_CODES = {"corner": 0, "center_size": 1, "corner_size": 2}  # NvInferPlugin.h, CodeTypeSSD
@@ -55,6 +58,9 @@ def lower_detection(detector: Detector, options: Options) -> Result:
     if options.detection == "onnx-nms" and detector.graph.opset < _NMS_OPSET:
         reason = f"the network's operator set is {detector.graph.opset}; in-graph suppression needs {_NMS_OPSET}"
         return Result(detector, changed=False, notes=(Note("", "detection-raw", f"{reason}: the host decodes"),))
+    if reason := _unfit(detector, heads, options.detection):
+        note = Note(heads.scores, "detection-raw", f"{reason}: the host decodes")
+        return Result(detector, changed=False, notes=(note,))
 
     tail = _Tail(detector.graph)
     lower = {"onnx-nms": _onnx_nms, "efficient-nms": _efficient_nms, "nms-plugin": _nms_plugin}[options.detection]
@@ -62,6 +68,40 @@ def lower_detection(detector: Detector, options: Options) -> Result:
     detector.graph.outputs = outputs
     detector.graph.cleanup()
     return Result(replace(detector, heads=None, detections=described), changed=True, notes=tuple(notes))
+
+
+def _unfit(detector: Detector, heads: SsdHeads, how: str) -> str:
+    """Return why nodes at the end of the graph would not find what the host finds; empty if they do.
+
+    EfficientNMS_TRT validates its fields from TensorRT 8.5 on (efficientNMSPlugin.cpp, createPlugin): a score threshold
+    of 0 or more, an IoU threshold above 0, and at least one box.
+    """
+    nms = detector.nms
+    if 0 in (nms.top_k, nms.keep_top_k):
+        return (
+            f"it keeps no detections (top_k {nms.top_k}, keep_top_k {nms.keep_top_k}), and no plugin has empty outputs"
+        )
+    if how != "efficient-nms":
+        return ""
+    if nms.iou_threshold < 0:
+        return f"its IoU threshold is {nms.iou_threshold:g}, and EfficientNMS_TRT needs one above 0"
+    if nms.score_threshold < 0 and not _never_negative(detector.graph.tensors()[heads.scores]):
+        return (
+            f"its score threshold is {nms.score_threshold:g}, its scores may be negative, and EfficientNMS_TRT needs a"
+            " threshold of 0 or more"
+        )
+    return ""
+
+
+def _never_negative(tensor: gs.Tensor) -> bool:
+    """Return whether a tensor holds only outputs of activations that are never negative."""
+    maker = producer(tensor)
+    if maker is None:
+        return False
+    if maker.op in _MOVES:
+        sources = maker.inputs if maker.op == "Concat" else maker.inputs[:1]
+        return all(_never_negative(source) for source in sources)
+    return maker.op in _NEVER_NEGATIVE
 
 
 _Lowered = tuple[list[gs.Variable], DetectionOutputs, list[Note]]
@@ -279,7 +319,7 @@ def _efficient_nms(tail: _Tail, heads: SsdHeads, nms: Nms) -> _Lowered:
     ]
     attrs: dict[str, object] = {
         "plugin_version": "1",
-        "score_threshold": _just_above(nms.score_threshold),
+        "score_threshold": max(0.0, _just_above(nms.score_threshold)),
         "iou_threshold": _just_above(nms.iou_threshold),
         "max_output_boxes": most,
         "background_class": -1 if heads.background is None else heads.background,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploycc.target import Target, version_of
+from deploycc.target import Target, folder, version_of
 
 _PEAK_TOLERANCE = 0.02
 """Relative; published peaks and clocks are rounded to three digits."""
@@ -65,11 +65,12 @@ def check(target: Target, path: Path | None = None) -> list[str]:
 
     Args:
         target: as `deploycc.target.load` read it.
-        path: its file, whose name must be the target's; None skips that rule.
+        path: its file. A shipped target is found by its file's name, which must be the target's name; any other file
+            is given by its path and may be called anything.
     """
     rules = (_peaks, _precisions, _unconfirmed, _toolchain, _gpu, _jetpack)
     problems = [problem for rule in rules for problem in rule(target)]
-    if path is not None and path.stem != target.name:
+    if path is not None and path.stem != target.name and path.resolve().parent == folder().resolve():
         problems.insert(0, f"name '{target.name}' is not the file's name '{path.stem}'")
     return problems
 

@@ -54,7 +54,7 @@ def require_torch() -> None:
         raise DeployError(
             "train-extra-missing",
             "training needs PyTorch, which is not installed",
-            hint="pip install 'deploycc[train]'",
+            hint="python3 -m pip install 'torch>=2.4'",
         ) from None
 
 

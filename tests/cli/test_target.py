@@ -102,11 +102,25 @@ def test_check_lists_what_is_wrong_in_every_file_and_exits_1(
     odd.write_text(sound.replace("sm_count", "sm_cuont"), encoding="utf-8")
     assert main(["target", "check", str(slow), str(odd), str(folder() / "x86-cpu.toml")]) == 1
     shown = capsys.readouterr()
-    assert [line.partition(": ")[0] for line in shown.out.splitlines()] == [str(slow)] * 2
-    assert "is not the file's name 'slow'" in shown.out
+    assert [line.partition(": ")[0] for line in shown.out.splitlines()] == [str(slow)]
     assert "fp32_tflops 0.1 is not" in shown.out
     assert "did you mean 'sm_count'?" in shown.err
     assert "2 of 3 targets are wrong" in shown.err
+
+
+def test_check_of_a_copy_passes_and_says_whose_name_it_carries(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "mine.toml"
+    text = (folder() / "x86-cpu.toml").read_text(encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
+    assert main(["target", "check", str(copy)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "carries the name of the shipped target x86-cpu" in shown.err
+    copy.write_text(text.replace('name = "x86-cpu"', 'name = "desk"'), encoding="utf-8")
+    assert main(["target", "check", str(copy)]) == 0
+    assert "carries the name" not in capsys.readouterr().err
 
 
 def test_check_of_another_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ def test_without_pytorch_the_extra_is_named(
     assert main(command) == 1
     err = capsys.readouterr().err
     assert "error[train-extra-missing]" in err
-    assert "pip install 'deploycc[train]'" in err
+    assert "python3 -m pip install 'torch>=2.4'" in err
 
 
 def test_training_evaluating_and_compiling_speak_of_one_file(

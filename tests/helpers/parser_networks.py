@@ -37,6 +37,26 @@ RULES: dict[str, tuple[str, int, str, str, str]] = {
         " { n, r, p, c = EfficientNMS_TRT <class_agnostic=0> (b, s) }",
         13, "class_agnostic does not exist", "8.5", "8.6",
     ),
+    "plugin without boxes": (
+        "(float[1,9,4] b, float[1,9,2] s) => (int32[1,1] n, float[1,0,4] r, float[1,0] p, int32[1,0] c)"
+        " { n, r, p, c = EfficientNMS_TRT <max_output_boxes=0> (b, s) }",
+        13, "max_output_boxes is 0", "11.1", "",
+    ),
+    "plugin with a negative threshold": (
+        "(float[1,9,4] b, float[1,9,2] s) => (int32[1,1] n, float[1,5,4] r, float[1,5] p, int32[1,5] c)"
+        " { n, r, p, c = EfficientNMS_TRT <score_threshold=-1.0> (b, s) }",
+        13, "must be at least 0", "8.5", "",
+    ),
+    "plugin that keeps no overlap": (
+        "(float[1,9,4] b, float[1,9,2] s) => (int32[1,1] n, float[1,5,4] r, float[1,5] p, int32[1,5] c)"
+        " { n, r, p, c = EfficientNMS_TRT <iou_threshold=0.0> (b, s) }",
+        13, "must be above 0", "10.16", "",
+    ),
+    "plugin with another box coding": (
+        "(float[1,9,4] b, float[1,9,2] s) => (int32[1,1] n, float[1,5,4] r, float[1,5] p, int32[1,5] c)"
+        " { n, r, p, c = EfficientNMS_TRT <box_coding=2> (b, s) }",
+        13, "must be 0 or 1", "8.6", "",
+    ),
     "3-D convolution": (
         "(float[1,1,4,4,4] x) => (float[1,1,4,4,4] y) <float[1,1,1,1,1] w = {1}> { y = Conv (x, w) }",
         9, "it is 3-D", "5.1", "6.0",

@@ -55,6 +55,17 @@ def test_tensorrt_rtx_takes_the_largest_k_that_is_not_refused(count: int) -> Non
     assert builds_for_rtx(model(body)) == (not refusals(network(body), RTX)) == (count <= 3840)
 
 
+@pytest.mark.parametrize("rounding", ["floor", "round_prefer_floor", "round_prefer_ceil", "ceil"])
+def test_tensorrt_rtx_reads_one_rounding_of_half_pixels_of_tensorflow(rounding: str) -> None:
+    body = (
+        '(float[1,1,2,2] x) => (float[1,1,4,4] y) <float[4] s = {1,1,2,2}> { y = Resize <mode="nearest",'
+        f' coordinate_transformation_mode="tf_half_pixel_for_nn", nearest_mode="{rounding}"> (x, , s) }}'
+    )
+    refused = bool(refusals(network(body), RTX))
+    assert refused == (rounding != "round_prefer_floor")
+    assert builds_for_rtx(model(body)) != refused
+
+
 @pytest.mark.parametrize("op", ["NonZero", "Det", "DeformConv", "RoiAlign", "Compress"])
 def test_tensorrt_rtx_operators_that_do_not_build_are_refused(op: str) -> None:
     graph = gs.Graph([gs.Node(op, name="n", inputs=[], outputs=[])], opset=18)

@@ -294,6 +294,20 @@ def test_auto_pad_of_a_dilated_convolution() -> None:
     np.testing.assert_array_equal(got[0, 0, 0], [4, 6, 6, 6, 4])
 
 
+@pytest.mark.parametrize("sizes", [(8, 10), (3, 2), (7, 9)])
+def test_half_pixels_of_tensorflow_are_rounded_as_tensorrt_reads_it(sizes: tuple[int, int]) -> None:
+    x, y = gs.Variable("x", np.float32, [1, 1, 4, 5]), gs.Variable("y", np.float32, [1, 1, *sizes])
+    attrs = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "tf_half_pixel_for_nn"}
+    size = gs.Constant("size", np.array([1, 1, *sizes]))
+    empty = gs.Variable.empty()
+    graph = gs.Graph([gs.Node("Resize", "n", attrs, [x, empty, empty, size], [y])], [x], [y], opset=13, ir_version=7)
+    (expected,) = run(graph)
+    result = fit(detector(graph))
+    assert result.changed
+    assert result.detector.graph.nodes[0].attrs["coordinate_transformation_mode"] == "half_pixel"
+    np.testing.assert_array_equal(run(result.detector.graph)[0], expected)
+
+
 # ---- real networks --------------------------------------------------------------------------------------------------
 
 

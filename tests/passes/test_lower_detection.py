@@ -27,11 +27,12 @@ from strategies import HeadsCase, heads_cases
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.evaluation.decode import read_detections
 from deploycc.evaluation.nms import Detections
-from deploycc.parsers.support import Contract
+from deploycc.parsers.support import Contract, refusals
 from deploycc.passes.options import Detection, Options
 from deploycc.passes.runner import Result
 
 PASS = importlib.import_module("deploycc.passes.lower_detection")
+TENSORRT_10 = Contract("tensorrt-onnx", (10, 3), max_opset=20, max_ir=10)
 SOURCE = Source(files=("test",), sha256="0" * 64, format="caffe")
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -211,6 +212,44 @@ def test_planted_plugin_bugs_are_caught(old: str, new: str) -> None:
     shown = find_example(heads_cases(), differs)
     assert differs(shown)
     assert not differs(shown, PASS)
+
+
+def activated(nms: Nms, op: str) -> Detector:
+    """A detector of six priors whose scores come from an activation."""
+    heads = SsdHeads("locations", "scores", np.float32([[0, 0, 1, 1]] * 6), np.ones((6, 4), np.float32), classes=3)
+    detector = network(heads, nms, flat=False)
+    detector.graph.nodes[1].op = op
+    return detector
+
+
+def test_no_score_threshold_becomes_the_least_that_the_plugin_validates() -> None:
+    random = np.random.default_rng(0)
+    feeds = {name: random.normal(size=(1, 6, n)).astype(np.float32) for name, n in (("x", 4), ("y", 3))}
+    detector = activated(Nms(score_threshold=-3.4e38), "Softmax")
+    scores = run(detector.graph, feeds)["scores"]
+    assert detector.heads is not None
+    result = lower(detector, "efficient-nms")
+    assert plugin_of(result, "EfficientNMS_TRT").attrs["score_threshold"] == 0.0
+    assert refusals(result.detector.graph, TENSORRT_10) == []
+    found = read_detections(result.detector, run_plugin(result, "EfficientNMS_TRT", feeds))
+    case = HeadsCase(detector.heads, feeds["x"], scores, detector.nms)
+    assert same(found, on_host(case))
+
+
+@pytest.mark.parametrize(
+    ("nms", "op", "reason"),
+    [
+        (Nms(score_threshold=-1.0), "Identity", "scores may be negative"),
+        (Nms(iou_threshold=-0.5), "Softmax", "IoU threshold is -0.5"),
+        (Nms(keep_top_k=0), "Softmax", "keeps no detections"),
+        (Nms(top_k=0), "Softmax", "keeps no detections"),
+    ],
+)
+def test_what_the_plugin_would_refuse_is_decoded_on_the_host(nms: Nms, op: str, reason: str) -> None:
+    result = lower(activated(nms, op), "efficient-nms")
+    assert not result.changed
+    assert [note.code for note in result.notes] == ["detection-raw"]
+    assert reason in result.notes[0].reason
 
 
 def test_efficient_nms_node_is_what_the_plugin_reads() -> None:
