@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploycc.errors import ArtefactError
-from deploycc.files import replacing, sha256_of, write_text
+from deploycc.files import check_writable, replacing, sha256_of, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -58,3 +61,72 @@ def test_digest_of_more_than_one_block(tmp_path: Path) -> None:
     data = bytes(range(256)) * 8192
     (tmp_path / "a").write_bytes(data)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to("real/a.txt")
+    for text in ("first", "second"):  # where the link leads nowhere yet, and where it does
+        write_text(link, text)
+        assert (tmp_path / "real" / "a.txt").read_text(encoding="utf-8") == text
+    assert link.is_symlink()
+    assert names(tmp_path / "real") == ["a.txt"]
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_text(file, "secret")
+    file.chmod(0o600)
+    write_text(file, "more")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    link = tmp_path / "link"
+    link.symlink_to(f"/dev/fd/{writer}")
+    check_writable(link)
+    write_text(link, "x" * 1000)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        assert stream.read() == "x" * 1000
+    assert names(tmp_path) == ["link"]
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        null.write_text("x", encoding="utf-8")
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    check_writable(null)
+    write_text(null, "x")
+    assert null.is_char_device()
+    assert names(tmp_path) == ["null"]
+
+
+@pytest.mark.parametrize("write", [check_writable, lambda path: write_text(path, "x")])
+def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    here = socket.socket(socket.AF_UNIX)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    with here:
+        here.bind(str(tmp_path / "socket"))
+        for name, note in (("folder", "a folder"), ("socket", "a socket"), ("circle", "symbolic links")):
+            with pytest.raises(ArtefactError, match=note):
+                write(tmp_path / name)
+    assert sorted(names(tmp_path)) == ["circle", "folder", "socket"]
+
+
+def test_what_could_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    (tmp_path / "link").symlink_to("model.onnx")
+    with pytest.raises(ArtefactError, match="its folder does not exist"):
+        check_writable(None, tmp_path / "nowhere" / "a.txt")
+    with pytest.raises(ArtefactError) as caught:
+        check_writable(tmp_path / "link", inputs=[None, str(tmp_path / "model.onnx")])
+    assert caught.value.code == "output-is-the-input"
+    check_writable(tmp_path / "new.txt", None, tmp_path / "model.onnx", inputs=[tmp_path / "new.txt"])
+    assert sorted(names(tmp_path)) == ["link", "model.onnx"]

@@ -108,6 +108,7 @@ def command(
     from deploycc.documents.document import read_document
     from deploycc.documents.gate_plan import GatePlan
     from deploycc.evaluation.dataset import open_dataset
+    from deploycc.files import check_writable
     from deploycc.timing.machine import check_threads
     from deploycc.workflows.compile import CompileSettings, compile_targets
     from deploycc.workflows.compile_outputs import Refused, check_outputs, raise_refusals
@@ -134,6 +135,7 @@ def command(
         if (images or keep_fp32) and "fp16" not in (settings.precisions or one.precisions):
             console.warn(f"{one.name}: --images and --keep-fp32 concern FP16, which is not compiled here")
     check_outputs(None, chosen, output)
+    check_writable(pruning.costs, inputs=[choice.model, choice.weights])
     with console.progress("compile") as say:
         say(f"reading {choice.model}")
         detector = choice.load()

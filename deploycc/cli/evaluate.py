@@ -42,11 +42,10 @@ def command(
     Shows VOC average precision (area under the curve and 11-point) and COCO average precision of every class.
     """
     from deploycc.cli import console
-    from deploycc.files import write_text
+    from deploycc.files import check_writable, write_text
     from deploycc.workflows.evaluate import evaluate_detector
-    from deploycc.workflows.staging import require_folder
 
-    require_folder(detections)
+    check_writable(detections, inputs=[choice.model, choice.weights])
     with console.progress("evaluate") as say:
         say("reading")
         accuracy = evaluate_detector(choice.load(), data, names=comma_list(names), say=say)

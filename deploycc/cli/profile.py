@@ -47,23 +47,22 @@ def command(
     An interrupted run leaves FILE.partial behind and continues from it when called again.
     """
     from deploycc.cli import console
-    from deploycc.files import write_text
+    from deploycc.files import check_writable, is_stream, write_text
     from deploycc.report.utilisation_summary import utilisation_figure, utilisation_summary
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.profile import measure_profile
-    from deploycc.workflows.staging import require_folder
 
     source = one_source(images, data)
-    for path in (output, html, svg):
-        require_folder(path)
-    partial = output.with_name(f"{output.name}.partial")
+    check_writable(output, html, svg, inputs=[choice.model, choice.weights])
+    partial = None if is_stream(output) else output.with_name(f"{output.name}.partial")
     with console.progress("profile") as say:
         say("reading")
         detector = choice.load()
         profiled = measure_profile(detector, open_pictures(source, detector.input), partial=partial, say=say)
     profile = profiled.profile
     profile.write(output)
-    partial.unlink(missing_ok=True)
+    if partial is not None:
+        partial.unlink(missing_ok=True)
     console.notes(profiled.notes)
     warn_if_assumed(detector.input, "the profile")
     if html is not None or svg is not None:

@@ -47,17 +47,16 @@ def command(
     """
     from deploycc.cli import console
     from deploycc.detector.file import save
+    from deploycc.files import check_writable
     from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.prune import prune
-    from deploycc.workflows.staging import require_folder
 
     check_threads(threads)
     settings = pruning.settings()
     source = one_source(images, data) if reconstruct else None
     if not reconstruct and (images is not None or data is not None):
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
-    for path in (output, pruning.costs):
-        require_folder(path)
+    check_writable(output, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
     profile, mask, costs = pruning.read_profile(), pruning.read_mask(), pruning.read_costs(threads or usable_cores())
     with console.progress("prune") as say:
         say("reading")

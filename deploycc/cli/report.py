@@ -31,11 +31,12 @@ def show(
     from deploycc.documents.gates import find_gate_report
     from deploycc.documents.output_folder import read_documents
     from deploycc.errors import ArtefactError
-    from deploycc.files import write_text
+    from deploycc.files import check_writable, write_text
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
     from deploycc.report.terminal import folder_json, folder_tables, latency_remarks
 
+    check_writable(markdown, html, inputs=[path])
     if (gates := find_gate_report(path)) is not None:
         _show_gates(gates, as_json, markdown, html)
         return

@@ -234,11 +234,11 @@ def export(
 ) -> None:
     """Write a trained detector as ONNX, for all other commands."""
     from deploycc.cli import console
-    from deploycc.workflows.staging import require_folder
+    from deploycc.files import check_writable
     from deploycc.workflows.train import require_torch
 
     require_torch()
-    require_folder(output)
+    check_writable(output, inputs=[checkpoint])
     from deploycc.lkam.export import export_checkpoint
 
     export_checkpoint(checkpoint, output, gates_metadata=gates_metadata, threshold=threshold)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from deploycc.errors import ArtefactError
+from deploycc.files import replacing
 from deploycc.lkam.config import TrainConfig
 from deploycc.lkam.insert import deciding_gates, insert_gates
 from deploycc.lkam.network import Ssd
@@ -36,10 +37,9 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a temporary file, then rename it, so that an interruption leaves the previous checkpoint intact."""
-    temporary = path.with_name(path.name + ".part")
-    torch.save({**vars(checkpoint), "config": checkpoint.config.to_dict(), "format": _FORMAT}, temporary)
-    temporary.replace(path)
+    """Write a checkpoint; an interruption leaves the one before it intact."""
+    with replacing(path) as temporary:
+        torch.save({**vars(checkpoint), "config": checkpoint.config.to_dict(), "format": _FORMAT}, temporary)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

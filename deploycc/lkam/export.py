@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from deploycc.cpu_session import open_session
 from deploycc.detector import Detector, InputSpec, Source
 from deploycc.detector.file import describe, read_gates
 from deploycc.errors import InputError, ModelError
+from deploycc.files import replacing
 from deploycc.graph.gates.metadata import DescribedGate
 from deploycc.graph.shapes import infer_shapes
 from deploycc.lkam.assess import NMS, make_heads
@@ -62,7 +62,7 @@ def export_checkpoint(
 
     Args:
         checkpoint: file written by `train`.
-        path: the ONNX file; written under a temporary name, then renamed.
+        path: the ONNX file, which appears whole or not at all.
         gates_metadata: also describe the gates; otherwise they can only be recognised by structure.
         threshold: replaces the run's threshold of the gates' decisions; a higher one switches more kernels off.
 
@@ -78,12 +78,8 @@ def export_checkpoint(
     if threshold is not None:
         _set_threshold(network, threshold)
     model = to_model(network, state.config.class_names, source, path.stem, gates_metadata=gates_metadata)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         onnx.save(model, str(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _set_threshold(network: Ssd, threshold: float) -> None:

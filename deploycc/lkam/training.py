@@ -14,6 +14,7 @@ from torch import nn
 
 from deploycc.errors import DeployError, InputError
 from deploycc.evaluation.dataset import Dataset
+from deploycc.files import write_text
 from deploycc.lkam.assess import assess
 from deploycc.lkam.checkpoint import (
     Checkpoint,
@@ -112,10 +113,8 @@ def train(
 
 
 def write_metrics(path: Path, values: dict[str, Any]) -> None:
-    """Write a temporary JSON file, then rename it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -230,14 +230,3 @@ def _is_as_listed(folder: Path, name: str, listed: dict[str, tuple[str, int]]) -
     if name not in listed or path.is_symlink() or not path.is_file():
         return False
     return path.stat().st_size == listed[name][1] and sha256_of(path) == listed[name][0]
-
-
-def require_folder(path: Path | None) -> None:
-    """Refuse a file that cannot be written because its folder does not exist: at once, not after minutes.
-
-    Raises:
-        ArtefactError: ``file-unwritable``.
-    """
-    if path is not None and not path.parent.is_dir():
-        fact = "its folder does not exist"
-        raise ArtefactError("file-unwritable", f"{path.name} cannot be written", context={"file": path}, note=fact)
