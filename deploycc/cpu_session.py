@@ -19,7 +19,12 @@ with 100 us and 5.2 ms with the default, because a spinning thread blocks the co
 
 
 def open_session(
-    model: onnx.ModelProto, threads: int, context: Mapping[str, object], *, keep_memory: bool = True
+    model: onnx.ModelProto,
+    threads: int,
+    context: Mapping[str, object],
+    *,
+    keep_memory: bool = True,
+    weights: Mapping[str, ort.OrtValue] | None = None,
 ) -> ort.InferenceSession:
     """Load a network; an idle session uses no core.
 
@@ -28,6 +33,7 @@ def open_session(
         threads: inside one operator; operators run one after another.
         context: of an error, naming the network.
         keep_memory: keep memory between runs; False frees it, for two networks in one process.
+        weights: initialisers that the model only declares, as external data, by name.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
@@ -40,6 +46,8 @@ def open_session(
     # Threads spin during a run, for speed, and stop when it ends, to free the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
+    if weights:
+        options.add_external_initializers(list(weights), list(weights.values()))
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no class

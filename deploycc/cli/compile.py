@@ -84,6 +84,9 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option("--images", metavar="DIR", help="Compare FP16 with FP32 on the pictures of this folder."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Run what was compiled beside the imported file on seeded pictures, and compare.")
+    ] = True,
     original: Annotated[
         bool, typer.Option(help="Also build and time the network as it was before pruning or gate planning.")
     ] = True,
@@ -121,6 +124,7 @@ def command(
         precisions=comma_list(precision),  # type: ignore[arg-type]
         detection=detection,  # type: ignore[arg-type]
         keep_fp32=comma_list(keep_fp32),
+        verify=verify,
         original=original,
         build=build,
         measure=measure,

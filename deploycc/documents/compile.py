@@ -212,6 +212,28 @@ class AccuracyRecord(Identified):
     coco_map: Share | None
 
 
+class VerificationRecord(Identified):
+    """A written network, read back and compared on seeded pictures in ONNX Runtime.
+
+    Attributes:
+        against: what it was compared with: the trained ``file``, the network after ``import``, or the network after
+            pruning (``pruned``).
+        reason: why the file itself was not run, as the end of a sentence; None if it was, or if it is not ONNX.
+        pictures, tensors: how many were compared; no tensor if the network has none in common with its reference.
+        largest_difference: over the largest magnitude of the output that differs most.
+        tolerance: from where on it would have been refused.
+        seconds: on the machine that compiled.
+    """
+
+    against: Literal["file", "import", "pruned"]
+    reason: str | None = None
+    pictures: Count
+    tensors: Count
+    largest_difference: NotNegative
+    tolerance: NotNegative
+    seconds: Seconds
+
+
 class CompileReport(Document):
     """The whole file.
 
@@ -221,6 +243,7 @@ class CompileReport(Document):
         prunings: what was removed from the trained network, first to last.
         accuracy: one per variant that was scored.
         networks: one per precision and variant.
+        verified: one per network that was compared with what it was compiled from.
         comparison: FP16 against FP32, or None.
         engines: likewise.
         next_command: what builds and measures on the board; None where everything was done here.
@@ -235,6 +258,7 @@ class CompileReport(Document):
     prunings: tuple[PruningRecord, ...] = ()
     accuracy: tuple[AccuracyRecord, ...] = ()
     networks: tuple[NetworkRecord, ...]
+    verified: tuple[VerificationRecord, ...] = ()
     comparison: PrecisionComparison | None = None
     engines: tuple[BuiltEngine, ...] = ()
     next_command: str | None = None

@@ -14,7 +14,7 @@ from deploycc.workflows.compile_outputs import Refused, check_outputs, output_fo
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
-    from deploycc.documents.compile import AccuracyRecord, CompileReport
+    from deploycc.documents.compile import AccuracyRecord, CompileReport, VerificationRecord
     from deploycc.documents.gate_plan import GatePlan, LayerPlan
     from deploycc.documents.plan import Measurement
     from deploycc.documents.utilisation import UtilisationProfile
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deploycc.workflows.networks import WrittenNetwork
     from deploycc.workflows.prune import Pruned
     from deploycc.workflows.report import Report
+    from deploycc.workflows.verify import Verifier
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class CompileSettings:
         precisions: to build; empty for all that a target does.
         detection: where decoding and suppression happen; None for the target's preferred place.
         keep_fp32: layers that stay FP32 in an FP16 network, by name.
+        verify: read every network back and compare it with what it was compiled from.
         original: where the network is pruned or its gates become branches, also build and time it as it was.
         build: build the engines that can be built here.
         measure: time the engines that can run here.
@@ -46,6 +48,7 @@ class CompileSettings:
     precisions: tuple[Precision, ...] = ()
     detection: Detection | None = None
     keep_fp32: tuple[str, ...] = ()
+    verify: bool = True
     original: bool = True
     build: bool = True
     measure: bool = True
@@ -65,6 +68,7 @@ class _Job:
         original: the network to compare with; None where there is no other.
         shown: the detector that the report describes.
         profile: that it was pruned by on the way, if any.
+        verifier: compares what is written with what it was compiled from; None where nothing is compared.
     """
 
     detector: Detector
@@ -72,6 +76,7 @@ class _Job:
     original: Detector | None
     shown: Detector
     profile: UtilisationProfile | None = None
+    verifier: Verifier | None = None
 
 
 def compile(
@@ -181,6 +186,10 @@ def compile_targets(
     for target in targets:
         _check_gate_plan(gate_plan, detector, target)
     job = _job(detector, pruned, settings, changed=gate_plan is not None)
+    if settings.verify:
+        from deploycc.workflows.verify import Verifier
+
+        job = replace(job, verifier=Verifier())
     accuracy = _score(job, gate_plan, score, class_names, say) if score is not None else ()
     inputs = (*inputs, *trained_files(detector))
     for target, folder in zip(targets, output_folders(targets, output), strict=True):
@@ -279,17 +288,20 @@ def _compile_one(
     from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder, write_report
     from deploycc.workflows.report import read_report
     from deploycc.workflows.staging import staged_folder
+    from deploycc.workflows.verify import verify_networks
 
     plan = () if gate_plan is None else gate_plan.layers
     kept: list[str] = []
     with staged_folder(output, inputs, kept.append) as folder:
         networks = _networks(job, target, folder, settings, plan, say)
+        started = [(_start(job, network), network) for network in networks]
+        verified = verify_networks(started, folder, job.verifier, say) if job.verifier is not None else ()
         write_plan_and_agent(folder, target, [one.network for one in networks], job.detector, _measurement(settings))
         if job.profile is not None:
             job.profile.write(folder / job.profile.FILE_NAME)
         if gate_plan is not None:
             gate_plan.write(folder / gate_plan.FILE_NAME)
-        write_report(folder, _report(job, target, networks, settings, pictures, accuracy, say))
+        write_report(folder, _report(job, target, networks, verified, settings, pictures, accuracy, say))
         if settings.build:
             build_folder(folder, say)
         if settings.build and settings.measure:
@@ -338,6 +350,11 @@ def _networks(
     return written
 
 
+def _start(job: _Job, written: WrittenNetwork) -> Detector:
+    """Return the detector that the pipeline of a network started from."""
+    return job.original if written.network.variant == "original" and job.original is not None else job.detector
+
+
 def _measurement(settings: CompileSettings) -> Measurement:
     from deploycc.documents.plan import QUICK, Measurement
     from deploycc.timing.machine import usable_cores
@@ -350,6 +367,7 @@ def _report(
     job: _Job,
     target: Target,
     networks: Sequence[WrittenNetwork],
+    verified: tuple[VerificationRecord, ...],
     settings: CompileSettings,
     pictures: PictureList | None,
     accuracy: tuple[AccuracyRecord, ...],
@@ -372,5 +390,6 @@ def _report(
         prunings=job.shown.prunings,
         accuracy=accuracy,
         networks=tuple(network.record for network in networks),
+        verified=verified,
         comparison=comparison,
     )

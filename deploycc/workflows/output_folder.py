@@ -77,10 +77,12 @@ def summarise_folder(folder: Path) -> list[str]:
     from deploycc.report.format import size
     from deploycc.report.headline import headline
     from deploycc.report.verdict import assess
+    from deploycc.report.verified import verified_lines
 
     read = read_report(folder)
     report, latency = read.compiled, read.latency
-    lines = [
+    lines = verified_lines(report.verified)
+    lines += [
         f"{engine.label} engine {folder / engine.file} ({size(engine.size_bytes)}, "
         f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
         for engine in report.engines

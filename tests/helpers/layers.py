@@ -23,6 +23,7 @@ PARTS = {
     "pruning",
     "report",
     "utilisation",
+    "verification",
 }
 MORE = {"lkam": {"evaluation"}}  # the optional training part stands on evaluation
 PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())
