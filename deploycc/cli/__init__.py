@@ -174,9 +174,10 @@ def _interrupt(number: int, frame: object) -> None:
 
 def entry() -> None:
     """Console script."""
-    signal.signal(signal.SIGTERM, _interrupt)  # `timeout` and CI end a run as Ctrl-C does: cleaned up
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job does not hear Ctrl-C
-        signal.signal(signal.SIGINT, _interrupt)
+    # `timeout`, CI and a closed terminal end a run as Ctrl-C does: cleaned up
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background job for Ctrl-C
+            signal.signal(number, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path that is not UTF-8 leaves as it came in
     sys.exit(main())

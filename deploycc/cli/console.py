@@ -190,7 +190,7 @@ class _Bar:
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
         """Show a step; its time is counted from where the step, its count or its total last started anew."""
         task = self._bars.tasks[self._task]
-        line = f"{self._what}: {what}"
+        line = f"{self._what}: {visible(what)}"
         count = f"{done}/{total}" if total else ""
         counts_on = total == (task.total or 0) and done >= task.completed and (total or line == task.description)
         if not counts_on:
@@ -217,7 +217,7 @@ class _Lines:
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
         """Keep a step for the next line."""
-        self._line = f"{self._what}: {what} {done}/{total}" if total else f"{self._what}: {what}"
+        self._line = f"{self._what}: {visible(what)} {done}/{total}" if total else f"{self._what}: {visible(what)}"
 
     def _show(self) -> None:
         while not self._ended.wait(_LINE_EVERY_S):

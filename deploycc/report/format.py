@@ -58,6 +58,15 @@ def _significant(value: float) -> str:
     return f"{value:.{max(0, 4 - len(str(int(value)))) if value >= 1 else 3}f}"
 
 
+def without_controls(text: str) -> str:
+    """Replace what cannot be printed, but for line breaks: a page opened in a terminal must not move its cursor."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
 def preparation(colour: str, mean: Sequence[float], scale: Sequence[float]) -> str:
     """Describe how pictures become tensors."""
     means, factors = (", ".join(f"{value:g}" for value in dict.fromkeys(values)) for values in (mean, scale))

@@ -11,7 +11,7 @@ from deploycc.documents.pruning import PruningRecord
 from deploycc.report.against_original import Side, against_original
 from deploycc.report.chain import breaks, links
 from deploycc.report.environment import flatten
-from deploycc.report.format import bare_ms, change, count, scientific, seconds
+from deploycc.report.format import bare_ms, change, count, scientific, seconds, without_controls
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
 from deploycc.report.pruning import gates_table, layers_table, parts_table, remarks, stays_table
@@ -56,7 +56,7 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     if latency and measured:  # without a run the environment is not the target's
         blocks += ["## Environment", table_of(("fact", "value"), _facts(latency))]
     blocks += ["## Provenance", *_provenance(report, latency), *_reproduce(report)]
-    return "\n\n".join(blocks) + "\n"
+    return without_controls("\n\n".join(blocks) + "\n")
 
 
 def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:

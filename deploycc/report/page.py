@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from deploycc.report import format as formats
 
 _FILTERS = ("milliseconds", "bare_ms", "seconds", "rate", "count", "size", "change", "scientific")
+
+
+def _finalize(value: Any) -> Any:
+    """Take control characters out of names from elsewhere; what is markup already was made here."""
+    return formats.without_controls(value) if type(value) is str else value
 
 
 def page_template(name: str) -> Template:
@@ -19,6 +25,7 @@ def page_template(name: str) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_finalize,
     )
     for filter_name in _FILTERS:
         environment.filters[filter_name] = getattr(formats, filter_name)

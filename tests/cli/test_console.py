@@ -43,10 +43,10 @@ def test_a_long_step_prints_plain_lines_in_a_pipe(
     monkeypatch.setattr(console, "_LINE_EVERY_S", 0.05)
     with console.progress("profile") as say:
         for done in (1, 2):
-            say("measuring pictures", done, 2)
+            say("measuring\x1b[2J pictures", done, 2)
             time.sleep(0.2)  # the line is printed once, though it is shown four times as long
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["profile: measuring pictures 1/2", "profile: measuring pictures 2/2"]
+    assert lines == [f"profile: measuring\\x1b[2J pictures {done}/2" for done in (1, 2)]
 
 
 def test_a_counted_step_is_a_bar_on_a_terminal(
@@ -54,14 +54,15 @@ def test_a_counted_step_is_a_bar_on_a_terminal(
 ) -> None:
     _on_a_terminal(monkeypatch)
     with console.progress("profile") as say:
-        say("reading [bold]model[/]")
+        say("reading [bold]model[/]\x1b]0;title\x07")
         time.sleep(0.2)
         for done in range(5):
             say("measuring pictures", done, 9)
             time.sleep(0.05)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "profile: reading [bold]model[/]" in captured.err
+    assert "profile: reading [bold]model[/]\\x1b]0;title" in captured.err
+    assert "\x1b]0;" not in captured.err
     assert "profile: measuring pictures" in captured.err
     assert "4/9" in captured.err
     assert "━" in captured.err

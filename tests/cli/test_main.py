@@ -65,6 +65,28 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _failing(monkeypatch, KeyboardInterrupt()) == 130
 
 
+@pytest.mark.parametrize(
+    ("number", "ignored"),
+    [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGQUIT, False), (signal.SIGHUP, True)],
+)
+def test_a_signal_ends_a_command_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, ignored: bool
+) -> None:
+    """A closed terminal, `kill` and `timeout`: what is half done is cleaned up. Under nohup it goes on."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
+    before = {each: signal.getsignal(each) for each in numbers}
+    monkeypatch.setattr(cli, "_signals", [])
+    monkeypatch.setattr(cli, "main", lambda: signal.raise_signal(number))
+    if ignored:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit if ignored else KeyboardInterrupt):
+            cli.entry()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def test_ctrl_c_inside_a_library_is_status_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

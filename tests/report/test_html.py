@@ -106,7 +106,7 @@ def test_an_invalid_report_and_a_broken_chain_are_shown() -> None:
 
 
 def test_foreign_text_is_escaped() -> None:
-    hostile = "</code></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}"
+    hostile = "</code></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}\x1b[31m\x07\u202e\x9b"
     report = sample_reports.compiled()
     step = report.networks[0].steps[1]
     note = step.notes[0].model_copy(update={"node": hostile, "reason": hostile, "code": hostile})
@@ -133,6 +133,7 @@ def test_foreign_text_is_escaped() -> None:
     assert not any("onerror" in attrs for _, attrs in page.tags)
     assert "{{ 7 * 7 }}" in page.words
     assert "<script>alert(1)</script>" in page.words
+    assert text.replace("\n", "").isprintable()
 
 
 def test_the_page_is_the_same_every_time() -> None:

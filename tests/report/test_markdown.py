@@ -19,13 +19,14 @@ def test_a_board_that_is_not_here() -> None:
 
 
 def test_names_cannot_change_the_structure() -> None:
-    hostile = "a|b\n# c `d` <script>x</script> [e](f) *g* \\"
+    hostile = "a|b\n# c `d` <script>x</script> [e](f) *g* \\\x1b[31m\u202e"
     layer = LayerTime(name=hostile, op="Conv", median_ms=1.0, share=1.0)
     text = render_markdown(
-        sample_reports.compiled(command="echo '```' && rm"), latency(run(samples(), layers=(layer,)))
+        sample_reports.compiled(command="echo '```' && rm\x1b[2J"), latency(run(samples(), layers=(layer,)))
     )
     row = next(line for line in text.splitlines() if line.startswith("| a"))
 
-    assert row.startswith(r"| a\|b \# c \`d\` &lt;script&gt;x&lt;/script&gt; \[e\](f) \*g\* \\ | Conv |")
+    assert row.startswith(r"| a\|b \# c \`d\` &lt;script&gt;x&lt;/script&gt; \[e\](f) \*g\* \\ \[31m  | Conv |")
     assert "<script>" not in text
-    assert "````console\necho '```' && rm\n````" in text
+    assert "````console\necho '```' && rm\N{REPLACEMENT CHARACTER}[2J\n````" in text
+    assert text.replace("\n", "").isprintable()
