@@ -54,8 +54,14 @@ def priors(
     step: tuple[float, float] | None,
     offset: float,
     clip: bool,
+    truncated: bool = True,
 ) -> NDArray[np.float64]:
-    """PriorBoxLayer::Forward_cpu of the SSD fork, box by box; [P, 4], (height, width) everywhere."""
+    """PriorBoxLayer::Forward_cpu of the SSD fork, box by box; [P, 4], (height, width) everywhere.
+
+    Its ``int min_size_`` and ``int max_size_`` drop fractions; OpenCV's layer does not (``truncated=False``).
+    """
+    if truncated:
+        min_sizes, max_sizes = [int(size) for size in min_sizes], [int(size) for size in max_sizes]
     known = [1.0]
     for ratio in ratios:
         if any(abs(ratio - one) < 1e-6 for one in known):

@@ -24,7 +24,7 @@ from deploycc.importers.caffe import (  # noqa: F401 - the layer modules registe
     prototxt,
 )
 from deploycc.importers.caffe.definition import define
-from deploycc.importers.caffe.input_spec import describe_input, find_picture
+from deploycc.importers.caffe.input_spec import describe_input, find_picture, subtracts_mean
 from deploycc.importers.caffe.network import Network
 from deploycc.importers.caffe.random_weights import SeededWeights
 from deploycc.importers.caffe.weights import TrainedWeights
@@ -70,7 +70,8 @@ def load(
     root, text = prototxt.read(path)
     definition = define(root)
     picture = find_picture(definition)
-    spec, notes = describe_input(picture, definition.file, _values(mean), _values(scale), colour)
+    first = subtracts_mean(definition, picture)
+    spec, notes = describe_input(picture, definition.file, first, _values(mean), _values(scale), colour)
     trained = None if random_weights is not None else TrainedWeights(_weight_file(path, weights))
     tensor = gs.Variable(picture.blob, dtype=np.float32, shape=list(spec.shape))
     network = Network(definition, tensor, trained or SeededWeights(random_weights or 0))
@@ -79,6 +80,16 @@ def load(
     if definition.dropped:
         names = ", ".join(definition.dropped)
         notes.append(Note("", "caffe-training-layers", f"layers for training or evaluation are dropped: {names}"))
+    if definition.stages:
+        reason = f"the Input layer runs only in the stage {', '.join(definition.stages)}, which is chosen"
+        notes.append(Note("", "caffe-stage", reason))
+    if definition.elsewhere:
+        reason = f"layers that run only in other stages are dropped: {_listed(definition.elsewhere)}"
+        notes.append(Note("", "caffe-stage", reason))
+    unused = trained.unused() if trained is not None else []
+    if unused:
+        reason = f"the weight file has weights that the definition does not use, of {_listed(unused)}"
+        notes.append(Note("", "caffe-unused-weights", reason))
     decoding = network.decoding
     if decoding is None:
         outputs = ", ".join(output.name for output in graph.outputs)
@@ -101,6 +112,11 @@ def load(
         nms=decoding.nms if decoding else Nms(),
         notes=(*notes, *network.notes),
     )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _values(values: float | Sequence[float] | None) -> Sequence[float] | None:

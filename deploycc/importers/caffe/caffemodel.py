@@ -182,7 +182,8 @@ class _Reader:
         size = np.dtype(dtype).itemsize
         if (stop - start) % size:
             raise self._error("caffe-truncated-weights", f"{stop - start} bytes are not a multiple of {size}")
-        return np.frombuffer(self._data, dtype, (stop - start) // size, start).astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # infinite weights are refused when a layer asks for them
+            return np.frombuffer(self._data, dtype, (stop - start) // size, start).astype(np.float32, copy=False)
 
     def _unpacked(self, number: int, wire: int, first: _Span, end: int) -> tuple[Array, int]:
         """Decode a run of unpacked numbers (each with its own tag) at once."""
@@ -194,7 +195,9 @@ class _Reader:
         rows = np.frombuffer(self._data, record, (end - start) // record.itemsize, start)
         other = np.flatnonzero(rows["tag"] != (number << 3 | wire))
         count = int(other[0]) if len(other) else len(rows)
-        return rows["value"][:count].astype(np.float32), start + count * record.itemsize
+        with np.errstate(over="ignore"):
+            values = rows["value"][:count].astype(np.float32)
+        return values, start + count * record.itemsize
 
     def _shape(self, span: _Span) -> list[int]:
         dims = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from deploycc.errors import ModelError
-from deploycc.importers.caffe.prototxt import Message
+from deploycc.importers.caffe.prototxt import Message, Scalar
 
 # Types of the old ``layers`` field (caffe.proto, V1LayerParameter.LayerType) and today's names.
 _V1_TYPES = {
@@ -27,24 +27,6 @@ _DATA_TYPES = frozenset(
     ("Data", "AnnotatedData", "ImageData", "MemoryData", "DummyData", "WindowData", "HDF5Data", "VideoData", "Input")
 )
 _MEASURING_TYPES = frozenset(("Accuracy", "DetectionEvaluate", "HDF5Output"))
-_COMMON_FIELDS = frozenset(
-    (
-        "name",
-        "type",
-        "bottom",
-        "top",
-        "include",
-        "exclude",
-        "phase",
-        "param",
-        "loss_weight",
-        "propagate_down",
-        "blobs",
-        "blobs_lr",
-        "weight_decay",
-        "blob_share_mode",
-    )
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +68,14 @@ class InputDef:
         shape: as given, empty if the file does not state it.
         line: in the file.
         transform: ``transform_param`` of the layer that feeds it, or None.
+        lent: the transform is that of another layer, which feeds the blob in training.
     """
 
     blob: str
     shape: tuple[int, ...]
     line: int
     transform: Message | None = None
+    lent: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +88,19 @@ class Definition:
         inputs: blobs fed from outside, pictures and labels alike.
         layers: the layers that run, in file order.
         dropped: names of layers for training or evaluation.
+        training: blobs that only the training phase feeds.
+        stages: chosen because the file states none, and its Input layer runs only in these.
+        elsewhere: names of layers that run in other stages only.
     """
 
     file: str
     name: str
     inputs: tuple[InputDef, ...]
     layers: tuple[LayerDef, ...]
-    dropped: tuple[str, ...] = field(default=())
+    dropped: tuple[str, ...] = ()
+    training: tuple[InputDef, ...] = ()
+    stages: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 def define(root: Message) -> Definition:
@@ -130,7 +120,11 @@ def define(root: Message) -> Definition:
     phase_fields = root.message("state")
     stages = set(phase_fields.texts("stage"))
     level = phase_fields.integer("level", 0)
+    chosen = [] if stages else _stages_of_input(root, level)
+    stages |= set(chosen)
     inputs, kept, dropped = _declared_inputs(root), [], []
+    training: list[InputDef] = []
+    elsewhere: list[str] = []
     seen: Counter[str] = Counter()
     spare_transform: Message | None = None
     for message in entries:
@@ -139,9 +133,12 @@ def define(root: Message) -> Definition:
             transform = message.message("transform_param") if "transform_param" in message else None
             if not _runs(message, level, stages):
                 spare_transform = spare_transform or transform
+                training += _fed_blobs(layer, transform)
                 continue
             inputs += _fed_blobs(layer, transform)
         elif not _runs(message, level, stages):
+            if _runs(message, level, None):
+                elsewhere.append(layer.name)
             continue
         elif layer.type.endswith("Loss") or layer.type in _MEASURING_TYPES:
             dropped.append(layer.name)
@@ -149,26 +146,15 @@ def define(root: Message) -> Definition:
             kept.append(layer)
         seen[layer.given_name] += 1
     if spare_transform is not None:  # the data layer of the training phase states how pictures are normalised
-        inputs = [InputDef(i.blob, i.shape, i.line, i.transform or spare_transform) for i in inputs]
+        inputs = [i if i.transform else replace(i, transform=spare_transform, lent=True) for i in inputs]
     if not kept:
         raise ModelError(
             "caffe-empty-network", "no layer of the network runs at test time", context={"file": root.file}
         )
     name = root.text("name")
-    return Definition(root.file, name, tuple(inputs), tuple(kept), tuple(dropped))
-
-
-def check_common_fields(layer: LayerDef, own_param: str) -> None:
-    """Refuse a field of a layer, other than its type's own parameters, that this importer does not know.
-
-    Caffe itself ignores the ``*_param`` of other layer types, so they are allowed.
-
-    Raises:
-        ModelError: ``caffe-unknown-attribute``.
-    """
-    for name, _ in layer.message.items():
-        if name not in _COMMON_FIELDS and not name.endswith("_param") and name != own_param:
-            raise layer.error("caffe-unknown-attribute", f"a layer has no attribute {name}")
+    return Definition(
+        root.file, name, tuple(inputs), tuple(kept), tuple(dropped), tuple(training), tuple(chosen), tuple(elsewhere)
+    )
 
 
 def _layer(message: Message, seen: Counter[str]) -> LayerDef:
@@ -186,6 +172,7 @@ def _layer(message: Message, seen: Counter[str]) -> LayerDef:
         raise ModelError(
             "caffe-no-type", f"layer {given_name} has no type", context={"file": message.file, "line": message.line}
         )
+    _refuse_empty_names(message, given_name)
     occurrence = seen[given_name]
     shared = tuple(
         value.text("name") if isinstance(value, Message) else value.text
@@ -205,6 +192,16 @@ def _layer(message: Message, seen: Counter[str]) -> LayerDef:
     )
 
 
+def _refuse_empty_names(message: Message, layer: str) -> None:
+    for name, value in message.items():
+        if name in ("bottom", "top") and isinstance(value, Scalar) and not value.text:
+            raise ModelError(
+                "caffe-empty-name",
+                f"a {name} of layer {layer} has an empty name",
+                context={"file": message.file, "layer": layer, "line": value.line},
+            )
+
+
 def _modern_type(name: str) -> str:
     for old, (number, modern) in _V1_TYPES.items():
         if name == old or (number is not None and name == str(number)):
@@ -212,19 +209,31 @@ def _modern_type(name: str) -> str:
     return name
 
 
-def _runs(message: Message, level: int, stages: set[str]) -> bool:
+def _stages_of_input(root: Message, level: int) -> list[str]:
+    """Return the stages that the only Input layers require: DIGITS keeps training and deployment in one file."""
+    inputs = [entry for entry in root.messages("layer") if entry.written("type") == "Input"]
+    if "input" in root or any(_runs(entry, level, set()) for entry in inputs):
+        return []
+    rules = [rule for entry in inputs for rule in entry.messages("include") if _meets(rule, level, None)]
+    return next((rule.texts("stage") for rule in rules if "stage" in rule), [])
+
+
+def _runs(message: Message, level: int, stages: set[str] | None) -> bool:
+    """Return whether a layer runs when testing, in these stages; None: in any stage."""
     include, exclude = message.messages("include"), message.messages("exclude")
+    if stages is None:
+        exclude = [rule for rule in exclude if "stage" not in rule and "not_stage" not in rule]
     if include:
         return any(_meets(rule, level, stages) for rule in include)
     return not any(_meets(rule, level, stages) for rule in exclude)
 
 
-def _meets(rule: Message, level: int, stages: set[str]) -> bool:
+def _meets(rule: Message, level: int, stages: set[str] | None) -> bool:
+    required, forbidden = set(rule.texts("stage")), set(rule.texts("not_stage"))
     return (
         rule.choice("phase", {"TRAIN": 0, "TEST": 1}, "TEST") == "TEST"
         and rule.integer("min_level", level) <= level <= rule.integer("max_level", level)
-        and set(rule.texts("stage")) <= stages
-        and not set(rule.texts("not_stage")) & stages
+        and (stages is None or (required <= stages and not forbidden & stages))
     )
 
 
@@ -233,6 +242,11 @@ def _declared_inputs(root: Message) -> list[InputDef]:
     shapes = [tuple(shape.integers("dim")) for shape in root.messages("input_shape")]
     dims = root.integers("input_dim")
     lines = [value.line for field_name, value in root.items() if field_name == "input"]
+    for name, line in zip(names, lines, strict=True):
+        if not name:
+            raise ModelError(
+                "caffe-empty-name", "an input has an empty name", context={"file": root.file, "line": line}
+            )
     if dims:
         shapes = [tuple(dims[start : start + 4]) for start in range(0, len(dims), 4)]
     if shapes and (len(shapes) != len(names) or (dims and len(dims) != 4 * len(names))):

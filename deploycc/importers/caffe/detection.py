@@ -15,11 +15,18 @@ _CODINGS: dict[str, BoxCoding] = {"CORNER": "corner", "CENTER_SIZE": "center_siz
 _KEEP_ALL = -1
 
 
-@emits("DetectionOutput", param="detection_output_param", bottoms=(3, 4))
+@emits(
+    "DetectionOutput",
+    param="detection_output_param",
+    fields="num_classes share_location background_label_id nms_param code_type variance_encoded_in_target keep_top_k "
+    "confidence_threshold clip normalized_bbox",
+    ignored="save_output_param visualize visualize_threshold save_file",
+    bottoms=(3, 4),
+    tops=(1, 2),
+)
 def detection_output(layer: Layer) -> Emitted:
     """Record locations, scores and priors; nothing is computed in the graph."""
     param, network = layer.param, layer.network
-    param.ignore("save_output_param", "visualize", "visualize_threshold", "save_file")
     if network.decoding is not None:
         raise layer.error("caffe-unsupported-layer", "the network has more than one DetectionOutput")
     if len(layer.inputs) == 4 and layer.inputs[3] is not network.picture:
@@ -40,7 +47,9 @@ def detection_output(layer: Layer) -> Emitted:
     priors, variances = _priors(layer)
     _check_sizes(layer, len(priors), classes)
     locations, scores = layer.definition.bottoms[:2]
-    top = gs.Variable(layer.definition.tops[0], dtype=np.float32, shape=[1, 1, None, 7])
+    # A second top counts the detections (keep_count of TensorRT's sampleSSD).
+    shapes = ([1, 1, None, 7], [1, 1, 1, 1])
+    tops = tuple(gs.Variable(n, np.float32, shape) for n, shape in zip(layer.definition.tops, shapes, strict=False))
     network.decoding = Decoding(
         locations=locations,
         scores=scores,
@@ -62,9 +71,9 @@ def detection_output(layer: Layer) -> Emitted:
             top_k=nms.integer("top_k", _KEEP_ALL),
             keep_top_k=param.integer("keep_top_k", _KEEP_ALL),
         ),
-        top=top,
+        tops=tops,
     )
-    return [top]
+    return tops
 
 
 def _priors(layer: Layer) -> tuple[np.ndarray, np.ndarray]:

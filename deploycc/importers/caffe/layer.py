@@ -16,12 +16,22 @@ from deploycc.errors import ModelError, Note
 from deploycc.importers.caffe.definition import LayerDef
 from deploycc.importers.caffe.magnitude import Magnitudes
 from deploycc.importers.caffe.prototxt import Message
-from deploycc.importers.caffe.weights import Array, Blob, WeightSource
+from deploycc.importers.caffe.weights import LARGEST_FILE, Array, Blob, WeightSource
 
-LARGEST = (1 << 29) - 1
+LARGEST = LARGEST_FILE
 """Number of elements of the largest float32 tensor that fits in protobuf's 2 GiB."""
 
+_FILE = "an ONNX or Caffe file holds at most 2 GiB"
+
 Shape = tuple[int, ...]
+
+
+def float32(values: Any) -> NDArray[np.float32]:
+    """Return numbers as float32; those that are too large become infinite, which `Layer.constant` refuses."""
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float32)
+
+
 Emitted = Sequence[gs.Tensor]
 
 
@@ -31,12 +41,16 @@ class Emitter:
 
     Attributes:
         emit: adds the nodes and returns one tensor per top; an input returned unchanged becomes an alias.
-        param: field that holds the type's parameters; empty if it has none.
+        params: fields that hold the type's parameters, one name per fork; empty if it has none.
+        fields: the parameters that ``emit`` reads.
+        ignored: parameters that do not change what the layer computes.
         bottoms, tops: smallest and largest number.
     """
 
     emit: Callable[[Layer], Emitted]
-    param: str
+    params: tuple[str, ...]
+    fields: frozenset[str]
+    ignored: frozenset[str]
     bottoms: tuple[int, int]
     tops: tuple[int, int]
 
@@ -48,13 +62,19 @@ MANY = 1 << 30
 
 
 def emits(
-    *types: str, param: str = "", bottoms: tuple[int, int] = (1, 1), tops: tuple[int, int] = (1, 1)
+    *types: str,
+    param: str = "",
+    fields: str = "",
+    ignored: str = "",
+    bottoms: tuple[int, int] = (1, 1),
+    tops: tuple[int, int] = (1, 1),
 ) -> Callable[[Callable[[Layer], Emitted]], Callable[[Layer], Emitted]]:
-    """Register the decorated function for layer types."""
+    """Register the decorated function for layer types; names in ``param``, ``fields`` and ``ignored`` are words."""
 
     def register(function: Callable[[Layer], Emitted]) -> Callable[[Layer], Emitted]:
-        for name in types:
-            EMITTERS[name] = Emitter(function, param, bottoms, tops)
+        harmless = frozenset(("engine", *ignored.split()))
+        emitter = Emitter(function, tuple(param.split()), frozenset(fields.split()), harmless, bottoms, tops)
+        EMITTERS.update(dict.fromkeys(types, emitter))
         return function
 
     return register
@@ -68,20 +88,21 @@ class Decoding:
         locations, scores: blobs of the raw heads.
         heads: priors and box coding; its tensor names are those blobs.
         nms: suppression.
-        top: placeholder for the layer's output, which no layer may read.
+        tops: placeholders for the layer's outputs, which no layer may read.
     """
 
     locations: str
     scores: str
     heads: SsdHeads
     nms: Nms
-    top: gs.Variable
+    tops: tuple[gs.Variable, ...]
 
 
 class UnderConstruction(Protocol):
     """The part of `deploycc.importers.caffe.network.Network` that a layer may use while it is added."""
 
     picture: gs.Variable
+    batch: int
     weights: WeightSource
     magnitudes: Magnitudes
     decoding: Decoding | None
@@ -89,6 +110,9 @@ class UnderConstruction(Protocol):
 
     def unique(self, name: str) -> str:
         """Reserve and return the name, with a number appended if it is already taken."""
+
+    def add_parameters(self, count: int) -> int:
+        """Count the parameters of one more layer, and return the number of all so far."""
 
 
 @dataclass(eq=False)
@@ -157,18 +181,28 @@ class Layer:
             dtype: of the output.
         """
         part = part or op.lower()
-        self._check_size(shape, f"the output of {self.definition.type}")
+        self._check_size(shape, f"the output of {self.definition.type}", "a tensor holds at most 2 GiB")
         output = gs.Variable(self.network.unique(f"{self.definition.name}/{part}"), dtype=dtype, shape=list(shape))
         self.nodes.append(gs.Node(op, name=part, attrs=dict(attrs or {}), inputs=list(inputs), outputs=[output]))
         return output
 
     def constant(self, role: str, values: NDArray[Any]) -> gs.Constant:
-        """Create a constant of this layer."""
+        """Create a constant of this layer.
+
+        Raises:
+            ModelError: ``caffe-not-finite``.
+        """
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise self.error(
+                "caffe-not-finite",
+                f"the {role} of layer {self.definition.name} is not finite",
+                note="numbers in the definition or the weights are too large, too small or 0",
+            )
         return gs.Constant(self.network.unique(f"{self.definition.name}/{role}"), values)
 
     def scalar(self, role: str, value: float) -> gs.Constant:
         """Create a float32 constant without dimensions."""
-        return self.constant(role, np.array(value, np.float32))
+        return self.constant(role, float32(value))
 
     def integers(self, role: str, values: Sequence[int]) -> gs.Constant:
         """Create an INT64 list, the form in which ONNX operators take shapes and axes."""
@@ -187,16 +221,24 @@ class Layer:
             ModelError: they do not match the definition, or exceed the largest size of a file.
         """
         for blob in wanted:
-            self._check_size(blob.shape, f"the {blob.role} of layer {self.definition.name}")
-        return self.network.weights.blobs(self.definition, wanted)
-
-    def _check_size(self, shape: Sequence[int], what: str) -> None:
-        if math.prod(shape) > LARGEST:
+            self._check_size(blob.shape, f"the {blob.role} of layer {self.definition.name}", _FILE)
+        total = self.network.add_parameters(sum(math.prod(blob.shape) for blob in wanted))
+        most = self.network.weights.most
+        if total > most:
             raise self.error(
                 "caffe-too-large",
-                f"{what} would have the shape {list(shape)}",
-                note="an ONNX or Caffe file holds at most 2 GiB",
+                f"the network has {total:,} parameters up to here, more than {most:,}",
+                note=_FILE if most == LARGEST else "random weights are for networks of usual size",
             )
+        return self.network.weights.blobs(self.definition, wanted)
+
+    def stored(self) -> int | None:
+        """Return how many parameter arrays the weight file has for the layer; None if weights are drawn."""
+        return self.network.weights.stored(self.definition)
+
+    def _check_size(self, shape: Sequence[int], what: str, note: str) -> None:
+        if math.prod(shape) > LARGEST:
+            raise self.error("caffe-too-large", f"{what} would have the shape {list(shape)}", note=note)
 
     @property
     def input_scale(self) -> float:

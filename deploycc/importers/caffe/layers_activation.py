@@ -7,14 +7,15 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploycc.importers.caffe.layer import Emitted, Layer, emits
+from deploycc.importers.caffe.layer import Emitted, Layer, emits, float32
 from deploycc.importers.caffe.weights import Blob
 
+_SIXTH = {"alpha": 1 / 6, "beta": 0.5}  # ReLU6(x + 3) / 6 as ONNX's HardSigmoid
 
-@emits("ReLU", param="relu_param")
+
+@emits("ReLU", param="relu_param", fields="negative_slope")
 def relu(layer: Layer) -> Emitted:
     """max(x, 0), or leaky with a negative slope."""
-    layer.param.ignore("engine")
     slope = layer.param.number("negative_slope")
     if slope:
         return [layer.node("LeakyRelu", layer.inputs, layer.shape(), {"alpha": slope})]
@@ -27,7 +28,7 @@ def relu6(layer: Layer) -> Emitted:
     return [_clip(layer, 0.0, 6.0)]
 
 
-@emits("Clip", param="clip_param")
+@emits("Clip", param="clip_param", fields="min max")
 def clip(layer: Layer) -> Emitted:
     """min(max(x, low), high)."""
     for name in ("min", "max"):
@@ -40,10 +41,9 @@ def _clip(layer: Layer, low: float, high: float) -> gs.Variable:
     return layer.node("Clip", [layer.inputs[0], layer.scalar("min", low), layer.scalar("max", high)], layer.shape())
 
 
-@emits("PReLU", param="prelu_param")
+@emits("PReLU", param="prelu_param", fields="channel_shared", ignored="filler")
 def prelu(layer: Layer) -> Emitted:
     """Keep x where positive, slope x elsewhere; one slope per channel, or one for all."""
-    layer.param.ignore("filler")
     shape = layer.shape()
     count = 1 if layer.param.flag("channel_shared") else shape[1]
     (slope,) = layer.blobs(Blob("slope", (count,)))
@@ -51,7 +51,7 @@ def prelu(layer: Layer) -> Emitted:
     return [layer.node("PRelu", [layer.inputs[0], layer.constant("slope", broadcast)], shape)]
 
 
-@emits("ELU", param="elu_param")
+@emits("ELU", param="elu_param", fields="alpha")
 def elu(layer: Layer) -> Emitted:
     """Keep x where positive, alpha (e^x - 1) elsewhere."""
     return [layer.node("Elu", layer.inputs, layer.shape(), {"alpha": layer.param.number("alpha", 1.0)})]
@@ -60,14 +60,12 @@ def elu(layer: Layer) -> Emitted:
 @emits("Sigmoid", param="sigmoid_param")
 def sigmoid(layer: Layer) -> Emitted:
     """1 / (1 + e^-x)."""
-    layer.param.ignore("engine")
     return [layer.node("Sigmoid", layer.inputs, layer.shape())]
 
 
 @emits("TanH", param="tanh_param")
 def tanh(layer: Layer) -> Emitted:
     """Hyperbolic tangent."""
-    layer.param.ignore("engine")
     return [layer.node("Tanh", layer.inputs, layer.shape())]
 
 
@@ -83,7 +81,7 @@ def bnll(layer: Layer) -> Emitted:
     return [layer.node("Softplus", layer.inputs, layer.shape())]
 
 
-@emits("Swish", param="swish_param")
+@emits("Swish", param="swish_param", fields="beta")
 def swish(layer: Layer) -> Emitted:
     """Multiply x by sigmoid(beta x)."""
     shape, x = layer.shape(), layer.inputs[0]
@@ -91,7 +89,60 @@ def swish(layer: Layer) -> Emitted:
     return [layer.node("Mul", [x, gate], shape)]
 
 
-@emits("Exp", param="exp_param")
+@emits("HardSigmoid", param="hardsigmoid_param hard_sigmoid_param", fields="alpha beta")
+def hard_sigmoid(layer: Layer) -> Emitted:
+    """min(max(alpha x + beta, 0), 1)."""
+    for name in ("alpha", "beta"):
+        if name not in layer.param:  # without them a fork for MobileNetV3 computes 1/6 and others 0.2
+            raise layer.unsupported(f"no {name}", "forks have other defaults; state alpha and beta")
+    attrs = {"alpha": layer.param.number("alpha"), "beta": layer.param.number("beta")}
+    return [layer.node("HardSigmoid", layer.inputs, layer.shape(), attrs)]
+
+
+@emits("HSigmoid")
+def h_sigmoid(layer: Layer) -> Emitted:
+    """ReLU6(x + 3) / 6 (Howard et al., "Searching for MobileNetV3", 2019, section 5.2)."""
+    return [layer.node("HardSigmoid", layer.inputs, layer.shape(), _SIXTH)]
+
+
+@emits("HardSwish", "HSwish", param="hardswish_param hard_swish_param")
+def hard_swish(layer: Layer) -> Emitted:
+    """Multiply x by ReLU6(x + 3) / 6 (Howard et al., "Searching for MobileNetV3", 2019, section 5.2)."""
+    shape, x = layer.shape(), layer.inputs[0]
+    gate = layer.node("HardSigmoid", [x], shape, _SIXTH)
+    return [layer.node("Mul", [x, gate], shape)]
+
+
+@emits("Mish")
+def mish(layer: Layer) -> Emitted:
+    """Multiply x by tanh(log(1 + e^x)) (Misra, "Mish", 2019)."""
+    shape, x = layer.shape(), layer.inputs[0]
+    gate = layer.node("Tanh", [layer.node("Softplus", [x], shape)], shape)
+    return [layer.node("Mul", [x, gate], shape)]
+
+
+@emits("SELU", "SeLu", "Selu", param="selu_param", fields="lambda alpha")
+def selu(layer: Layer) -> Emitted:
+    """Compute lambda x where positive, lambda alpha (e^x - 1) elsewhere (Klambauer et al., 2017, equation 2)."""
+    attrs = {"alpha": layer.param.number("alpha", 1.67326324), "gamma": layer.param.number("lambda", 1.050700987)}
+    return [layer.node("Selu", layer.inputs, layer.shape(), attrs)]
+
+
+@emits("CReLU", "CReLu", param="crelu_param", fields="negative_slope concat_axis")
+def crelu(layer: Layer) -> Emitted:
+    """Concatenate ReLU(x) and ReLU(-x) (Shang et al., 2016, equation 1), both leaky if there is a negative slope."""
+    shape, x = list(layer.shape()), layer.inputs[0]
+    axis = layer.axis(layer.param.integer("concat_axis", 1), len(shape), "concat_axis")
+    slope = layer.param.number("negative_slope")
+    op, attrs = ("LeakyRelu", {"alpha": slope}) if slope else ("Relu", {})
+    halves = [x, layer.node("Neg", [x], shape)]
+    halves = [layer.node(op, [half], shape, attrs, part=f"{op.lower()}{index}") for index, half in enumerate(halves)]
+    return [
+        layer.node("Concat", halves, [2 * size if a == axis else size for a, size in enumerate(shape)], {"axis": axis})
+    ]
+
+
+@emits("Exp", param="exp_param", fields="base scale shift")
 def exponential(layer: Layer) -> Emitted:
     """base^(shift + scale x); base -1 means e."""
     log_base = _log_base(layer)
@@ -100,7 +151,7 @@ def exponential(layer: Layer) -> Emitted:
     return [layer.node("Exp", [shifted], layer.shape())]
 
 
-@emits("Log", param="log_param")
+@emits("Log", param="log_param", fields="base scale shift")
 def logarithm(layer: Layer) -> Emitted:
     """log_base(shift + scale x); base -1 means e."""
     scaled = _times(layer, layer.inputs[0], layer.param.number("scale", 1.0), "scale")
@@ -117,7 +168,7 @@ def _log_base(layer: Layer) -> float:
     return math.log(base)
 
 
-@emits("Power", param="power_param")
+@emits("Power", param="power_param", fields="power scale shift")
 def power(layer: Layer) -> Emitted:
     """(shift + scale x)^power."""
     x = _times(layer, layer.inputs[0], layer.param.number("scale", 1.0), "scale")
@@ -126,7 +177,7 @@ def power(layer: Layer) -> Emitted:
     return [x if exponent == 1.0 else layer.node("Pow", [x, layer.scalar("exponent", exponent)], layer.shape())]
 
 
-@emits("Threshold", param="threshold_param")
+@emits("Threshold", param="threshold_param", fields="threshold")
 def threshold(layer: Layer) -> Emitted:
     """1 where x is greater than the threshold, else 0."""
     shape = layer.shape()
@@ -135,7 +186,7 @@ def threshold(layer: Layer) -> Emitted:
     return [layer.node("Cast", [above], shape, {"to": 1})]
 
 
-@emits("Dropout", param="dropout_param")
+@emits("Dropout", param="dropout_param", fields="dropout_ratio sample_weights_test scale_train")
 def dropout(layer: Layer) -> Emitted:
     """Identity at test time, unless a fork scales at test time instead of in training."""
     ratio = layer.param.number("dropout_ratio", 0.5)
@@ -146,10 +197,9 @@ def dropout(layer: Layer) -> Emitted:
     return [_times(layer, layer.inputs[0], 1.0 - ratio, "keep")]
 
 
-@emits("Softmax", param="softmax_param")
+@emits("Softmax", param="softmax_param", fields="axis")
 def softmax(layer: Layer) -> Emitted:
     """e^x / sum e^x along an axis."""
-    layer.param.ignore("engine")
     axis = layer.axis(layer.param.integer("axis", 1), len(layer.shape()))
     return [layer.node("Softmax", layer.inputs, layer.shape(), {"axis": axis})]
 
@@ -170,4 +220,4 @@ def _filled(layer: Layer, role: str, value: float) -> gs.Constant:
     """Create a constant with one value per channel, the form that can be folded into a convolution."""
     shape = layer.shape()
     dims = [1, shape[1], *[1] * (len(shape) - 2)] if len(shape) > 1 else [1] * len(shape)
-    return layer.constant(role, np.full(dims, value, np.float32))
+    return layer.constant(role, np.full(dims, float32(value)))

@@ -8,10 +8,9 @@ import onnx_graphsurgeon as gs
 from deploycc.importers.caffe.layer import MANY, Emitted, Layer, emits
 
 
-@emits("Eltwise", param="eltwise_param", bottoms=(1, MANY))
+@emits("Eltwise", param="eltwise_param", fields="operation coeff", ignored="stable_prod_grad", bottoms=(1, MANY))
 def eltwise(layer: Layer) -> Emitted:
     """Product, maximum, or sum with one coefficient per input."""
-    layer.param.ignore("stable_prod_grad")
     operation = layer.param.choice("operation", {"PROD": 0, "SUM": 1, "MAX": 2}, "SUM")
     shape = layer.shape()
     for index in range(1, len(layer.inputs)):
@@ -50,7 +49,7 @@ def axpy(layer: Layer) -> Emitted:
     return [layer.node("Add", [layer.node("Mul", [a, layer.inputs[1]], shape), layer.inputs[2]], shape)]
 
 
-@emits("Concat", param="concat_param", bottoms=(1, MANY))
+@emits("Concat", param="concat_param", fields="axis concat_dim", bottoms=(1, MANY))
 def concat(layer: Layer) -> Emitted:
     """Join along an axis; constants, such as priors, are joined at once."""
     shapes = [layer.shape(index) for index in range(len(layer.inputs))]

@@ -8,7 +8,11 @@ from deploycc.importers.caffe.layer import Emitted, Layer, emits
 from deploycc.importers.caffe.weights import Blob
 
 _DEPTHWISE = ("ConvolutionDepthwise", "DepthwiseConvolution", "ConvolutionDepthWise", "DepthWiseConvolution")
-_IRRELEVANT = ("engine", "weight_filler", "bias_filler", "force_nd_im2col", "cudnn_convolution_algo_seeker")
+_FIELDS = (
+    "num_output bias_term axis group kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w dilation"
+)
+_FILLERS = "weight_filler bias_filler"
+_IGNORED = f"{_FILLERS} force_nd_im2col cudnn_convolution_algo_seeker"
 Pair = tuple[int, int]
 
 
@@ -61,7 +65,6 @@ def _group(layer: Layer, channels: int, outputs: int) -> int:
 
 def _window(layer: Layer) -> tuple[Pair, Pair, Pair, Pair]:
     """Kernel, stride, pad and dilation, each (height, width)."""
-    layer.param.ignore(*_IRRELEVANT)
     if layer.param.integer("axis", 1) not in (1, -3):
         raise layer.unsupported(f"axis {layer.param.integer('axis', 1)}", "channels must be axis 1")
     kernel = pair(layer, "kernel_size", "kernel_h", "kernel_w", 0, 1)
@@ -81,7 +84,7 @@ def _attributes(kernel: Pair, stride: Pair, pad: Pair, dilation: Pair, group: in
     }
 
 
-@emits("Convolution", *_DEPTHWISE, param="convolution_param")
+@emits("Convolution", *_DEPTHWISE, param="convolution_param", fields=_FIELDS, ignored=_IGNORED)
 def convolution(layer: Layer) -> Emitted:
     """Convolution: out = floor((in + 2 pad - dilation (kernel - 1) - 1) / stride) + 1."""
     batch, channels, *size = layer.image_shape()
@@ -104,7 +107,7 @@ def convolution(layer: Layer) -> Emitted:
     return [layer.node("Conv", [layer.inputs[0], *constants], (batch, outputs, *out), _attributes(*window, group))]
 
 
-@emits("Deconvolution", param="convolution_param")
+@emits("Deconvolution", param="convolution_param", fields=_FIELDS, ignored=_IGNORED)
 def deconvolution(layer: Layer) -> Emitted:
     """Transposed convolution: out = stride (in - 1) + dilation (kernel - 1) + 1 - 2 pad."""
     batch, channels, *size = layer.image_shape()
@@ -126,10 +129,9 @@ def deconvolution(layer: Layer) -> Emitted:
     ]
 
 
-@emits("InnerProduct", param="inner_product_param")
+@emits("InnerProduct", param="inner_product_param", fields="num_output bias_term axis transpose", ignored=_FILLERS)
 def inner_product(layer: Layer) -> Emitted:
     """Matrix product over all dimensions from ``axis`` on."""
-    layer.param.ignore("engine", "weight_filler", "bias_filler")
     shape = layer.shape()
     axis = layer.axis(layer.param.integer("axis", 1), len(shape))
     outputs = positive(layer, "num_output")

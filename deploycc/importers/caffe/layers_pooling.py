@@ -6,7 +6,12 @@ from deploycc.importers.caffe.layer import Emitted, Layer, emits
 from deploycc.importers.caffe.layers_convolution import pair, positive
 
 
-@emits("Pooling", param="pooling_param")
+@emits(
+    "Pooling",
+    param="pooling_param",
+    fields="pool global_pooling kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w round_mode "
+    "ceil_mode",
+)
 def pooling(layer: Layer) -> Emitted:
     """Max and average pooling.
 
@@ -14,7 +19,6 @@ def pooling(layer: Layer) -> Emitted:
     (PoolingLayer::Reshape). An average divides by the size of the window clipped to the *padded* picture: zeros of the
     padding count, positions beyond the padding do not (PoolingLayer::Forward_cpu).
     """
-    layer.param.ignore("engine")
     method = layer.param.choice("pool", {"MAX": 0, "AVE": 1, "STOCHASTIC": 2}, "MAX")
     if method == "STOCHASTIC":
         raise layer.unsupported("pool STOCHASTIC", "MAX and AVE are supported")
@@ -68,14 +72,13 @@ def pooling(layer: Layer) -> Emitted:
     return [layer.node("AveragePool", [wide], shape, attrs | {"pads": [0, 0, *beyond], "count_include_pad": 0})]
 
 
-@emits("LRN", param="lrn_param")
+@emits("LRN", param="lrn_param", fields="local_size alpha beta k norm_region")
 def local_response_normalisation(layer: Layer) -> Emitted:
     """Divide by the magnitude of neighbouring values.
 
     Across channels: x / (k + alpha/n sum x^2)^beta over n channels. Within a channel, over an n x n
     window: x (1 + alpha mean x^2)^-beta.
     """
-    layer.param.ignore("engine")
     size = positive(layer, "local_size", 5)
     alpha, beta = layer.param.number("alpha", 1.0), layer.param.number("beta", 0.75)
     bias = layer.param.number("k", 1.0)

@@ -8,7 +8,12 @@ from deploycc.importers.caffe.layer import Emitted, Layer, emits
 from deploycc.importers.caffe.layers_convolution import positive
 
 
-@emits("Interp", param="interp_param", bottoms=(1, 2))
+@emits(
+    "Interp",
+    param="interp_param",
+    fields="height width shrink_factor zoom_factor pad_beg pad_end",
+    bottoms=(1, 2),
+)
 def interp(layer: Layer) -> Emitted:
     """Bilinear interpolation with aligned corners (DeepLab's InterpLayer).
 
@@ -52,7 +57,7 @@ def _interpolated_size(layer: Layer, size: list[int]) -> list[int]:
     return [s + (s - 1) * (zoom - 1) for s in size]
 
 
-@emits("Upsample", param="upsample_param", bottoms=(1, 2))
+@emits("Upsample", param="upsample_param", fields="scale", bottoms=(1, 2))
 def upsample(layer: Layer) -> Emitted:
     """Repeat every pixel ``scale`` times in both directions."""
     if len(layer.inputs) == 2:

@@ -25,7 +25,7 @@ def silence(layer: Layer) -> Emitted:
     return []
 
 
-@emits("Flatten", param="flatten_param")
+@emits("Flatten", param="flatten_param", fields="axis end_axis")
 def flatten(layer: Layer) -> Emitted:
     """Join the axes from ``axis`` to ``end_axis``."""
     shape = layer.shape()
@@ -39,7 +39,7 @@ def flatten(layer: Layer) -> Emitted:
     return [layer.reshaped(layer.inputs[0], out)]
 
 
-@emits("Reshape", param="reshape_param")
+@emits("Reshape", param="reshape_param", fields="axis num_axes shape")
 def reshape(layer: Layer) -> Emitted:
     """Change the shape: 0 keeps a dimension, -1 takes the rest; only ``num_axes`` axes from ``axis`` on change."""
     shape = layer.shape()
@@ -49,6 +49,8 @@ def reshape(layer: Layer) -> Emitted:
     if count < -1 or stop > len(shape):
         raise layer.error("caffe-wrong-axis", f"num_axes {count} from axis {start} on exceeds {len(shape)} dimensions")
     dims = layer.param.message("shape").integers("dim")
+    if start == 0 and dims[:1] == [layer.network.batch]:
+        dims[0] = 1
     middle = []
     for index, dim in enumerate(dims):
         if dim == 0 and start + index >= len(shape):
@@ -64,7 +66,7 @@ def reshape(layer: Layer) -> Emitted:
     return [layer.reshaped(layer.inputs[0], out)]
 
 
-@emits("Permute", param="permute_param")
+@emits("Permute", param="permute_param", fields="order")
 def permute(layer: Layer) -> Emitted:
     """Reorder the axes; those not listed follow in their own order."""
     shape = layer.shape()
@@ -77,7 +79,7 @@ def permute(layer: Layer) -> Emitted:
     return [layer.node("Transpose", layer.inputs, [shape[axis] for axis in order], {"perm": order})]
 
 
-@emits("Slice", param="slice_param", tops=(1, MANY))
+@emits("Slice", param="slice_param", fields="axis slice_dim slice_point", tops=(1, MANY))
 def slice_(layer: Layer) -> Emitted:
     """Cut along an axis at the slice points, or into equal parts."""
     shape = layer.shape()
@@ -100,7 +102,7 @@ def slice_(layer: Layer) -> Emitted:
     return [_cut(layer, [axis], [start], [stop], f"part{index}") for index, (start, stop) in enumerate(pairwise(edges))]
 
 
-@emits("Crop", param="crop_param", bottoms=(2, 2))
+@emits("Crop", param="crop_param", fields="axis offset", bottoms=(2, 2))
 def crop(layer: Layer) -> Emitted:
     """Crop the first input to the size of the second, from ``axis`` on."""
     shape, target = layer.shape(), layer.shape(1)
@@ -129,7 +131,7 @@ def _cut(layer: Layer, axes: Sequence[int], starts: Sequence[int], stops: Sequen
     return layer.node("Slice", [layer.inputs[0], *operands], shape, part=part)
 
 
-@emits("Tile", param="tile_param")
+@emits("Tile", param="tile_param", fields="axis tiles")
 def tile(layer: Layer) -> Emitted:
     """Repeat along an axis."""
     shape = list(layer.shape())
@@ -140,7 +142,7 @@ def tile(layer: Layer) -> Emitted:
     return [layer.node("Tile", [layer.inputs[0], layer.integers("repeats", repeats)], shape)]
 
 
-@emits("ShuffleChannel", param="shuffle_channel_param")
+@emits("ShuffleChannel", param="shuffle_channel_param", fields="group")
 def shuffle_channel(layer: Layer) -> Emitted:
     """Interleave the channels of ``group`` groups (Zhang et al., ShuffleNet, 2017)."""
     batch, channels, height, width = shape = layer.image_shape()
@@ -155,7 +157,7 @@ def shuffle_channel(layer: Layer) -> Emitted:
     return [layer.reshaped(transposed, shape, "join")]
 
 
-@emits("Reduction", param="reduction_param")
+@emits("Reduction", param="reduction_param", fields="axis operation coeff")
 def reduction(layer: Layer) -> Emitted:
     """Sum, sum of magnitudes, sum of squares or mean over all axes from ``axis`` on, times a coefficient."""
     shape = layer.shape()
@@ -173,7 +175,7 @@ def reduction(layer: Layer) -> Emitted:
     return [result]
 
 
-@emits("ArgMax", param="argmax_param")
+@emits("ArgMax", param="argmax_param", fields="axis top_k out_max_val")
 def arg_max(layer: Layer) -> Emitted:
     """Index of the largest value along an axis, as a float; without an axis, of the whole picture."""
     if layer.param.flag("out_max_val") or layer.param.integer("top_k", 1) != 1:

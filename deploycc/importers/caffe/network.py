@@ -7,9 +7,11 @@ import difflib
 import onnx_graphsurgeon as gs
 
 from deploycc.errors import ModelError, Note
-from deploycc.importers.caffe.definition import Definition, LayerDef, check_common_fields
+from deploycc.importers.caffe.definition import Definition, LayerDef
 from deploycc.importers.caffe.layer import EMITTERS, MANY, Decoding, Emitted, Emitter, Layer
 from deploycc.importers.caffe.magnitude import Magnitudes
+from deploycc.importers.caffe.parameters import parameters, unknown_attribute
+from deploycc.importers.caffe.typos import meant
 from deploycc.importers.caffe.weights import WeightSource
 
 OPSET, IR = 13, 7
@@ -27,6 +29,7 @@ class Network:
         blobs: current tensor of each blob name; an in-place layer replaces it.
         magnitudes: estimated magnitudes of values, for random weights.
         decoding: set by DetectionOutput.
+        batch: as the definition states it; the graph's batch is 1.
         notes: decisions made while building.
     """
 
@@ -37,6 +40,8 @@ class Network:
         self.blobs: dict[str, gs.Tensor] = {picture.name: picture}
         self.magnitudes = Magnitudes(picture)
         self.decoding: Decoding | None = None
+        self.batch = next((fed.shape[0] for fed in definition.inputs if fed.blob == picture.name and fed.shape), 1)
+        self._parameters = 0
         self.notes: list[Note] = []
         self._nodes: list[gs.Node] = []
         self._names = {picture.name}
@@ -75,28 +80,32 @@ class Network:
         """Reserve and return the name, with a number appended if it is already taken."""
         return _unique(name, self._names)
 
+    def add_parameters(self, count: int) -> int:
+        """Count the parameters of one more layer, and return the number of all so far."""
+        self._parameters += count
+        return self._parameters
+
     def _check_types(self) -> None:
         unknown = [layer for layer in self.definition.layers if layer.type not in EMITTERS]
         if not unknown:
             return
         first, *rest = unknown
-        near = difflib.get_close_matches(first.type, EMITTERS, n=1)
+        near = meant(first.type, EMITTERS)
         others = ", ".join(f"{layer.name} ({layer.type}, line {layer.line})" for layer in rest[:8])
         raise first.error(
             "caffe-unknown-layer",
             f"layer {first.name} has the type {first.type}, which is not supported",
             note=f"nor are {others}" + (f" and {len(rest) - 8} more" if len(rest) > 8 else "") if rest else None,
-            hint=f"did you mean {near[0]}?"
+            hint=f"did you mean {near}?"
             if near
             else "remove this layer and all that follow from the definition to cut the network before it",
         )
 
     def _add(self, definition: LayerDef) -> None:
         emitter = EMITTERS[definition.type]
-        check_common_fields(definition, emitter.param)
         self._check_counts(definition, emitter)
+        param = parameters(definition, emitter)
         inputs = [self._bottom(definition, blob) for blob in definition.bottoms]
-        param = definition.message.message(emitter.param) if emitter.param else definition.message
         layer = Layer(definition, inputs, param, self)
         try:
             outputs = emitter.emit(layer)
@@ -104,14 +113,8 @@ class Network:
             if "layer" not in error.context:
                 error.context |= {"layer": definition.name, "type": definition.type}
             raise
-        if emitter.param and (unread := param.unread()):
-            name, line = unread[0]
-            raise ModelError(
-                "caffe-unknown-attribute",
-                f"{definition.type} with the attribute {name} is not supported",
-                context={"file": param.file, "layer": definition.name, "line": line},
-                note="an unknown attribute could change what the network computes",
-            )
+        if emitter.params and (unread := param.unread()):
+            raise unknown_attribute(definition, param, *unread[0])
         self._name_nodes(layer)
         for blob in definition.bottoms:
             self._unread.pop(blob, None)
@@ -130,9 +133,12 @@ class Network:
         tensor = self.blobs.get(blob)
         if tensor is None:
             raise self._unknown_bottom(layer, blob)
-        if self.decoding is not None and tensor is self.decoding.top and layer.type != "Silence":
+        if self._is_detection(tensor) and layer.type != "Silence":
             raise layer.error("caffe-unsupported-layer", f"layer {layer.name} reads the detections")
         return tensor
+
+    def _is_detection(self, tensor: gs.Tensor) -> bool:
+        return self.decoding is not None and any(tensor is top for top in self.decoding.tops)
 
     def _unknown_bottom(self, layer: LayerDef, blob: str) -> ModelError:
         message = f"layer {layer.name} reads blob {blob}, which no earlier layer produces"
@@ -200,7 +206,7 @@ class Network:
     def _outputs(self) -> list[gs.Variable]:
         if self.decoding is not None:
             outputs = [self.decoding.locations, self.decoding.scores]
-            dropped = [b for b in self._unread if b not in outputs and self.blobs[b] is not self.decoding.top]
+            dropped = [b for b in self._unread if b not in outputs and not self._is_detection(self.blobs[b])]
             for blob in dropped:
                 self.notes.append(
                     Note(blob, "caffe-output-dropped", "no layer reads this blob; only the detection heads are outputs")

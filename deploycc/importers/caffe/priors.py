@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from deploycc.detector.prior_grid import PriorGrid, box_sizes
-from deploycc.importers.caffe.layer import Emitted, Layer, emits
+from deploycc.errors import Note
+from deploycc.importers.caffe.layer import Emitted, Layer, emits, float32
+
+_OPENCV_FIELDS = ("width", "height", "offset_h", "offset_w")
+_MOST = 1 << 20
+"""Boxes of one layer: twenty times as many as an SSD has."""
 
 
-@emits("PriorBox", param="prior_box_param", bottoms=(1, 2))
+@emits(
+    "PriorBox",
+    param="prior_box_param",
+    fields="min_size max_size aspect_ratio flip clip variance img_size img_h img_w step step_h step_w offset "
+    "offset_h offset_w width height normalized_bbox",
+    bottoms=(1, 2),
+)
 def prior_box(layer: Layer) -> Emitted:
     """Emit a constant of shape [1, 2, 4 P]: boxes in the first row, variances in the second."""
     param = layer.param
@@ -19,9 +32,14 @@ def prior_box(layer: Layer) -> Emitted:
     variances = param.numbers("variance") or [0.1]
     if len(variances) not in (1, 4) or min(variances) <= 0:
         raise layer.error("caffe-wrong-value", f"variance is {variances}, but must be 1 or 4 positive numbers")
-    grid = PriorGrid(cells, image, _step(layer, cells, image), _offsets(layer), _sizes(layer), param.flag("clip"))
-    boxes = grid.boxes()
-    rows = np.array(variances * 4 if len(variances) == 1 else variances, np.float32)
+    sizes, offsets = _sizes(layer), _offsets(layer)
+    count = math.prod(cells) * len(sizes) * len(offsets)
+    if count > _MOST:
+        raise layer.error("caffe-too-large", f"PriorBox would write {count:,} boxes, more than {_MOST:,}")
+    grid = PriorGrid(cells, image, _step(layer, cells, image), offsets, sizes, param.flag("clip"))
+    with np.errstate(over="ignore", invalid="ignore"):  # `Layer.constant` refuses the result
+        boxes = grid.boxes()
+    rows = float32(variances * 4 if len(variances) == 1 else variances)
     values = np.stack([boxes.reshape(-1), np.tile(rows, len(boxes))])[None]
     return [layer.constant("priors", values)]
 
@@ -56,7 +74,7 @@ def _step(layer: Layer, cells: tuple[int, int], image: tuple[int, int]) -> tuple
 
 
 def _offsets(layer: Layer) -> list[tuple[float, float]]:
-    vertical, horizontal = layer.param.numbers("offset_h"), layer.param.numbers("offset_w")  # OpenCV's fields
+    vertical, horizontal = layer.param.numbers("offset_h"), layer.param.numbers("offset_w")
     if not vertical and not horizontal:
         offset = layer.param.number("offset", 0.5)
         return [(offset, offset)]
@@ -67,12 +85,14 @@ def _offsets(layer: Layer) -> list[tuple[float, float]]:
 
 def _sizes(layer: Layer) -> list[tuple[float, float]]:
     param = layer.param
-    widths, heights = param.numbers("width"), param.numbers("height")  # OpenCV's fields
+    widths, heights = param.numbers("width"), param.numbers("height")
     smallest, largest = param.numbers("min_size"), param.numbers("max_size")
     ratios, flip = param.numbers("aspect_ratio"), param.flag("flip", True)
     if widths or heights:
         if len(widths) != len(heights) or smallest or largest or ratios:
             raise layer.error("caffe-wrong-value", "width and height must be of equal number, and without other sizes")
+        if min(*widths, *heights) <= 0:
+            raise layer.error("caffe-wrong-value", f"width is {widths} and height {heights}; they must be positive")
         return list(zip(widths, heights, strict=True))
     if not smallest or min(smallest) <= 0:
         raise layer.error("caffe-wrong-value", f"min_size is {smallest or 'missing'}; it must be positive")
@@ -80,4 +100,21 @@ def _sizes(layer: Layer) -> list[tuple[float, float]]:
         raise layer.error("caffe-wrong-value", f"max_size {largest} must have one larger value per min_size {smallest}")
     if any(ratio <= 0 for ratio in ratios):
         raise layer.error("caffe-wrong-value", f"aspect_ratio is {ratios}, but must be positive")
-    return box_sizes(smallest, largest, ratios, flip)
+    return box_sizes(_whole(layer, "min_size", smallest), _whole(layer, "max_size", largest), ratios, flip)
+
+
+def _whole(layer: Layer, name: str, sizes: list[float]) -> list[float]:
+    """Return sizes without their fractions, with a note.
+
+    Caffe's layer keeps sizes as int (PriorBoxLayer::Forward_cpu), so a detector that Caffe trained has boxes of whole
+    sizes. OpenCV's own parameters are read only by OpenCV, which keeps the fractions.
+    """
+    whole = [float(int(size)) for size in sizes]
+    if whole == sizes or any(field in layer.param for field in _OPENCV_FIELDS):
+        return sizes
+    if min(whole) < 1:
+        raise layer.error("caffe-wrong-value", f"{name} is {sizes}; Caffe reads whole numbers, and 0 is not a size")
+    read = ", ".join(f"{size:g} as {int(size)}" for size in sizes if size % 1)
+    reason = f"{name} is read without its fraction, as Caffe does in training: {read}; OpenCV and TensorRT keep it"
+    layer.network.notes.append(Note(layer.definition.name, "caffe-whole-sizes", reason))
+    return whole

@@ -31,6 +31,7 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _WIDEST = 1 << 32
+_BEYOND_FLOAT = (2 - 2.0**-24) * 2.0**127  # numbers from here on round to infinity as float32
 _DEEPEST = 64  # protobuf stops at 100, Caffe needs 5
 _TRUE, _FALSE = ("true", "True", "t", "1"), ("false", "False", "f", "0")
 
@@ -215,9 +216,13 @@ def _to_number(value: Scalar) -> float:
     text = value.text.rstrip("fF") if value.kind == "number" and "x" not in value.text.lower() else value.text
     if value.kind != "string":
         try:
-            return float(int(text, 16)) if "x" in text.lower() else float(text)
-        except ValueError:
+            number = float(int(text, 16)) if "x" in text.lower() else float(text)
+        except (ValueError, OverflowError):
             pass
+        else:
+            if abs(number) < _BEYOND_FLOAT:  # false for NaN
+                return number
+            raise ValueError("a finite number of 32 bits")
     raise ValueError("a number")
 
 

@@ -21,7 +21,12 @@ class SeededWeights:
 
     Args:
         seed: any integer; the same seed gives the same network everywhere.
+
+    Attributes:
+        most: number of parameters that are drawn at most: five times as many as a VGG-SSD has.
     """
+
+    most = 1 << 27
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -29,6 +34,10 @@ class SeededWeights:
     def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
         """Return one array per wanted blob."""
         return [self._draw(layer, index, blob) for index, blob in enumerate(wanted)]
+
+    def stored(self, layer: LayerDef) -> int | None:
+        """Return None: a layer gets as many arrays as it wants."""
+        return None
 
     def _draw(self, layer: LayerDef, index: int, blob: Blob) -> Array:
         shared = layer.shared[index] if index < len(layer.shared) else ""

@@ -38,11 +38,26 @@ class Blob:
     value: float | None = None
 
 
+LARGEST_FILE = (1 << 29) - 1
+"""Number of float32 parameters that fit in protobuf's 2 GiB."""
+
+
 class WeightSource(Protocol):
-    """A source of layer parameters."""
+    """A source of layer parameters.
+
+    Attributes:
+        most: number of parameters that it can give.
+    """
+
+    @property
+    def most(self) -> int:
+        """Return the attribute."""
 
     def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
         """Return one array per wanted blob, in its shape."""
+
+    def stored(self, layer: LayerDef) -> int | None:
+        """Return how many arrays the layer has; None if it gets as many as it wants."""
 
 
 class TrainedWeights:
@@ -58,12 +73,15 @@ class TrainedWeights:
         data: the file's bytes, for its digest.
     """
 
+    most = LARGEST_FILE
+
     def __init__(self, path: Path) -> None:
         layers, self.data = caffemodel.read(path)
         self._path = path
         self._layers: dict[str, list[tuple[Array, ...]]] = defaultdict(list)
         for layer in layers:
             self._layers[layer.name].append(layer.blobs)
+        self._unused = {(layer.name, index) for layer in layers for index in range(len(self._layers[layer.name]))}
 
     def blobs(self, layer: LayerDef, wanted: Sequence[Blob]) -> list[Array]:
         """Return the layer's arrays in the wanted shapes, without copying.
@@ -71,16 +89,14 @@ class TrainedWeights:
         Raises:
             ModelError: the file lacks the layer, or its blobs have another number or shape or are not finite.
         """
-        stored = self._layers.get(layer.given_name)
-        if not stored:
+        arrays = self._entry(layer)
+        if arrays is None:
             near = difflib.get_close_matches(layer.given_name, self._layers, n=1)
             raise layer.error(
                 "caffe-weights-missing",
                 f"layer {layer.given_name} has no weights in {self._path}",
                 hint=f"the file has a layer {near[0]}" if near else "the file may belong to another network",
             )
-        # Layers that share a name take the entries of that name in turn, as in OpenCV.
-        arrays = stored[min(layer.occurrence, len(stored) - 1)]
         needs = ", ".join(f"{blob.role} {list(blob.shape)}" for blob in wanted)
         has = ", ".join(str(list(array.shape)) for array in arrays)
         if len(arrays) != len(wanted):
@@ -90,6 +106,24 @@ class TrainedWeights:
                 note=f"the definition needs {needs}; {self._path} has {has}",
             )
         return [self._checked(layer, blob, array) for blob, array in zip(wanted, arrays, strict=True)]
+
+    def stored(self, layer: LayerDef) -> int | None:
+        """Return how many arrays the file has for the layer."""
+        arrays = self._entry(layer)
+        return 0 if arrays is None else len(arrays)
+
+    def unused(self) -> list[str]:
+        """Return the layers whose arrays were never asked for, in file order."""
+        return [name for name in self._layers if any(name == other for other, _ in self._unused)]
+
+    def _entry(self, layer: LayerDef) -> tuple[Array, ...] | None:
+        """Return the file's arrays for a layer: those that share a name take its entries in turn, as in OpenCV."""
+        entries = self._layers.get(layer.given_name)
+        if not entries:
+            return None
+        index = min(layer.occurrence, len(entries) - 1)
+        self._unused.discard((layer.given_name, index))
+        return entries[index]
 
     def _checked(self, layer: LayerDef, blob: Blob, array: Array) -> Array:
         # Old files store everything with four dimensions: [1, 1, N, K] is [N, K].

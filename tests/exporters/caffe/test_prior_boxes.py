@@ -28,6 +28,7 @@ def by_caffe(layer: PriorLayer | PriorBox) -> NDArray[np.float64]:
         step=layer.step,
         offset=layer.offset,
         clip=layer.clip,
+        truncated=False,
     )
     return boxes.reshape(*layer.cells, -1, 4)
 

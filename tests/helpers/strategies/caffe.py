@@ -173,11 +173,11 @@ class CaffePriors:
 
 
 @st.composite
-def caffe_priors(draw: st.DrawFn, sizes: int = 3) -> CaffePriors:
+def caffe_priors(draw: st.DrawFn, sizes: int = 3, *, fractions: bool = True) -> CaffePriors:
     """PriorBox with up to ``sizes`` minimum sizes, repeated ratios, all forms of step and variance."""
     cells = (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
     image = (cells[0] * draw(st.integers(4, 9)), cells[1] * draw(st.integers(4, 9)))
-    min_sizes = draw(st.lists(st.sampled_from([4.0, 7.5, 10.0]), min_size=1, max_size=sizes))
+    min_sizes = draw(st.lists(st.sampled_from([4.0, 7.5 if fractions else 6.0, 10.0]), min_size=1, max_size=sizes))
     max_sizes = [size * 2.5 for size in min_sizes] if draw(st.booleans()) else []
     ratios = draw(st.lists(st.sampled_from([1.0, 2.0, 3.0, 0.5]), max_size=3))
     variances = draw(st.sampled_from([[0.1], [0.1, 0.1, 0.2, 0.2]]))

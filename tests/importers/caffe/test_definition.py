@@ -115,3 +115,25 @@ def test_wrong_definitions_are_refused(text: str, code: str, says: str) -> None:
         read(text)
     assert (caught.value.code, caught.value.message) == (code, says)
     assert caught.value.context["file"] == "net.prototxt"
+
+
+def test_the_stage_of_the_only_input_is_chosen() -> None:
+    # DIGITS keeps training, validation and deployment in one file.
+    definition = read(
+        "layer { name: 'train' type: 'Data' top: 'data' include { phase: TRAIN } }"
+        "layer { name: 'deploy' type: 'Input' top: 'data' include { stage: 'deploy' } input_param { shape { dim: [1, 3, 5, 6] } } }"
+        "layer { name: 'shift' type: 'Power' bottom: 'data' top: 'x' include { phase: TEST stage: 'deploy' } }"
+        "layer { name: 'score' type: 'ReLU' bottom: 'x' top: 'y' include { stage: 'val' } }"
+        "layer { name: 'quiet' type: 'ReLU' bottom: 'x' top: 'z' exclude { stage: 'deploy' } }"
+    )
+    assert (definition.stages, [layer.name for layer in definition.layers]) == (("deploy",), ["shift"])
+    assert definition.elsewhere == ("score", "quiet")
+    assert [one.shape for one in definition.inputs] == [(1, 3, 5, 6)]
+
+
+def test_no_stage_is_chosen_where_an_input_needs_none() -> None:
+    definition = read(
+        "input: 'data' layer { name: 'in' type: 'Input' top: 'b' include { stage: 'deploy' } }"
+        "layer { name: 'a' type: 'ReLU' bottom: 'data' top: 'x' }"
+    )
+    assert definition.stages == ()

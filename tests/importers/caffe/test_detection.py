@@ -92,3 +92,14 @@ def test_wrong_detection_layers_are_refused(text: str, code: str, says: str) -> 
     with pytest.raises(ModelError) as caught:
         import_text(text)
     assert (caught.value.code, caught.value.message) == (code, says)
+
+
+def test_a_second_top_counts_the_detections() -> None:
+    # sampleSSD of TensorRT
+    plain, counted = NETWORK % ("", ""), NETWORK % ("", "top: 'keep_count'")
+    detector, other = import_text(plain), import_text(counted)
+    assert [output.name for output in other.graph.outputs] == [output.name for output in detector.graph.outputs]
+    assert "caffe-output-dropped" not in {note.code for note in other.notes}
+    with pytest.raises(ModelError) as caught:
+        import_text(counted + "layer { name: 'r' type: 'ReLU' bottom: 'keep_count' top: 'r' }")
+    assert caught.value.message == "layer r reads the detections"

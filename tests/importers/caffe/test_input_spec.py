@@ -108,3 +108,76 @@ def test_missing_shape_has_a_hint() -> None:
     with pytest.raises(ModelError) as caught:
         import_text(CONV)
     assert caught.value.hint == 'add at the top: input: "data" input_shape { dim: 1 dim: 3 dim: HEIGHT dim: WIDTH }'
+
+
+def test_a_mean_file_is_named_in_a_sentence() -> None:
+    (note,) = [
+        n for n in import_text(fed("mean_file: 'mean.binaryproto' scale: 0.5")).notes if n.code == "caffe-assumed-input"
+    ]
+    assert note.reason.startswith(
+        "mean files are not supported, but mean.binaryproto gives the mean: BGR, mean 104,117,123 and"
+    )
+
+
+TRAIN = "layer { type: 'AnnotatedData' top: 'data' top: 'label' include { phase: TRAIN } %s }\n"
+
+
+def test_a_training_definition_is_named_with_its_size() -> None:
+    with pytest.raises(ModelError) as caught:
+        import_text(TRAIN % "transform_param { resize_param { height: 6 width: 8 } }" + CONV)
+    error = caught.value
+    assert error.code == "caffe-training-definition"
+    assert error.message == (
+        "this is a definition for training: its input data is fed in training only (line 1), with 8x6 pixels"
+    )
+    assert error.hint is not None
+    assert error.hint.endswith('input: "data" input_shape { dim: 1 dim: 3 dim: 6 dim: 8 }')
+    with pytest.raises(ModelError) as caught:
+        import_text(TRAIN % "" + CONV)
+    assert caught.value.message.endswith("in training only (line 1)")
+
+
+FIRST = "layer {{ name: 'first' type: '{}' bottom: 'data' top: '{}' {} }}"
+INPUT = "input: 'data' input_shape { dim: [1, 3, 6, 8] } "
+READS_X = CONV.replace("bottom: 'data'", "bottom: 'x'")
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        (INPUT + FIRST.format("Power", "x", "power_param { shift: -127 }") + READS_X, True),
+        (INPUT + FIRST.format("Power", "data", "power_param { shift: -127 scale: 2 }") + CONV, True),
+        (INPUT + FIRST.format("Scale", "x", "scale_param { bias_term: true }") + READS_X, True),
+        (INPUT + FIRST.format("Bias", "x", "") + READS_X, True),
+        (TRAIN % "transform_param { mean_value: 127 }" + INPUT + FIRST.format("Bias", "x", "") + READS_X, True),
+        (INPUT + FIRST.format("Power", "x", "power_param { scale: 0.5 }") + READS_X, False),
+        (INPUT + FIRST.format("BatchNorm", "x", "") + READS_X, False),  # trained on pictures less a mean: res10
+        (INPUT + FIRST.format("Bias", "x", "") + READS_X + CONV.replace("'c'", "'d'"), False),
+    ],
+)
+def test_a_first_layer_that_subtracts_the_mean_leaves_none_to_assume(text: str, inside: bool) -> None:
+    detector = import_text(text)
+    assert detector.input.assumed != inside
+    assert detector.input.mean == ((0, 0, 0) if inside else (104, 117, 123))
+    assert ("caffe-mean-inside" in codes(detector)) == inside
+
+
+def test_a_stated_mean_stays_before_a_first_layer_that_subtracts() -> None:
+    text = fed("mean_value: 9").replace(CONV, FIRST.format("Bias", "x", "") + READS_X)
+    assert import_text(text).input.mean == (9, 9, 9)
+    assert import_text(INPUT + FIRST.format("Bias", "x", "") + READS_X, mean=3).input.mean == (3, 3, 3)
+
+
+@pytest.mark.parametrize("values", [{"mean": float("nan")}, {"scale": float("inf")}])
+def test_normalisation_must_be_finite(values: dict[str, float]) -> None:
+    with pytest.raises(ModelError) as caught:
+        import_text(declared(), **values)  # type: ignore[arg-type]
+    assert caught.value.message == "a mean or scale of the input is not finite"
+
+
+def test_a_huge_picture_is_refused_before_anything_is_allocated() -> None:
+    with pytest.raises(ModelError) as caught:
+        import_text(declared().replace("dim: 6 dim: 8", "dim: 20000 dim: 20000"))
+    assert (caught.value.code, caught.value.message) == (
+        "caffe-too-large", "input data would have the shape [1, 3, 20000, 20000]"
+    )  # fmt: skip

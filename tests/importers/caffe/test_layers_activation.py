@@ -30,12 +30,29 @@ def test_activation_is_opencvs(layer: CaffeLayer, seed: int) -> None:
         ("Swish", "swish_param { beta: 1.5 }", lambda x: x / (1 + np.exp(-1.5 * x))),
         ("Dropout", "dropout_param { dropout_ratio: 0.4 scale_train: false }", lambda x: 0.6 * x),
         ("Power", "power_param { power: -1 scale: 0.1 shift: 2 }", lambda x: 1 / (2 + 0.1 * x)),
+        ("HSwish", "", lambda x: x * np.clip(x + 3, 0, 6) / 6),
+        ("HSigmoid", "", lambda x: np.clip(x + 3, 0, 6) / 6),
+        ("HardSigmoid", "hard_sigmoid_param { alpha: 0.3 beta: 0.4 }", lambda x: np.clip(0.3 * x + 0.4, 0, 1)),
+        ("SELU", "", lambda x: 1.050701 * np.where(x > 0, x, 1.6732632 * (np.exp(x) - 1))),
+        ("SeLu", "selu_param { lambda: 2 alpha: 3 }", lambda x: 2 * np.where(x > 0, x, 3 * (np.exp(x) - 1))),
+        ("CReLU", "", lambda x: np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], 1)),
+        (
+            "CReLU",
+            "crelu_param { negative_slope: 0.5 concat_axis: 2 }",
+            lambda x: np.concatenate([np.maximum(x, x / 2), np.maximum(-x, -x / 2)], 2),
+        ),
     ],
 )
 def test_activation_is_its_formula(kind: str, params: str, formula: Callable[[Array], Array]) -> None:
     # OpenCV knows none of these forms, or leaves some of their parameters unread.
     case = one_layer(kind, params)
     np.testing.assert_allclose(case.imported()[0], formula(pre(case)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Mish", "HardSwish"])
+def test_activations_without_parameters_are_opencvs(kind: str) -> None:
+    case = one_layer(kind)
+    np.testing.assert_allclose(case.imported()[0], case.opencv(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3, -1])
@@ -59,6 +76,7 @@ def test_dropout_and_neutral_power_leave_no_node() -> None:
         ("ReLU", "relu_param { slope: 1 }", "ReLU with the attribute slope is not supported"),
         ("ReLU", "relu_param { negative_slope: steep }", "negative_slope is 'steep', but must be a number"),
         ("Dropout", "dropout_param { sample_weights_test: true }", "Dropout with sample_weights_test is not supported"),
+        ("HardSigmoid", "hardsigmoid_param { alpha: 0.2 }", "HardSigmoid with no beta is not supported"),
     ],
 )
 def test_wrong_activation_is_refused(kind: str, params: str, says: str) -> None:

@@ -156,3 +156,59 @@ def test_mvn_is_caffes(params: str, axes: tuple[int, ...] | None) -> None:
         x: Array = pre(case)
         expected = (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 0.5)
         np.testing.assert_allclose(case.imported()[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "params", ["scale_filler { value: 1 }", "bias_filler { value: 0 }", "scale_bias: true eps: 1e-9"]
+)
+def test_fillers_of_batch_norm_imply_scale_and_shift(params: str) -> None:
+    # batch_norm_layer.cpp of NVIDIA's fork; its epsilon is at least 1e-5.
+    case = one_layer("BatchNorm", f"batch_norm_param {{ {params} }}", blobs=[(4,), (4,), (1,), (4,), (4,)])
+    case.weights["under"][1][:] = 1e-6
+    case.weights["under"][2][:] = 1
+    mean, variance, _, scale, shift = (blob[:, None, None] if blob.size > 1 else blob for blob in case.weights["under"])
+    expected = (pre(case) - mean) / np.sqrt(variance + 1e-5) * scale + shift
+    np.testing.assert_allclose(case.imported()[0], expected, rtol=1e-4, atol=1e-2)
+    (node,) = [node for node in import_text(case.text).graph.nodes if node.op == "BatchNormalization"]
+    assert len(set(node.inputs[1].values.tolist())) == 4  # random weights draw the scale too
+
+
+def test_an_epsilon_that_leaves_no_variance_is_refused() -> None:
+    case = normed("batch_norm_param { eps: -5 }")
+    assert case.refusal().message == "eps is -5, which leaves a variance that is not positive"
+
+
+def test_statistics_that_overflow_are_refused() -> None:
+    case = normed(factor=1e-40)
+    error = case.refusal()
+    assert (error.code, error.message) == ("caffe-not-finite", "the mean of layer under is not finite")
+
+
+@pytest.mark.parametrize(
+    ("params", "eps"), [("", 1e-5), ("bn_param { var_eps: 0.25 }", 0.25), ("bn_param { eps: 0.5 frozen: true }", 0.5)]
+)
+def test_bn_with_four_blobs_normalises_and_scales(params: str, eps: float) -> None:
+    case = one_layer("BN", params, blobs=[(1, 4, 1, 1)] * 4)
+    case.weights["under"][3][:] = np.abs(case.weights["under"][3])
+    scale, shift, mean, variance = case.weights["under"]
+    expected = (pre(case) - mean) / np.sqrt(variance + eps) * scale + shift
+    np.testing.assert_allclose(case.imported()[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bn_with_two_blobs_has_its_statistics_merged() -> None:
+    case = one_layer("BN", "bn_param { bn_mode: INFERENCE }", blobs=[(1, 4, 1, 1)] * 2)
+    scale, shift = case.weights["under"]
+    np.testing.assert_allclose(case.imported()[0], pre(case) * scale + shift, rtol=1e-5, atol=1e-5)
+    assert [node.op for node in import_text(case.text).graph.nodes] == ["Conv", "Mul", "Add"]
+
+
+def test_bn_of_a_batch_is_refused() -> None:
+    case = one_layer("BN", "bn_param { bn_mode: LEARN }", blobs=[(1, 4, 1, 1)] * 2)
+    assert case.refusal().message == "BN with bn_mode LEARN is not supported"
+
+
+def test_normalize_reads_its_parameters_under_both_names() -> None:
+    params = "{ across_spatial: false channel_shared: false scale_filler { value: 20 } }"
+    case = one_layer("Normalize", f"norm_param {params}", blobs=[(4,)])
+    other = Case(case.text.replace("norm_param", "normalize_bbox_param"), case.weights, case.picture)
+    np.testing.assert_array_equal(case.imported()[0], other.imported()[0])

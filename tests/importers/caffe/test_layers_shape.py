@@ -116,3 +116,9 @@ def test_wrong_slice_points_are_refused() -> None:
 def test_crop_beyond_the_border_is_refused() -> None:
     error = one_layer("Crop", "crop_param { offset: 4 }", second=SMALL, bottoms=["pre", "s"]).refusal()
     assert error.message == "cannot crop [1, 4, 3, 4] at [4, 4] out of [1, 4, 5, 6]"
+
+
+def test_a_batch_in_a_shape_becomes_one_picture() -> None:
+    case = one_layer("Reshape", "reshape_param { shape { dim: 8 dim: -1 dim: 3 } }")
+    text = case.text.replace("dim: 1 dim: 3", "dim: 8 dim: 3")
+    assert import_text(text).graph.outputs[0].shape == [1, 40, 3]

@@ -157,3 +157,42 @@ def test_errors_inside_parameters_name_the_layer() -> None:
     error = refused(HEAD + "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'x' relu_param { negative_slope: x } }")
     assert error.context["layer"] == "r"
     assert error.context["line"] == "2"
+
+
+def test_unknown_parameters_of_a_layer_are_refused_with_its_own_names() -> None:
+    text = HEAD + simple("Normalize", "n", "data", "x", "l2_norm_param { across_spatial: false }")
+    error = refused(text)
+    assert (error.code, error.message) == ("caffe-unknown-attribute", "Normalize with l2_norm_param is not supported")
+    assert error.note == "Normalize takes norm_param or normalize_bbox_param; others could change what it computes"
+    both = simple("Normalize", "n", "data", "x", "norm_param { } normalize_bbox_param { }")
+    assert refused(HEAD + both).message == "norm_param and normalize_bbox_param are both given"
+
+
+def test_unknown_attributes_are_named_before_what_follows_from_them() -> None:
+    param = "convolution_param { num_outputs: 3 kernel_size: 1 }"  # as a consequence, num_output is missing
+    error = refused(HEAD + simple("Convolution", "c", "data", "x", param))
+    assert error.message == "Convolution with the attribute num_outputs is not supported"
+    param = "convolution_param { num_outpt: 3 kernel_size: 1 }"
+    assert refused(HEAD + simple("Convolution", "c", "data", "x", param)).hint == "did you mean num_output?"
+
+
+@pytest.mark.parametrize(
+    "attribute", ['engine: "MKL2017"', "engine: CAFFE", "forward_type: FLOAT16 backward_math: FLOAT"]
+)
+def test_attributes_of_forks_that_choose_a_library_or_a_precision_change_nothing(attribute: str) -> None:
+    text = "default_forward_type: FLOAT16 " + HEAD + simple("ReLU", "r", "data", "x", attribute)
+    assert [node.op for node in import_text(text).graph.nodes] == ["Relu"]
+
+
+@pytest.mark.parametrize("blob", ["top: ''", "bottom: ''"])
+def test_an_empty_blob_name_is_refused_by_line(blob: str) -> None:
+    error = refused(HEAD + f"layer {{ name: 'r' type: 'ReLU' bottom: 'data' top: 'x'\n{blob} }}")
+    assert (error.code, error.context["line"]) == ("caffe-empty-name", "3")
+    assert refused("input: '' input_shape { dim: [1, 3, 8, 8] }" + conv("c", "", "x")).code == "caffe-empty-name"
+
+
+def test_random_weights_for_too_large_a_network_are_refused_before_they_are_drawn() -> None:
+    param = "inner_product_param { num_output: 1000000 bias_term: false }"
+    error = refused(HEAD + simple("InnerProduct", "ip", "data", "x", param))
+    assert error.code == "caffe-too-large"
+    assert error.message == "the network has 192,000,000 parameters up to here, more than 134,217,728"

@@ -49,10 +49,10 @@ def test_priors_are_caffes(drawn: CaffePriors) -> None:
     np.testing.assert_allclose(heads.variances, np.broadcast_to(rows, expected.shape), rtol=1e-6, atol=0)
 
 
-@given(caffe_priors(sizes=1))
+@given(caffe_priors(sizes=1, fractions=False))
 @settings(max_examples=40)
 def test_priors_are_opencvs(drawn: CaffePriors) -> None:
-    # OpenCV takes one min_size.
+    # OpenCV takes one min_size, and keeps its fraction.
     text = network(drawn.cells, drawn.image, drawn.text)
     (expected,) = run_opencv(text, {}, np.zeros((1, 3, *drawn.image), np.float32), ["prior"])
     heads = import_text(with_heads(text, expected.shape[2] // 4)).heads
@@ -114,6 +114,12 @@ def test_priors_dropped_from_the_outputs_have_a_note() -> None:
         ("min_size: 5 step_h: 8", "step is (8.0, 0.0), but must be positive"),
         ("min_size: 5 normalized_bbox: false", "PriorBox with normalized_bbox false is not supported"),
         ("min_size: 5 density: 2", "PriorBox with the attribute density is not supported"),
+        ("fixed_size: 32 density: 2", "PriorBox with the attribute fixed_size is not supported"),
+        ("min_size: 0.5", "min_size is [0.5]; Caffe reads whole numbers, and 0 is not a size"),
+        ("min_size: 5 variance: nan", "variance is 'nan', but must be a finite number of 32 bits"),
+        ("min_size: 5 offset: inf", "offset is 'inf', but must be a finite number of 32 bits"),
+        ("min_size: 3e38 max_size: 3.4e38 img_size: 1 step: 3e38", "the priors of layer prior is not finite"),
+        ("width: 5 height: -4", "width is [5.0] and height [-4.0]; they must be positive"),
         ("width: 5 height: 4 min_size: 3", "width and height must be of equal number, and without other sizes"),
         ("min_size: 5 offset_h: 0.5", "offset_h and offset_w must be of equal number, and without offset"),
     ],
@@ -123,3 +129,32 @@ def test_wrong_priors_are_refused(params: str, says: str) -> None:
         import_text(network((2, 2), (8, 8), params))
     assert caught.value.message == says
     assert caught.value.context["layer"] == "prior"
+
+
+def test_fractions_of_sizes_are_dropped_with_a_note() -> None:
+    text = with_heads(network((2, 3), (40, 60), "min_size: 14.4 max_size: 30.9 aspect_ratio: 2"), 24)
+    detector = import_text(text)
+    assert detector.heads is not None
+    expected = caffe_reference.priors((2, 3), (40, 60), [14], [30], [2], flip=True, step=None, offset=0.5, clip=False)
+    np.testing.assert_allclose(detector.heads.priors, expected, rtol=0, atol=1e-6)
+    reasons = [note.reason for note in detector.notes if note.code == "caffe-whole-sizes"]
+    assert [reason[: reason.index(";")] for reason in reasons] == [
+        "min_size is read without its fraction, as Caffe does in training: 14.4 as 14",
+        "max_size is read without its fraction, as Caffe does in training: 30.9 as 30",
+    ]
+
+
+def test_fractions_of_sizes_stay_beside_parameters_that_only_opencv_reads() -> None:
+    text = network((2, 3), (40, 60), "min_size: 14.4 offset_h: 0.5 offset_w: 0.25 clip: false variance: 0.1")
+    (expected,) = run_opencv(text, {}, np.zeros((1, 3, 40, 60), np.float32), ["prior"])
+    heads = import_text(with_heads(text, 6)).heads
+    assert heads is not None
+    np.testing.assert_allclose(heads.priors.ravel(), expected[0, 0], rtol=0, atol=1e-6)
+
+
+def test_too_many_priors_are_refused_before_they_are_made() -> None:
+    with pytest.raises(ModelError) as caught:
+        import_text(network((2000, 2000), (2000, 2000), "min_size: 3"))
+    assert (caught.value.code, caught.value.message) == (
+        "caffe-too-large", "PriorBox would write 4,000,000 boxes, more than 1,048,576"
+    )  # fmt: skip

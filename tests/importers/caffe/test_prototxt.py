@@ -47,7 +47,7 @@ def test_every_form_of_a_value() -> None:
     message = parse(
         """
         text: "a\\"b\\n\\x41\\101" 'c'  # joined, as in C
-        int: 12 hex: 0x1F negative: -3 float: 1.5e-3 suffix: 2f short: .5 far: inf
+        int: 12 hex: 0x1F negative: -3 float: 1.5e-3 suffix: 2f short: .5 far: 3.40282347e+38
         yes: true no: f one: 1
         list: [1, 2, 3] list: 4; empty: []
         message < inner: 1 > message: { inner: 2 }
@@ -61,7 +61,7 @@ def test_every_form_of_a_value() -> None:
         0.0015,
         2,
         0.5,
-        float("inf"),
+        3.40282347e38,
         31,
     ]
     assert [message.flag(name) for name in ("yes", "no", "one")] == [True, False, True]
@@ -146,3 +146,13 @@ def test_files_that_are_not_definitions(tmp_path: Path) -> None:
         read(tmp_path)
     path.write_bytes("\ufeffname: 'x' # 网络".encode("utf-8") + b"\xff")
     assert read(path)[0].text("name") == "x"
+
+
+@pytest.mark.parametrize("written", ["nan", "inf", "-inf", "1e39", "-3.5e38", "0x" + "f" * 40, "1e999"])
+def test_numbers_that_are_not_finite_as_float32_are_refused(written: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse(f"a {{\n  scale: {written} }}", "net").message("a").number("scale")
+    assert (caught.value.code, caught.value.message) == (
+        "caffe-wrong-value", f"scale is {written!r}, but must be a finite number of 32 bits"
+    )  # fmt: skip
+    assert caught.value.context["line"] == "2"

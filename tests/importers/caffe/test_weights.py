@@ -93,3 +93,24 @@ def test_layers_of_one_name_take_their_weights_in_turn(tmp_path: Path) -> None:
     nodes = load(path).graph.nodes
     assert [node.name for node in nodes] == ["conv1", "conv1_1"]
     assert [float(node.inputs[1].values.flat[0]) for node in nodes] == [1, 5]
+
+
+def test_weights_that_the_definition_does_not_use_are_named() -> None:
+    names = [f"bn{index}" for index in range(10)]
+    weights = {"conv1": arrays((2, 3, 3, 3), (2,))} | {name: arrays((2,)) for name in names}
+    (note,) = [note for note in import_text(TEXT, weights).notes if note.code == "caffe-unused-weights"]
+    assert note.reason == (
+        "the weight file has weights that the definition does not use, of bn0, bn1, bn2, bn3, bn4, bn5, bn6, bn7 and 2 more"
+    )
+    text = TEXT + "layer { name: 'bn0' type: 'BNLL' bottom: 'conv1' top: 'x' }"
+    used = {"conv1": weights["conv1"], "bn0": weights["bn0"]}
+    assert "caffe-unused-weights" in {note.code for note in import_text(text, used).notes}
+    assert "caffe-unused-weights" not in {note.code for note in import_text(TEXT, {"conv1": weights["conv1"]}).notes}
+
+
+def test_doubles_that_overflow_are_not_finite(recwarn: pytest.WarningsRecorder) -> None:
+    doubles = [np.full((2, 3, 3, 3), 1e300), np.zeros(2)]
+    with pytest.raises(ModelError) as caught:
+        import_text(TEXT, {"conv1": doubles}, style=Style(doubles=True))
+    assert caught.value.code == "caffe-weights-not-finite"
+    assert not recwarn.list
