@@ -1,10 +1,12 @@
-"""Opset and IR limits that TensorRT's ONNX parser states, by release."""
+"""Opset and IR limits that TensorRT's ONNX parser states, and what an ``If`` becomes there, by release."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 Version = tuple[int, ...]
+Conditional = Literal["none", "constant", "select", "unconnected", "plain", "equal-shapes", "equal-ranks", "any"]
 LATEST: Version = (11, 1)
 """Newest release whose parser documentation was read."""
 
@@ -47,6 +49,21 @@ PARSERS = (
 def parser_of(version: Version) -> Parser:
     """Return the limits of a release; those of the oldest if the version is unknown (empty)."""
     return max((p for p in PARSERS if p.since <= version), key=lambda p: p.since, default=PARSERS[0])
+
+
+def conditional(version: Version) -> Conditional:
+    """Return what an ONNX ``If`` becomes in a release of TensorRT (`deploycc.parsers.conditionals` has the sources)."""
+    if version < (7, 1):
+        return "none"
+    if version < (8, 0):
+        return "constant"  # the importer needs a one-element initialiser and inlines one branch
+    if version < (8, 2):
+        return "select"  # ISelectLayer over both branches; IIfConditional came with 8.2
+    if (8, 2, 2) <= version[:3] < (8, 5):
+        return "unconnected"
+    if version < (10, 0):
+        return "plain"
+    return "equal-shapes" if version < (10, 11) else "equal-ranks"  # release notes 10.11: condition-dependent shapes
 
 
 def first_with(*, opset: int = 0, ir: int = 0) -> str | None:

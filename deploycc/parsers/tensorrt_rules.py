@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from deploycc.parsers import conditionals
 from deploycc.parsers.limits import Limit, computed, constant, rank
 from deploycc.parsers.tensorrt_releases import Version
 
@@ -205,6 +206,7 @@ def _conditional(node: gs.Node, scope: Scope) -> Iterator[Limit]:
     if scope.version < (8, 0):
         yield Limit("its condition is computed; before 8.0 it must be an initialiser, and one branch is inlined", "8.0")
         return
+    yield from conditionals.limits(node, scope.version)
     branches = [node.attrs.get(name) for name in ("then_branch", "else_branch")]
     then_outputs, else_outputs = (branch.outputs if isinstance(branch, gs.Graph) else [] for branch in branches)
     for a, b in zip(then_outputs, else_outputs, strict=False):

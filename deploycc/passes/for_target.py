@@ -50,6 +50,7 @@ def options_for(
         typed=capable.fp16 == "typed",
         keep_fp32=frozenset(keep_fp32),
         no_conditional=_no_conditional(target),
+        plain_conditionals=capable.conditional == "plain",
     )
 
 
@@ -59,6 +60,7 @@ def _no_conditional(target: Target) -> str:
         "none": "has no If",
         "constant": "supports If only with a constant condition",
         "select": "executes both branches of an If and selects, which saves nothing",
+        "unconnected": "connects no tensor to the branches of an If, which 8.5 repaired",
     }.get(capabilities(target).conditional)
     if limit is None:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,6 +38,9 @@ def lower_gates(detector: Detector, options: Options) -> Result:
     * A branch still multiplies by the gate, unless it is only taken with all its kernels on. Units that are always on,
       such as the first of those nested units that deploycc trains, count as on.
 
+    Where the parser handles only plain conditionals (``options.plain_conditionals``), none is nested: widths become
+    blocks, joined layers are lowered by themselves, and variants are chosen one by one.
+
     A gate that cannot be lowered exactly stays a multiply, with a note. So do all gates where the target's runtime has
     no conditional execution.
 
@@ -57,7 +61,10 @@ def lower_gates(detector: Detector, options: Options) -> Result:
     if options.no_conditional:
         notes = tuple(Note(layer.layer, "gate-no-conditional", options.no_conditional) for layer in wanted)
         return Result(detector, changed=False, notes=notes)
-    notes = _carry_out(network, wanted)
+    notes = ()
+    if options.plain_conditionals:
+        wanted, notes = _plain(wanted)
+    notes += _carry_out(network, wanted, plain=options.plain_conditionals)
     infer_shapes(graph)
     changed = replace(detector, gates=describe_again(graph, detector.gates))
     return Result(changed, changed=True, notes=notes)
@@ -70,7 +77,23 @@ def lowered_copy(network: GatedNetwork, plan: Sequence[LayerPlan]) -> gs.Graph:
     return copy.graph
 
 
-def _carry_out(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
+def _plain(plan: Sequence[LayerPlan]) -> tuple[list[LayerPlan], tuple[Note, ...]]:
+    """Return a plan without nested branches that computes the same: each step from a width to the next is a block."""
+    plain, changed = [], []
+    for layer in plan:
+        alone = layer.model_copy(update={"joined": False})
+        steps = tuple(after - before for before, after in itertools.pairwise(layer.sizes))
+        if layer.joined or (layer.lowering == "widths" and len(steps) > 1):
+            changed.append(layer.layer)
+        if layer.lowering != "widths":
+            plain.append(alone)
+        elif steps:
+            plain.append(alone.model_copy(update={"lowering": "blocks", "sizes": steps, "always": layer.sizes[0]}))
+    reason = "the parser mishandles branches inside branches: widths are written as blocks, and no layer is joined"
+    return plain, tuple(Note(name, "gate-plain-branches", reason) for name in changed)
+
+
+def _carry_out(network: GatedNetwork, plan: Sequence[LayerPlan], *, plain: bool = False) -> tuple[Note, ...]:
     """Lower gates in the graph of ``network``."""
     graph = network.graph
     with_variants = [layer for layer in plan if layer.lowering == "variants"]
@@ -81,7 +104,7 @@ def _carry_out(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, 
     if any(layer.order != tuple(range(layer.kernels)) for layer in others):
         network = read_gated_network(graph) if with_variants else network.with_kernels_moved()
     if with_variants:
-        notes += _variants(network, with_variants)
+        notes += _variants(network, with_variants, plain=plain)
         network = read_gated_network(graph) if others else network
     layers, unfit = _layers(network, others)
     notes += unfit
@@ -110,7 +133,7 @@ def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
             )
 
 
-def _variants(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, ...]:
+def _variants(network: GatedNetwork, plan: Sequence[LayerPlan], *, plain: bool) -> tuple[Note, ...]:
     """Write the ``variants`` of a plan, decision by decision."""
     planned = {layer.layer: layer for layer in plan}
     graph, changed = network.graph, False
@@ -135,7 +158,7 @@ def _variants(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[Note, .
             {layer.layer: np.isin(np.arange(layer.kernels), layer.order[: layer.sizes[number]]) for layer in layers}
             for number in range(len(layers[0].sizes))
         ]
-        notes += write_variants(graph, part, keeps)
+        notes += write_variants(graph, part, keeps, plain=plain)
         graph.cleanup().toposort()
         changed = True
     notes += [Note(name, "gate-missing", "no gate switches its kernels") for name in planned]

@@ -46,6 +46,7 @@ class Options:
         prune: kernels to remove and gates to replace, or None.
         gate_plan: how gates are carried out; layers that are missing stay a multiply.
         no_conditional: why the runtime cannot skip a branch; empty where it can.
+        plain_conditionals: the parser handles only an `If` with one output that is not inside another.
     """
 
     contract: Contract
@@ -56,3 +57,4 @@ class Options:
     prune: Prune | None = None
     gate_plan: tuple[LayerPlan, ...] = ()
     no_conditional: str = ""
+    plain_conditionals: bool = False

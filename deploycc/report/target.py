@@ -21,6 +21,8 @@ CONDITIONALS = {
     "none": "no If",
     "constant": "If only with a constant condition; the branch is inlined",
     "select": "If runs both branches and selects, so nothing is saved",
+    "unconnected": "If connects no tensor to its branches, so none is used",
+    "plain": "If is a real conditional; both branches must give the same shape; one output, none inside a branch",
     "equal-shapes": "If is a real conditional; both branches must give the same shape",
     "equal-ranks": "If is a real conditional; both branches must give the same rank",
     "any": "If runs the branch that is taken, of any shape",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploycc.errors import TargetError
-from deploycc.parsers.tensorrt_releases import numbers, parser_of
+from deploycc.parsers.tensorrt_releases import Conditional, conditional, numbers, parser_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Runtime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 Tier = Literal["measured", "built", "planned"]
-Conditional = Literal["none", "constant", "select", "equal-shapes", "equal-ranks", "any"]
 Positive = Field(default=None, gt=0)
 
 DEFAULT = "x86-cpu"
@@ -95,8 +94,9 @@ class Capabilities:
 
     Attributes:
         conditional: what an ONNX ``If`` becomes: refused (``none``), one branch of a constant condition
-            (``constant``), both branches and a select (``select``), a real conditional whose branches must give
-            ``equal-shapes`` or only ``equal-ranks``, or ``any``.
+            (``constant``), both branches and a select (``select``), a conditional whose branches read nothing
+            (``unconnected``), a real conditional with one output and equal shapes, none inside a branch (``plain``),
+            one whose branches must give ``equal-shapes`` or only ``equal-ranks``, or ``any``.
         detections: supported lowerings of decoding and NMS, the preferred first.
         max_opset: newest ONNX operator set that the parser states.
         max_ir: newest ONNX IR version of the onnx package that the parser was built with.
@@ -174,7 +174,7 @@ def capabilities(target: Target) -> Capabilities:
             "no ONNX parser reads the network: opset and IR are those of the network before it is written as Caffe"
         )
     return Capabilities(
-        conditional="none" if caffe else _conditional(version),
+        conditional="none" if caffe else conditional(version),
         detections=("raw",) if caffe else _detections(version),
         max_opset=parser.opset,
         max_ir=parser.ir,
@@ -196,16 +196,6 @@ def contract(target: Target) -> Contract:
         parser = target.runtime
     version = version_of(target) if target.runtime == "tensorrt" else ()
     return Contract(parser, version, capable.max_opset, capable.max_ir, capable.int64)
-
-
-def _conditional(version: tuple[int, ...]) -> Conditional:
-    if version < (7, 1):
-        return "none"
-    if version < (8, 0):
-        return "constant"  # the importer needs a one-element initialiser and inlines one branch
-    if version < (8, 2):
-        return "select"  # ISelectLayer over both branches; IIfConditional came with 8.2
-    return "equal-shapes" if version < (10, 11) else "equal-ranks"  # release notes 10.11: condition-dependent shapes
 
 
 def _detections(version: tuple[int, ...]) -> tuple[str, ...]:

@@ -25,10 +25,11 @@ RTOL, ATOL = 1e-4, 1e-4
 MODULE = importlib.import_module("deploycc.passes.lower_gates")  # the package hands out the function under this name
 
 
-def lowered(detector: Detector, plan: Sequence[LayerPlan]) -> Result:
-    """A copy of the detector with the plan carried out."""
+def lowered(detector: Detector, plan: Sequence[LayerPlan], *, plain: bool = False) -> Result:
+    """A copy of the detector with the plan carried out, in plain conditionals if asked for."""
     copy = Detector(detector.graph.copy(), detector.input, detector.source)
-    result: Result = MODULE.lower_gates(copy, Options(Contract("onnxruntime"), gate_plan=tuple(plan)))
+    options = Options(Contract("onnxruntime"), gate_plan=tuple(plan), plain_conditionals=plain)
+    result: Result = MODULE.lower_gates(copy, options)
     return result
 
 
@@ -49,13 +50,13 @@ def error(one: gs.Graph, other: gs.Graph, x: NDArray[np.float32]) -> float:
     return max(float(np.max(np.abs(a - b) / (ATOL + RTOL * np.abs(b)), initial=0.0)) for a, b in pairs)
 
 
-def lowering_error(made: Branching, patterns: Sequence[Pattern] = PATTERNS) -> float:
+def lowering_error(made: Branching, patterns: Sequence[Pattern] = PATTERNS, *, plain: bool = False) -> float:
     """Multiplying against branches, over patterns of the gates, for the picture that they are set for and another."""
     worst = 0.0
     for pattern in patterns:
         detector = made.build(pattern)
         try:
-            result = lowered(detector, made.plan(detector.graph))
+            result = lowered(detector, made.plan(detector.graph), plain=plain)
         except (ValueError, IndexError, KeyError, OnnxGraphSurgeonException):
             return np.inf
         graph = result.detector.graph

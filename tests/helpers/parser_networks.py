@@ -150,6 +150,26 @@ RULES: dict[str, tuple[str, int, str, str, str]] = {
         "else_branch = e () => (float[1,4,8,8] q) { q = Neg (x) }> }",
         13, "condition is computed", "7.2", "8.0",
     ),
+    "If with two outputs": (
+        "(float[1,4,8,8] x, bool c) => (float[1,4,8,8] y, float[1,4,8,8] z) { y, z = If (c) <"
+        "then_branch = t () => (float[1,4,8,8] p, float[1,4,8,8] r) { p = Relu (x)  r = Neg (x) },"
+        "else_branch = e () => (float[1,4,8,8] q, float[1,4,8,8] s) { s = Relu (x)  q = Neg (x) }> }",
+        13, "2 outputs are paired", "9.3", "10.0",
+    ),
+    "If without connected branches": (
+        "(float[1,4,8,8] x, bool c) => (float[1,4,8,8] y) { y = If (c) <"
+        "then_branch = t () => (float[1,4,8,8] p) { p = Relu (x) },"
+        "else_branch = e () => (float[1,4,8,8] q) { q = Neg (x) }> }",
+        13, "connects no tensor", "8.4", "8.5",
+    ),
+    "If whose nested If reads from outside": (
+        "(float[1,4,8,8] x, bool c, bool d) => (float[1,4,8,8] y) { y = If (c) <"
+        "then_branch = t () => (float[1,4,8,8] p) { p = If (d) <"
+        "then_branch = u () => (float[1,4,8,8] r) { r = Relu (x) },"
+        "else_branch = v () => (float[1,4,8,8] s) { s = Abs (x) }> },"
+        "else_branch = e () => (float[1,4,8,8] q) { q = Neg (x) }> }",
+        13, "reads x from outside", "9.3", "10.0",
+    ),
     "If of two shapes": (
         "(float[1,4,8,8] x, bool c) => (float[1,n,8,8] y) <int64[1] a = {1}, int64[1] s = {0}, int64[1] k = {2}>"
         " { y = If (c) <"

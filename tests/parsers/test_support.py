@@ -65,6 +65,17 @@ def test_a_constant_condition_is_accepted_from_7_1_on() -> None:
     assert [r.first_release for r in refusals(network(body), tensorrt("7.0"))] == ["7.1"]
 
 
+def test_a_tensor_that_a_branch_reads_itself_reaches_its_nested_branches() -> None:
+    body = (
+        "(float[4] x, bool c, bool d) => (float[4] y) { y = If (c) <"
+        "then_branch = t () => (float[4] p) { a = Identity (x)  p = If (d) <"
+        "then_branch = u () => (float[4] r) { r = Relu (a) },"
+        "else_branch = v () => (float[4] s) { s = Abs (a) }> },"
+        "else_branch = e () => (float[4] q) { q = Neg (x) }> }"
+    )
+    assert refusals(network(body), tensorrt("8.2.1")) == []
+
+
 def test_a_constant_node_counts_as_an_initialiser() -> None:
     body = f"{X} => (float[1,4,1,8] y) {{ a = Constant <value = int64[1] {{2}}> ()  y = ReduceSum (x, a) }}"
     assert refusals(network(body), tensorrt("8.0")) == []

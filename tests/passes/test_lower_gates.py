@@ -37,6 +37,17 @@ def test_branches_equal_multiplying(made: Branching, pattern: Pattern) -> None:
     assert lowering_error(made, [pattern]) <= 1.0
 
 
+@settings(max_examples=5)
+@given(branching_networks(), st.sampled_from(PATTERNS))
+def test_plain_conditionals_equal_multiplying(made: Branching, pattern: Pattern) -> None:
+    detector = made.build(pattern)
+    graph = lowered(detector, made.plan(detector.graph), plain=True).detector.graph
+    found = conditionals(graph)
+    assert len(found) == sum(node.op == "If" for node in graph.nodes)
+    assert all(len(node.outputs) == 1 for node in found)
+    assert error(detector.graph, graph, made.picture()) <= 1.0
+
+
 @settings(max_examples=25)
 @given(gate_spellings(), st.integers(0, 2**16))
 def test_every_spelling_of_a_gate_is_lowered(spelling: Spelling, seed: int) -> None:

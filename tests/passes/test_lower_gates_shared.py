@@ -27,6 +27,9 @@ UNLIKE = Branching(
     (Block("two", "block", (0, 0, 0, 0)), Block("concat", "block", (0, 0, 0, 0)), Block("two", "block", (0, 0, 0, 0))),
     (Wish("widths", 0, True),), 1278, True,
 )  # fmt: skip
+TWO_EXITS = Branching(
+    (Block("concat", "nested", (1, 2, 1, 0)), Block("one", "nested", (1, 2, 1, 0))), (Wish("widths", 3, True),), 1, True
+)
 WRONG_VARIANT = Branching(
     (Block("two", "layer", (8, 9, 6, 11)), Block("pooled", "layer", (6, 9, 5, 3)), Block("two", "first", (7, 9, 0, 4))),
     (Wish("widths", 2216, True), Wish("widths", 3411, True), Wish("widths", 255, False), Wish("widths", 808, True),
@@ -47,6 +50,20 @@ LEFT_OUTSIDE = Branching(
 @given(branching_networks(shared=True), st.sampled_from(PATTERNS))
 def test_variants_equal_multiplying(made: Branching, pattern: Pattern) -> None:
     assert lowering_error(made, [pattern]) <= 1.0
+
+
+@settings(max_examples=4)
+@example(TWO_EXITS, "random")
+@example(TWO_EXITS, "front")
+@example(TWO_EXITS, "on")
+@given(branching_networks(shared=True), st.sampled_from(PATTERNS))
+def test_plain_conditionals_equal_multiplying(made: Branching, pattern: Pattern) -> None:
+    detector = made.build(pattern)
+    graph = lowered(detector, made.plan(detector.graph), plain=True).detector.graph
+    found = conditionals(graph)
+    assert len(found) == sum(node.op == "If" for node in graph.nodes)
+    assert all(len(node.outputs) == 1 for node in found)
+    assert error(detector.graph, graph, made.picture()) <= 1.0
 
 
 def test_the_strategy_reaches_what_it_should() -> None:

@@ -24,6 +24,8 @@ from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.search import find_gates, gates_by_decision
 from deploycc.graph.half import all_nodes
 from deploycc.graph.text import to_text
+from deploycc.parsers.support import Contract, refusals
+from deploycc.parsers.tensorrt_releases import numbers
 from deploycc.passes import PIPELINE
 from deploycc.passes import run as run_passes
 from deploycc.passes.for_target import options_for
@@ -32,6 +34,7 @@ from deploycc.passes.runner import Compiled
 PLAN = (LayerPlan(layer="gated", lowering="widths", order=tuple(range(8))[::-1], sizes=(0, 2, 8)),)
 SHARED = Branching((Block("two", "nested", (0, 1, 0, 0)),), (Wish("widths", 0, True),), 5, True)
 RESIDUAL = Branching((Block("residual", "kernel", (0, 1, 0, 0)),), (Wish("widths", 0, True),), 5)
+WIDE = Branching((Block("concat", "nested", (1, 2, 1, 0)), Block("one", "nested", (1, 2, 1, 0))), (Wish("widths", 3, True),), 1, True)  # fmt: skip
 SHIPPED = ("street_ssd_lkam", "street_ssd_blocks")
 
 
@@ -227,7 +230,11 @@ def test_parsers_with_conditionals_take_the_branches(name: str, kind: str) -> No
     plan = PLAN if kind == "widths" else tuple(each.model_copy(update=sizes) for each in SHARED.plan(detector.graph))
     made = compiled(detector, name, plan)
     assert [note for note in made.notes if note.code in ("parser-refuses", "opset-stays")] == []
-    assert len(conditionals(made.detector.graph)) == 2
+    plain = name == "jetson-tx2-jp461"
+    assert len(conditionals(made.detector.graph)) == (3 if plain and kind == "variants" else 2)
+    if plain:
+        assert all(node.op != "If" for branch in made.detector.graph.subgraphs() for node in branch.nodes)
+        assert {len(node.outputs) for node in conditionals(made.detector.graph)} == {1}
     for node in conditionals(made.detector.graph):
         branches = (node.attrs[branch].outputs for branch in ("then_branch", "else_branch"))
         for one, other, result in zip(*branches, node.outputs, strict=True):
@@ -236,6 +243,25 @@ def test_parsers_with_conditionals_take_the_branches(name: str, kind: str) -> No
         assert list(node.inputs[0].shape) == []
     x = np.random.default_rng(0).normal(size=detector.graph.inputs[0].shape).astype(np.float32)
     assert error(detector.graph, made.detector.graph, x) <= 1.0
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "8.5.2", "8.6.1", "9.3.0", "10.3.0"])
+@pytest.mark.parametrize("made", [SHARED, RESIDUAL, WIDE], ids=["variants", "joined", "several exits"])
+def test_every_release_takes_plain_conditionals(made: Branching, version: str) -> None:
+    detector = made.build("random")
+    graph = lowered(detector, made.plan(detector.graph), plain=True).detector.graph
+    agreed = Contract("tensorrt-onnx", numbers(version), max_opset=99, max_ir=99)
+    assert conditionals(graph)
+    assert not [refusal for refusal in refusals(graph, agreed) if refusal.op == "If"]
+
+
+def test_a_release_that_connects_no_branch_multiplies() -> None:
+    facts = target.load("jetson-xavier-jp512").model_dump() | {"name": "old", "runtime_version": "8.4.1"}
+    options = replace(options_for(target.Target.model_validate(facts)), gate_plan=PLAN)
+    made = run_passes(gated(Spelling()), options, PIPELINE)
+    [note] = [note for note in made.notes if note.code == "gate-no-conditional"]
+    assert "connects no tensor to the branches" in note.reason
+    assert not conditionals(made.detector.graph)
 
 
 @pytest.mark.parametrize("opset", [8, 9, 10, 11, 12])

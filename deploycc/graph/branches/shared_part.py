@@ -8,6 +8,7 @@ no channel is missing, as after the heads of a detector.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.errors import Note
 from deploycc.graph.branches.conditions import all_on, any_score_on, score_mask
+from deploycc.graph.branches.exclusive import choose_one
 from deploycc.graph.branches.gated_network import GatedNetwork
 from deploycc.graph.branches.narrowed_part import Keep, narrowed, part_of
 from deploycc.graph.branches.writer import Writer
@@ -106,7 +108,9 @@ def narrow_part(part: SharedPart, keep: Mapping[str, Keep]) -> gs.Graph | Note:
     return narrowed(part.body, {vector_of(gate): keep[gate.layer] for gate in part.gates if not keep[gate.layer].all()})
 
 
-def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[str, Keep]]) -> tuple[Note, ...]:
+def write_variants(
+    graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[str, Keep]], *, plain: bool = False
+) -> tuple[Note, ...]:
     """Replace the part by branches that compute the smallest variant which holds every kernel that is on.
 
     Args:
@@ -114,6 +118,7 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
         part: of this graph.
         keeps: for each variant and layer, [kernels] which kernels the variant holds: those of the variant before and
             more; the last holds all of them.
+        plain: write no `If` with several outputs, and none inside a branch (`deploycc.graph.branches.exclusive`).
 
     Returns:
         Nothing, or a note ``gate-not-narrowed`` if a channel cannot be left out; the graph is unchanged then.
@@ -132,24 +137,37 @@ def write_variants(graph: gs.Graph, part: SharedPart, keeps: Sequence[Mapping[st
     outside = {tensor.name: tensors[tensor.name] for tensor in part.body.inputs if tensor.name in tensors}
     shapes = [tensor.shape for tensor in part.exits]
 
+    def asks(inner: Writer, number: int) -> gs.Tensor:
+        """Write whether the variants before this one lack a kernel that is on."""
+        asked = beyond[number - 1]
+        return any_score_on(inner, f"{stem}_beyond_{number - 1}", part.comparisons[0], asked, nested=_nested(part))
+
+    def variant(branch: Writer, number: int) -> Sequence[gs.Tensor]:
+        """Write this variant, where those before it do not do and those after it need not."""
+        tested = beyond[number - 1] - beyond[number] if number else set[int]()
+        return _paste(branch, part, bodies[number], keeps[number], tested, outside)
+
     def up_to(inner: Writer, number: int) -> Sequence[gs.Tensor]:
         """Write the choice among the variants up to this one.
 
         The widest is tested first, so that the worst case takes a single test.
         """
         if number == 0:
-            return _paste(inner, part, bodies[0], keeps[0], set(), outside)
-        asked = beyond[number - 1]
-        flag = any_score_on(inner, f"{stem}_beyond_{number - 1}", part.comparisons[0], asked, nested=_nested(part))
+            return variant(inner, 0)
         return inner.choose(
             f"{stem}/{number}",
-            flag,
+            asks(inner, number),
             shapes,
-            lambda branch: _paste(branch, part, bodies[number], keeps[number], asked - beyond[number], outside),
+            lambda branch: variant(branch, number),
             lambda branch: up_to(branch, number - 1),
         )
 
-    _connect(part.exits, up_to(writer, len(keeps) - 1))
+    if plain and len(keeps) > 1:
+        flags = [asks(writer, number) for number in range(1, len(keeps))]
+        variants = [functools.partial(variant, number=number) for number in range(len(keeps))]
+        _connect(part.exits, choose_one(writer, stem, flags, shapes, variants))
+    else:
+        _connect(part.exits, up_to(writer, len(keeps) - 1))
     return ()
 
 
