@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, List, Optional
 
-from . import __version__, bench_job, build_file, build_job, environment, files, jobs, processes
+from . import __version__, bench_job, build_file, build_job, environment, files, jobs, processes, seal
 from .outcome import Failed
 from .progress import say
 
@@ -85,7 +85,7 @@ def _run(given: "Any") -> int:
     else:
         result, name = jobs.bench_all(given.plan, given.only, given.input, given.program), "latency.json"
         done = [row["status"] == "measured" for row in result["runs"]]
-    files.write_json(result, given.out or os.path.join(beside, name))
+    files.write_json(seal.sealed(result), given.out or os.path.join(beside, name))
     return 0 if all(done) else EXIT_PARTLY if any(done) else EXIT_NOTHING
 
 

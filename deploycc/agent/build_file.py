@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List
 
-from . import fields, files
+from . import fields, files, seal
 from .outcome import Failed
 
 FILE_NAME = "build.json"
@@ -47,7 +47,9 @@ def read_rows(folder: str) -> "List[Dict[str, Any]]":
     if not os.path.exists(path):
         raise Failed("there is no {} beside the plan".format(FILE_NAME), hint=hint)
     try:
-        rows = _FILE(files.read_json(path, MOST_BYTES), "")["engines"]  # type: List[Dict[str, Any]]
+        raw = files.read_json(path, MOST_BYTES)
+        rows = _FILE(raw, "")["engines"]  # type: List[Dict[str, Any]]
     except fields.Wrong as error:
         raise Failed("{} is not valid: {}".format(FILE_NAME, error), hint=hint) from error
+    seal.check(raw, FILE_NAME)
     return rows

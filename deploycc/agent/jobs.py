@@ -23,8 +23,7 @@ def build_all(plan_path: str, program: "Optional[str]" = None) -> "Dict[str, Any
         Failed: the plan cannot be used.
     """
     plan = plan_file.read_plan(plan_path)
-    result = _header(plan)
-    result["plan_sha256"] = files.sha256_of(plan_path)
+    result = _header(plan, plan_path)
     more = _options(None, program)
     result["engines"] = [_in_child("build-one", plan, plan_path, [engine], more)[0] for engine in plan["engines"]]
     return result
@@ -48,7 +47,7 @@ def bench_all(
     engines = [engine for engine in plan["engines"] if only in (None, engine["precision"])]
     if not engines:
         raise Failed("the plan has no {} engine".format(only))
-    result = _header(plan)
+    result = _header(plan, plan_path)
     result["quick"] = plan["measurement"]["quick"]
     more = _options(input_file, program)
     rows = {}
@@ -64,10 +63,11 @@ def _options(input_file: "Optional[str]", program: "Optional[str]") -> "List[str
     return [part for name, path in named if path is not None for part in (name, os.path.abspath(path))]
 
 
-def _header(plan: "Dict[str, Any]") -> "Dict[str, Any]":
+def _header(plan: "Dict[str, Any]", plan_path: str) -> "Dict[str, Any]":
     return {
         "schema": files.SCHEMA,
         "target": plan["target"]["name"],
+        "plan_sha256": files.sha256_of(plan_path),
         "tool": {"deploycc": plan["tool"]["deploycc"], "agent": __version__},
         "environment": environment.probe(),
     }

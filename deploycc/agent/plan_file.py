@@ -7,7 +7,7 @@ Nothing in a plan is trusted: it may come from anywhere. The same rules hold whe
 import os
 from typing import Any, Dict, List
 
-from . import fields, files
+from . import fields, files, seal
 from .outcome import Failed
 from .progress import say
 
@@ -134,11 +134,13 @@ def checked(raw: "Any", path: str) -> "Dict[str, Any]":
     """Return the plan that the content of a file is; see `read_plan`."""
     if not isinstance(raw, dict) or raw.get("schema") != files.SCHEMA or isinstance(raw.get("schema"), bool):
         raise Failed("{} is not a plan of schema {}".format(path, files.SCHEMA))
+    content = {key: value for key, value in raw.items() if key != seal.FIELD}
     try:
-        plan = _PLAN(raw, "")  # type: Dict[str, Any]
+        plan = _PLAN(content, "")  # type: Dict[str, Any]
         _check_whole(plan)
     except fields.Wrong as error:
         raise Failed("{} is not a valid plan: {}".format(path, error), hint="compile again") from error
+    seal.check(raw, path)
     if raw["target"].get("trtexec") or any(engine.get("commands") for engine in raw["engines"]):
         say("the command lines of {} are not used: the agent makes its own".format(os.path.basename(path)))
     return plan

@@ -244,6 +244,7 @@ class CompileReport(Document):
         accuracy: one per variant that was scored.
         networks: one per precision and variant.
         verified: one per network that was compared with what it was compiled from.
+        plan_sha256: of ``plan.json`` beside it, which names the same networks.
         comparison: FP16 against FP32, or None.
         engines: likewise.
         next_command: what builds and measures on the board; None where everything was done here.
@@ -259,6 +260,7 @@ class CompileReport(Document):
     accuracy: tuple[AccuracyRecord, ...] = ()
     networks: tuple[NetworkRecord, ...]
     verified: tuple[VerificationRecord, ...] = ()
+    plan_sha256: Sha256 | None = None
     comparison: PrecisionComparison | None = None
     engines: tuple[BuiltEngine, ...] = ()
     next_command: str | None = None

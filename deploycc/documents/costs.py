@@ -85,6 +85,7 @@ class CostTable(Document):
 
     FILE_NAME: ClassVar[str] = "convolution-costs.json"
     MADE_BY: ClassVar[str] = "deploycc prune --costs"
+    ALWAYS_SEALED: ClassVar[bool] = False
 
     evidence: Evidence
     machine: Machine
@@ -129,6 +130,7 @@ class GateCostTable(Document):
 
     FILE_NAME: ClassVar[str] = "gate-costs.json"
     MADE_BY: ClassVar[str] = "deploycc gates --costs"
+    ALWAYS_SEALED: ClassVar[bool] = False
 
     evidence: Evidence
     machine: Machine

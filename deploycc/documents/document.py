@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deploycc import __version__
+from deploycc.documents.seal import FIELD, content_digest, sealed
 from deploycc.errors import ArtefactError
 from deploycc.files import write_text
 
@@ -73,6 +74,9 @@ def this_tool() -> Tool:
 class Document(Record):
     """Base of a whole file. ``FILE_NAME`` is its name in an output folder, ``MADE_BY`` the command that writes it.
 
+    The file carries the digest of its content (`deploycc.documents.seal`). ``ALWAYS_SEALED`` is False where files of
+    version 0.1, which had none, are still read.
+
     Attributes:
         schema_version: of the format, ``schema`` in the file.
         tool: what wrote it.
@@ -80,13 +84,14 @@ class Document(Record):
 
     FILE_NAME: ClassVar[str]
     MADE_BY: ClassVar[str] = "deploycc compile"
+    ALWAYS_SEALED: ClassVar[bool] = True
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     tool: Tool
 
     def to_json(self) -> str:
-        """Return the file's text."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+        """Return the file's text, with the digest of its content."""
+        return sealed(self.model_dump_json(by_alias=True, indent=2))
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all.
@@ -125,8 +130,8 @@ def read_document(path: Path, kind: type[D]) -> D:
         kind: the document class.
 
     Raises:
-        ArtefactError: missing, unreadable, not JSON, of another schema version, or with fields missing, unknown or of
-            the wrong type.
+        ArtefactError: missing, unreadable, not JSON, of another schema version, with fields missing, unknown or of the
+            wrong type, or changed since it was written.
     """
     file = find_document(path, kind)
     try:
@@ -150,6 +155,7 @@ def parse_document(data: bytes, kind: type[D], file: Path) -> D:
     try:
         text = data.decode("utf-8")
         raw = json.loads(text)
+        digest = content_digest(raw) if isinstance(raw, dict) else None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise ArtefactError(
             "artefact-not-json",
@@ -166,8 +172,9 @@ def parse_document(data: bytes, kind: type[D], file: Path) -> D:
             context={"file": file, "schema": json.dumps(version)},
             hint=f"make it again with this version, or check that it is a {kind.FILE_NAME}",
         )
+    is_sealed, stated = FIELD in raw, raw.pop(FIELD, "missing")
     try:
-        return kind.model_validate_json(text)
+        document = kind.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"
@@ -181,3 +188,12 @@ def parse_document(data: bytes, kind: type[D], file: Path) -> D:
             note="; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""),
             hint="the file was edited, or another version wrote it; make it again",
         ) from error
+    if stated != digest and (is_sealed or kind.ALWAYS_SEALED):
+        raise ArtefactError(
+            "artefact-changed",
+            f"{file.name} was changed after it was written",
+            context={"file": file, FIELD: str(stated)[:64]},
+            note=f"the digest of its content is {digest}",
+            hint=f"take the file as `{kind.MADE_BY}` wrote it, or make it again",
+        )
+    return document

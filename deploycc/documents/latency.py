@@ -113,6 +113,7 @@ class LatencyReport(Document):
 
     Attributes:
         target: name of the target it was measured for.
+        plan_sha256: the plan whose engines ran; None where an older agent measured.
         quick: True where the run was cut short on purpose; it is never valid.
         environment: of the device before the first run: hardware, clocks, governor, versions. Keys carry units.
         runs: one per engine.
@@ -121,6 +122,7 @@ class LatencyReport(Document):
     FILE_NAME: ClassVar[str] = "latency.json"
 
     target: str
+    plan_sha256: Sha256 | None = None
     quick: bool
     environment: dict[str, JsonValue]
     runs: tuple[Run, ...]

@@ -207,6 +207,7 @@ class BuildPlan(Document):
     """
 
     FILE_NAME: ClassVar[str] = "plan.json"
+    ALWAYS_SEALED: ClassVar[bool] = False
 
     source_sha256: Sha256
     target: Board

@@ -130,6 +130,7 @@ class UtilisationProfile(Document):
 
     FILE_NAME: ClassVar[str] = "utilisation.json"
     MADE_BY: ClassVar[str] = "deploycc profile"
+    ALWAYS_SEALED: ClassVar[bool] = False
 
     evidence: Evidence
     source_sha256: Sha256

@@ -13,10 +13,11 @@ import pytest
 from small_networks import conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import plan_file
+from deploycc.agent import plan_file, seal
 from deploycc.agent.outcome import Failed
 from deploycc.documents.document import parse_document
 from deploycc.documents.plan import BuildPlan, read_plan
+from deploycc.documents.seal import FIELD, content_digest
 from deploycc.errors import ArtefactError
 
 
@@ -24,7 +25,14 @@ from deploycc.errors import ArtefactError
 def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("plan")
     plan_folder(folder, target.load("x86-cpu"), {"fp32": conv_model(), "fp32 original": conv_model()})
-    return json.loads((folder / "plan.json").read_text())
+    return without_digest((folder / "plan.json").read_text())
+
+
+def without_digest(text: str) -> dict[str, Any]:
+    """What every edit of is seen by its digest, as older plans are, which have none."""
+    value: dict[str, Any] = json.loads(text)
+    del value[FIELD]
+    return value
 
 
 def both(path: Path) -> tuple[str | None, str | None]:
@@ -134,6 +142,19 @@ def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     assert agent
 
 
+@pytest.mark.parametrize("digest", [None, "0" * 64, [], "other content"])
+def test_content_with_another_digest_is_refused(plan: dict[str, Any], tmp_path: Path, digest: Any) -> None:
+    if digest == "other content":
+        digest = content_digest(plan)
+        plan = {**plan, "source_sha256": "6" * 64}
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, FIELD: digest}))
+    host, agent = both(tmp_path / "plan.json")
+    assert "was changed after it was written" in str(host)
+    assert "was changed after it was written" in str(agent)
+    (tmp_path / "plan.json").write_text(json.dumps(seal.sealed(plan)))
+    assert both(tmp_path / "plan.json") == (None, None)
+
+
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "plan.json")
     host, agent = both(tmp_path / "plan.json")
@@ -161,4 +182,4 @@ def test_command_lines_of_older_plans_are_not_used(
 
 
 def plan_with_lists(document: Any) -> dict[str, Any]:
-    return json.loads(document.to_json())
+    return without_digest(document.to_json())

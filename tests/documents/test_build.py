@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploycc.documents.build import read_manifest
+from deploycc.documents.seal import sealed
 from deploycc.errors import ArtefactError
 
 BUILT = {"builder": "onnxruntime", "sha256": "c" * 64, "size_bytes": 10}
@@ -22,7 +23,7 @@ RECORD = {
 
 
 def test_reading(tmp_path: Path) -> None:
-    (tmp_path / "build.json").write_text(json.dumps(RECORD))
+    (tmp_path / "build.json").write_text(sealed(json.dumps(RECORD)))
     assert read_manifest(tmp_path) == read_manifest(tmp_path / "build.json")
     assert read_manifest(tmp_path).engines[0].file == "e.onnx"
 

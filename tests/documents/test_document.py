@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import sample_reports
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import deploycc
 from deploycc import documents
+from deploycc.agent import seal as agent_seal
 from deploycc.documents.compile import CompileReport, read_compile_report
-from deploycc.documents.document import Document, Tool, this_tool
+from deploycc.documents.document import Document, Tool, parse_document, this_tool
 from deploycc.documents.latency import LatencyReport, read_latency_report
+from deploycc.documents.seal import sealed
 from deploycc.errors import ArtefactError
 
 
@@ -62,7 +66,7 @@ def test_the_agents_spelling_is_read(tmp_path: Path) -> None:
         "layers": [{"name": "conv", "op": "Conv", "median_ms": 9.0, "share": 1.0}],
         "constraints": {"min_duration_s": 10, "min_samples": 100}}]}"""
     text = text.replace("NETWORK", "b" * 64).replace("ENGINE", "c" * 64)
-    (tmp_path / "latency.json").write_text(text)
+    (tmp_path / "latency.json").write_text(sealed(text))
 
     report = read_latency_report(tmp_path)
 
@@ -107,6 +111,53 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, change: Any, cod
 
     assert refused.value.code == code
     assert where in refused.value.render()
+
+
+def values(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where every value of a document is that holds no other."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    return [at] if items is None else [found for key, each in items for found in values(each, (*at, key))]
+
+
+def another(value: Any) -> Any:
+    """A value of the same type."""
+    if isinstance(value, bool) or value is None:
+        return not value
+    return value + 0.125 if isinstance(value, float) else value + 1 if isinstance(value, int) else f"{value}0"
+
+
+@pytest.mark.parametrize(
+    "document", [sample_reports.latency(sample_reports.run(sample_reports.samples(5))), sample_reports.compiled()]
+)
+def test_every_value_that_was_edited_is_noticed(document: Document) -> None:
+    original = json.loads(document.to_json())
+    file, noticed = Path(document.FILE_NAME), 0
+    for at in values(original):
+        edited = holder = json.loads(json.dumps(original))
+        for key in at[:-1]:
+            holder = holder[key]
+        holder[at[-1]] = another(holder[at[-1]])
+        with pytest.raises(ArtefactError) as refused:
+            parse_document(json.dumps(edited).encode(), type(document), file)
+        noticed += refused.value.code == "artefact-changed"
+    assert noticed > 50  # the others are not valid at all
+    del original["content_sha256"]
+    with pytest.raises(ArtefactError, match="was changed"):
+        parse_document(json.dumps(original).encode(), type(document), file)
+
+
+def test_spacing_and_order_do_not_matter() -> None:
+    report = sample_reports.latency()
+    turned = dict(reversed(json.loads(report.to_json()).items()))
+    assert parse_document(json.dumps(turned).encode(), LatencyReport, Path("latency.json")) == report
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=5))  # fmt: skip
+@settings(max_examples=40)
+def test_the_agent_computes_the_same_digest(value: Any) -> None:
+    text = sealed(json.dumps({"content_sha256": "other", "value": value}))
+    assert json.loads(text) == agent_seal.sealed({"value": value})
 
 
 def test_many_problems_are_counted_not_listed(tmp_path: Path) -> None:

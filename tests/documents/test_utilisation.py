@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from utilisation_profiles import VECTORS, profile
 
+from deploycc.documents.document import parse_document
 from deploycc.documents.utilisation import UtilisationProfile, gate_vectors, read_profile
 from deploycc.errors import ArtefactError
 
@@ -24,7 +25,7 @@ from deploycc.errors import ArtefactError
 def test_gate_vectors_come_back(vectors: np.ndarray) -> None:
     found = profile(vectors)
     np.testing.assert_array_equal(gate_vectors(found.layers[0], len(vectors)), vectors)
-    again = UtilisationProfile.model_validate_json(found.to_json())
+    again = parse_document(found.to_json().encode(), UtilisationProfile, Path("p.json"))
     assert again == found
 
 
@@ -100,7 +101,12 @@ def test_an_edited_profile_is_refused(change: str, tmp_path: Path) -> None:
 
 def test_a_profile_of_version_0_1_calls_blocks_groups(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
-    path.write_text(profile().to_json().replace('"granularity": "kernel"', '"granularity": "group"'), encoding="utf-8")
+    document = json.loads(profile().to_json().replace('"granularity": "kernel"', '"granularity": "group"'))
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ArtefactError, match="was changed"):
+        read_profile(path)
+    del document["content_sha256"]  # of which that version knew nothing
+    path.write_text(json.dumps(document), encoding="utf-8")
     assert read_profile(path).layers[0].gate == profile().layers[0].gate.model_copy(update={"granularity": "block"})
 
 
