@@ -34,6 +34,7 @@ LAYERS = {
     "Gemm": "InnerProduct",
     "GlobalAveragePool": "Pooling",
     "GlobalMaxPool": "Pooling",
+    "HardSigmoid": "ReLU and Power",
     "Identity": "Dropout",
     "LRN": "LRN",
     "LeakyRelu": "ReLU",
@@ -168,6 +169,10 @@ def _deconvolution(node: gs.Node) -> Iterator[Limit]:
 
 
 def _pooling(node: gs.Node) -> Iterator[Limit]:
+    """Caffe states the padding before the map; the number of windows, rounded up, implies that after it.
+
+    A maximum ignores padding, so only the number of windows counts, whatever the node states after the map.
+    """
     if any(d != 1 for d in node.attrs.get("dilations", ())):
         yield Limit("Caffe has no parameter for dilated pooling")
     if len(node.outputs) > 1 and not node.outputs[1].is_empty():
@@ -180,10 +185,16 @@ def _pooling(node: gs.Node) -> Iterator[Limit]:
         return
     strides = node.attrs.get("strides", [1, 1])
     caffe = tuple(map(pooled_size, size[2:], node.attrs["kernel_shape"], strides, pads[:2]))
-    if caffe != expected[2:] and tuple(pads[:2]) == tuple(pads[2:]):
+    more = [after > before for before, after in zip(pads[:2], pads[2:], strict=True)]
+    if caffe != expected[2:]:
+        uneven = f" with the padding {list(pads)}" if tuple(pads[:2]) != tuple(pads[2:]) else ""
         yield Limit(
-            f"its output is {list(expected[2:])}; Caffe's rounding gives {list(caffe)}", None, "pooling_layer.cpp"
+            f"its output is {list(expected[2:])}{uneven}; Caffe's rounding gives {list(caffe)}",
+            None,
+            "pooling_layer.cpp",
         )
+    elif node.op == "AveragePool" and any(more):
+        yield Limit(f"its average counts more padding after the map than before it ({list(pads)}); Caffe's does not")
 
 
 def _inner_product(node: gs.Node) -> Iterator[Limit]:
@@ -279,7 +290,7 @@ def _batch(node: gs.Node) -> Iterator[Limit]:
 
 _RULES: dict[str, tuple[Rule, ...]] = {
     "Add": (_operands,),
-    "AveragePool": (_plane, _even_padding, _pooling),
+    "AveragePool": (_plane, _pooling),
     "BatchNormalization": (_normalisation,),
     "Clip": (_bounds,),
     "Conv": (_weights, _plane, _even_padding),
@@ -288,7 +299,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "Flatten": (_batch,),
     "Gemm": (_weights, _inner_product),
     "Max": (_operands,),
-    "MaxPool": (_plane, _even_padding, _pooling),
+    "MaxPool": (_plane, _pooling),
     "Mul": (_operands,),
     "PRelu": (_slope,),
     "Pow": (_exponent,),

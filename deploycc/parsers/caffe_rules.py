@@ -26,8 +26,8 @@ LATER = {"PRelu": ("PReLU", "8.2")}
 _TABLE = "opParsers.h"
 _MAP_AXES = 3  # besides the batch
 _SAME_AXES = {
-    *("Relu", "Sigmoid", "Tanh", "Elu", "LeakyRelu", "PRelu", "Abs", "Clip", "Neg", "Sqrt", "Reciprocal", "Pow"),
-    *("Add", "Sub", "Mul", "Div", "Max", "Identity", "Dropout", "BatchNormalization", "Softmax"),
+    *("Relu", "Sigmoid", "Tanh", "Elu", "LeakyRelu", "PRelu", "Abs", "Clip", "HardSigmoid", "Neg", "Sqrt"),
+    *("Reciprocal", "Pow", "Add", "Sub", "Mul", "Div", "Max", "Identity", "Dropout", "BatchNormalization", "Softmax"),
 }
 
 Rule = Callable[[gs.Node], Iterator[Limit]]
@@ -179,6 +179,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "ConvTranspose": (_dilation,),
     "Div": (_two_bottoms, _per_channel, _scaled_map),
     "Gemm": (_inner_product,),
+    "HardSigmoid": (_scaled_map,),
     "Max": (_two_bottoms,),
     "Mul": (_two_bottoms, _per_channel, _scaled_map),
     "Neg": (_scaled_map,),

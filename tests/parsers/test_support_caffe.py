@@ -23,9 +23,27 @@ CAFFE_CASES = {
         f"{X} => (float[1,4,4,4] y) <float[4,4,3,3] w> {{ y = Conv <pads=[0,0,1,1], strides=[2,2]> (x, w) }}",
         None,
     ),
-    "asymmetric padding of a pooling": (
+    "asymmetric padding of a pooling that rounding up implies": (
         f"{X} => (float[1,4,4,4] y) {{ y = MaxPool <kernel_shape=[3,3], pads=[0,0,1,1], strides=[2,2]> (x) }}",
-        "differs between the sides",
+        None,
+    ),
+    "padding of a pooling that rounding up exceeds": (
+        f"{X} => (float[1,4,5,5] y) {{ y = MaxPool <kernel_shape=[3,3], pads=[1,1,2,2], strides=[2,2]> (x) }}",
+        None,
+    ),
+    "asymmetric padding of a pooling": (
+        f"{X} => (float[1,4,7,7] y) {{ y = MaxPool <kernel_shape=[3,3], pads=[0,0,1,1]> (x) }}",
+        "its output is [7, 7] with the padding [0, 0, 1, 1]; Caffe's rounding gives [6, 6]",
+    ),
+    "average with more padding after the map": (
+        f"{X} => (float[1,4,4,4] y)"
+        " { y = AveragePool <kernel_shape=[3,3], pads=[0,0,1,1], strides=[2,2], count_include_pad=1> (x) }",
+        "counts more padding after the map",
+    ),
+    "average with less padding after the map": (
+        f"{X} => (float[1,4,4,4] y)"
+        " { y = AveragePool <kernel_shape=[2,2], pads=[1,1,0,0], strides=[2,2], count_include_pad=1> (x) }",
+        "Caffe's rounding gives [5, 5]",
     ),
     "Slice of rows": (
         f"{X} => (float[1,4,4,8] y) <int64[1] s = {{0}}, int64[1] e = {{4}}, int64[1] a = {{2}}>"

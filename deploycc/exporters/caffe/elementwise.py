@@ -64,6 +64,18 @@ def clip(writer: Writer, node: gs.Node) -> None:
     _power(writer, f"{node.name}/back", f"{top}/ceiling", top, scale=-1.0, shift=high)
 
 
+@writes("HardSigmoid")
+def hard_sigmoid(writer: Writer, node: gs.Node) -> None:
+    """Write ``1 - relu(1 - relu(alpha * x + beta))``, which needs only stock layers."""
+    source, top = node.inputs[0].name, node.outputs[0].name
+    alpha, beta = float(node.attrs.get("alpha", 0.2)), float(node.attrs.get("beta", 0.5))
+    _power(writer, f"{node.name}/line", source, f"{top}/line", scale=alpha, shift=beta)
+    writer.layer(f"{node.name}/floor", "ReLU", [f"{top}/line"], [f"{top}/floor"])
+    _power(writer, f"{node.name}/turn", f"{top}/floor", f"{top}/turned", scale=-1.0, shift=1.0)
+    writer.layer(f"{node.name}/ceiling", "ReLU", [f"{top}/turned"], [f"{top}/ceiling"])
+    _power(writer, f"{node.name}/back", f"{top}/ceiling", top, scale=-1.0, shift=1.0)
+
+
 @writes("BatchNormalization")
 def batch_normalization(writer: Writer, node: gs.Node) -> None:
     """Write Scale with ``f = scale / sqrt(variance + epsilon)`` and shift ``bias - mean * f``."""

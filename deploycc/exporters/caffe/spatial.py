@@ -88,8 +88,8 @@ def inner_product(writer: Writer, node: gs.Node) -> None:
 
 @writes("MaxPool", "AveragePool")
 def pooling(writer: Writer, node: gs.Node) -> None:
-    """Write Pooling; Caffe rounds the output size up, and the rules let only such sizes through."""
-    pad_h, pad_w = symmetric_pads(node)
+    """Write Pooling with the padding before the map: Caffe derives that after it, and the rules refuse any other."""
+    pad_h, pad_w = node.attrs.get("pads", [0, 0, 0, 0])[:2]
     kernel, stride = node.attrs["kernel_shape"], node.attrs.get("strides", [1, 1])
     writer.layer(
         node.name,
