@@ -85,6 +85,26 @@ def find_prior_box(boxes: NDArray[np.float32], image: tuple[int, int]) -> PriorB
     return min(layers, key=lambda box: len(box.slots))
 
 
+def with_whole_sizes(box: PriorBox) -> PriorBox:
+    """Return the layer with every size rounded to a whole number of pixels, which is all that Caffe reads of it.
+
+    Raises:
+        NoPriorBox: the layer clips boxes, so that boxes of other sizes do not have the same centres.
+    """
+    minimums = tuple(float(max(1, round(size))) for size in box.min_sizes)
+    pairs = zip(box.max_sizes, minimums, strict=False)
+    maximums = tuple(float(max(round(size), smallest + 1)) for size, smallest in pairs)
+    if (minimums, maximums) == (box.min_sizes, box.max_sizes):
+        return box
+    whole = replace(box, min_sizes=minimums, max_sizes=maximums)
+    if box.clip and any(
+        (np.abs(layer.boxes() - replace(layer, clip=False).boxes()) > ATOL).any() for layer in (box, whole)
+    ):
+        sizes = ", ".join(f"{size:.6g}" for size in (*box.min_sizes, *box.max_sizes))
+        raise NoPriorBox(f"its clipped boxes have the sizes {sizes}, of which Caffe reads only whole pixels")
+    return whole
+
+
 def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> PriorBox:
     rows, columns = boxes.shape[:2]
     y, height = _axis(boxes[..., 1], boxes[..., 3], 0, clip)

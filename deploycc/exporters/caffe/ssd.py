@@ -15,11 +15,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.detector import Detector, InputSpec, Nms, SsdHeads
+from deploycc.detector import BoxCoding, Detector, InputSpec, Nms, SsdHeads
 from deploycc.errors import ModelError, Note
 from deploycc.exporters.caffe.caffemodel import write_caffemodel
 from deploycc.exporters.caffe.head_layout import Activation, MapHead, lay_out
-from deploycc.exporters.caffe.prior_boxes import NoPriorBox, PriorBox, find_prior_box
+from deploycc.exporters.caffe.prior_boxes import NoPriorBox, PriorBox, find_prior_box, with_whole_sizes
 from deploycc.exporters.caffe.prototxt import Enum, to_prototxt
 from deploycc.exporters.caffe.writer import Writer, constant, refuse
 from deploycc.files import replacing
@@ -30,11 +30,21 @@ _SILENT = -20.0  # logit of a class that is never detected: sigmoid(-20) = 2e-9
 
 @dataclass(frozen=True, eq=False)
 class _Map:
-    """A feature map and its PriorBox layer."""
+    """A feature map and its PriorBox layer.
+
+    Attributes:
+        head: its predictors.
+        box: the layer; its sizes are whole, because Caffe drops their fractions.
+        variance: [4].
+        factors, terms: [slots, 4] what each offset x y w h is multiplied by, and what is added, so that they mean the
+            same box from the layer's boxes as they do from the priors.
+    """
 
     head: MapHead
     box: PriorBox
     variance: NDArray[np.float32]
+    factors: NDArray[np.float64]
+    terms: NDArray[np.float64]
 
 
 def save_with_detection(detector: Detector, prototxt: Path, caffemodel: Path) -> tuple[Note, ...]:
@@ -87,10 +97,34 @@ def _with_boxes(head: MapHead, heads: SsdHeads, spec: InputSpec) -> _Map:
         refuse(head.scores, "the variances of its priors differ; a PriorBox layer has one set")
     try:
         box = find_prior_box(boxes, (spec.height, spec.width))
+        whole = with_whole_sizes(box)
     except NoPriorBox as reason:
         refuse(head.scores, f"its priors do not fit PriorBox: {reason}")
     # Ones if offsets include their variances: OpenCV cannot read variance_encoded_in_target with PriorBox layers.
-    return _Map(head, box, np.ones_like(variances[0]) if heads.variance_encoded else variances[0])
+    variance = np.ones_like(variances[0]) if heads.variance_encoded else variances[0]
+    return _Map(head, whole, variance, *_rebased(box, whole, heads.box_coding, variance))
+
+
+def _rebased(
+    box: PriorBox, whole: PriorBox, coding: BoxCoding, variance: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the factors and terms that turn offsets from one layer's boxes into offsets from the other's.
+
+    The boxes have the same centres and the sizes s and s'. With t' the new offset and v its variance, DetectionOutput's
+    formulas (bbox_util.cpp, DecodeBBox) give t' = t s / s' for a centre, t + ln(s / s') / v for a size, and for a
+    corner t -+ (s - s') / 2v in shares of the picture (CORNER) or that over s' with t s / s' (CORNER_SIZE).
+    """
+    old, new = np.array(box.sizes()), np.array(whole.sizes())
+    ratio, none = old / new, np.zeros_like(old)
+    if coding == "center_size":
+        factors, terms = np.hstack([ratio, none + 1]), np.hstack([none, np.log(ratio)])
+    elif coding == "corner_size":
+        half = (ratio - 1) / 2
+        factors, terms = np.hstack([ratio, ratio]), np.hstack([-half, half])
+    else:
+        half = (old - new) / (2 * np.array(box.image[::-1]))
+        factors, terms = np.ones((len(old), 4)), np.hstack([-half, half])
+    return factors, terms / variance
 
 
 def _trunk(graph: gs.Graph, maps: Sequence[MapHead]) -> list[gs.Node]:
@@ -128,7 +162,9 @@ class _Tail:
         head, slots = feature_map.head, feature_map.box.slots
         quiet = self._silent(head) if None in slots else np.zeros(self.heads.classes)
         score_rows = _rows(head.score_kernels, slots)
-        self._predict("loc", head.locations, _rows(head.location_kernels, slots), np.zeros(4), f"{stem}_loc")
+        location_rows = _rows(head.location_kernels, slots)
+        rebased = feature_map.factors.reshape(-1), feature_map.terms.reshape(-1)
+        self._predict("loc", head.locations, location_rows, np.zeros(4), f"{stem}_loc", rebased)
         top = self._predict("conf", head.scores, score_rows, quiet, f"{stem}_conf")
         feature = head.scores.inputs[0]
         bottom = feature.name if tuple(feature.shape[2:]) == head.cells else top
@@ -147,10 +183,18 @@ class _Tail:
             quiet[background] = 0.0
         return quiet
 
-    def _predict(self, part: str, node: gs.Node, rows: NDArray[np.int64], spare: NDArray[np.float64], top: str) -> str:
+    def _predict(
+        self,
+        part: str,
+        node: gs.Node,
+        rows: NDArray[np.int64],
+        spare: NDArray[np.float64],
+        top: str,
+        rebased: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> str:
         """Write one predictor with its kernels in the order ``rows``, then Permute and Flatten; return its blob.
 
-        A row of -1 is a kernel of zeros with the bias in ``spare``.
+        A row of -1 is a kernel of zeros with the bias in ``spare``. ``rebased`` are a factor and a term for each row.
         """
         weight, bias = constant(node, 1), constant(node, 2)
         assert weight is not None
@@ -160,9 +204,15 @@ class _Tail:
             refuse(node, "it is a grouped convolution, whose kernels cannot be reordered")
         used = rows >= 0
         values = [np.where(used[:, None, None, None], weight[rows], 0)]
-        if bias is not None or not used.all():
+        moved = rebased is not None and bool((rebased[0] != 1).any() or (rebased[1] != 0).any())
+        if bias is not None or not used.all() or moved:
             known = np.zeros(kernels) if bias is None else bias
             values.append(np.where(used, known[rows], np.tile(spare, len(rows) // len(spare))))
+        if rebased is not None and moved:
+            factors, terms = (
+                np.where(used, numbers, neutral) for numbers, neutral in zip(rebased, (1, 0), strict=True)
+            )
+            values = [values[0] * factors[:, None, None, None], values[1] * factors + terms]
         blob = self.name(top)
         inputs = [gs.Constant(f"{blob}/{index}", array.astype(np.float32)) for index, array in enumerate(values)]
         copy = gs.Node("Conv", top, dict(node.attrs), [node.inputs[0], *inputs], [gs.Variable(blob, np.float32)])
@@ -266,6 +316,11 @@ def _notes(maps: Sequence[_Map], spec: InputSpec) -> list[Note]:
         if spare:
             reason = f"{spare} of {len(slots)} anchors are added with kernels of zeros: PriorBox cannot omit them"
             notes.append(Note(node, "caffe-spare-anchors", reason))
+        if (feature_map.factors != 1).any() or (feature_map.terms != 0).any():
+            reason = (
+                "its box sizes are rounded to pixels, as Caffe reads them, and its kernels of locations make up for it"
+            )
+            notes.append(Note(node, "caffe-whole-sizes", reason))
         order = [slot for slot in slots if slot is not None]
         if order != sorted(order):
             notes.append(Note(node, "caffe-anchor-order", "its anchors are reordered to match PriorBox"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ import pytest
 from anchor_networks import AnchorNetwork, build
 from anchor_networks import detections as found_by
 from caffe_files import seeded_files
+from graph_text import run as graph_run
 from hypothesis import given, settings
 from mutation import find_example, mutant
 from numerics import assert_same_detections
 from opencv_ssd import RES10, VOC21, YUFACE, read_rows
 from strategies import exported_networks
 
-from deploycc.detector import DetectionOutputs, Detector, InputSpec
+from deploycc.detector import BoxCoding, DetectionOutputs, Detector, InputSpec
 from deploycc.detector.pictures import prepare, read_picture
+from deploycc.detector.prior_grid import PriorGrid
 from deploycc.errors import ModelError
+from deploycc.evaluation.decode import decode_boxes
 from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
 from deploycc.exporters.caffe import head_layout, save_with_detection, ssd
@@ -174,6 +178,8 @@ BUGS = {
     "offsets are multiplied twice": (ssd, "if heads.variance_encoded else", "if False else"),
     "planes before cells": (ssd, '{"order": [0, 2, 3, 1]}', '{"order": [0, 1, 2, 3]}'),
     "scores in one axis": (ssd, '"dim": [0, -1, self.heads.classes]', '"dim": [0, self.heads.classes, -1]'),
+    "fractions of sizes are lost": (ssd, "_rebased(box, whole,", "_rebased(whole, whole,"),
+    "variances do not scale what is added": (ssd, "return factors, terms / variance", "return factors, terms"),
     "y before x": (head_layout, "[:, [1, 0, 3, 2]]", "[:, [0, 1, 2, 3]]"),
     "kernels of another order": (head_layout, "anchors[:, kernels[0].shape[1] :]", "anchors[::-1][:, kernels[0].shape[1] :]"),
 }  # fmt: skip
@@ -282,3 +288,34 @@ def test_a_pruned_network_answers_in_opencv_as_it_does_here(assets: Path, tmp_pa
         *raw, _ = opencv(files, tensor, "mbox_loc", "mbox_conf_flatten")
         for got, name in zip(raw, (source.heads.locations, source.heads.scores), strict=True):
             np.testing.assert_allclose(got.reshape(-1), ours[name].reshape(-1), rtol=0, atol=RAW)
+
+
+@pytest.mark.parametrize("coding", ["center_size", "corner", "corner_size"])
+def test_sizes_are_written_as_caffe_reads_them(coding: BoxCoding, tmp_path: Path) -> None:
+    source = build(NET)
+    grids = (
+        PriorGrid((8, 8), (8, 8), (1, 1), [(0.5, 0.5)], [(2.4, 2.4), (3.3, 3.3)]),
+        PriorGrid((4, 4), (8, 8), (2, 2), [(0.5, 0.5)], [(0.7, 0.7)]),
+    )
+    priors = np.concatenate([grid.boxes() for grid in grids])
+    heads = replace(source.heads, priors=priors, box_coding=coding, variances=source.heads.variances * np.float32(0.2))
+    files = tmp_path / "exported.prototxt", tmp_path / "exported.caffemodel"
+    notes = save_with_detection(replace(source, heads=heads), *files)
+    sizes = re.findall(r"(?:min|max)_size: (\S+)", files[0].read_text())
+    assert sizes
+    assert all(float(size).is_integer() for size in sizes)
+    assert [note.node for note in notes if note.code == "caffe-whole-sizes"] == ["score_0", "score_1"]
+    again = load(files[0])
+    assert "caffe-whole-sizes" not in {note.code for note in again.notes}
+    assert not np.allclose(again.heads.priors, heads.priors, rtol=0, atol=1e-3)
+    x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    got, expected = (graph_run(graph, x)[0].reshape(-1, 4) for graph in (again.graph, source.graph))
+    np.testing.assert_allclose(decode_boxes(got, again.heads), decode_boxes(expected, heads), rtol=0, atol=1e-5)
+
+
+def test_clipped_boxes_with_fractions_of_pixels_are_refused(tmp_path: Path) -> None:
+    source = build(NET)
+    clipped = replace(source, heads=replace(source.heads, priors=source.heads.priors.clip(0, 1)))
+    message = refusal(clipped, tmp_path).message
+    assert "its clipped boxes have the sizes" in message
+    assert message.endswith("of which Caffe reads only whole pixels")
