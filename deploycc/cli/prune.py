@@ -14,13 +14,17 @@ from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.documents.pruning import PruningRecord
+    from deploycc.errors import Note
 
 
 @takes(choice=model_choice, pruning=pruning_choice)
 def command(
     choice: ModelChoice,
     pruning: PruningChoice,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Pruned detector to write (.onnx).")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Pruned detector: .onnx, or .prototxt with .caffemodel."),
+    ],
     threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of --round-to auto; 0: all cores.")] = 0,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit the weights that are left on pictures, without labels.")
@@ -47,8 +51,9 @@ def command(
     """
     from deploycc.cli import console
     from deploycc.detector.file import save
-    from deploycc.files import check_writable
+    from deploycc.files import check_writable, sha256_of
     from deploycc.timing.machine import check_threads, usable_cores
+    from deploycc.workflows.export import caffe_files, export_files
     from deploycc.workflows.prune import prune
 
     check_threads(threads)
@@ -56,7 +61,9 @@ def command(
     source = one_source(images, data) if reconstruct else None
     if not reconstruct and (images is not None or data is not None):
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
-    check_writable(output, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
+    caffe = caffe_files(output)
+    outputs = caffe or (output,)
+    check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
     profile, mask, costs = pruning.read_profile(), pruning.read_mask(), pruning.read_costs(threads or usable_cores())
     with console.progress("prune") as say:
         say("reading")
@@ -65,13 +72,21 @@ def command(
     pruning.write_costs(costs)
     if source is not None:
         warn_if_assumed(detector.input, "what was refitted")
-    sha256 = save(pruned.detector, output)
+    notes: tuple[Note, ...] = ()
+    if caffe is None:
+        sha256 = save(pruned.detector, output)
+    else:
+        notes = export_files(pruned.detector, *caffe).notes
+        sha256 = sha256_of(caffe[0])
     if as_json:
-        facts = {"network": detector.name, "file": str(output), "sha256": sha256}
+        facts = {"network": detector.name, "file": str(outputs[0]), "sha256": sha256}
         console.print_json({**facts, **pruned.record.model_dump(mode="json")})
     else:
         _show(pruned.record, detector.name, explain)
-    console.wrote(output)
+    if caffe is not None:
+        console.notes(notes)
+        console.note("Caffe files hold no record of what was removed: reports on them start at the pruned network")
+    console.wrote(*outputs)
 
 
 def _show(record: PruningRecord, network: str, explain: bool) -> None:

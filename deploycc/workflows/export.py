@@ -45,14 +45,9 @@ def export_detector(detector: Detector, folder: Path, *, format: str = "caffe", 
         ModelError: ``caffe-cannot-express``.
         ArtefactError: the folder is a file, cannot be made, or holds the trained file under the same name.
     """
-    from deploycc.exporters import caffe
-
     if format not in FORMATS:
         raise InputError("unknown-format", f"`format={format}` is not one of {', '.join(FORMATS)}")
     files = _files(detector, folder)
-    say("folding and fitting the network")
-    compiled = for_caffe(detector)
-    say("writing")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,8 +57,36 @@ def export_detector(detector: Detector, folder: Path, *, format: str = "caffe", 
             context={"path": folder},
             note=error.strerror or str(error),
         ) from None
-    notes = caffe.save_with_detection(compiled.detector, *files)
-    return Exported(files, (*compiled.notes, *notes))
+    return export_files(detector, *files, say=say)
+
+
+def caffe_files(path: Path) -> tuple[Path, Path] | None:
+    """Return the definition and the weight file that the name of either asks for; None for another format."""
+    if path.suffix not in (".prototxt", ".caffemodel"):
+        return None
+    return path.with_suffix(".prototxt"), path.with_suffix(".caffemodel")
+
+
+def export_files(detector: Detector, prototxt: Path, caffemodel: Path, *, say: Say = quiet) -> Exported:
+    """Write a detector as Caffe with its SSD layers.
+
+    Args:
+        detector: with SSD heads.
+        prototxt: definition to write.
+        caffemodel: weights to write; both files are complete or neither is touched.
+        say: told what is being done.
+
+    Raises:
+        ModelError: ``caffe-cannot-express``.
+        ArtefactError: ``file-unwritable``.
+    """
+    from deploycc.exporters import caffe
+
+    say("folding and fitting the network")
+    compiled = for_caffe(detector)
+    say("writing")
+    notes = caffe.save_with_detection(compiled.detector, prototxt, caffemodel)
+    return Exported((prototxt, caffemodel), (*compiled.notes, *notes))
 
 
 def for_caffe(detector: Detector) -> Compiled:

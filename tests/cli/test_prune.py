@@ -28,6 +28,8 @@ from deploycc.documents.utilisation import (
     UtilisationProfile,
     read_profile,
 )
+from deploycc.files import sha256_of
+from deploycc.graph.cost import measure_cost
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
 from deploycc.pruning import kept_counts, reconstruct
@@ -459,3 +461,31 @@ def test_refitting_without_pictures_is_refused(
     assert main(["prune", "street_ssd", "--by", "l1", "--round-to", "1", "-o", str(out), *given]) == 1
     assert f"error[{code}]" in capsys.readouterr().err
     assert not out.exists()
+
+
+TINY = Path(__file__).resolve().parents[1] / "models" / "tiny_ssd.prototxt"
+
+
+@pytest.mark.parametrize("name", ["small.prototxt", "small.caffemodel"])
+def test_a_name_of_caffe_writes_caffe(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ["prune", str(TINY), "--random-weights", "0", "--by", "l1", "--below", "0.5", "--round-to", "1"]
+    assert main([*model, "-o", str(tmp_path / name), "--json"]) == 0
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out)
+    text = tmp_path / "small.prototxt"
+    assert (facts["file"], facts["sha256"]) == (str(text), sha256_of(text))
+    assert sorted(tmp_path.iterdir()) == sorted([text, tmp_path / "small.caffemodel"])
+    assert "Caffe files hold no record of what was removed" in captured.err
+    again, source = load(text), load(TINY, random_weights=0)
+    assert again.heads is not None
+    assert measure_cost(again.graph).macs < measure_cost(source.graph).macs
+
+
+def test_what_caffe_cannot_express_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, profile, _, _ = write(tmp_path, Spelling())
+    before = sorted(tmp_path.iterdir())
+    assert main(["prune", model, "--profile", profile, "--below", "0.4", "-o", str(tmp_path / "x.prototxt")]) == 1
+    assert "error[caffe-cannot-express]" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
