@@ -68,7 +68,7 @@ def _run(given: "Any") -> int:
             json.dump(environment.probe(), sys.stdout, indent=1, sort_keys=True)
             sys.stdout.write("\n")
         else:
-            files.write_json(environment.probe(), given.out)
+            files.write_answer(environment.probe(), given.out)
         return 0
     if given.command in ("build-one", "bench-one"):
         if given.command == "build-one":
@@ -85,7 +85,11 @@ def _run(given: "Any") -> int:
     else:
         result, name = jobs.bench_all(given.plan, given.only, given.input, given.program), "latency.json"
         done = [row["status"] == "measured" for row in result["runs"]]
-    files.write_json(seal.sealed(result), given.out or os.path.join(beside, name))
+    result = seal.sealed(result)
+    if given.out is None:
+        files.write_json(result, os.path.join(beside, name))
+    else:
+        files.write_answer(result, given.out)
     return 0 if all(done) else EXIT_PARTLY if any(done) else EXIT_NOTHING
 
 

@@ -9,11 +9,10 @@ import os
 import platform
 import re
 import resource
-import shutil
-import subprocess
 from typing import Any, Dict, List, Optional
 
-from . import gpu
+from . import gpu, jetson
+from .system import command_output, number, read
 
 # import name -> distributions that provide it
 _LIBRARIES = {
@@ -23,7 +22,7 @@ _LIBRARIES = {
     "numpy": ("numpy",),
     "pycuda": ("pycuda",),
 }
-_TEGRA_GPUS = ("gp10b", "gv11b", "ga10b", "gb10b")  # devfreq names: TX2, Xavier, Orin, Thor
+_TENSORRT_OF_PACKAGE = {"4.0.0": "3.0.0", "4.1.2": "4.0.1", "4.1.3": "4.0.2"}  # libnvinfer4 counts on its own
 
 
 def probe() -> "Dict[str, Any]":
@@ -55,10 +54,9 @@ def software() -> "Dict[str, Any]":
         "os": name.group(1) if name else None,
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "l4t_release": first_line(read("/etc/nv_tegra_release")),
-        "nvpmodel": command_output(["nvpmodel", "-q"]),
         "tensorrt_library": tensorrt_library(),
     }  # type: Dict[str, Any]
+    facts.update(jetson.software())
     for library in _LIBRARIES:
         facts["version_" + library] = library_version(library)
     return facts
@@ -71,12 +69,11 @@ def state() -> "Dict[str, Any]":
         "cpu_governor": _cpu_governors(),
         "cpu_clocks_mhz": _cpu_clocks_mhz(),
         "memory_available_mib": memory_mib("MemAvailable"),
-        "emc_cap_hz": number(read("/sys/kernel/nvpmodel_emc_cap/emc_iso_cap")),
     }  # type: Dict[str, Any]
     load = (read("/proc/loadavg") or "").split()
     facts["load_1min"] = float(load[0]) if load else None
     facts["load_5min"] = float(load[1]) if load else None
-    facts.update(_tegra_gpu())
+    facts.update(jetson.state())
     facts["nvidia_smi"] = command_output(
         [
             "nvidia-smi",
@@ -85,38 +82,6 @@ def state() -> "Dict[str, Any]":
         ]
     )
     return facts
-
-
-def read(path: str) -> "Optional[str]":
-    """A small text file's content, stripped; None where it is absent or forbidden."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
-def first_line(text: "Optional[str]") -> "Optional[str]":
-    """The first line, or None of nothing."""
-    return text.splitlines()[0].lstrip("# ") if text else None
-
-
-def number(text: "Optional[str]") -> "Optional[int]":
-    """A whole number, or None."""
-    return int(text) if text and text.lstrip("-").isdigit() else None
-
-
-def command_output(arguments: "List[str]") -> "Optional[str]":
-    """What a program says, its lines joined with semicolons; None where it is absent or refuses."""
-    if shutil.which(arguments[0]) is None:
-        return None
-    try:
-        output = subprocess.check_output(
-            arguments, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, universal_newlines=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return "; ".join(line.strip() for line in output.splitlines() if line.strip()) or None
 
 
 def cpu_model() -> "Optional[str]":
@@ -161,10 +126,14 @@ def library_version(library: str) -> "Optional[str]":
 
 
 def tensorrt_library() -> "Optional[str]":
-    """Version of the installed libnvinfer package, ``8.2.1-1+cuda10.2``."""
+    """Version of the installed libnvinfer package, ``8.2.1-1+cuda10.2``; up to TensorRT 4 translated to a release."""
     listed = command_output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}\\n", "libnvinfer[0-9]*"])
-    installed = [line.split()[-1] for line in (listed or "").split("; ") if line.startswith("ii")]
-    return installed[0] if installed else None
+    rows = (listed or "").split("; ")
+    installed = [line.split()[-1] for line in rows if line.startswith(("ii", "hi"))]  # hi: held at its version
+    if not installed:
+        return None
+    release = _TENSORRT_OF_PACKAGE.get(installed[0].partition("-")[0])
+    return release or installed[0]
 
 
 def _online_cpus() -> "List[int]":
@@ -197,15 +166,3 @@ def _cpu_clocks_mhz() -> "Optional[str]":
         mhz = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", read("/proc/cpuinfo") or "", re.MULTILINE)
         clocks = ["{}:{:.0f}".format(cpu, float(value)) for cpu, value in enumerate(mhz)]
     return " ".join(clocks) or None
-
-
-def _tegra_gpu() -> "Dict[str, Any]":
-    """Clock and governor of a Jetson's GPU."""
-    for path in sorted(glob.glob("/sys/class/devfreq/*")):
-        if any(name in path for name in _TEGRA_GPUS):
-            hz = {name: number(read(os.path.join(path, name + "_freq"))) for name in ("cur", "min", "max")}
-            facts = {"gpu_governor": read(os.path.join(path, "governor"))}  # type: Dict[str, Any]
-            for name, value in hz.items():
-                facts["gpu_clock_{}_mhz".format(name)] = None if value is None else value / 1e6
-            return facts
-    return {"gpu_governor": None, "gpu_clock_cur_mhz": None, "gpu_clock_min_mhz": None, "gpu_clock_max_mhz": None}

@@ -93,11 +93,7 @@ def checked(folder: str, name: str, sha256: str) -> str:
 
 
 def write_json(value: "Any", path: str) -> None:
-    """Write JSON beside ``path``, then rename; a device or a pipe is written to."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "w", encoding="utf-8") as file:
-            _dump(value, file)
-        return
+    """Write JSON beside ``path``, then rename; whatever is there, a link or a pipe too, is replaced."""
     partial = path + PARTIAL
     remove(partial)  # of a process that was killed; or a link, which must not be followed
     try:
@@ -107,6 +103,21 @@ def write_json(value: "Any", path: str) -> None:
         os.replace(partial, path)
     finally:
         remove(partial)
+
+
+def write_answer(value: "Any", path: str) -> None:
+    """Write JSON where the user wants it: into a device or a pipe that is there, otherwise as `write_json`.
+
+    Raises:
+        OSError: it cannot be written; nobody reads the pipe.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(descriptor, True)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _dump(value, file)
+    else:
+        write_json(value, os.path.realpath(path))
 
 
 def _dump(value: "Any", file: "Any") -> None:

@@ -22,7 +22,7 @@ _CLOCK = re.compile(r"_(mhz|khz|hz)$")
 _CLOCK_LIMIT = re.compile(r"(^|_)(max|min|cap|limit|base)_")
 _VOLATILE = re.compile(
     r"_(mhz|khz|hz|c|mc|celsius|mw|w|percent)$|(^|[._])load|temperature|uptime|(^|[._])(time|date|pid)$"
-    r"|timestamp|(^|[._])(free|available|used)([._]|$)"
+    r"|timestamp|(^|_)events$|(^|[._])(free|available|used)([._]|$)"
 )
 _CPUS = ("cpus_online", "cpus", "cpu_count")
 _SMI = "nvidia_smi"  # one line a GPU: name, driver, then clocks, heat and power

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from deploycc.agent import environment
+from deploycc.agent import environment, system
 from deploycc.agent.environment import library_version
 
 
@@ -42,9 +42,23 @@ FILES = {  # of a board that is made up: the names are the kernel's, the values 
 }
 
 
-def test_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "read", FILES.get)
-    monkeypatch.setattr(environment.glob, "glob", lambda pattern: [GPU])
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a board that has no files yet, and no programs."""
+    monkeypatch.setattr(system, "ROOT", str(tmp_path))
+    monkeypatch.setattr(system.shutil, "which", lambda name: None)
+    return tmp_path
+
+
+def write_files(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+
+def test_a_board(board: Path) -> None:
+    write_files(board, FILES)
     state = environment.state()
     assert state["cpus_online"] == 4
     assert state["cpu_governor"] == "performance, schedutil"
@@ -56,10 +70,7 @@ def test_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [state[f"gpu_clock_{name}_mhz"] for name in ("cur", "min", "max")] == [912.5, 100.25, 1200.75]
 
 
-def test_a_machine_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "read", lambda path: None)
-    monkeypatch.setattr(environment.glob, "glob", lambda pattern: [])
-    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+def test_a_machine_that_tells_nothing(board: Path) -> None:
     state = environment.state()
     assert state.pop("cpus_online") == os.cpu_count()  # from the operating system
     assert set(state.values()) == {None}
@@ -85,12 +96,23 @@ def test_library_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folde
     assert library_version("numpy") == expected
 
 
-def test_tensorrt_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "command_output", lambda arguments: "un ; ii  1.2.3-4+cuda5.6")
-    assert environment.tensorrt_library() == "1.2.3-4+cuda5.6"
+@pytest.mark.parametrize(
+    ("listed", "version"),
+    [
+        ("un ; ii  1.2.3-4+cuda5.6", "1.2.3-4+cuda5.6"),
+        ("ii  8.2.1-1+cuda10.2", "8.2.1-1+cuda10.2"),
+        ("hi  10.3.0.30-1+cuda12.5", "10.3.0.30-1+cuda12.5"),  # held at its version
+        ("ii  4.1.2-1+cuda9.0", "4.0.1"),  # libnvinfer4 counts on its own
+        ("rc  8.2.1-1", None),
+        (None, None),
+    ],
+)
+def test_tensorrt_package(monkeypatch: pytest.MonkeyPatch, listed: str | None, version: str | None) -> None:
+    monkeypatch.setattr(environment, "command_output", lambda arguments: listed)
+    assert environment.tensorrt_library() == version
 
 
 def test_a_command_that_fails_says_nothing() -> None:
-    assert environment.command_output(["false"]) is None
-    assert environment.command_output(["no-such-program"]) is None
-    assert environment.command_output(["printf", "a\\n\\n b\\n"]) == "a; b"
+    assert system.command_output(["false"]) is None
+    assert system.command_output(["no-such-program"]) is None
+    assert system.command_output(["printf", "a\\n\\n b\\n"]) == "a; b"

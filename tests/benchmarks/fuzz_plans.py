@@ -1,0 +1,312 @@
+"""Folders from elsewhere: hostile plans and edited results, given to the agent and to deploycc.
+
+    python tests/benchmarks/fuzz_plans.py --count 500
+
+Goals, for every command: no traceback and no exit status 70, no run over 20 s, no control character on the terminal, no
+file outside the folder made, changed or removed, no process and no temporary file left. Exits 1 where one is missed;
+the folder of the case is kept then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+import fake_trtexec
+
+import deploycc
+from deploycc import CompileSettings, target
+from deploycc.agent_host import local
+from deploycc.documents.plan import Measurement, read_plan
+from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder
+
+LIMIT_S = 20.0
+ONNX_RUNTIME = {".ses"}  # which the library leaves in the temporary folder
+DOCUMENTS = ("plan.json", "build.json", "latency.json", "compile.json")
+ESCAPES = "\x1b[2J\x1b]0;title\x07\n\r\u202e\x9b31m"
+VALUES: list[Any] = [
+    *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**70, -(2**70), 10**400, 1e308, -1e308, 1e-320),
+    *(float("nan"), float("inf"), -float("inf")),
+    *("", "a", "\x00", "\ud800", ESCAPES, "x" * 100_000, "../victim", "/etc/passwd", "/dev/zero", "link", "pipe", "."),
+    *("-o", "$(touch victim)", "a;touch victim", "a b'c\"d", "a,b:c", "plan.json", "compile.json", "fp16", "original"),
+    *([], {}, [None], {"a": None}, [[[[]]]], list(range(1000)), {str(key): key for key in range(1000)}),
+]
+PYTHON = [sys.executable]
+COMMANDS: dict[str, Callable[[Path], list[str]]] = {
+    "agent build": lambda folder: [*PYTHON, "agent.pyz", "build", str(folder / "plan.json")],
+    "agent bench": lambda folder: [*PYTHON, "agent.pyz", "bench", str(folder / "plan.json")],
+    "deploycc build": lambda folder: [*PYTHON, "-m", "deploycc", "build", str(folder)],
+    "deploycc bench": lambda folder: [*PYTHON, "-m", "deploycc", "bench", str(folder)],
+    "deploycc report show": lambda folder: [*PYTHON, "-m", "deploycc", "report", "show", str(folder)],
+}
+ALLOWED = {"agent": {0, 1, 4, 5}, "deploycc": {0, 1, 3}}
+
+
+def make_bases(folder: Path) -> list[Path]:
+    """Return two compiled, built and measured folders: for this processor, and for a board whose trtexec is simulated."""
+    detector = deploycc.load("street_ssd")
+    cpu = target.load("x86-cpu").model_copy(update={"architecture": platform.machine()})
+    board = target.load("jetson-tx2-jp461").model_copy(update={"architecture": platform.machine()})
+    bases = []
+    for each in (cpu, board):
+        base = folder / each.name
+        deploycc.compile(
+            detector, each, base, CompileSettings(precisions=("fp32",), build=False, quick=True, threads=1)
+        )
+        short = Measurement(warmup_s=0.01, min_duration_s=0.05, min_samples=10, quick=True)
+        read_plan(base).model_copy(update={"measurement": short}).write(base / "plan.json")
+        build_folder(base, lambda *said: None)
+        local.check_measured(bench_folder(base, lambda *said: None), every=True)
+        render_folder(base)
+        bases.append(base)
+    return bases
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return the holder and the key of every value of a document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, each in list(items) for place in [(value, key), *places(each)]]
+
+
+def edit_values(folder: Path, chance: random.Random) -> str:
+    """Replace, remove or repeat a few values of a document."""
+    name = chance.choice(DOCUMENTS)
+    document = json.loads((folder / name).read_text())
+    for _ in range(chance.choice((1, 1, 1, 2, 5))):
+        found = places(document)
+        if not found:
+            break
+        holder, key = chance.choice(found)
+        change = chance.choice(("replace", "replace", "replace", "remove", "repeat", "swap"))
+        if change == "replace":
+            holder[key] = chance.choice(VALUES)
+        elif change == "remove":
+            del holder[key]
+        elif change == "repeat":
+            if isinstance(holder, list):
+                holder.insert(key, holder[key])
+            else:
+                holder[f"{key} "] = holder[key]
+        else:
+            other, other_key = chance.choice(found)
+            if other_key in other if isinstance(other, dict) else other_key < len(other):
+                holder[key] = json.loads(json.dumps(other[other_key]))
+    (folder / name).write_text(json.dumps(document))
+    return f"values of {name}"
+
+
+def edit_bytes(folder: Path, chance: random.Random) -> str:
+    """Flip, cut, insert or repeat bytes of a document."""
+    name = chance.choice(DOCUMENTS)
+    data = bytearray((folder / name).read_bytes())
+    for _ in range(chance.choice((1, 3, 20))):
+        at = chance.randrange(len(data)) if data else 0
+        kind = chance.choice(("flip", "cut", "insert", "digits"))
+        if kind == "flip" and data:
+            data[at] = chance.randrange(256)
+        elif kind == "cut":
+            del data[at : at + chance.choice((1, 10, 1000))]
+        elif kind == "insert":
+            data[at:at] = chance.choice((b"[" * 100_000, b'{"a":' * 50_000, b"\x00", b"NaN", b"1e999", b"\xff\xfe"))
+        else:
+            data[at:at] = b"9" * chance.choice((1, 30, 5000))
+    (folder / name).write_bytes(data)
+    return f"bytes of {name}"
+
+
+def plant(folder: Path, chance: random.Random) -> str:
+    """Put links, devices, pipes, folders and modules where files of the folder belong."""
+    outside = folder.parent / "victim.json"
+    names = [*DOCUMENTS, *(f"{name}.partial" for name in DOCUMENTS), "agent.pyz", "report.md", "report.html"]
+    names += [path.name for path in folder.iterdir()] + ["engine-fp32.onnx.partial", "engine-fp32.engine.times.partial"]
+    name = chance.choice(names)
+    path = folder / name
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    kind = chance.choice(("link", "dangling", "pipe", "device", "folder", "huge", "modules", "loop"))
+    if kind == "link":
+        path.symlink_to(outside)
+    elif kind == "dangling":
+        path.symlink_to(folder.parent / "made-by-a-link")
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(3 << 30)
+    else:
+        for module in ("onnxruntime", "numpy", "json", "tempfile", "tensorrt"):
+            (folder / f"{module}.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w').close()\n")
+    return f"{kind} at {name}"
+
+
+def plant_commands(folder: Path, chance: random.Random) -> str:
+    """Name programs and files outside the folder in a plan, as plans of version 0.1 could."""
+    document = json.loads((folder / "plan.json").read_text())
+    command = ["sh", "-c", f"touch {folder.parent / 'ran'}"]
+    for engine in document["engines"]:
+        engine["commands"] = {
+            "build": command,
+            "measure": command,
+            "profile": command,
+            "times_file": chance.choice(("../victim.json", str(folder.parent / "victim.json"), "plan.json")),
+            "profile_file": "../victim.json",
+            "environment": {"LD_PRELOAD": str(folder / "evil.so"), "PATH": str(folder)},
+        }
+    document["target"]["trtexec"] = "/bin/sh"
+    if chance.random() < 0.5:
+        document["engines"][0]["file"] = chance.choice(
+            ("../victim.json", "plan.json", "/tmp/x.engine", "engine-a\n.bin")
+        )
+    (folder / "plan.json").write_text(json.dumps(document))
+    return "commands"
+
+
+MUTATIONS = [edit_values] * 6 + [edit_bytes] * 2 + [plant] * 2 + [plant_commands]
+
+
+def snapshot(top: Path, without: Path) -> dict[str, tuple[Any, ...]]:
+    """Return what lies in a folder, but for one folder in it."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for root, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if Path(root, name) != without]
+        for name in {*folders, *names} - ONNX_RUNTIME:
+            path = Path(root, name)
+            facts = path.lstat()
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            found[str(path)] = (facts.st_mode, content)
+    return found
+
+
+def strays(mark: str) -> list[int]:
+    """Return the processes that a case has left."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def run(command: list[str], place: Path, mark: str) -> tuple[int | None, str, float]:
+    """Run a command; return its exit status, what it said, and its seconds. Status None: it took too long."""
+    environment = {**os.environ, "TMPDIR": str(place / "tmp"), "DEPLOYCC_FUZZ": mark, "COLUMNS": "200"}
+    start = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=LIMIT_S)
+            status: int | None = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            status = None
+    return status, said.decode("utf-8", "surrogateescape"), time.monotonic() - start
+
+
+def chosen_commands(number: int, every: bool) -> list[str]:
+    """Return the commands of a case: both of the agent's, and one of deploycc's or all."""
+    agent, host = list(COMMANDS)[:2], list(COMMANDS)[2:]
+    return [*agent, *(host if every else [host[number // 2 % len(host)]])]
+
+
+def check(
+    number: int, seed: int, base: Path, work: Path, every: bool
+) -> tuple[list[str], list[tuple[str, int | None, float]]]:
+    """Make one case and give it to every command; return what went wrong, and each command's status and time."""
+    chance = random.Random(f"{seed}/{number}")
+    place = Path(tempfile.mkdtemp(prefix=f"case-{number}-", dir=work))
+    folder = place / "folder"
+    shutil.copytree(base, folder, symlinks=True)
+    (place / "tmp").mkdir()
+    (place / "victim.json").write_text("{}")
+    shutil.copy(base / "agent.pyz", place / "agent.pyz")
+    did = chance.choice(MUTATIONS)(folder, chance)
+    mark = f"{os.getpid()}-{number}"
+    wrong, runs = [], []
+    for name in chosen_commands(number, every):
+        before = snapshot(place, folder)
+        status, said, seconds = run(COMMANDS[name](folder), place, mark)
+        runs.append((name, status, seconds))
+        faults = []
+        if status is None:
+            faults.append(f"took over {LIMIT_S:g} s")
+        elif status not in ALLOWED[name.split()[0]]:
+            faults.append(f"exit status {status}")
+        if "Traceback" in said:
+            faults.append("traceback")
+        if not said.replace("\n", "").isprintable():
+            faults.append("control characters on the terminal")
+        if snapshot(place, folder) != before:
+            faults.append("files outside the folder changed")
+        left = strays(f"DEPLOYCC_FUZZ={mark}")
+        if left:
+            faults.append(f"processes left: {left}")
+        wrong += [f"case {number}, {did}, {name}: {fault}\n    {said[-600:]!r}" for fault in faults]
+    if not wrong:
+        shutil.rmtree(place, ignore_errors=True)
+    return wrong, runs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--every", action="store_true", help="give each folder to every command")
+    chosen = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="fuzz-plans-"))
+    fake_trtexec.write(work / "bin" / "trtexec")
+    os.environ["PATH"] = f"{work / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    bases = make_bases(work)
+    wrong: list[str] = []
+    statuses: dict[str, collections.Counter[int | None]] = collections.defaultdict(collections.Counter)
+    slowest = ("", 0.0)
+    with concurrent.futures.ThreadPoolExecutor(chosen.workers) as pool:
+        numbers = range(chosen.first, chosen.first + chosen.count)
+        cases = [pool.submit(check, number, chosen.seed, bases[number % 2], work, chosen.every) for number in numbers]
+        for case in concurrent.futures.as_completed(cases):
+            faults, runs = case.result()
+            for fault in faults:
+                print(fault, flush=True)
+            wrong += faults
+            for name, status, seconds in runs:
+                statuses[name][status] += 1
+                slowest = max(slowest, (name, seconds), key=lambda each: each[1])
+    for name, counts in statuses.items():
+        print(f"{name}: exit statuses " + ", ".join(f"{status}: {count}" for status, count in counts.most_common()))
+    runs_made = sum(sum(counts.values()) for counts in statuses.values())
+    print(f"{chosen.count} folders, {runs_made} runs, slowest {slowest[0]} {slowest[1]:.1f} s")
+    print(f"{len(wrong)} faults" + (f"; their folders are in {work}" if wrong else ""))
+    if not wrong:
+        shutil.rmtree(work)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
