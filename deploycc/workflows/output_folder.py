@@ -16,6 +16,25 @@ if TYPE_CHECKING:
 _ON_BOARD = "python3 agent.pyz build plan.json --out build.json; python3 agent.pyz bench plan.json --out latency.json"
 
 
+WRITTEN = ("compile.json", "build.json", "latency.json", "report.md", "report.html")
+
+
+def drop_links(folder: Path) -> None:
+    """Remove links, pipes and devices at the names that the tool writes: a folder from elsewhere leads nowhere else.
+
+    A link's content stays where the link leads; documents that are still to be read are copied into the folder.
+    """
+    for name in WRITTEN:
+        path = folder / name
+        if not path.is_symlink() and (not path.exists() or path.is_file()):
+            continue
+        content = path.read_bytes() if path.is_file() else None
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+
+
 def write_report(folder: Path, report: CompileReport) -> None:
     """Write ``compile.json``."""
     report.write(folder / report.FILE_NAME)
@@ -31,6 +50,7 @@ def build_folder(folder: Path, say: Say) -> None:
     from deploycc.documents.compile import read_compile_report
     from deploycc.documents.latency import LatencyReport
 
+    drop_links(folder)
     say("building")
     engines = local.build(folder, say).engines
     (folder / LatencyReport.FILE_NAME).unlink(missing_ok=True)  # it was measured on the engines before
@@ -50,6 +70,7 @@ def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Pa
     from deploycc.agent_host import local
     from deploycc.documents.compile import read_compile_report
 
+    drop_links(folder)
     say("measuring")
     latency = local.bench(folder, say, only, input_file=input_file)
     latency.write(folder / latency.FILE_NAME)
@@ -65,6 +86,7 @@ def render_folder(folder: Path) -> None:
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
 
+    drop_links(folder)
     read = read_report(folder)
     report, latency = read.compiled, read.latency
     write_text(folder / "report.md", render_markdown(report, latency))
