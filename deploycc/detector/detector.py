@@ -175,6 +175,20 @@ class Detector:
         """Return the network's name."""
         return str(self.graph.name or "network")
 
+    @property
+    def detection_outputs(self) -> tuple[str, ...]:
+        """Return the graph outputs that hold the detections: raw heads, or decoded; none if the network is opaque."""
+        if self.detections is not None:
+            parts = (self.detections.boxes, self.detections.scores, self.detections.classes, self.detections.count)
+            return tuple(dict.fromkeys(name for name in parts if name is not None))
+        return () if self.heads is None else (self.heads.locations, self.heads.scores)
+
+    @property
+    def extra_outputs(self) -> tuple[str, ...]:
+        """Return the graph outputs besides the detections (masks, landmarks); none if the network is opaque."""
+        known = self.detection_outputs
+        return tuple(tensor.name for tensor in self.graph.outputs if known and tensor.name not in known)
+
     def class_name(self, index: int) -> str:
         """Return the name of a class, or its number if names are unknown."""
         return self.class_names[index] if 0 <= index < len(self.class_names) else str(index)

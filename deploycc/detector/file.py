@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +59,8 @@ class _Record(BaseModel):
     class_names: tuple[str, ...]
     notes: tuple[Note, ...]
     prunings: tuple[PruningRecord, ...] = ()
+    extra_outputs: tuple[str, ...] = ()
+    """Graph outputs besides the detections: masks, landmarks."""
 
 
 def describe(detector: Detector) -> onnx.ModelProto:
@@ -135,7 +138,17 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
         ) from None
     graph = gs.import_onnx(model)
     borders = {tensor.name for tensor in [*graph.inputs, *graph.outputs]}
-    described = [record.input.name, *_outputs(heads, record.detections)]
+    restored = Detector(
+        graph=graph,
+        input=record.input,
+        source=record.source,
+        heads=heads,
+        nms=record.nms,
+        detections=record.detections,
+        class_names=record.class_names,
+        prunings=record.prunings,
+    )
+    described = [record.input.name, *restored.detection_outputs, *record.extra_outputs]
     if missing := [name for name in described if name not in borders]:
         raise ModelError(
             "detector-metadata",
@@ -144,28 +157,7 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
             note="the network was changed after deploycc wrote it",
         )
     gates, notes = read_gates(model)
-    return Detector(
-        graph=graph,
-        input=record.input,
-        source=record.source,
-        heads=heads,
-        nms=record.nms,
-        detections=record.detections,
-        class_names=record.class_names,
-        notes=(*record.notes, *notes),
-        gates=gates,
-        prunings=record.prunings,
-    )
-
-
-def _outputs(heads: SsdHeads | None, detections: DetectionOutputs | None) -> list[str]:
-    names = []
-    if detections is not None:
-        names += [detections.boxes, detections.scores, detections.classes]
-        names += [detections.count] if detections.count else []
-    elif heads is not None:  # after detections are lowered into the graph, the raw heads are not outputs
-        names += [heads.locations, heads.scores]
-    return names
+    return replace(restored, notes=(*record.notes, *notes), gates=gates)
 
 
 def _record(detector: Detector) -> _Record:
@@ -194,6 +186,7 @@ def _record(detector: Detector) -> _Record:
         class_names=detector.class_names,
         notes=detector.notes,
         prunings=detector.prunings,
+        extra_outputs=detector.extra_outputs,
     )
 
 

@@ -11,7 +11,7 @@ single non-zero offsets the variances; on random offsets the result must then ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,19 @@ _ATOL = 1e-5  # tolerance, relative to a picture of size 1 (or to the box if tha
 _SWAP = [1, 0, 3, 2]  # x y x y <-> y x y x
 
 
+class NotAnSsdDecoding(Exception):  # noqa: N818 - not an error of the user: the caller tries another tensor
+    """A function decodes no SSD boxes.
+
+    Attributes:
+        stage: how far the function agreed: the larger, the closer.
+        reason: what it does instead.
+    """
+
+    def __init__(self, stage: int, reason: str) -> None:
+        super().__init__(reason)
+        self.stage, self.reason = stage, reason
+
+
 @dataclass(frozen=True, eq=False)
 class BoxDecoding:
     """An SSD decoding that reproduces the function it was identified from.
@@ -40,6 +53,7 @@ class BoxDecoding:
         axes_known: False if x and y cannot be told apart (priors ordered neither row by row nor column by column).
         clamped: the function departs from the formula for offsets beyond 6; some exporters limit box sizes.
         error: largest difference from the function over the random offsets, as a fraction of the picture.
+        to_corners: brings the function's own boxes [P, 4] to xmin ymin xmax ymax, 0..1 of the picture.
     """
 
     priors: NDArray[np.float32]
@@ -49,6 +63,13 @@ class BoxDecoding:
     axes_known: bool
     clamped: bool
     error: float
+    to_corners: Callable[[Array], Array]
+
+    def decode(self, offsets: Array) -> Array:
+        """Decode offsets [P, 4], in the function's order, to corners [P, 4] without clipping."""
+        if self.y_first:
+            offsets = offsets[:, _SWAP]
+        return decode_boxes(offsets, self.priors.astype(np.float64), self.variances.astype(np.float64), self.box_coding)
 
 
 def decode_boxes(offsets: Array, priors: Array, variances: Array, coding: BoxCoding) -> Array:
@@ -66,29 +87,47 @@ def decode_boxes(offsets: Array, priors: Array, variances: Array, coding: BoxCod
     return boxes
 
 
-def identify(decode: Decode, count: int, picture: tuple[int, int]) -> BoxDecoding | None:
-    """Identify the decoding that ``decode`` computes, or return None.
+def identify(
+    decode: Decode, count: int, picture: tuple[int, int], limits: tuple[float, float] | None = None
+) -> BoxDecoding:
+    """Identify the decoding that ``decode`` computes.
 
     Args:
-        decode: maps offsets [P, 4] to boxes [P, 4], float32; boxes in any of the usual forms.
+        decode: maps offsets [P, 4] to boxes [P, 4], float32, unclipped; boxes in any of the usual forms.
         count: P.
         picture: height and width in pixels; boxes in pixels are recognised by their size and scaled to 0..1.
+        limits: what the file clips the first and the second coordinate of a box to, if it does; says which picture the
+            pixels belong to if that is not ``picture`` (a network that resizes its input).
+
+    Raises:
+        NotAnSsdDecoding: no SSD formula agrees with the function.
     """
     rng = np.random.default_rng(0)
     probes = [np.zeros((count, 4)), *(_one_column(count, column) for column in range(4))]
     randoms = [rng.uniform(-reach, reach, (count, 4)) for reach in (_RANGE, _RANGE, _RANGE, _FAR)]
     inputs = [*probes, *randoms]
+    failures: list[NotAnSsdDecoding] = []
+    decodings = []
     with np.errstate(all="ignore"):  # far offsets overflow in some forms; results that are not finite are refused below
-        outputs = [decode(x.astype(np.float32)).astype(np.float64) for x in inputs]
+        outputs = [decode(inputs[0].astype(np.float32)).astype(np.float64)]
+        forms = [form for form in _forms(picture, limits, outputs[0]) if _has_area(form(outputs[0]))]
+        if not forms:
+            raise NotAnSsdDecoding(0, "offsets of zero give boxes without area, not priors")
+        outputs += [decode(x.astype(np.float32)).astype(np.float64) for x in inputs[1:]]
         if not all(np.isfinite(y).all() for y in outputs[:-1]):
-            return None
-        fits = [_fit(inputs, boxes, y_first) for boxes in _as_corners(outputs, picture) for y_first in (False, True)]
-    decodings = [fit for fit in fits if fit is not None]
+            raise NotAnSsdDecoding(1, "ordinary offsets give boxes that are not finite")
+        for form in forms:
+            boxes = [form(y) for y in outputs]
+            for y_first in (False, True):
+                try:
+                    decodings.append(_fit(inputs, boxes, y_first, form))
+                except NotAnSsdDecoding as failure:
+                    failures.append(failure)
     if not decodings:
-        return None
+        raise max(failures, key=lambda failure: failure.stage)
     # Exchanging x and y gives the same function: only the order of the priors tells them apart.
     best = max(decodings, key=lambda d: _scan(d.priors))  # the first of equals, which takes x to come first
-    return BoxDecoding(**{**best.__dict__, "axes_known": _scan(best.priors) > 0})
+    return replace(best, axes_known=_scan(best.priors) > 0)
 
 
 def _one_column(count: int, column: int) -> Array:
@@ -97,16 +136,31 @@ def _one_column(count: int, column: int) -> Array:
     return probe
 
 
-def _as_corners(outputs: list[Array], picture: tuple[int, int]) -> Iterator[list[Array]]:
-    """Yield the outputs as corners x y x y in 0..1, once per form that they may have."""
-    height, width = picture
+def _forms(
+    picture: tuple[int, int], limits: tuple[float, float] | None, priors: Array
+) -> Iterator[Callable[[Array], Array]]:
+    """Yield what brings the function's boxes to corners x y x y in 0..1, once per form that they may have."""
     for swapped in (False, True):
-        plain = [y[:, _SWAP] if swapped else y for y in outputs]
+        height, width = picture
+        if limits is not None:
+            bounds = limits if swapped else limits[::-1]
+            if not all(size - 1 <= bound <= size for size, bound in zip(picture, bounds, strict=True)):
+                height, width = (round(bound) for bound in bounds)
         for form in (_from_corners, _from_centre, _from_top_left):
-            boxes = [form(y) for y in plain]
-            if (boxes[0][:, :2] + boxes[0][:, 2:]).max() > 4:  # a prior centred beyond 2 must be in pixels
-                boxes = [y / [width, height, width, height] for y in boxes]
-            yield boxes
+            corners = form(priors[:, _SWAP] if swapped else priors)
+            # a prior centred beyond 2 must be in pixels
+            size = np.array([width, height] * 2) if (corners[:, :2] + corners[:, 2:]).max() > 4 else np.ones(4)
+
+            def convert(
+                boxes: Array, swapped: bool = swapped, form: Callable[[Array], Array] = form, size: Array = size
+            ) -> Array:
+                return np.asarray(form(boxes[:, _SWAP] if swapped else boxes) / size)
+
+            yield convert
+
+
+def _has_area(priors: Array) -> bool:
+    return bool((priors[:, 2:] > priors[:, :2]).all())
 
 
 def _from_corners(boxes: Array) -> Array:
@@ -121,14 +175,13 @@ def _from_top_left(boxes: Array) -> Array:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-def _fit(inputs: list[Array], boxes: list[Array], y_first: bool) -> BoxDecoding | None:
+def _fit(inputs: list[Array], boxes: list[Array], y_first: bool, form: Callable[[Array], Array]) -> BoxDecoding:
     priors = boxes[0]
     size = priors[:, 2:] - priors[:, :2]
-    if not (size > 0).all():
-        return None
     columns = _SWAP if y_first else [0, 1, 2, 3]
     offsets = [x[:, columns] for x in inputs]
     responses = [boxes[1 + column] for column in columns]  # to a single offset of x, y, w or h
+    smallest = np.inf
     for coding, variances in _variances(responses, priors, size):
         if not (variances > 0).all():  # an offset that does not move the boxes is not decoded
             continue
@@ -145,8 +198,12 @@ def _fit(inputs: list[Array], boxes: list[Array], y_first: bool) -> BoxDecoding 
                     axes_known=True,
                     clamped=not far <= 1.0,
                     error=error * _ATOL,
+                    to_corners=form,
                 )
-    return None
+            smallest = min(smallest, error * _ATOL)
+    if smallest == np.inf:
+        raise NotAnSsdDecoding(2, "an offset does not move boxes along its axis or change their size")
+    raise NotAnSsdDecoding(3, f"the closest SSD decoding differs from it by {smallest:.1e} of the picture")
 
 
 def _variances(responses: list[Array], priors: Array, size: Array) -> Iterator[tuple[BoxCoding, Array]]:

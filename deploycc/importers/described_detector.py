@@ -8,7 +8,8 @@ from deploycc.detector import Detector, Nms
 from deploycc.errors import ModelError, Note
 from deploycc.importers.description import Description
 
-_CHANGEABLE = {"background"}  # keys of [heads] that may override the file's own heads
+_CHANGEABLE = frozenset(["background"])  # keys of [heads] that may override the file's own heads
+_OF_DECODED_HEADS = frozenset(["background", "activation", "locations", "scores"])  # ... that decoded boxes leave open
 
 
 def describe_known_heads(detector: Detector, description: Description) -> Detector:
@@ -22,13 +23,7 @@ def describe_known_heads(detector: Detector, description: Description) -> Detect
         return detector
     if heads is None:
         return _with_described_heads(detector, description)
-    if extra := sorted(described.model_fields_set - _CHANGEABLE):
-        raise ModelError(
-            "description-heads",
-            f"the file states its own heads; {', '.join(extra)} cannot be changed",
-            context={"file": description.path, "key": f"heads.{extra[0]}"},
-            hint="remove these keys from the description",
-        )
+    _refuse(description, _CHANGEABLE)
     background = None if described.background == "none" else described.background
     if background is not None and not 0 <= background < heads.classes:
         raise ModelError(
@@ -38,6 +33,25 @@ def describe_known_heads(detector: Detector, description: Description) -> Detect
             hint=f'0 to {heads.classes - 1}, or "none"',
         )
     return replace(detector, heads=replace(heads, background=background))
+
+
+def refuse_keys_of_raw_heads(description: Description) -> None:
+    """Refuse keys of [heads] that say how boxes are decoded, for a network that shows it itself.
+
+    Raises:
+        ModelError: ``description-heads``.
+    """
+    _refuse(description, _OF_DECODED_HEADS)
+
+
+def _refuse(description: Description, allowed: frozenset[str]) -> None:
+    if extra := sorted(description.heads.model_fields_set - allowed):
+        raise ModelError(
+            "description-heads",
+            f"the file states its own heads; {', '.join(extra)} cannot be changed",
+            context={"file": description.path, "key": f"heads.{extra[0]}"},
+            hint="remove these keys from the description",
+        )
 
 
 def describe_results(detector: Detector, description: Description) -> Detector:

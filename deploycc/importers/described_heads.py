@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from deploycc.errors import ModelError, Note
 from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
 from deploycc.importers.head_rows import as_rows
 from deploycc.importers.network_part import elements
-from deploycc.importers.ssd_heads import RawHeads, output_pairs
+from deploycc.importers.score_search import kind_of
+from deploycc.importers.ssd_heads import RawHeads, named_tensor, output_pairs, set_outputs
 
 Array = NDArray[np.float32]
 
@@ -37,16 +37,16 @@ def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -
         )
     priors, variances = _priors(described, spec, path)
     count = len(priors)
-    locations, scores = _tensors(graph, described, path)
+    locations, scores = _tensors(graph, description)
     if elements(locations) != 4 * count:
         raise _mismatch(path, locations, f"{count} priors need {4 * count} offsets")
     if not elements(scores) or elements(scores) % count:
         raise _mismatch(path, scores, f"its size is not a multiple of {count} priors")
     classes = elements(scores) // count
+    given = [locations, scores]
     locations = _in_rows(graph, locations, count, 4, path)
     scores = _in_rows(graph, scores, count, classes, path)
-    graph.outputs = [locations, scores]
-    graph.cleanup().toposort()
+    output_notes = set_outputs(graph, [locations, scores], given)
     heads = SsdHeads(
         locations=locations.name,
         scores=scores.name,
@@ -58,9 +58,8 @@ def describe_heads(graph: gs.Graph, spec: InputSpec, description: Description) -
         y_first=described.y_first,
         clip=described.clip,
     )
-    return RawHeads(heads), [
-        Note(locations.name, "ssd-heads-described", f"{count} priors and their box coding come from {path.name}")
-    ]
+    note = Note(locations.name, "ssd-heads-described", f"{count} priors and their box coding come from {path.name}")
+    return RawHeads(heads, kind_of(graph, scores, count)), [note, *output_notes]
 
 
 def _in_rows(graph: gs.Graph, tensor: gs.Variable, count: int, width: int, path: Path) -> gs.Variable:
@@ -70,31 +69,23 @@ def _in_rows(graph: gs.Graph, tensor: gs.Variable, count: int, width: int, path:
         raise _mismatch(path, tensor, str(reason)) from None
 
 
-def _tensors(graph: gs.Graph, described: HeadsDescription, path: Path) -> tuple[gs.Variable, gs.Variable]:
-    known = {name: t for name, t in graph.tensors().items() if isinstance(t, gs.Variable)}
+def _tensors(graph: gs.Graph, description: Description) -> tuple[gs.Variable, gs.Variable]:
+    described = description.heads
     guesses = list(output_pairs(graph))
     chosen: list[gs.Variable] = []
-    for key, name in (("locations", described.locations), ("scores", described.scores)):
-        if name is None:
-            if len(guesses) != 1:
-                outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs)
-                raise ModelError(
-                    "description-ambiguous",
-                    f"the shapes of the outputs do not show which of them holds the {key}",
-                    context={"file": path, "key": f"heads.{key}", "outputs": outputs},
-                    hint=f"name it: [heads] {key} = ...",
-                )
-            chosen.append(guesses[0].boxes if key == "locations" else guesses[0].scores)
+    for index, (key, name) in enumerate((("locations", described.locations), ("scores", described.scores))):
+        if name is not None:
+            chosen.append(named_tensor(graph, name, key, description))
             continue
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+        if len(guesses) != 1:
+            outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs)
             raise ModelError(
-                "description-unknown-tensor",
-                f"the network has no tensor {name}",
-                context={"file": path, "key": f"heads.{key}"},
-                hint=f"did you mean {close[0]}?" if close else f"outputs: {', '.join(t.name for t in graph.outputs)}",
+                "description-ambiguous",
+                f"the shapes of the outputs do not show which of them holds the {key}",
+                context={"file": description.path, "key": f"heads.{key}", "outputs": outputs},
+                hint=f"name it: [heads] {key} = ...",
             )
-        chosen.append(known[name])
+        chosen.append(guesses[0][index])
     return chosen[0], chosen[1]
 
 

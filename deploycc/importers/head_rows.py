@@ -46,6 +46,19 @@ def as_rows(graph: gs.Graph, tensor: gs.Variable, rows: int, width: int, *, colu
     return _append(graph, "Reshape", tensor, [1, rows, width], operand=target)
 
 
+def concatenated(graph: gs.Graph, parts: Sequence[gs.Variable], rows: Sequence[int], width: int) -> gs.Variable:
+    """Return the rows of several tensors from `as_rows` as one, [1, sum of rows, width]."""
+    shaped = []
+    for part, count in zip(parts, rows, strict=True):
+        if tuple(part.shape) != (1, count, width):
+            target = gs.Constant(f"{part.name}_rows_shape", np.array([1, count, width], dtype=np.int64))
+            part = _append(graph, "Reshape", part, [1, count, width], operand=target)
+        shaped.append(part)
+    result = gs.Variable(f"{parts[0].name}_and_more", dtype=np.float32, shape=[1, sum(rows), width])
+    graph.nodes.append(gs.Node("Concat", result.name, {"axis": 1}, shaped, [result]))
+    return result
+
+
 def transposition(tensor: gs.Variable, rows: int, width: int) -> list[int] | None:
     """Return the axes that bring the elements of ``tensor`` into the order of rows; None if they are in it.
 

@@ -1,7 +1,7 @@
-"""Find out whether raw scores are activated, and which class is the background.
+"""Complete the scores of SSD heads: append the activation that is described, and determine the background class.
 
-The network is run once on a picture of its mean colour (an input of zeros). Scores whose rows sum to 1 went through a
-softmax, however the exporter wrote it; values outside 0..1 are logits.
+The background is the class that the file itself leaves out of its detections, or else the class that scores highest
+nearly everywhere on a picture of the mean colour (an input of zeros).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from deploycc.detector import InputSpec, SsdHeads
 from deploycc.errors import ModelError, Note
 from deploycc.importers.description import Description
 from deploycc.importers.network_part import session
+from deploycc.importers.score_search import Kind
 from deploycc.importers.ssd_heads import RawHeads
 
 _DOMINATES = 0.9  # share of the priors at which the background scores highest on an empty picture
@@ -32,9 +33,7 @@ def resolve_scores(
     Raises:
         ModelError: the description contradicts the network.
     """
-    heads, activation = raw_heads.heads, description.heads.activation
-    rows = _run(graph, heads, spec)
-    kind = _kind(rows)
+    heads, activation, kind = raw_heads.heads, description.heads.activation, raw_heads.kind
     notes: list[Note] = []
     if activation in ("softmax", "sigmoid"):
         if kind == "softmax" and activation == "sigmoid":
@@ -45,14 +44,13 @@ def resolve_scores(
             )
         if kind in ("logits", "unknown"):
             heads = _activate(graph, heads, activation)
-            rows = rows if rows is None else _run(graph, heads, spec)
             kind = activation
     elif activation is None and kind == "logits":
         notes.append(
             Note(
                 heads.scores,
                 "ssd-scores-logits",
-                f"{heads.scores} has values outside 0..1, so it holds logits; the file does not say whether a softmax "
+                f"nothing limits {heads.scores} to 0..1, so it holds logits; the file does not say whether a softmax "
                 'or a sigmoid follows: set [heads] activation = "softmax" or "sigmoid" in a description (`describe`)',
             )
         )
@@ -62,10 +60,10 @@ def resolve_scores(
             Note(
                 heads.scores,
                 "ssd-scores-unchecked",
-                f"ONNX Runtime cannot run the network, so {heads.scores} is assumed to be activated",
+                f"ONNX Runtime cannot run what makes {heads.scores}, so it is assumed to be activated",
             )
         )
-    background, background_notes = _background(raw_heads, heads, kind, rows, description)
+    background, background_notes = _background(graph, raw_heads, heads, kind, spec, description)
     return replace(heads, background=background), [*notes, *background_notes]
 
 
@@ -78,16 +76,6 @@ def _run(graph: gs.Graph, heads: SsdHeads, spec: InputSpec) -> NDArray[np.float3
         return None
     rows: NDArray[np.float32] = np.asarray(scores, dtype=np.float32).reshape(-1, heads.classes)
     return rows
-
-
-def _kind(rows: NDArray[np.float32] | None) -> str:
-    if rows is None:
-        return "unknown"
-    if not ((rows >= 0) & (rows <= 1 + 1e-6)).all():
-        return "logits"
-    if rows.shape[1] > 1 and np.allclose(rows.sum(axis=1), 1.0, rtol=0, atol=1e-4):
-        return "softmax"
-    return "sigmoid"
 
 
 def _activate(graph: gs.Graph, heads: SsdHeads, activation: str) -> SsdHeads:
@@ -107,7 +95,7 @@ def _activate(graph: gs.Graph, heads: SsdHeads, activation: str) -> SsdHeads:
 
 
 def _background(
-    raw_heads: RawHeads, heads: SsdHeads, kind: str, rows: NDArray[np.float32] | None, description: Description
+    graph: gs.Graph, raw_heads: RawHeads, heads: SsdHeads, kind: Kind, spec: InputSpec, description: Description
 ) -> tuple[int | None, list[Note]]:
     described = description.heads.background
     if described == "none":
@@ -125,8 +113,14 @@ def _background(
         return None, []
     if raw_heads.background_removed:
         return None, [Note(heads.scores, "ssd-no-background", "the network itself drops the background's scores")]
-    if kind == "softmax" and rows is not None:
-        wins = np.bincount(rows.argmax(axis=1), minlength=heads.classes) / len(rows)
+    if raw_heads.unused_class is not None:
+        reason = f"class {raw_heads.unused_class} is the background: it is the only class that the file never detects"
+        return raw_heads.unused_class, [Note(heads.scores, "ssd-background-found", reason)]
+    rows = _run(graph, heads, spec) if kind == "softmax" else None
+    if rows is not None:
+        highest = np.sort(rows, axis=1)
+        clear = highest[:, -1] > highest[:, -2]  # an untrained network may score all classes alike
+        wins = np.bincount(rows.argmax(axis=1)[clear], minlength=heads.classes) / len(rows)
         best = int(wins.argmax())
         if wins[best] >= _DOMINATES:
             reason = f"class {best} is the background: it scores highest at {wins[best]:.0%} of the priors of an empty "

@@ -15,7 +15,7 @@ from deploycc.errors import ModelError, Note
 from deploycc.files import sha256_of
 from deploycc.graph.edit import type_float_constants
 from deploycc.graph.shapes import infer_shapes
-from deploycc.importers.described_detector import describe_known_heads
+from deploycc.importers.described_detector import describe_known_heads, refuse_keys_of_raw_heads
 from deploycc.importers.described_heads import describe_heads
 from deploycc.importers.description import Description
 from deploycc.importers.head_scores import resolve_scores
@@ -140,12 +140,13 @@ def _heads(
     cut = graph.copy()
     described = description.heads
     raw_heads: RawHeads | None
-    if described.has_priors or described.locations or described.scores:
+    if described.has_priors:
         raw_heads, notes = describe_heads(cut, spec, description)
     else:
-        raw_heads, notes = find_decoded_heads(cut, spec)
+        raw_heads, notes = find_decoded_heads(cut, spec, description)
         if raw_heads is None:
             return graph, None, None, notes
+        refuse_keys_of_raw_heads(description)
     heads, score_notes = resolve_scores(cut, raw_heads, spec, description)
     if heads is None:
         return graph, None, None, score_notes

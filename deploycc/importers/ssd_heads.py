@@ -1,26 +1,31 @@
 """Recognise SSD heads in a graph and cut the graph there.
 
-Exported SSDs come in three forms: decoded boxes and scores as outputs, the same before an ONNX ``NonMaxSuppression``,
-and raw offsets, whose priors a description must give. Decoded boxes are recognised by what their arithmetic computes
-(`box_decoding`), not by how it is written. Heads that cannot be verified stay as they are, with a note.
+Exported SSDs come in three forms: decoded boxes and scores as outputs, the same before suppression, and raw offsets,
+whose priors a description must give. Decoded boxes are recognised by what their arithmetic computes (`box_search`),
+not by how it is written. Heads that cannot be verified stay as they are, with a note. What the network computes besides
+(masks, landmarks) stays an output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import InputSpec, Nms, SsdHeads
-from deploycc.errors import Note
-from deploycc.importers.box_decoding import BoxDecoding, identify
-from deploycc.importers.head_rows import as_rows
-from deploycc.importers.network_part import NetworkPart, elements, separators
+from deploycc.errors import ModelError, Note
+from deploycc.importers.box_search import DecodedBoxes, Failure, find_decoded_boxes, undecoded
+from deploycc.importers.description import Description
+from deploycc.importers.head_rows import as_rows, concatenated
+from deploycc.importers.network_part import elements
+from deploycc.importers.nms_parameters import stated_nms
+from deploycc.importers.score_search import Kind, Scores, find_scores, scores_of, unused_class
 
 _DESCRIBE = "give them as [heads] in a description (`describe`)"
+_LISTED = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,219 +34,279 @@ class RawHeads:
 
     Attributes:
         heads: complete except for `background`, which `head_scores.resolve_scores` determines.
+        kind: what the scores can be.
         nms: suppression parameters, if the graph states them.
         background_removed: the graph drops the background's scores itself.
+        unused_class: the only class that the graph itself does not use after the scores, or None.
     """
 
     heads: SsdHeads
+    kind: Kind
     nms: Nms | None = None
     background_removed: bool = False
+    unused_class: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Boxes or offsets [1, P, 4] and the scores of the same P priors.
-
-    Attributes:
-        columns: the scores are stored as [C, P].
-    """
-
-    boxes: gs.Variable
-    scores: gs.Variable
-    priors: int
-    columns: bool
-    nms: Nms | None = None
-
-
-def find_decoded_heads(graph: gs.Graph, spec: InputSpec) -> tuple[RawHeads | None, list[Note]]:
+def find_decoded_heads(
+    graph: gs.Graph, spec: InputSpec, description: Description
+) -> tuple[RawHeads | None, list[Note]]:
     """Find heads that the graph decodes to boxes itself; on success cut off the decoding, in place.
+
+    Args:
+        graph: static shapes where they are known.
+        spec: the picture.
+        description: may name the tensors of decoded boxes and of scores.
 
     Returns:
         The heads or None, and notes on the outcome.
+
+    Raises:
+        ModelError: the description names a tensor that the graph does not decode, or that does not exist.
     """
-    notes: list[Note] = []
-    pairs = [*_before_nms(graph, notes), *output_pairs(graph)]
-    for pair in pairs:
-        undecoded = _undecoded(graph, pair, spec)
-        if undecoded is not None:
-            return _cut(graph, pair, *undecoded)
-    if pairs:
-        boxes, scores = pairs[0].boxes, pairs[0].scores
-        notes.append(
-            Note(
-                boxes.name,
-                "ssd-decoding-unknown",
-                f"{boxes.name} {boxes.shape} and {scores.name} {scores.shape} have the shapes of SSD heads, but "
-                f"{boxes.name} is not computed by an SSD decoding with priors; if they are raw offsets and scores, the "
-                f"file does not contain their priors: {_DESCRIBE}",
+    picture = (spec.height, spec.width)
+    named = description.heads.locations
+    if named is not None:
+        found = undecoded(graph, named_tensor(graph, named, "locations", description), picture)
+        if isinstance(found, Failure):
+            raise ModelError(
+                "description-no-priors",
+                f"the description gives no priors, and the network does not decode {named} itself: {found.reason}",
+                context={"file": description.path, "key": "heads.locations"},
+                hint="give priors = 'file.npy' or one [[heads.prior_box]] per feature map",
             )
-        )
+        failures: list[Failure] = []
     else:
-        outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs)
-        notes.append(
-            Note(
-                "",
-                "ssd-heads-unknown",
-                f"no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: {outputs}), "
-                f"so the network is compiled without heads: {_DESCRIBE}",
-            )
-        )
-    return None, notes
+        boxes, failures = find_decoded_boxes(graph, picture)
+        if boxes is None:
+            return None, [_not_found(graph, failures)]
+        found = boxes
+    scores = _scores(graph, found, description)
+    if isinstance(scores, Note):
+        return None, [scores]
+    return _cut(graph, found, scores)
 
 
-def output_pairs(graph: gs.Graph) -> Iterator[Pair]:
-    """Yield outputs that have the shapes of SSD heads: one [1, P, 4] and exactly one other with P rows."""
+def output_pairs(graph: gs.Graph) -> Iterator[tuple[gs.Variable, gs.Variable]]:
+    """Yield outputs that have the shapes of raw heads: P x 4 offsets and exactly one other output with P rows."""
     for boxes in graph.outputs:
-        shape = _static(boxes)
-        if len(shape) < 2 or shape[-1] != 4 or elements(boxes) < 8:
+        shape = tuple(boxes.shape or ())
+        if elements(boxes) < 8 or len(shape) < 2 or 4 not in shape[-2:]:
             continue
         priors = elements(boxes) // 4
-        others = [t for t in graph.outputs if t is not boxes and _layout(_static(t), priors)]
-        if len(others) == 1:
-            yield Pair(boxes, others[0], priors, _layout(_static(others[0]), priors) == "columns")
+        others = [t for t in graph.outputs if t is not boxes and _has_rows(t, priors)]
+        if len(others) == 1 and shape[-2:] in ((priors, 4), (4, priors)):
+            yield boxes, others[0]
 
 
-def _before_nms(graph: gs.Graph, notes: list[Note]) -> Iterator[Pair]:
-    nodes = [node for node in graph.nodes if node.op == "NonMaxSuppression"]
-    if len(nodes) > 1:
-        notes.append(Note(nodes[0].name, "ssd-several-nms", f"expected one NonMaxSuppression node, not {len(nodes)}"))
-        return
-    for node in nodes:
-        boxes, scores = node.inputs[:2]
-        limits = [_number(node, 3, 0.0), _number(node, 4, 0.0)]
-        if None in limits or not isinstance(boxes, gs.Variable) or not isinstance(scores, gs.Variable):
-            notes.append(Note(node.name, "ssd-nms-computed", "the thresholds of NonMaxSuppression are not constants"))
-            continue
-        priors = elements(boxes) // 4
-        if not priors or len(_static(scores)) != 3 or scores.shape[2] != priors:
-            continue
-        nms = Nms(score_threshold=limits[1] or 0.0, iou_threshold=limits[0] or 0.0)
-        turn = _producer(scores)
-        if turn is not None and turn.op == "Transpose" and list(turn.attrs.get("perm", ())) == [0, 2, 1]:
-            yield Pair(boxes, turn.inputs[0], priors, columns=False, nms=nms)
-        else:
-            yield Pair(boxes, scores, priors, columns=True, nms=nms)
+def named_tensor(graph: gs.Graph, name: str, key: str, description: Description) -> gs.Variable:
+    """Return the tensor that a description names.
 
-
-def _number(node: gs.Node, index: int, default: float) -> float | None:
-    """Return a scalar operand, ``default`` if it is omitted, None if it is computed."""
-    if index >= len(node.inputs) or node.inputs[index].is_empty():
-        return default
-    tensor = node.inputs[index]
-    return float(np.asarray(tensor.values).reshape(-1)[0]) if isinstance(tensor, gs.Constant) else None
-
-
-def _static(tensor: gs.Tensor) -> tuple[int, ...]:
-    shape = tuple(tensor.shape or ())
-    return shape if all(isinstance(d, int) for d in shape) else ()
-
-
-def _layout(shape: tuple[int, ...], priors: int) -> Literal["rows", "columns"] | None:
-    """Return the layout of a score tensor: [1, P, C] or [P, C] is "rows", [1, C, P] "columns", others None."""
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1):
-        return None
-    if shape[-2] == priors:
-        return "rows"
-    return "columns" if shape[-1] == priors and len(shape) == 3 else None
-
-
-def _undecoded(graph: gs.Graph, pair: Pair, spec: InputSpec) -> tuple[gs.Variable, bool, bool, BoxDecoding] | None:
-    """Find the tensor that ``pair.boxes`` is decoded from: (tensor, stored as [4, P], clips, decoding).
-
-    The farthest tensor that verifies is taken, so that little arithmetic stays in the network; a tensor that already
-    has the shape [1, P, 4] or [1, P*4] is preferred to one that needs reshaping.
+    Raises:
+        ModelError: it does not exist.
     """
-    end, clips = _before_clip(pair.boxes)
-    count = pair.priors
-    order = {id(node): index for index, node in enumerate(graph.nodes)}
-    candidates = list(separators(end, 4 * count))
-    candidates.sort(key=lambda t: (_static(t) not in ((1, count, 4), (1, 4 * count)), order.get(id(_producer(t)), -1)))
-    for tensor in candidates:
-        try:
-            part = NetworkPart(graph, tensor, end)
-        except Exception:  # an operator that ONNX Runtime cannot run: this cut cannot be verified
-            continue
-        for columns in (False, True) if _static(tensor)[-2:] == (4, count) and count != 4 else (False,):
-
-            def decode(offsets: np.ndarray, part: NetworkPart = part, columns: bool = columns) -> np.ndarray:
-                return part(np.ascontiguousarray(offsets.T) if columns else offsets).reshape(count, 4)
-
-            decoding = identify(decode, count, (spec.height, spec.width))
-            if decoding is not None:
-                return tensor, columns, clips, decoding
-    return None
+    known = {name: t for name, t in graph.tensors().items() if isinstance(t, gs.Variable)}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise ModelError(
+            "description-unknown-tensor",
+            f"the network has no tensor {name}",
+            context={"file": description.path, "key": f"heads.{key}"},
+            hint=f"did you mean {close[0]}?" if close else f"outputs: {', '.join(t.name for t in graph.outputs)}",
+        )
+    return known[name]
 
 
-def _producer(tensor: gs.Tensor) -> gs.Node | None:
-    return tensor.inputs[0] if tensor.inputs else None
+def set_outputs(graph: gs.Graph, heads: Sequence[gs.Variable], cut_off: Sequence[gs.Tensor]) -> list[Note]:
+    """Make ``heads`` the graph's outputs, and keep what else the network computes; in place.
 
+    Outputs made of the detections are replaced by the heads. What such an output took from elsewhere (landmarks of the
+    kept boxes) becomes an output as it was before.
 
-def _before_clip(boxes: gs.Variable) -> tuple[gs.Variable, bool]:
-    """Return the tensor before a final clip to 0..1, which would hide the true edges of the priors."""
-    unclipped, tensor = boxes, boxes
-    while (node := _producer(tensor)) is not None and node.op in ("Clip", "Min", "Max", "Identity"):
-        tensor = node.inputs[0]
-        limits = [t.values for t in node.inputs[1:] if isinstance(t, gs.Constant) and t.values.size == 1]
-        bounds = [float(value.reshape(())) for value in limits]
-        if node.op != "Identity":
-            if not bounds or not set(bounds) <= {0.0, 1.0}:
-                break
-            unclipped = tensor
-    return unclipped, unclipped is not boxes
+    Args:
+        graph: loses what leads to no output.
+        heads: offsets and scores.
+        cut_off: decoded boxes and scores.
 
-
-def _cut(
-    graph: gs.Graph, pair: Pair, tensor: gs.Variable, columns: bool, clips: bool, decoding: BoxDecoding
-) -> tuple[RawHeads, list[Note]]:
-    count = pair.priors
-    locations = as_rows(graph, tensor, count, 4, columns=columns)
-    classes = elements(pair.scores) // count
-    removed = _drops_background(pair.scores, count, classes)
-    scores = as_rows(graph, pair.scores, count, classes, columns=pair.columns)
-    graph.outputs = [locations, scores]
+    Returns:
+        Notes on the outputs that stay and on those that were replaced.
+    """
+    made = _made_of([*cut_off, *heads])
+    extra = [tensor for tensor in graph.outputs if id(tensor) not in made]
+    replaced = [tensor for tensor in graph.outputs if id(tensor) in made and tensor not in heads]
+    known = {id(tensor) for tensor in (*extra, *heads, *cut_off)}
+    for tensor in _taken_along(replaced, made, [*heads, *cut_off]):
+        if id(tensor) not in known:
+            extra.append(tensor)
+    graph.outputs = [*heads, *extra]
     graph.cleanup().toposort()
+    notes = []
+    if extra:
+        listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in extra)
+        notes.append(Note("", "ssd-extra-outputs", f"the network has further outputs, which are kept: {listed}"))
+    if replaced:
+        listed = ", ".join(tensor.name for tensor in replaced)
+        reason = f"the heads replace the outputs that are made of the boxes and scores: {listed}"
+        notes.append(Note("", "ssd-outputs-replaced", reason))
+    return notes
+
+
+def _taken_along(outputs: Sequence[gs.Tensor], made: set[int], heads: Sequence[gs.Tensor]) -> list[gs.Variable]:
+    """Return what the outputs are made of besides the detections: tensors of numbers that the network computes."""
+    before = {id(tensor) for head in heads for tensor in _makers(head)}
+    found: dict[int, gs.Variable] = {}
+    queue = list(outputs)
+    seen = {id(tensor) for tensor in queue}
+    for tensor in queue:  # grows while it is walked
+        for node in tensor.inputs:
+            inside = [inner for branch in node.subgraphs(recursive=True) for inner in branch.nodes]
+            for operand in [operand for reader in (node, *inside) for operand in reader.inputs]:
+                if id(operand) in seen or not isinstance(operand, gs.Variable):
+                    continue
+                seen.add(id(operand))
+                if id(operand) in made:
+                    queue.append(operand)
+                elif id(operand) not in before and elements(operand) > 1 and operand.dtype == np.float32:
+                    found[id(operand)] = operand
+    return list(found.values())
+
+
+def _makers(tensor: gs.Tensor) -> list[gs.Tensor]:
+    """Return everything that the tensor is made of."""
+    queue = [tensor]
+    seen = {id(tensor)}
+    for result in queue:  # grows while it is walked
+        fresh = [operand for node in result.inputs for operand in node.inputs if id(operand) not in seen]
+        queue.extend(fresh)
+        seen.update(map(id, fresh))
+    return queue
+
+
+def _made_of(tensors: Sequence[gs.Tensor]) -> set[int]:
+    queue = list(tensors)
+    seen = {id(tensor) for tensor in queue}
+    for tensor in queue:  # grows while it is walked
+        fresh = [result for node in tensor.outputs for result in node.outputs if id(result) not in seen]
+        queue.extend(fresh)
+        seen.update(map(id, fresh))
+    return seen
+
+
+def _has_rows(tensor: gs.Tensor, priors: int) -> bool:
+    shape = tuple(tensor.shape or ())
+    if not elements(tensor) or len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1):
+        return False
+    return shape[-2] == priors or (len(shape) == 3 and shape[-1] == priors)
+
+
+def _not_found(graph: gs.Graph, failures: Sequence[Failure]) -> Note:
+    """Say in a few lines what was tried."""
+    outputs = ", ".join(f"{t.name} {t.shape}" for t in graph.outputs[:_LISTED])
+    if len(graph.outputs) > _LISTED:
+        outputs += f" and {len(graph.outputs) - _LISTED} more"
+    if not failures:
+        reason = (
+            f"no tensor has the shape [1, P, 4] of an SSD's boxes (outputs: {outputs}), so the network is compiled "
+            f"without heads: if some tensors are raw offsets and scores, {_DESCRIBE}"
+        )
+        return Note("", "ssd-heads-unknown", reason)
+    closest = sorted(failures, key=lambda failure: -failure.stage)[:_LISTED]
+    tried = "; ".join(f"{failure.tensor}: {failure.reason}" for failure in closest)
+    more = f" ({len(failures) - len(closest)} more tried)" if len(failures) > len(closest) else ""
+    pair = next(output_pairs(graph), None)
+    raw = (
+        f"{pair[0].name} and {pair[1].name} may be raw offsets and scores, whose priors the file does not contain"
+        if pair
+        else "if some tensors are raw offsets and scores, their priors are needed"
+    )
+    reason = f"no tensor is computed by an SSD decoding with priors: {tried}{more}; {raw}: {_DESCRIBE}"
+    return Note(closest[0].tensor, "ssd-decoding-unknown", reason)
+
+
+def _scores(graph: gs.Graph, found: DecodedBoxes, description: Description) -> Scores | Note:
+    """Return the scores of decoded boxes, or why they are not known.
+
+    Raises:
+        ModelError: the description names a tensor that cannot be the scores.
+    """
+    named = description.heads.scores
+    if named is not None:
+        tensor = named_tensor(graph, named, "scores", description)
+        scores = scores_of(tensor, graph, found.priors)
+        if scores is None:
+            raise ModelError(
+                "description-shape",
+                f"{named} {tensor.shape} does not fit: scores have one row for each of {found.priors} priors",
+                context={"file": description.path, "tensor": named},
+            )
+        return scores
+    candidates = find_scores(graph, found.boxes, [part.tensor for part in found.offsets], found.priors)
+    if len(candidates) == 1:
+        return candidates[0]
+    listed = ", ".join(f"{scores.tensor.name} {scores.tensor.shape}" for scores in candidates[:_LISTED])
+    what = f"several tensors may hold their scores ({listed})" if candidates else "no tensor has one row per box"
+    reason = (
+        f"{found.boxes.name} holds an SSD's boxes, decoded from {found.offsets[0].tensor.name}, but {what}, so the "
+        'network is compiled without heads: name the scores as [heads] scores = "..." in a description (`describe`)'
+    )
+    return Note(found.boxes.name, "ssd-scores-unknown", reason)
+
+
+def _cut(graph: gs.Graph, found: DecodedBoxes, scores: Scores) -> tuple[RawHeads, list[Note]]:
+    count, decoding = found.priors, found.decoding
+    removed = _drops_background(scores.tensor, count, scores.classes)
+    unused = unused_class(scores)
+    nms, nms_notes = stated_nms(graph, scores.tensor)
+    rows = [as_rows(graph, part.tensor, part.rows, 4, columns=part.columns) for part in found.offsets]
+    locations = rows[0] if len(rows) == 1 else concatenated(graph, rows, [part.rows for part in found.offsets], 4)
+    score_rows = as_rows(graph, scores.tensor, count, scores.classes, columns=scores.columns)
+    output_notes = set_outputs(graph, [locations, score_rows], [found.boxes, scores.tensor])
     heads = SsdHeads(
         locations=locations.name,
-        scores=scores.name,
+        scores=score_rows.name,
         priors=decoding.priors,
         variances=decoding.variances,
-        classes=classes,
+        classes=scores.classes,
         box_coding=decoding.box_coding,
         y_first=decoding.y_first,
-        clip=clips,
+        clip=found.clip,
     )
+    notes = [*_decoding_notes(found), *nms_notes, *output_notes]
+    return RawHeads(heads, scores.kind, nms, removed, unused), notes
+
+
+def _decoding_notes(found: DecodedBoxes) -> list[Note]:
+    decoding, tensor = found.decoding, found.offsets[0].tensor.name
+    source = tensor if len(found.offsets) == 1 else f"{tensor} and {len(found.offsets) - 1} more"
     notes = [
         Note(
-            tensor.name,
+            tensor,
             "ssd-heads-recognised",
-            f"the graph decodes {count} boxes from {tensor.name} ({decoding.box_coding}"
+            f"the graph decodes {found.priors} boxes from {source} ({decoding.box_coding}"
             f"{', y first' if decoding.y_first else ''}); this decoding is verified on random offsets to "
             f"{decoding.error:.1e} of the picture, and cut off",
         )
     ]
     if not decoding.axes_known:
-        notes.append(
-            Note(pair.boxes.name, "ssd-axes-assumed", "the boxes do not show which axis is x; x is assumed to be first")
-        )
+        reason = "the boxes do not show which axis is x; x is assumed to be first"
+        notes.append(Note(found.boxes.name, "ssd-axes-assumed", reason))
     if decoding.clamped:
-        notes.append(
-            Note(
-                tensor.name,
-                "ssd-offsets-clamped",
-                "the file's own decoding limits the effect of extreme offsets; the compiled decoding does not",
-            )
-        )
-    if pair.nms is not None:
-        notes.append(
-            Note("", "ssd-nms-removed", "the file's own NonMaxSuppression is cut off; its thresholds are kept")
-        )
-    return RawHeads(heads, pair.nms, removed), notes
+        reason = "the file's own decoding limits the effect of extreme offsets; the compiled decoding does not"
+        notes.append(Note(tensor, "ssd-offsets-clamped", reason))
+    if found.clips_otherwise:
+        ours = "to the picture" if found.clip else "nothing"
+        reason = f"the file clips {found.clips_otherwise}; the compiled decoding clips {ours}"
+        notes.append(Note(found.boxes.name, "ssd-clip-differs", reason))
+    if found.selects:
+        reason = "the file decodes only the boxes with the best scores; the compiled decoding decodes all"
+        notes.append(Note(found.boxes.name, "ssd-selection-removed", reason))
+    return notes
 
 
 def _drops_background(scores: gs.Variable, priors: int, classes: int) -> bool:
     """Return whether the scores are sliced from one class more, as in exports that drop the background."""
     tensor: gs.Tensor = scores
-    while (node := _producer(tensor)) is not None and node.inputs:
+    while tensor.inputs and tensor.inputs[0].inputs:
+        node = tensor.inputs[0]
         source = node.inputs[0]
         if node.op in ("Slice", "Split", "Gather") and elements(source) == priors * (classes + 1):
             return True

@@ -40,6 +40,9 @@ def drop_dead_priors(detector: Detector, options: Options) -> Result:
         dead = never_detected(heads, scores, detector.nms.score_threshold)
         if not dead.any():
             return Result(detector, False)
+        for name in detector.extra_outputs:
+            if len(heads.priors) in (tensors[name].shape or ()):
+                raise Untraceable(name, "this output has one row for each prior too")
         locations = trace_head(tensors[heads.locations])
         gone = _whole_anchors(dead, [_rows(scores, heads), _rows(locations, heads)])
         cuts = [_Cut(graph, trace, _rows(trace, heads)[gone]) for trace in (scores, locations)] if gone.any() else []

@@ -41,8 +41,8 @@ def lower_detection(detector: Detector, options: Options) -> Result:
     """Lower the detector's heads to ``options.detection``.
 
     Before: the graph's outputs are the heads. After: they are the tensors of `Detector.detections`, and `heads` is
-    None. A detector without heads or classes, or with an operator set too old for the lowering, is not changed and gets
-    a note.
+    None; further outputs stay. A detector without heads or classes, or with an operator set too old for the lowering,
+    is not changed and gets a note.
     """
     if detector.detections is not None:
         return Result(detector, changed=False)
@@ -65,7 +65,8 @@ def lower_detection(detector: Detector, options: Options) -> Result:
     tail = _Tail(detector.graph)
     lower = {"onnx-nms": _onnx_nms, "efficient-nms": _efficient_nms, "nms-plugin": _nms_plugin}[options.detection]
     outputs, described, notes = lower(tail, heads, detector.nms)
-    detector.graph.outputs = outputs
+    extra = [tensor for tensor in detector.graph.outputs if tensor.name in detector.extra_outputs]
+    detector.graph.outputs = [*outputs, *extra]
     detector.graph.cleanup()
     return Result(replace(detector, heads=None, detections=described), changed=True, notes=tuple(notes))
 

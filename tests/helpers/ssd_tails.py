@@ -29,6 +29,10 @@ class Tail:
         flat: offsets pass through [1, P * 4].
         pixels: boxes leave in pixels.
         clip: boxes are clipped to the picture.
+        clipping: one Clip for all (not in pixels), one for each coordinate, or Min and Max with a row of limits.
+        limit: offsets of width and height are limited to this before the exponential.
+        best: only so many boxes, with the highest scores, are decoded.
+        columns: boxes leave as [1, 4, P].
         nms: a NonMaxSuppression follows.
         logits: scores leave without softmax.
         distortion: what makes the decoding none of SSD's; "" for a true one.
@@ -47,6 +51,10 @@ class Tail:
     flat: bool = False
     pixels: bool = False
     clip: bool = False
+    clipping: Literal["tensor", "coordinate", "vector"] = "tensor"
+    limit: float | None = None
+    best: int | None = None
+    columns: bool = False
     nms: bool = False
     logits: bool = False
     distortion: str = ""
@@ -112,11 +120,19 @@ def build(tail: Tail) -> onnx.ModelProto:
         net.add("Identity", scores, name="scores")
     else:
         net.add("Softmax", scores, name="scores", axis=2)
-    _decode(net, tail, offsets)
-    outputs = {"boxes": [1, count, 4], "scores": [1, count, tail.classes]}
+    rows = None
+    if tail.best is not None:
+        highest = net.add("ReduceMax", "scores", axes=[2], keepdims=0)
+        net.add("TopK", highest, net.constant([tail.best], np.int64), outputs=2, axis=1)
+        rows = net.add("Reshape", net.nodes[-1].output[1], net.constant([-1], np.int64))
+        count = tail.best
+    _decode(net, tail, offsets, rows)
+    if rows is not None:
+        net.add("Gather", "scores", rows, name="best_scores", axis=1)
+    outputs = {"boxes": [1, 4, count] if tail.columns else [1, count, 4], "scores": [1, count, tail.classes]}
     kinds = dict.fromkeys(outputs, TensorProto.FLOAT)
     if tail.nms:
-        columns = net.add("Transpose", "scores", perm=[0, 2, 1])
+        columns = net.add("Transpose", "best_scores" if rows is not None else "scores", perm=[0, 2, 1])
         limits = [net.constant(10, np.int64), net.constant([0.5]), net.constant([0.25])]
         net.add("NonMaxSuppression", "boxes", columns, *limits, name="selected")
         outputs, kinds = {"selected": ["n", 3]}, {"selected": TensorProto.INT64}
@@ -136,25 +152,34 @@ def _head(net: _Net, rng: np.random.Generator, channels: int, shape: list[int]) 
     return net.add("Reshape", net.add("Transpose", planes, perm=[0, 2, 3, 1]), net.constant(shape, np.int64))
 
 
-def _decode(net: _Net, tail: Tail, offsets: str) -> None:
+def _decode(net: _Net, tail: Tail, offsets: str, rows: str | None) -> None:
     order = SWAP if tail.y_offsets else [0, 1, 2, 3]
     priors, variances = tail.centres[:, order][None], tail.variances[:, order][None]
+
+    def constant(values: NDArray[np.float32]) -> str:
+        every = net.constant(values)
+        return every if rows is None else net.add("Gather", every, rows, axis=1)
+
+    if rows is not None:
+        offsets = net.add("Gather", offsets, rows, axis=1)
     if tail.distortion == "tanh":
         offsets = net.add("Tanh", offsets)
     if tail.distortion == "rows":  # every box is decoded from its neighbour's offsets
         turned = [*range(1, len(tail.centres)), 0]
         offsets = net.add("Gather", offsets, net.constant(turned, np.int64), axis=1)
     if tail.variances_first:
-        offsets = net.add("Mul", offsets, net.constant(variances))
+        offsets = net.add("Mul", offsets, constant(variances))
     place, size = net.part(tail.slicing, offsets, 0, 2), net.part(tail.slicing, offsets, 2, 4)
     if not tail.variances_first:
-        place = net.add("Mul", place, net.constant(variances[..., :2]))
-        size = net.add("Div", size, net.constant(1 / variances[..., 2:]))
-    place = net.add("Add", net.add("Mul", place, net.constant(priors[..., 2:])), net.constant(priors[..., :2]))
+        place = net.add("Mul", place, constant(variances[..., :2]))
+        size = net.add("Div", size, constant(1 / variances[..., 2:]))
+    place = net.add("Add", net.add("Mul", place, constant(priors[..., 2:])), constant(priors[..., :2]))
+    if tail.limit is not None:
+        size = net.add("Clip", size, "", net.constant(tail.limit))
     size = net.add("Softplus" if tail.distortion == "softplus" else "Exp", size)
     if tail.distortion == "coupled":  # the height follows the width
         size = net.add("Gather", size, net.constant([0, 0], np.int64), axis=2)
-    size = net.add("Mul", size, net.constant(priors[..., 2:]))
+    size = net.add("Mul", size, constant(priors[..., 2:]))
     if tail.y_offsets != tail.y_out:
         turn = net.constant([1, 0], np.int64)
         place, size = net.add("Gather", place, turn, axis=2), net.add("Gather", size, turn, axis=2)
@@ -166,13 +191,27 @@ def _decode(net: _Net, tail: Tail, offsets: str) -> None:
         height, width = tail.picture
         boxes = net.add("Mul", boxes, net.constant([height, width] * 2 if tail.y_out else [width, height] * 2))
     if tail.clip:
-        boxes = net.add("Clip", boxes, net.constant(0.0), net.constant(1.0))
-    net.add("Identity", boxes, name="boxes")
+        boxes = _clip(net, tail, boxes)
+    net.add("Transpose", boxes, name="boxes", perm=[0, 2, 1] if tail.columns else [0, 1, 2])
+
+
+def _clip(net: _Net, tail: Tail, boxes: str) -> str:
+    height, width = tail.picture if tail.pixels else (1, 1)
+    limits = np.array([height, width] * 2 if tail.y_out else [width, height] * 2, np.float32)
+    if tail.clipping == "vector":
+        return net.add("Min", net.add("Max", net.constant(0.0), boxes), net.constant(limits))
+    if tail.clipping == "tensor":
+        return net.add("Clip", boxes, net.constant(0.0), net.constant(1.0))
+    parts = [net.part(tail.slicing, boxes, axis, axis + 1) for axis in range(4)]
+    clipped = [
+        net.add("Clip", part, net.constant(0.0), net.constant(high)) for part, high in zip(parts, limits, strict=True)
+    ]
+    return net.add("Concat", *clipped, axis=2)
 
 
 def to_corners(tail: Tail, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """What left the graph, [1, P, 4], as xmin ymin xmax ymax in 0..1."""
-    boxes = boxes[0].astype(np.float64)
+    boxes = (boxes[0].T if tail.columns else boxes[0]).astype(np.float64)
     if tail.y_out:
         boxes = boxes[:, SWAP]
     low, high = boxes[:, :2], boxes[:, 2:]

@@ -201,8 +201,8 @@ def test_an_opaque_network_has_a_note_on_missing_heads(tmp_path: Path) -> None:
     assert detector.heads is None
     note = next(note for note in detector.notes if note.code == "ssd-heads-unknown")
     assert note.reason == (
-        "no pair of outputs has the shapes [1, P, 4] and [1, P, classes] of SSD heads (outputs: y [1, 3, 4, 4]), "
-        "so the network is compiled without heads: give them as [heads] in a description (`describe`)"
+        "no tensor has the shape [1, P, 4] of an SSD's boxes (outputs: y [1, 3, 4, 4]), so the network is compiled "
+        "without heads: if some tensors are raw offsets and scores, give them as [heads] in a description (`describe`)"
     )
 
 
@@ -287,7 +287,7 @@ def test_a_description_that_does_not_fit(tmp_path: Path) -> None:
     means = refused(path, Description(input=InputDescription(mean=(1.0, 2.0))))
     assert means.startswith("error[input-mean]: 2 values of mean do not fit 3 channels")
     heads = refused(path, Description(heads=HeadsDescription(locations="y")))
-    assert heads.startswith("error[description-no-priors]: the description names heads but no priors")
+    assert heads.startswith("error[description-no-priors]: the description gives no priors, and the network does")
 
 
 def test_float_constants_written_as_attributes_stay_float32(tmp_path: Path) -> None:

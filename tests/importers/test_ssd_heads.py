@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from ssd_tails import Tail, build, grid_priors, to_corners
 from strategies import ssd_tails
 
-from deploycc.detector import Detector
+from deploycc.detector import Detector, Nms, file
 from deploycc.errors import ModelError
 from deploycc.evaluation.decode import decode_boxes
 from deploycc.importers import onnx_file
 from deploycc.importers.description import Description, HeadsDescription
+from deploycc.parsers.support import Contract
+from deploycc.passes.drop_dead_priors import drop_dead_priors
+from deploycc.passes.lower_detection import lower_detection
+from deploycc.passes.options import Options
 
 PRIORS = grid_priors((3, 4), np.array([[0.25, 0.5], [0.5, 0.25]], dtype=np.float32))
 VARIANCES = np.tile(np.array([0.1, 0.1, 0.2, 0.2], dtype=np.float32), (len(PRIORS), 1))
@@ -54,7 +58,7 @@ def test_any_spelling_is_recognised_and_decodes_to_the_files_own_boxes(tail: Tai
     picture = np.random.default_rng(tail.seed).uniform(-1, 1, detector.input.shape).astype(np.float32)
     raw = run(gs.export_onnx(detector.graph), picture)
     own = decode_boxes(raw[heads.locations].reshape(-1, 4), heads)
-    whole = run(build(replace(tail, nms=False)), picture)
+    whole = run(build(replace(tail, nms=False, best=None)), picture)
     expected = to_corners(tail, whole["boxes"])
     np.testing.assert_allclose(own, expected, rtol=1e-5, atol=2e-5)
     np.testing.assert_allclose(raw[heads.scores].reshape(-1), whole["scores"].reshape(-1), rtol=0, atol=1e-6)
@@ -64,13 +68,13 @@ def test_any_spelling_is_recognised_and_decodes_to_the_files_own_boxes(tail: Tai
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("distortion", ["tanh", "softplus", "coupled", "rows"])
 def test_other_decodings_stay_in_the_graph(distortion: str, tail: Tail, tmp_path: Path) -> None:
-    detector = load(build(replace(tail, distortion=distortion, nms=False, seed=1)), tmp_path)
+    detector = load(build(replace(tail, distortion=distortion, nms=False, best=None, seed=1)), tmp_path)
     if distortion in ("tanh", "rows") and detector.heads is not None:
         # legitimate: the distortion itself stays in the network, the decoding after it is cut off
         heads = detector.heads
         picture = np.random.default_rng(1).uniform(-1, 1, detector.input.shape).astype(np.float32)
         own = decode_boxes(run(gs.export_onnx(detector.graph), picture)[heads.locations].reshape(-1, 4), heads)
-        whole = run(build(replace(tail, distortion=distortion, nms=False, seed=1)), picture)
+        whole = run(build(replace(tail, distortion=distortion, nms=False, best=None, seed=1)), picture)
         np.testing.assert_allclose(own, to_corners(tail, whole["boxes"]), rtol=1e-5, atol=2e-5)
         return
     assert detector.heads is None
@@ -179,3 +183,224 @@ def test_an_operator_that_cannot_be_run_here_leaves_the_network_whole(tmp_path: 
     detector = load(model, tmp_path)
     assert detector.heads is None
     assert "Exp" in {node.op for node in detector.graph.nodes}
+
+
+def add(model: onnx.ModelProto, op: str, inputs: list[str], output: str, **attrs: object) -> None:
+    model.graph.node.append(onnx.helper.make_node(op, inputs, [output], **attrs))
+
+
+def constant(model: onnx.ModelProto, name: str, values: object, dtype: type = np.float32) -> str:
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, dtype), name))
+    return name
+
+
+def give(model: onnx.ModelProto, name: str, shape: list[int | str], kind: int = onnx.TensorProto.FLOAT) -> None:
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+
+
+def predict(model: onnx.ModelProto, name: str, width: int, rows: int) -> None:
+    """Values from a convolution of their own, ``width`` for each prior."""
+    weight = np.random.default_rng(5).normal(0, 1, (2 * width, 3, 1, 1))
+    add(model, "Conv", ["data", constant(model, f"{name}_w", weight)], f"{name}_map", strides=[8, 8])
+    add(model, "Transpose", [f"{name}_map"], f"{name}_last", perm=[0, 2, 3, 1])
+    add(model, "Reshape", [f"{name}_last", constant(model, f"{name}_s", [1, rows, width], np.int64)], name)
+
+
+def test_outputs_besides_the_detections_are_kept(tmp_path: Path) -> None:
+    model = build(TAIL)
+    predict(model, "landmarks", 10, len(PRIORS))
+    give(model, "landmarks", [1, len(PRIORS), 10])
+    detector = load(model, tmp_path)
+    assert detector.heads is not None
+    assert (detector.heads.scores, detector.extra_outputs) == ("scores", ("landmarks",))
+    note = next(note for note in detector.notes if note.code == "ssd-extra-outputs")
+    assert note.reason == "the network has further outputs, which are kept: landmarks [1, 24, 10]"
+
+    file.save(detector, tmp_path / "saved.onnx")
+    again = onnx_file.load(tmp_path / "saved.onnx")
+    assert again.extra_outputs == ("landmarks",)
+    lowered = lower_detection(again, Options(Contract("onnxruntime"), detection="onnx-nms")).detector
+    assert lowered.extra_outputs == ("landmarks",)
+    picture = np.random.default_rng(0).uniform(-1, 1, detector.input.shape).astype(np.float32)
+    ours = run(gs.export_onnx(lowered.graph), picture)["landmarks"]
+    np.testing.assert_array_equal(ours, run(model, picture)["landmarks"])
+
+    saved = onnx.load(tmp_path / "saved.onnx")
+    del saved.graph.output[2]
+    onnx.save(saved, tmp_path / "saved.onnx")
+    with pytest.raises(ModelError, match="describes landmarks, which its network does not have"):
+        onnx_file.load(tmp_path / "saved.onnx")
+
+
+def test_what_outputs_take_along_with_the_kept_boxes_is_kept(tmp_path: Path) -> None:
+    model = build(replace(TAIL, nms=True))
+    predict(model, "landmarks", 10, len(PRIORS))
+    add(model, "Gather", ["selected", constant(model, "column", 2, np.int64)], "kept", axis=1)
+    add(model, "Gather", ["landmarks", "kept"], "points", axis=1)
+    give(model, "points", [1, "n", 10])
+    detector = load(model, tmp_path)
+    assert detector.extra_outputs == ("landmarks",)
+    replaced = next(note for note in detector.notes if note.code == "ssd-outputs-replaced")
+    assert replaced.reason == "the heads replace the outputs that are made of the boxes and scores: selected, points"
+
+
+def test_priors_that_extra_outputs_refer_to_are_not_dropped(tmp_path: Path) -> None:
+    model = build(TAIL)
+    weight, bias = model.graph.node[3].input[1:]
+    for tensor in model.graph.initializer:  # the second anchor's scores are constants: background
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        if tensor.name in (weight, bias):
+            values[3:] = 0 if tensor.name == weight else [9, -9, -9]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    assert len(drop_dead_priors(load(model, tmp_path), Options(Contract("onnxruntime"))).detector.heads.priors) == 12
+    predict(model, "landmarks", 10, len(PRIORS))
+    give(model, "landmarks", [1, len(PRIORS), 10])
+    result = drop_dead_priors(load(model, tmp_path), Options(Contract("onnxruntime")))
+    assert len(result.detector.heads.priors) == 24
+    assert [note.node for note in result.notes] == ["landmarks"]
+
+
+def test_logits_of_an_untrained_network_are_not_taken_for_scores(tmp_path: Path) -> None:
+    for logits in (True, False):
+        model = build(replace(TAIL, logits=logits))
+        for tensor in model.graph.initializer:
+            if tensor.name in {name for node in model.graph.node if node.op_type == "Conv" for name in node.input}:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(tensor.dims, np.float32), tensor.name))
+        detector = load(model, tmp_path)
+        assert ("ssd-scores-logits" in codes(detector)) == logits
+        assert (detector.heads is None) == logits
+    # scores that are all alike show no background
+    assert "ssd-background-assumed" in codes(detector)
+
+
+def test_heads_are_found_before_a_suppression_for_each_class(tmp_path: Path) -> None:
+    """As TensorFlow writes it: one suppression per class, the background left out, the scores outside the outputs."""
+    model = build(TAIL)
+    del model.graph.output[:]
+    limits = [constant(model, "most", 5, np.int64), constant(model, "overlap", 0.6), constant(model, "least", 0.3)]
+    axis = constant(model, "axis", [2], np.int64)
+    for label in (1, 2):
+        ends = [
+            constant(model, f"{name}{label}", [value], np.int64) for name, value in (("b", label), ("e", label + 1))
+        ]
+        add(model, "Slice", ["scores", *ends, axis], f"of{label}")
+        add(model, "Transpose", [f"of{label}"], f"row{label}", perm=[0, 2, 1])
+        add(model, "NonMaxSuppression", ["boxes", f"row{label}", *limits], f"kept{label}")
+        give(model, f"kept{label}", ["n", 3], onnx.TensorProto.INT64)
+    detector = load(model, tmp_path)
+    heads = detector.heads
+    assert heads is not None
+    assert (heads.scores, heads.classes, heads.background) == ("scores", 3, 0)
+    assert detector.nms == Nms(score_threshold=float(np.float32(0.3)), iou_threshold=float(np.float32(0.6)))
+    assert {"ssd-background-found", "ssd-nms-removed", "ssd-nms-limit"} <= codes(detector)
+
+
+def test_thresholds_and_limits_around_a_suppression_inside_a_branch(tmp_path: Path) -> None:
+    """As torchvision writes it: scores compared, the best taken, suppression in a branch, the best of all classes."""
+    model = build(TAIL)
+    del model.graph.output[:]
+    for name, value in (("i1", [1]), ("flat4", [-1, 4]), ("none", [0]), ("top", [7]), ("last", [3]), ("first", [0])):
+        constant(model, name, value, np.int64)
+    add(model, "Gather", ["scores", constant(model, "one", 1, np.int64)], "of1", axis=2)
+    add(model, "Reshape", ["of1", constant(model, "flat", [-1], np.int64)], "row")
+    add(model, "Reshape", ["boxes", "flat4"], "corners")
+    add(model, "Greater", ["row", constant(model, "limit", 0.25)], "above")
+    add(model, "NonZero", ["above"], "where")
+    add(model, "Transpose", ["where"], "places", perm=[1, 0])
+    add(model, "GatherND", ["row", "places"], "good")
+    add(model, "GatherND", ["corners", "places"], "good_boxes")
+    add(model, "Shape", ["good"], "amount")
+    add(model, "Concat", ["top", "amount"], "counts", axis=0)
+    add(model, "ReduceMin", ["counts"], "least", keepdims=1)
+    model.graph.node.append(onnx.helper.make_node("TopK", ["good", "least"], ["best", "index"]))
+    add(model, "Gather", ["good_boxes", "index"], "best_boxes", axis=0)
+    add(model, "Cast", ["amount"], "any", to=onnx.TensorProto.BOOL)
+    add(model, "Reshape", ["any", constant(model, "scalar", [], np.int64)], "some")
+    suppress = onnx.parser.parse_graph("""then () => (int64[n] kept) {
+        overlap = Constant <value = float[1] {0.55}> ()
+        most = Constant <value = int64[1] {9223372036854775807}> ()
+        axes = Constant <value = int64[1] {0}> ()
+        both = Constant <value = int64[2] {0, 1}> ()
+        b = Unsqueeze (best_boxes, axes)
+        s = Unsqueeze (best, both)
+        rows = NonMaxSuppression (b, s, most, overlap)
+        two = Constant <value = int64 {2}> ()
+        kept = Gather <axis = 1> (rows, two)
+    }""")
+    nothing = onnx.parser.parse_graph("otherwise () => (int64[n] empty) { empty = Constant <value = int64[0] {}> () }")
+    add(model, "If", ["some"], "kept", then_branch=suppress, else_branch=nothing)
+    add(model, "Slice", ["kept", "first", "last", "none"], "few")
+    add(model, "Gather", ["best_boxes", "few"], "found", axis=0)
+    give(model, "found", ["n", 4])
+    detector = load(model, tmp_path)
+    assert detector.heads is not None, detector.notes
+    nms = detector.nms
+    assert (round(nms.score_threshold, 6), round(nms.iou_threshold, 6)) == (0.25, 0.55)
+    assert (nms.top_k, nms.keep_top_k) == (7, 3)
+
+
+def test_boxes_that_are_decoded_map_by_map_are_put_together(tmp_path: Path) -> None:
+    upper = build(TAIL)
+    lower = onnx.compose.add_prefix(build(replace(TAIL, seed=4)), "l/")
+    model = onnx.compose.merge_models(upper, lower, io_map=[])
+    model.graph.input.pop()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = "data" if name == "l/data" else name
+    del model.graph.output[:]
+    for name in ("boxes", "scores"):
+        add(model, "Concat", [name, f"l/{name}"], f"all_{name}", axis=1)
+    add(model, "Clip", ["all_boxes", constant(model, "zero", 0), constant(model, "unit", 1)], "clipped")
+    give(model, "clipped", [1, 48, 4])
+    give(model, "all_scores", [1, 48, 3])
+    detector = load(model, tmp_path)
+    heads = detector.heads
+    assert heads is not None, detector.notes
+    assert (len(heads.priors), heads.clip) == (48, True)
+    picture = np.random.default_rng(0).uniform(-1, 1, detector.input.shape).astype(np.float32)
+    raw, whole = run(gs.export_onnx(detector.graph), picture), run(model, picture)
+    own = decode_boxes(raw[heads.locations].reshape(-1, 4), heads)
+    np.testing.assert_allclose(own, whole["clipped"][0], rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(raw[heads.scores], whole["all_scores"], rtol=0, atol=1e-6)
+
+
+def test_clipping_to_another_size_is_said(tmp_path: Path) -> None:
+    model = build(replace(TAIL, pixels=True))
+    height, width = TAIL.picture
+    limits = constant(model, "edge", [width - 1, height - 1, width - 1, height - 1])
+    add(model, "Max", ["boxes", constant(model, "zero", 0)], "low")
+    add(model, "Min", ["low", limits], "clipped")
+    model.graph.output[0].name = "clipped"
+    detector = load(model, tmp_path)
+    assert detector.heads is not None
+    np.testing.assert_allclose(detector.heads.priors, TAIL.corners, rtol=0, atol=1e-6)
+    note = next(note for note in detector.notes if note.code == "ssd-clip-differs")
+    assert note.reason == (
+        "the file clips x to 0..0.9688 and y to 0..0.9583 of the picture; the compiled decoding clips to the picture"
+    )
+
+
+def test_scores_that_cannot_be_told_apart_can_be_named(tmp_path: Path) -> None:
+    model = build(TAIL)
+    predict(model, "other", 2, len(PRIORS))
+    add(model, "Sigmoid", ["other"], "attributes")
+    give(model, "attributes", [1, len(PRIORS), 2])
+    detector = load(model, tmp_path)
+    assert detector.heads is None
+    note = next(note for note in detector.notes if note.code == "ssd-scores-unknown")
+    assert "several tensors may hold their scores (scores [1, 24, 3], attributes [1, 24, 2])" in note.reason
+    named = describe(model, tmp_path, HeadsDescription(scores="scores"))
+    assert named.heads is not None
+    assert (named.heads.scores, named.extra_outputs) == ("scores", ("attributes",))
+    with pytest.raises(ModelError, match="scores have one row for each of 24 priors"):
+        describe(model, tmp_path, HeadsDescription(scores="data"))
+    with pytest.raises(ModelError, match="the file states its own heads; clip cannot be changed"):
+        describe(model, tmp_path, HeadsDescription(scores="scores", clip=True))
+
+
+def test_what_was_tried_is_said_in_a_few_lines(tmp_path: Path) -> None:
+    detector = load(build(replace(TAIL, distortion="coupled")), tmp_path)
+    note = next(note for note in detector.notes if note.code == "ssd-decoding-unknown")
+    assert note.reason.startswith("no tensor is computed by an SSD decoding with priors: boxes: ")
+    assert "boxes and scores may be raw offsets and scores" in note.reason
+    assert len(note.reason) < 1000

@@ -73,9 +73,10 @@ def save_with_detection(detector: Detector, prototxt: Path, caffemodel: Path) ->
     graph = detector.graph
     map_heads, activation = lay_out(graph, heads)
     maps = [_with_boxes(head, heads, detector.input) for head in map_heads]
-    writer = Writer()
+    writer = Writer(detector.extra_outputs)
     writer.layer("input", "Input", [], [detector.input.name], _input_parameters(detector.input))
-    for node in _trunk(graph, map_heads):
+    extra = [tensor for tensor in graph.outputs if tensor.name in detector.extra_outputs]
+    for node in _trunk(graph, map_heads, extra):
         writer.node(node)
     tail = _Tail(writer, detector, activation)
     for number, feature_map in enumerate(maps):
@@ -127,9 +128,9 @@ def _rebased(
     return factors, terms / variance
 
 
-def _trunk(graph: gs.Graph, maps: Sequence[MapHead]) -> list[gs.Node]:
-    """Return the nodes before the predictors, in order."""
-    queue = [node.inputs[0] for head in maps for node in (head.scores, head.locations)]
+def _trunk(graph: gs.Graph, maps: Sequence[MapHead], extra: Sequence[gs.Tensor]) -> list[gs.Node]:
+    """Return the nodes before the predictors and those that lead to further outputs, in order."""
+    queue = [*(node.inputs[0] for head in maps for node in (head.scores, head.locations)), *extra]
     needed: set[int] = set()
     while queue:
         for node in queue.pop().inputs:

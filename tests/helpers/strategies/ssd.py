@@ -24,6 +24,7 @@ def ssd_tails(draw: st.DrawFn) -> Tail:
         variances *= np.linspace(0.5, 1.5, len(centres), dtype=np.float32)[:, None]
     form = draw(st.sampled_from(["corners", "centre", "top_left"]))
     pixels = draw(st.booleans())
+    nms = draw(st.booleans())
     return Tail(
         grid=grid,
         centres=centres,
@@ -36,8 +37,12 @@ def ssd_tails(draw: st.DrawFn) -> Tail:
         variances_first=draw(st.booleans()),
         flat=draw(st.booleans()),
         pixels=pixels,
-        clip=form == "corners" and not pixels and draw(st.booleans()),
-        nms=draw(st.booleans()),
+        clip=form == "corners" and draw(st.booleans()),
+        clipping=draw(st.sampled_from(["coordinate", "vector"] if pixels else ["coordinate", "vector", "tensor"])),
+        limit=draw(st.sampled_from([None, 4.135])),
+        best=draw(st.integers(2, len(centres))) if nms and draw(st.booleans()) else None,
+        columns=not nms and len(centres) != 4 and draw(st.booleans()),  # 4 x 4 shows no order
+        nms=nms,
         seed=draw(st.integers(0, 99)),
     )
 
