@@ -4,7 +4,18 @@ import os
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from . import build_file, environment, files, plan_file, run_onnxruntime, run_tensorrt, run_trtexec, timing
+from . import (
+    build_file,
+    environment,
+    files,
+    jetson,
+    plan_file,
+    run_onnxruntime,
+    run_tensorrt,
+    run_trtexec,
+    stack,
+    timing,
+)
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
 from .scratch import Scratch
@@ -63,11 +74,11 @@ class _Job:
         self.network = plan_file.network_of(plan, self.engine)
         self.row = empty_row(plan, self.engine)
         self.path = ""
-        self._sha256 = ""
+        self.built = {}  # type: Dict[str, Any]
 
     def check(self, folder: str) -> None:
         self.path = files.inside(folder, self.engine["file"])
-        self._sha256 = check_engine(self.engine, folder)
+        self.built = check_engine(self.engine, folder)
 
     def refuse(self, error: "Any") -> None:
         self.row.update({key: value for key, value in fields_of(error).items() if key in self.row})
@@ -77,7 +88,7 @@ class _Job:
         """Complete the row with what a runtime measured."""
         self.row["engine"] = {
             "file": self.engine["file"],
-            "sha256": self._sha256,
+            "sha256": self.built["sha256"],
             "runtime": self._board["runtime"],
             "runtime_version": result.pop("runtime_version"),
         }
@@ -128,7 +139,7 @@ def _measure(plan: "Dict[str, Any]", jobs: "List[_Job]", input_file: "Optional[s
             for job in jobs:
                 with Scratch(tempfile.gettempdir()) as scratch:
                     board = run_trtexec.Board(plan, scratch.path, program)
-                    job.fill(board.measure(job.network, job.path, input_file))
+                    job.fill(board.measure(job.network, job.built, job.path, input_file))
         elif plan["target"]["runtime"] == "onnxruntime":
             take_turns(plan, jobs, run_onnxruntime.Runner(plan, input_file))
         else:
@@ -177,8 +188,8 @@ def take_turns(plan: "Dict[str, Any]", jobs: "List[_Job]", runner: "Any") -> Non
         job.fill(result)
 
 
-def check_engine(engine: "Dict[str, Any]", folder: str) -> str:
-    """Return the engine's digest, after checking that it is the one that was built from the plan's network.
+def check_engine(engine: "Dict[str, Any]", folder: str) -> "Dict[str, Any]":
+    """Return the engine's row in ``build.json``, after checking that it is the one built from the plan's network.
 
     Raises:
         NotPossible: it was not built, because that was not possible.
@@ -199,4 +210,5 @@ def check_engine(engine: "Dict[str, Any]", folder: str) -> str:
     sha256 = files.sha256_of(path)
     if sha256 != built["sha256"]:
         raise Failed("{} is not the engine that {} names".format(engine["file"], build_file.FILE_NAME), hint=hint)
-    return sha256
+    stack.check_release(build_file.read_release(folder), jetson.release())
+    return built

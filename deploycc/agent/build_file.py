@@ -1,7 +1,7 @@
 """``build.json``: what the agent reads back of it before it measures."""
 
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from . import fields, files, seal
 from .outcome import Failed
@@ -33,7 +33,10 @@ _ROW = fields.record(
     },
     others=True,
 )
-_FILE = fields.record({"engines": fields.list_of(_ROW, 0, 1000)}, others=True)
+_ENVIRONMENT = fields.record({"l4t": _TEXT}, {"l4t": None}, others=True)
+_FILE = fields.record(
+    {"engines": fields.list_of(_ROW, 0, 1000), "environment": _ENVIRONMENT}, {"environment": {"l4t": None}}, others=True
+)
 
 
 def read_rows(folder: str) -> "List[Dict[str, Any]]":
@@ -42,14 +45,29 @@ def read_rows(folder: str) -> "List[Dict[str, Any]]":
     Raises:
         Failed: there is no such file, or it is not valid.
     """
+    rows = _read(folder)["engines"]  # type: List[Dict[str, Any]]
+    return rows
+
+
+def read_release(folder: str) -> "Optional[str]":
+    """Return the release of Linux for Tegra that the engines were built under; None where it is not told.
+
+    Raises:
+        Failed: as for `read_rows`.
+    """
+    release = _read(folder)["environment"]["l4t"]  # type: Optional[str]
+    return release
+
+
+def _read(folder: str) -> "Dict[str, Any]":
     path = os.path.join(folder, FILE_NAME)
     hint = "build it again: deploycc build, or on the board python3 agent.pyz build plan.json"
     if not os.path.exists(path):
         raise Failed("there is no {} beside the plan".format(FILE_NAME), hint=hint)
     try:
         raw = files.read_json(path, MOST_BYTES)
-        rows = _FILE(raw, "")["engines"]  # type: List[Dict[str, Any]]
+        content = _FILE(raw, "")  # type: Dict[str, Any]
     except fields.Wrong as error:
         raise Failed("{} is not valid: {}".format(FILE_NAME, error), hint=hint) from error
     seal.check(raw, FILE_NAME)
-    return rows
+    return content

@@ -5,7 +5,7 @@ Written from the API's documentation; no machine with a GPU has run it yet.
 
 from typing import Any, Dict
 
-from . import gpu
+from . import gpu, stack
 from .outcome import Failed, NotPossible
 from .trt_log import make_logger, node_of_message, parser_failure, read_layers
 
@@ -35,12 +35,15 @@ def build(
         NotPossible: no GPU, or TensorRT is not installed.
         Failed: the parser or the builder refuses the network.
     """
-    if not gpu.devices():
+    found = gpu.devices()
+    if not found:
         raise NotPossible(
             "TensorRT builds only on the GPU it builds for, and this machine has none",
             "copy this folder to the target and run there: python3 agent.pyz build plan.json",
         )
+    stack.check_gpu(plan["target"], found)
     trt = import_tensorrt()
+    stack.check_version(plan["target"]["runtime_version"], trt.__version__)
     version = tuple(int(part) for part in trt.__version__.split(".")[:2])
     messages = []  # type: Any
     logger = make_logger(trt, messages)
@@ -64,7 +67,11 @@ def build(
         raise Failed("TensorRT does not build the network: " + reason, node_of_message(reason, layers))
     with open(partial, "wb") as out:
         out.write(serialized)
-    return {"builder_version": trt.__version__, "layers": layers}
+    facts = {"builder_version": trt.__version__, "layers": layers}  # type: Dict[str, Any]
+    ordinal = plan["target"]["cuda_device"] or 0
+    if ordinal < len(found):
+        facts["compute_capability"] = found[ordinal]["compute_capability"]
+    return facts
 
 
 def _network_flags(trt: "Any", version: "Any", typed: bool) -> int:

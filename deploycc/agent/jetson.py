@@ -13,21 +13,26 @@ from .system import command_output, first_line, first_output_line, listed, numbe
 # devfreq names: TX2 17000000.gp10b, Nano 57000000.gpu, Xavier 17000000.gv11b, Orin 17000000.ga10b up to L4T 35 and
 # 17000000.gpu from 36 on, Thor gpu-gpc-0 (gpu-nvd-0 is its video engine)
 _GPU = re.compile(r"(?:^|\.)(?:gp10b|gv11b|ga10b|gb10b|gpu)$|^gpu-gpc-\d+$")
+_RELEASE = "/etc/nv_tegra_release"
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VIN")  # the rail that everything hangs on: TX2, NX and Orin NX; Nano; Thor
 _SUM_OF_SHUNTS = 7  # channel of an INA3221 that repeats the others
 
 
 def software() -> "Dict[str, Any]":
     """Release and power mode."""
-    released = first_line(read("/etc/nv_tegra_release")) or ""
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", released)
     mode = power_mode(command_output(["nvpmodel", "-q"]), read("/var/lib/nvpmodel/status"))
     return {
-        "l4t_release": released or None,
-        "l4t": "{}.{}".format(*found.groups()) if found else None,
+        "l4t_release": first_line(read(_RELEASE)),
+        "l4t": release(),
         "nvpmodel": mode,
         "cuda": _cuda(),
     }
+
+
+def release() -> "Optional[str]":
+    """Release of Linux for Tegra, ``32.7.1``."""
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", first_line(read(_RELEASE)) or "")
+    return "{}.{}".format(*found.groups()) if found else None
 
 
 def _cuda() -> "Optional[str]":

@@ -1,12 +1,12 @@
 """Times an engine through TensorRT's or TensorRT-RTX's Python API and pycuda, copies of input and output included.
 
-Uses tensors by name (TensorRT 8.5 and later). Written from the API's documentation; no machine with a GPU
-has run it yet.
+Tensors are named from TensorRT 8.5 on; before, they are bindings with an index. Written from the API's documentation;
+no machine with a GPU has run it yet.
 """
 
 from typing import Any, Callable, Dict, Optional
 
-from . import gpu
+from . import gpu, stack
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
 from .picture import make_input
@@ -34,8 +34,10 @@ class Runner:
                 else "this machine has no CUDA device {}".format(self._ordinal),
                 "copy this folder to the target and run there: python3 agent.pyz bench plan.json",
             )
+        stack.check_gpu(board, found)
         self._device = found[self._ordinal]["name"]
         self._trt = _runtime(board["runtime"])
+        stack.check_version(board["runtime_version"], self._trt.__version__)
         try:
             import pycuda.driver as cuda
         except ImportError as error:
@@ -95,27 +97,82 @@ def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Call
             "the engine does not load: " + (messages[-1] if messages else "TensorRT gives no reason"),
             hint="an engine runs only on the GPU and the TensorRT it was built for; build it again here",
         )
-    context, stream = engine.create_execution_context(), cuda.Stream()
-    uploads, downloads = [], []
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        dtype = trt.nptype(engine.get_tensor_dtype(name))
-        host = cuda.pagelocked_empty(tuple(context.get_tensor_shape(name)), dtype)
-        device = cuda.mem_alloc(host.nbytes)
-        context.set_tensor_address(name, int(device))
-        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
-            host[...] = picture
-            uploads.append((device, host))
-        else:
-            downloads.append((host, device))
+    stream = cuda.Stream()
+    tensors = _named if hasattr(engine, "num_io_tensors") else _indexed
+    copies_in, enqueue, copies_out = tensors(trt, cuda, engine, picture)
 
     def run_once() -> None:
-        for device, host in uploads:
+        for device, host in copies_in:
             cuda.memcpy_htod_async(device, host, stream)
-        if not context.execute_async_v3(stream.handle):
+        if not enqueue(stream.handle):
             raise Failed("the engine does not run: " + (messages[-1] if messages else "TensorRT gives no reason"))
-        for host, device in downloads:
+        for host, device in copies_out:
             cuda.memcpy_dtoh_async(host, device, stream)
         stream.synchronize()
 
     return run_once
+
+
+def _named(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
+    """Place the tensors of an engine, from TensorRT 8.5 on.
+
+    Returns:
+        (device, host) of each input, a function that enqueues the engine on a stream, (host, device) of each output.
+    """
+    context = engine.create_execution_context()
+    copies_in, copies_out = [], []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        host, device = _place(
+            cuda, context.get_tensor_shape(name), trt.nptype(engine.get_tensor_dtype(name)), "tensor " + name
+        )
+        context.set_tensor_address(name, int(device))
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            _fill(host, picture)
+            copies_in.append((device, host))
+        else:
+            copies_out.append((host, device))
+    return copies_in, context.execute_async_v3, copies_out
+
+
+def _indexed(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
+    """Place the bindings of an engine, before TensorRT 8.5; see `_named`."""
+    context = engine.create_execution_context()
+    copies_in, copies_out, addresses = [], [], []
+    for index in range(engine.num_bindings):
+        host, device = _place(
+            cuda,
+            context.get_binding_shape(index),
+            trt.nptype(engine.get_binding_dtype(index)),
+            "binding {}".format(index),
+        )
+        addresses.append(int(device))
+        if engine.binding_is_input(index):
+            _fill(host, picture)
+            copies_in.append((device, host))
+        else:
+            copies_out.append((host, device))
+
+    def enqueue(stream: int) -> bool:
+        # with an explicit batch, as the builder makes every network; the other call would take the batch apart
+        return bool(context.execute_async_v2(addresses, stream))
+
+    return copies_in, enqueue, copies_out
+
+
+def _place(cuda: "Any", shape: "Any", dtype: "Any", what: str) -> "Any":
+    """Return page-locked memory of the host and memory of the device.
+
+    Raises:
+        Failed: the shape is not fixed.
+    """
+    if any(size < 0 for size in shape):
+        raise Failed("the engine does not run: its {} has no fixed shape".format(what))
+    host = cuda.pagelocked_empty(tuple(shape), dtype)
+    return host, cuda.mem_alloc(host.nbytes)
+
+
+def _fill(host: "Any", picture: "Any") -> None:
+    if host.shape != picture.shape:
+        raise Failed("the engine takes an input of shape {}, the plan names {}".format(host.shape, picture.shape))
+    host[...] = picture

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, Optional
 
-from . import environment, fields, files, gpu, programs, timing, trtexec_commands
+from . import environment, fields, files, gpu, programs, stack, timing, trtexec_commands
 from .outcome import Failed, NotPossible
 from .picture import make_input
 
@@ -36,9 +36,9 @@ class Board:
         read = programs.read_release(self._program, scratch) if self._is_trtexec else None
         installed = environment.tensorrt_library()
         self._found = ".".join(map(str, read)) if read else installed  # None: nothing tells it
-        check_version(self._board["runtime_version"], self._found)
-        check_gpu(self._board, gpu.devices())
-        self.version = _numbers(self._found or self._board["runtime_version"])
+        stack.check_version(self._board["runtime_version"], self._found)
+        stack.check_gpu(self._board, gpu.devices())
+        self.version = stack.numbers(self._found or self._board["runtime_version"])
         if self._is_trtexec and self.version is None:
             raise Failed(
                 "neither trtexec, nor an installed package, nor the plan tells TensorRT's release",
@@ -71,23 +71,31 @@ class Board:
         facts.update(self._seen(log))
         return facts
 
-    def measure(self, network: "Dict[str, Any]", engine_path: str, input_file: "Optional[str]") -> "Dict[str, Any]":
+    def measure(
+        self,
+        network: "Dict[str, Any]",
+        built: "Dict[str, Any]",
+        engine_path: str,
+        input_file: "Optional[str]",
+    ) -> "Dict[str, Any]":
         """Time an engine and its layers.
 
         Args:
             network: that it was built from.
+            built: its row in ``build.json``.
             engine_path: the engine.
             input_file: the picture tensor; None: seeded random values.
 
         Raises:
             NotPossible: the program keeps no samples, or found another GPU than the plan's.
-            Failed: it fails, or its files are not as documented.
+            Failed: the engine was built elsewhere, trtexec fails, or its files are not as documented.
         """
         if not self._is_trtexec:
             raise NotPossible(
                 "{} keeps no samples, so there is nothing to report".format(self._builder),
                 "time the engine in the DriveWorks application that loads it",
             )
+        stack.check_built_here(built, self._found, self._driver_capability())
         measure = trtexec_commands.measure_arguments(self.version, self._plan, network, engine_path)
         profile = trtexec_commands.profile_arguments(self.version, self._plan, network, engine_path)
         with open(self._file(trtexec_commands.INPUT), "wb") as file:
@@ -128,14 +136,14 @@ class Board:
         """
         capability = log.compute_capability
         if capability is not None:
-            check_gpu(self._board, [{"name": log.device or "GPU", "compute_capability": capability}], logged=True)
+            stack.check_gpu(self._board, [{"name": log.device or "GPU", "compute_capability": capability}], logged=True)
         version, planned = self._found, self._board["runtime_version"]
         if log.version is not None:
             version = ".".join(map(str, log.version))
         remark = None
         if version is None:
             remark = "nothing on this board tells TensorRT's release; the plan is for {}".format(planned)
-        elif planned is not None and _numbers(version)[:3] != _numbers(planned)[:3]:
+        elif planned is not None and stack.numbers(version)[:3] != stack.numbers(planned)[:3]:
             remark = "this board has TensorRT {}, and the plan names {}".format(version, planned)
         return {
             "builder_version": version or planned,
@@ -147,54 +155,6 @@ class Board:
         ordinal = self._board["cuda_device"] or 0
         found = gpu.devices()
         return str(found[ordinal]["compute_capability"]) if ordinal < len(found) else None
-
-
-def _numbers(version: "Optional[str]") -> "Any":
-    """Return (8, 2, 1) for ``8.2.1`` and for a package's ``8.2.1-1+cuda10.2``; None of None."""
-    if version is None:
-        return None
-    parts = [part for part in version.split("-")[0].split("+")[0].split(".") if part.isdigit()]
-    return tuple(int(part) for part in parts) or None
-
-
-def check_version(planned: "Optional[str]", installed: "Optional[str]") -> None:
-    """Refuse another TensorRT than the plan was made for (major and minor number).
-
-    Raises:
-        NotPossible: they differ.
-    """
-    if planned is None or installed is None:
-        return
-    if planned.split(".")[:2] != installed.split("-")[0].split(".")[:2]:
-        raise NotPossible(
-            "the plan is for TensorRT {}, and this board has {}".format(planned, installed),
-            "compile again for the target of this board's release (deploycc target list)",
-        )
-
-
-def check_gpu(board: "Dict[str, Any]", found: "List[Dict[str, Any]]", logged: bool = False) -> None:
-    """Refuse another GPU than the plan's.
-
-    Args:
-        board: the plan's target.
-        found: GPUs as `gpu.devices` lists them; empty: nothing is known.
-        logged: they are the one that the program selected.
-
-    Raises:
-        NotPossible: they differ.
-    """
-    ordinal = 0 if logged else board["cuda_device"] or 0
-    planned = board["compute_capability"]
-    if planned is None or ordinal >= len(found):
-        return
-    device = found[ordinal]
-    if device["compute_capability"] != planned:
-        raise NotPossible(
-            "the plan is for a GPU of compute capability {}, and {} has {}".format(
-                planned, device["name"], device["compute_capability"]
-            ),
-            "compile again for the target of this board (deploycc target list)",
-        )
 
 
 def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict[str, Any]":

@@ -13,7 +13,7 @@ from json_edits import edit
 from small_networks import conv_model, if_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import bench_job, build_job, files, run_onnxruntime
+from deploycc.agent import bench_job, build_job, files, jetson, run_onnxruntime
 from deploycc.agent.outcome import Failed, NotPossible
 
 
@@ -50,6 +50,18 @@ def test_a_stale_engine_is_refused(built: Path, damage: Any, said: str) -> None:
     assert said in row["reason"]
     assert row["hint"].startswith("build it again")
     assert row["samples_ms"] == []
+
+
+@pytest.mark.parametrize(("here", "status"), [("32.7.1", "failed"), ("32.6.1", "measured"), (None, "measured")])
+def test_an_engine_of_another_release_is_refused(
+    built: Path, monkeypatch: pytest.MonkeyPatch, here: str | None, status: str
+) -> None:
+    edit(built, "build.json", lambda made: made.update(environment={"l4t": "32.6.1"}))
+    monkeypatch.setattr(jetson, "release", lambda: here)
+    row = bench(built)
+    assert row["status"] == status
+    if here == "32.7.1":
+        assert row["reason"] == "the engine was built under L4T 32.6.1, and this board has 32.7.1"
 
 
 def test_what_was_not_built_is_not_measured(built: Path) -> None:

@@ -13,7 +13,7 @@ from json_edits import edit
 from small_networks import SHAPE, conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import build_job, environment, files, jobs, processes
+from deploycc.agent import bench_job, build_job, environment, files, jobs, processes
 from deploycc.agent.__main__ import main
 from deploycc.agent.outcome import Failed
 
@@ -147,6 +147,19 @@ def test_the_release_is_read_from_the_banner(
     plan_folder(tmp_path, board, {"fp32": conv_model()})
     row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
     assert (row["status"], row["builder_version"], row["reason"]) == (status, version, said)
+
+
+def test_an_engine_of_another_tensorrt_is_refused(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    files.write_json({"engines": [row]}, str(tmp_path / "build.json"))
+    fake_trtexec.write(bin_folder / "trtexec", banner=" [TensorRT v8205]")
+    (run,) = bench_job.bench(str(tmp_path / "plan.json"), ["engine-fp32.engine"], None)
+    assert run["status"] == "failed"
+    assert run["reason"] == "the engine was built with TensorRT 8.2.1, and this machine has 8.2.5"
 
 
 def test_another_gpu_than_the_plans_is_refused(

@@ -14,7 +14,7 @@ from small_networks import SHAPE, conv_model, plan_folder
 
 from deploycc import target
 from deploycc.agent import bench_job, build_job, files, gpu, plan_file, run_tensorrt
-from deploycc.agent.outcome import NotPossible
+from deploycc.agent.outcome import Failed, NotPossible
 
 PLAN = {"target": {"cuda_device": None, "runtime": "tensorrt-rtx"}, "measurement": {}}
 
@@ -157,3 +157,51 @@ def test_the_api_has_the_names() -> None:
         trt.IExecutionContext: ["get_tensor_shape", "set_tensor_address", "execute_async_v3"],
     }  # fmt: skip
     assert [name for owner, names in used.items() for name in names if not hasattr(owner, name)] == []
+
+
+def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
+    """JetPack 4's Python API: no tensor names, addresses in the order of the bindings, execute_async_v2."""
+    calls: list[Any] = []
+    cuda = Cuda()
+    allocated = iter((100, 200))
+    cuda.mem_alloc = lambda size: next(allocated)  # type: ignore[method-assign]
+    context = SimpleNamespace(
+        get_binding_shape=lambda index: (SHAPE, (1, 4, 32, 32))[index],
+        execute_async_v2=lambda addresses, stream: calls.append((addresses, stream)) or True,
+    )
+    engine = SimpleNamespace(
+        num_bindings=2,
+        binding_is_input=lambda index: index == 0,
+        get_binding_dtype=lambda index: "float",
+        create_execution_context=lambda: context,
+    )
+    trt = tensorrt(cuda)
+    copies_in, enqueue, copies_out = run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+    assert enqueue(7)
+    assert calls == [([100, 200], 7)]
+    [(device, host)] = copies_in
+    assert (device, host.shape, float(host.min())) == (100, SHAPE, 1.0)
+    assert [(host.shape, device) for host, device in copies_out] == [((1, 4, 32, 32), 200)]
+    allocated = iter((100, 200))
+    with pytest.raises(Failed, match=r"takes an input of shape \(1, 3, 32, 32\), the plan names \(1, 3, 8, 8\)"):
+        run_tensorrt._indexed(trt, cuda, engine, np.ones((1, 3, 8, 8), np.float32))
+    context.get_binding_shape = lambda index: (-1, 3, 32, 32)
+    with pytest.raises(Failed, match="no fixed shape"):
+        run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "said"),
+    [
+        ({"name": "Orin", "compute_capability": "8.7"}, "1.7", "compute capability 8.6, and Orin has 8.7"),
+        ({"name": "RTX", "compute_capability": "8.6"}, "1.2.0", r"TensorRT 1\.7[.0-9]*, and this board has 1\.2\.0"),
+    ],
+)
+def test_another_stack_than_the_plans_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: dict[str, str], version: str, said: str
+) -> None:
+    monkeypatch.setattr(gpu, "devices", lambda: [device])
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__version__=version))
+    plan_folder(tmp_path, target.load("x86-rtx"), {"fp32": conv_model()})
+    with pytest.raises(NotPossible, match=said):
+        run_tensorrt.Runner(plan_file.read_plan(str(tmp_path / "plan.json")), None)

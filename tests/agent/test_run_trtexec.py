@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploycc.agent import programs, run_trtexec
+from deploycc.agent import programs, run_trtexec, stack
 from deploycc.agent.outcome import Failed, NotPossible
 
 OLD = {"h2d": "in", "d2h": "out", "H2d": "In", "D2h": "Out"}  # copies up to TensorRT 7.2
@@ -91,13 +91,13 @@ def test_layer_times_that_cannot_be_used(rows: Any) -> None:
 
 @pytest.mark.parametrize("installed", [None, "8.2.1", "8.2.1-1+cuda10.2", "8.2.5-1"])
 def test_the_plans_release_is_taken(installed: str | None) -> None:
-    run_trtexec.check_version("8.2.1", installed)
+    stack.check_version("8.2.1", installed)
 
 
 @pytest.mark.parametrize("installed", ["8.0.1-1+cuda10.2", "8.20.1", "10.3.0"])
 def test_another_release_is_refused(installed: str) -> None:
     with pytest.raises(NotPossible, match=r"plan is for TensorRT 8\.2\.1"):
-        run_trtexec.check_version("8.2.1", installed)
+        stack.check_version("8.2.1", installed)
 
 
 def test_a_failing_program_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
