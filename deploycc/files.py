@@ -115,6 +115,11 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def path_text(path: Path | str) -> str:
+    """Return a path as text that every document can hold; a byte that is not UTF-8 becomes its escape sequence."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:

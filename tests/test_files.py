@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploycc.errors import ArtefactError
-from deploycc.files import check_writable, replacing, sha256_of, write_text
+from deploycc.files import check_writable, path_text, replacing, sha256_of, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -130,3 +130,8 @@ def test_what_could_not_be_written_is_refused_before_the_work(tmp_path: Path) ->
     assert caught.value.code == "output-is-the-input"
     check_writable(tmp_path / "new.txt", None, tmp_path / "model.onnx", inputs=[tmp_path / "new.txt"])
     assert sorted(names(tmp_path)) == ["link", "model.onnx"]
+
+
+def test_a_path_that_is_not_utf8_becomes_text() -> None:
+    assert path_text(Path(os.fsdecode(b"caf\xe9.onnx"))) == "caf\\xe9.onnx"
+    assert path_text("café.onnx") == "café.onnx"

@@ -111,7 +111,7 @@ def command(
     from deploycc.documents.document import read_document
     from deploycc.documents.gate_plan import GatePlan
     from deploycc.evaluation.dataset import open_dataset
-    from deploycc.files import check_writable
+    from deploycc.files import check_writable, path_text
     from deploycc.timing.machine import check_threads
     from deploycc.workflows.compile import CompileSettings, compile_targets
     from deploycc.workflows.compile_outputs import Refused, check_outputs, raise_refusals
@@ -131,7 +131,7 @@ def command(
         quick=quick,
         threads=threads,
         dump_to=dump_each,
-        command=shlex.join(["deploycc", *sys.argv[1:]]),
+        command=path_text(shlex.join(["deploycc", *sys.argv[1:]])),
     )
     chosen = [targets.load(name) for name in target]  # all of them before the first long step
     plan = None if gate_plan is None else read_document(gate_plan, GatePlan)

@@ -6,6 +6,7 @@ Any ONNX tool reads the network; `read_detector` restores the `Detector`, so a n
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -156,8 +157,40 @@ def read_detector(model: onnx.ModelProto, path: Path) -> Detector:
             context={"file": path, "network": ", ".join(sorted(borders))},
             note="the network was changed after deploycc wrote it",
         )
+    _check_fit(graph, record.input, heads, path)
     gates, notes = read_gates(model)
     return replace(restored, notes=(*record.notes, *notes), gates=gates)
+
+
+def _check_fit(graph: gs.Graph, spec: InputSpec, heads: SsdHeads | None, path: Path) -> None:
+    """Refuse a description that does not fit the network.
+
+    Raises:
+        ModelError: ``detector-metadata``.
+    """
+    problem = None
+    inputs = {tensor.name: tensor for tensor in graph.inputs}
+    tensor = inputs[spec.name] if spec.name in inputs else graph.inputs[0]
+    if len(inputs) != 1:
+        problem = f"one input is described, and the network has {len(inputs)}: {', '.join(inputs)}"
+    elif tuple(tensor.shape or ()) != spec.shape or tensor.dtype != np.float32:
+        found = f"{np.dtype(tensor.dtype).name if tensor.dtype else 'unknown'} {list(tensor.shape or ())}"
+        problem = f"the input {spec.name} is described as float32 {list(spec.shape)}, and the network's is {found}"
+    elif heads is not None and heads.variances.shape != heads.priors.shape:
+        problem = f"{len(heads.priors)} priors have {len(heads.variances)} sets of variances"
+    for name, width in ((heads.locations, 4), (heads.scores, heads.classes)) if heads is not None else ():
+        shapes = [output.shape for output in graph.outputs if output.name == name and output.shape is not None]
+        sizes = [math.prod(shape) for shape in shapes if all(isinstance(size, int) for size in shape)]
+        if problem is None and sizes and heads is not None and sizes[0] != len(heads.priors) * width:
+            problem = f"{len(heads.priors)} priors are described, and {name} is {list(shapes[0])}"
+    if problem is not None:
+        raise ModelError(
+            "detector-metadata",
+            f"the detector's description in {path.name} does not fit its network",
+            context={"file": path, "metadata": KEY},
+            note=problem,
+            hint="the network was changed after deploycc wrote it: write it again",
+        )
 
 
 def _record(detector: Detector) -> _Record:

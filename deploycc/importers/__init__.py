@@ -71,6 +71,13 @@ def _read(model: Path, weights: Path | None, random_weights: int | None, descrip
         return onnx_file.load(model, description)
     if suffix in CAFFE:
         return _read_caffe(model, weights, random_weights, description)
+    if model.is_dir():
+        raise ModelError(
+            "model-is-a-folder",
+            f"{model} is a folder without a compiled network",
+            context={"file": model},
+            hint="give the model's own file",
+        )
     close = difflib.get_close_matches(suffix, (*ONNX, *CAFFE), n=1)
     raise ModelError(
         "unknown-format",

@@ -156,6 +156,8 @@ class Description(_Strict):
 
 def find_description(model: Path) -> Path | None:
     """Return ``name.detector.toml`` beside ``name.onnx`` or ``name.prototxt`` if it exists."""
+    if not model.name:  # the root folder
+        return None
     beside = model.with_name(model.stem + SUFFIX)
     return beside if beside.is_file() else None
 

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from deploycc.detector import Detector, InputSpec, Nms, Source, SsdHeads
 from deploycc.detector.file import holds_detector, read_detector, read_gates
 from deploycc.errors import ModelError, Note
-from deploycc.files import sha256_of
+from deploycc.files import path_text, sha256_of
 from deploycc.graph.edit import type_float_constants
 from deploycc.graph.shapes import infer_shapes
 from deploycc.importers.described_detector import describe_known_heads, refuse_keys_of_raw_heads
@@ -21,6 +21,7 @@ from deploycc.importers.description import Description
 from deploycc.importers.head_scores import resolve_scores
 from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
 from deploycc.importers.onnx_read import first_line, read_model
+from deploycc.importers.onnx_sizes import check_operands, check_sizes
 from deploycc.importers.picture_input import fix_picture_input, override
 from deploycc.importers.ssd_heads import RawHeads, find_decoded_heads
 
@@ -76,7 +77,8 @@ def _restored(
 ) -> Detector:
     """Read a detector that `deploycc.detector.file.save` wrote; the file itself becomes its source."""
     detector = read_detector(model, path)
-    infer_shapes(detector.graph)
+    _infer(detector.graph, path)
+    check_operands(detector.graph, path)
     source = replace(_source(files, digest), random_weights=detector.source.random_weights)
     detector = replace(detector, source=source, input=override(detector.input, description.input, path))
     return describe_known_heads(detector, description)
@@ -84,12 +86,12 @@ def _restored(
 
 def _source(files: Sequence[Path], digest: str) -> Source:
     alone = (digest,) if len(files) == 1 else tuple(map(sha256_of, files))
-    return Source(tuple(map(str, files)), digest, "onnx", file_sha256=alone)
+    return Source(tuple(map(path_text, files)), digest, "onnx", file_sha256=alone)
 
 
 def _import(model: onnx.ModelProto, path: Path) -> gs.Graph:
     graph = gs.import_onnx(model)
-    graph.name = path.stem  # exporters write the same placeholder into every file
+    graph.name = path_text(path.stem)  # exporters write the same placeholder into every file
     _name_nodes(graph)
     return graph
 
@@ -115,15 +117,21 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor not in graph.inputs:
             tensor.shape = None  # stored for an open batch; inferred again below
+    type_float_constants(graph)
+    _infer(graph, path)
+    for _ in range(4):  # a folded shape may make the next one static; exporters nest two deep
+        nodes = len(graph.nodes)
+        graph.fold_constants(size_threshold=1 << 26).cleanup().toposort()
+        _infer(graph, path)
+        if len(graph.nodes) == nodes:
+            break
+    check_operands(graph, path)
+
+
+def _infer(graph: gs.Graph, path: Path) -> None:
+    """Infer shapes, and refuse what is too large before anything of that size is allocated."""
     try:
-        type_float_constants(graph)
         infer_shapes(graph)
-        for _ in range(4):  # a folded shape may make the next one static; exporters nest two deep
-            nodes = len(graph.nodes)
-            graph.fold_constants(size_threshold=1 << 26).cleanup().toposort()
-            infer_shapes(graph)
-            if len(graph.nodes) == nodes:
-                break
     except onnx.shape_inference.InferenceError as reason:
         raise ModelError(
             "onnx-shapes",
@@ -131,6 +139,7 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
             context={"file": path},
             note=first_line(reason),
         ) from None
+    check_sizes(graph, path)
 
 
 def _heads(

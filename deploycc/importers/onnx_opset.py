@@ -6,7 +6,7 @@ stayed; these are rewritten here, before or after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deploycc.errors import ModelError
 from deploycc.graph.edit import constant_values, fresh_name, set_constant, static_shape
 from deploycc.importers.onnx_read import first_line
+from deploycc.importers.onnx_tensors import graphs
 
 OPSET = 13  # the oldest that passes read and the newest that TensorRT 8.0 to 8.2 accept; newer files keep their own
 ROUNDS_DOWN = 10  # the last opset in which Resize and Upsample had no coordinate modes
@@ -60,7 +61,7 @@ def to_common_opset(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto
 def _prepare(model: onnx.ModelProto, written: int) -> None:
     """Rewrite nodes that the converter would misread."""
     ranks = _Ranks(model)
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:
             rewrite = _REWRITES.get(node.op_type) if node.domain in _ONNX else None
@@ -74,14 +75,6 @@ def _prepare(model: onnx.ModelProto, written: int) -> None:
             graph.node.extend(copies)
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _graphs(attribute.g)
-
-
 class _Ranks:
     """Ranks of tensors by name, inferred when the first is asked for."""
 
@@ -93,7 +86,7 @@ class _Ranks:
         """Return the rank of a tensor; None if it is unknown."""
         if self._known is None:
             self._known = {}
-            for graph in _graphs(onnx.shape_inference.infer_shapes(self._model).graph):
+            for graph in graphs(onnx.shape_inference.infer_shapes(self._model).graph):
                 for info in (*graph.input, *graph.value_info, *graph.output):
                     if info.type.tensor_type.HasField("shape"):
                         self._known[info.name] = len(info.type.tensor_type.shape.dim)
@@ -179,7 +172,7 @@ def _state_coordinates(graph: onnx.GraphProto) -> None:
 
     The converter leaves the defaults of opset 11 instead: pixel centres, and the nearest pixel by rounding.
     """
-    for scope in _graphs(graph):
+    for scope in graphs(graph):
         for node in scope.node:
             if node.op_type == "Resize" and node.domain in _ONNX:
                 _drop(node, "coordinate_transformation_mode", "nearest_mode")

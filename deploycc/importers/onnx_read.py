@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from deploycc.errors import ModelError, Note
+from deploycc.importers.onnx_tensors import check_numbers, check_types
 
 _ADVISED_OPSET = 13  # which every target accepts
 _OLDEST_IR, _NEWEST_IR = 3, min(13, onnx.IR_VERSION)
@@ -24,7 +25,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
         on changes made while reading.
 
     Raises:
-        ModelError: the file is missing, unreadable, empty, not ONNX, inconsistent or cyclic, or holds NaN weights.
+        ModelError: the file is missing, unreadable, empty, not ONNX, inconsistent or cyclic, or holds
+            numbers that are not finite.
     """
     data = _read_bytes(path)
     model = _parse(data, path)
@@ -33,13 +35,17 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
     notes = _accept_versions(model, path)
     if not model.graph.node:
         raise ModelError("onnx-no-nodes", "the network has no operators", context={"file": path})
+    if not model.graph.output:
+        raise ModelError("onnx-no-outputs", "the network has no outputs", context={"file": path})
+    check_types(model, path)
+    model = _inline_functions(model, path)
     _drop_initializer_inputs(model)
     _check_cycles(model, path)
     files = (path, *_load_external(model, path))
     _check(model, path)
     for extra in files[1:]:
         digest.update(_read_bytes(extra))
-    _check_weights(model, path)
+    check_numbers(model, path)
     return model, files, digest.hexdigest(), notes
 
 
@@ -106,6 +112,21 @@ def _accept_versions(model: onnx.ModelProto, path: Path) -> tuple[Note, ...]:
     note = Note("", "onnx-ir-newer", f"the file states IR {model.ir_version}; it is read as IR {_NEWEST_IR}")
     model.ir_version = _NEWEST_IR
     return (note,)
+
+
+def _inline_functions(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Replace calls of functions that the file itself defines by their nodes: no pass looks into a function."""
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
+    except Exception as reason:  # the inliner raises RuntimeError and its own C++ types
+        raise ModelError(
+            "onnx-functions",
+            "the functions that the file defines cannot be inlined",
+            context={"file": path, "functions": ", ".join(function.name for function in model.functions)},
+            note=first_line(reason),
+        ) from None
 
 
 def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
@@ -189,27 +210,6 @@ def _load_external(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             hint="keep the weight files beside the model, under the names it refers to",
         ) from None
     return tuple(path.parent / name for name in sorted(names))
-
-
-def _check_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse NaN weights, and tensors whose data do not match their shape and type."""
-    for tensor in model.graph.initializer:
-        try:
-            values = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError, KeyError) as reason:  # KeyError: an element type unknown to ONNX
-            raise ModelError(
-                "onnx-weight-data",
-                f"the data of {tensor.name} do not match its shape and type",
-                context={"file": path, "tensor": tensor.name, "shape": list(tensor.dims)},
-                note=first_line(reason),
-            ) from None
-        if values.dtype.kind == "f" and (count := int(np.isnan(values).sum())):
-            raise ModelError(
-                "nan-weights",
-                f"{count} of {values.size} values of {tensor.name} are NaN",
-                context={"file": path, "tensor": tensor.name},
-                hint="the training diverged; use an earlier snapshot",
-            )
 
 
 def first_line(reason: object) -> str:

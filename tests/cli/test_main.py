@@ -187,3 +187,11 @@ def test_the_module_runs_as_the_script_does() -> None:
     done = subprocess.run([sys.executable, "-m", "deploycc", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"deploycc {__version__}\n"
     assert callable(cli.entry)
+
+
+def test_streams_that_the_caller_closed_are_no_bug(tmp_path: Path) -> None:
+    """Nothing can be said, and the exit status still tells how it went; no file gets the number of a stream."""
+    command = f'"{sys.executable}" -m deploycc target show jetson-tx2-jp46 <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    command = f'"{sys.executable}" -m deploycc target show nothing <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 1

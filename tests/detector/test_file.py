@@ -166,6 +166,48 @@ def reread(change: Callable[[dict[str, Any]], object]) -> str:
     return caught.value.render()
 
 
+def change_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+
+
+def drop_axis(model: onnx.ModelProto) -> None:
+    del model.graph.input[0].type.tensor_type.shape.dim[0]
+
+
+def add_input(model: onnx.ModelProto) -> None:
+    model.graph.input.add().CopyFrom(model.graph.input[0])
+    model.graph.input[1].name = "more"
+
+
+def fewer_priors(model: onnx.ModelProto) -> None:
+    for output in model.graph.output:
+        if output.name == "loc":
+            output.type.tensor_type.shape.dim[1].dim_value -= 4
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (
+            change_batch,
+            "the input data is described as float32 [1, 3, 2, 2], and the network's is float32 [8, 3, 2, 2]",
+        ),
+        (drop_axis, "the input data is described as float32 [1, 3, 2, 2], and the network's is float32 [3, 2, 2]"),
+        (add_input, "one input is described, and the network has 2: data, more"),
+        (fewer_priors, "priors are described, and loc is "),
+    ],
+)
+def test_a_description_that_does_not_fit_the_network_is_refused(
+    change: Callable[[onnx.ModelProto], None], note: str
+) -> None:
+    model = describe(make())
+    change(model)
+    with pytest.raises(ModelError) as caught:
+        read_detector(model, Path("tiny.onnx"))
+    assert caught.value.code == "detector-metadata"
+    assert note in str(caught.value.note)
+
+
 def test_a_damaged_description_is_refused() -> None:
     assert "schema_version" in reread(lambda record: record.update(schema_version=2))
     assert "detector-metadata" in reread(lambda record: record["heads"].update(priors="!!"))

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.detector import Colour, Detector, Nms, Source
 from deploycc.errors import ModelError, Note
+from deploycc.files import path_text
 from deploycc.importers.caffe import (  # noqa: F401 - the layer modules register their emitters
     detection,
     layers_activation,
@@ -76,7 +77,7 @@ def load(
     tensor = gs.Variable(picture.blob, dtype=np.float32, shape=list(spec.shape))
     network = Network(definition, tensor, trained or SeededWeights(random_weights or 0))
     graph = network.build()
-    graph.name = definition.name or path.stem
+    graph.name = definition.name or path_text(path.stem)
     if definition.dropped:
         names = ", ".join(definition.dropped)
         notes.append(Note("", "caffe-training-layers", f"layers for training or evaluation are dropped: {names}"))
@@ -103,7 +104,7 @@ def load(
     digest = hashlib.sha256(text)
     alone = [digest.hexdigest(), *([hashlib.sha256(trained.data).hexdigest()] if trained else [])]
     digest.update(trained.data if trained else f"seed:{random_weights}".encode())
-    files = (str(path), *([str(_weight_file(path, weights))] if trained else []))
+    files = (path_text(path), *([path_text(_weight_file(path, weights))] if trained else []))
     return Detector(
         graph=graph,
         input=spec,

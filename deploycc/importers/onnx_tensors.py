@@ -1,0 +1,120 @@
+"""Checks of everything that an ONNX file states in numbers: element types, weights, attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from deploycc.errors import ModelError
+
+_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+_WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "PRelu", "Mul")
+"""Operators whose constants are weights. Elsewhere infinity has a use: a bound of Clip, a masked score."""
+_FACTORS = ("alpha", "beta", "gamma", "epsilon", "bias")
+
+
+def check_types(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse element types that ONNX does not define, and tensors of strings.
+
+    Raises:
+        ModelError: ``onnx-element-type``, ``onnx-strings``.
+    """
+    for graph in graphs(model.graph):
+        described = [(info.name, info.type.tensor_type.elem_type) for info in (*graph.input, *graph.output)]
+        described += [(info.name, info.type.tensor_type.elem_type) for info in graph.value_info]
+        described += [(name, tensor.data_type) for name, _, tensor in _constants(graph)]
+        for name, kind in described:
+            if kind not in _TYPES and kind != onnx.TensorProto.UNDEFINED:
+                raise ModelError(
+                    "onnx-element-type",
+                    f"the tensor {name} has the element type {kind}, which ONNX does not define",
+                    context={"file": path, "tensor": name},
+                    note=f"ONNX {onnx.__version__} defines 1 to {max(_TYPES)}",
+                )
+            if kind == onnx.TensorProto.STRING:
+                raise ModelError(
+                    "onnx-strings",
+                    f"the tensor {name} holds strings",
+                    context={"file": path, "tensor": name},
+                    note="an engine computes with numbers only",
+                    hint="export the network without what makes text of its results",
+                )
+
+
+def check_numbers(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse data that do not match their shape and type, NaN, and weights or factors that are infinite.
+
+    Raises:
+        ModelError: ``onnx-weight-data``, ``nan-weights``, ``infinite-weights``, ``onnx-attribute-value``.
+    """
+    for graph in graphs(model.graph):
+        weights = {name for node in graph.node if node.op_type in _WEIGHED for name in node.input}
+        for name, where, tensor in _constants(graph):
+            values = _values(tensor, name, path)
+            if values.dtype.kind != "f" and not str(values.dtype).startswith("bfloat"):
+                continue
+            numbers = values.astype(np.float32) if values.dtype.kind != "f" else values
+            if count := int(np.isnan(numbers).sum()):
+                raise ModelError(
+                    "nan-weights",
+                    f"{count} of {values.size} values of {name} are NaN",
+                    context={"file": path, **where},
+                    hint="the training diverged; use an earlier snapshot",
+                )
+            if name in weights and (count := int(np.isinf(numbers).sum())):
+                raise ModelError(
+                    "infinite-weights",
+                    f"{count} of {values.size} values of {name} are infinite",
+                    context={"file": path, **where},
+                    hint="the training diverged, or the weights overflowed when they were converted to a smaller type",
+                )
+        for node in graph.node:
+            _check_attributes(node, path)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the graphs of its branches and loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from graphs(attribute.g)
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, dict[str, str], onnx.TensorProto]]:
+    """Yield initialisers and the tensors of Constant nodes: name, where it is, data."""
+    for tensor in graph.initializer:
+        yield tensor.name, {"tensor": tensor.name}, tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                name = node.output[0] if node.output else node.name
+                yield name, {"node": node.name or name}, attribute.t
+
+
+def _values(tensor: onnx.TensorProto, name: str, path: Path) -> NDArray[np.generic]:
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError) as reason:
+        raise ModelError(
+            "onnx-weight-data",
+            f"the data of {name} do not match its shape and type",
+            context={"file": path, "tensor": name, "shape": list(tensor.dims)},
+            note=str(reason).strip().splitlines()[0] if str(reason).strip() else type(reason).__name__,
+        ) from None
+
+
+def _check_attributes(node: onnx.NodeProto, path: Path) -> None:
+    for attribute in node.attribute:
+        numbers = [attribute.f] if attribute.type == onnx.AttributeProto.FLOAT else list(attribute.floats)
+        finite = attribute.name in _FACTORS
+        if any(np.isnan(number) or (finite and np.isinf(number)) for number in numbers):
+            raise ModelError(
+                "onnx-attribute-value",
+                f"the attribute {attribute.name} of {node.op_type} is not a finite number",
+                context={"file": path, "node": node.name or node.output[0], attribute.name: numbers[0]},
+            )

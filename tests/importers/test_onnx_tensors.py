@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deploycc.errors import ModelError
+from deploycc.importers.onnx_read import read_model
+
+HEAD = '<ir_version: 8, opset_import: ["": 13]>'
+CONV = f"{HEAD} g (float[1,3,4,4] x) => (float[1,2,4,4] y) <float[2,3,1,1] w = {{1,2,3,4,5,6}}> {{ y = Conv (x, w) }}"
+
+
+def refused(model: onnx.ModelProto, folder: Path) -> list[str]:
+    path = folder / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        read_model(path)
+    return [line.strip() for line in caught.value.render().replace(str(path), "net.onnx").splitlines()]
+
+
+def accepted(model: onnx.ModelProto, folder: Path) -> None:
+    path = folder / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    read_model(path)
+
+
+def test_an_input_of_no_known_type(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(CONV)
+    model.graph.input[0].type.tensor_type.elem_type = 99
+    assert refused(model, tmp_path)[0] == (
+        "error[onnx-element-type]: the tensor x has the element type 99, which ONNX does not define"
+    )
+
+
+def test_weights_of_strings(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(CONV)
+    model.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.STRING, [1], [b"a"]))
+    lines = refused(model, tmp_path)
+    assert lines[:3] == ["error[onnx-strings]: the tensor w holds strings", "file: net.onnx", "tensor: w"]
+
+
+def test_no_outputs(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(CONV)
+    del model.graph.output[:]
+    assert refused(model, tmp_path) == ["error[onnx-no-outputs]: the network has no outputs", "file: net.onnx"]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_infinite_weights(value: float, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(CONV)
+    weights = np.array([1, value, 3, 4, 5, 6], np.float32).reshape(2, 3, 1, 1)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
+    assert refused(model, tmp_path)[0] == "error[infinite-weights]: 1 of 6 values of w are infinite"
+
+
+def with_constant(operator: str, value: float) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(f"{HEAD} g (float[1,4] x) => (float[1,4] y) {{ y = {operator} (x, c) }}")
+    constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32(value).reshape(())))
+    model.graph.node.insert(0, constant)
+    return model
+
+
+def test_constant_nodes_are_weights_too(tmp_path: Path) -> None:
+    assert refused(with_constant("Add", math.nan), tmp_path)[:3] == [
+        "error[nan-weights]: 1 of 1 values of c are NaN",
+        "file: net.onnx",
+        "node: c",
+    ]
+    assert refused(with_constant("Mul", math.inf), tmp_path)[0].startswith("error[infinite-weights]")
+
+
+def test_constants_inside_a_branch(tmp_path: Path) -> None:
+    branch = with_constant("Mul", math.nan).graph
+    del branch.input[:]
+    model = onnx.parser.parse_model(f"{HEAD} g (bool q, float[1,4] x) => (float[1,4] z) {{ z = Neg (x) }}")
+    model.graph.node[0].CopyFrom(helper.make_node("If", ["q"], ["z"], then_branch=branch, else_branch=branch))
+    assert refused(model, tmp_path)[0].startswith("error[nan-weights]")
+
+
+def test_infinity_is_a_bound_or_a_mask_elsewhere(tmp_path: Path) -> None:
+    accepted(with_constant("Max", -math.inf), tmp_path)
+    accepted(with_constant("Add", -math.inf), tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_attributes_that_are_not_finite(value: float, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(f"{HEAD} g (float[1,4] x) => (float[1,4] y) {{ y = LeakyRelu (x) }}")
+    model.graph.node[0].attribute.append(helper.make_attribute("alpha", value))
+    assert refused(model, tmp_path)[0] == (
+        "error[onnx-attribute-value]: the attribute alpha of LeakyRelu is not a finite number"
+    )
+
+
+def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 13, "own": 1]>
+    g (float[1,4] x) => (float[1,4] y) { y = own.twice (x) }
+    <domain: "own", opset_import: ["": 13]> twice (a) => (b) { c = Add (a, a)  b = Relu (c) }"""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    model = read_model(path)[0]
+    assert [node.op_type for node in model.graph.node] == ["Add", "Relu"]
+    assert not model.functions
