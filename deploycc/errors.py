@@ -8,6 +8,8 @@ DeployError                     exit 1, unless a subclass says otherwise
 │   └── ArtefactError           a plan, report or output folder written by an earlier step
 ├── BuildError                  the engine builder refused or failed
 ├── MeasureError                an engine could not be run or timed
+├── DeviceError                 a device: unknown, unreachable, or its work did not come to an end
+│   └── Detached                exit 130: interrupted, and the work goes on on the device
 └── BudgetMissed                exit 3: a budget or regression gate was missed
 
 An error reads: code, what happened, where, the fact behind it, the command that helps. Any other exception that reaches
@@ -96,6 +98,16 @@ class BuildError(DeployError):
 
 class MeasureError(DeployError):
     """An engine could not be run or timed."""
+
+
+class DeviceError(DeployError):
+    """A device is unknown or unreachable, or its work did not come to an end."""
+
+
+class Detached(DeviceError):  # noqa: N818 - an outcome
+    """This process was interrupted, and the work goes on on the device."""
+
+    exit_code = EXIT_INTERRUPTED
 
 
 class BudgetMissed(DeployError):  # noqa: N818 - a verdict, not an error

@@ -6,7 +6,19 @@ import os
 import sys
 from typing import Any, List, Optional
 
-from . import __version__, bench_job, build_file, build_job, environment, files, jobs, processes, seal
+from . import (
+    __version__,
+    bench_job,
+    build_file,
+    build_job,
+    device_jobs,
+    environment,
+    files,
+    jobs,
+    processes,
+    seal,
+    serve,
+)
 from .outcome import Failed
 from .progress import say
 
@@ -51,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
             "--program", metavar="PATH", help="trtexec or tensorRT_optimization (default: look for it)"
         )
         command.add_argument("--parent-fd", type=int, help=argparse.SUPPRESS)  # of the program that started this one
+    served = commands.add_parser("serve")  # used by a host, over SSH
+    served.add_argument("store")
+    job = commands.add_parser("run-job")  # used by `serve`
+    job.add_argument("folder")
+    job.add_argument("store")
+    job.add_argument("--lock-fd", type=int, required=True)  # held as long as this process lives
     for name in ("build-one", "bench-one"):  # used by the agent itself: a process of its own for each job
         one = commands.add_parser(name)
         one.add_argument("plan")
@@ -70,6 +88,10 @@ def _run(given: "Any") -> int:
         else:
             files.write_answer(environment.probe(), given.out)
         return 0
+    if given.command == "serve":
+        return serve.serve(given.store)
+    if given.command == "run-job":
+        return device_jobs.run(given.folder, given.store)
     if given.command in ("build-one", "bench-one"):
         if given.command == "build-one":
             rows = [build_job.build(given.plan, file, given.program) for file in given.files]
@@ -96,7 +118,8 @@ def _run(given: "Any") -> int:
 def main(arguments: "Optional[List[str]]" = None) -> int:
     """Run a command and return the exit code."""
     given = _parser().parse_args(arguments)
-    processes.obey_signals()
+    if given.command != "run-job":  # which ignores the end of its session first
+        processes.obey_signals()
     if getattr(given, "parent_fd", None) is not None:
         processes.end_with_parent(given.parent_fd, in_order=given.command in ("build", "bench"))
     try:

@@ -65,6 +65,24 @@ def build(plan_path: Path, on_progress: Progress = _quiet, session: Session | No
     return result
 
 
+def check_built(result: BuildResult) -> None:
+    """Raise an error where an engine was not built.
+
+    Raises:
+        BuildError: ``not-built``.
+    """
+    missing = [engine for engine in result.engines if engine.status != "built"]
+    if missing:
+        which = "no engine" if len(missing) == len(result.engines) else "not every engine"
+        raise BuildError(
+            "not-built",
+            f"{which} was built",
+            context={"target": result.target, "engines": ", ".join(engine.label for engine in missing)},
+            note=missing[0].reason,
+            hint=missing[0].hint,
+        )
+
+
 def bench(
     plan_path: Path,
     on_progress: Progress = _quiet,

@@ -33,7 +33,7 @@ from deploycc.cli import (
     target,
     train,
 )
-from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError
+from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError, Detached
 
 # what the user's disk answers; a missing file is not among them: every reader says itself which one it misses
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO})
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
-        return EXIT_INTERRUPTED if _signals else _report(error)
+        return EXIT_INTERRUPTED if _signals and not isinstance(error, Detached) else _report(error)
     return 0
 
 

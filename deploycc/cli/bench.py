@@ -1,4 +1,4 @@
-"""``deploycc bench DIR``: time the engines of a built folder on this machine."""
+"""``deploycc bench DIR``: time the engines of a built folder on this machine or on a device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from deploycc.cli.build import Folder
+from deploycc.cli.shared_options import Device
 
 
 def command(
@@ -20,19 +21,24 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option("--input", metavar="NPY", help="NumPy file with the input tensor; default: seeded random values."),
     ] = None,
+    device: Device = None,
 ) -> None:
     """Time the engines of a built folder.
 
-    They run on this machine for as long as the folder's plan says, and the folder's report is updated. The exit status
-    is 0 only where every engine was measured.
+    They run on this machine or on --device for as long as the folder's plan says, and the folder's report is updated.
+    The exit status is 0 only where every engine was measured.
     """
     from deploycc.agent_host.local import check_measured
+    from deploycc.agent_host.remote import Step
     from deploycc.cli import console
     from deploycc.documents.latency import LatencyReport
+    from deploycc.workflows.devices import session_on
     from deploycc.workflows.output_folder import bench_folder, render_folder, summarise_folder
 
     with console.progress("bench") as say:
-        measured = bench_folder(folder, say, only, input_file)
+        step = Step("bench", only, None if input_file is None else input_file.resolve())
+        with session_on(device, folder, [step], say) as session:
+            measured = bench_folder(folder, say, only, input_file, session)
         say("writing the report")
         render_folder(folder)
     console.say(str(folder), summarise_folder(folder))

@@ -12,7 +12,7 @@ import typer
 from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, warn_if_assumed
 from deploycc.cli.pruning_options import PruningChoice, pruning_choice
-from deploycc.cli.shared_options import takes
+from deploycc.cli.shared_options import Device, takes
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,19 +27,21 @@ if TYPE_CHECKING:
 def command(
     choice: ModelChoice,
     pruning: PruningChoice,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
     target: Annotated[
-        list[str],
+        Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
         typer.Option(
             "--target",
             "-t",
             metavar="TARGET",
             autocompletion=complete.target,
-            help="Target name or .toml file; repeat it for several, each in a folder of its own inside DIR.",
+            help="Target name or .toml file; repeat it for several, each in a folder of its own inside DIR. Default: "
+            "that of --device.",
         ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
+    ] = None,
+    device: Device = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        Optional[str],  # noqa: UP045
         typer.Option(
             "--data",
             "-d",
@@ -128,12 +130,13 @@ def command(
         original=original,
         build=build,
         measure=measure,
+        device=device,
         quick=quick,
         threads=threads,
         dump_to=dump_each,
         command=path_text(shlex.join(["deploycc", *sys.argv[1:]])),
     )
-    chosen = [targets.load(name) for name in target]  # all of them before the first long step
+    chosen = [targets.load(name) for name in target or _target_of(device)]  # all of them before the first long step
     plan = None if gate_plan is None else read_document(gate_plan, GatePlan)
     for one in chosen:
         if (images or keep_fp32) and "fp16" not in (settings.precisions or one.precisions):
@@ -174,6 +177,20 @@ def command(
     if as_json and len(refused) < len(chosen):
         console.print_json([_facts(outcome) for outcome in outcomes])
     raise_refusals(refused, len(chosen))
+
+
+def _target_of(device: str | None) -> list[str]:
+    """Return the target of a device from ``devices.toml``."""
+    from deploycc.agent_host.devices import LOCAL, find
+
+    for each in find(device or LOCAL):
+        if each.target is not None:
+            return [each.target]
+    raise InputError(
+        "no-target",
+        "nothing says what to compile for",
+        hint="give `target`; a device in devices.toml may name its own",
+    )
 
 
 def _facts(outcome: Report | Refused) -> dict[str, Any]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Optional
+
+import typer
+
+Device = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where: local (default), ssh://[user@]host[:port], or a name from devices.toml.",
+    ),
+]
 
 
 def takes(**factories: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -37,8 +37,9 @@ class CompileSettings:
         keep_fp32: layers that stay FP32 in an FP16 network, by name.
         verify: read every network back and compare it with what it was compiled from.
         original: where the network is pruned or its gates become branches, also build and time it as it was.
-        build: build the engines that can be built here.
-        measure: time the engines that can run here.
+        build: build the engines that can be built here, or on the device.
+        measure: time the engines that can run here, or on the device.
+        device: where they are built and timed, as `deploycc.agent_host.devices.find` takes it; None: here.
         quick: time for half a second: a smoke test, which is never valid.
         threads: CPU threads of the runtime; 0 for one per core.
         dump_to: folder for the network as ONNX text after every pass.
@@ -52,6 +53,7 @@ class CompileSettings:
     original: bool = True
     build: bool = True
     measure: bool = True
+    device: str | None = None
     quick: bool = False
     threads: int = 0
     dump_to: Path | None = None
@@ -175,6 +177,8 @@ def compile_targets(
         InputError, ArtefactError: something does not fit, or an output folder cannot be written; nothing is compiled.
         PictureError: a picture cannot be read.
     """
+    from deploycc.workflows.devices import choose_device
+
     settings = settings or CompileSettings()
     check_outputs(detector, targets, output)
     if gate_plan is not None and pruned is not None:
@@ -183,6 +187,8 @@ def compile_targets(
             "a gate plan is for a network as it is, not for one that is still to be pruned",
             hint="`deploycc prune` first, `deploycc gates` on what it writes, then compile that with `gate_plan`",
         )
+    for target in targets:
+        choose_device(settings.device, target.name)
     for target in targets:
         _check_gate_plan(gate_plan, detector, target)
     job = _job(detector, pruned, settings, changed=gate_plan is not None)
@@ -283,9 +289,9 @@ def _compile_one(
     inputs: Sequence[Path],
     say: Say,
 ) -> Report:
-    from deploycc.agent_host.local import check_measured
+    from deploycc.workflows.devices import build_and_measure, is_remote
     from deploycc.workflows.networks import write_plan_and_agent
-    from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder, write_report
+    from deploycc.workflows.output_folder import render_folder, write_report
     from deploycc.workflows.report import read_report
     from deploycc.workflows.staging import staged_folder
     from deploycc.workflows.verify import verify_networks
@@ -302,12 +308,15 @@ def _compile_one(
         if gate_plan is not None:
             gate_plan.write(folder / gate_plan.FILE_NAME)
         write_report(folder, _report(job, target, networks, verified, settings, pictures, accuracy, say))
-        if settings.build:
-            build_folder(folder, say)
-        if settings.build and settings.measure:
-            check_measured(bench_folder(folder, say))
+        if settings.build and not is_remote(settings.device):
+            build_and_measure(folder, None, settings.measure, say)
         say("writing the report")
         render_folder(folder)
+    if settings.build and is_remote(settings.device):  # the folder is whole: whoever attaches later finds it
+        try:
+            build_and_measure(output, settings.device, settings.measure, say)
+        finally:
+            render_folder(output)
     return replace(read_report(output), kept=tuple(kept))
 
 

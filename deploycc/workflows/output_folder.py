@@ -9,6 +9,7 @@ from deploycc.files import write_text
 from deploycc.workflows.report import read_report
 
 if TYPE_CHECKING:
+    from deploycc.agent_host.session import Session
     from deploycc.documents.compile import CompileReport
     from deploycc.documents.latency import LatencyReport
     from deploycc.progress import Say
@@ -40,8 +41,13 @@ def write_report(folder: Path, report: CompileReport) -> None:
     report.write(folder / report.FILE_NAME)
 
 
-def build_folder(folder: Path, say: Say) -> None:
+def build_folder(folder: Path, say: Say, session: Session | None = None) -> None:
     """Build the engines of a folder's plan and record them in ``compile.json``.
+
+    Args:
+        folder: output folder.
+        say: progress.
+        session: where; None: this machine.
 
     Raises:
         BuildError: a builder refused a network or failed. An engine that cannot be built on this machine is no error.
@@ -52,7 +58,7 @@ def build_folder(folder: Path, say: Say) -> None:
 
     drop_links(folder)
     say("building")
-    engines = local.build(folder, say).engines
+    engines = local.build(folder, say, session).engines
     (folder / LatencyReport.FILE_NAME).unlink(missing_ok=True)  # it was measured on the engines before
     elsewhere = any(engine.status != "built" for engine in engines)
     report = read_compile_report(folder)
@@ -61,8 +67,21 @@ def build_folder(folder: Path, say: Say) -> None:
     )
 
 
-def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Path | None = None) -> LatencyReport:
+def bench_folder(
+    folder: Path,
+    say: Say,
+    only: str | None = None,
+    input_file: Path | None = None,
+    session: Session | None = None,
+) -> LatencyReport:
     """Time the engines of a folder's plan and write ``latency.json``.
+
+    Args:
+        folder: output folder.
+        say: progress.
+        only: one precision; None: every engine.
+        input_file: the picture tensor as .npy; None: seeded random values.
+        session: where; None: this machine.
 
     Returns:
         what was measured just now, and why the rest was not (`deploycc.agent_host.local.check_measured`).
@@ -72,7 +91,7 @@ def bench_folder(folder: Path, say: Say, only: str | None = None, input_file: Pa
 
     drop_links(folder)
     say("measuring")
-    latency = local.bench(folder, say, only, input_file=input_file)
+    latency = local.bench(folder, say, only, input_file=input_file, session=session)
     latency.write(folder / latency.FILE_NAME)
     report = read_compile_report(folder)
     elsewhere = any(run.status != "measured" for run in latency.runs)

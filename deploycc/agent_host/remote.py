@@ -1,0 +1,276 @@
+"""A board as a place to build and measure: what is needed goes there, a job works on it, and its results come back.
+
+The job outlives the connection. Where that breaks, it is made again and the job is followed from where it was; where
+this process is interrupted, `deploycc device attach` does the same later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deploycc.agent_host.board import Board, StoredFile
+from deploycc.agent_host.devices import Device
+from deploycc.agent_host.session import AgentStopped, Progress
+from deploycc.agent_host.ssh import LinkLost, Unreachable
+from deploycc.agent_host.temporary import temporary_folder
+from deploycc.documents.build import BuildResult
+from deploycc.documents.document import read_document
+from deploycc.documents.plan import BuildPlan, read_plan
+from deploycc.errors import ArtefactError, BuildError, Detached, DeviceError, InputError, MeasureError
+from deploycc.files import replacing
+from deploycc.progress import Say, quiet
+
+T = TypeVar("T")
+
+_KEPT_LINES = 12
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0)  # between attempts to connect again: about a reboot's length
+
+
+@dataclass(frozen=True)
+class Step:
+    """An agent command: ``build``, or ``bench`` of one precision with a picture of the user's."""
+
+    command: str
+    only: str | None = None
+    input_file: Path | None = None
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> Step:
+        """Read the arguments of `deploycc.agent_host.session.Session.run_agent`."""
+        command, *options = arguments
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        file = given.get("--input")
+        return cls(command, given.get("--only"), None if file is None else Path(file))
+
+
+@dataclass(eq=False)
+class RemoteSession:
+    """Runs the agent on a device. Use `on_device` or `attached`.
+
+    Attributes:
+        device: where.
+        folder: the output folder that results go to, for whoever attaches later.
+        steps: what is to be done in one job, as far as it is known beforehand.
+        say: progress of transfers.
+    """
+
+    device: Device
+    folder: Path
+    steps: tuple[Step, ...]
+    say: Say = quiet
+    _board: Board | None = None
+    _job: str | None = None
+    _offset: int = 0
+    _fetched: int = 0
+    _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+
+    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> bytes:
+        """See `deploycc.agent_host.session.Session.run_agent`; engines come back beside the plan.
+
+        Raises:
+            DeviceError: the device cannot be used, or the job did not come to an end.
+            Detached: interrupted while the job goes on.
+        """
+        if self._job is None:
+            self.start(plan, Step.of(arguments))
+        try:
+            facts = self._again(lambda board: self._follow(board, on_progress))
+            if len(facts["results"]) <= self._fetched:
+                raise self._without_result(facts)
+            result = facts["results"][self._fetched]
+            if result["sha256"] is None:
+                self._fetched += 1
+                raise AgentStopped(result["code"], tuple(self._lines))
+            written = self._again(lambda board: self._fetch(board, plan.parent, result))
+        except KeyboardInterrupt:
+            raise Detached(
+                "device-detached",
+                f"the work goes on on {self.device.name}",
+                context={"folder": self.folder},
+                hint=f"`deploycc device attach {self.device.name}` follows it and brings its results back; "
+                f"`deploycc device cancel {self.device.name}` ends it",
+            ) from None
+        self._fetched += 1
+        return written
+
+    def start(self, plan: Path, step: Step) -> None:
+        """Send what is needed and start the job; see `run_agent`."""
+        if step not in self.steps:
+            self.steps = (step,)
+        self.say(f"connecting to {self.device.name}")
+        files = _needed(plan, {each.command for each in self.steps})
+        inputs = {each.input_file: _input(each.input_file) for each in self.steps if each.input_file is not None}
+        sizes = sum(file.size for file in files.values())
+        more = sizes if any(each.command == "build" for each in self.steps) else 0  # an engine is about as large
+        job = {
+            "id": secrets.token_hex(8),
+            "owner": getpass.getuser(),
+            "host": socket.gethostname(),
+            "folder": str(self.folder.resolve()),
+            "steps": [
+                {
+                    "command": each.command,
+                    "only": each.only,
+                    "input": inputs[each.input_file].sha256 if each.input_file is not None else None,
+                }
+                for each in self.steps
+            ],
+            "files": [{"name": name, "sha256": file.sha256} for name, file in files.items()],
+            "program": self.device.trtexec,
+            "lock": self.device.lock,
+        }
+        self._again(lambda board: board.push([*files.values(), *inputs.values()], more, self.say))
+        self._again(lambda board: board.ask({"ask": "start", "job": job}))
+        self._job = str(job["id"])
+
+    def adopt(self, job: dict[str, Any]) -> None:
+        """Follow a job that is on the device, from its beginning."""
+        self._job = job["id"]
+
+    def finish(self) -> None:
+        """Forget the job on the device: its results are in the folder."""
+        if self._job is not None:
+            with contextlib.suppress(DeviceError):
+                self._again(lambda board: board.ask({"ask": "forget", "job": self._job}))
+            self._job = None
+
+    def close(self) -> None:
+        """End the connection; a job goes on."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _again(self, what: Callable[[Board], T]) -> T:
+        """Do something with the board; where the link is lost, connect and do it again."""
+        attempts = iter(_PAUSES_S)
+        while True:
+            try:
+                if self._board is None:
+                    self._board = Board(self.device)
+                return what(self._board)
+            except (LinkLost, Unreachable) as error:
+                known = self._board is not None or self._job is not None
+                self.close()
+                pause = next(attempts, None) if known or isinstance(error, LinkLost) else None
+                if pause is None:
+                    raise self._given_up(error) from error
+                self.say(f"the link to {self.device.name} is lost; connecting again")
+                time.sleep(pause)
+
+    def _given_up(self, error: Exception) -> DeviceError:
+        if isinstance(error, DeviceError) and self._job is None:
+            return error
+        goes_on = self._job is not None
+        return DeviceError(
+            "device-link-lost",
+            f"the link to {self.device.name} is lost" + ("; the work goes on there" if goes_on else ""),
+            context={"folder": self.folder},
+            note=(error.note if isinstance(error, DeviceError) else str(error)) or None,
+            hint=f"`deploycc device attach {self.device.name}` brings the results back later" if goes_on else None,
+        )
+
+    def _follow(self, board: Board, on_progress: Progress) -> dict[str, Any]:
+        question = {"ask": "follow", "job": self._job, "offset": self._offset, "results": self._fetched + 1}
+        answer = board.ask(question)
+        while "lines" in answer:
+            self._offset = answer["offset"]
+            for line in answer["lines"]:
+                self._lines.append(line)
+                on_progress(line)
+            answer = board.answer()
+        job: dict[str, Any] = answer["job"]
+        return job
+
+    def _without_result(self, facts: dict[str, Any]) -> Exception:
+        said = " | ".join(self._lines) or None
+        where = {"device": self.device.name, "folder": self.folder}
+        reason = facts["reason"]
+        self.finish()
+        if reason == "cancelled":
+            return DeviceError("device-cancelled", "the work on the device was cancelled", context=where)
+        if reason == "lost":
+            return DeviceError(
+                "device-job-lost",
+                "the work on the device ended without a word",
+                context=where,
+                note=said,
+                hint="the board was started anew, or the process was killed: run the command again",
+            )
+        return DeviceError(
+            "device-job-failed", "the work on the device did not come to an end", context=where, note=said
+        )
+
+    def _fetch(self, board: Board, beside: Path, result: dict[str, Any]) -> bytes:
+        with temporary_folder() as folder:
+            written = folder / "result.json"
+            board.fetch(result["sha256"], written)
+            for engine in result["engines"]:
+                arriving = folder / engine["name"]
+                board.fetch(engine["sha256"], arriving, self.say)
+                with replacing(beside / engine["name"]) as partial:
+                    partial.write_bytes(arriving.read_bytes())
+            return written.read_bytes()
+
+
+@contextmanager
+def on_device(device: Device, folder: Path, steps: Sequence[Step], say: Say = quiet) -> Iterator[RemoteSession]:
+    """Yield a session on a device; its job is forgotten there where the block ends well.
+
+    Args:
+        device: where.
+        folder: the output folder.
+        steps: what the block does, in this order.
+        say: progress.
+    """
+    session = RemoteSession(device, folder, tuple(steps), say)
+    try:
+        try:
+            yield session
+        except (BuildError, MeasureError):  # which are in the folder too
+            session.finish()
+            raise
+        session.finish()
+    finally:
+        session.close()
+
+
+def _input(path: Path) -> StoredFile:
+    if not path.is_file():
+        raise InputError("input-missing", "there is no such picture tensor", context={"file": path})
+    return StoredFile.of(path)
+
+
+def _needed(plan: Path, commands: set[str]) -> dict[str, StoredFile]:
+    """Return the files beside a plan that the agent reads, by name."""
+    folder = plan.parent
+    planned = read_plan(plan)
+    names = [BuildPlan.FILE_NAME]
+    if "build" in commands:
+        names += [name for each in planned.networks for name in (each.file, each.weights_file) if name is not None]
+    elif (folder / BuildResult.FILE_NAME).exists():
+        names += [BuildResult.FILE_NAME]
+        names += [each.file for each in read_document(folder, BuildResult).engines if each.status == "built"]
+    files = {}
+    for name in dict.fromkeys(names):
+        path = folder / name
+        if not path.is_file():
+            if name in {each.file for each in planned.engines}:
+                continue  # the agent says which engine is missing
+            raise ArtefactError(
+                "plan-file-missing",
+                f"the plan names {name}, which is not there",
+                context={"folder": folder},
+                hint="compile again",
+            )
+        files[name] = StoredFile.of(path)
+    return files

@@ -1,0 +1,100 @@
+"""Building and measuring on a device: output folders stay here, and what the device finds out comes back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.errors import DeviceError
+
+if TYPE_CHECKING:
+    from deploycc.agent_host.devices import Device
+    from deploycc.agent_host.remote import Step
+    from deploycc.agent_host.session import Session
+    from deploycc.progress import Say
+
+
+def is_remote(name: str | None) -> bool:
+    """Return whether a device is another machine than this one; None is this one."""
+    from deploycc.agent_host.devices import LOCAL
+
+    return name is not None and name != LOCAL
+
+
+def choose_device(name: str | None, target: str) -> Device | None:
+    """Return the device that a user means; None for this machine.
+
+    Args:
+        name: as `deploycc.agent_host.devices.find` takes it; None: this machine.
+        target: what is to be built and measured there.
+
+    Raises:
+        DeviceError: there is no such device, or it is known to be another board than the target.
+    """
+    from deploycc.agent_host.devices import LOCAL, find
+    from deploycc.target import load
+
+    devices = find(name or LOCAL)
+    for device in devices:
+        if device.target is not None and load(device.target).name != target:
+            raise DeviceError(
+                "device-other-target",
+                f"{device.name} is a {device.target}, and this is for {target}",
+                context={"device": device.name},
+                hint=f"compile with --target {device.target}, or choose another device",
+            )
+    return devices[0] if devices else None
+
+
+@contextmanager
+def session_on(name: str | None, folder: Path, steps: Sequence[Step], say: Say) -> Iterator[Session | None]:
+    """Yield a session on a device for an output folder; None for this machine.
+
+    Args:
+        name: as for `choose_device`.
+        folder: the output folder, with a plan.
+        steps: what the block does, in this order.
+        say: progress.
+
+    Raises:
+        DeviceError: there is no such device, it is of another target, or it cannot be used.
+    """
+    from deploycc.agent_host.remote import on_device
+    from deploycc.documents.plan import read_plan
+
+    device = choose_device(name, read_plan(folder).target.name)
+    if device is None:
+        yield None
+        return
+    with on_device(device, folder, steps, say) as session:
+        yield session
+
+
+def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -> None:
+    """Build the engines of a folder's plan, and time them.
+
+    Args:
+        folder: output folder.
+        name: as for `choose_device`.
+        measure: time them too.
+        say: progress.
+
+    Raises:
+        BuildError, MeasureError: an engine could not be built or timed. That this machine cannot is no error; that a
+            device cannot is one.
+        DeviceError: as `session_on`.
+    """
+    from deploycc.agent_host.local import check_built, check_measured
+    from deploycc.agent_host.remote import Step
+    from deploycc.documents.build import read_manifest
+    from deploycc.workflows.output_folder import bench_folder, build_folder
+
+    steps = [Step("build"), Step("bench")] if measure else [Step("build")]
+    with session_on(name, folder, steps, say) as session:
+        build_folder(folder, say, session)
+        if measure:
+            check_measured(bench_folder(folder, say, session=session), every=session is not None)
+        if session is not None:
+            check_built(read_manifest(folder))

@@ -1,0 +1,129 @@
+"""A board as a place to build and measure, over a real OpenSSH server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import ssh_server
+from small_networks import conv_model, plan_folder
+
+from deploycc import target
+from deploycc.agent import environment
+from deploycc.agent_host import local
+from deploycc.agent_host.board import Board
+from deploycc.agent_host.devices import Device
+from deploycc.agent_host.remote import Step, on_device
+from deploycc.documents.build import read_manifest
+from deploycc.errors import BuildError, DeviceError
+from deploycc.files import sha256_of
+
+BOTH = (Step("build"), Step("bench"))
+
+
+def planned(folder: Path, network: bytes | None = None) -> Path:
+    folder.mkdir()
+    cpu = target.load("x86-cpu").model_copy(update={"architecture": environment.hardware()["architecture"]})
+    plan_folder(folder, cpu, {"fp32": network or conv_model()})
+    return folder
+
+
+def jobs_on(device: Device) -> list[Path]:
+    return list(Path(device.store, "jobs").iterdir())
+
+
+def test_one_job_builds_and_measures_and_is_forgotten(tmp_path: Path, device: Device) -> None:
+    folder = planned(tmp_path / "out of 'here'")
+    said: list[str] = []
+    with on_device(device, folder, BOTH) as session:
+        result = local.build(folder, said.append, session)
+        report = local.bench(folder, said.append, session=session)
+    [engine], [run] = result.engines, report.runs
+    assert engine.sha256 == sha256_of(folder / engine.file)
+    assert result == read_manifest(folder)
+    assert result.plan_sha256 == sha256_of(folder / "plan.json")
+    assert (run.status, run.engine and run.engine.sha256) == ("measured", engine.sha256)
+    assert len(run.samples_ms) >= 10
+    assert any(engine.file in line for line in said)
+    assert jobs_on(device) == []
+    assert not (tmp_path / "no").exists()
+
+    again = []
+    with on_device(device, folder, [Step("bench")], lambda what, *_: again.append(what)) as session:
+        local.bench(folder, session=session)
+    assert not [what for what in again if "sending" in what and "build.json" not in what]  # the engine is there already
+
+
+def test_a_failed_build_comes_back_and_stops_the_job(tmp_path: Path, device: Device) -> None:
+    folder = planned(tmp_path / "out", b"no network")
+    with (
+        pytest.raises(BuildError, match="ONNX Runtime refuses the network"),
+        on_device(device, folder, BOTH) as session,
+    ):
+        local.build(folder, session=session)
+    assert [engine.status for engine in read_manifest(folder).engines] == ["failed"]
+    assert jobs_on(device) == []
+
+
+def test_a_device_without_python_is_said(tmp_path: Path, device: Device) -> None:
+    with pytest.raises(DeviceError) as caught:
+        Board(device.model_copy(update={"python": "no such python"}))
+    assert caught.value.code == "device-no-python"
+
+
+def test_an_unknown_host_key_is_not_accepted(
+    tmp_path: Path, device: Device, server: ssh_server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = server.folder / "known_hosts"
+    text = known.read_text()
+    other = (server.folder / "user.pub").read_text().split()[1]
+    for content, code in (
+        ("", "device-host-key-unknown"),
+        (text.replace(text.split()[2], other), "device-host-key-changed"),
+    ):
+        known.write_text(content)
+        try:
+            with pytest.raises(DeviceError) as caught:
+                Board(device)
+            assert caught.value.code == code
+            assert known.read_text() == content
+        finally:
+            known.write_text(text)
+
+
+def test_other_refusals(tmp_path: Path, device: Device) -> None:
+    url = device.url.replace("ssh://", "ssh://nobody_").replace("nobody_root@", "nobody@")
+    with pytest.raises(DeviceError) as caught:
+        Board(device.model_copy(update={"url": url}))
+    assert caught.value.code == "device-login-refused"
+    with pytest.raises(DeviceError) as caught:
+        Board(device.model_copy(update={"url": "ssh://127.0.0.1:1"}))
+    assert caught.value.code == "device-unreachable"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeviceError) as caught:
+        Board(device.model_copy(update={"store": str(tmp_path / "file")}))
+    assert caught.value.code == "device-unwritable"
+
+
+def test_a_full_disk_is_said_before_anything_is_sent(tmp_path: Path, device: Device) -> None:
+    board = Board(device)
+    try:
+        with pytest.raises(DeviceError) as caught:
+            board.push([], more=1 << 60)
+        assert caught.value.code == "device-full"
+        assert board.push([]) == 0
+    finally:
+        board.close()
+
+
+def test_the_device_is_described(device: Device) -> None:
+    board = Board(device)
+    try:
+        answer = board.ask({"ask": "probe", "lock": device.lock})
+    finally:
+        board.close()
+    assert answer["environment"]["architecture"] == environment.hardware()["architecture"]
+    assert answer["holder"] is None
+    assert answer["free_bytes"] > 0
+    json.dumps(answer)
