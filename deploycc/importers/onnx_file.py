@@ -22,7 +22,9 @@ from deploycc.importers.head_scores import resolve_scores
 from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
 from deploycc.importers.onnx_read import first_line, read_model
 from deploycc.importers.onnx_sizes import check_operands, check_sizes
-from deploycc.importers.picture_input import fix_picture_input, override
+from deploycc.importers.own_preparation import drop_idle_resizing
+from deploycc.importers.picture_input import describe_picture, fix_picture_input, override
+from deploycc.importers.single_loops import inline_single_loops
 from deploycc.importers.ssd_heads import RawHeads, find_decoded_heads
 
 SUFFIXES = (".onnx",)
@@ -53,13 +55,16 @@ def _load(path: Path, description: Description) -> Detector:
     model, written = to_common_opset(model, path)
     gates, gate_notes = read_gates(model)
     graph = _import(model, path)
-    spec, notes = fix_picture_input(graph, description.input, path)
-    notes[:0] = read_notes
+    notes = [*read_notes, *inline_single_loops(graph)]
+    fixed = fix_picture_input(graph, description.input, path)
     if written < OPSET:
         notes.insert(0, Note("", "onnx-opset-converted", f"the network is converted from opset {written} to {OPSET}"))
     _fix_shapes(graph, path)
     if written <= ROUNDS_DOWN:
         round_up_where_shrinking(graph)
+    drop_idle_resizing(graph)
+    spec, picture_notes = describe_picture(graph, fixed, description.input, path)
+    notes += [*fixed.notes, *picture_notes]
     graph, heads, nms, head_notes = _heads(graph, spec, description)
     return Detector(
         graph=graph,

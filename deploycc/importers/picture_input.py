@@ -1,34 +1,54 @@
-"""Give an ONNX graph its one picture input: float32, NCHW, batch 1, fixed size."""
+"""Give an ONNX graph its one picture input: float32, NCHW, batch 1, fixed size; and say how pixels enter it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import Colour, InputSpec
 from deploycc.errors import ModelError, Note
+from deploycc.graph.edit import bypass
 from deploycc.importers.description import InputDescription
+from deploycc.importers.own_preparation import own_range, own_size
 
 DEFAULT_COLOUR: Colour = "RGB"
 DEFAULT_MEAN, DEFAULT_SCALE = 127.5, 1 / 127.5  # -1..1, as most public ONNX SSDs were trained
 
 _NHWC_TO_NCHW = [0, 3, 1, 2]
+_MOVES_PIXELS = frozenset(
+    ["Expand", "Gather", "Identity", "Pad", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze"]
+)
 
 
-def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) -> tuple[InputSpec, list[Note]]:
+@dataclass(frozen=True)
+class FixedInput:
+    """The graph's input after `fix_picture_input`.
+
+    Attributes:
+        integer: the file takes whole pixels, 0..255.
+        notes: what was changed.
+    """
+
+    integer: bool
+    notes: tuple[Note, ...]
+
+
+def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) -> FixedInput:
     """Give the graph's input a static NCHW float32 shape with batch 1, in place.
 
     Args:
-        graph: as imported; an NHWC input is changed to NCHW.
-        described: size, colour, mean and scale given by the user.
+        graph: as imported; an NHWC input is changed to NCHW, whole pixels to float32, and a batch axis is added where
+            there is none.
+        described: size given by the user.
         path: the model, for messages.
 
     Raises:
-        ModelError: the graph has no input or several, the input is not a picture or has an open size, or values do
-            not fit the channels.
+        ModelError: the graph has no input or several, the input is not a picture or has an open size.
     """
     tensor = _only_input(graph, path)
     if described.name not in (None, tensor.name):
@@ -38,7 +58,16 @@ def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) 
             context={"file": path, "key": "input.name"},
         )
     notes: list[Note] = []
-    shape = _static_shape(tensor, described, path)
+    integer = tensor.dtype is not None and np.dtype(tensor.dtype).kind in "iu"
+    if integer:
+        kind = np.dtype(tensor.dtype).name
+        _take_float(graph, tensor, path)
+        reason = f"the file takes pixels as {kind}; the input is now float32, with the same values of 0..255"
+        notes.append(Note(tensor.name, "onnx-integer-input", reason))
+    if tensor.shape is not None and len(tensor.shape) == 3:
+        tensor = _add_batch(graph, tensor)
+        notes.append(Note(tensor.name, "onnx-no-batch", "the file takes a picture without a batch axis; it gets one"))
+    shape = _static_shape(graph, tensor, described, path, notes)
     if shape[1] not in (1, 3) and shape[3] in (1, 3):
         shape = _change_to_nchw(graph, tensor, shape)
         tensor = graph.inputs[0]
@@ -46,7 +75,56 @@ def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) 
     if shape[1] not in (1, 3):
         raise _not_a_picture(tensor, path, f"it has {shape[1]} channels")
     tensor.shape = list(shape)
-    return _spec(tensor.name, shape, described, path, notes), notes
+    return FixedInput(bool(integer), tuple(notes))
+
+
+def describe_picture(
+    graph: gs.Graph, fixed: FixedInput, described: InputDescription, path: Path
+) -> tuple[InputSpec, list[Note]]:
+    """Say how pixels enter the network: as the user says, as the network's first nodes show, or assumed.
+
+    Args:
+        graph: with the input fixed, constants folded and shapes known.
+        fixed: from `fix_picture_input`.
+        described: colour, mean and scale given by the user.
+        path: the model, for messages.
+
+    Raises:
+        ModelError: values do not fit the channels.
+    """
+    (tensor,) = graph.inputs
+    _, channels, height, width = tensor.shape
+    own = (255.0, "") if fixed.integer else own_range(graph)
+    mean, scale = (DEFAULT_MEAN, DEFAULT_SCALE) if own is None else (0.0, 1 if own[0] == 255 else 1 / 255)
+    default = InputSpec(
+        name=tensor.name,
+        height=height,
+        width=width,
+        colour=DEFAULT_COLOUR if channels == 3 else "GRAY",
+        mean=(mean,) * channels,
+        scale=(float(scale),) * channels,
+        assumed=True,
+    )
+    spec = override(default, described, path)
+    notes: list[Note] = []
+    given = [key for key in ("colour", "mean", "scale") if getattr(described, key) is not None]
+    known = [*given, *([] if own is None else ["mean", "scale"]), *(["colour"] if channels == 1 else [])]
+    if own is not None and own[1] and not {"mean", "scale"} & {*given}:
+        reason = f"the network computes {own[1]} itself, so it gets pixels of 0..{own[0]:.0f}"
+        notes.append(Note(tensor.name, "input-normalised", reason))
+    missing = [key for key in ("colour", "mean", "scale") if key not in known]
+    if missing:
+        values = ", ".join(f"{key} {getattr(spec, key)}" for key in missing)
+        what = "how pixels are normalised" if missing != ["colour"] else "the order of colours"
+        notes.append(
+            Note(
+                tensor.name,
+                "input-assumed",
+                f"an ONNX file does not say {what}; assumed: {values}. Give `mean`, `scale`, "
+                "`colour` or a description if the network was trained differently",
+            )
+        )
+    return replace(spec, assumed=bool(missing)), notes
 
 
 def override(spec: InputSpec, described: InputDescription, path: Path) -> InputSpec:
@@ -86,7 +164,39 @@ def _only_input(graph: gs.Graph, path: Path) -> gs.Variable:
     )
 
 
-def _static_shape(tensor: gs.Variable, described: InputDescription, path: Path) -> tuple[int, int, int, int]:
+def _take_float(graph: gs.Graph, tensor: gs.Variable, path: Path) -> None:
+    """Let the graph read whole pixels as float32: casts fall away, and what moves pixels moves floats."""
+    queue: list[gs.Variable] = [tensor]
+    for moved in queue:  # grows while it is walked
+        for node in list(moved.outputs):
+            if node.op == "Cast":
+                if node.attrs.get("to") in (onnx.TensorProto.FLOAT, np.float32, np.dtype(np.float32)):
+                    bypass(graph, node, moved)
+            elif node.op in _MOVES_PIXELS and node.inputs[0] is moved:
+                queue.extend(node.outputs)
+            elif node.op not in ("Shape", "Size"):
+                kind = np.dtype(tensor.dtype).name
+                why = f"its type is {kind}, not float32, and {node.name} ({node.op}) computes with it before any Cast"
+                raise _not_a_picture(tensor, path, why)
+    for moved in queue:
+        moved.dtype = np.float32
+    graph.cleanup()
+
+
+def _add_batch(graph: gs.Graph, tensor: gs.Variable) -> gs.Variable:
+    """Give the input a batch axis of 1, which a Squeeze removes for the other nodes."""
+    name = tensor.name
+    tensor.name = f"{name}_alone"
+    batch = gs.Variable(name, dtype=tensor.dtype, shape=[1, *tensor.shape])
+    axes = gs.Constant(f"{name}_batch_axis", np.array([0], np.int64))
+    graph.nodes.insert(0, gs.Node("Squeeze", f"{name}_without_batch", {}, [batch, axes], [tensor]))
+    graph.inputs = [batch]
+    return batch
+
+
+def _static_shape(
+    graph: gs.Graph, tensor: gs.Variable, described: InputDescription, path: Path, notes: list[Note]
+) -> tuple[int, int, int, int]:
     if tensor.dtype != np.float32:
         kind = np.dtype(tensor.dtype).name if tensor.dtype else "unknown"
         raise _not_a_picture(tensor, path, f"its type is {kind}, not float32")
@@ -112,6 +222,10 @@ def _static_shape(tensor: gs.Variable, described: InputDescription, path: Path) 
                 context={"file": path, "input": tensor.name, "shape": tensor.shape, "key": "input.size"},
             )
         dims[axis] = size
+    if dims[channels] is not None and dims[rows] is None and dims[columns] is None and (own := own_size(graph)):
+        dims[rows], dims[columns] = own
+        reason = f"the file leaves the size of its picture open and resizes it to {own[0]} x {own[1]}: the input's size"
+        notes.append(Note(tensor.name, "onnx-own-size", reason))
     if dims[channels] is None or dims[rows] is None or dims[columns] is None:
         raise ModelError(
             "onnx-open-size",
@@ -151,36 +265,6 @@ def _change_to_nchw(
     return nchw_shape
 
 
-def _spec(
-    name: str, shape: tuple[int, int, int, int], described: InputDescription, path: Path, notes: list[Note]
-) -> InputSpec:
-    channels = shape[1]
-    default = InputSpec(
-        name=name,
-        height=shape[2],
-        width=shape[3],
-        colour=DEFAULT_COLOUR if channels == 3 else "GRAY",
-        mean=(DEFAULT_MEAN,) * channels,
-        scale=(DEFAULT_SCALE,) * channels,
-        assumed=True,
-    )
-    spec = override(default, described, path)
-    missing = [key for key in ("colour", "mean", "scale") if getattr(described, key) is None]
-    if missing == ["colour"] and channels == 1:
-        missing = []
-    if missing:
-        values = ", ".join(f"{key} {getattr(spec, key)}" for key in missing)
-        notes.append(
-            Note(
-                name,
-                "input-assumed",
-                f"an ONNX file does not say how pixels are normalised; assumed: {values}. Give `mean`, `scale`, "
-                "`colour` or a description if the network was trained differently",
-            )
-        )
-    return InputSpec(**{**spec.__dict__, "assumed": bool(missing)})
-
-
 def _per_channel(key: str, values: Sequence[float] | None, channels: int, path: Path) -> tuple[float, ...] | None:
     if values is None:
         return None
@@ -199,5 +283,5 @@ def _not_a_picture(tensor: gs.Variable, path: Path, why: str) -> ModelError:
         "onnx-no-picture",
         f"the input {tensor.name} is not a picture: {why}",
         context={"file": path, "input": tensor.name, "shape": tensor.shape},
-        note="a detector takes one float32 picture [1, channels, height, width] with 1 or 3 channels",
+        note="a detector takes one picture of 1 or 3 channels: float32, or uint8 that is cast to it",
     )

@@ -265,7 +265,7 @@ def test_another_size_than_the_files(tmp_path: Path) -> None:
         ("float[1,5,4,4] x", "error[onnx-no-picture]: the input x is not a picture: it has 5 channels"),
         ("float[1,3] x", "error[onnx-no-picture]: the input x is not a picture: its shape is [1, 3], not "
          "[1, channels, height, width]"),
-        ("uint8[1,3,4,4] x", "error[onnx-no-picture]: the input x is not a picture: its type is uint8, not float32"),
+        ("double[1,3,4,4] x", "error[onnx-no-picture]: the input x is not a picture: its type is float64, not float32"),
         ("float[1,3,4,4] x, float[1] z", "error[onnx-several-inputs]: the network has 2 inputs, but a detector takes one "
          "picture"),
         ("", "error[onnx-no-input]: the network has no input"),
