@@ -10,7 +10,8 @@ DeployError                     exit 1, unless a subclass says otherwise
 ├── MeasureError                an engine could not be run or timed
 ├── DeviceError                 a device: unknown, unreachable, or its work did not come to an end
 │   └── Detached                exit 130: interrupted, and the work goes on on the device
-└── BudgetMissed                exit 3: a budget or regression gate was missed
+├── BudgetMissed                exit 3: a budget or regression gate was missed
+└── Undecided                   exit 4: the measurements cannot tell whether a gate was missed
 
 An error reads: code, what happened, where, the fact behind it, the command that helps. Any other exception that reaches
 the top is a bug of the compiler (exit 70, with its traceback).
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 EXIT_DIAGNOSED = 1
 EXIT_USAGE = 2
 EXIT_BUDGET = 3
+EXIT_UNDECIDED = 4
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
@@ -114,6 +116,12 @@ class BudgetMissed(DeployError):  # noqa: N818 - a verdict, not an error
     """A budget or a regression gate was missed."""
 
     exit_code = EXIT_BUDGET
+
+
+class Undecided(DeployError):  # noqa: N818 - a verdict, not an error
+    """The measurements cannot tell whether a gate was missed."""
+
+    exit_code = EXIT_UNDECIDED
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ class _Job:
         self.row = empty_row(plan, self.engine)
         self.path = ""
         self.built = {}  # type: Dict[str, Any]
+        self.started = None  # type: Optional[Dict[str, float]]
 
     def check(self, folder: str) -> None:
         self.path = files.inside(folder, self.engine["file"])
@@ -94,6 +95,7 @@ class _Job:
         }
         self.row.update(result)
         self.row["environment_after"] = environment.state()
+        self.row["environment_after"]["cpus_busy_with_others"] = environment.cpus_busy_with_others(self.started)
         say(
             "{}: {} samples in {:.1f} s".format(
                 self.engine["file"], len(self.row["samples_ms"]), self.row["duration_s"]
@@ -137,6 +139,7 @@ def _measure(plan: "Dict[str, Any]", jobs: "List[_Job]", input_file: "Optional[s
     try:
         if plan["target"]["builder"] in plan_file.PROGRAMS:
             for job in jobs:
+                job.started = environment.cpu_times()
                 with Scratch(tempfile.gettempdir()) as scratch:
                     board = run_trtexec.Board(plan, scratch.path, program)
                     job.fill(board.measure(job.network, job.built, job.path, input_file))
@@ -181,10 +184,12 @@ def take_turns(plan: "Dict[str, Any]", jobs: "List[_Job]", runner: "Any") -> Non
                 job.refuse(error)
         if not ready:
             return
+        started = environment.cpu_times()
         results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"])
         del watch, watches  # engines are gone before their context is, and before one is loaded to be described
     for job, result in zip(ready, results):  # noqa: B905 - strict came with Python 3.10
         result.update(runner.describe(job.network, job.path))
+        job.started = started
         job.fill(result)
 
 

@@ -84,6 +84,29 @@ def state() -> "Dict[str, Any]":
     return facts
 
 
+def cpu_times() -> "Optional[Dict[str, float]]":
+    """Return seconds so far: of the clock, of all CPUs together, and of this process with the programs that it ran.
+
+    None where the kernel does not tell.
+    """
+    fields = (read("/proc/stat") or "").split("\n")[0].split()
+    if len(fields) < 9 or fields[0] != "cpu":
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (float(field) for field in fields[1:9])  # proc(5)
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    own = os.times()
+    return {"clock": own.elapsed, "busy": busy, "own": sum(own[:4])}
+
+
+def cpus_busy_with_others(before: "Optional[Dict[str, float]]") -> "Optional[float]":
+    """Return how many CPUs other programs kept busy since ``before``, on average; None where nobody can tell."""
+    now = cpu_times()
+    if before is None or now is None or now["clock"] <= before["clock"]:
+        return None
+    others = (now["busy"] - before["busy"]) - (now["own"] - before["own"])
+    return round(max(0.0, others / (now["clock"] - before["clock"])), 2)
+
+
 def cpu_model() -> "Optional[str]":
     """The processor in its own words."""
     text = read("/proc/cpuinfo") or ""

@@ -48,6 +48,7 @@ Exit status:
   1    a diagnosed failure: the message says what happened and what helps
   2    wrong usage
   3    a budget or a regression gate was missed
+  4    the measurements cannot tell whether a gate was missed
   70   a bug of deploycc, with its traceback
   130  interrupted
 """

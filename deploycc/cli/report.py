@@ -65,14 +65,15 @@ def compare(
 ) -> None:
     """Say whether B is faster or slower than A.
 
-    A difference that is not significant is called so.
+    A difference that is not significant is called so. Earlier runs of the same engine in a folder's runs/ count too.
     """
     from deploycc.cli import console
-    from deploycc.documents.latency import read_latency_report
     from deploycc.report.compare import compare_reports
     from deploycc.report.terminal import comparison_json, comparison_table
+    from deploycc.workflows.report import read_measurements
 
-    comparison = compare_reports(read_latency_report(baseline), read_latency_report(candidate))
+    (before, *baselines), (after, *candidates) = read_measurements(baseline), read_measurements(candidate)
+    comparison = compare_reports(before, after, more_baselines=baselines, more_candidates=candidates)
     if as_json:
         console.print_json(comparison_json(comparison))
     else:
@@ -98,11 +99,14 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Exit with 3 if the latency misses a budget or regressed."""
+    """Exit with 3 if the latency misses a budget or regressed.
+
+    A regression must be proven; where the measurements cannot tell, the exit status is 4.
+    """
     from deploycc.cli import console
-    from deploycc.documents.latency import read_latency_report
     from deploycc.report.compare import check_budget, check_regression, compare_reports, require_valid
     from deploycc.report.terminal import comparison_json, comparison_table, latency_json, latency_table
+    from deploycc.workflows.report import read_measurements
 
     if (second is None) != (max_regression is None):
         raise typer.BadParameter("comparing needs both B and --max-regression")
@@ -110,10 +114,14 @@ def check(
         raise typer.BadParameter("give --budget-ms, or B with --max-regression")
     allowed = None if max_regression is None else _percent(max_regression)
 
-    reports = [read_latency_report(path) for path in (first, second) if path is not None]
+    measured = [read_measurements(path) for path in (first, second) if path is not None]
+    reports = [latest for latest, *_ in measured]
     if not accept_invalid:
         require_valid(reports)
-    comparison = compare_reports(reports[0], reports[1]) if len(reports) == 2 else None
+    comparison = None
+    if len(reports) == 2:
+        more = [earlier for _, *earlier in measured]
+        comparison = compare_reports(*reports, more_baselines=more[0], more_candidates=more[1])
     if as_json:
         console.print_json(comparison_json(comparison) if comparison else latency_json(reports[-1]))
     else:

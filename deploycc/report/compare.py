@@ -1,25 +1,61 @@
-"""Two latency reports side by side, and gates on them."""
+"""Two latency reports side by side, and gates on them.
+
+What a comparison may claim depends on how the two were measured, best first:
+
+pairs         both engines in turns with the same original network, maybe on different days: each pair of blocks shares
+              what else the machine did, and the quotients by the original are compared.
+runs          several runs of one side or both: their spread holds what differs from process to process.
+one process   one run on each side: no interval shows what a process adds, so only a larger difference counts
+              (`MIN_EFFECT_OF_PROCESSES`), and none where something else disturbed one of the two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from deploycc.documents.latency import LatencyReport, Run
-from deploycc.errors import ArtefactError, BudgetMissed
+from deploycc.errors import ArtefactError, BudgetMissed, Undecided
 from deploycc.report.environment import Difference, differences
-from deploycc.report.stats import CONFIDENCE, Change, compare_medians, summarise
+from deploycc.report.stats import (
+    CONFIDENCE,
+    MIN_EFFECT,
+    MIN_EFFECT_OF_PROCESSES,
+    Change,
+    compare_medians,
+    compare_runs,
+    compare_through,
+    summarise,
+)
 from deploycc.report.verdict import Assessment, assess_run, judge
+
+Basis = Literal["pairs", "runs", "one process"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One precision. A side is None where its report has no run of this precision; `change` needs both measured."""
+    """One precision.
+
+    Attributes:
+        precision: of both engines.
+        baseline, candidate: the latest run of each side; None where its report has no run of this precision.
+        change: of the median, where both were measured.
+        basis: what the change is known by.
+        disturbed: why the two cannot be compared, whatever the figures say; empty where they can.
+    """
 
     precision: str
     baseline: Assessment | None
     candidate: Assessment | None
     change: Change | None
+    basis: Basis = "one process"
+    disturbed: str = ""
+
+    @property
+    def effect(self) -> float:
+        """Relative change below which no difference is claimed."""
+        return MIN_EFFECT_OF_PROCESSES if self.basis == "one process" else MIN_EFFECT
 
 
 @dataclass(frozen=True)
@@ -40,12 +76,25 @@ class Comparison:
     warnings: tuple[str, ...]
 
 
-def compare_reports(baseline: LatencyReport, candidate: LatencyReport) -> Comparison:
-    """Compare the compiled network in every precision that either report has."""
+def compare_reports(
+    baseline: LatencyReport,
+    candidate: LatencyReport,
+    *,
+    more_baselines: Sequence[LatencyReport] = (),
+    more_candidates: Sequence[LatencyReport] = (),
+) -> Comparison:
+    """Compare the compiled network in every precision that either report has.
+
+    Args:
+        baseline: what is shown of the one side.
+        candidate: what is shown of the other.
+        more_baselines: other reports of the baseline's engines; runs of other engines in them are left out.
+        more_candidates: the same of the candidate's.
+    """
     first = {run.precision: run for run in _compiled(baseline)}
     second = {run.precision: run for run in _compiled(candidate)}
     rows = tuple(
-        _row(precision, first.get(precision), second.get(precision), baseline, candidate)
+        _row(precision, (baseline, *more_baselines), (candidate, *more_candidates))
         for precision in [*first, *(name for name in second if name not in first)]
     )
     found = [*differences(baseline.environment, candidate.environment)]
@@ -62,7 +111,7 @@ def compare_reports(baseline: LatencyReport, candidate: LatencyReport) -> Compar
 
 
 def check_regression(comparison: Comparison, max_regression: float) -> None:
-    """Refuse a candidate that is significantly slower by more than ``max_regression``.
+    """Refuse a candidate that is proven to be slower by more than ``max_regression``.
 
     Args:
         comparison: of two valid reports for one target.
@@ -72,6 +121,7 @@ def check_regression(comparison: Comparison, max_regression: float) -> None:
         ArtefactError: different targets, no precision measured on both sides, or a precision that was measured
             before and is not now.
         BudgetMissed: a precision regressed.
+        Undecided: ``regression-undecided``: none is proven to, and one may have.
     """
     if comparison.baseline_target != comparison.candidate_target:
         raise ArtefactError(
@@ -103,6 +153,30 @@ def check_regression(comparison: Comparison, max_regression: float) -> None:
             note="; ".join(str(difference) for difference in comparison.differences) or None,
             hint="`deploycc report compare` shows every figure",
         )
+
+    doubts = [f"{row.precision}: {doubt}" for row in comparison.rows if (doubt := _doubt(row, max_regression))]
+    if doubts:
+        raise Undecided(
+            "regression-undecided",
+            "the measurements cannot tell whether the candidate is slower than allowed",
+            context={"target": comparison.candidate_target, "allowed": f"{max_regression:+.1%}"},
+            note="; ".join(doubts),
+            hint="measure both again on an idle device, several times or in turns with the same original network",
+        )
+
+
+def _doubt(row: Row, max_regression: float) -> str:
+    """Return why a larger regression than allowed cannot be excluded; empty if it can."""
+    change = row.change
+    if change is None or change.direction == "faster":
+        return ""
+    slower_at_most = f"up to {change.high - 1:.1%} slower at {CONFIDENCE:.0%} confidence"
+    # What disturbs the candidate can only have made it slower.
+    if row.disturbed and (_disturbed(row.baseline) or change.high > 1 + max_regression):
+        return f"{row.disturbed}; {slower_at_most}"
+    if change.high > 1 + max_regression + row.effect:
+        return slower_at_most
+    return ""
 
 
 def check_budget(report: LatencyReport, budget_ms: float) -> None:
@@ -155,6 +229,19 @@ def require_valid(reports: Sequence[LatencyReport]) -> None:
         )
 
 
+def describe_row(row: Row) -> str:
+    """Return the result of one precision: what changed, or why nobody can tell."""
+    if row.change is None:
+        return "nothing to compare"
+    said = describe_change(row.change)
+    if row.disturbed:
+        return f"not significant: {row.disturbed} ({row.change.ratio - 1:+.1%} measured)"
+    return said if row.basis == "one process" else f"{said}, from {_BASES[row.basis]}"
+
+
+_BASES = {"pairs": "pairs with the original network", "runs": "the spread of several runs"}
+
+
 def describe_change(change: Change) -> str:
     """Return, for example, ``6.1 % slower (5.7 % to 6.6 % at 99 % confidence)``."""
     interval = f"({change.low - 1:+.1%} to {change.high - 1:+.1%} at {CONFIDENCE:.0%} confidence)"
@@ -168,16 +255,63 @@ def _compiled(report: LatencyReport) -> list[Run]:
     return [run for run in report.runs if run.variant == "compiled"]
 
 
-def _row(
-    precision: str, first: Run | None, second: Run | None, baseline: LatencyReport, candidate: LatencyReport
-) -> Row:
-    both = first is not None and second is not None and first.samples_ms and second.samples_ms
-    return Row(
-        precision,
-        assess_run(first, baseline) if first else None,
-        assess_run(second, candidate) if second else None,
-        compare_medians(first.samples_ms, second.samples_ms) if both and first and second else None,
+def _row(precision: str, baselines: Sequence[LatencyReport], candidates: Sequence[LatencyReport]) -> Row:
+    before, after = (
+        assess_run(run, reports[0]) if (run := reports[0].run(precision)) else None
+        for reports in (baselines, candidates)
     )
+    if before is None or after is None or not (before.run.samples_ms and after.run.samples_ms):
+        return Row(precision, before, after, None)
+    pairs = _through_original(precision, baselines[0], candidates[0])
+    if pairs is not None:
+        return Row(precision, before, after, pairs, "pairs")
+    medians = [_medians(precision, reports) for reports in (baselines, candidates)]
+    if len(medians[0]) + len(medians[1]) >= _MIN_RUNS:
+        return Row(precision, before, after, compare_runs(*medians), "runs")
+    change = compare_medians(before.run.samples_ms, after.run.samples_ms, effect=MIN_EFFECT_OF_PROCESSES)
+    sides = [
+        f"the {name}: {_disturbed(side)}"
+        for name, side in (("baseline", before), ("candidate", after))
+        if _disturbed(side)
+    ]
+    if sides:
+        change = replace(change, direction="not significant")
+    return Row(precision, before, after, change, "one process", "; ".join(sides))
+
+
+_MIN_RUNS = 4  # of both sides together
+
+
+def _disturbed(side: Assessment | None) -> str:
+    return " and ".join(side.verdict.disturbances) if side else ""
+
+
+def _through_original(precision: str, baseline: LatencyReport, candidate: LatencyReport) -> Change | None:
+    """Compare through the original network where both reports measured the same one in turns; else return None."""
+    blocks = []
+    originals = []
+    for report in (baseline, candidate):
+        original, compiled = report.run(precision, "original"), report.run(precision)
+        if original is None or compiled is None or not 1 < len(original.blocks) == len(compiled.blocks):
+            return None
+        originals.append((original.engine and original.engine.sha256, original.device, original.threads))
+        blocks += [[run.samples_ms[block] for block in run.block_slices()] for run in (original, compiled)]
+    return compare_through(*blocks) if originals[0] == originals[1] else None
+
+
+def _medians(precision: str, reports: Sequence[LatencyReport]) -> list[float]:
+    """Return the median of every run of the first report's engine."""
+    first = reports[0].run(precision)
+    assert first is not None
+    wanted = (first.engine and first.engine.sha256, first.device, first.threads)
+    return [
+        summarise(run.samples_ms).p50_ms
+        for report in reports
+        for run in _compiled(report)
+        if run.precision == precision
+        and run.samples_ms
+        and (run.engine and run.engine.sha256, run.device, run.threads) == wanted
+    ]
 
 
 def _has_figures(side: Assessment | None) -> bool:

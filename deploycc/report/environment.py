@@ -71,6 +71,14 @@ def load_average(environment: Mapping[str, JsonValue]) -> float | None:
     return None
 
 
+def busy_with_others(after: Mapping[str, JsonValue]) -> float | None:
+    """Return how many CPUs other programs kept busy during a run, or None where the agent could not tell."""
+    for key, value in flatten(after).items():
+        if _last(key) == "cpus_busy_with_others" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    return None
+
+
 def cpu_count(environment: Mapping[str, JsonValue]) -> int:
     """Return the number of CPUs, or 1 where it is not stated."""
     for key, value in flatten(environment).items():

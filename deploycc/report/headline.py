@@ -9,7 +9,7 @@ from deploycc.documents.compile import CompileReport
 from deploycc.documents.document import Provenance
 from deploycc.report.format import change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
-from deploycc.report.verdict import Assessment, Status
+from deploycc.report.verdict import Assessment, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,15 @@ class Headline:
 
     Attributes:
         status: of all runs together: an invalid run makes the report invalid.
-        label: the status as shown to the reader.
+        label: the status as shown to the reader, with what disturbed a run.
+        tone: name of its colour.
         sentences: the results, one per run of the compiled network.
         command: builds and measures on the board; None if the report has measurements.
     """
 
     status: Status
     label: str
+    tone: str
     sentences: tuple[str, ...]
     command: str | None
 
@@ -59,10 +61,13 @@ def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
             if engine.reason and not runs and engine.variant == "compiled"
         ]
         sentences = ("Nothing was measured for this target, and no latency is predicted.", *reasons)
-        return Headline("NOT MEASURED", "NOT MEASURED", sentences, report.next_command)
+        return Headline("NOT MEASURED", "NOT MEASURED", "NOT MEASURED", sentences, report.next_command)
     status: Status = "VALID" if all(item.verdict.status == "VALID" for item in measured) else "INVALID"
-    suffix = ", with warnings" if any(item.verdict.warnings for item in measured) else ""
-    return Headline(status, status + suffix, tuple(_sentence(item) for item in compiled), None)
+    disturbances = tuple(dict.fromkeys(what for item in measured for what in item.verdict.disturbances))
+    together = Verdict(status, disturbances=disturbances)
+    warned = not disturbances and any(item.verdict.warnings for item in measured)
+    label = together.label + (", with warnings" if warned else "")
+    return Headline(status, label, together.tone, tuple(_sentence(item) for item in compiled), None)
 
 
 def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyFigure, ...]:

@@ -23,6 +23,10 @@ MIN_EFFECT = 0.02
 processes that run the same engine differ (memory layout, clocks), and no number of samples of one process shows by how
 much, so a smaller change is not claimed."""
 
+MIN_EFFECT_OF_PROCESSES = 0.05
+"""The same bound where each side was measured in one process of its own. Chosen: what a process adds (its place in
+memory, the state of clocks and caches when it ran) is in no interval then, and 2 % is not enough for it."""
+
 MIN_PAIRS = 8
 """Pairs of blocks below which no difference is called one: the least and the greatest of n values enclose their true
 median with a probability of 1 - 2 / 2^n, which is `CONFIDENCE` from 8 on."""
@@ -89,9 +93,9 @@ class Change:
         baseline_ms: its median.
         candidate_ms: its median.
         ratio: candidate over baseline; 1.05 is 5 % slower. In turns it is the median over pairs (`compare_pairs`).
-        low, high: bootstrap interval of the ratio, see `CONFIDENCE`.
+        low, high: interval of the ratio, see `CONFIDENCE`.
         direction: ``faster`` or ``slower`` where the interval excludes 1 and the ratio differs from 1 by at least
-            `MIN_EFFECT`; otherwise ``not significant``.
+            `MIN_EFFECT` (`MIN_EFFECT_OF_PROCESSES` for one process on each side); otherwise ``not significant``.
     """
 
     baseline_ms: float
@@ -150,7 +154,9 @@ def stability(samples_ms: ArrayLike) -> Stability:
     return Stability(drift, outliers, variation)
 
 
-def compare_medians(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, seed: int = 0) -> Change:
+def compare_medians(
+    baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, seed: int = 0, effect: float = MIN_EFFECT
+) -> Change:
     """Say whether the candidate is faster or slower than the baseline.
 
     Both sides are resampled independently; the interval is that of the ratio of their medians (percentile bootstrap,
@@ -160,6 +166,7 @@ def compare_medians(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, seed: in
         baseline_ms: [n] latencies in ms, in the order they were taken.
         candidate_ms: [m] latencies in ms, likewise.
         seed: of the bootstrap.
+        effect: relative change below which no difference is claimed.
 
     Raises:
         ValueError: as in `summarise`.
@@ -169,7 +176,7 @@ def compare_medians(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, seed: in
     ratio = after / before
     ratios = _bootstrap_medians(candidate, seed=2 * seed + 1) / _bootstrap_medians(baseline, seed=2 * seed)
     low, high = _interval(ratios)
-    return Change(before, after, ratio, low, high, _direction(ratio, low, high))
+    return Change(before, after, ratio, low, high, _direction(ratio, low, high, effect))
 
 
 def compare_pairs(baseline_ms: Sequence[ArrayLike], candidate_ms: Sequence[ArrayLike], *, seed: int = 0) -> Change:
@@ -197,10 +204,85 @@ def compare_pairs(baseline_ms: Sequence[ArrayLike], candidate_ms: Sequence[Array
     return Change(baseline, candidate, ratio, low, high, direction)
 
 
-def _direction(ratio: float, low: float, high: float) -> Direction:
-    if low > 1 and ratio >= 1 + MIN_EFFECT:
+def compare_through(
+    reference_a_ms: Sequence[ArrayLike],
+    baseline_ms: Sequence[ArrayLike],
+    reference_b_ms: Sequence[ArrayLike],
+    candidate_ms: Sequence[ArrayLike],
+    *,
+    seed: int = 0,
+) -> Change:
+    """Compare two engines that were each measured in turns with the same reference, maybe on different days.
+
+    Each is divided by the reference, pair of blocks by pair; what slowed the machine slowed the reference too. The
+    ratio is that of the two medians of these quotients, with its interval from resampling both sides' pairs.
+
+    Args:
+        reference_a_ms: blocks of the reference beside the baseline.
+        baseline_ms: the baseline's blocks, as many, block i beside block i.
+        reference_b_ms: blocks of the reference beside the candidate.
+        candidate_ms: the candidate's blocks, as many.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: as `compare_pairs`.
+    """
+    sides = []
+    for references, blocks in ((reference_a_ms, baseline_ms), (reference_b_ms, candidate_ms)):
+        pairs = zip(map(_checked, references), map(_checked, blocks), strict=True)
+        sides.append(np.array([np.median(block) / np.median(reference) for reference, block in pairs]))
+        if sides[-1].size == 0:
+            raise ValueError("there are no blocks to compare")
+    before, after = sides
+    ratio = float(np.median(after) / np.median(before))
+    low, high = _interval(_bootstrap_medians(after, seed=2 * seed + 1) / _bootstrap_medians(before, seed=2 * seed))
+    direction = _direction(ratio, low, high) if min(before.size, after.size) >= MIN_PAIRS else "not significant"
+    baseline, candidate = (
+        float(np.median(np.concatenate(list(map(_checked, blocks))))) for blocks in (baseline_ms, candidate_ms)
+    )
+    return Change(baseline, candidate, ratio, low, high, direction)
+
+
+def compare_runs(baseline_medians_ms: ArrayLike, candidate_medians_ms: ArrayLike) -> Change:
+    """Compare two engines that were each measured several times, by the spread of their runs.
+
+    The interval is Student's for the difference of the mean logarithms, with a pooled variance: what differs from
+    process to process is in it.
+
+    Args:
+        baseline_medians_ms: [n] median of each run in ms, n >= 1.
+        candidate_medians_ms: [m] likewise; n + m >= 3.
+
+    Raises:
+        ValueError: as in `summarise`, or fewer than three runs.
+    """
+    before, after = np.log(_checked(baseline_medians_ms)), np.log(_checked(candidate_medians_ms))
+    freedom = before.size + after.size - 2
+    if freedom < 1:
+        raise ValueError("the spread of runs needs three of them")
+    squares = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
+    half = _student(freedom) * np.sqrt(squares / freedom * (1 / before.size + 1 / after.size))
+    middle = float(after.mean() - before.mean())
+    ratio, low, high = (float(np.exp(value)) for value in (middle, middle - half, middle + half))
+    baseline, candidate = (float(np.median(np.exp(values))) for values in (before, after))
+    return Change(baseline, candidate, ratio, low, high, _direction(ratio, low, high))
+
+
+# Two-sided 99 % quantiles of Student's distribution for 1, 2, ... degrees of freedom; the last one also above.
+_STUDENT_99 = (
+    *(63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169),
+    *(3.106, 3.055, 3.012, 2.977, 2.947, 2.921, 2.898, 2.878, 2.861, 2.845),
+)
+
+
+def _student(freedom: int) -> float:
+    return _STUDENT_99[min(freedom, len(_STUDENT_99)) - 1]
+
+
+def _direction(ratio: float, low: float, high: float, effect: float = MIN_EFFECT) -> Direction:
+    if low > 1 and ratio >= 1 + effect:
         return "slower"
-    if high < 1 and ratio <= 1 - MIN_EFFECT:
+    if high < 1 and ratio <= 1 - effect:
         return "faster"
     return "not significant"
 

@@ -9,7 +9,7 @@ from typing import Any
 from deploycc.documents.compile import CompileReport
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Identified
-from deploycc.report.compare import Comparison, describe_change
+from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
 from deploycc.report.table import Table
 from deploycc.report.variants import describe_order, variant_comparisons
@@ -127,7 +127,7 @@ def comparison_table(comparison: Comparison) -> Table:
             _median(row.baseline),
             _median(row.candidate),
             "-" if row.change is None else f"{row.change.ratio:.3f}",
-            "nothing to compare" if row.change is None else describe_change(row.change),
+            describe_row(row),
         )
         for row in comparison.rows
     )
@@ -163,6 +163,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "baseline": row.baseline and _assessment_json(row.baseline),
                 "candidate": row.candidate and _assessment_json(row.candidate),
                 "change": row.change and asdict(row.change),
+                "basis": row.change and row.basis,
+                "disturbed": row.disturbed,
             }
             for row in comparison.rows
         ],
@@ -187,7 +189,7 @@ def _assessment_json(item: Assessment) -> dict[str, Any]:
         "device": item.run.device,
         "status": item.run.status,
         "provenance": "measured" if item.summary else None,
-        "verdict": asdict(item.verdict),
+        "verdict": asdict(item.verdict) | {"label": item.verdict.label},
         "statistics": item.summary and asdict(item.summary),
         "stability": item.stability and asdict(item.stability),
     }
@@ -196,7 +198,7 @@ def _assessment_json(item: Assessment) -> dict[str, Any]:
 def _latency_row(item: Assessment) -> tuple[str, ...]:
     summary = item.summary
     if summary is None:
-        return (item.run.precision, item.run.variant, *["-"] * 7, item.verdict.status)
+        return (item.run.precision, item.run.variant, *["-"] * 7, item.verdict.label)
     times = (summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.min_ms, summary.max_ms)
     return (
         item.run.precision,
@@ -204,7 +206,7 @@ def _latency_row(item: Assessment) -> tuple[str, ...]:
         *map(bare_ms, times),
         f"{summary.throughput_fps:.1f}",
         str(summary.samples),
-        item.verdict.status,
+        item.verdict.label,
     )
 
 

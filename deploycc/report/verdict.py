@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from deploycc.documents.latency import Constraints, LatencyReport, Run
-from deploycc.report.environment import changed_clocks, cpu_count, free_governors, load_average
+from deploycc.report.environment import busy_with_others, changed_clocks, cpu_count, free_governors, load_average
 from deploycc.report.stats import Stability, Summary, stability, summarise
 
 MAX_DRIFT = 0.05
@@ -21,9 +21,12 @@ ROUNDING_S = 1e-3
 MAX_VARIATION = 0.10
 MAX_OUTLIER_SHARE = 0.05
 MAX_LOAD_PER_CPU = 0.5
+MAX_OTHERS_PER_CPU = 0.1
+"""CPUs that other programs kept busy during a run, for each CPU of the device."""
 MIN_BUSY_SHARE = 0.5
 
 Status = Literal["VALID", "INVALID", "NOT MEASURED"]
+Disturbance = Literal["the machine was loaded", "clocks changed"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,27 @@ class Verdict:
         status: ``VALID`` where every constraint holds.
         failed: the constraints that do not hold, with both numbers; for a run that was not measured, the reason.
         warnings: conditions that weaken a valid figure without making it void.
+        disturbances: those of the warnings that make a figure larger than the engine alone needs, or smaller. They
+            belong to the verdict, and a comparison with such a run proves nothing.
     """
 
     status: Status
     failed: tuple[str, ...] = ()
     warnings: tuple[Advice, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The status as shown to the reader, with what disturbed the run: ``VALID, but the machine was loaded``."""
+        if self.status == "NOT MEASURED" or not self.disturbances:
+            return self.status
+        link = ", but" if self.status == "VALID" else ";"
+        return f"{self.status}{link} {' and '.join(self.disturbances)}"
+
+    @property
+    def tone(self) -> str:
+        """Name of the colour: that of the status, or ``DISTURBED`` for a valid run that something else disturbed."""
+        return "DISTURBED" if self.status == "VALID" and self.disturbances else self.status
 
 
 @dataclass(frozen=True)
@@ -98,8 +117,12 @@ def judge(run: Run, report: LatencyReport) -> Verdict:
         failed.append(f"ran for {seconds:.1f} s, {min_seconds:g} s needed")
     if len(run.samples_ms) < min_samples:
         failed.append(f"{len(run.samples_ms)} samples, {min_samples} needed")
+    conditions, disturbances = _from_conditions(run, report.environment)
     return Verdict(
-        "INVALID" if failed else "VALID", tuple(failed), _from_conditions(run, report.environment) + _from_samples(run)
+        "INVALID" if failed else "VALID",
+        tuple(failed),
+        conditions + _from_samples(run),
+        tuple(dict.fromkeys(disturbances)),
     )
 
 
@@ -110,8 +133,11 @@ def _seconds(run: Run, block: slice) -> float:
     return run.start_offsets_s[last] + run.samples_ms[last] / 1000 - run.start_offsets_s[first]
 
 
-def _from_conditions(run: Run, environment: Mapping[str, JsonValue]) -> tuple[Advice, ...]:
-    found = []
+def _from_conditions(
+    run: Run, environment: Mapping[str, JsonValue]
+) -> tuple[tuple[Advice, ...], tuple[Disturbance, ...]]:
+    found: list[Advice] = []
+    disturbances: list[Disturbance] = []
     governors = free_governors(environment)
     if governors:
         found.append(
@@ -123,6 +149,7 @@ def _from_conditions(run: Run, environment: Mapping[str, JsonValue]) -> tuple[Ad
         )
     clocks = changed_clocks(environment, run.environment_after)
     if clocks:
+        disturbances.append("clocks changed")
         found.append(
             Advice(
                 "clocks changed during the run: " + ", ".join(map(str, clocks[:3])),
@@ -131,13 +158,22 @@ def _from_conditions(run: Run, environment: Mapping[str, JsonValue]) -> tuple[Ad
         )
     load, cpus = load_average(environment), cpu_count(environment)
     if load is not None and load > MAX_LOAD_PER_CPU * cpus:
+        disturbances.append("the machine was loaded")
         found.append(
             Advice(
                 f"the load average before the run was {load:.2f} on {cpus} CPUs: other programs were running",
                 "stop them and measure again",
             )
         )
-    return tuple(found)
+    others = busy_with_others(run.environment_after)
+    if others is not None and others > MAX_OTHERS_PER_CPU * cpus:
+        disturbances.append("the machine was loaded")
+        found.append(
+            Advice(
+                f"other programs kept {others:.2f} of {cpus} CPUs busy during the run", "stop them and measure again"
+            )
+        )
+    return tuple(found), tuple(disturbances)
 
 
 def _from_samples(run: Run) -> tuple[Advice, ...]:

@@ -60,3 +60,16 @@ def read_report(folder: str | Path) -> Report:
     folder = Path(folder)
     measured = (folder / LatencyReport.FILE_NAME).exists()
     return Report(folder, read_compile_report(folder), read_latency_report(folder) if measured else None)
+
+
+def read_measurements(path: Path) -> list[LatencyReport]:
+    """Read the latest latency report of a file or folder, then the earlier ones that the folder keeps under ``runs/``.
+
+    Raises:
+        ArtefactError: there is none, or one of them cannot be used.
+    """
+    from deploycc.documents.latency import LatencyReport, read_latency_report
+    from deploycc.workflows.results import RUNS
+
+    earlier = sorted((path / RUNS).glob(f"*/{LatencyReport.FILE_NAME}")) if path.is_dir() else []
+    return [read_latency_report(each) for each in (path, *earlier)]

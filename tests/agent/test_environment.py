@@ -70,6 +70,22 @@ def test_a_board(board: Path) -> None:
     assert [state[f"gpu_clock_{name}_mhz"] for name in ("cur", "min", "max")] == [912.5, 100.25, 1200.75]
 
 
+def test_what_other_programs_take_is_told_from_what_the_measurement_takes(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    write_files(board, {"/proc/stat": "cpu  100 0 0 900 0 0 0 0 0 0\ncpu0 1"})
+    monkeypatch.setattr(os, "times", lambda: os.times_result((1.0, 0.0, 0.0, 0.0, 50.0)))
+    before = environment.cpu_times()
+    assert before == {"clock": 50.0, "busy": 100 / ticks, "own": 1.0}
+    busy = 100 + 30 * ticks  # 30 s of CPU time in 10 s, 18 of them for the measurement and the programs that it ran
+    write_files(board, {"/proc/stat": f"cpu  {busy} 0 0 900 0 0 0 0 0 0"})
+    monkeypatch.setattr(os, "times", lambda: os.times_result((9.0, 1.0, 8.0, 1.0, 60.0)))
+    assert environment.cpus_busy_with_others(before) == 1.2
+    (board / "proc/stat").unlink()
+    assert environment.cpus_busy_with_others(before) is None
+
+
 def test_a_machine_that_tells_nothing(board: Path) -> None:
     state = environment.state()
     assert state.pop("cpus_online") == os.cpu_count()  # from the operating system

@@ -15,7 +15,15 @@ import typer
 
 from deploycc import __version__, cli
 from deploycc.cli import inspect, main
-from deploycc.errors import EXIT_BUDGET, EXIT_BUG, EXIT_DIAGNOSED, EXIT_INTERRUPTED, EXIT_USAGE, DeployError
+from deploycc.errors import (
+    EXIT_BUDGET,
+    EXIT_BUG,
+    EXIT_DIAGNOSED,
+    EXIT_INTERRUPTED,
+    EXIT_UNDECIDED,
+    EXIT_USAGE,
+    DeployError,
+)
 
 
 def test_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +160,7 @@ def test_the_help_lists_the_exit_statuses(capsys: pytest.CaptureFixture[str]) ->
     assert main(["--help"]) == 0
     table = capsys.readouterr().out.partition("Exit status:\n")[2]
     statuses = [int(line.split()[0]) for line in table.splitlines()]
-    assert statuses == [0, EXIT_DIAGNOSED, EXIT_USAGE, EXIT_BUDGET, EXIT_BUG, EXIT_INTERRUPTED]
+    assert statuses == [0, EXIT_DIAGNOSED, EXIT_USAGE, EXIT_BUDGET, EXIT_UNDECIDED, EXIT_BUG, EXIT_INTERRUPTED]
 
 
 def test_an_error_spells_parameters_as_options_of_the_command(

@@ -37,6 +37,7 @@ number or a reason that is known only at run time. Where a code has many message
 | {errors.EXIT_DIAGNOSED} | a diagnosed failure |
 | {errors.EXIT_USAGE} | wrong usage |
 | {errors.EXIT_BUDGET} | a budget or a regression gate was missed |
+| {errors.EXIT_UNDECIDED} | the measurements cannot tell whether a gate was missed |
 | {errors.EXIT_BUG} | a bug of deploycc, with its traceback |
 | {errors.EXIT_INTERRUPTED} | interrupted |
 """

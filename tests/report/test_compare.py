@@ -5,8 +5,16 @@ from dataclasses import replace
 import pytest
 from sample_reports import latency, run, runs_in_turns, samples, unmeasured
 
-from deploycc.errors import ArtefactError, BudgetMissed
-from deploycc.report.compare import check_budget, check_regression, compare_reports, describe_change, require_valid
+from deploycc.documents.latency import LatencyReport
+from deploycc.errors import ArtefactError, BudgetMissed, Undecided
+from deploycc.report.compare import (
+    check_budget,
+    check_regression,
+    compare_reports,
+    describe_change,
+    describe_row,
+    require_valid,
+)
 from deploycc.report.stats import Change
 
 BASE = latency(run(samples(seed=1)), run(samples(seed=2, median_ms=5.0, count=2400), precision="fp16"))
@@ -69,8 +77,8 @@ def test_what_is_allowed_faster_or_not_significant_passes() -> None:
         check_regression(compare_reports(base, latency(run(samples(seed=2, median_ms=median_ms)))), allowed)
 
 
-def test_a_large_but_unproven_change_passes() -> None:
-    """Noise that could explain the change is no regression, however large the change looks."""
+def test_a_large_but_unproven_change_is_undecided() -> None:
+    """Noise that could explain the change is no regression, however large the change looks; nor is it none."""
     first = latency(run(samples(count=12, noise=1.0, seed=1)))
     second = latency(run(samples(count=12, noise=1.0, seed=3)))
     comparison = compare_reports(first, second)
@@ -78,7 +86,81 @@ def test_a_large_but_unproven_change_passes() -> None:
 
     assert change is not None
     assert abs(change.ratio - 1) > 0.05
-    check_regression(comparison, 0.0)
+    with pytest.raises(Undecided) as undecided:
+        check_regression(comparison, 0.0)
+    assert undecided.value.exit_code == 4
+    assert "slower at 99% confidence" in str(undecided.value.note)
+
+
+LOADED = {**BASE.environment, "load_1min": 7.0}
+
+
+def test_a_loaded_machine_proves_no_regression() -> None:
+    """Equal engines, one of them measured beside other programs: 60 % slower in every sample."""
+    quiet, busy = run(samples(seed=1)), run(samples(seed=2, median_ms=16.0))
+    for environment, after in ((LOADED, {}), (BASE.environment, {"cpus_busy_with_others": 2.0})):
+        disturbed = latency(busy.model_copy(update={"environment_after": after}), environment=environment)
+        comparison = compare_reports(latency(quiet), disturbed)
+        (row,) = comparison.rows
+        assert describe_row(row) == "not significant: the candidate: the machine was loaded (+59.9% measured)"
+        with pytest.raises(Undecided, match="cannot tell"):
+            check_regression(comparison, 0.05)
+
+
+def test_a_candidate_that_is_fast_enough_beside_other_programs_passes() -> None:
+    fast = latency(run(samples(seed=2, median_ms=10.1)), environment=LOADED)
+    check_regression(compare_reports(latency(run(samples(seed=1))), fast), 0.05)
+    with pytest.raises(Undecided):  # but a baseline that was slowed proves nothing
+        check_regression(compare_reports(fast, latency(run(samples(seed=1)))), 0.05)
+
+
+def test_a_difference_that_a_process_may_make_is_not_significant() -> None:
+    base = latency(run(samples(seed=1)))
+    for median_ms, direction in ((10.3, "not significant"), (10.8, "slower"), (9.2, "faster")):
+        (row,) = compare_reports(base, latency(run(samples(seed=2, median_ms=median_ms)))).rows
+        assert row.change is not None
+        assert (row.basis, row.change.direction) == ("one process", direction)
+
+
+def test_pairs_with_the_same_original_network_tell_what_load_hides() -> None:
+    """The candidate's machine was three times slower for both networks; its quotient is 8 % larger."""
+
+    def turns(factor: float, compiled_ms: float, seed: int) -> LatencyReport:
+        pair = runs_in_turns(
+            samples(1200, median_ms=factor * compiled_ms, seed=seed),
+            samples(1200, median_ms=factor * 10, seed=seed + 1),
+            12,
+        )
+        return latency(*pair, environment=LOADED)
+
+    base = turns(1.0, 5.0, 1)
+    (same,), (slower,) = (compare_reports(base, turns(3.0, ms, 5)).rows for ms in (5.0, 5.4))
+    assert same.change is not None
+    assert slower.change is not None
+    assert (same.basis, same.change.direction, slower.change.direction) == ("pairs", "not significant", "slower")
+    assert slower.change.ratio == pytest.approx(1.08, rel=0.01, abs=0)
+    assert describe_row(slower).endswith("from pairs with the original network")
+    check_regression(compare_reports(base, turns(3.0, 5.0, 5)), 0.05)
+    with pytest.raises(BudgetMissed):
+        check_regression(compare_reports(base, turns(3.0, 5.4, 5)), 0.05)
+
+
+def test_several_runs_count_by_their_spread() -> None:
+    def runs(*medians_ms: float) -> list[LatencyReport]:
+        return [latency(run(samples(seed=n, median_ms=ms))) for n, ms in enumerate(medians_ms)]
+
+    steady, wild = runs(10.0, 10.05, 9.95), runs(10.0, 13.0, 8.5)
+    for base, more, direction in (
+        (steady, runs(10.8, 10.9, 10.7), "slower"),
+        (wild, runs(10.8, 14.0, 9.0), "not significant"),
+    ):
+        (row,) = compare_reports(base[0], more[0], more_baselines=base[1:], more_candidates=more[1:]).rows
+        assert row.change is not None
+        assert (row.basis, row.change.direction) == ("runs", direction)
+        assert describe_row(row).endswith("from the spread of several runs")
+    other = [latency(report.runs[0].model_copy(update={"threads": 9})) for report in steady]
+    (row,) = compare_reports(steady[0], steady[0], more_candidates=other).rows
+    assert row.basis == "one process"  # runs of something else are left out
 
 
 def test_a_gate_needs_something_to_judge() -> None:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import latency_samples
 
-from deploycc.report.stats import MIN_EFFECT, block_length, compare_medians, compare_pairs, stability, summarise
+from deploycc.report.stats import (
+    MIN_EFFECT,
+    block_length,
+    compare_medians,
+    compare_pairs,
+    compare_runs,
+    stability,
+    summarise,
+)
 
 SCALED = ("p50_ms", "p90_ms", "p99_ms", "min_ms", "max_ms", "mean_ms", "std_ms", "mad_ms", "p50_low_ms", "p50_high_ms")
 
@@ -54,6 +62,14 @@ def test_a_run_is_not_different_from_itself(samples: NDArray[np.float64]) -> Non
 
     assert change.ratio == 1
     assert change.direction == "not significant"
+
+
+def test_the_interval_of_several_runs_is_students() -> None:
+    change = compare_runs([1.0, np.e], [1.0, np.e])
+    half = 9.925 * 0.5**0.5 * (1 / 2 + 1 / 2) ** 0.5  # two degrees of freedom; each side's squares add up to 0.5
+    assert (change.low, change.high) == (pytest.approx(np.exp(-half), rel=1e-9), pytest.approx(np.exp(half), rel=1e-9))
+    with pytest.raises(ValueError, match="three"):
+        compare_runs([1.0], [2.0])
 
 
 def test_known_values() -> None:

@@ -72,15 +72,34 @@ def test_ten_seconds_are_ten_seconds_after_rounding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "words", "label"),
     [
-        ({"environment": {**QUIET, "cpu_governor": "schedutil"}}, "clocks follow the load (cpu_governor schedutil)"),
-        ({"environment_after": {"cpu_clocks_mhz": "0:1400"}}, "clocks changed during the run: cpu_clocks_mhz: 0:2000"),
-        ({"environment": {**QUIET, "load_1min": 3.0}}, "the load average before the run was 3.00 on 4 CPUs"),
+        (
+            {"environment": {**QUIET, "cpu_governor": "schedutil"}},
+            "clocks follow the load (cpu_governor schedutil)",
+            "VALID",
+        ),
+        (
+            {"environment_after": {"cpu_clocks_mhz": "0:1400"}},
+            "clocks changed during the run: cpu_clocks_mhz: 0:2000",
+            "VALID, but clocks changed",
+        ),
+        (
+            {"environment": {**QUIET, "load_1min": 3.0}},
+            "the load average before the run was 3.00 on 4 CPUs",
+            "VALID, but the machine was loaded",
+        ),
+        (
+            {"environment_after": {"cpus_busy_with_others": 1.5}},
+            "other programs kept 1.50 of 4 CPUs busy during the run",
+            "VALID, but the machine was loaded",
+        ),
     ],
 )
-def test_conditions_warn_and_do_not_fail(changes: dict[str, Any], words: str) -> None:
+def test_conditions_warn_and_do_not_fail(changes: dict[str, Any], words: str, label: str) -> None:
     verdict = _judged(samples(), **changes)
+    assert verdict.label == label
+    assert verdict.tone == ("VALID" if label == "VALID" else "DISTURBED")
 
     assert verdict.status == "VALID"
     (advice,) = verdict.warnings
@@ -106,6 +125,15 @@ def test_a_device_that_waits_between_pictures_warns() -> None:
     (advice,) = _judged(gaps, start_offsets_s=starts, duration_s=14.86).warnings
 
     assert "busy for only 7%" in advice.text
+
+
+def test_the_measurement_itself_does_not_load_the_machine() -> None:
+    """The load average after a run holds the run's own threads; what others took is told apart by the agent."""
+    verdict = _judged(samples(), environment_after={"load_1min": 4.0, "cpus_busy_with_others": 0.1})
+    assert (verdict.label, verdict.tone) == ("VALID", "VALID")
+    assert _judged(samples(10), environment_after={"cpus_busy_with_others": 2.0}).label == (
+        "INVALID; the machine was loaded"
+    )
 
 
 def test_what_was_not_measured_says_why() -> None:
