@@ -53,6 +53,11 @@ class Row:
     disturbed: str = ""
 
     @property
+    def same_measurement(self) -> bool:
+        """Return whether both sides are one and the same run."""
+        return bool(self.baseline and self.candidate and self.baseline.run == self.candidate.run)
+
+    @property
     def effect(self) -> float:
         """Relative change below which no difference is claimed."""
         return MIN_EFFECT_OF_PROCESSES if self.basis == "one process" else MIN_EFFECT
@@ -168,7 +173,7 @@ def check_regression(comparison: Comparison, max_regression: float) -> None:
 def _doubt(row: Row, max_regression: float) -> str:
     """Return why a larger regression than allowed cannot be excluded; empty if it can."""
     change = row.change
-    if change is None or change.direction == "faster":
+    if change is None or change.direction == "faster" or row.same_measurement:
         return ""
     slower_at_most = f"up to {change.high - 1:.1%} slower at {CONFIDENCE:.0%} confidence"
     # What disturbs the candidate can only have made it slower.
@@ -233,6 +238,8 @@ def describe_row(row: Row) -> str:
     """Return the result of one precision: what changed, or why nobody can tell."""
     if row.change is None:
         return "nothing to compare"
+    if row.same_measurement:
+        return "not significant: both sides are the same measurement"
     said = describe_change(row.change)
     if row.disturbed:
         return f"not significant: {row.disturbed} ({row.change.ratio - 1:+.1%} measured)"

@@ -114,6 +114,13 @@ def test_a_candidate_that_is_fast_enough_beside_other_programs_passes() -> None:
         check_regression(compare_reports(fast, latency(run(samples(seed=1)))), 0.05)
 
 
+def test_a_measurement_is_not_slower_than_itself_however_poor_it_is() -> None:
+    poor = latency(run(samples(count=12, noise=1.0)), environment=LOADED)
+    comparison = compare_reports(poor, poor)
+    check_regression(comparison, 0.0)
+    assert describe_row(comparison.rows[0]) == "not significant: both sides are the same measurement"
+
+
 def test_a_difference_that_a_process_may_make_is_not_significant() -> None:
     base = latency(run(samples(seed=1)))
     for median_ms, direction in ((10.3, "not significant"), (10.8, "slower"), (9.2, "faster")):
