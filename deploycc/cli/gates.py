@@ -36,6 +36,10 @@ def command(
             "--max-worst-case", min=0, help="Longest time with every kernel on, as a multiple of the dense network's."
         ),
     ] = 1.05,
+    max_time: Annotated[
+        float,
+        typer.Option("--max-time", min=0, help="Longest time on the pictures, as a multiple of the dense network's."),
+    ] = 1.0,
     max_growth: Annotated[
         float,
         typer.Option(
@@ -102,6 +106,7 @@ def command(
                 pictures=profile_pictures(recorded, spec) if source is None else open_pictures(source, spec),
                 costs=known,
                 max_worst_case=max_worst_case,
+                max_time=max_time,
                 max_growth=max_growth,
                 seconds=seconds,
                 say=say,

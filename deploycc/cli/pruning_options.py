@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli.model_options import comma_list
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ _CHOICES = {
     "--coefficient": ("mean", "least-squares", "none"),
     "--round-to": ("auto", "1", "8", "16", "32"),
 }
-
-
+_LISTED_CRITERIA = ("utilisation", "l1")  # a mask is one network, not a strength
 _BELOW = 0.05
 
 
@@ -104,11 +104,46 @@ class PruningChoice:
             table.write(self.costs)
 
 
+_Profile = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+    typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`)."),
+]
+_Scope = Annotated[str, typer.Option("--scope", metavar="back-end|front-end|both", help="Part that may lose kernels.")]
+_Coefficient = Annotated[
+    str,
+    typer.Option(
+        "--coefficient",
+        metavar="mean|least-squares|none",
+        help="Constant that replaces a gate; mean is its utilisation, none is 1.",
+    ),
+]
+_RoundTo = Annotated[
+    str,
+    typer.Option(
+        "--round-to",
+        metavar="auto|1|8|16|32",
+        help="Multiple of kernels that each layer keeps; auto: the fastest counts on this machine.",
+    ),
+]
+_Costs = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--costs", metavar="FILE", help="File of convolution times; missing ones are measured and added."),
+]
+_KeepGates = Annotated[bool, typer.Option("--keep-gates", help="Keep the gates; they shrink with their kernels.")]
+_AlwaysFrom = Annotated[
+    float,
+    typer.Option(
+        "--always-from",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
+    ),
+]
+
+
 def pruning_choice(
-    profile: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`)."),
-    ] = None,
+    profile: _Profile = None,
     below: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -123,47 +158,71 @@ def pruning_choice(
     by: Annotated[
         str,
         typer.Option("--by", metavar="utilisation|l1|mask", help="What makes a kernel useless (l1: a small filter)."),
-    ] = "utilisation",
+    ] = PruningChoice.by,
     mask: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--mask", metavar="FILE", help='Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.'),
     ] = None,
-    scope: Annotated[
-        str, typer.Option("--scope", metavar="back-end|front-end|both", help="Part that may lose kernels.")
-    ] = "back-end",
-    coefficient: Annotated[
-        str,
-        typer.Option(
-            "--coefficient",
-            metavar="mean|least-squares|none",
-            help="Constant that replaces a gate; mean is its utilisation, none is 1.",
-        ),
-    ] = "mean",
-    round_to: Annotated[
-        str,
-        typer.Option(
-            "--round-to",
-            metavar="auto|1|8|16|32",
-            help="Multiple of kernels that each layer keeps; auto: the fastest counts on this machine.",
-        ),
-    ] = "auto",
-    costs: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--costs", metavar="FILE", help="File of convolution times; missing ones are measured and added."),
-    ] = None,
-    keep_gates: Annotated[
-        bool, typer.Option("--keep-gates", help="Keep the gates; they shrink with their kernels.")
-    ] = False,
-    always_from: Annotated[
-        float,
-        typer.Option(
-            "--always-from",
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
-        ),
-    ] = 0.95,
+    scope: _Scope = PruningChoice.scope,
+    coefficient: _Coefficient = PruningChoice.coefficient,
+    round_to: _RoundTo = PruningChoice.round_to,
+    costs: _Costs = None,
+    keep_gates: _KeepGates = PruningChoice.keep_gates,
+    always_from: _AlwaysFrom = PruningChoice.always_from,
 ) -> PruningChoice:
     """What the pruning options say."""
     return PruningChoice(profile, below, by, mask, scope, coefficient, round_to, costs, keep_gates, always_from)
+
+
+def pruning_choices(
+    profile: _Profile = None,
+    below: Annotated[
+        str,
+        typer.Option("--below", metavar="LIST", help="Thresholds as in `deploycc prune --below`, separated by commas."),
+    ] = "0.05,0.1,0.2,0.3,0.4",
+    by: Annotated[
+        str, typer.Option("--by", metavar="LIST", help="Criteria: utilisation, l1 or both, as in l1,utilisation.")
+    ] = PruningChoice.by,
+    scope: _Scope = PruningChoice.scope,
+    coefficient: _Coefficient = PruningChoice.coefficient,
+    round_to: _RoundTo = PruningChoice.round_to,
+    costs: _Costs = None,
+    keep_gates: _KeepGates = PruningChoice.keep_gates,
+    always_from: _AlwaysFrom = PruningChoice.always_from,
+) -> list[PruningChoice]:
+    """What `deploycc prune` would be told for each criterion and strength, weakest first.
+
+    Raises:
+        InputError: ``prune-option``: a list that is not one.
+    """
+    common = PruningChoice(
+        profile,
+        scope=scope,
+        coefficient=coefficient,
+        round_to=round_to,
+        costs=costs,
+        keep_gates=keep_gates,
+        always_from=always_from,
+    )
+    return [replace(common, by=each, below=strength) for each in _criteria(by) for strength in _strengths(below)]
+
+
+def _criteria(by: str) -> tuple[str, ...]:
+    listed = comma_list(by)
+    if not listed or any(each not in _LISTED_CRITERIA for each in listed):
+        raise InputError(
+            "prune-option", f"--by {by} is not a list of {', '.join(_LISTED_CRITERIA)}", hint="--by utilisation,l1"
+        )
+    return tuple(dict.fromkeys(listed))
+
+
+def _strengths(below: str) -> tuple[float, ...]:
+    try:
+        listed = tuple(float(each) for each in comma_list(below))
+    except ValueError:
+        listed = ()
+    if not listed or not all(0 < each <= 1 for each in listed):
+        raise InputError(
+            "prune-option", f"--below {below} is not a list of numbers above 0 and up to 1", hint="--below 0.05,0.1,0.2"
+        )
+    return listed

@@ -88,6 +88,11 @@ class Checked:
     worst_ms: Mapping[str, Array]
 
     @property
+    def relative_time(self) -> float:
+        """Time on the pictures, divided by the dense network's."""
+        return ratio_of(self.samples_ms)
+
+    @property
     def worst_case(self) -> float:
         """Time with every kernel on, divided by the dense network's."""
         return ratio_of(self.worst_ms)
@@ -101,6 +106,7 @@ def check_plan(
     *,
     threads: int,
     max_worst_case: float,
+    max_time: float = 1.0,
     seconds: float = 20.0,
     say: Say = quiet,
 ) -> Checked:
@@ -117,11 +123,12 @@ def check_plan(
         pictures: prepared tensors.
         threads: of ONNX Runtime.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
+        max_time: bound of the time on the pictures, likewise.
         seconds: for each comparison of networks, about.
         say: progress.
 
     Returns:
-        What is left of the plan. Its worst case may still miss the bound, which the caller checks.
+        What is left of the plan. It may still miss either bound, which the caller checks.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
@@ -174,6 +181,10 @@ def check_plan(
         "lowered": session(networks.multiply, layers_of()),
     }
     samples = time_pictures(three, pictures, seconds, say=prefixed(say, "whole network"))
+    for _ in range(1, _WORST_TRIES):
+        if ratio_of(samples) > max_time:
+            more = time_pictures(three, pictures, seconds, say=prefixed(say, "whole network again"))
+            samples = {name: np.concatenate([samples[name], times]) for name, times in more.items()}
     return Checked(layers_of(), tuple(verdicts.values()), samples, worst)
 
 

@@ -83,6 +83,7 @@ def plan_gates(
     pictures: PictureList | None = None,
     costs: GateCosts | None = None,
     max_worst_case: float = 1.05,
+    max_time: float = 1.0,
     max_growth: float = 1.0,
     seconds: float = 20.0,
     say: Say = quiet,
@@ -97,6 +98,7 @@ def plan_gates(
         costs: times that were measured before, and the machine that measures others; None: this machine, one thread
             per core, nothing known.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
+        max_time: bound of the time on the pictures, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
         seconds: for each comparison of networks, about.
         say: progress.
@@ -105,7 +107,7 @@ def plan_gates(
         InputError: ``gates-none``: there are no gates to plan.
         ArtefactError: the profile or the costs do not fit.
         TargetError: ``gates-not-measurable``.
-        BudgetMissed: ``gates-worst-case``.
+        BudgetMissed: ``gates-worst-case``, ``gates-slower``.
         ModelError: ``gate-not-fixed``: the worst case cannot be timed.
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
@@ -151,10 +153,12 @@ def plan_gates(
             recorded.tensors,
             threads=threads,
             max_worst_case=max_worst_case,
+            max_time=max_time,
             seconds=seconds,
             say=say,
         )
     _check_bound(planned, checked, max_worst_case)
+    _check_saving(planned, checked, max_time)
     say("lowering the network")
     plan = _plan(prepared, target, planned, checked, costs)
     report = _report(plan, network, networks, profile, planned, checked, recorded, costs, max_worst_case, max_growth)
@@ -240,6 +244,22 @@ def _check_bound(planned: Planned, checked: Checked | None, max_worst_case: floa
             context={"evidence": kind},
             note="the gates themselves are computed for every picture, and entering a branch takes time",
             hint=f"`max_worst_case={ratio * 1.02:.2f}` allows it; `deploycc prune` makes constants of gates instead",
+        )
+
+
+def _check_saving(planned: Planned, checked: Checked | None, max_time: float) -> None:
+    """Refuse a plan that takes longer than the network without gates: it costs time instead of saving it."""
+    if checked is None:
+        kind, ratio = "predicted", planned.expected_ms / planned.dense_ms
+    else:
+        kind, ratio = "measured", checked.relative_time
+    if ratio > max_time:
+        raise BudgetMissed(
+            "gates-slower",
+            f"with its gates the network takes {ratio:.3f} of the dense one's time, more than {max_time:g}",
+            context={"evidence": kind},
+            note="what branches skip must outweigh computing the gates, entering branches and multiplying",
+            hint=f"`deploycc prune` makes constants of gates instead; `max_time={ratio * 1.02:.2f}` allows it",
         )
 
 

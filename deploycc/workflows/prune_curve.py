@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, prefixed, quiet
-from deploycc.workflows.prune import PruneSettings, prune
+from deploycc.workflows.prune import PruneSettings, host_costs, prune
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.evaluation.dataset import Dataset
+    from deploycc.timing.convolutions import Costs
 
 
 def prune_curve(
@@ -25,6 +26,7 @@ def prune_curve(
     *,
     profile: UtilisationProfile | None = None,
     pictures: PictureList | None = None,
+    costs: Costs | None = None,
     names: Sequence[str] = (),
     say: Say = quiet,
 ) -> Iterator[PruningCurve]:
@@ -36,6 +38,7 @@ def prune_curve(
         datasets: annotated pictures that every network is scored on.
         profile: of the detector, for criteria that need one.
         pictures: also refit every pruned network on these, without labels.
+        costs: as `deploycc.workflows.prune.prune` takes them; what one strength measured is known to the next.
         names: the model's class names in order, where the detector does not know them.
         say: progress.
 
@@ -45,14 +48,14 @@ def prune_curve(
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.pruning_curve import Calibration, PruningCurve
 
-    calibration = None
+    calibration, costs = None, costs or host_costs()
     if pictures is not None:
         calibration = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
     points: list[CurvePoint] = []
     for number, setting in enumerate(settings, start=1):
         say_here = prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
         for refit_on in (None, pictures) if pictures else (None,):
-            pruned = prune(detector, setting, profile=profile, pictures=refit_on, say=say_here)
+            pruned = prune(detector, setting, profile=profile, pictures=refit_on, costs=costs, say=say_here)
             if not points:
                 points.append(_point(detector, pruned.record, 0, None, False, datasets, names, say_here))
             refitted = refit_on is not None

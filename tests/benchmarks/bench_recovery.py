@@ -67,7 +67,23 @@ def voc21(assets: Path, below: str, by: str, output: Path, folder: Path) -> None
     profile, first = str(folder / "profile.json"), f"voc:{folder}@first"
     deploycc("profile", *model, "--data", first, "-o", profile)
     data = ["--data", f"voc:{folder}@second", "--data", f"voc:{folder}", "--calibrate", first]
-    print(deploycc("prune-curve", *model, "--profile", profile, *data, "--by", by, "--below", below, "-o", str(output)))
+    print(
+        deploycc(
+            "prune-curve",
+            *model,
+            "--profile",
+            profile,
+            *data,
+            "--by",
+            by,
+            "--below",
+            below,
+            "--round-to",
+            "1",
+            "-o",
+            str(output),
+        )
+    )
 
 
 def main() -> int:

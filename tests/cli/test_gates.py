@@ -98,6 +98,7 @@ def test_where_branches_do_not_pay_gates_multiply(
     monkeypatch.setattr(costs, "time_operations", partial(operations.time_operations, rounds=3))
     model, profile, detector = write_profiled(tmp_path)
     arguments = (model, "--profile", profile, "--max-worst-case", "50", "--costs", str(tmp_path / "c.json"))
+    arguments += ("--max-time", "50")
     assert gates(*arguments, "--json", "--explain", "-o", str(tmp_path / "out")) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["measured"]["pictures"] == COUNT
@@ -112,6 +113,30 @@ def test_where_branches_do_not_pay_gates_multiply(
     before = (tmp_path / "c.json").read_bytes()
     assert gates(*arguments, "-o", str(tmp_path / "again")) == 0
     assert (tmp_path / "c.json").read_bytes() == before
+
+
+def test_a_plan_that_is_slower_than_no_gates_is_not_written(
+    branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last measurement finds it slower, although every single step before it paid."""
+    timed = check.time_pictures
+    last: list[int] = []
+
+    def busy_at_last(sessions: Mapping[str, Any], *arguments: Any, **more: Any) -> dict[str, NDArray[np.float64]]:
+        times = timed(sessions, *arguments, **more)
+        if {"dense", "multiply", "lowered"} <= set(sessions):
+            last.append(1)
+            times = {**times, "lowered": times["dense"] * 1.11}
+        return times
+
+    monkeypatch.setattr(check, "time_pictures", busy_at_last)
+    model, profile, _ = write_profiled(tmp_path)
+    assert gates(model, "--profile", profile, "-o", str(tmp_path / "out")) == 3
+    said = capsys.readouterr().err
+    assert "error[gates-slower]: with its gates the network takes 1.110 of the dense one's time, more than 1" in said
+    assert len(last) == 3  # a busy moment alone does not refuse a plan
+    assert not (tmp_path / "out").exists()
+    assert gates(model, "--profile", profile, "--max-time", "1.2", "-o", str(tmp_path / "out")) == 0
 
 
 def test_what_falls_back_is_told(branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from deploycc.cli import main
+from deploycc.cli.pruning_options import pruning_choice, pruning_choices
 from deploycc.documents.document import read_document
 from deploycc.documents.pruning_curve import PruningCurve
 from deploycc.importers import load
 from deploycc.models import resolve
 from deploycc.pruning import reconstruct
+from deploycc.workflows.prune import PruneSettings
 
 DATA = "generated:3:4"
 
@@ -22,6 +24,7 @@ def test_the_curve_of_the_shipped_detector(
 ) -> None:
     monkeypatch.setattr(reconstruct, "_POSITIONS", 32)  # a rough fit is enough here
     command = ["prune-curve", "street_ssd", "--data", DATA, "--below", "0.3", "--calibrate", "generated:7:10"]
+    command += ["--by", "l1", "--round-to", "8"]
     assert main([*command, "-o", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "as trained" in shown
@@ -32,6 +35,21 @@ def test_the_curve_of_the_shipped_detector(
     dense, pruned, refitted = curve.points
     assert dense.backend_macs > pruned.backend_macs == refitted.backend_macs
     assert pruned.params == refitted.params
+    same = [
+        "prune",
+        "street_ssd",
+        "--by",
+        "l1",
+        "--below",
+        "0.3",
+        "--round-to",
+        "8",
+        "-o",
+        str(tmp_path / "small.onnx"),
+    ]
+    assert main([*same, "--json"]) == 0
+    parts = {part["name"]: part for part in json.loads(capsys.readouterr().out)["parts"]}
+    assert (pruned.macs, pruned.params) == (parts["total"]["macs"][1], parts["total"]["params"][1])
     assert refitted.map50[0] > pruned.map50[0], "with 30 % of the filters gone"
     assert curve.source_sha256 == load(resolve("street_ssd")).source.sha256
     assert curve.calibration is not None
@@ -43,15 +61,30 @@ def test_the_curve_of_the_shipped_detector(
     assert (tmp_path / "out" / "pruning-curve.md").read_text(encoding="utf-8").count("\n| l1 |") == 2
 
 
+def test_the_curve_is_told_what_prune_is_told() -> None:
+    """The default criterion, multiple, scope and coefficient are those of `deploycc prune`, and so are given ones."""
+    given = {"scope": "both", "coefficient": "none", "round_to": "16", "keep_gates": True, "always_from": 0.9}
+    for options in ({}, given, {"by": "l1"}):
+        curve = pruning_choices(below="0.1,0.3", **options)  # type: ignore[arg-type]
+        alone = [pruning_choice(below=below, **options) for below in (0.1, 0.3)]  # type: ignore[arg-type]
+        assert [each.settings() for each in curve] == [each.settings() for each in alone]
+    assert pruning_choices(below="0.05")[0].settings() == pruning_choice().settings() == PruneSettings()
+    assert [(each.by, each.below) for each in pruning_choices(below="0.1", by="utilisation,l1")] == [
+        ("utilisation", 0.1),
+        ("l1", 0.1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (["--by", "utilisation"], "prune-no-profile"),
+        ([], "prune-no-profile"),
         (["--by", "magic"], "prune-option"),
         (["--below", "0.1,x"], "prune-option"),
         (["--below", "0"], "prune-option"),
-        (["--calibrate", DATA, "--images", "."], "calibration-pictures"),
-        (["--images", "nowhere"], "picture-folder"),
+        (["--by", "l1", "--calibrate", DATA, "--images", "."], "calibration-pictures"),
+        (["--round-to", "7"], "prune-option"),
+        (["--by", "l1", "--images", "nowhere"], "picture-folder"),
     ],
 )
 def test_refused(options: list[str], code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
