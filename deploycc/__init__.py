@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deploycc.workflows.gates import plan_gates as plan_gates
     from deploycc.workflows.load import load as load
     from deploycc.workflows.load import save as save
+    from deploycc.workflows.predict import predict as predict
     from deploycc.workflows.profile import profile as profile
     from deploycc.workflows.prune import Pruned as Pruned
     from deploycc.workflows.prune import PruneSettings as PruneSettings
@@ -47,6 +48,7 @@ _HOME = {
     "load": "deploycc.workflows.load:load",
     "load_target": "deploycc.target:load",
     "plan_gates": "deploycc.workflows.gates:plan_gates",
+    "predict": "deploycc.workflows.predict:predict",
     "profile": "deploycc.workflows.profile:profile",
     "prune": "deploycc.workflows.prune:prune",
     "read_report": "deploycc.workflows.report:read_report",
@@ -71,6 +73,7 @@ __all__ = [
     "load",
     "load_target",
     "plan_gates",
+    "predict",
     "profile",
     "prune",
     "read_report",

@@ -35,6 +35,7 @@ def test_the_names_are_these() -> None:
         "load",
         "load_target",
         "plan_gates",
+        "predict",
         "profile",
         "prune",
         "read_report",

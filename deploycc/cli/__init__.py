@@ -26,6 +26,7 @@ from deploycc.cli import (
     export,
     gates,
     inspect,
+    predict,
     profile,
     prune,
     prune_curve,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile.command)
 app.command("inspect")(inspect.command)
+app.command("predict")(predict.command)
 app.command("build")(build.command)
 app.command("bench")(bench.command)
 app.command("evaluate")(evaluate.command)

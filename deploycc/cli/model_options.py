@@ -33,13 +33,16 @@ class ModelChoice:
     scale: str | None = None
     colour: str | None = None
 
-    def load(self) -> Detector:
+    def load(self, *, design: bool = False) -> Detector:
         """Read the detector.
+
+        Args:
+            design: a Caffe definition without weights is enough; it gets random ones.
 
         Raises:
             ModelError, InputError: as `deploycc.workflows.load.load`; an option has a value that it does not know.
         """
-        from deploycc.workflows.load import load
+        from deploycc.workflows.load import is_untrained, load
 
         colour = self.colour.upper() if self.colour else None
         if colour not in (None, "BGR", "RGB", "GRAY"):
@@ -47,12 +50,16 @@ class ModelChoice:
         return load(
             self.model,
             weights=self.weights,
-            random_weights=self.random_weights,
+            random_weights=self._seed(design and is_untrained(self.model)),
             describe=self.describe,
             mean=_numbers("--mean", self.mean),
             scale=_factors(self.scale),
             colour=colour,  # type: ignore[arg-type]
         )
+
+    def _seed(self, untrained: bool) -> int | None:
+        """The seed of random weights: as given, or 0 for a definition that comes without weights."""
+        return 0 if untrained and self.weights is None and self.random_weights is None else self.random_weights
 
 
 def model_choice(

@@ -234,6 +234,22 @@ class VerificationRecord(Identified):
     seconds: Seconds
 
 
+class PredictedLatency(Identified):
+    """Predicted time of one network (`deploycc.documents.prediction.TargetPrediction` has the launches).
+
+    Attributes:
+        evidence: ``predicted``, with the constants and the measurements behind them.
+        ms, low_ms, high_ms: with the interval that holds the measured time in 90 % of cases.
+        remarks: why the interval is wide.
+    """
+
+    evidence: Evidence
+    ms: NotNegative
+    low_ms: NotNegative
+    high_ms: NotNegative
+    remarks: tuple[str, ...] = ()
+
+
 class CompileReport(Document):
     """The whole file.
 
@@ -247,6 +263,7 @@ class CompileReport(Document):
         plan_sha256: of ``plan.json`` beside it, which names the same networks.
         comparison: FP16 against FP32, or None.
         engines: likewise.
+        predictions: likewise, where the target has constants of prediction.
         next_command: what builds and measures on the board; None where everything was done here.
     """
 
@@ -263,6 +280,7 @@ class CompileReport(Document):
     plan_sha256: Sha256 | None = None
     comparison: PrecisionComparison | None = None
     engines: tuple[BuiltEngine, ...] = ()
+    predictions: tuple[PredictedLatency, ...] = ()
     next_command: str | None = None
 
 

@@ -58,7 +58,7 @@ def node_macs(node: gs.Node) -> int:
     group x kernel. Gemm and MatMul: output elements x the contracted length. If: the costlier branch.
     """
     if node.op == "If":
-        return _macs(_costlier_branch(node))
+        return _macs(costlier_branch(node))
     if not node.inputs or not node.outputs:
         return 0
     if node.op == "Conv":
@@ -106,7 +106,7 @@ def layer_costs(graph: gs.Graph) -> list[LayerCost]:
             output_shape=_dims(node.outputs[0]),
             activation_bytes=4 * (_elements(node.inputs[0]) + _elements(node.outputs[0])),
         )
-        for node in _worst_case(graph.nodes)
+        for node in worst_case(graph.nodes)
         if node_macs(node)
     ]
 
@@ -115,15 +115,17 @@ def _macs(nodes: Iterable[gs.Node]) -> int:
     return sum(node_macs(node) for node in nodes)
 
 
-def _costlier_branch(node: gs.Node) -> list[gs.Node]:
+def costlier_branch(node: gs.Node) -> list[gs.Node]:
+    """Return the nodes of the branch of an `If` that does more MACs."""
     branches: list[list[gs.Node]] = [branch.nodes for branch in node.subgraphs()]
     return max(branches, key=_macs, default=[])
 
 
-def _worst_case(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:
+def worst_case(nodes: Iterable[gs.Node]) -> Iterator[gs.Node]:
+    """Yield nodes in order; in place of an `If`, those of its costlier branch."""
     for node in nodes:
         if node.op == "If":
-            yield from _worst_case(_costlier_branch(node))
+            yield from worst_case(costlier_branch(node))
         else:
             yield node
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploycc.documents.compile import CompileReport
+from deploycc.documents.compile import CompileReport, PredictedLatency
 from deploycc.documents.document import Provenance
-from deploycc.report.format import change, count, milliseconds, rate, size
+from deploycc.report.format import bare_ms, change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
 from deploycc.report.verdict import Assessment, Status, Verdict
 
@@ -60,7 +60,7 @@ def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
             for engine in report.engines
             if engine.reason and not runs and engine.variant == "compiled"
         ]
-        sentences = ("Nothing was measured for this target, and no latency is predicted.", *reasons)
+        sentences = (_predicted(report), *reasons)
         return Headline("NOT MEASURED", "NOT MEASURED", "NOT MEASURED", sentences, report.next_command)
     status: Status = "VALID" if all(item.verdict.status == "VALID" for item in measured) else "INVALID"
     disturbances = tuple(dict.fromkeys(what for item in measured for what in item.verdict.disturbances))
@@ -70,8 +70,21 @@ def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
     return Headline(status, label, together.tone, tuple(_sentence(item) for item in compiled), None)
 
 
+def _predicted(report: CompileReport) -> str:
+    """What is said where nothing was measured."""
+    compiled = [each for each in report.predictions if each.variant == "compiled"]
+    if not compiled:
+        return "Nothing was measured for this target, and no latency is predicted."
+    times = ", ".join(f"{each.precision} {milliseconds(each.ms)} ({_interval(each)})" for each in compiled)
+    return f"Nothing was measured for this target. Predicted, with the interval of 90 %: {times}."
+
+
+def _interval(each: PredictedLatency) -> str:
+    return f"{bare_ms(each.low_ms)} to {bare_ms(each.high_ms)}"
+
+
 def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyFigure, ...]:
-    """Return the latency if it was measured, then the sizes of network and engine, then a published latency."""
+    """Return the latency, measured or predicted, then the sizes of network and engine, then a published latency."""
     figures = [
         KeyFigure(
             f"latency {item.run.precision}, median",
@@ -82,6 +95,18 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
         )
         for item in runs
         if item.summary and item.run.variant == "compiled"
+    ]
+    measured = {item.run.label for item in runs if item.summary}
+    figures += [
+        KeyFigure(
+            f"latency {each.precision}",
+            milliseconds(each.ms),
+            f"{_interval(each)} in 90 % of cases",
+            each.evidence.kind,
+            "; ".join((each.evidence.source, *each.remarks)),
+        )
+        for each in report.predictions
+        if each.variant == "compiled" and each.label not in measured
     ]
     networks = [network for network in report.networks if network.steps and network.variant == "compiled"]
     if networks:

@@ -11,6 +11,9 @@ from deploycc.target import Target, folder, version_of
 _PEAK_TOLERANCE = 0.02
 """Relative; published peaks and clocks are rounded to three digits."""
 
+_TENSOR_CORES = 8
+"""FP16 rate of tensor cores over the FP32 rate, per multiprocessor: 512 to 64 on GV11B, 1024 to 128 on GA10B."""
+
 # L4T -> JetPack (jetson_stats NVIDIA_JETPACK) and TensorRT's major.minor (JetPack comparison tables, l4t-tensorrt image
 # tags, jetson-containers); None if no source states the TensorRT of that JetPack. JetPack 3.2.1 shares L4T 28.2.1
 # with 3.3 and is left out.
@@ -80,6 +83,10 @@ def _peaks(t: Target) -> Iterator[str]:
         derived = 2 * t.cuda_cores * t.gpu_clock_mhz * 1e6 / 1e12
         if not math.isclose(t.fp32_tflops, derived, rel_tol=_PEAK_TOLERANCE, abs_tol=0.0):
             yield f"fp32_tflops {t.fp32_tflops} is not 2 x cuda_cores x gpu_clock_mhz = {derived:.3f}"
+    if t.fp16_tensor_tflops and t.fp32_tflops:
+        derived = _TENSOR_CORES * t.fp32_tflops
+        if not math.isclose(t.fp16_tensor_tflops, derived, rel_tol=_PEAK_TOLERANCE, abs_tol=0.0):
+            yield f"fp16_tensor_tflops {t.fp16_tensor_tflops} is not 8 x fp32_tflops = {derived:.3f}"
     if t.memory_bandwidth_gb_s and t.memory_clock_mhz and t.memory_bus_bits:
         derived = 2 * t.memory_clock_mhz * 1e6 * t.memory_bus_bits / 8 / 1e9
         if not math.isclose(t.memory_bandwidth_gb_s, derived, rel_tol=_PEAK_TOLERANCE, abs_tol=0.0):

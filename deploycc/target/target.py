@@ -70,6 +70,8 @@ class Target(BaseModel):
     fp32_tflops: float | None = Positive
     fp16_tflops: float | None = Positive
     """Without tensor cores."""
+    fp16_tensor_tflops: float | None = Positive
+    """With tensor cores, dense; None: the GPU has none."""
     workspace_mib: int | None = Positive
     precisions: tuple[Literal["fp32", "fp16"], ...] = Field(default=("fp32",), min_length=1)
     refused_precisions: dict[Literal["fp32", "fp16"], str] = {}

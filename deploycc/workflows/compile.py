@@ -385,6 +385,7 @@ def _report(
     from deploycc.documents.compile import CompileReport
     from deploycc.documents.document import this_tool
     from deploycc.workflows.precision import compare
+    from deploycc.workflows.predict import predicted_latencies
     from deploycc.workflows.records import detector_record, source_record, target_record
 
     comparison = None
@@ -400,5 +401,6 @@ def _report(
         accuracy=accuracy,
         networks=tuple(network.record for network in networks),
         verified=verified,
+        predictions=predicted_latencies(networks, target),
         comparison=comparison,
     )

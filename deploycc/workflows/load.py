@@ -49,6 +49,12 @@ def load(
     )
 
 
+def is_untrained(model: str | Path) -> bool:
+    """Return whether a model is a Caffe definition without a file of weights beside it."""
+    path = Path(model)
+    return path.suffix == ".prototxt" and not path.with_suffix(".caffemodel").exists()
+
+
 def save(detector: Detector, path: str | Path) -> str:
     """Write a detector to one ONNX file that `load` reads back whole; returns its SHA-256.
 

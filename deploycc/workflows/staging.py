@@ -32,8 +32,17 @@ from deploycc.workflows.results import foreign_results
 MANIFEST = FolderManifest.FILE_NAME
 _OF_THE_SYSTEM = frozenset({"lost+found"})  # in a volume that is mounted there
 _NAMES = (
-    *("network.onnx", "network-*", "engine-*", "agent.pyz", "report.md", "report.html", "gates.html"),
-    *("compile.json", "plan.json", "build.json", "latency.json", "gates.json", MANIFEST),
+    *(
+        "network.onnx",
+        "network-*",
+        "engine-*",
+        "agent.pyz",
+        "report.md",
+        "report.html",
+        "gates.html",
+        "prediction.html",
+    ),
+    *("compile.json", "plan.json", "build.json", "latency.json", "gates.json", "prediction.json", MANIFEST),
 )
 """What commands write into output folders, but for documents that they copy as they are."""
 

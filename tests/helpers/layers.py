@@ -20,6 +20,7 @@ PARTS = {
     "lkam",
     "passes",
     "precision",
+    "prediction",
     "pruning",
     "report",
     "utilisation",

@@ -1,0 +1,84 @@
+"""``deploycc predict MODEL -t TARGET``: how long a detector takes on boards that are not here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from deploycc.cli import complete
+from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+
+
+@takes_model
+def command(
+    choice: ModelChoice,
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            autocompletion=complete.target,
+            help="Target name or .toml file; repeat it to compare several.",
+        ),
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for prediction.json and a page with pictures."),
+    ] = None,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
+    ] = None,
+    profile: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--profile", metavar="FILE", help="Profile of a gated network: predict with the kernels that it used."
+        ),
+    ] = None,
+    active: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--active", metavar="SHARE", help="Share of the kernels that gates leave on, without a profile."),
+    ] = None,
+    runtime: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--runtime", metavar="caffe", help="Predict Caffe with cuDNN instead of the target's runtime."),
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="List every launch of every target.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Predict latency on boards that are not attached.
+
+    Needs no weights, no board and no GPU; every figure comes with its interval and what it rests on.
+    """
+    from deploycc.cli import console
+    from deploycc.documents.utilisation import read_profile
+    from deploycc.report.prediction import prediction_json, prediction_notes, prediction_tables
+    from deploycc.workflows.predict import predict, write_prediction
+    from deploycc.workflows.staging import check_output_folder
+
+    if output is not None:
+        check_output_folder(output)
+    with console.progress("predict") as say:
+        say("reading")
+        report = predict(
+            choice.load(design=True),
+            target,
+            precisions=comma_list(precision),  # type: ignore[arg-type]
+            profile=None if profile is None else read_profile(profile),
+            active=active,
+            runtime=runtime,
+            say=say,
+        )
+        if output is not None:
+            write_prediction(report, output)
+    if as_json:
+        console.print_json(prediction_json(report))
+    else:
+        console.tables(*prediction_tables(report, layers=layers))
+        for note in prediction_notes(report):
+            console.note(note)
+    if output is not None:
+        console.wrote(output)
