@@ -85,16 +85,11 @@ class _Server:
         self._out.flush()
 
     def _hello(self, asked: "Any", data: bytes) -> "Any":
-        return {"agent": __version__, "store": self._store.root}
+        holder = device_lock.holder_of(asked["lock"] or device_lock.DEFAULT)
+        return {"agent": __version__, "store": self._store.root, "holder": holder}
 
     def _probe(self, asked: "Any", data: bytes) -> "Any":
-        lock = asked.get("lock") or device_lock.DEFAULT
-        return {
-            "environment": environment.probe(),
-            "free_bytes": self._store.free_bytes(),
-            "holder": device_lock.holder_of(lock),
-            "jobs": [device_jobs.describe(job) for job in device_jobs.all_jobs(self._store)],
-        }
+        return {"environment": environment.probe(), "free_bytes": self._store.free_bytes()}
 
     def _missing(self, asked: "Any", data: bytes) -> "Any":
         """Which objects are not here, after making sure that there is room for them."""
@@ -155,12 +150,12 @@ class _Server:
         return {}
 
     def _clean(self, asked: "Any", data: bytes) -> "Any":
-        """Remove what no job refers to; with ``all`` ended jobs go too, though their results were not fetched."""
+        """Remove what no job refers to, and ended jobs without results; with ``all`` those with results too."""
         jobs = device_jobs.all_jobs(self._store)
-        if asked["all"]:
-            for job in jobs:
+        for job in jobs:
+            if asked["all"] or not job.state()["results"]:
                 job.remove()
-            jobs = device_jobs.all_jobs(self._store)
+        jobs = device_jobs.all_jobs(self._store)
         kept = {sha256 for job in jobs for sha256 in job.references()}
         gone = self._store.clean(kept, os.path.abspath(sys.argv[0]))
         return {"gone": gone, "jobs": [device_jobs.describe(job) for job in jobs]}

@@ -39,7 +39,12 @@ class StoredFile:
 
 
 class Board:
-    """A device that is connected, with the agent of this version on it."""
+    """A device that is connected, with the agent of this version on it.
+
+    Attributes:
+        device: which.
+        holder: who worked on it when it was connected, and since when; None: nobody.
+    """
 
     def __init__(self, device: Device) -> None:
         """Connect; the agent travels where the board does not have it.
@@ -52,7 +57,7 @@ class Board:
         self._link = Link(device)
         try:
             self._start_agent()
-            self.ask({"ask": "hello"})
+            self.holder: dict[str, Any] | None = self.ask({"ask": "hello", "lock": device.lock})["holder"]
         except BaseException:
             self._link.close()
             raise
@@ -61,6 +66,12 @@ class Board:
     def ssh_pid(self) -> int:
         """Of the connection's process."""
         return self._link.pid
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the connection; jobs on the board go on."""
@@ -137,6 +148,15 @@ class Board:
             note=answer["reason"],
             hint=answer.get("hint"),
         )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return the jobs on the board, the oldest first.
+
+        Raises:
+            LinkLost: the connection ended.
+        """
+        jobs: list[dict[str, Any]] = self.ask({"ask": "jobs"})["jobs"]
+        return jobs
 
     def push(self, files: Sequence[StoredFile], more: int = 0, say: Say = quiet) -> int:
         """Send the files that the board does not have; return how many bytes went.

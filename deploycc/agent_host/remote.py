@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,8 +114,8 @@ class RemoteSession:
         more = sizes if any(each.command == "build" for each in self.steps) else 0  # an engine is about as large
         job = {
             "id": secrets.token_hex(8),
-            "owner": getpass.getuser(),
-            "host": socket.gethostname(),
+            "owner": _me()[0],
+            "host": _me()[1],
             "folder": str(self.folder.resolve()),
             "steps": [
                 {
@@ -132,10 +132,6 @@ class RemoteSession:
         self._again(lambda board: board.push([*files.values(), *inputs.values()], more, self.say))
         self._again(lambda board: board.ask({"ask": "start", "job": job}))
         self._job = str(job["id"])
-
-    def adopt(self, job: dict[str, Any]) -> None:
-        """Follow a job that is on the device, from its beginning."""
-        self._job = job["id"]
 
     def finish(self) -> None:
         """Forget the job on the device: its results are in the folder."""
@@ -223,7 +219,9 @@ class RemoteSession:
 
 
 @contextmanager
-def on_device(device: Device, folder: Path, steps: Sequence[Step], say: Say = quiet) -> Iterator[RemoteSession]:
+def on_device(
+    device: Device, folder: Path, steps: Sequence[Step], say: Say = quiet, job: str | None = None
+) -> Iterator[RemoteSession]:
     """Yield a session on a device; its job is forgotten there where the block ends well.
 
     Args:
@@ -231,8 +229,9 @@ def on_device(device: Device, folder: Path, steps: Sequence[Step], say: Say = qu
         folder: the output folder.
         steps: what the block does, in this order.
         say: progress.
+        job: one that is on the device already, which does these steps; None: start one.
     """
-    session = RemoteSession(device, folder, tuple(steps), say)
+    session = RemoteSession(device, folder, tuple(steps), say, _job=job)
     try:
         try:
             yield session
@@ -242,6 +241,15 @@ def on_device(device: Device, folder: Path, steps: Sequence[Step], say: Say = qu
         session.finish()
     finally:
         session.close()
+
+
+def is_mine(job: Mapping[str, Any]) -> bool:
+    """Return whether a job on a board is of this user on this machine."""
+    return (job["owner"], job["host"]) == _me()
+
+
+def _me() -> tuple[str, str]:
+    return getpass.getuser(), socket.gethostname()
 
 
 def _input(path: Path) -> StoredFile:

@@ -22,6 +22,7 @@ from deploycc.cli import (
     bench,
     build,
     compile,
+    device,
     evaluate,
     export,
     gates,
@@ -75,6 +76,7 @@ app.command("prune-curve")(prune_curve.command)
 app.command("gates")(gates.command)
 app.add_typer(report.app, name="report")
 app.add_typer(target.app, name="target")
+app.add_typer(device.app, name="device")
 app.add_typer(train.app, name="train")
 
 

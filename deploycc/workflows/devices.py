@@ -45,7 +45,30 @@ def choose_device(name: str | None, target: str) -> Device | None:
                 context={"device": device.name},
                 hint=f"compile with --target {device.target}, or choose another device",
             )
-    return devices[0] if devices else None
+    return _free_one(devices) if len(devices) > 1 else devices[0] if devices else None
+
+
+def _free_one(pool: Sequence[Device]) -> Device:
+    """Return a device that nobody works on; where all of them are at work, the first that can be reached.
+
+    Raises:
+        DeviceError: none can be reached; the reason is that of the first.
+    """
+    from deploycc.agent_host.board import Board
+    from deploycc.agent_host.ssh import LinkLost
+
+    reached, refused = [], []
+    for device in pool:
+        try:
+            with Board(device) as board:
+                if board.holder is None:
+                    return device
+                reached.append(device)
+        except (DeviceError, LinkLost) as error:
+            refused.append(error)
+    if not reached:
+        raise refused[0]
+    return reached[0]
 
 
 @contextmanager

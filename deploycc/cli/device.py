@@ -1,0 +1,148 @@
+"""``deploycc device``: boards that are reached over SSH, and the work on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from deploycc.cli import complete
+
+app = typer.Typer(help="List, probe and check devices, and the work on them.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="DEVICE", help="Name from devices.toml, or ssh://[user@]host[:port].")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the devices of devices.toml, in this folder and in ~/.config/deploycc.
+
+    Devices of one target form a pool: --device TARGET takes one that nobody works on.
+    """
+    from deploycc.agent_host.devices import read_devices
+    from deploycc.cli import console
+    from deploycc.report.device import devices_table
+
+    devices = [device.model_dump(mode="json") for device in read_devices().values()]
+    if as_json:
+        console.print_json(devices)
+    else:
+        console.tables(devices_table(devices))
+
+
+@app.command("probe")
+def probe(name: Name, as_json: AsJson = False) -> None:
+    """Show what a device is, whether somebody works on it, and which jobs are there."""
+    from deploycc.cli import console
+    from deploycc.report.device import probe_tables
+    from deploycc.workflows.attach import probe as probe_device
+
+    probed = probe_device(name)
+    if as_json:
+        console.print_json(probed)
+    else:
+        console.tables(*probe_tables(probed))
+
+
+@app.command("check")
+def check(
+    name: Name,
+    target: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            autocompletion=complete.target,
+            help="What it should be; default: its target in devices.toml.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every fact of a target that a device does not confirm, and what to do.
+
+    The exit status is 1 where engines of the target cannot be built or run there.
+    """
+    from dataclasses import asdict
+
+    from deploycc.cli import console
+    from deploycc.errors import DeviceError, InputError
+    from deploycc.report.device import differences_table
+    from deploycc.target import load
+    from deploycc.target.device import differences
+    from deploycc.workflows.attach import probe as probe_device
+    from deploycc.workflows.attach import the_device
+
+    wanted = target or the_device(name).target
+    if wanted is None:
+        raise InputError("no-target", "nothing says what the device should be", hint="give `target`")
+    found = differences(load(wanted), probe_device(name)["environment"])
+    if as_json:
+        console.print_json([asdict(each) for each in found])
+    elif found:
+        console.tables(differences_table(found, f"{name} and {wanted}"))
+    else:
+        console.note(f"{name} confirms every fact of {wanted} that can be read there")
+    wrong = [each.fact for each in found if each.matters]
+    if wrong:
+        raise DeviceError(
+            "device-differs",
+            f"{name} is not a {wanted}",
+            context={"facts": ", ".join(wrong)},
+            hint=found[0].todo,
+        )
+
+
+@app.command("attach")
+def attach(
+    name: Name,
+    folder: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="[DIR]", help="Output folder; default: every folder whose work is there."),
+    ] = None,
+) -> None:
+    """Follow your work on a device to its end, and bring its results into its output folder.
+
+    Ctrl-C detaches: the work goes on.
+    """
+    from deploycc.cli import console
+    from deploycc.workflows.attach import attach as attach_to
+    from deploycc.workflows.output_folder import summarise_folder
+
+    with console.progress("attach") as say:
+        folders = attach_to(name, folder, say)
+    for each in folders:
+        console.say(str(each), summarise_folder(each))
+        console.wrote(each, answer=True)
+
+
+@app.command("cancel")
+def cancel(name: Name, everybody: Annotated[bool, typer.Option("--all", help="Work of others too.")] = False) -> None:
+    """End your work on a device.
+
+    What was built or measured by then can still be fetched with `deploycc device attach`.
+    """
+    from deploycc.cli import console
+    from deploycc.report.device import jobs_table
+    from deploycc.workflows.attach import cancel as cancel_on
+
+    console.tables(jobs_table(cancel_on(name, everybody=everybody)))
+
+
+@app.command("clean")
+def clean(
+    name: Name,
+    everything: Annotated[bool, typer.Option("--all", help="Also results that nobody has fetched.")] = False,
+) -> None:
+    """Remove from a device the files that no work there needs."""
+    from deploycc.cli import console
+    from deploycc.report.device import jobs_table
+    from deploycc.workflows.attach import clean as clean_on
+
+    gone, jobs = clean_on(name, everything=everything)
+    console.note(f"{gone['files']} files ({gone['bytes'] / 1e6:.1f} MB) are removed from {name}")
+    if jobs:
+        console.note("work that stays: attach to it, cancel it, or clean with --all")
+        console.tables(jobs_table(jobs))

@@ -1,0 +1,190 @@
+"""Jobs that are on a device: brought home, ended, cleared away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploycc.errors import DeviceError
+from deploycc.progress import Say, quiet
+
+if TYPE_CHECKING:
+    from deploycc.agent_host.board import Board
+    from deploycc.agent_host.devices import Device
+
+_FOLLOWER_LOOKS_S = 1.0  # whoever follows a job that is cancelled learns of it before the job is forgotten
+
+
+def the_device(name: str) -> Device:
+    """Return the one device of a name.
+
+    Raises:
+        DeviceError: there is none, or there are several.
+    """
+    from deploycc.agent_host.devices import LOCAL, find
+
+    devices = find(name)
+    if len(devices) != 1:
+        raise DeviceError(
+            "device-not-one",
+            f"{name!r} is this machine" if name == LOCAL else f"{name!r} names several devices",
+            context={"devices": ", ".join(device.name for device in devices)} if devices else {},
+            hint="name one that is reached over SSH",
+        )
+    return devices[0]
+
+
+@contextmanager
+def connected(device: Device) -> Iterator[Board]:
+    """Yield a connection to a device.
+
+    Raises:
+        DeviceError: it cannot be reached or used, or the connection broke.
+    """
+    from deploycc.agent_host.board import Board
+    from deploycc.agent_host.ssh import LinkLost
+
+    try:
+        with Board(device) as board:
+            yield board
+    except LinkLost as lost:
+        raise DeviceError("device-link-lost", f"the link to {device.name} is lost", note=lost.said or None) from lost
+
+
+def attach(name: str, folder: Path | None = None, say: Say = quiet) -> list[Path]:
+    """Follow this user's jobs on a device to their end, and bring their results home.
+
+    Args:
+        name: of the device.
+        folder: an output folder: its jobs only. None: all jobs, each with its own folder.
+        say: progress.
+
+    Returns:
+        The output folders that got results.
+
+    Raises:
+        DeviceError: there is no such job, or its folder was compiled anew since.
+        BuildError, MeasureError: a job found out that an engine cannot be built or timed; that is in the folder.
+    """
+    from deploycc.agent_host.remote import is_mine
+
+    device = the_device(name)
+    with connected(device) as board:
+        jobs = [job for job in board.jobs() if is_mine(job)]
+    if folder is not None:
+        jobs = [job for job in jobs if _is_of(job, folder)]
+    if not jobs:
+        raise DeviceError(
+            "device-no-job",
+            f"no work of yours is on {device.name}" + ("" if folder is None else f" for {folder}"),
+            hint=f"`deploycc device probe {device.name}` shows what is there",
+        )
+    for job in jobs:
+        _bring_home(device, job, folder or Path(job["folder"]), say)
+    return list(dict.fromkeys(folder or Path(job["folder"]) for job in jobs))
+
+
+def _is_of(job: dict[str, Any], folder: Path) -> bool:
+    return job["folder"] == str(folder.resolve()) or _planned(job) == _plan_of(folder)
+
+
+def _planned(job: dict[str, Any]) -> str | None:
+    from deploycc.documents.plan import BuildPlan
+
+    return next((file["sha256"] for file in job["files"] if file["name"] == BuildPlan.FILE_NAME), None)
+
+
+def _plan_of(folder: Path) -> str | None:
+    from deploycc.documents.plan import BuildPlan
+    from deploycc.files import sha256_of
+
+    file = folder / BuildPlan.FILE_NAME
+    return sha256_of(file) if file.is_file() else None
+
+
+def _bring_home(device: Device, job: dict[str, Any], folder: Path, say: Say) -> None:
+    from deploycc.agent_host.local import check_measured
+    from deploycc.agent_host.remote import Step, on_device
+    from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder
+
+    if _planned(job) != _plan_of(folder):
+        raise DeviceError(
+            "device-other-plan",
+            f"the work on {device.name} is for another plan than the folder's",
+            context={"folder": folder},
+            note="it was compiled anew since, or it is gone; the results stay on the device",
+            hint=f"give a copy of that folder: `deploycc device attach {device.name} DIR`; or "
+            f"`deploycc device clean {device.name} --all` drops them",
+        )
+    steps = [Step(step["command"], step["only"]) for step in job["steps"]]
+    with on_device(device, folder, steps, say, job["id"]) as session:
+        try:
+            for step in steps:
+                if step.command == "build":
+                    build_folder(folder, say, session)
+                else:
+                    check_measured(bench_folder(folder, say, step.only, session=session))
+        finally:
+            render_folder(folder)
+
+
+def cancel(name: str, *, everybody: bool = False) -> Sequence[dict[str, Any]]:
+    """End this user's jobs on a device; what they have built or measured by then stays for `attach`.
+
+    Args:
+        name: of the device.
+        everybody: also jobs of other users and hosts, as far as they use the same store.
+
+    Returns:
+        The jobs that were ended.
+
+    Raises:
+        DeviceError: there is none, or the device cannot be used.
+    """
+    from deploycc.agent_host.remote import is_mine
+
+    device = the_device(name)
+    with connected(device) as board:
+        jobs = [job for job in board.jobs() if job["state"] != "ended" and (everybody or is_mine(job))]
+        if not jobs:
+            raise DeviceError("device-no-job", f"no work of yours is on {device.name}")
+        ended = [board.ask({"ask": "cancel", "job": job["id"]})["job"] for job in jobs]
+        time.sleep(_FOLLOWER_LOOKS_S)
+        left = {job["id"] for job in board.jobs()}
+        for job in ended:
+            if job["id"] in left and not job["results"]:
+                board.ask({"ask": "forget", "job": job["id"]})
+    return ended
+
+
+def clean(name: str, *, everything: bool = False) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """Remove from a device what no job needs.
+
+    Args:
+        name: of the device.
+        everything: also results that nobody fetched.
+
+    Returns:
+        Number of ``files`` that went and their ``bytes``; the jobs that stay.
+
+    Raises:
+        DeviceError: the device cannot be used.
+    """
+    with connected(the_device(name)) as board:
+        answer = board.ask({"ask": "clean", "all": everything})
+    return answer["gone"], answer["jobs"]
+
+
+def probe(name: str) -> dict[str, Any]:
+    """Return what a device says of itself: environment, free bytes of its store, who works on it, jobs.
+
+    Raises:
+        DeviceError: the device cannot be used.
+    """
+    device = the_device(name)
+    with connected(device) as board:
+        answer = board.ask({"ask": "probe"})
+        return {**answer, "device": device.name, "address": device.url, "holder": board.holder, "jobs": board.jobs()}
