@@ -6,19 +6,7 @@ import os
 import sys
 from typing import Any, List, Optional
 
-from . import (
-    __version__,
-    bench_job,
-    build_file,
-    build_job,
-    device_jobs,
-    environment,
-    files,
-    jobs,
-    processes,
-    seal,
-    serve,
-)
+from . import __version__, files, processes
 from .outcome import Failed
 from .progress import say
 
@@ -81,6 +69,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: "Any") -> int:
+    """Run a command; what only some commands need is imported for those: a zipapp compiles what it imports."""
+    if given.command == "serve":
+        from . import serve
+
+        return serve.serve(given.store)
+    if given.command == "run-job":
+        from . import device_jobs
+
+        return device_jobs.run(given.folder, given.store)
+    from . import bench_job, build_file, build_job, environment, jobs, seal
+
     if given.command == "probe":
         if given.out is None:
             json.dump(environment.probe(), sys.stdout, indent=1, sort_keys=True)
@@ -88,10 +87,6 @@ def _run(given: "Any") -> int:
         else:
             files.write_answer(environment.probe(), given.out)
         return 0
-    if given.command == "serve":
-        return serve.serve(given.store)
-    if given.command == "run-job":
-        return device_jobs.run(given.folder, given.store)
     if given.command in ("build-one", "bench-one"):
         if given.command == "build-one":
             rows = [build_job.build(given.plan, file, given.program) for file in given.files]

@@ -10,7 +10,7 @@ import select
 import sys
 from typing import Any, Dict
 
-from . import __version__, device_jobs, device_lock, environment, store
+from . import __version__, device_jobs, device_lock, store
 from .outcome import Failed
 
 MOST_BYTES = 4 << 20  # of a piece
@@ -89,6 +89,8 @@ class _Server:
         return {"agent": __version__, "store": self._store.root, "holder": holder}
 
     def _probe(self, asked: "Any", data: bytes) -> "Any":
+        from . import environment  # it needs much more than other answers
+
         return {"environment": environment.probe(), "free_bytes": self._store.free_bytes()}
 
     def _missing(self, asked: "Any", data: bytes) -> "Any":

@@ -117,7 +117,7 @@ def read_devices() -> dict[str, Device]:
     devices: dict[str, Device] = {}
     for path in places():
         if path.is_file():
-            devices = {**_read(path), **devices}
+            devices |= {name: device for name, device in _read(path).items() if name not in devices}
     return devices
 
 

@@ -63,8 +63,8 @@ class Link:
             DeviceError: there is no ssh, or the device's address is none.
         """
         self._device = device
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         command = [*_command(device), bootstrap.command(device.python)]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

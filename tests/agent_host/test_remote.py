@@ -15,9 +15,11 @@ from deploycc.agent_host import local
 from deploycc.agent_host.board import Board
 from deploycc.agent_host.devices import Device
 from deploycc.agent_host.remote import Step, on_device
+from deploycc.cli import main
 from deploycc.documents.build import read_manifest
 from deploycc.errors import BuildError, DeviceError
 from deploycc.files import sha256_of
+from deploycc.workflows.report import read_report
 
 BOTH = (Step("build"), Step("bench"))
 
@@ -118,12 +120,31 @@ def test_a_full_disk_is_said_before_anything_is_sent(tmp_path: Path, device: Dev
 
 
 def test_the_device_is_described(device: Device) -> None:
-    board = Board(device)
-    try:
-        answer = board.ask({"ask": "probe", "lock": device.lock})
-    finally:
-        board.close()
+    with Board(device) as board:
+        answer = board.ask({"ask": "probe"})
+        assert board.holder is None
+        assert board.jobs() == []
     assert answer["environment"]["architecture"] == environment.hardware()["architecture"]
-    assert answer["holder"] is None
     assert answer["free_bytes"] > 0
-    json.dumps(answer)
+
+
+def test_compile_over_ssh(
+    tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = {"url": device.url, "python": device.python, "store": str(tmp_path / "store"), "lock": device.lock}
+    Path("devices.toml").write_text(
+        "\n".join(["[here]", 'target = "x86-cpu"', *(f"{key} = {json.dumps(text)}" for key, text in fields.items())])
+    )
+    tiny = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
+    options = ["--random-weights", "1", "--device", "here", "-o", "out", "--quick", "--threads", "1"]
+    assert main(["compile", tiny, *options]) == 0
+    assert capsys.readouterr().out == "out\n"
+    report = read_report("out")
+    assert [engine.status for engine in report.compiled.engines] == ["built"]
+    assert report.median_ms() is not None
+    assert report.latency is not None
+    assert "fp32 has a median latency of" in Path("out/report.md").read_text()
+    assert list((tmp_path / "store" / "jobs").iterdir()) == []
+    assert main(["device", "attach", "here"]) == 1
+    assert "error[device-no-job]" in capsys.readouterr().err
