@@ -1,4 +1,7 @@
-"""``deploycc train ssd``: train a detector, dense or with kernel gates; ``deploycc train export``: write it as ONNX."""
+"""``deploycc train``: ``ssd`` trains a detector, dense or with kernel gates, ``export`` writes it as ONNX.
+
+``recover`` (`deploycc.cli.train_recover`) trains a pruned network on what its original says.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from deploycc.cli import train_recover
 from deploycc.cli.model_options import comma_list
 from deploycc.errors import InputError
 
@@ -243,6 +247,9 @@ def export(
 
     export_checkpoint(checkpoint, output, gates_metadata=gates_metadata, threshold=threshold)
     console.wrote(output, answer=True)
+
+
+app.command("recover")(train_recover.command)
 
 
 def _blocks(shared: str | None) -> int | tuple[float, ...]:

@@ -9,9 +9,10 @@ import deploycc
 ROOT = Path(deploycc.__file__).parent
 
 FILES = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
-BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes", "target", "timing"}
+BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes", "target", "timing", "trainable"}
 PARTS = {
     "agent_host",
+    "distillation",
     "engine",
     "evaluation",
     "exporters",
@@ -26,5 +27,5 @@ PARTS = {
     "utilisation",
     "verification",
 }
-MORE = {"lkam": {"evaluation"}}  # the optional training part stands on evaluation
+MORE = {"lkam": {"evaluation"}, "distillation": {"evaluation"}}  # training scores what it trains
 PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())

@@ -1,0 +1,124 @@
+"""``deploycc train recover PRUNED --teacher MODEL --images DIR``: a pruned network learns from its original."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from deploycc.cli.model_options import one_source
+
+if TYPE_CHECKING:
+    from deploycc.workflows.recover import Recovery
+
+
+def command(
+    pruned: Annotated[Path, typer.Argument(metavar="PRUNED", help="Pruned network (.onnx) that `prune` wrote.")],
+    teacher: Annotated[
+        str, typer.Option("--teacher", metavar="MODEL", help="Trained network that it was pruned from.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX file to write.")],
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--teacher-weights", metavar="FILE", help="Caffe weights of the teacher."),
+    ] = None,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", metavar="DIR", help="Folder of pictures; they need no labels."),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; labels are not used.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Number of training steps.")] = 4000,
+    minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--minutes", metavar="M", min=0.01, help="End after this time, if the steps take longer."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Pictures per step.")] = 8,
+    rate: Annotated[
+        float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate, relative to each layer's weights.")
+    ] = 0.003,
+    check_every: Annotated[
+        int, typer.Option("--check-every", metavar="N", min=1, help="Steps between two checks and checkpoints.")
+    ] = 250,
+    seed: Annotated[int, typer.Option("--seed", metavar="SEED", min=0, help="Seed of order and augmentation.")] = 1,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16/--float32", help="Compute in 16 bits; weights keep 32.")] = True,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train a pruned network on the outputs of its original.
+
+    No labels are needed. The checkpoint lies beside the output, and the same command goes on from it.
+    """
+    from deploycc.cli import console
+    from deploycc.detector.file import save
+    from deploycc.files import check_writable, write_text
+    from deploycc.workflows.load import load
+    from deploycc.workflows.recover import recover
+    from deploycc.workflows.train import require_torch
+
+    require_torch()
+    from deploycc.distillation.recovery import RecoverySettings
+
+    checkpoint, metrics = output.with_suffix(".checkpoint.pt"), output.with_suffix(".metrics.json")
+    check_writable(output, checkpoint, metrics, inputs=[pruned, teacher, weights])
+    settings = RecoverySettings(steps, minutes, batch, rate, check_every, seed, bfloat16)
+
+    def report(record: dict[str, float]) -> None:
+        agreement = 100 * record["agreement"]
+        console.note(
+            f"step {record['step']}: loss {record['scores']:.3f} + {record['locations']:.3f}, "
+            f"agreement with the teacher {agreement:.1f} %"
+        )
+
+    source = one_source(images, data)
+    with console.progress("train recover") as say:
+        say("reading")
+        student, original = load(pruned), load(teacher, weights=weights)
+        done = recover(
+            student, original, source, settings, threads=threads, checkpoint=checkpoint, report=report, say=say
+        )
+    write_text(metrics, json.dumps(_facts(done), indent=1) + "\n")
+    _show(done)
+    console.wrote(checkpoint, metrics)
+    if done.improved:
+        save(done.detector, output)
+        console.wrote(output, answer=True)
+    else:
+        console.note(f"training made the network no better, so {output} was not written; {pruned} is as it was")
+
+
+def _facts(done: Recovery) -> dict[str, Any]:
+    training = done.training
+    return {
+        "before": training.before.map50,
+        "after": training.after.map50,
+        "steps": training.steps,
+        "minutes": training.minutes,
+        "stopped": training.stopped,
+        "history": list(training.history),
+    }
+
+
+def _show(done: Recovery) -> None:
+    from deploycc.cli import console
+
+    training = done.training
+    before = training.before.by_class
+    rows = [
+        [done.class_names[number], str(count), f"{100 * before[number][0]:.1f}", f"{100 * after:.1f}"]
+        for number, (after, count) in sorted(training.after.by_class.items())
+    ]
+    rows.append(["mean", "", f"{100 * training.before.map50:.1f}", f"{100 * training.after.map50:.1f}"])
+    console.table(
+        ["class", "objects", "before", "after"], rows, "agreement with the teacher, AP50 % on pictures held out"
+    )
+    if training.stopped:
+        console.note(training.stopped)

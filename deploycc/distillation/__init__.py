@@ -1,0 +1,1 @@
+"""A network learns from another on pictures without labels (needs PyTorch)."""

@@ -1,0 +1,87 @@
+"""How far a student's raw heads are from its teacher's (Hinton et al., 2015, at temperature 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deploycc.distillation.heads import Activation
+
+SEEN = 0.05
+"""Probability from which a teacher's prior counts as one that sees an object."""
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Terms of a batch, each a scalar; they are added as they are.
+
+    Attributes:
+        scores: divergence from the teacher's scores, summed over priors.
+        locations: smooth L1 of the offsets where the teacher sees an object.
+    """
+
+    scores: Tensor
+    locations: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.scores + self.locations
+
+
+def distillation_loss(
+    scores: Tensor,
+    locations: Tensor,
+    teacher_probabilities: Tensor,
+    teacher_locations: Tensor,
+    activation: Activation,
+    background: int | None,
+) -> Loss:
+    """Compare a batch with its teacher.
+
+    Args:
+        scores: [N, P, C] logits, or probabilities where `activation` says so.
+        locations: [N, P, 4] offsets.
+        teacher_probabilities: [N, P, C], without gradient.
+        teacher_locations: [N, P, 4], likewise.
+        activation: of the scores.
+        background: class that is no object, or None.
+
+    Returns:
+        Sums over priors, divided by the number of priors in which the teacher sees an object.
+    """
+    seen = foreground(teacher_probabilities, background)
+    count = (seen > SEEN).sum().clamp(min=1)
+    weight = torch.where(seen > SEEN, seen, torch.zeros_like(seen))
+    distance = functional.smooth_l1_loss(locations, teacher_locations, reduction="none").sum(2)
+    divergence = _divergence(scores, teacher_probabilities, activation)
+    return Loss(divergence.sum() / count, (weight * distance).sum() / count)
+
+
+def foreground(probabilities: Tensor, background: int | None) -> Tensor:
+    """The largest probability of a class that is an object, [N, P]."""
+    if background is None:
+        return probabilities.amax(2)
+    kept = [k for k in range(probabilities.shape[2]) if k != background]
+    return probabilities[..., kept].amax(2)
+
+
+def probabilities_of(scores: Tensor, activation: Activation) -> Tensor:
+    """Apply the activation."""
+    if activation == "sigmoid":
+        return scores.sigmoid()
+    return scores.softmax(2) if activation == "softmax" else scores
+
+
+def _divergence(scores: Tensor, target: Tensor, activation: Activation) -> Tensor:
+    """Cross-entropy with the target minus the target's own entropy: 0 where both agree."""
+    if activation == "softmax":
+        return functional.kl_div(functional.log_softmax(scores, 2), target, reduction="none").sum(2)
+    if activation == "probabilities":
+        scores = torch.logit(scores, _LEAST)
+    own = functional.binary_cross_entropy(target, target, reduction="none")
+    return (functional.binary_cross_entropy_with_logits(scores, target, reduction="none") - own).sum(2)

@@ -1,0 +1,62 @@
+"""``deploycc train recover``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+import deploycc
+from deploycc.cli import main
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pruned") / "small.onnx"
+    settings = deploycc.PruneSettings(by="l1", below=0.3, multiple=1)
+    deploycc.save(deploycc.prune(deploycc.load("street_ssd"), settings).detector, path)
+    return path
+
+
+def recover(pruned: Path, output: Path, *more: str) -> list[str]:
+    data = ["--teacher", "street_ssd", "--data", "generated:5:30", "--batch", "2", "--float32"]
+    return ["train", "recover", str(pruned), *data, "-o", str(output), *more]
+
+
+def test_the_recovered_network_is_written_and_compiles(
+    pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "good.onnx"
+    assert main(recover(pruned, output, "--steps", "12", "--check-every", "6")) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == str(output)
+    assert "agreement with the teacher" in shown.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.checkpoint.pt", "good.metrics.json", "good.onnx"]
+    metrics = json.loads((tmp_path / "good.metrics.json").read_text(encoding="utf-8"))
+    assert metrics["after"] > metrics["before"]
+    assert [record["step"] for record in metrics["history"]] == [6, 12]
+    detector = deploycc.load(output)
+    assert detector.prunings == deploycc.load(pruned).prunings
+    assert [note.code for note in detector.notes if note.code == "weights-recovered"]
+
+
+def test_a_training_that_does_not_help_writes_no_network(
+    pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "good.onnx"
+    output.write_bytes(b"a file of the user's")
+    assert main(recover(pruned, output, "--steps", "1", "--lr", "0")) == 0
+    assert output.read_bytes() == b"a file of the user's"
+    assert "no better" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_network_of_the_user_is_never_replaced_by_its_successor(
+    pruned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = pruned.read_bytes()
+    assert main(recover(pruned, pruned, "--steps", "1")) == 1
+    assert "output-is-the-input" in capsys.readouterr().err
+    assert pruned.read_bytes() == before

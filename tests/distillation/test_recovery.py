@@ -1,0 +1,177 @@
+"""A pruned detector learns from its original; nothing is lost where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+import deploycc  # noqa: E402
+from deploycc.detector import Detector  # noqa: E402
+from deploycc.detector.picture_list import PictureList  # noqa: E402
+from deploycc.distillation import recovery  # noqa: E402
+from deploycc.distillation.agreement import Judge  # noqa: E402
+from deploycc.distillation.recovery import Recovered, RecoverySettings, recover  # noqa: E402
+from deploycc.distillation.samples import Samples, vary  # noqa: E402
+from deploycc.errors import ArtefactError, DeployError, InputError, PictureError  # noqa: E402
+from deploycc.graph.export import to_onnx  # noqa: E402
+from deploycc.workflows.pictures import open_pictures  # noqa: E402
+
+PICTURES = "generated:5:40"
+SETTINGS = RecoverySettings(steps=30, batch=4, check_every=15, bfloat16=False)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Detector:
+    return deploycc.load("street_ssd")
+
+
+@pytest.fixture(scope="module")
+def pruned(teacher: Detector) -> Detector:
+    return deploycc.prune(teacher, deploycc.PruneSettings(by="l1", below=0.3, multiple=1)).detector
+
+
+@pytest.fixture(scope="module")
+def samples(teacher: Detector) -> Samples:
+    return Samples(open_pictures(PICTURES, teacher.input), teacher.input, 1)
+
+
+@pytest.fixture(scope="module")
+def recovered(pruned: Detector, teacher: Detector, samples: Samples) -> Recovered:
+    return recover(pruned, teacher, samples, SETTINGS)
+
+
+def bytes_of(detector: Detector) -> bytes:
+    return bytes(to_onnx(detector.graph).SerializeToString())
+
+
+def test_agreement_rises(recovered: Recovered) -> None:
+    """30 steps of 4 pictures are far from what is possible, and more than noise."""
+    assert recovered.before.map50 < 0.5
+    assert recovered.after.map50 > recovered.before.map50 + 0.1
+    assert recovered.history[-1]["scores"] < recovered.history[0]["scores"]
+
+
+def test_the_network_is_the_pruned_one_with_other_weights(recovered: Recovered, pruned: Detector) -> None:
+    before, after = pruned.graph.tensors(), recovered.detector.graph.tensors()
+    assert list(before) == list(after)
+    assert recovered.detector.prunings == pruned.prunings
+    assert bytes_of(recovered.detector) != bytes_of(pruned)
+
+
+def test_a_training_that_was_cut_goes_on_to_the_same_end(
+    recovered: Recovered, pruned: Detector, teacher: Detector, samples: Samples, tmp_path: Path
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+
+    def stop(record: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recover(pruned, teacher, samples, SETTINGS, checkpoint=file, report=stop)
+    assert not file.exists()  # the record is shown before it is saved
+
+    seen = []
+
+    def stop_later(record: dict[str, float]) -> None:
+        seen.append(record["step"])
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recover(pruned, teacher, samples, SETTINGS, checkpoint=file, report=stop_later)
+    again = recover(pruned, teacher, samples, SETTINGS, checkpoint=file)
+    assert bytes_of(again.detector) == bytes_of(recovered.detector)
+    with pytest.raises(ArtefactError) as error:
+        recover(pruned, teacher, samples, RecoverySettings(batch=8), checkpoint=file)
+    assert error.value.code == "checkpoint-other-run"
+    file.write_bytes(b"damaged")
+    with pytest.raises(ArtefactError) as error:
+        recover(pruned, teacher, samples, SETTINGS, checkpoint=file)
+    assert error.value.code == "checkpoint-unreadable"
+
+
+def test_weights_that_get_worse_are_not_kept(teacher: Detector, samples: Samples) -> None:
+    wild = RecoverySettings(steps=4, batch=2, check_every=2, rate=30.0, bfloat16=False)
+    done = recover(teacher, teacher, samples, wild)
+    assert done.after.map50 == done.before.map50 == 1.0
+    assert bytes_of(done.detector) == bytes_of(teacher)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    pruned: Detector, teacher: Detector, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    honest = recovery.distillation_loss
+
+    def spoiled(*arguments: object) -> recovery.Loss:
+        calls.append(1)
+        loss = honest(*arguments)  # type: ignore[arg-type]
+        return recovery.Loss(loss.scores * float("nan"), loss.locations) if len(calls) == 3 else loss
+
+    monkeypatch.setattr(recovery, "distillation_loss", spoiled)
+    done = recover(pruned, teacher, samples, RecoverySettings(steps=9, batch=2, check_every=2, bfloat16=False))
+    assert done.steps == 2
+    assert done.stopped is not None
+    assert "step 2" in done.stopped
+    assert all(np.isfinite(weight).all() for weight in _weights(done.detector))
+
+
+def _weights(detector: Detector) -> list[np.ndarray]:
+    return [tensor.values for tensor in detector.graph.tensors().values() if hasattr(tensor, "values")]
+
+
+def test_a_teacher_that_sees_nothing_teaches_nothing(teacher: Detector) -> None:
+    grey = PictureList("grey", ("a",) * 20, "0" * 64, lambda number: np.full((160, 160, 3), 128, np.uint8))
+    with pytest.raises(DeployError) as error:
+        recover(teacher, teacher, Samples(grey, teacher.input, 1), SETTINGS)
+    assert error.value.code == "distillation-nothing-seen"
+
+
+def test_a_network_agrees_with_itself_and_less_with_a_pruned_one(
+    teacher: Detector, pruned: Detector, samples: Samples
+) -> None:
+    judge = Judge(teacher, samples.held_out, samples.picture)
+    assert judge.agreement(teacher).map50 == 1.0
+    assert judge.agreement(pruned).map50 < 0.9
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_pictures_are_never_trained_on(samples: Samples) -> None:
+    assert len(samples.held_out) == 4
+    assert not set(samples.held_out) & set(samples.trained_on)
+    assert len(samples.held_out) + len(samples.trained_on) == 40
+
+
+def test_a_step_has_the_same_batch_whenever_it_is_asked_for(samples: Samples) -> None:
+    first = samples.batch(7, 4)
+    samples.batch(3, 4)
+    assert np.array_equal(samples.batch(7, 4), first)
+    assert not np.array_equal(samples.batch(8, 4), first)
+
+
+def test_too_few_pictures_are_refused(teacher: Detector) -> None:
+    with pytest.raises(InputError) as error:
+        Samples(open_pictures("generated:1:5", teacher.input), teacher.input, 1)
+    assert error.value.code == "distillation-few-pictures"
+
+
+def test_a_damaged_picture_is_named_before_training(teacher: Detector, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number in range(20):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "11.png").write_bytes(b"not a picture")
+    with pytest.raises(PictureError) as error:
+        Samples(open_pictures(tmp_path, teacher.input), teacher.input, 1)
+    assert "11.png" in str(error.value)
+
+
+def test_pictures_of_any_size_can_be_varied() -> None:
+    for shape in ((1, 1, 3), (5, 200, 3)):
+        assert vary(np.zeros(shape, np.uint8), np.random.default_rng(0)).dtype == np.uint8
