@@ -69,8 +69,7 @@ def start(where: "store.Store", asked: "Any") -> None:
     folder = os.path.join(where.jobs, job["id"])
     if os.path.isdir(folder):
         return
-    new = folder + files.PARTIAL
-    shutil.rmtree(new, ignore_errors=True)
+    new = "{}.{}{}".format(folder, os.getpid(), files.PARTIAL)  # the host may ask again before this is done
     plan = os.path.join(new, "plan")
     for path in (plan, os.path.join(new, "tmp")):
         os.makedirs(path, 0o700)
@@ -85,7 +84,12 @@ def start(where: "store.Store", asked: "Any") -> None:
     lock = os.open(os.path.join(new, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.replace(new, folder)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if os.path.isdir(folder):
+                return
+            raise
         with open(os.path.join(folder, "log"), "ab") as log:
             subprocess.Popen(
                 [
@@ -107,6 +111,7 @@ def start(where: "store.Store", asked: "Any") -> None:
             )
     finally:
         os.close(lock)  # the process holds it too
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def run(folder: str, root: str) -> int:
@@ -271,6 +276,13 @@ def all_jobs(where: "store.Store") -> "List[Job]":
         except Failed:  # removed just now
             pass
     return sorted(found, key=lambda job: job.facts["created"])
+
+
+def remove_unfinished(where: "store.Store") -> None:
+    """Remove jobs whose start was interrupted; one that is being started now begins anew when its host asks again."""
+    for name in os.listdir(where.jobs):
+        if name.endswith(files.PARTIAL):
+            shutil.rmtree(os.path.join(where.jobs, name), ignore_errors=True)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -158,6 +158,7 @@ class _Server:
             if asked["all"] or not job.state()["results"]:
                 job.remove()
         jobs = device_jobs.all_jobs(self._store)
+        device_jobs.remove_unfinished(self._store)
         kept = {sha256 for job in jobs for sha256 in job.references()}
         gone = self._store.clean(kept, os.path.abspath(sys.argv[0]))
         return {"gone": gone, "jobs": [device_jobs.describe(job) for job in jobs]}

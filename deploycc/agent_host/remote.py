@@ -148,20 +148,24 @@ class RemoteSession:
 
     def _again(self, what: Callable[[Board], T]) -> T:
         """Do something with the board; where the link is lost, connect and do it again."""
-        attempts = iter(_PAUSES_S)
+        attempts = iter(_PAUSES_S if self._job is not None or self._board is not None else _PAUSES_S[:2])
         while True:
             try:
                 if self._board is None:
                     self._board = Board(self.device)
                 return what(self._board)
             except (LinkLost, Unreachable) as error:
-                known = self._board is not None or self._job is not None
+                reached = isinstance(error, LinkLost) or self._job is not None
                 self.close()
-                pause = next(attempts, None) if known or isinstance(error, LinkLost) else None
+                pause = next(attempts, None) if reached else None
                 if pause is None:
                     raise self._given_up(error) from error
                 self.say(f"the link to {self.device.name} is lost; connecting again")
                 time.sleep(pause)
+            except DeviceError as error:
+                if self._board is None and self._job is not None:  # it could be reached before
+                    raise self._given_up(error) from error
+                raise
 
     def _given_up(self, error: Exception) -> DeviceError:
         if isinstance(error, DeviceError) and self._job is None:

@@ -40,6 +40,8 @@ _TELLING = (  # in this order: what ssh says, and what that means
     ("Too many authentication failures", "device-login-refused"),
 )
 
+_BROKE = ("closed by", "reset by", "Broken pipe")  # of a connection that had come about
+
 
 class LinkLost(Exception):  # noqa: N818 - an outcome
     """The connection is gone, and whoever asked may try again.
@@ -174,7 +176,7 @@ class Link:
         for words, kind in _TELLING:
             if words in lost.said:
                 return _refused(kind, self._where(), lost.said)
-        if code == 255:
+        if code == 255 and not any(words in lost.said for words in _BROKE):
             return Unreachable(
                 "device-unreachable",
                 "the device cannot be reached",

@@ -115,7 +115,8 @@ def test_a_link_that_stays_away_is_said_and_the_job_goes_on(
             build(device, folder, cut)
     finally:
         keys.with_suffix(".away").rename(keys)
-    assert caught.value.code in ("device-link-lost", "device-login-refused")
+    assert caught.value.code == "device-link-lost"
+    assert "device attach bench 1" in str(caught.value.hint)
     assert pid_of(job_of(device))
     check_right(build(device, folder, lock.release, job_of(device).name), device, folder)
 

@@ -1,0 +1,288 @@
+"""What becomes of a build and a measurement on a device when something breaks, at many moments?
+
+Goals: after each fault the right result, or a failure that says what happened and the right result at the next try;
+never a wrong, partial or lost one; no process, job or file left on the device. An unchanged model of 100 MB is pushed
+in under 1 s.
+
+The device is this machine, behind an OpenSSH server of its own on loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+import ssh_server
+from small_networks import conv_model, plan_folder
+
+from deploycc import target
+from deploycc.agent_host import local, ssh
+from deploycc.agent_host.board import Board, StoredFile
+from deploycc.agent_host.devices import Device
+from deploycc.agent_host.remote import Step, on_device
+from deploycc.documents.build import read_manifest
+from deploycc.errors import DeployError
+from deploycc.files import sha256_of
+
+BOTH = (Step("build"), Step("bench"))
+PUSH_GOAL_S = 1.0
+
+
+class Campaign:
+    """Counts what held and what did not."""
+
+    def __init__(self, folder: Path, server: ssh_server.Server) -> None:
+        self.folder, self.server, self.number, self.failures = folder, server, 0, list[str]()
+        store = folder / "store"
+        self.device = Device(
+            name="here",
+            url=server.url,
+            target="x86-cpu",
+            python=sys.executable,
+            store=str(store),
+            lock=str(folder / "lock"),
+        )
+
+    def planned(self) -> Path:
+        """Return a new output folder with a plan."""
+        self.number += 1
+        folder = self.folder / f"out {self.number}"
+        folder.mkdir()
+        plan_folder(folder, target.load("x86-cpu"), {"fp32": conv_model()})
+        return folder
+
+    def work(self, folder: Path, job: str | None = None, device: Device | None = None) -> None:
+        """Build and measure, and check what came of it."""
+        with on_device(device or self.device, folder, BOTH, job=job) as session:
+            local.build(folder, session=session)
+            report = local.bench(folder, session=session)
+        [engine], [run] = read_manifest(folder).engines, report.runs
+        assert engine.status == "built"
+        assert engine.sha256 == sha256_of(folder / engine.file)
+        assert run.status == "measured"
+        assert run.engine is not None
+        assert run.engine.sha256 == engine.sha256
+
+    def check_clean(self) -> None:
+        """No job and no process of one is left, and nobody holds the lock."""
+        with Board(self.device) as board:
+            assert board.jobs() == [], board.jobs()
+            assert board.holder is None
+        assert not [pid for pid, words in processes() if "run-job" in words and self.device.store in " ".join(words)]
+
+    def jobs(self) -> list[str]:
+        """Numbers of the jobs on the device."""
+        with Board(self.device) as board:
+            return [job["id"] for job in board.jobs()]
+
+    def attempt(self, what: str, do: Callable[[], None]) -> None:
+        """Do something, and report it."""
+        start = time.perf_counter()
+        try:
+            do()
+            self.check_clean()
+        except (AssertionError, DeployError, OSError) as error:
+            self.failures.append(what)
+            print(f"FAILED  {what}: {type(error).__name__}: {error}")
+        else:
+            print(f"held    {what} ({time.perf_counter() - start:.1f} s)")
+
+
+def processes() -> list[tuple[int, list[str]]]:
+    """Number and words of every process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((int(path.name), (path / "cmdline").read_bytes().decode(errors="replace").split("\0")))
+        except OSError:
+            continue
+    return found
+
+
+def after(delay_s: float, do: Callable[[], object]) -> threading.Timer:
+    """Do something a little later, in a thread."""
+    timer = threading.Timer(delay_s, do)
+    timer.start()
+    return timer
+
+
+def check_cuts(campaign: Campaign, cuts: int, whole_s: float) -> None:
+    """The link is cut once, at moments that are spread over a run."""
+    for number in range(cuts):
+        delay_s = whole_s * (number + 0.5) / cuts
+
+        def do(delay_s: float = delay_s) -> None:
+            timer = after(delay_s, campaign.server.cut)
+            campaign.work(campaign.planned())
+            timer.join()
+
+        campaign.attempt(f"link cut after {delay_s:.2f} s", do)
+
+
+def check_host_killed(campaign: Campaign, times: int, whole_s: float) -> None:
+    """The host's process is killed; attaching brings the results, and where no job had started a new run does."""
+    for number in range(times):
+        delay_s = whole_s * (number + 0.5) / times
+
+        def do(delay_s: float = delay_s) -> None:
+            folder = campaign.planned()
+            script = (
+                "import sys; from check_device_faults import *; "
+                "device = Device.model_validate_json(sys.argv[1]); folder = Path(sys.argv[2]); "
+                "session = on_device(device, folder, BOTH).__enter__(); "
+                "local.build(folder, session=session); local.bench(folder, session=session)"
+            )
+            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, campaign.device.model_dump_json(), str(folder)],
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            time.sleep(0.5)
+            [*jobs] = campaign.jobs()
+            campaign.work(folder, jobs[0] if jobs else None)
+
+        campaign.attempt(f"host killed after {delay_s:.2f} s", do)
+
+
+def check_job_killed(campaign: Campaign, times: int, whole_s: float) -> None:
+    """The job's processes are killed, as by a reboot: that is said, and the next run is right."""
+    for number in range(times):
+        delay_s = whole_s * (number + 0.5) / times
+
+        def kill() -> None:
+            for pid, words in processes():
+                if "run-job" in words and campaign.device.store in " ".join(words):
+                    os.kill(pid, signal.SIGKILL)
+
+        def do(delay_s: float = delay_s) -> None:
+            folder = campaign.planned()
+            timer = after(delay_s, kill)
+            try:
+                campaign.work(folder)
+            except DeployError as error:
+                if error.code != "device-job-lost":
+                    raise
+                campaign.work(folder)
+            timer.join()
+
+        campaign.attempt(f"job killed after {delay_s:.2f} s", do)
+
+
+def check_two_hosts(campaign: Campaign) -> None:
+    """Two hosts at once wait for one another."""
+    problems = list[BaseException]()
+
+    def one() -> None:
+        folder = campaign.planned()
+        try:
+            with on_device(campaign.device, folder, BOTH) as session:
+                local.build(folder, session=session)
+                assert local.bench(folder, session=session).runs[0].status == "measured"
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def check_full_disk(campaign: Campaign) -> None:
+    """A store on a disk of 1 MiB: said before anything is sent."""
+    small = campaign.folder / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], check=False).returncode:
+        print("left out: this user cannot mount a small disk")
+        return
+    try:
+        device = campaign.device.model_copy(update={"store": str(small / "store")})
+        large = campaign.folder / "large"
+        large.write_bytes(os.urandom(2 << 20))
+        with Board(device) as board:
+            code = None
+            try:
+                board.push([StoredFile.of(large)])
+            except DeployError as error:
+                code = error.code
+            assert code == "device-full", code
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def push_seconds(campaign: Campaign) -> tuple[float, float]:
+    """Seconds to push 100 MB, and to push them again: connecting and digests included."""
+    large = campaign.folder / "100 MB"
+    large.write_bytes(os.urandom(100_000_000))
+    taken = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with Board(campaign.device) as board:
+            board.push([StoredFile.of(large)])
+        taken.append(time.perf_counter() - start)
+    return taken[0], taken[1]
+
+
+def main() -> int:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, default=20, help="moments at which the link is cut")
+    parser.add_argument("--kills", type=int, default=8, help="moments at which host and job are killed")
+    options = parser.parse_args()
+    if ssh_server.MISSING:
+        print(f"needs OpenSSH: {ssh_server.MISSING}")
+        return 1
+    with tempfile.TemporaryDirectory(prefix="device-faults-") as name:
+        (Path(name) / "sshd").mkdir()
+        server, process = ssh_server.start(Path(name) / "sshd")
+        os.environ[ssh.PROGRAM] = str(server.ssh)
+        try:
+            return run(Campaign(Path(name), server), options.cuts, options.kills)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def run(campaign: Campaign, cuts: int, kills: int) -> int:
+    """Go through the faults and return the exit status."""
+    start = time.perf_counter()
+    campaign.work(campaign.planned())
+    whole_s = time.perf_counter() - start
+    first_s, again_s = push_seconds(campaign)
+    print(f"push of 100 MB: {first_s:.2f} s, again {again_s:.2f} s (goal {PUSH_GOAL_S:g} s)")
+    check_cuts(campaign, cuts, whole_s)
+    check_host_killed(campaign, kills, whole_s)
+    check_job_killed(campaign, kills, whole_s)
+    campaign.attempt("two hosts at once", lambda: check_two_hosts(campaign))
+    campaign.attempt("disk full", lambda: check_full_disk(campaign))
+    with Board(campaign.device) as board:
+        board.ask({"ask": "clean", "all": False})
+    left = [path for path in Path(campaign.device.store).rglob("*") if path.is_file() and path.suffix != ".pyz"]
+    campaign.attempt("nothing is left after cleaning", lambda: _assert_empty(left))
+    if again_s > PUSH_GOAL_S:
+        campaign.failures.append("push")
+    print(json.dumps({"failed": campaign.failures}))
+    return 1 if campaign.failures else 0
+
+
+def _assert_empty(left: list[Path]) -> None:
+    assert left == [], left
+
+
+if __name__ == "__main__":
+    sys.exit(main())
