@@ -26,21 +26,23 @@ def command(
     """Time the engines of a built folder.
 
     They run on this machine or on --device for as long as the folder's plan says, and the folder's report is updated.
-    The exit status is 0 only where every engine was measured.
+    Figures measured before go to runs/, unless there are no new ones. The exit status is 0 only where every engine was
+    measured.
     """
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step
     from deploycc.cli import console
     from deploycc.documents.latency import LatencyReport
     from deploycc.workflows.devices import session_on
-    from deploycc.workflows.output_folder import bench_folder, render_folder, summarise_folder
+    from deploycc.workflows.output_folder import summarise_folder
+    from deploycc.workflows.rebuild import bench_folder
 
-    with console.progress("bench") as say:
-        step = Step("bench", only, None if input_file is None else input_file.resolve())
-        with session_on(device, folder, [step], say) as session:
-            measured = bench_folder(folder, say, only, input_file, session)
-        say("writing the report")
-        render_folder(folder)
+    said: list[str] = []
+    step = Step("bench", only, None if input_file is None else input_file.resolve())
+    with console.progress("bench") as say, session_on(device, folder, [step], say) as session:
+        measured = bench_folder(folder, say, only, input_file, session, said.append)
+    for sentence in said:
+        console.note(sentence)
     console.say(str(folder), summarise_folder(folder))
     console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
     console.wrote(folder / "report.md", folder / "report.html")

@@ -16,23 +16,27 @@ def command(folder: Folder, device: Device = None) -> None:
     """Build the engines of a compiled folder.
 
     They are built on this machine or on --device, and the folder's report is updated. An engine that this machine
-    cannot build is no failure: the report says what to run on the board. With --device it is one.
+    cannot build is no failure: the report says what to run on the board, and one that a board built stays. With
+    --device it is one. Results that are replaced go to runs/.
     """
     from deploycc.agent_host.local import check_built
     from deploycc.agent_host.remote import Step
     from deploycc.cli import console
-    from deploycc.documents.build import read_manifest
     from deploycc.workflows.devices import session_on
-    from deploycc.workflows.output_folder import build_folder, render_folder, summarise_folder
+    from deploycc.workflows.output_folder import summarise_folder
+    from deploycc.workflows.rebuild import build_folder
+    from deploycc.workflows.report import read_report
 
-    with console.progress("build") as say:
-        with session_on(device, folder, [Step("build")], say) as session:
-            build_folder(folder, say, session)
-        say("writing the report")
-        render_folder(folder)
+    said: list[str] = []
+    with (
+        console.progress("build") as say,
+        session_on(device, folder, [Step("build")], say) as session,
+    ):
+        result = build_folder(folder, say, session, said.append)
+    for sentence in said:
+        console.note(sentence)
     console.say(str(folder), summarise_folder(folder))
-    result = read_manifest(folder)
-    built = [engine for engine in result.engines if engine.status == "built"]
+    built = [engine for engine in read_report(folder).compiled.engines if engine.status == "built"]
     console.wrote(*(folder / engine.file for engine in built), answer=True)
     console.wrote(folder / "report.md", folder / "report.html")
     if device is not None:

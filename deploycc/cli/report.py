@@ -29,18 +29,18 @@ def show(
     """Show networks, engines and latency, or what gates save."""
     from deploycc.cli import console
     from deploycc.documents.gates import find_gate_report
-    from deploycc.documents.output_folder import read_documents
     from deploycc.errors import ArtefactError
     from deploycc.files import check_writable, write_text
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
     from deploycc.report.terminal import folder_json, folder_tables, latency_remarks
+    from deploycc.workflows.report import read_results
 
     check_writable(markdown, html, inputs=[path])
     if (gates := find_gate_report(path)) is not None:
         _show_gates(gates, as_json, markdown, html)
         return
-    compiled, latency = read_documents(path)
+    compiled, latency = read_results(path)
     if compiled is None and (markdown or html):
         raise ArtefactError("artefact-missing", f"there is no compile.json at {path}, which a full report needs")
     for file, render in ((markdown, render_markdown), (html, render_html)):
@@ -137,13 +137,13 @@ def check(
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
     """Show ``gates.json``."""
     from deploycc.cli import console
-    from deploycc.documents.gates import read_gate_report
     from deploycc.files import write_text
     from deploycc.report.gates import gates_json, regions_table, render_gates_html, summary_table
+    from deploycc.workflows.report import read_gates
 
     if markdown is not None:
         raise typer.BadParameter("the gates report has no Markdown form; --html writes a page")
-    report = read_gate_report(path)
+    report = read_gates(path)
     if html is not None:
         write_text(html, render_gates_html(report))
     if as_json:

@@ -34,6 +34,7 @@ class BuiltEngine(Identified):
         build_seconds: wall time of reading, building and writing on the machine that built.
         peak_memory_mib: largest resident size of the building process.
         layers: of the parsed network, empty where the builder does not tell.
+        environment: of the machine that built it, where that is not the one of the whole file.
     """
 
     file: FileName
@@ -50,6 +51,7 @@ class BuiltEngine(Identified):
     build_seconds: Seconds | None = None
     peak_memory_mib: int | None = None
     layers: tuple[Layer, ...] = ()
+    environment: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
     def _status_matches_fields(self) -> BuiltEngine:

@@ -20,7 +20,7 @@ class ListedFile(Record):
 
 
 class FolderManifest(Document):
-    """``manifest.json``: every file that the tool wrote into a folder, but for itself.
+    """``deploycc-manifest.json``: every file that the tool wrote into a folder, but for itself.
 
     A file that is not listed, or not as listed any more, belongs to somebody else: no command replaces or removes it.
 
@@ -28,7 +28,7 @@ class FolderManifest(Document):
         files: by name.
     """
 
-    FILE_NAME: ClassVar[str] = "manifest.json"
+    FILE_NAME: ClassVar[str] = "deploycc-manifest.json"
 
     files: tuple[ListedFile, ...]
 

@@ -68,6 +68,7 @@ class Run(Identified):
             alone is one block, which may be left out.
         layers: per-layer times, empty where the runtime gives none.
         constraints: what this run had to meet.
+        environment: before the first sample, where it is not the one of the whole file.
         environment_after: the environment again, after the last sample.
     """
 
@@ -86,6 +87,7 @@ class Run(Identified):
     blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()
     layers: tuple[LayerTime, ...] = ()
     constraints: Constraints = Constraints()
+    environment: dict[str, JsonValue] | None = None
     environment_after: dict[str, JsonValue] = Field(default_factory=dict)
 
     def block_slices(self) -> tuple[slice, ...]:

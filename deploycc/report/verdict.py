@@ -117,7 +117,7 @@ def judge(run: Run, report: LatencyReport) -> Verdict:
         failed.append(f"ran for {seconds:.1f} s, {min_seconds:g} s needed")
     if len(run.samples_ms) < min_samples:
         failed.append(f"{len(run.samples_ms)} samples, {min_samples} needed")
-    conditions, disturbances = _from_conditions(run, report.environment)
+    conditions, disturbances = _from_conditions(run, run.environment or report.environment)
     return Verdict(
         "INVALID" if failed else "VALID",
         tuple(failed),

@@ -313,10 +313,7 @@ def _compile_one(
         say("writing the report")
         render_folder(folder)
     if settings.build and is_remote(settings.device):  # the folder is whole: whoever attaches later finds it
-        try:
-            build_and_measure(output, settings.device, settings.measure, say)
-        finally:
-            render_folder(output)
+        build_and_measure(output, settings.device, settings.measure, say)
     return replace(read_report(output), kept=tuple(kept))
 
 

@@ -99,7 +99,7 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -
     """Build the engines of a folder's plan, and time them.
 
     Args:
-        folder: output folder.
+        folder: output folder; for this machine, one that is being made.
         name: as for `choose_device`.
         measure: time them too.
         say: progress.
@@ -111,13 +111,17 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -
     """
     from deploycc.agent_host.local import check_built, check_measured
     from deploycc.agent_host.remote import Step
-    from deploycc.documents.build import read_manifest
-    from deploycc.workflows.output_folder import bench_folder, build_folder
+    from deploycc.workflows.output_folder import bench_staged, build_staged
+    from deploycc.workflows.rebuild import bench_folder, build_folder
 
     steps = [Step("build"), Step("bench")] if measure else [Step("build")]
     with session_on(name, folder, steps, say) as session:
-        build_folder(folder, say, session)
+        if session is None:
+            build_staged(folder, say)
+            if measure:
+                check_measured(bench_staged(folder, say))
+            return
+        built = build_folder(folder, say, session)
         if measure:
-            check_measured(bench_folder(folder, say, session=session), every=session is not None)
-        if session is not None:
-            check_built(read_manifest(folder))
+            check_measured(bench_folder(folder, say, session=session), every=True)
+        check_built(built)

@@ -6,6 +6,7 @@ is never renamed: it may be a mount point, or somebody's current folder. ``.depl
     lock            held by the process that works there, so that nobody else clears it away
     new/            files as they will be called
     old/            files that are replaced
+    scratch/        whatever the work needs
     journal.json    the renames, from the moment on at which they are carried out to the end
 
 Before there is a journal, the folder is as it was; from then on, whoever opens it carries out what is left. This is
@@ -27,8 +28,8 @@ from deploycc.documents.document import read_document, this_tool
 from deploycc.documents.folder import FolderJournal, Move
 
 PREFIX = ".deploycc-"
-NEW, OLD, _LOCK = "new", "old", "lock"
-_CONTENT = frozenset({NEW, OLD, _LOCK, FolderJournal.FILE_NAME})
+NEW, OLD, SCRATCH, _LOCK = "new", "old", "scratch", "lock"
+_CONTENT = frozenset({NEW, OLD, SCRATCH, _LOCK, FolderJournal.FILE_NAME})
 
 
 @contextmanager

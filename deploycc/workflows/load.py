@@ -35,11 +35,18 @@ def load(
 
     Raises:
         ModelError, InputError: the files are missing, unreadable, or do not describe a network that is supported.
+        ArtefactError: ``chain-broken``: a file of an output folder was changed after it was written.
     """
     from deploycc import importers, models
+    from deploycc.workflows.chain import check_chain, check_file
 
+    file = models.resolve(_network_of(str(model)))
+    if Path(model).is_dir():
+        check_chain(Path(model), results=False)
+    elif file.is_file():
+        check_file(file)
     return importers.load(
-        models.resolve(_network_of(str(model))),
+        file,
         weights=None if weights is None else Path(weights),
         random_weights=random_weights,
         describe=None if describe is None else Path(describe),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deploycc.documents.compile import CompileReport
+    from deploycc.documents.gates import GateReport
     from deploycc.documents.latency import LatencyReport
     from deploycc.documents.plan import Precision, Variant
 
@@ -49,27 +50,87 @@ class Report:
 
 
 def read_report(folder: str | Path) -> Report:
-    """Read an output folder.
+    """Read an output folder, after following its digests.
+
+    Raises:
+        ArtefactError: the folder holds no ``compile.json``, a file in it cannot be used, or its files do not belong
+            together.
+    """
+    from deploycc.workflows.chain import check_chain
+
+    check_chain(Path(folder))
+    return read_unchecked(folder)
+
+
+def read_unchecked(folder: str | Path) -> Report:
+    """Read an output folder that was just written, or checked.
 
     Raises:
         ArtefactError: the folder holds no ``compile.json``, or a file in it cannot be used.
     """
-    from deploycc.documents.compile import read_compile_report
-    from deploycc.documents.latency import LatencyReport, read_latency_report
+    from deploycc.documents.compile import CompileReport
+    from deploycc.documents.document import find_document
+    from deploycc.documents.output_folder import read_documents
 
     folder = Path(folder)
-    measured = (folder / LatencyReport.FILE_NAME).exists()
-    return Report(folder, read_compile_report(folder), read_latency_report(folder) if measured else None)
+    find_document(folder, CompileReport)
+    compiled, latency = read_documents(folder)
+    assert compiled is not None
+    return Report(folder, compiled, latency)
+
+
+def read_results(path: Path) -> tuple[CompileReport | None, LatencyReport | None]:
+    """Read the documents that a path means, after following the digests of their folder.
+
+    Args:
+        path: an output folder, or its ``compile.json`` or ``latency.json``.
+
+    Raises:
+        ArtefactError: as `deploycc.documents.output_folder.read_documents`; the files do not belong together.
+    """
+    from deploycc.documents.output_folder import read_documents
+
+    _check(path)
+    return read_documents(path)
 
 
 def read_measurements(path: Path) -> list[LatencyReport]:
     """Read the latest latency report of a file or folder, then the earlier ones that the folder keeps under ``runs/``.
 
+    The digests of each folder are followed first.
+
     Raises:
-        ArtefactError: there is none, or one of them cannot be used.
+        ArtefactError: there is none, one of them cannot be used, or does not belong to the files beside it.
     """
     from deploycc.documents.latency import LatencyReport, read_latency_report
     from deploycc.workflows.results import RUNS
 
     earlier = sorted((path / RUNS).glob(f"*/{LatencyReport.FILE_NAME}")) if path.is_dir() else []
+    for each in (path, *earlier):
+        _check(each)
     return [read_latency_report(each) for each in (path, *earlier)]
+
+
+def read_gates(path: Path) -> GateReport:
+    """Read ``gates.json``, given itself or its folder, after following the digests of that folder.
+
+    Raises:
+        ArtefactError: it is missing, cannot be used, or does not belong to the files beside it.
+    """
+    from deploycc.documents.gates import read_gate_report
+
+    _check(path)
+    return read_gate_report(path)
+
+
+def _check(path: Path) -> None:
+    """Follow the chain of the folder that a path is, or whose file of the agreed name it is."""
+    from deploycc.documents.compile import CompileReport
+    from deploycc.documents.gates import GateReport
+    from deploycc.documents.latency import LatencyReport
+    from deploycc.workflows.chain import check_chain
+
+    if path.is_dir():
+        check_chain(path)
+    elif path.is_file() and path.name in {kind.FILE_NAME for kind in (CompileReport, LatencyReport, GateReport)}:
+        check_chain(path.parent)

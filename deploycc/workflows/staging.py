@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from deploycc.files import sha256_of
 from deploycc.workflows.folder_journal import (
     NEW,
     OLD,
+    SCRATCH,
     carry_out,
     changing,
     free_name,
@@ -27,7 +29,7 @@ from deploycc.workflows.folder_journal import (
     recover,
     work_folder,
 )
-from deploycc.workflows.results import foreign_results
+from deploycc.workflows.results import RUNS, foreign_results
 
 MANIFEST = FolderManifest.FILE_NAME
 _OF_THE_SYSTEM = frozenset({"lost+found"})  # in a volume that is mounted there
@@ -83,29 +85,43 @@ def staged_folder(
     final = _resolved(final)
     with _opened(final) as work:
         yield work / NEW
-        _commit(final, work, {Path(path).resolve() for path in inputs}, on_kept, whole=True)
+        _commit(final, work, {Path(path).resolve() for path in inputs}, on_kept)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A change to an output folder that is being prepared.
+
+    Attributes:
+        new: files that the folder is to hold; those under ``runs/`` become nobody's.
+        scratch: empty, on the same file system, for whatever the work needs.
+        aside: new names of files of the folder that are to be kept under ``runs/``.
+        foreign: names of new files that are not this machine's: a later compilation keeps them under ``runs/``.
+    """
+
+    new: Path
+    scratch: Path
+    aside: dict[str, str] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
 
 
 @contextmanager
-def revised_folder(
-    folder: Path,
-    set_aside: Callable[[Path], dict[str, str]] = lambda new: {},
-    on_kept: Callable[[str], None] = lambda sentence: None,
-) -> Iterator[Path]:
-    """Yield an empty folder whose files are added to an output folder when the block ends without an exception.
+def revised_folder(folder: Path, on_kept: Callable[[str], None] = lambda sentence: None) -> Iterator[Revision]:
+    """Yield a change to an output folder, which is made when the block ends without an exception.
 
     Args:
         folder: an output folder. Its other files stay.
-        set_aside: told the yielded folder, returns new names of files that are to be kept under ``runs/``.
-        on_kept: told of each other file of somebody else's that is kept under another name.
+        on_kept: told of each file of somebody else's that is kept under another name.
 
     Raises:
         ArtefactError: as `staged_folder`.
     """
     folder = _resolved(folder)
-    with _opened(folder) as work:
-        yield work / NEW
-        _commit(folder, work, set(), on_kept, whole=False, set_aside=set_aside)
+    with _opened(folder, whole=False) as work:
+        (work / SCRATCH).mkdir()
+        revision = Revision(work / NEW, work / SCRATCH)
+        yield revision
+        _commit(folder, work, set(), on_kept, revision)
 
 
 def _resolved(final: Path) -> Path:
@@ -117,7 +133,7 @@ def _resolved(final: Path) -> Path:
 
 
 @contextmanager
-def _opened(final: Path) -> Iterator[Path]:
+def _opened(final: Path, *, whole: bool = True) -> Iterator[Path]:
     """Yield a work folder in an output folder that was checked; folders that were made go where nothing came in."""
     if os.path.lexists(final) and not final.is_dir():
         raise ArtefactError("output-is-a-file", "the output folder is a file", context={"path": final})
@@ -127,7 +143,8 @@ def _opened(final: Path) -> Iterator[Path]:
             try:
                 final.mkdir(parents=True, exist_ok=True)
                 recover(final)
-                _check_ours(final)
+                if whole:
+                    _check_ours(final)
                 work = stack.enter_context(work_folder(final))
             except OSError as error:
                 raise _unwritable(final, error) from None
@@ -178,19 +195,17 @@ def _commit(
     work: Path,
     inputs: Collection[Path],
     on_kept: Callable[[str], None],
-    *,
-    whole: bool,
-    set_aside: Callable[[Path], dict[str, str]] = lambda new: {},
+    revision: Revision | None = None,
 ) -> None:
-    """Give the files of the work folder to ``final``."""
-    staged = work / NEW
+    """Give the files of the work folder to ``final``: as its whole content, or as a change to it."""
+    staged, whole = work / NEW, revision is None
     try:
         with changing(final):
             listed = _listed(final)
-            if whole:
+            if revision is None:
                 moves = foreign_results(final, lambda name: _is_as_listed(final, name, listed))
             else:
-                moves = dict(set_aside(staged))
+                moves = dict(revision.aside)
             kept = [f"{name} came from elsewhere: it is kept as {to}" for name, to in moves.items() if whole]
             written = _digests(staged)
             others = set()
@@ -207,7 +222,10 @@ def _commit(
                     kept.append(f"{name} is not as deploycc wrote it: it is kept as {moves[name]}")
             before = {} if whole else {name: facts for name, facts in listed.items() if name not in moves}
             now = {name: facts for name, facts in written.items() if name not in others}
-            manifest_of({**before, **now}).write(staged / MANIFEST)
+            foreign = set() if revision is None else revision.foreign
+            ours = {name: facts for name, facts in {**before, **now}.items() if name not in foreign}
+            ours = {name: facts for name, facts in ours.items() if not name.startswith(f"{RUNS}/")}
+            manifest_of(ours).write(staged / MANIFEST)
             if (final / MANIFEST).exists():
                 moves[MANIFEST] = f"{work.name}/{OLD}/{MANIFEST}"
             renames = [Move(source=name, to=to) for name, to in moves.items()]

@@ -32,8 +32,11 @@ import fake_trtexec
 import deploycc
 from deploycc import CompileSettings, target
 from deploycc.agent_host import local
+from deploycc.documents.compile import read_compile_report
 from deploycc.documents.plan import Measurement, read_plan
-from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder
+from deploycc.files import sha256_of
+from deploycc.workflows.rebuild import bench_folder, build_folder
+from deploycc.workflows.staging import revised_folder
 
 LIMIT_S = 20.0
 SEAL = "content_sha256"
@@ -70,10 +73,13 @@ def make_bases(folder: Path) -> list[Path]:
             detector, each, base, CompileSettings(precisions=("fp32",), build=False, quick=True, threads=1)
         )
         short = Measurement(warmup_s=0.01, min_duration_s=0.05, min_samples=10, quick=True)
-        read_plan(base).model_copy(update={"measurement": short}).write(base / "plan.json")
+        with revised_folder(base) as change:
+            plan = change.new / "plan.json"
+            read_plan(base).model_copy(update={"measurement": short}).write(plan)
+            report = read_compile_report(base).model_copy(update={"plan_sha256": sha256_of(plan)})
+            report.write(change.new / report.FILE_NAME)
         build_folder(base, lambda *said: None)
         local.check_measured(bench_folder(base, lambda *said: None), every=True)
-        render_folder(base)
         bases.append(base)
     return bases
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from json_edits import edit
 from PIL import Image
 
 import deploycc
@@ -27,7 +28,7 @@ from deploycc.errors import DeployError, TargetError
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]
-EVERYWHERE = {"agent.pyz", "compile.json", "manifest.json", "plan.json", "report.html", "report.md"}
+EVERYWHERE = {"agent.pyz", "compile.json", "deploycc-manifest.json", "plan.json", "report.html", "report.md"}
 
 
 def compile_(*arguments: str) -> int:
@@ -115,9 +116,14 @@ def test_compile_is_the_steps_in_a_row(tmp_path: Path, capsys: pytest.CaptureFix
 def test_building_again_drops_the_figures_of_the_engines_before(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--threads", "1") == 0
+    edit(out, "build.json", lambda build: build["engines"][0].update(sha256="0" * 64))  # so that the new one differs
+    edit(out, "latency.json", lambda latency: latency["runs"][0]["engine"].update(sha256="0" * 64))
+    figures = (out / "latency.json").read_bytes()
     assert main(["build", str(out)]) == 0
     assert not (out / "latency.json").exists()
     assert "Nothing was measured" in (out / "report.md").read_text(encoding="utf-8")
+    [run] = (out / "runs").iterdir()
+    assert (run / "latency.json").read_bytes() == figures
 
 
 def test_fp16_is_compared_on_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from deploycc.errors import ArtefactError
 from deploycc.workflows import folder_journal
 from deploycc.workflows.staging import check_output_folder, revised_folder, staged_folder
 
-MANIFEST = "manifest.json"
+MANIFEST = "deploycc-manifest.json"
 
 
 class Killed(BaseException):
@@ -186,8 +186,9 @@ def test_the_folder_itself_is_never_renamed(tmp_path: Path) -> None:
 
 
 def revise(final: Path) -> None:
-    with revised_folder(final, lambda new: {"a.txt": "runs/1/a.txt"}) as folder:
-        fill(folder, "a.txt", "c.txt", text="new")
+    with revised_folder(final) as change:
+        fill(change.new, "a.txt", "c.txt", text="new")
+        change.aside["a.txt"] = "runs/1/a.txt"
 
 
 def replace(final: Path) -> None:

@@ -1,0 +1,189 @@
+"""Building and measuring in an output folder that may hold results: of this machine, or of a board that it came from.
+
+Nothing that was built or measured is replaced by what is not possible here, and what is replaced goes to ``runs/``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.documents.build import BuildResult, BuiltEngine, read_manifest
+from deploycc.documents.compile import CompileReport, read_compile_report
+from deploycc.documents.latency import LatencyReport
+from deploycc.documents.merging import merge_builds, merge_latencies
+from deploycc.documents.output_folder import read_if_there, with_results
+from deploycc.documents.plan import BuildPlan, read_plan
+from deploycc.errors import BuildError
+from deploycc.files import sha256_of
+from deploycc.progress import Say
+from deploycc.workflows.chain import check_chain
+from deploycc.workflows.output_folder import write_pages
+from deploycc.workflows.results import REFERRED_TO, result_files, run_folder
+from deploycc.workflows.staging import Revision, revised_folder
+
+if TYPE_CHECKING:
+    from deploycc.agent_host.session import Session
+
+
+def build_folder(
+    folder: Path, say: Say, session: Session | None = None, on_note: Callable[[str], None] = lambda sentence: None
+) -> BuildResult:
+    """Build the engines of a folder's plan, and update its documents and report.
+
+    Args:
+        folder: output folder.
+        say: progress.
+        session: where; None: this machine.
+        on_note: told, in sentences, what else the user should know.
+
+    Returns:
+        what was built just now, and why the rest was not.
+
+    Raises:
+        ArtefactError: the folder cannot be used.
+        BuildError: a builder refused a network or failed; what was built is kept.
+    """
+    from deploycc.agent_host import local
+
+    check_chain(folder, results=False)
+    plan, compiled = read_plan(folder), read_compile_report(folder)
+    before, latency = read_if_there(folder, BuildResult), read_if_there(folder, LatencyReport)
+    failure: BuildError | None = None
+    with revised_folder(folder, on_note) as change:
+        _link(folder, change.scratch, _read_by_agent(plan))
+        say("building")
+        try:
+            built = local.build(change.scratch, say, session)
+        except BuildError as error:
+            if not (change.scratch / BuildResult.FILE_NAME).exists():
+                raise
+            failure, built = error, read_manifest(change.scratch)
+        merged = merge_builds(before, built)
+        for engine in built.engines:
+            if engine.status != "built" and engine not in merged.engines:
+                on_note(f"the {engine.label} engine that was built before stays: {engine.reason}")
+        made = [engine.file for engine in built.engines if engine.status == "built" and not _is_there(folder, engine)]
+        for file in made:
+            (change.scratch / file).rename(change.new / file)
+        if merged is not before:
+            if before is not None and any(engine.status == "built" for engine in before.engines):
+                _set_aside(folder, change, (BuildResult.FILE_NAME, *made))
+            merged.write(change.new / merged.FILE_NAME)
+        if session is not None or merged is not built:
+            change.foreign.update((BuildResult.FILE_NAME, *made))
+        engines = {engine.label: engine.sha256 for engine in merged.engines if engine.sha256 is not None}
+        measured = merge_latencies(latency, None, engines)
+        if measured is not latency:
+            _set_aside(folder, change, (LatencyReport.FILE_NAME,))
+            change.foreign.add(LatencyReport.FILE_NAME)
+        _finish(change, compiled, merged, latency, measured, say)
+    if failure is not None:
+        raise failure
+    return built
+
+
+def bench_folder(
+    folder: Path,
+    say: Say,
+    only: str | None = None,
+    input_file: Path | None = None,
+    session: Session | None = None,
+    on_note: Callable[[str], None] = lambda sentence: None,
+) -> LatencyReport:
+    """Time the engines of a folder's plan, and update its documents and report.
+
+    Args:
+        folder: output folder.
+        say: progress.
+        only: one precision; None: every engine.
+        input_file: the picture tensor as .npy; None: seeded random values.
+        session: where; None: this machine.
+        on_note: told, in sentences, what else the user should know.
+
+    Returns:
+        what was measured just now, and why the rest was not (`deploycc.agent_host.local.check_measured`).
+
+    Raises:
+        ArtefactError: the folder cannot be used.
+        MeasureError: the plan has no such engine, or the agent ended without an answer.
+    """
+    from deploycc.agent_host import local
+
+    check_chain(folder, results=False)
+    plan, compiled = read_plan(folder), read_compile_report(folder)
+    build, before = read_if_there(folder, BuildResult), read_if_there(folder, LatencyReport)
+    built = () if build is None else build.engines
+    with revised_folder(folder, on_note) as change:
+        _link(
+            folder, change.scratch, (*_read_by_agent(plan), BuildResult.FILE_NAME, *(engine.file for engine in built))
+        )
+        say("measuring")
+        latency = local.bench(change.scratch, say, only, input_file=input_file, session=session)
+        engines = {engine.label: engine.sha256 for engine in built if engine.sha256 is not None}
+        measured = merge_latencies(before, latency, engines)
+        if before is not None and measured is before:
+            on_note(f"{LatencyReport.FILE_NAME} stays as it was measured before")
+        elif before is not None and any(run.samples_ms for run in before.runs):
+            _set_aside(folder, change, (LatencyReport.FILE_NAME,))
+        if session is not None or measured is not latency:
+            change.foreign.add(LatencyReport.FILE_NAME)
+        _finish(change, compiled, build, before, measured, say)
+    return latency
+
+
+def _is_there(folder: Path, engine: BuiltEngine) -> bool:
+    file = folder / engine.file
+    return file.is_file() and sha256_of(file) == engine.sha256
+
+
+def _read_by_agent(plan: BuildPlan) -> list[str]:
+    files = (file for network in plan.networks for file in (network.file, network.weights_file))
+    return [plan.FILE_NAME, *(file for file in files if file is not None)]
+
+
+def _link(folder: Path, scratch: Path, names: Iterable[str]) -> None:
+    """Show files of the folder to the agent in a place where what it writes replaces nothing."""
+    for name in dict.fromkeys(names):  # two engines may be built from one network
+        source, to = folder / name, scratch / name
+        if source.is_file() and source.resolve().is_relative_to(folder.resolve()):  # the agent says what it misses
+            to.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source.resolve(), to)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, to)
+
+
+def _set_aside(folder: Path, change: Revision, names: Iterable[str]) -> None:
+    """Let results go to ``runs/``, beside copies of what they refer to."""
+    run = next((to.rpartition("/")[0] for to in change.aside.values()), None) or run_folder(
+        folder, result_files(folder)
+    )
+    change.aside.update({name: f"{run}/{name}" for name in names if os.path.lexists(folder / name)})
+    (change.new / run).mkdir(parents=True, exist_ok=True)
+    for name in (*REFERRED_TO, BuildResult.FILE_NAME):
+        copy = change.new / run / name
+        if name in change.aside:
+            copy.unlink(missing_ok=True)  # it goes there itself
+        elif (folder / name).is_file():
+            shutil.copyfile(folder / name, copy)
+
+
+def _finish(
+    change: Revision,
+    compiled: CompileReport,
+    build: BuildResult | None,
+    before: LatencyReport | None,
+    latency: LatencyReport | None,
+    say: Say,
+) -> None:
+    """Write the documents and pages that follow from the results."""
+    if latency is not None and latency is not before:
+        latency.write(change.new / latency.FILE_NAME)
+    report = with_results(compiled, build, latency)
+    say("writing the report")
+    report.write(change.new / report.FILE_NAME)
+    write_pages(change.new, report, latency)
