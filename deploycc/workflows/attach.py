@@ -108,7 +108,7 @@ def _plan_of(folder: Path) -> str | None:
 def _bring_home(device: Device, job: dict[str, Any], folder: Path, say: Say) -> None:
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step, on_device
-    from deploycc.workflows.output_folder import bench_folder, build_folder, render_folder
+    from deploycc.workflows.rebuild import bench_folder, build_folder
 
     if _planned(job) != _plan_of(folder):
         raise DeviceError(
@@ -121,14 +121,11 @@ def _bring_home(device: Device, job: dict[str, Any], folder: Path, say: Say) -> 
         )
     steps = [Step(step["command"], step["only"]) for step in job["steps"]]
     with on_device(device, folder, steps, say, job["id"]) as session:
-        try:
-            for step in steps:
-                if step.command == "build":
-                    build_folder(folder, say, session)
-                else:
-                    check_measured(bench_folder(folder, say, step.only, session=session))
-        finally:
-            render_folder(folder)
+        for step in steps:
+            if step.command == "build":
+                build_folder(folder, say, session)
+            else:
+                check_measured(bench_folder(folder, say, step.only, session=session))
 
 
 def cancel(name: str, *, everybody: bool = False) -> Sequence[dict[str, Any]]:
