@@ -44,6 +44,7 @@ LAYERS = {
     "Mul": "Eltwise, Power or Scale",
     "Neg": "Power",
     "PRelu": "PReLU",
+    "Pad": "Pooling",
     "Pow": "Power",
     "Reciprocal": "Power",
     "ReduceL2": "Power and Convolution",
@@ -136,6 +137,25 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int) -> int:
     return pooled
 
 
+def padded_mean(node: gs.Node) -> tuple[gs.Tensor, list[int]] | None:
+    """Return the map and its padding (height, width) where an average counts zeros that a Pad put around the map.
+
+    That is how ONNX writes an average whose last windows reach beyond the padding: Caffe's Pooling divides by what is
+    left of such a window, zeros of the padding included (PoolingLayer::Forward_cpu).
+    """
+    maker = node.inputs[0].inputs[0] if node.op == "AveragePool" and node.inputs[0].inputs else None
+    pads = constant(maker, 1) if maker is not None and maker.op == "Pad" else None
+    if maker is None or pads is None or len(pads) != 8 or node.attrs.get("count_include_pad", 0):
+        return None
+    value = constant(maker, 2)
+    zeros = not computed(maker, 2) and (value is None or not value.any()) and not computed(maker, 3)
+    around = [int(pad) for pad in pads]
+    even = around[:2] == [0, 0] and min(around) >= 0 and around[:4] == around[4:]
+    if maker.attrs.get("mode", "constant") != "constant" or not zeros or not even:
+        return None
+    return (maker.inputs[0], around[2:4]) if list(node.attrs.get("pads", [0, 0]))[:2] == [0, 0] else None
+
+
 def _unknown(tensor: gs.Tensor) -> bool:
     return isinstance(tensor, gs.Variable) and not tensor.is_empty() and shape_of(tensor) is None
 
@@ -178,9 +198,12 @@ def _pooling(node: gs.Node) -> Iterator[Limit]:
     if len(node.outputs) > 1 and not node.outputs[1].is_empty():
         yield Limit("Caffe has no layer for its Indices output")
     pads = node.attrs.get("pads", [0, 0, 0, 0])
-    if node.op == "AveragePool" and any(pads) and not node.attrs.get("count_include_pad", 0):
+    source = operand(node, 0)
+    if (padded := padded_mean(node)) is not None:
+        source, pads = padded[0], padded[1] * 2
+    elif node.op == "AveragePool" and any(pads) and not node.attrs.get("count_include_pad", 0):
         yield Limit("its average excludes padding; Caffe's counts it")
-    size, expected = shape_of(operand(node, 0)), shape_of(node.outputs[0])
+    size, expected = shape_of(source), shape_of(node.outputs[0])
     if size is None or expected is None or len(size) != 4 or len(pads) != 4:
         return
     strides = node.attrs.get("strides", [1, 1])
@@ -195,6 +218,12 @@ def _pooling(node: gs.Node) -> Iterator[Limit]:
         )
     elif node.op == "AveragePool" and any(more):
         yield Limit(f"its average counts more padding after the map than before it ({list(pads)}); Caffe's does not")
+
+
+def _pad(node: gs.Node) -> Iterator[Limit]:
+    readers = node.outputs[0].outputs
+    if not readers or any(padded_mean(reader) is None for reader in readers):
+        yield Limit("Caffe has no layer for the operator Pad")
 
 
 def _inner_product(node: gs.Node) -> Iterator[Limit]:
@@ -302,6 +331,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "MaxPool": (_plane, _pooling),
     "Mul": (_operands,),
     "PRelu": (_slope,),
+    "Pad": (_pad,),
     "Pow": (_exponent,),
     "ReduceL2": (_channel_sum,),
     "ReduceSum": (_channel_sum,),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import onnx_graphsurgeon as gs
 
 from deploycc.parsers import caffe_layers
-from deploycc.parsers.caffe_layers import constants_of, flattened_map, scale_axes, scaled_by_blob
+from deploycc.parsers.caffe_layers import constants_of, flattened_map, padded_mean, scale_axes, scaled_by_blob
 from deploycc.parsers.limits import Limit, constant, operand, rank, shape_of
 
 NOT_IN_TABLE = {"Exp": "Exp", "Log": "Log"}
@@ -124,6 +124,16 @@ def _channels_of_map(node: gs.Node) -> Iterator[Limit]:
         yield Limit(f"its input has {axes + 1} axes; TensorRT's parser scales a map's channels", None, "parseScale.cpp")
 
 
+def _mean_beyond_padding(node: gs.Node) -> Iterator[Limit]:
+    if padded_mean(node) is not None:
+        yield Limit(
+            "its last windows reach beyond the padding: Caffe divides by what is left of them, and no source says what"
+            " TensorRT's parser does",
+            None,
+            "parsePooling.cpp",
+        )
+
+
 def _inner_product(node: gs.Node) -> Iterator[Limit]:
     axes = axes_on_board(flattened_map(node))
     if axes is not None and axes < _MAP_AXES:
@@ -173,6 +183,7 @@ def _positive(node: gs.Node, axis: int) -> int | None:
 
 _RULES: dict[str, tuple[Rule, ...]] = {
     "Add": (_two_bottoms, _per_channel, _scaled_map),
+    "AveragePool": (_mean_beyond_padding,),
     "BatchNormalization": (_channels_of_map,),
     "Clip": (_scaled_map,),
     "Concat": (_concat,),

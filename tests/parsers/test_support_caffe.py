@@ -45,6 +45,15 @@ CAFFE_CASES = {
         " { y = AveragePool <kernel_shape=[2,2], pads=[1,1,0,0], strides=[2,2], count_include_pad=1> (x) }",
         "Caffe's rounding gives [5, 5]",
     ),
+    "average beyond its padding": (
+        f"{X} => (float[1,4,5,5] y) <int64[8] p = {{0,0,1,1,0,0,1,1}}>"
+        " { d = Pad (x, p)  y = AveragePool <kernel_shape=[3,3], strides=[2,2], pads=[0,0,1,1]> (d) }",
+        "its last windows reach beyond the padding",
+    ),
+    "padding on its own": (
+        f"{X} => (float[1,4,10,10] y) <int64[8] p = {{0,0,1,1,0,0,1,1}}> {{ y = Pad (x, p) }}",
+        "Caffe has no layer for the operator Pad",
+    ),
     "Slice of rows": (
         f"{X} => (float[1,4,4,8] y) <int64[1] s = {{0}}, int64[1] e = {{4}}, int64[1] a = {{2}}>"
         " { y = Slice (x, s, e, a) }",

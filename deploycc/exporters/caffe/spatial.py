@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.exporters.caffe.writer import Writer, constant, required, symmetric_pads, writes
-from deploycc.parsers.caffe_layers import flattened_map
+from deploycc.parsers.caffe_layers import flattened_map, padded_mean
 
 
 @writes("Conv", "ConvTranspose")
@@ -89,12 +89,12 @@ def inner_product(writer: Writer, node: gs.Node) -> None:
 @writes("MaxPool", "AveragePool")
 def pooling(writer: Writer, node: gs.Node) -> None:
     """Write Pooling with the padding before the map: Caffe derives that after it, and the rules refuse any other."""
-    pad_h, pad_w = node.attrs.get("pads", [0, 0, 0, 0])[:2]
+    source, (pad_h, pad_w) = padded_mean(node) or (node.inputs[0], node.attrs.get("pads", [0, 0, 0, 0])[:2])
     kernel, stride = node.attrs["kernel_shape"], node.attrs.get("strides", [1, 1])
     writer.layer(
         node.name,
         "Pooling",
-        [node.inputs[0].name],
+        [source.name],
         [node.outputs[0].name],
         {
             "pooling_param": {
@@ -108,6 +108,11 @@ def pooling(writer: Writer, node: gs.Node) -> None:
             }
         },
     )
+
+
+@writes("Pad")
+def padding(writer: Writer, node: gs.Node) -> None:
+    """Write nothing: the rules let only padding through that belongs to an average, which states it."""
 
 
 @writes("GlobalMaxPool", "GlobalAveragePool")

@@ -114,7 +114,8 @@ class TrainedWeights:
 
     def unused(self) -> list[str]:
         """Return the layers whose arrays were never asked for, in file order."""
-        return [name for name in self._layers if any(name == other for other, _ in self._unused)]
+        unused = {name for name, _ in self._unused}
+        return [name for name in self._layers if name in unused]
 
     def _entry(self, layer: LayerDef) -> tuple[Array, ...] | None:
         """Return the file's arrays for a layer: those that share a name take its entries in turn, as in OpenCV."""
