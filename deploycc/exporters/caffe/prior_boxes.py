@@ -64,7 +64,7 @@ class NoPriorBox(Exception):  # noqa: N818 - the caller turns it into an error t
 
 
 def find_prior_box(boxes: NDArray[np.float32], image: tuple[int, int]) -> PriorBox:
-    """Find the layer that writes these priors, with the fewest spare slots and the fewest decimals.
+    """Find the layer that writes these priors, with the fewest spare slots, whole sizes and the fewest decimals.
 
     Args:
         boxes: [rows, columns, anchors, 4] xmin ymin xmax ymax, 0..1 of the picture.
@@ -111,7 +111,7 @@ def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> 
     x, width = _axis(boxes[..., 0], boxes[..., 2], 1, clip)
     offset, steps = _spacing(y * image[0], x * image[1])
     sizes = np.stack([width * image[1], height * image[0]], axis=-1)
-    closest = math.inf
+    closest, first = math.inf, None
     for layout in _layouts(_completions(sizes)):
         for digits in (*range(8), None):
             layer = _rounded(PriorBox((rows, columns), image, *layout[:4], steps, offset, clip, layout[4]), digits)
@@ -121,11 +121,21 @@ def _find(boxes: NDArray[np.float32], image: tuple[int, int], *, clip: bool) -> 
                 continue
             distance = float(np.abs(layer.boxes()[:, :, used] - boxes[:, :, order]).max())
             if distance <= ATOL:
-                return layer
+                if first is None or (len(layer.slots) == len(first.slots) and _has_whole_sizes(layer)):
+                    first = layer
+                break
             closest = min(closest, distance)
+        if first is not None and _has_whole_sizes(first):
+            return first
+    if first is not None:
+        return first
     away = f"; the closest is {closest:.1g} of the picture away" if closest < math.inf else ""
     shown = ", ".join(f"{w:.4g}x{h:.4g}" for w, h in sizes)
     raise NoPriorBox(f"no PriorBox layer writes its boxes ({shown} pixels) on {rows}x{columns} cells{away}")
+
+
+def _has_whole_sizes(box: PriorBox) -> bool:
+    return all(size.is_integer() for size in (*box.min_sizes, *box.max_sizes))
 
 
 def _axis(low: NDArray[Any], high: NDArray[Any], axis: int, clip: bool) -> tuple[Array, Array]:

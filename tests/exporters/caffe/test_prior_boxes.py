@@ -133,3 +133,9 @@ def test_boxes_clipped_on_all_sides_in_every_cell_are_refused() -> None:
     boxes = written(PriorLayer((2, 2), (64, 64), (120.0,), (), (), False, None, 0.5, True))
     with pytest.raises(NoPriorBox, match=r"pixels\) on 2x2 cells|clipped on all sides in every cell"):
         find_prior_box(boxes, (64, 64))
+
+
+def test_whole_sizes_are_found_where_a_second_square_could_be_a_minimum() -> None:
+    boxes = caffe_reference.priors((4, 6), (48, 80), [20], [41], [], flip=True, step=(12, 12), offset=0.5, clip=False)
+    found = find_prior_box(boxes.reshape(4, 6, 2, 4).astype(np.float32), (48, 80))
+    assert (found.min_sizes, found.max_sizes) == ((20.0,), (41.0,))
