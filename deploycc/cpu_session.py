@@ -5,10 +5,13 @@ The agent, which imports nothing of the package, repeats the set-up in `deploycc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from deploycc.errors import MeasureError
 
@@ -54,6 +57,37 @@ def open_session(
         raise MeasureError(
             "onnxruntime-refuses",
             "ONNX Runtime cannot load the network",
+            context=context,
+            note=str(error).splitlines()[0],
+        ) from None
+
+
+def run_session(
+    session: ort.InferenceSession,
+    wanted: Sequence[str] | None,
+    given: Mapping[str, NDArray[Any]],
+    context: Mapping[str, object],
+) -> list[NDArray[Any]]:
+    """Run a network once.
+
+    Args:
+        session: see `open_session`.
+        wanted: names of outputs; None for all.
+        given: inputs by name.
+        context: of an error, naming the network.
+
+    Returns:
+        The outputs, in order.
+
+    Raises:
+        MeasureError: ``onnxruntime-fails``: a network that loads may still not fit together, which only running shows.
+    """
+    try:
+        return [np.asarray(values) for values in session.run(wanted, dict(given))]
+    except Exception as error:  # ONNX Runtime's exceptions share no class
+        raise MeasureError(
+            "onnxruntime-fails",
+            "ONNX Runtime fails while it runs the network",
             context=context,
             note=str(error).splitlines()[0],
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.cpu_session import open_session
+from deploycc.cpu_session import open_session, run_session
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.evaluation.decode import read_detections
@@ -38,8 +38,13 @@ class OnnxRuntimeDetector:
         self._names = [output.name for output in self.session.get_outputs()]
 
     def run(self, tensor: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-        """Return the network's outputs by name for one input tensor, shape ``detector.input.shape``."""
-        outputs = self.session.run(None, {self.detector.input.name: tensor})
+        """Return the network's outputs by name for one input tensor, shape ``detector.input.shape``.
+
+        Raises:
+            MeasureError: ``onnxruntime-fails``.
+        """
+        context = {"network": self.detector.name}
+        outputs = run_session(self.session, None, {self.detector.input.name: tensor}, context)
         return dict(zip(self._names, outputs, strict=True))
 
     def detect(self, picture: NDArray[np.uint8]) -> Detections:

@@ -147,6 +147,8 @@ class _Tracer:
             return elements.transpose(perm), values.transpose(perm)
         if node.op in _ACTIVATIONS:
             return elements, _activate(node, values)
+        if elements.size != np.prod(shape):
+            raise Untraceable(str(node.name), f"its output {list(shape)} does not hold the values of its input")
         return elements.reshape(shape), values.reshape(shape)
 
 

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from deploycc.cpu_session import open_session
+from deploycc.cpu_session import open_session, run_session
 from deploycc.graph.export import without_own_weights
 
 
@@ -41,14 +41,18 @@ class GraphRunner:
             )
             declared.external_data.add(key="location", value="memory")
             self._weights[weight.name] = ort.OrtValue.ortvalue_from_numpy(array)
-        self._session = open_session(model, threads, context, weights=self._weights)
+        self._session, self._context = open_session(model, threads, context, weights=self._weights), context
         self._inputs = {tensor.name for tensor in self._session.get_inputs()}
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return the outputs by name; inputs that the graph does not have are ignored."""
+        """Return the outputs by name; inputs that the graph does not have are ignored.
+
+        Raises:
+            MeasureError: ``onnxruntime-fails``.
+        """
         given = {name: value for name, value in inputs.items() if name in self._inputs}
-        return dict(zip(self._outputs, self._session.run(None, given), strict=True))
+        return dict(zip(self._outputs, run_session(self._session, None, given, self._context), strict=True))
 
 
 def cut_at(graph: gs.Graph, outputs: Sequence[str]) -> gs.Graph:

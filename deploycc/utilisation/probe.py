@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.cpu_session import open_session
+from deploycc.cpu_session import open_session, run_session
 from deploycc.detector import Detector
 from deploycc.errors import MeasureError, ModelError
 from deploycc.graph.affine import affine_of
@@ -132,9 +132,11 @@ class Probe:
             picture: its name, for messages.
 
         Raises:
-            MeasureError: ``response-not-finite``: a response is NaN or infinite, or its square overflows.
+            MeasureError: ``response-not-finite``: a response is NaN or infinite, or its square overflows;
+                ``onnxruntime-fails``.
         """
-        outputs: list[NDArray[Any]] = self._session.run(None, {self.detector.input.name: tensor})
+        context = {"network": self.detector.name, "picture": picture}
+        outputs = run_session(self._session, None, {self.detector.input.name: tensor}, context)
         readings = []
         for layer, area, used, squares in zip(self.layers, self._areas, outputs[0::2], outputs[1::2], strict=True):
             reading = Reading(

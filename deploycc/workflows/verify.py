@@ -162,7 +162,8 @@ class Verifier:
         if id(start) not in self._imported:
             try:
                 file = FileOutputs(start, comparable_tensors(start.graph), _threads())
-                self._imported[id(start)] = _Reference(start, "file", file)
+                reference = self._imported[id(start)] = _Reference(start, "file", file)
+                reference.values(0)  # a file that can be read may still fail while it runs
             except CannotRun as error:
                 reason = str(error) if start.source.format == "onnx" else ""
                 self._imported[id(start)] = _own_graph(start, "import", reason)

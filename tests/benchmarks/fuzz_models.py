@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import queue
+import re
 import resource
 import shutil
 import signal
@@ -20,16 +20,20 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
 LIMIT_CPU_S = 20  # processor time, because a loaded machine is not a hang
 LIMIT_S = 10 * LIMIT_CPU_S
 LIMIT_BYTES = 3 << 30
-FAULTS = ("wrong use", "traceback", "hang", "memory", "died", "not finite in silence")
+FAULTS = ("traceback", "hang", "memory", "died", "not finite in silence")
 
 
 def main() -> int:
@@ -141,7 +145,7 @@ def work() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries write to the real stdout
     import onnxruntime  # noqa: F401 - loaded before the limit, as everything that is not the model's
 
-    from deploycc.cli import main as deploycc
+    from deploycc import passes  # noqa: F401
 
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + LIMIT_BYTES, in_use + LIMIT_BYTES))
@@ -150,42 +154,55 @@ def work() -> None:
     for line in sys.stdin:
         task = json.loads(line)
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + LIMIT_CPU_S + 1, resource.RLIM_INFINITY))
-        said = io.StringIO()
-        output = str(Path(task["model"]).parent / "out")
-        options = ["--weights", str(weights)] if (weights := _weights(task["model"])) else []
-        if task["model"].endswith(".prototxt") and not options:
-            options = ["--random-weights", "0"]
-        command = ["inspect", task["model"]] if task["inspect"] else _compile(task["model"], output)
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = deploycc([*command, *options])
-        outcome = _outcome(status, said.getvalue(), Path(output))
-        answers.write(json.dumps({"outcome": outcome, "said": said.getvalue()[-4000:]}) + "\n")
+        outcome, said = _outcome(Path(task["model"]), task["inspect"])
+        answers.write(json.dumps({"outcome": outcome, "said": said[-4000:]}) + "\n")
         answers.flush()
 
 
-def _compile(model: str, output: str) -> list[str]:
-    given = ["--mean", "0", "--scale", "1"]
-    return ["compile", model, "-t", "x86-cpu", "--no-build", *given, "-o", output]
+def _outcome(model: Path, inspect: bool) -> tuple[str, str]:
+    """Return what became of a model, and what was said."""
+    from deploycc.errors import DeployError
+
+    try:
+        return _inspected(model) if inspect else _compiled(model)
+    except DeployError as error:
+        return "refused", error.render()
+    except MemoryError:
+        return "memory", traceback.format_exc()
+    except Exception:  # what a user would see as a bug
+        said = traceback.format_exc()
+        return ("memory" if re.search("bad.?alloc|Failed to allocate", said) else "traceback"), said
 
 
-def _weights(model: str) -> Path | None:
-    beside = Path(model).with_suffix(".caffemodel")
-    return beside if model.endswith(".prototxt") and beside.exists() else None
+def _load(model: Path) -> Detector:
+    from deploycc.workflows.load import load
+
+    weights = model.with_suffix(".caffemodel")
+    if model.suffix == ".prototxt":
+        return load(model, random_weights=None if weights.exists() else 0)
+    return load(model, mean=0, scale=1)
 
 
-def _outcome(status: int, said: str, output: Path) -> str:
-    if any(word in said for word in ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate")):
-        return "memory"
-    if status == 2:
-        return "wrong use"
-    if status == 70 or "Traceback (most recent call last)" in said:
-        return "traceback"
-    if status:
-        return "refused"
-    networks = sorted(output.rglob("network-*.onnx"))
-    if networks and "finite" not in said and not _finite(networks[0]):
-        return "not finite in silence"
-    return "compiled" if networks else "inspected"
+def _inspected(model: Path) -> tuple[str, str]:
+    from deploycc.workflows.inspect import inspect_detector
+
+    inspect_detector(_load(model))
+    return "inspected", ""
+
+
+def _compiled(model: Path) -> tuple[str, str]:
+    from deploycc import target
+    from deploycc.workflows.compile import CompileSettings, compile_targets
+    from deploycc.workflows.compile_outputs import Refused
+
+    detector, output = _load(model), model.parent / "out"
+    results = compile_targets(detector, [target.load("x86-cpu")], output, CompileSettings(build=False))
+    for result in results:
+        if isinstance(result, Refused):
+            return "refused", result.error.render()
+    if not _finite(next(output.rglob("network-*.onnx"))):
+        return "not finite in silence", ""
+    return "compiled", ""
 
 
 def _finite(network: Path) -> bool:

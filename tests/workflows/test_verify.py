@@ -10,7 +10,7 @@ import pytest
 from deploycc import passes, target
 from deploycc.detector import Detector
 from deploycc.documents.compile import VerificationRecord
-from deploycc.errors import ModelError
+from deploycc.errors import MeasureError, ModelError
 from deploycc.importers import load
 from deploycc.passes import Options, Result
 from deploycc.passes.options import Prune
@@ -161,3 +161,15 @@ def test_a_network_with_thresholds_is_wrong_only_on_most_pictures(
         reference = verify._own_graph(start, "import", "")
         found = verify._compare(reference, verify._Runner(start, start.graph), 1e-3)
         assert (found.wrong, found.pictures) == (expected, 5)
+
+
+def test_a_file_that_fails_while_it_runs_is_diagnosed(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 13]> net (float[1,3,16,16] x) => (float[1,16,16] y)
+    { m = ReduceMax <keepdims = 0> (x)  k = Constant <value = float {1000.0}> ()  a = Add (m, k)
+      i = Cast <to = 7> (a)  r = Relu (x)  y = Gather <axis = 1> (r, i) }"""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())  # the index is far beyond three channels
+    with pytest.raises(MeasureError) as caught:
+        compiled(path, tmp_path)
+    assert caught.value.code == "onnxruntime-fails"
+    assert "Gather" in (caught.value.note or "")
