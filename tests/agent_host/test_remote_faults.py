@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fake_trtexec
 import pytest
 import ssh_server
 from small_networks import conv_model, plan_folder
@@ -26,6 +28,7 @@ from deploycc.agent_host.ssh import LinkLost
 from deploycc.documents.build import BuildResult
 from deploycc.errors import Detached, DeviceError
 from deploycc.files import sha256_of
+from deploycc.workflows.devices import choose_device
 
 BUILD = (Step("build"),)
 
@@ -141,6 +144,54 @@ def test_a_job_that_ends_early_is_said_and_forgotten(
     assert caught.value.code == {9: "device-job-lost", 15: "device-cancelled"}[number]
     assert list(Path(device.store, "jobs").iterdir()) == []
     assert not (folder / "build.json").exists()
+
+
+def test_a_pool_gives_a_device_that_nobody_works_on(
+    tmp_path: Path, device: Device, lock: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = []
+    for name, change in {
+        "away": {"url": "ssh://127.0.0.1:1"}, "busy": {}, "free": {"lock": str(tmp_path / "other")},
+    }.items():  # fmt: skip
+        fields = device.model_copy(update={"target": "x86-cpu", **change}).model_dump(exclude={"name", "trtexec"})
+        tables += [f"[{name}]", *(f"{key} = {json.dumps(text)}" for key, text in fields.items())]
+    Path("devices.toml").write_text("\n".join(tables))
+    chosen = choose_device("x86-cpu", "x86-cpu")
+    assert chosen is not None
+    assert chosen.name == "free"
+    with pytest.raises(DeviceError) as caught:
+        choose_device("x86-cpu", "x86-rtx")
+    assert caught.value.code == "device-other-target"
+
+
+def test_a_cancelled_job_ends_its_program(tmp_path: Path, device: Device) -> None:
+    """A program hangs in the build; it is where devices.toml says, and another command cancels the job."""
+    (tmp_path / "bin").mkdir()
+    fake_trtexec.write(tmp_path / "bin" / "trtexec", "hang", " [TensorRT v8201]")
+    (tmp_path / "out").mkdir()
+    tx2 = target.load("jetson-tx2-jp461").model_copy(update={"architecture": platform.machine()})
+    plan_folder(tmp_path / "out", tx2, {"fp32": conv_model()})
+    board = device.model_copy(update={"trtexec": str(tmp_path / "bin" / "trtexec")})
+    said: list[str] = []
+
+    def cancel(line: str) -> None:
+        said.append(line)
+        if line == "building":
+            with Board(device) as other:
+                [job] = other.jobs()
+                assert job["state"] == "running"
+                assert other.holder is not None
+                assert other.ask({"ask": "cancel", "job": job["id"]})["job"]["reason"] == "cancelled"
+
+    with pytest.raises(DeviceError) as caught, on_device(board, tmp_path / "out", BUILD) as session:
+        local.build(tmp_path / "out", cancel, session)
+    assert caught.value.code == "device-cancelled", said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "bin" / "pid").read_text()), 0)
+    assert list(Path(device.store, "jobs").iterdir()) == []
+    with Board(device) as after:
+        assert after.holder is None
 
 
 def test_a_cut_transfer_goes_on_where_it_was(tmp_path: Path, device: Device, server: ssh_server.Server) -> None:
