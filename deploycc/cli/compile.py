@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -18,6 +19,7 @@ from deploycc.errors import InputError
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.progress import Say
+    from deploycc.target import Target
     from deploycc.workflows.compile_outputs import Refused
     from deploycc.workflows.prune import Pruned
     from deploycc.workflows.report import Report
@@ -147,7 +149,7 @@ def command(
         say(f"reading {choice.model}")
         detector = choice.load()
         console.notes(detector.notes)
-        pruned = _prune(detector, pruning, data, threads, say)
+        pruned = _prune(detector, pruning, chosen, data, threads, say)
         outcomes: list[Report | Refused] = []
         for outcome in compile_targets(
             detector,
@@ -207,7 +209,9 @@ def _facts(outcome: Report | Refused) -> dict[str, Any]:
     }
 
 
-def _prune(detector: Detector, pruning: PruningChoice, data: str | None, threads: int, say: Say) -> Pruned | None:
+def _prune(
+    detector: Detector, pruning: PruningChoice, chosen: Sequence[Target], data: str | None, threads: int, say: Say
+) -> Pruned | None:
     """Profile and prune, as far as options ask for it."""
     from deploycc.cli import console
     from deploycc.timing.machine import usable_cores
@@ -219,13 +223,14 @@ def _prune(detector: Detector, pruning: PruningChoice, data: str | None, threads
         return None
     if data is not None and pruning.profile is not None:
         raise InputError("prune-option", "give either --profile or --data, which makes one")
-    settings, mask, profile = pruning.settings(), pruning.read_mask(), pruning.read_profile()
+    settings, found = pruning.for_targets(chosen)
+    mask, profile = pruning.read_mask(), pruning.read_profile()
     if data is not None:
         warn_if_assumed(detector.input, "the profile")
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile = profiled.profile
         console.notes(profiled.notes)
-    costs = pruning.read_costs(threads or usable_cores())
+    costs = found or pruning.read_costs(threads or usable_cores())
     pruned = prune(detector, settings, profile=profile, mask=mask, costs=costs, say=say)
     pruning.write_costs(costs)
     return pruned

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, model_choice, one_source, warn_if_assumed
 from deploycc.cli.pruning_options import PruningChoice, pruning_choice
 from deploycc.cli.shared_options import takes
@@ -25,6 +26,16 @@ def command(
         Path,
         typer.Option("-o", "--output", metavar="FILE", help="Pruned detector: .onnx, or .prototxt with .caffemodel."),
     ],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            autocompletion=complete.target,
+            help="Target whose times --round-to auto follows: measured for this machine's CPU, else predicted.",
+        ),
+    ] = "x86-cpu",
     threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of --round-to auto; 0: all cores.")] = 0,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit the weights that are left on pictures, without labels.")
@@ -49,6 +60,7 @@ def command(
 
     Every channel that depends on them goes too.
     """
+    from deploycc import target as targets
     from deploycc.cli import console
     from deploycc.detector.file import save
     from deploycc.files import check_writable, sha256_of
@@ -57,14 +69,15 @@ def command(
     from deploycc.workflows.prune import prune
 
     check_threads(threads)
-    settings = pruning.settings()
+    settings, found = pruning.for_targets([targets.load(target)])
     source = one_source(images, data) if reconstruct else None
     if not reconstruct and (images is not None or data is not None):
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
     caffe = caffe_files(output)
     outputs = caffe or (output,)
     check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
-    profile, mask, costs = pruning.read_profile(), pruning.read_mask(), pruning.read_costs(threads or usable_cores())
+    profile, mask = pruning.read_profile(), pruning.read_mask()
+    costs = found or pruning.read_costs(threads or usable_cores())
     with console.progress("prune") as say:
         say("reading")
         detector = choice.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -13,6 +14,8 @@ from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.target import Target
     from deploycc.timing.convolutions import Costs
     from deploycc.workflows.prune import PruneSettings
 
@@ -73,6 +76,26 @@ class PruningChoice:
             always_from=self.always_from,
         )
 
+    def for_targets(self, targets: Sequence[Target]) -> tuple[PruneSettings, PredictedCosts | None]:
+        """The settings for these targets, and predicted costs where this machine's times are those of none of them.
+
+        Where no target can be predicted either, numbers of kernels are rounded to the tile of TensorRT's convolutions.
+        """
+        from deploycc.cli import console
+        from deploycc.workflows.costs import TILE, measured_here, predicted_costs
+
+        settings = self.settings()
+        if settings.multiple is not None or measured_here(targets):
+            return settings, None
+        if self.costs is not None:
+            raise InputError("prune-option", "--costs holds times of this machine, which is not the target")
+        costs = predicted_costs(targets)
+        if costs is None:
+            names = ", ".join(target.name for target in targets)
+            console.warn(f"{names}: no times are measured or predicted; numbers of kernels become multiples of {TILE}")
+            return replace(settings, multiple=TILE), None
+        return settings, costs
+
     def read_profile(self) -> UtilisationProfile | None:
         """The profile; raises ArtefactError where it cannot be read."""
         from deploycc.documents.utilisation import read_profile
@@ -97,10 +120,12 @@ class PruningChoice:
             table = read_document(self.costs, CostTable)
         return Costs(this_machine(threads), table)
 
-    def write_costs(self, costs: Costs) -> None:
+    def write_costs(self, costs: Costs | PredictedCosts) -> None:
         """Keep what was measured, where a cost table is asked for."""
+        if self.costs is None or costs.evidence == "predicted":
+            return
         table = costs.table()
-        if self.costs is not None and table.timings:
+        if table.timings:
             table.write(self.costs)
 
 
@@ -122,7 +147,7 @@ _RoundTo = Annotated[
     typer.Option(
         "--round-to",
         metavar="auto|1|8|16|32",
-        help="Multiple of kernels that each layer keeps; auto: the fastest counts on this machine.",
+        help="Multiple of kernels that each layer keeps; auto: the fastest counts on the target.",
     ),
 ]
 _Costs = Annotated[

@@ -119,7 +119,9 @@ class PruningRecord(Record):
         profile_sha256: of the profile's content; None without.
         relative_times: candidate counts to time of the whole network, relative to multiples of 16; empty where
             nothing was timed.
-        timed_on: machine of these times and of ``predicted_ms``; None where nothing was timed.
+        timed_on: machine of these times and of ``predicted_ms``, or target that they were predicted for; None where
+            no time was asked for.
+        times: whether they were measured, or predicted.
         parts: sizes before and after. Gate modules that became constants are a part of their own.
         layers: every layer with kernels, in graph order.
         gates: those that became constants.
@@ -138,6 +140,7 @@ class PruningRecord(Record):
     profile_sha256: Sha256 | None
     relative_times: Mapping[str, float]
     timed_on: str | None
+    times: Literal["measured", "predicted"] = "measured"
     parts: tuple[PrunedPart, ...]
     layers: tuple[PrunedLayer, ...]
     gates: tuple[FoldedGateRecord, ...]

@@ -68,7 +68,7 @@ def fixed_multiple(
         if removable & bundle.groups:
             gone = round_down(groups, bundle, removable, spare, choice, multiple)
             going |= gone
-            decided.append(_rounded(groups, bundle, removable, gone, multiple))
+            decided.append(rounded(groups, bundle, removable, gone, multiple))
     return going, tuple(decided)
 
 
@@ -109,9 +109,9 @@ def fastest_multiple(
         for multiple in MULTIPLES:
             options.setdefault(round_up(groups, bundle, removable, choice, multiple), multiple)
         elsewhere = frozenset().union(*(gone for other, gone in going.items() if other != index))
-        affected = [(node, name, conv) for node, name, conv in nodes if _is_affected(groups, bundle, node, name)]
+        affected = [(node, name, conv) for node, name, conv in nodes if is_affected(groups, bundle, node, name)]
         narrowed = {
-            gone: [_narrowed(groups, node, name, conv, elsewhere | gone) for node, name, conv in affected]
+            gone: [narrowed_convolution(groups, node, name, conv, elsewhere | gone) for node, name, conv in affected]
             for gone in options
         }
         costs.measure(conv for convolutions in narrowed.values() for conv in convolutions)
@@ -121,7 +121,7 @@ def fastest_multiple(
         best = min(faster, key=lambda gone: times[gone].median, default=going[index])
         going[index] = best
         measured = tuple((multiple, times[gone].median) for gone, multiple in options.items())
-        decided.append(_rounded(groups, bundle, removable, best, options[best], measured))
+        decided.append(rounded(groups, bundle, removable, best, options[best], measured))
     return frozenset().union(*going.values()), tuple(decided)
 
 
@@ -184,7 +184,7 @@ class _Times:
         return self.median <= _WORTH * other.median and self.most < other.least
 
 
-def _rounded(
+def rounded(
     groups: ChannelGroups,
     bundle: Bundle,
     removable: frozenset[int],
@@ -192,21 +192,23 @@ def _rounded(
     multiple: int,
     times_ms: tuple[tuple[int, float], ...] = (),
 ) -> Rounded:
+    """Return the decision for a bundle."""
     layer = bundle.layers[0]
     least, left = kept(groups, layer, removable & bundle.groups), kept(groups, layer, gone)
     return Rounded(bundle.layers, len(groups.layers[layer]), least, left, multiple, times_ms)
 
 
-def _is_affected(groups: ChannelGroups, bundle: Bundle, node: gs.Node, name: str) -> bool:
+def is_affected(groups: ChannelGroups, bundle: Bundle, node: gs.Node, name: str) -> bool:
     """Return whether a convolution produces or reads channels of a bundle."""
     source = groups.tensors.get(node.inputs[0].name)
     read = () if source is None else source.groups.tolist()
     return name in bundle.layers or not bundle.groups.isdisjoint(read)
 
 
-def _narrowed(
+def narrowed_convolution(
     groups: ChannelGroups, node: gs.Node, name: str, convolution: Convolution, gone: frozenset[int]
 ) -> Convolution:
+    """Return a convolution with the channels that are left."""
     source = groups.tensors.get(node.inputs[0].name)
     inputs = convolution.inputs
     if source is not None:

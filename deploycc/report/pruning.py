@@ -91,6 +91,8 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
         sentences.append(f"{network}: kernels {record.useless} are useless; no layer has any that could be removed")
     if record.relative_times:
         sentences.append(_times(record))
+    if record.times == "predicted" and record.timed_on is not None:
+        sentences.append(f"numbers of kernels follow predicted times: {record.timed_on}")
     if record.reconstruction is not None:
         sentences += _refit(record, explained)
     if record.stays and not explained:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -39,6 +40,12 @@ class Costs:
             check_machine(table.machine, machine)
         self.machine, self._rounds = machine, rounds
         self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
+
+    evidence: Literal["measured"] = "measured"
+
+    def describe(self) -> str:
+        """The machine in words."""
+        return self.machine.describe()
 
     def measure(self, convolutions: Iterable[Convolution]) -> None:
         """Time those that are not known yet, in turns.

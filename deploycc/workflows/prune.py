@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deploycc.documents.pruning import PruningRecord
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.passes.prune_channels import PruneReport
+    from deploycc.prediction.costs import PredictedCosts
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
 
@@ -46,7 +47,7 @@ def prune(
     profile: UtilisationProfile | None = None,
     mask: Mapping[str, tuple[int, ...]] | None = None,
     pictures: str | Path | PictureList | None = None,
-    costs: Costs | None = None,
+    costs: Costs | PredictedCosts | None = None,
     say: Say = quiet,
 ) -> Pruned:
     """Remove kernels that are hardly used, with every channel that depends on them.
@@ -58,8 +59,9 @@ def prune(
         mask: layer to kernels, for ``by="mask"``.
         pictures: refit the weights that are left on these, without labels (`deploycc.workflows.pictures`); None: leave
             them as they are.
-        costs: times of convolutions that are known already, and the machine that measures others; None: this
-            machine, one thread per core, nothing known.
+        costs: times of convolutions, by which each layer's number of kernels is chosen: predicted for a target
+            (`deploycc.workflows.costs.predicted_costs`), or measured on a machine that also measures what is missing;
+            None: this machine, one thread per core, nothing known.
         say: progress.
 
     Raises:

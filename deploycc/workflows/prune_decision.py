@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deploycc.graph.channels.groups import ChannelGroups
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Options, Prune
+    from deploycc.prediction.costs import PredictedCosts
     from deploycc.progress import Say
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.kept_counts import Rounded
@@ -82,7 +83,7 @@ def decide_pruning(
     *,
     profile: UtilisationProfile | None,
     mask: Mapping[str, tuple[int, ...]] | None,
-    costs: Costs,
+    costs: Costs | PredictedCosts,
     say: Say,
 ) -> PruneDecision:
     """Decide what goes; ``detector`` stays as it is.
@@ -92,7 +93,7 @@ def decide_pruning(
         settings: how to prune.
         profile: of this network; needed by ``utilisation`` and for gates that become constants.
         mask: layer to kernels, for ``by="mask"``.
-        costs: measures what it does not know yet, where ``settings.multiple`` is None.
+        costs: where ``settings.multiple`` is None: predicted for a target, or measured, also what is not known yet.
         say: progress.
 
     Raises:
@@ -253,11 +254,15 @@ def _round(
     spare: set[int],
     layers: set[str],
     settings: PruneSettings,
-    costs: Costs,
+    costs: Costs | PredictedCosts,
     say: Say,
 ) -> tuple[frozenset[int], tuple[Rounded, ...], dict[str, float]]:
+    from deploycc.prediction.costs import PredictedCosts
     from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
+    from deploycc.pruning.predicted_counts import cheapest_counts
 
     if settings.multiple is not None:
         return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
+    if isinstance(costs, PredictedCosts):
+        return *cheapest_counts(dense.graph, groups, choice, able, layers, costs.time_ms, spare), {}
     return fastest_counts(dense.graph, groups, choice, able, layers, costs, spare, say)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.prune_channels import LayerChange, PruneReport
+    from deploycc.prediction.costs import PredictedCosts
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
     from deploycc.workflows.prune_decision import PruneDecision, PruneSettings
@@ -33,7 +34,7 @@ def pruning_record(
     small: Detector,
     report: PruneReport,
     profile: UtilisationProfile | None,
-    costs: Costs,
+    costs: Costs | PredictedCosts,
     reconstruction: Reconstruction | None,
     pictures: PictureList | None,
 ) -> PruningRecord:
@@ -49,7 +50,8 @@ def pruning_record(
         round_to=settings.multiple or "auto",
         profile_sha256=None if profile is None else hashlib.sha256(profile.to_json().encode()).hexdigest(),
         relative_times=decision.relative_times,
-        timed_on=costs.machine.describe() if timed else None,
+        timed_on=costs.describe() if timed else None,
+        times=costs.evidence,
         parts=_parts(decision, small),
         layers=_layers(decision, report.layers),
         gates=tuple(_folded_gate(gate, profile, report) for gate in decision.folded),

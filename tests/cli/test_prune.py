@@ -489,3 +489,37 @@ def test_what_caffe_cannot_express_is_refused_and_nothing_is_written(
     assert main(["prune", model, "--profile", profile, "--below", "0.4", "-o", str(tmp_path / "x.prototxt")]) == 1
     assert "error[caffe-cannot-express]" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_for_a_board_the_counts_follow_predicted_times_and_nothing_is_timed_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(*arguments: object) -> None:
+        raise AssertionError("this machine was timed for another target")
+
+    monkeypatch.setattr("deploycc.timing.convolutions.time_short_runs", timed)
+    monkeypatch.setattr("deploycc.pruning.kept_counts.relative_times", timed)
+    arguments = [
+        "prune",
+        str(TINY),
+        "--random-weights",
+        "1",
+        "--by",
+        "l1",
+        "--below",
+        "0.3",
+        "-o",
+        str(tmp_path / "small.onnx"),
+        "--json",
+    ]
+    assert main([*arguments, "-t", "jetson-tx2-jp461"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["times"] == "predicted"
+    assert record["timed_on"].startswith("jetson-tx2-jp461 fp16")
+    assert any(layer["predicted_ms"] for layer in record["layers"])
+    assert main([*arguments, "-t", "x86-rtx"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["round_to"] == 32
+    assert "no times are measured or predicted" in captured.err
+    assert main([*arguments, "-t", "jetson-tx2-jp461", "--costs", str(tmp_path / "costs.json")]) == 1
+    assert "--costs holds times of this machine" in capsys.readouterr().err
