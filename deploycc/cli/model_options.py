@@ -127,7 +127,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 def _factors(text: str | None) -> tuple[float, ...] | None:
     values = _numbers("--scale", text)
     if values is not None and 0 in values:
-        raise InputError("wrong-number", f"--scale {text} holds a 0, with which every picture looks the same")
+        raise InputError("scale-zero", f"--scale {text} holds a 0, with which every picture looks the same")
     return values
 
 

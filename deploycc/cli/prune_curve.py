@@ -90,5 +90,5 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtefactError(
-            "folder-unwritable", "the output folder cannot be made", context={"folder": path}, note=error.strerror
+            "output-unwritable", "the output folder cannot be made", context={"folder": path}, note=error.strerror
         ) from None

@@ -84,7 +84,7 @@ def compare(
 
 @app.command()
 def check(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Report to check; with B, the baseline.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="Report or output folder to check; with B, the baseline.")],
     second: Annotated[Path | None, typer.Argument(metavar="B", help="Candidate, compared with A.")] = None,
     max_regression: Annotated[
         str | None,
@@ -94,44 +94,74 @@ def check(
         float | None,
         typer.Option(metavar="MS", min=0, help="Largest 99th percentile of every precision, in milliseconds."),
     ] = None,
+    max_macs: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Largest increase of B's MACs over A's MACs.")
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Largest increase of B's engine file over A's engine file.")
+    ] = None,
+    max_accuracy_loss: Annotated[
+        float | None, typer.Option(metavar="POINTS", min=0, help="Largest loss of mAP50, in points of 0 to 100.")
+    ] = None,
     accept_invalid: Annotated[
         bool, typer.Option("--accept-invalid", help="Also judge measurements that are not valid.")
     ] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the outcomes as JUnit XML, for CI.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Exit with 3 if the latency misses a budget or regressed.
+    """Exit with 3 if a limit is missed: latency, MACs, size, accuracy.
 
-    A regression must be proven; where the measurements cannot tell, the exit status is 4.
+    A regression must be proven; where the measurements cannot tell, the exit status is 4. Folders that hold the output
+    of several targets are checked target by target.
     """
     from deploycc.cli import console
-    from deploycc.report.compare import check_budget, check_regression, compare_reports, require_valid
+    from deploycc.files import write_text
     from deploycc.report.terminal import comparison_json, comparison_table, latency_json, latency_table
-    from deploycc.workflows.report import read_measurements
+    from deploycc.workflows.report_check import Limits, check_reports, junit_xml, worst
 
-    if (second is None) != (max_regression is None):
-        raise typer.BadParameter("comparing needs both B and --max-regression")
-    if max_regression is None and budget_ms is None:
+    limits = Limits(
+        regression=_percent(max_regression, "--max-regression"),
+        budget_ms=budget_ms,
+        macs=_percent(max_macs, "--max-macs"),
+        engine_size=_percent(max_size, "--max-size"),
+        accuracy_loss=max_accuracy_loss,
+    )
+    if second is None and limits.compares:
+        raise typer.BadParameter("comparing needs both A and B")
+    if second is not None and not limits.compares:
+        raise typer.BadParameter("comparing needs a limit, such as --max-regression")
+    if limits == Limits():
         raise typer.BadParameter("give --budget-ms, or B with --max-regression")
-    allowed = None if max_regression is None else _percent(max_regression)
-
-    measured = [read_measurements(path) for path in (first, second) if path is not None]
-    reports = [latest for latest, *_ in measured]
-    if not accept_invalid:
-        require_valid(reports)
-    comparison = None
-    if len(reports) == 2:
-        more = [earlier for _, *earlier in measured]
-        comparison = compare_reports(*reports, more_baselines=more[0], more_candidates=more[1])
+    checked = list(check_reports(first, second, limits, accept_invalid=accept_invalid))
+    outcomes = [outcome for target in checked for outcome in target.outcomes]
     if as_json:
-        console.print_json(comparison_json(comparison) if comparison else latency_json(reports[-1]))
+        shown = [
+            comparison_json(each.comparison) if each.comparison else latency_json(each.latency)
+            for each in checked
+            if each.latency
+        ]
+        console.print_json(shown[0] if len(shown) == 1 else shown)
     else:
-        console.tables(comparison_table(comparison) if comparison else latency_table(reports[-1]))
-    for warning in comparison.warnings if comparison else ():
-        console.warn(warning)
-    if budget_ms is not None:
-        check_budget(reports[-1], budget_ms)
-    if comparison is not None and allowed is not None:
-        check_regression(comparison, allowed)
+        tables = [
+            comparison_table(each.comparison) if each.comparison else latency_table(each.latency)
+            for each in checked
+            if each.latency
+        ]
+        console.tables(*tables)
+    for each in checked:
+        for warning in each.comparison.warnings if each.comparison else ():
+            console.warn(warning)
+    if junit is not None:
+        write_text(junit, junit_xml(outcomes))
+        console.wrote(junit)
+    decisive = worst(outcomes)
+    for outcome in outcomes:
+        if outcome.error is not None and outcome.error is not decisive:
+            console.fail(outcome.error)
+    if decisive is not None:
+        raise decisive
 
 
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
@@ -154,12 +184,14 @@ def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | N
         console.wrote(html)
 
 
-def _percent(text: str) -> float:
-    """Read ``5%`` or ``5`` as 0.05."""
+def _percent(text: str | None, option: str) -> float | None:
+    """Read ``5%`` or ``5`` as 0.05; None where the option is not given."""
+    if text is None:
+        return None
     try:
         value = float(text.strip().removesuffix("%"))
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise typer.BadParameter(f"{text!r} is not a percentage such as 5%", param_hint="--max-regression")
+        raise typer.BadParameter(f"{text!r} is not a percentage such as 5%", param_hint=option)
     return value / 100

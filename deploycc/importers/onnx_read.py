@@ -53,7 +53,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ModelError("file-not-found", f"{path.name} does not exist", context={"file": path}) from None
+        raise ModelError("file-missing", f"{path.name} does not exist", context={"file": path}) from None
     except OSError as reason:
         note = reason.strerror or str(reason)
         raise ModelError("file-unreadable", f"{path.name} cannot be read", context={"file": path}, note=note) from None

@@ -41,12 +41,12 @@ def export_detector(detector: Detector, folder: Path, *, format: str = "caffe", 
         say: told what is being done.
 
     Raises:
-        InputError: ``unknown-format``.
+        InputError: ``export-format``.
         ModelError: ``caffe-cannot-express``.
         ArtefactError: the folder is a file, cannot be made, or holds the trained file under the same name.
     """
     if format not in FORMATS:
-        raise InputError("unknown-format", f"`format={format}` is not one of {', '.join(FORMATS)}")
+        raise InputError("export-format", f"`format={format}` is not one of {', '.join(FORMATS)}")
     files = _files(detector, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

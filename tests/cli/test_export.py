@@ -61,7 +61,7 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_unknown_formats_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(TINY, "--random-weights", 1, "--format", "darknet", "-o", tmp_path) == EXIT_DIAGNOSED
-    assert capsys.readouterr().err.splitlines() == ["error[unknown-format]: --format darknet is not one of caffe"]
+    assert capsys.readouterr().err.splitlines() == ["error[export-format]: --format darknet is not one of caffe"]
 
 
 def test_a_network_without_heads_is_refused_and_nothing_is_written(

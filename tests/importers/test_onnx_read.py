@@ -42,7 +42,7 @@ def test_a_good_file_and_its_digest(tmp_path: Path) -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
-    assert refused(tmp_path / "net.onnx") == "error[file-not-found]: net.onnx does not exist\n  file: net.onnx"
+    assert refused(tmp_path / "net.onnx") == "error[file-missing]: net.onnx does not exist\n  file: net.onnx"
 
 
 def test_folder(tmp_path: Path) -> None:
