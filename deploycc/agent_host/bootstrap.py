@@ -10,6 +10,10 @@ import shlex
 
 GREETING = b"deploycc-agent "
 
+# The login folder must not be searched for modules. An option would say so too, but Python 2, which is to hear that it
+# is too old, refuses to start with it.
+_NOTHING_FROM_HERE = "[path.remove('') for path in [__import__('sys').path] if '' in path]"
+
 _SOURCE = """
 import hashlib, json, os, sys
 def say(text):
@@ -67,5 +71,6 @@ def command(python: str) -> str:
     Args:
         python: the board's Python, a name or a path.
     """
-    words = [python, "-I", "-c", f"exec(bytes.fromhex('{_SOURCE.encode('ascii').hex()}').decode())"]
-    return " ".join(map(shlex.quote, words))
+    source = f"__import__('binascii').unhexlify('{_SOURCE.encode('ascii').hex()}')"
+    program = f"{_NOTHING_FROM_HERE} and 0 or eval(compile({source}, 'agent', 'exec'))"
+    return " ".join(map(shlex.quote, [python, "-c", program]))
