@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--program", metavar="PATH", help="trtexec or tensorRT_optimization (default: look for it)"
         )
+        command.add_argument(
+            "--time-limit",
+            metavar="SECONDS",
+            type=_seconds,
+            help="for each engine (default: hours; for bench by the plan)",
+        )
         command.add_argument("--parent-fd", type=int, help=argparse.SUPPRESS)  # of the program that started this one
     served = commands.add_parser("serve")  # used by a host, over SSH
     served.add_argument("store")
@@ -66,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--input")
         one.add_argument("--program")
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e7:
+        raise ValueError(text)
+    return value
 
 
 def _run(given: "Any") -> int:
@@ -97,10 +110,11 @@ def _run(given: "Any") -> int:
         return 0
     beside = os.path.dirname(os.path.abspath(given.plan))
     if given.command == "build":
-        result, name = jobs.build_all(given.plan, given.program), build_file.FILE_NAME
+        result, name = jobs.build_all(given.plan, given.program, given.time_limit), build_file.FILE_NAME
         done = [row["status"] == "built" for row in result["engines"]]
     else:
-        result, name = jobs.bench_all(given.plan, given.only, given.input, given.program), "latency.json"
+        name = "latency.json"
+        result = jobs.bench_all(given.plan, given.only, given.input, given.program, given.time_limit)
         done = [row["status"] == "measured" for row in result["runs"]]
     result = seal.sealed(result)
     if given.out is None:

@@ -9,7 +9,8 @@ from .outcome import Failed, NotPossible, fields_of
 from .progress import say
 from .scratch import Scratch
 
-HINT_COPY = "copy this folder to the target and run there: python3 agent.pyz build plan.json"
+_WORKSPACE_MAY_SHRINK = ("trtexec", "tensorrt-python")
+_HINT_COPY = "copy this folder to the target and run there: python3 agent.pyz build plan.json"
 
 
 def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
@@ -74,7 +75,7 @@ def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str, progra
     builder = plan["target"]["builder"]
     if builder != "tensorrt-rtx":  # which builds for another machine than this one
         _check_architecture(plan["target"]["architecture"])
-    _check_memory(plan, sum(os.path.getsize(path) for path in paths.values()))
+    plan, remark = _fitted(plan, sum(os.path.getsize(path) for path in paths.values()))
     try:
         with Scratch(folder) as scratch:
             partial = os.path.join(scratch.path, "engine.out")
@@ -92,6 +93,8 @@ def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str, progra
             os.replace(partial, os.path.join(os.path.realpath(folder), engine["file"]))
     except OSError as error:
         raise Failed("cannot write {}: {}".format(engine["file"], error.strerror)) from error
+    if remark:
+        facts["reason"] = "; ".join(filter(None, (remark, facts.get("reason"))))
     return facts
 
 
@@ -100,19 +103,29 @@ def _check_architecture(planned: str) -> None:
     if here != planned:
         raise NotPossible(
             "the target is {}, and this machine is {}".format(planned, here),
-            HINT_COPY,
+            _HINT_COPY,
         )
 
 
-def _check_memory(plan: "Dict[str, Any]", network_bytes: int) -> None:
-    """Refuse a build that cannot succeed: parsed weights, the builder's copy and the engine are three copies at least.
+def _fitted(plan: "Dict[str, Any]", network_bytes: int) -> "Any":
+    """Return the plan with a workspace that fits into the free memory, and what to say of it; None where it fits.
 
-    A lower bound; small boards kill a build that runs out of memory without a word.
+    Parsed weights, the builder's copy and the engine are three copies of the network at least. That is a lower bound;
+    small boards kill a build that runs out of memory without a word.
+
+    Raises:
+        NotPossible: less than a quarter of the planned workspace is left.
     """
+    board = plan["target"]
     available = environment.memory_mib("MemAvailable")
-    needed = 3 * network_bytes // (1 << 20) + (plan["target"]["workspace_mib"] or 0)
-    if available is not None and available < needed:
-        raise NotPossible(
-            "{} MiB of memory are free, and the build needs at least {} MiB".format(available, needed),
-            "close the desktop and other programs; swap does not help a GPU",
-        )
+    network_mib, planned = 3 * network_bytes // (1 << 20), board["workspace_mib"] or 0
+    if available is None or available >= network_mib + planned:
+        return plan, None
+    left = available - network_mib
+    if board["builder"] in _WORKSPACE_MAY_SHRINK and left >= max(1, planned // 4):
+        said = "built with a workspace of {} MiB instead of {} MiB: no more memory is free".format(left, planned)
+        return dict(plan, target=dict(board, workspace_mib=left)), said
+    raise NotPossible(
+        "{} MiB of memory are free, and the build needs at least {} MiB".format(available, network_mib + planned),
+        "close the desktop and other programs; swap does not help a GPU",
+    )

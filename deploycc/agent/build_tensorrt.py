@@ -3,9 +3,10 @@
 Written from the API's documentation; no machine with a GPU has run it yet.
 """
 
+import os
 from typing import Any, Dict
 
-from . import gpu, stack
+from . import gpu, stack, timing_cache
 from .outcome import Failed, NotPossible
 from .trt_log import make_logger, node_of_message, parser_failure, read_layers
 
@@ -58,7 +59,15 @@ def build(
     config = builder.create_builder_config()
     _configure(trt, version, config, network, plan, engine, described)
     if version >= (8, 0):
+        timed = partial + ".timing"
+        cached = timing_cache.place(version, found[plan["target"]["cuda_device"] or 0]["compute_capability"])
+        timing_cache.take(cached, timed)
+        cache = _use_timing_cache(config, timed)
         serialized = builder.build_serialized_network(network, config)
+        if serialized is not None:
+            with open(timed, "wb") as file:
+                file.write(cache.serialize())
+            timing_cache.keep(timed, cached)
     else:
         built = builder.build_engine(network, config)
         serialized = built.serialize() if built is not None else None
@@ -72,6 +81,19 @@ def build(
     if ordinal < len(found):
         facts["compute_capability"] = found[ordinal]["compute_capability"]
     return facts
+
+
+def _use_timing_cache(config: "Any", path: str) -> "Any":
+    """Give a configuration a cache, which one of another build of TensorRT does not fill."""
+    data = b""
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            data = file.read()
+    cache = config.create_timing_cache(data)
+    if not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
 
 
 def _network_flags(trt: "Any", version: "Any", typed: bool) -> int:

@@ -11,13 +11,17 @@ from . import __version__, bench_job, build_job, environment, files, plan_file, 
 from .outcome import Failed
 from .progress import say
 
+BUILD_LIMIT_S = 4 * 3600.0  # tactics of a large network take tens of minutes on a TX2
+_SETTING_UP_S = 1800.0  # loading an engine, profiling its layers
 
-def build_all(plan_path: str, program: "Optional[str]" = None) -> "Dict[str, Any]":
+
+def build_all(plan_path: str, program: "Optional[str]" = None, limit_s: "Optional[float]" = None) -> "Dict[str, Any]":
     """Build every engine of a plan; the result is the content of ``build.json``.
 
     Args:
         plan_path: the plan.
         program: path of the builder where it is a program; None: look for it.
+        limit_s: seconds that each engine may take; None: four hours.
 
     Raises:
         Failed: the plan cannot be used.
@@ -25,12 +29,19 @@ def build_all(plan_path: str, program: "Optional[str]" = None) -> "Dict[str, Any
     plan = plan_file.read_plan(plan_path)
     result = _header(plan, plan_path)
     more = _options(None, program)
-    result["engines"] = [_in_child("build-one", plan, plan_path, [engine], more)[0] for engine in plan["engines"]]
+    result["engines"] = [
+        _in_child("build-one", plan, plan_path, [engine], more, limit_s or BUILD_LIMIT_S)[0]
+        for engine in plan["engines"]
+    ]
     return result
 
 
 def bench_all(
-    plan_path: str, only: "Optional[str]", input_file: "Optional[str]", program: "Optional[str]" = None
+    plan_path: str,
+    only: "Optional[str]",
+    input_file: "Optional[str]",
+    program: "Optional[str]" = None,
+    limit_s: "Optional[float]" = None,
 ) -> "Dict[str, Any]":
     """Measure the engines of a plan; the result is the content of ``latency.json``.
 
@@ -39,6 +50,7 @@ def bench_all(
         only: a precision, every variant of it; None: every engine.
         input_file: the picture tensor; None: seeded random values.
         program: path of trtexec; None: look for it.
+        limit_s: seconds that each engine may take; None: half an hour more than ten times what the plan asks for.
 
     Raises:
         Failed: the plan cannot be used or has no such engine.
@@ -50,9 +62,11 @@ def bench_all(
     result = _header(plan, plan_path)
     result["quick"] = plan["measurement"]["quick"]
     more = _options(input_file, program)
+    asked = plan["measurement"]
+    limit_s = limit_s or _SETTING_UP_S + 10 * (asked["warmup_s"] + asked["min_duration_s"])
     rows = {}
     for group in bench_job.groups(engines, plan["target"]["builder"]):
-        for engine, row in zip(group, _in_child("bench-one", plan, plan_path, group, more)):  # noqa: B905 - Python 3.5
+        for engine, row in zip(group, _in_child("bench-one", plan, plan_path, group, more, limit_s * len(group))):  # noqa: B905
             rows[engine["file"]] = row
     result["runs"] = [rows[engine["file"]] for engine in engines]
     return result
@@ -81,25 +95,46 @@ def _self() -> "List[str]":
 
 
 def _in_child(
-    command: str, plan: "Dict[str, Any]", plan_path: str, engines: "List[Dict[str, Any]]", more: "List[str]"
+    command: str,
+    plan: "Dict[str, Any]",
+    plan_path: str,
+    engines: "List[Dict[str, Any]]",
+    more: "List[str]",
+    limit_s: float,
 ) -> "List[Dict[str, Any]]":
     """Return the rows of a job; where the process of several engines ends early, each gets one of its own."""
-    code, text = _run_child(command, plan_path, engines, more)
+    code, text = _run_child(command, plan_path, engines, more, limit_s)
     if code == 0 and text:
         return json.loads(text)  # type: ignore[no-any-return]
-    end = "was killed by signal {}".format(-code) if code < 0 else "ended with code {}".format(code)
+    if text is None:
+        end = "took more than {:.0f} s and was ended".format(limit_s)
+    else:
+        end = "was killed by signal {}".format(-code) if code < 0 else "ended with code {}".format(code)
     if len(engines) > 1:  # two engines need more memory than one
         say("the process that worked on several engines {}; each is measured alone".format(end))
-        return [row for engine in engines for row in _in_child(command, plan, plan_path, [engine], more)]
+        return [
+            row
+            for engine in engines
+            for row in _in_child(command, plan, plan_path, [engine], more, limit_s / len(engines))
+        ]
     row = (build_job if command == "build-one" else bench_job).empty_row(plan, engines[0])
     row["status"] = "failed"
     row["reason"] = "the process that worked on {} {}".format(engines[0]["file"], end)
-    row["hint"] = "signal 9 is how the kernel ends a process when memory runs out" if code == -9 else None
+    if text is None:
+        row["hint"] = "give it more time: --time-limit SECONDS"
+    elif code == -9:
+        row["hint"] = "signal 9 is how the kernel ends a process when memory runs out"
     return [row]
 
 
-def _run_child(command: str, plan_path: str, engines: "List[Dict[str, Any]]", more: "List[str]") -> "Any":
-    """Run a job in a child process; return its exit code and its JSON, which comes through a pipe of its own."""
+def _run_child(
+    command: str, plan_path: str, engines: "List[Dict[str, Any]]", more: "List[str]", limit_s: float
+) -> "Any":
+    """Run a job in a child process.
+
+    Returns:
+        its exit code, and its JSON, which comes through a pipe of its own; None instead where it took too long.
+    """
     folder = os.path.dirname(os.path.abspath(plan_path))
     result, write_result = os.pipe()
     watched, held = os.pipe()  # this process holds an end for as long as it lives
@@ -112,12 +147,14 @@ def _run_child(command: str, plan_path: str, engines: "List[Dict[str, Any]]", mo
             os.close(write_result)
             os.close(watched)
         try:
-            with os.fdopen(result, encoding="utf-8") as pipe:
-                text = pipe.read()
-            return child.wait(), text
+            data = child.read(result, limit_s)
+            if data is None:
+                return 0, None
+            return child.wait(), data.decode("utf-8")
         finally:
             child.end(processes.GRACE_S)
     finally:
+        os.close(result)
         os.close(held)
         for place in (folder, tempfile.gettempdir()):
             scratch.sweep(place)

@@ -96,6 +96,21 @@ class Child:
         )  # type: Any
         self.stdout = self._process.stdout  # type: Any
 
+    def read(self, pipe: int, limit_s: float) -> "Any":
+        """Return what it writes into a pipe until it closes its end; None where that takes longer than the limit."""
+        deadline = time.monotonic() + limit_s
+        parts = []  # type: Any
+        while True:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, min(deadline - time.monotonic(), 3600.0)))
+            if not ready:
+                if time.monotonic() >= deadline:
+                    return None
+                continue
+            part = os.read(pipe, 1 << 16)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+
     def wait(self) -> int:
         """Wait for its end, end what it left running, and return its exit code; negative: the signal that ended it."""
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # its number stays taken

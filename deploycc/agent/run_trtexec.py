@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, Optional
 
-from . import environment, fields, files, gpu, programs, stack, timing, trtexec_commands
+from . import environment, fields, files, gpu, programs, stack, timing, timing_cache, trtexec_commands
 from .outcome import Failed, NotPossible
 from .picture import make_input
 
@@ -61,7 +61,10 @@ class Board:
         """
         if self._is_trtexec:
             arguments = trtexec_commands.build_arguments(self.version, self._board, network, paths)
+            cached = timing_cache.place(self.version, self._driver_capability() or self._board["compute_capability"])
+            timing_cache.take(cached, self._file(trtexec_commands.TIMING_CACHE))
             log = self._run(arguments, {})
+            timing_cache.keep(self._file(trtexec_commands.TIMING_CACHE), cached)
             if log.engine_does_not_load():
                 raise Failed("trtexec does not load what it built: " + log.cause(), log.node())
         else:

@@ -15,6 +15,7 @@ ENGINE = "engine.out"
 TIMES = "times.json"
 PROFILE = "profile.json"
 INPUT = "input.raw"
+TIMING_CACHE = "timing.cache"
 
 _PROFILED_QUERIES = 50
 _MARGIN_S = 0.5  # the run ends with the query that starts last, and times above 10 s come in steps of 0.1 ms
@@ -66,6 +67,8 @@ def build_arguments(
         arguments.append("--noTF32")
     if knows(version, "--profilingVerbosity"):
         arguments.append("--profilingVerbosity=detailed")
+    if knows(version, "--timingCacheFile"):
+        arguments.append("--timingCacheFile=" + TIMING_CACHE)
     return arguments + _device(board)
 
 

@@ -37,6 +37,7 @@ RELEASES = {
     "--useSpinWait": ((6, 0), None),
     "--includeDataTransfers": ((11, 0), None),
     "--noCudaGraph": ((11, 0), None),
+    "--timingCacheFile": ((8, 0), None),
     "--shapes": ((6, 0), None),
     "--loadInputs": ((6, 0), None),
 }  # flag -> first and last release; the last is None where the newest of them still has the flag

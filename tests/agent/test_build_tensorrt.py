@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,6 +99,26 @@ def test_a_kept_layer_that_is_not_there() -> None:
 def test_11_has_no_flag() -> None:
     with pytest.raises(Failed, match="no FP16 flag"):
         configure((11, 0), [])
+
+
+def test_a_timing_cache_of_another_build_is_left_out(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+
+    class Caching(Config):
+        def create_timing_cache(self, data: bytes) -> bytes:
+            return data
+
+        def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+            assert not ignore_mismatch
+            taken.append(cache)
+            return cache != b"of another build"
+
+    kept = tmp_path / "cache"
+    assert build_tensorrt._use_timing_cache(Caching(), str(kept)) == b""
+    for data, used in ((b"ours", b"ours"), (b"of another build", b"")):
+        kept.write_bytes(data)
+        assert build_tensorrt._use_timing_cache(Caching(), str(kept)) == used
+    assert taken == [b"", b"ours", b"of another build", b""]
 
 
 def test_without_a_gpu_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

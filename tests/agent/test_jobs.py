@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from json_edits import edit
 from small_networks import SHAPE, conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import bench_job, build_job, environment, files, jobs, processes
+from deploycc.agent import bench_job, build_job, environment, files, jobs, plan_file, processes
 from deploycc.agent.__main__ import main
 from deploycc.agent.outcome import Failed
 
@@ -94,12 +98,12 @@ def test_variants_on_a_board_are_measured_one_after_the_other(
 def test_engines_that_do_not_fit_together_are_measured_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def child(command: str, plan_path: str, engines: Any, more: Any) -> tuple[int, str]:
+    def child(command: str, plan_path: str, engines: Any, more: Any, limit_s: float) -> tuple[int, str]:
         tried.append([engine["file"] for engine in engines])
         return (-9, "") if len(engines) > 1 else (0, json.dumps([{"file": engines[0]["file"]}]))
 
     monkeypatch.setattr(jobs, "_run_child", child)
-    rows = jobs._in_child("bench-one", {}, "plan.json", [{"file": "a"}, {"file": "b"}], [])
+    rows = jobs._in_child("bench-one", {}, "plan.json", [{"file": "a"}, {"file": "b"}], [], 60.0)
     assert tried == [["a", "b"], ["a"], ["b"]]
     assert rows == [{"file": "a"}, {"file": "b"}]
 
@@ -162,6 +166,41 @@ def test_an_engine_of_another_tensorrt_is_refused(
     assert run["reason"] == "the engine was built with TensorRT 8.2.1, and this machine has 8.2.5"
 
 
+def test_what_was_timed_once_is_kept_per_release_and_gpu(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    for _ in range(2):
+        build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    fake_trtexec.write(bin_folder / "trtexec", banner=" [TensorRT v8205]")
+    build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    caches = bin_folder / "cache" / "deploycc"
+    assert {path.name: path.read_text() for path in caches.iterdir()} == {
+        "tensorrt-8.2.1-sm6.2.timing": "timed timed ",
+        "tensorrt-8.2.5-sm6.2.timing": "timed ",
+    }
+    shutil.rmtree(caches)
+    caches.write_text("in the way")
+    assert build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")["status"] == "built"
+
+
+def test_the_workspace_fits_into_the_free_memory(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    monkeypatch.setattr(environment, "memory_mib", lambda field: 100)
+    row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    assert (row["status"], row["reason"]) == (
+        "built", "built with a workspace of 100 MiB instead of 256 MiB: no more memory is free",
+    )  # fmt: skip
+    assert "--workspace=100" in (bin_folder / "calls.jsonl").read_text()
+    monkeypatch.setattr(environment, "memory_mib", lambda field: 60)
+    row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
+    assert (row["status"], "60 MiB of memory are free" in row["reason"]) == ("not-possible", True)
+
+
 def test_another_gpu_than_the_plans_is_refused(
     tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,14 +243,14 @@ def test_exit_codes_tell_whether_all_was_done(
         "fp16": {"precision": "fp16", "variant": "compiled", "file": "engine-fp16.onnx"},
     }
     plan = {"engines": list(rows.values()), "target": {"name": "b", "builder": "onnxruntime"}}
-    plan |= {"measurement": {"quick": True}, "tool": {"deploycc": "1"}}
+    plan |= {"measurement": {"quick": True, "warmup_s": 1.0, "min_duration_s": 1.0}, "tool": {"deploycc": "1"}}
     monkeypatch.setattr(jobs.plan_file, "read_plan", lambda path: plan)
     monkeypatch.setattr(environment, "probe", dict)
     monkeypatch.setattr(processes, "obey_signals", lambda: None)
     for command, good in (("build", "built"), ("bench", "measured")):
 
         def child(
-            command: str, plan: Any, path: str, engines: Any, more: Any, good: str = good
+            command: str, plan: Any, path: str, engines: Any, more: Any, limit_s: float, good: str = good
         ) -> list[dict[str, str]]:
             return [{"status": "failed" if engine["precision"] in missing else good} for engine in engines]
 
@@ -219,3 +258,35 @@ def test_exit_codes_tell_whether_all_was_done(
         arguments = [command, str(folder / "plan.json"), *(["--only", only] if only and command == "bench" else [])]
         expected = code if command == "bench" or only is None else 4
         assert main(arguments) == expected
+
+
+def test_a_job_that_takes_too_long_is_ended(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch, "hang")
+    plan_folder(tmp_path, board, {"fp32": conv_model()})
+    plan = plan_file.read_plan(str(tmp_path / "plan.json"))
+
+    def wait(pipe: int, limit_s: float) -> None:
+        while not (bin_folder / "pid").exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(jobs.processes.Child, "read", lambda self, pipe, limit_s: wait(pipe, limit_s))
+    made = jobs._in_child("build-one", plan, str(tmp_path / "plan.json"), plan["engines"], [], 5.0)
+    assert made[0]["status"] == "failed"
+    assert "took more than 5 s and was ended" in made[0]["reason"]
+    assert "--time-limit" in made[0]["hint"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((bin_folder / "pid").read_text()), 0)
+    assert not list(tmp_path.glob(".deploycc-agent-*"))
+
+
+def test_reading_has_a_limit() -> None:
+    for script, read in (("import os; os.write({}, b'done')", b"done"), ("import time; time.sleep(60)", None)):
+        end, write_end = os.pipe()
+        arguments = [sys.executable, "-S", "-c", script.format(write_end)]
+        child = processes.Child(arguments, True, pass_fds=[write_end])
+        os.close(write_end)
+        assert child.read(end, 20.0 if read else 0.05) == read
+        child.end()
+        os.close(end)

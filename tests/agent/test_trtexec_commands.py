@@ -104,21 +104,21 @@ def test_every_flag_of_the_table_is_used() -> None:
     ("version", "spelled"),
     [
         ("7.1.3", "--onnx=/d/net.onnx --explicitBatch --saveEngine=engine.out --buildOnly --workspace=256 --fp16 --noTF32"),
-        ("8.0.1", "--onnx=/d/net.onnx --saveEngine=engine.out --buildOnly --workspace=256 --fp16 --noTF32"),
+        ("8.0.1", "--onnx=/d/net.onnx --saveEngine=engine.out --buildOnly --workspace=256 --fp16 --noTF32 --timingCacheFile=timing.cache"),
         (
             "8.2.1",
             "--onnx=/d/net.onnx --saveEngine=engine.out --buildOnly --workspace=256 --fp16 --noTF32 "
-            "--profilingVerbosity=detailed",
+            "--profilingVerbosity=detailed --timingCacheFile=timing.cache",
         ),
         (
             "8.5.2",
             "--onnx=/d/net.onnx --saveEngine=engine.out --buildOnly --memPoolSize=workspace:256 --fp16 --noTF32 "
-            "--profilingVerbosity=detailed",
+            "--profilingVerbosity=detailed --timingCacheFile=timing.cache",
         ),
         (
             "10.3.0",
             "--onnx=/d/net.onnx --saveEngine=engine.out --skipInference --memPoolSize=workspace:256 --fp16 --noTF32 "
-            "--profilingVerbosity=detailed",
+            "--profilingVerbosity=detailed --timingCacheFile=timing.cache",
         ),
     ],
 )  # fmt: skip

@@ -224,6 +224,7 @@ def strays(mark: str) -> list[int]:
 def run(command: list[str], place: Path, mark: str) -> tuple[int | None, str, float]:
     """Run a command; return its exit status, what it said, and its seconds. Status None: it took too long."""
     environment = {**os.environ, "TMPDIR": str(place / "tmp"), "DEPLOYCC_FUZZ": mark, "COLUMNS": "200"}
+    environment["XDG_CACHE_HOME"] = str(place.parent / "cache")
     start = time.monotonic()
     with subprocess.Popen(
         command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

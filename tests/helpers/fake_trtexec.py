@@ -42,6 +42,9 @@ if behaviour == "hang":
 if "--saveEngine" in flags:
     with open(flags["--saveEngine"], "wb") as file:
         file.write(b"engine of " + open(flags["--onnx"], "rb").read()[:8])
+if "--timingCacheFile" in flags:
+    with open(flags["--timingCacheFile"], "ab") as file:
+        file.write(b"timed ")
 if "--loadInputs" in flags:
     with open(flags["--loadInputs"].rpartition(":")[2], "rb") as file, open(os.path.join(here, "input"), "wb") as copy:
         copy.write(file.read())
@@ -84,4 +87,5 @@ def install(
     """Write the program as ``trtexec`` into a folder and make that the only one on PATH; return the folder."""
     write(folder / "trtexec", behaviour, banner)
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return folder
