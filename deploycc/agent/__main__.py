@@ -138,6 +138,9 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
     except Failed as error:
         say("error: " + error.reason)
         return EXIT_FAILED
+    except UnicodeError:
+        say("error: a file's name cannot be spelled in this system's encoding; set LC_ALL=C.UTF-8")
+        return EXIT_FAILED
     except OSError as error:
         say("error: {}: {}".format(error.filename or "file", error.strerror))
         return EXIT_FAILED

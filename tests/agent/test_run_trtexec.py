@@ -111,3 +111,57 @@ def test_variables_and_folder_reach_the_program(tmp_path: Any) -> None:
     script = "import os; open('seen', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
     programs.run([sys.executable, "-c", script], str(tmp_path), {"CUDA_VISIBLE_DEVICES": "1"})
     assert (tmp_path / "seen").read_text() == "1"
+
+
+def test_layer_times_of_a_board() -> None:
+    """As TensorRT 8.0 to 8.2 export them: no medians, layers without time, several names in one."""
+    rows: list[dict[str, Any]] = [
+        {"count": 625},
+        {"name": "Reformatting CopyNode for Input Tensor 0 to Conv_8", "timeMs": 0, "averageMs": 0, "percentage": 0},
+        {"name": "Conv_171 + Relu_172 || Conv_178", "timeMs": 1009.24, "averageMs": 1.61478, "percentage": 33.1504},
+        {"name": "639 copy", "timeMs": 4.81315, "averageMs": 0.00770104, "percentage": 0.158097},
+    ]
+    layers, means = run_trtexec.read_profile(rows)
+    assert means
+    assert [layer["median_ms"] for layer in layers] == [0.0, 1.61478, 0.00770104]
+    assert layers[1]["name"] == "Conv_171 + Relu_172 || Conv_178"
+
+
+def test_what_a_program_prints_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    script = (
+        r"import sys; sys.stdout.buffer.write(b'[I] layer \x1b[2J\x1b]0;t\x07 \xff \xc2\x9b\r\n' + b'no end ' * 20000)"
+    )
+    programs.run([sys.executable, "-c", script], ".", {})
+    shown = capsys.readouterr().err
+    assert shown.splitlines()[0] == r"[I] layer \x1b[2J\x1b]0;t\x07 \xff \x9b"
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_a_line_that_comes_again_and_again_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """TensorRT 7 warns once per query."""
+    script = "print('[I] start\\n' + 'WARNING: Explicit batch network detected\\n' * 5000 + '[I] end')"
+    programs.run([sys.executable, "-c", script], ".", {})
+    assert capsys.readouterr().err.splitlines() == [
+        "[I] start", "WARNING: Explicit batch network detected", "(the same line 4999 more times)", "[I] end",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0, "1", None, True, 2**70])
+def test_times_that_are_no_times_are_refused(value: Any) -> None:
+    with pytest.raises(Failed, match="not as documented"):
+        run_trtexec.read_times([{**query(1.0), "computeMs": value}], 0.0, False)
+    with pytest.raises(Failed, match="not as documented"):
+        run_trtexec.read_profile([{"name": "a", "averageMs": value}])
+
+
+def test_a_program_that_is_killed_says_so() -> None:
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(Failed, match="was killed by signal 9") as caught:
+        programs.run([sys.executable, "-c", script], ".", {})
+    assert "memory runs out" in str(caught.value.hint)
+
+
+def test_a_program_that_says_it_failed_has_failed() -> None:
+    script = "print('[E] no engine'); print('&&&& FAILED TensorRT.trtexec # x')"
+    with pytest.raises(Failed, match=r"\[E\] no engine"):
+        programs.run([sys.executable, "-c", script], ".", {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,3 +102,31 @@ def test_nohup_survives_a_closed_terminal(agent: Path, tmp_path: Path) -> None:
 def test_wrong_usage(agent: Path) -> None:
     assert run(agent).returncode == 2
     assert run(agent, "destroy").returncode == 2
+
+
+def old_python() -> str | None:
+    """An interpreter as old as the boards', where there is one."""
+    installed = sorted(Path.home().glob(".pyenv/versions/3.[567].*/bin/python"))
+    for path in filter(None, (*map(shutil.which, ("python3.5", "python3.6", "python3.7")), *map(str, installed))):
+        if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
+
+
+def test_an_old_python_builds_and_says_why_not(agent: Path, tmp_path: Path) -> None:
+    """In the locale of a bare login, whose encoding is ASCII."""
+    python = old_python()
+    if python is None:
+        pytest.skip("needs Python 3.5 to 3.7")
+    plan_folder(tmp_path, target.load("x86-cpu").model_copy(update={"architecture": "another"}), {"fp32": conv_model()})
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TMPDIR": str(tmp_path)}
+    command = [python, "-S", str(agent), "build", str(tmp_path / "plan.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (5, False), done.stderr
+    [row] = json.loads((tmp_path / "build.json").read_text())["engines"]
+    assert (row["status"], "the target is another" in row["reason"]) == ("not-possible", True)
+    text = (tmp_path / "plan.json").read_text().replace("network-fp32.onnx", "Gr\u00f6\u00dfe.onnx")
+    plan = {key: value for key, value in json.loads(text).items() if key != "content_sha256"}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (5, False), done.stderr
