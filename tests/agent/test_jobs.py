@@ -290,3 +290,17 @@ def test_reading_has_a_limit() -> None:
         assert child.read(end, 20.0 if read else 0.05) == read
         child.end()
         os.close(end)
+
+
+def test_a_name_that_the_locale_cannot_spell_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python 3.5 and 3.6 in the C locale, as over ssh or in a container."""
+
+    def build(*given: Any) -> None:
+        "Gr\u00f6\u00dfe.onnx".encode("ascii")
+
+    monkeypatch.setattr(jobs, "build_all", build)
+    monkeypatch.setattr(processes, "obey_signals", lambda: None)
+    assert main(["build", "plan.json"]) == 1
+    assert "set LC_ALL=C.UTF-8" in capsys.readouterr().err
