@@ -119,13 +119,13 @@ def test_a_given_input_reaches_trtexec(tmp_path: Path, board: target.Target, mon
     bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
     plan_folder(tmp_path, board, {"fp32": conv_model()})
     plan = str(tmp_path / "plan.json")
-    files.write_json(jobs.build_all(plan), str(tmp_path / "build.json"))
+    files.write_json({"engines": [build_job.build(plan, "engine-fp32.engine")]}, str(tmp_path / "build.json"))
     picture = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
     np.save(tmp_path / "x.npy", picture)
-    (run,) = jobs.bench_all(plan, None, str(tmp_path / "x.npy"))["runs"]
+    (run,) = bench_job.bench(plan, ["engine-fp32.engine"], str(tmp_path / "x.npy"))
     assert run["status"] == "measured"
     assert (bin_folder / "input").read_bytes() == picture.tobytes()
-    (run,) = jobs.bench_all(plan, None, str(tmp_path / "plan.json"))["runs"]
+    (run,) = bench_job.bench(plan, ["engine-fp32.engine"], str(tmp_path / "plan.json"))
     assert (run["status"], "cannot read the input" in run["reason"]) == ("failed", True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_SCRIPT = r"""#!{python}
+_SCRIPT = r"""#!{python} -IS
 import json, os, signal, sys, time
 
 here = os.path.dirname(os.path.abspath(__file__))
