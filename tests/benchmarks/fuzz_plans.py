@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import copy
 import json
 import os
 import platform
@@ -103,7 +104,7 @@ def edit_values(folder: Path, chance: random.Random) -> str:
         holder, key = chance.choice(found)
         change = chance.choice(("replace", "replace", "replace", "remove", "repeat", "swap"))
         if change == "replace":
-            holder[key] = chance.choice(VALUES)
+            holder[key] = copy.deepcopy(chance.choice(VALUES))
         elif change == "remove":
             del holder[key]
         elif change == "repeat":
