@@ -26,6 +26,7 @@ Granularity = Annotated[
 """How many kernels one decision of a gate switches: each its own, blocks of neighbours, or blocks that nest."""
 
 _SHOWN_PROBLEMS = 5
+_MOST_BYTES = 512 << 20  # hours of samples; a file from elsewhere could fill the memory
 
 
 class Record(BaseModel):
@@ -135,6 +136,8 @@ def read_document(path: Path, kind: type[D]) -> D:
     """
     file = find_document(path, kind)
     try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise OSError(None, f"it is larger than {_MOST_BYTES >> 20} MiB")
         data = file.read_bytes()
     except OSError as error:
         raise ArtefactError("artefact-unreadable", f"cannot read {file}", note=error.strerror) from error
