@@ -42,20 +42,24 @@ def stated_nms(graph: gs.Graph, scores: gs.Variable) -> tuple[Nms | None, list[N
     iou, score = limits.pop()
     if iou is None or score is None:
         return None, [Note(nodes[0].name, "ssd-nms-computed", "the thresholds of NonMaxSuppression are not constants")]
-    before, after = _selections(scores, nodes)
+    before, after = _selections(graph, scores, nodes)
     if score == 0.0:
         thresholds = _compared_with(before)
         score = max(thresholds) if len(thresholds) == 1 else score
     nms = Nms(score_threshold=score, iou_threshold=iou)
     counts = _counts(before)
     if len(counts) == 1:
-        nms = replace(nms, top_k=counts.pop())
+        nms = replace(nms, top_k=min(counts))
     kept = _counts(after)
-    notes = [Note("", "ssd-nms-removed", "the file's own NonMaxSuppression is cut off; its thresholds are kept")]
     per_class = {_number(node, 2, 0.0) for node in nodes}
     limit = per_class.pop() if len(per_class) == 1 else None
     if kept:
         nms = replace(nms, keep_top_k=min(kept))
+    reason = "the file's own NonMaxSuppression is cut off; its thresholds are kept"
+    if assumed := [*(["top_k"] if len(counts) != 1 else []), *([] if kept else ["keep_top_k"])]:
+        values = " and ".join(f"{key} {getattr(nms, key)}" for key in assumed)
+        reason += f"; it states no limits for {values}, which [nms] in a description can change"
+    notes = [Note("", "ssd-nms-removed", reason)]
     if limit is not None and 0 < limit < _NO_LIMIT and not (kept and min(kept) <= limit):
         notes.append(
             Note(
@@ -91,13 +95,13 @@ def _constant(tensor: gs.Tensor) -> np.ndarray | None:
     return None
 
 
-def _selections(scores: gs.Variable, nms: Iterable[gs.Node]) -> tuple[list[gs.Node], list[gs.Node]]:
+def _selections(graph: gs.Graph, scores: gs.Variable, nms: Iterable[gs.Node]) -> tuple[list[gs.Node], list[gs.Node]]:
     """Return the nodes that pick boxes after ``scores``: those that do not depend on suppression, and the others."""
     suppressing = {id(node) for node in nms}
     after = _readers([node.outputs[0] for node in nms if node.outputs])
     reached = _readers([scores])
     late = {id(node) for node in after}
-    for node in reached:
+    for node in graph.nodes:  # the condition of a branch may depend on boxes alone
         inside = [inner for branch in node.subgraphs(recursive=True) for inner in branch.nodes]
         if any(id(inner) in suppressing for inner in inside):
             late |= {id(reader) for reader in _readers(node.outputs)}

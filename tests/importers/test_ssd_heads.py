@@ -314,7 +314,9 @@ def test_thresholds_and_limits_around_a_suppression_inside_a_branch(tmp_path: Pa
     add(model, "ReduceMin", ["counts"], "least", keepdims=1)
     model.graph.node.append(onnx.helper.make_node("TopK", ["good", "least"], ["best", "index"]))
     add(model, "Gather", ["good_boxes", "index"], "best_boxes", axis=0)
-    add(model, "Cast", ["amount"], "any", to=onnx.TensorProto.BOOL)
+    add(model, "Shape", ["good_boxes"], "left")
+    add(model, "ReduceProd", ["left"], "number", keepdims=0)
+    add(model, "Cast", ["number"], "any", to=onnx.TensorProto.BOOL)
     add(model, "Reshape", ["any", constant(model, "scalar", [], np.int64)], "some")
     suppress = onnx.parser.parse_graph("""then () => (int64[n] kept) {
         overlap = Constant <value = float[1] {0.55}> ()
