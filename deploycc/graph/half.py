@@ -23,7 +23,13 @@ Reason = Literal["asked", "no-half", "decoding", "sum-of-squares", "after-sum", 
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _SQUARE_SUMS = ("ReduceL2", "ReduceSumSquare", "LpNormalization", "LRN", "LpPool", "GlobalLpPool")
-_AFTER_SQUARE_SUM = ("Add", "Max", "Clip", "Sqrt", "Reciprocal", "Pow", "Expand")  # epsilon, root, reciprocal
+_PRODUCTS = ("Gemm", "MatMul", "Einsum")
+_SUMS = ("ReduceSum", "ReduceMean", "Conv", "AveragePool", "GlobalAveragePool", *_PRODUCTS)
+_MOVES_ALL = ("Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+_AFTER_SQUARE_SUM = (  # epsilon, root, reciprocal, and moves between them
+    *("Add", "Max", "Clip", "Sqrt", "Reciprocal", "Pow", "Expand"),
+    *_MOVES_ALL,
+)
 _DECODING = ("Exp", "NonMaxSuppression", "TopK")
 _ARITHMETIC = ("Mul", "Add", "Sub", "Div", "Neg", "Min", "Max", "Clip", "Slice", "Split", "Gather")
 _MOVES_DATA = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Split", "Gather")
@@ -144,11 +150,26 @@ def _square_sums(graph: gs.Graph) -> list[gs.Node]:
     for node in all_nodes(graph):
         if node.op in _SQUARE_SUMS:
             sums.append(node)
-        elif node.op in ("ReduceSum", "ReduceMean", "Conv", "AveragePool", "GlobalAveragePool"):
-            square = producer(node.inputs[0])
-            if square is not None and _squares(square):
-                sums += [square, node]
+        elif node.op in _SUMS:
+            summed = (producer(_before_moves(tensor)) for tensor in node.inputs)
+            squares = [writer for writer in summed if writer is not None and _squares(writer)]
+            if squares or _multiplies_itself(node):
+                sums += [*squares, node]
     return sums
+
+
+def _multiplies_itself(node: gs.Node) -> bool:
+    """Return whether a product of matrices multiplies a tensor by itself, maybe turned: its diagonal sums squares."""
+    if node.op not in _PRODUCTS or len(node.inputs) < 2:
+        return False
+    first, second = (_before_moves(tensor) for tensor in node.inputs[:2])
+    return first is second and not isinstance(first, gs.Constant)
+
+
+def _before_moves(tensor: gs.Tensor) -> gs.Tensor:
+    while (writer := producer(tensor)) is not None and writer.op in _MOVES_ALL:
+        tensor = writer.inputs[0]
+    return tensor
 
 
 def _after(sums: list[gs.Node]) -> list[gs.Node]:

@@ -17,9 +17,10 @@ def infer_shapes(graph: gs.Graph) -> None:
 
 
 def _fill(graph: gs.Graph, inferred: onnx.GraphProto) -> None:
-    tensors = graph.tensors()
+    # Only what this graph itself writes: a branch may state old shapes of outer tensors.
+    own = {tensor.name: tensor for node in graph.nodes for tensor in node.outputs}
     for info in [*inferred.value_info, *inferred.output]:
-        tensor = tensors.get(info.name)
+        tensor = own.get(info.name)
         tensor_type = info.type.tensor_type
         if not isinstance(tensor, gs.Variable):
             continue

@@ -100,7 +100,12 @@ def _read_caffe(model: Path, weights: Path | None, random_weights: int | None, d
 
 
 def _silence_graphsurgeon() -> None:
-    """Stop its logger from printing to stdout, which carries only output that programs may parse."""
-    import onnx_graphsurgeon as gs
+    """Stop its logger from printing to stdout, and the ONNX Runtime sessions that it opens from printing to stderr.
 
+    Standard output carries only what programs may parse; what its sessions refuse stays unfolded.
+    """
+    import onnx_graphsurgeon as gs
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR

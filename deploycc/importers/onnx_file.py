@@ -19,6 +19,7 @@ from deploycc.importers.described_detector import describe_known_heads, refuse_k
 from deploycc.importers.described_heads import describe_heads
 from deploycc.importers.description import Description
 from deploycc.importers.head_scores import resolve_scores
+from deploycc.importers.onnx_half import widen_half
 from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
 from deploycc.importers.onnx_read import first_line, read_model
 from deploycc.importers.onnx_sizes import check_operands, check_sizes
@@ -55,7 +56,7 @@ def _load(path: Path, description: Description) -> Detector:
     model, written = to_common_opset(model, path)
     gates, gate_notes = read_gates(model)
     graph = _import(model, path)
-    notes = [*read_notes, *inline_single_loops(graph)]
+    notes = [*read_notes, *widen_half(graph), *inline_single_loops(graph)]
     fixed = fix_picture_input(graph, description.input, path)
     if written < OPSET:
         notes.insert(0, Note("", "onnx-opset-converted", f"the network is converted from opset {written} to {OPSET}"))
@@ -119,9 +120,11 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
     Raises:
         ModelError: shapes contradict one another.
     """
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Variable) and tensor not in graph.inputs:
-            tensor.shape = None  # stored for an open batch; inferred again below
+    stated = [(output, output.shape) for output in graph.outputs]
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        for node in scope.nodes:
+            for tensor in node.outputs:
+                tensor.shape = None  # stored for an open batch; inferred again below
     type_float_constants(graph)
     _infer(graph, path)
     for _ in range(4):  # a folded shape may make the next one static; exporters nest two deep
@@ -130,6 +133,9 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
         _infer(graph, path)
         if len(graph.nodes) == nodes:
             break
+    for output, shape in stated:
+        if output.shape is None:  # it follows operators that inference does not understand
+            output.shape = shape
     check_operands(graph, path)
 
 

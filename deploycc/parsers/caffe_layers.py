@@ -175,8 +175,8 @@ def _plane(node: gs.Node) -> Iterator[Limit]:
 
 def _even_padding(node: gs.Node) -> Iterator[Limit]:
     pads = list(node.attrs.get("pads", ()))
-    half = len(pads) // 2
-    steps = node.attrs.get("dilations", [1] * half) if node.op == "Conv" else [0] * half
+    half = len(pads) // 2  # none is stated where the layer does not pad
+    steps = list(node.attrs.get("dilations", [1] * half))[:half] if node.op == "Conv" else [0] * half
     for before, after, step in zip(pads[:half], pads[half:], steps, strict=True):
         if before != after and (step == 0 or (after - before) % step):  # the exporter compensates with zero taps
             yield Limit(f"its padding {pads} differs between the sides; the layer pads both alike")

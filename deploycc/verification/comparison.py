@@ -20,7 +20,7 @@ FP16_TOLERANCE = 0.5
 """FP16 storage changes outputs by about 1e-3; how far is reported, not judged. Only a wrong network differs by half."""
 
 STEPPED_TOLERANCE = 0.05
-"""For a network with quantised values: a number beside the edge of a step makes a whole one of difference."""
+"""For quantised values, or a file in FP16: a number beside the edge of a step makes a whole one of difference."""
 
 _PICKS = ("TopK", "NonMaxSuppression", "ArgMax", "ArgMin", "NonZero", "Unique", "Compress", "Loop", "Scan")
 _COMPARES = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Sign", "Round", "Floor", "Ceil")

@@ -139,7 +139,7 @@ class Verifier:
         if compiled.options.prune is not None:
             _check_import(reference)
             reference, passes = self._after_pruning(start, compiled.options, reference.reason)
-        tolerance = _tolerance(reference.detector.graph, compiled.options)
+        tolerance = _tolerance(reference, compiled.options)
         found = _compare(reference, _Runner.of(reference.detector, read, compiled.options), tolerance)
         if found.wrong:
             raise _differs(reference, compiled, passes, found)
@@ -273,7 +273,7 @@ def _check_import(reference: _Reference) -> None:
     if reference.against != "file":
         return
     detector = reference.detector
-    tolerance = _tolerance(detector.graph, None)
+    tolerance = _tolerance(reference, None)
     found = _compare(reference, _Runner(detector, detector.graph), tolerance)
     if found.wrong:
         raise differs_error(reference.detector, reference.against, found.worst, "import", tolerance)
@@ -309,12 +309,14 @@ def _kept_priors(reference: Detector, options: Options) -> NDArray[np.bool_] | N
     return rows
 
 
-def _tolerance(graph: gs.Graph, options: Options | None) -> float:
+def _tolerance(reference: _Reference, options: Options | None) -> float:
+    from deploycc.importers.onnx_half import HALF_WIDENED
     from deploycc.verification.comparison import FP16_TOLERANCE, FP32_TOLERANCE, STEPPED_TOLERANCE, is_quantised
 
     if options is not None and options.precision == "fp16" and options.typed:
         return FP16_TOLERANCE
-    return STEPPED_TOLERANCE if is_quantised(graph) else FP32_TOLERANCE
+    in_half = reference.against == "file" and any(note.code == HALF_WIDENED for note in reference.detector.notes)
+    return STEPPED_TOLERANCE if in_half or is_quantised(reference.detector.graph) else FP32_TOLERANCE
 
 
 def _threads() -> int:
@@ -328,7 +330,7 @@ def _differs(reference: _Reference, compiled: Compiled, passes: Sequence[Pass], 
     from deploycc.passes import run
 
     detector, options = reference.detector, compiled.options
-    tolerance = _tolerance(detector.graph, options)
+    tolerance = _tolerance(reference, options)
     current, guilty = detector, "writing the file"
     steps: list[Pass | None] = [None, *passes]
     for step in steps:

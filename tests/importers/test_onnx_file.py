@@ -298,3 +298,56 @@ def test_float_constants_written_as_attributes_stay_float32(tmp_path: Path) -> N
     detector = onnx_file.load(path)
     picture = np.ones((1, 3, 4, 4), np.float32)
     np.testing.assert_array_equal(cut_outputs(detector, picture)["y"], 2.5 * picture)
+
+
+def test_old_shapes_that_a_branch_states_do_not_change_outer_tensors(tmp_path: Path) -> None:
+    """PyTorch writes into a branch what it knew of outer tensors; the condition on their rank must still be computed."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 13]>
+    g (float[n,3,4,4] x) => (float[a,b,c,d] y) <int64[4] s = {1,3,2,8}, int64 four = {4}, int64 zero = {0}> {
+      r = Reshape (x, s)  h = Shape (r)  k = Shape (h)  n = Gather (k, zero)  q = Equal (n, four)
+      y = If (q) <then_branch = t () => (float[a,b,c,d] u) <float[7,7] r> { u = Relu (r) },
+                  else_branch = e () => (float[a,b,c,d] v) <float[7,7] r> { v = Neg (r) }>
+    }""")
+    path = tmp_path / "branch.onnx"
+    onnx.save(model, path)
+    detector = onnx_file.load(path)
+    assert {node.op for node in detector.graph.nodes} == {"Reshape", "Relu"}
+    assert detector.graph.outputs[0].shape == [1, 3, 2, 8]
+
+
+def test_an_output_keeps_the_shape_that_the_file_states_where_inference_has_none(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 13, "own": 1]>
+    g (float[1,3,4,4] x) => (float[1,rows,5] y) { y = own.Detect (x) }""")
+    path = tmp_path / "detect.onnx"
+    onnx.save(model, path)
+    assert onnx_file.load(path).graph.outputs[0].shape == [1, "rows", 5]
+
+
+def test_a_file_in_fp16_becomes_fp32(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 13]>
+    g (float16[1,3,4,4] x) => (float[1,3,4,4] y) <float16[1] w> {
+      two = Constant <value = float16[1] {16384}> ()  m = Mul (x, two)  z = Mul (m, w)  y = Cast <to = 1> (z)
+    }""".replace(" <float16[1] w>", "")
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0.1], np.float16), "w"))
+    path = tmp_path / "half.onnx"
+    onnx.save(model, path)
+    detector = onnx_file.load(path)
+    assert "onnx-fp16-widened" in codes(detector)
+    assert {str(np.dtype(tensor.dtype)) for tensor in detector.graph.tensors().values()} == {"float32"}
+    picture = np.full((1, 3, 4, 4), 3.0, np.float32)
+    expected = picture * 2 * np.float32(np.float16(0.1))
+    np.testing.assert_allclose(cut_outputs(detector, picture)["y"], expected, rtol=1e-6, atol=0)
+
+
+def test_nothing_is_printed_while_constants_are_folded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime warns of an initialiser that nothing reads, from its own sessions inside graphsurgeon too."""
+    text = """<ir_version: 8, opset_import: ["": 13]>
+    g (float[1,3,4,4] x) => (float[1,3,4,4] y) <float[1] a = {2}, float[2] b = {1, 2}, float[3] z = {1, 2, 3}> {
+      c = Add (a, a)  d = Add (b, z)  y = Mul (x, c)
+    }"""
+    path = tmp_path / "constants.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    load(path)
+    assert capfd.readouterr() == ("", "")

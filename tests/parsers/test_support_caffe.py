@@ -19,6 +19,10 @@ CAFFE_CASES = {
         " z = Gemm <transB=1> (f, v) }",
         None,
     ),
+    "dilation without padding": (
+        f"{X} => (float[1,4,4,4] y) <float[4,4,3,3] w> {{ y = Conv <dilations=[2,2]> (x, w) }}",
+        None,
+    ),
     "asymmetric padding of a convolution": (
         f"{X} => (float[1,4,4,4] y) <float[4,4,3,3] w> {{ y = Conv <pads=[0,0,1,1], strides=[2,2]> (x, w) }}",
         None,

@@ -172,6 +172,10 @@ SPELLINGS = {
     "l2": "[sum] n = ReduceL2 <axes = [1]> (a)",
     "pow": "[two] two = Constant <value_float = 2.0> () [sq] p = Pow (a, two) axis = Constant <value_ints = [1]> () "
     "[sum] q = ReduceSum (p, axis) [guard] g = Add (q, eps) [root] n = Sqrt (g)",
+    "product": "[sq] p = Mul (a, a) [turn] t = Transpose <perm = [0, 2, 3, 1]> (p) [sum] m = MatMul (t, ones) "
+    "[back] q = Transpose <perm = [0, 3, 1, 2]> (m) [guard] g = Add (q, eps) [root] n = Sqrt (g)",
+    "einsum": '[sum] e = Einsum <equation = "bchw,bchw->bhw"> (a, a) axis = Constant <value_ints = [1]> () '
+    "[back] q = Unsqueeze (e, axis) [guard] g = Add (q, eps) [root] n = Sqrt (g)",
     "mul": "[sq] p = Mul (a, a) axis = Constant <value_ints = [1]> () "
     "[sum] q = ReduceSum (p, axis) [guard] g = Max (q, eps) [root] n = Sqrt (g)",
 }
@@ -181,7 +185,11 @@ SPELLINGS = {
 def test_l2_normalisation_sums_its_squares_in_fp32(spelling: str) -> None:
     """conv4_3 of VGG: 512 channels near 150 give a sum of 1e7, which FP16 cannot hold."""
     values = {"eps": np.array(1e-10, np.float32), "s": np.full((1, 512, 1, 1), 20.0, np.float32)}
-    source = network(NORMALIZE.format(SPELLINGS[spelling]), values)
+    text = NORMALIZE.format(SPELLINGS[spelling])
+    if "ones" in text:
+        values["ones"] = np.ones((512, 1), np.float32)
+        text = text.replace("float eps", "float eps, float[512,1] ones")
+    source = network(text, values)
     fold_constants(source, FP16)
     x = np.full((1, 512, 2, 2), 150.0, np.float32)
     x[0, :, 0, 0] = 0.0
