@@ -22,8 +22,8 @@ def _fill(graph: gs.Graph, inferred: onnx.GraphProto) -> None:
     for info in [*inferred.value_info, *inferred.output]:
         tensor = own.get(info.name)
         tensor_type = info.type.tensor_type
-        if not isinstance(tensor, gs.Variable):
-            continue
+        if not isinstance(tensor, gs.Variable) or (tensor.dtype is None and not tensor_type.elem_type):
+            continue  # a shape without a type cannot be written
         if tensor_type.HasField("shape"):
             tensor.shape = [
                 d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor_type.shape.dim

@@ -18,11 +18,20 @@ _FACTORS = ("alpha", "beta", "gamma", "epsilon", "bias")
 
 
 def check_types(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse element types that ONNX does not define, and tensors of strings.
+    """Refuse element types that ONNX does not define, inputs and outputs without one, and tensors of strings.
 
     Raises:
         ModelError: ``onnx-element-type``, ``onnx-strings``.
     """
+    for info in (*model.graph.input, *model.graph.output):
+        kind = info.type.WhichOneof("value")
+        if kind is None or (kind == "tensor_type" and not info.type.tensor_type.elem_type):
+            raise ModelError(
+                "onnx-element-type",
+                f"the file does not say what the elements of {info.name} are",
+                context={"file": path, "tensor": info.name},
+                note="ONNX asks for the type of every input and output",
+            )
     for graph in graphs(model.graph):
         described = [(info.name, info.type.tensor_type.elem_type) for info in (*graph.input, *graph.output)]
         described += [(info.name, info.type.tensor_type.elem_type) for info in graph.value_info]
@@ -110,6 +119,13 @@ def _values(tensor: onnx.TensorProto, name: str, path: Path) -> NDArray[np.gener
 
 def _check_attributes(node: onnx.NodeProto, path: Path) -> None:
     for attribute in node.attribute:
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i not in _TYPES:
+            raise ModelError(
+                "onnx-element-type",
+                f"Cast makes elements of the type {attribute.i}, which ONNX does not define",
+                context={"file": path, "node": node.name or node.output[0]},
+                note=f"ONNX {onnx.__version__} defines 1 to {max(_TYPES)}",
+            )
         numbers = [attribute.f] if attribute.type == onnx.AttributeProto.FLOAT else list(attribute.floats)
         finite = attribute.name in _FACTORS
         if any(np.isnan(number) or (finite and np.isinf(number)) for number in numbers):

@@ -307,18 +307,22 @@ def _through_original(precision: str, baseline: LatencyReport, candidate: Latenc
 
 
 def _medians(precision: str, reports: Sequence[LatencyReport]) -> list[float]:
-    """Return the median of every run of the first report's engine."""
+    """Return the median of every run of the first report's engine.
+
+    A run that was carried over into a later report is in both; it counts once.
+    """
     first = reports[0].run(precision)
     assert first is not None
     wanted = (first.engine and first.engine.sha256, first.device, first.threads)
-    return [
-        summarise(run.samples_ms).p50_ms
+    runs = {
+        run.samples_ms: None
         for report in reports
         for run in _compiled(report)
         if run.precision == precision
         and run.samples_ms
         and (run.engine and run.engine.sha256, run.device, run.threads) == wanted
-    ]
+    }
+    return [summarise(samples).p50_ms for samples in runs]
 
 
 def _has_figures(side: Assessment | None) -> bool:

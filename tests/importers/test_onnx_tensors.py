@@ -37,6 +37,21 @@ def test_an_input_of_no_known_type(tmp_path: Path) -> None:
     )
 
 
+def test_a_cast_to_no_known_type(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(f"{HEAD} g (float[1,3,4,4] x) => (float[1,3,4,4] y) {{ y = Cast<to=-4>(x) }}")
+    assert "Cast makes elements of the type -4" in refused(model, tmp_path)[0]
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_an_end_without_a_type(side: str, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(CONV)
+    getattr(model.graph, side)[0].ClearField("type")
+    name = {"input": "x", "output": "y"}[side]
+    assert refused(model, tmp_path)[:3] == [
+        f"error[onnx-element-type]: the file does not say what the elements of {name} are", "file: net.onnx", f"tensor: {name}",
+    ]  # fmt: skip
+
+
 def test_weights_of_strings(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(CONV)
     model.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.STRING, [1], [b"a"]))

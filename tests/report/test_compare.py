@@ -170,6 +170,12 @@ def test_several_runs_count_by_their_spread() -> None:
     assert row.basis == "one process"  # runs of something else are left out
 
 
+def test_a_run_that_was_carried_over_counts_once() -> None:
+    first, second = (latency(run(samples(seed=n))) for n in (1, 2))
+    (row,) = compare_reports(first, second, more_baselines=[first, first], more_candidates=[second]).rows
+    assert row.basis == "one process"
+
+
 def test_a_gate_needs_something_to_judge() -> None:
     base = latency(run(samples(seed=1)))
     with pytest.raises(ArtefactError, match="two reports for one target"):
