@@ -17,7 +17,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the devices of devices.toml, in this folder and in ~/.config/deploycc.
+    """List the devices of devices.toml.
+
+    The file is in this folder or in ~/.config/deploycc.
 
     Devices of one target form a pool: --device TARGET takes one that nobody works on.
     """
@@ -34,7 +36,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command("probe")
 def probe(name: Name, as_json: AsJson = False) -> None:
-    """Show what a device is, whether somebody works on it, and which jobs are there."""
+    """Show what a device is, and the jobs on it."""
     from deploycc.cli import console
     from deploycc.report.device import probe_tables
     from deploycc.workflows.attach import probe as probe_device
@@ -61,7 +63,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every fact of a target that a device does not confirm, and what to do.
+    """Show where a device differs from a target.
 
     The exit status is 1 where engines of the target cannot be built or run there.
     """
@@ -103,7 +105,7 @@ def attach(
         typer.Argument(metavar="[DIR]", help="Output folder; default: every folder whose work is there."),
     ] = None,
 ) -> None:
-    """Follow your work on a device to its end, and bring its results into its output folder.
+    """Follow your work to its end; fetch its results.
 
     Ctrl-C detaches: the work goes on.
     """
@@ -136,7 +138,7 @@ def clean(
     name: Name,
     everything: Annotated[bool, typer.Option("--all", help="Also results that nobody has fetched.")] = False,
 ) -> None:
-    """Remove from a device the files that no work there needs."""
+    """Remove files that no job on a device needs."""
     from deploycc.cli import console
     from deploycc.report.device import jobs_table
     from deploycc.workflows.attach import clean as clean_on

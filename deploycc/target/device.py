@@ -64,7 +64,7 @@ def differences(target: Target, environment: Mapping[str, Any]) -> list[Differen
     ]
     if target.runtime == "onnxruntime" and _runtime(target, environment) is None:
         found.append(
-            Difference("runtime", "onnxruntime", None, "python3 -m pip install onnxruntime, with that Python", True)
+            Difference("runtime", "onnxruntime", None, "in its Python: python3 -m pip install onnxruntime", True)
         )
     mode = environment.get("nvpmodel")
     if target.power_modes and not any(known in str(mode) for known in target.power_modes):

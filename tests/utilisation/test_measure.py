@@ -16,9 +16,9 @@ from deploycc.detector import Detector, InputSpec
 from deploycc.detector.picture_list import PictureList, folder_pictures
 from deploycc.detector.pictures import prepare, read_picture
 from deploycc.documents.utilisation import (
-    UtilisationProfile,
     gate_vectors,
     operation_reduction,
+    read_profile,
 )
 from deploycc.errors import MeasureError, PictureError
 from deploycc.pruning.gate_constants import least_squares_coefficients
@@ -261,4 +261,4 @@ def test_nan_weights_are_refused_with_the_layer() -> None:
 def test_the_document_survives_its_file(tmp_path: Path) -> None:
     profile, _ = measure_utilisation(detector(), drawn())
     profile.write(tmp_path / "p.json")
-    assert UtilisationProfile.model_validate_json((tmp_path / "p.json").read_text(encoding="utf-8")) == profile
+    assert read_profile(tmp_path / "p.json") == profile

@@ -67,7 +67,7 @@ def test_what_is_written_is_what_was_returned(tmp_path: Path) -> None:
     files = (tmp_path / "out" / "gate-plan.json", tmp_path / "profile.json")
     assert digests == tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "gate-plan.json", "gates.html", "gates.json", "deploycc-manifest.json", "network.onnx",
+        "deploycc-manifest.json", "gate-plan.json", "gates.html", "gates.json", "network.onnx",
     ]  # fmt: skip
 
 
