@@ -156,23 +156,17 @@ def _from_conditions(
                 "fix the clocks, look for heat, and measure again",
             )
         )
-    load, cpus = load_average(environment), cpu_count(environment)
-    if load is not None and load > MAX_LOAD_PER_CPU * cpus:
-        disturbances.append("the machine was loaded")
-        found.append(
-            Advice(
-                f"the load average before the run was {load:.2f} on {cpus} CPUs: other programs were running",
-                "stop them and measure again",
-            )
-        )
-    others = busy_with_others(run.environment_after)
+    cpus, others = cpu_count(environment), busy_with_others(run.environment_after)
+    # The load average also counts what this tool did in the minute before, so it only serves where nothing better is.
+    load = load_average(environment) if others is None else None
     if others is not None and others > MAX_OTHERS_PER_CPU * cpus:
         disturbances.append("the machine was loaded")
-        found.append(
-            Advice(
-                f"other programs kept {others:.2f} of {cpus} CPUs busy during the run", "stop them and measure again"
-            )
-        )
+        seen = f"other programs kept {others:.2f} of {cpus} CPUs busy during the run"
+        found.append(Advice(seen, "stop them and measure again"))
+    elif load is not None and load > MAX_LOAD_PER_CPU * cpus:
+        disturbances.append("the machine was loaded")
+        seen = f"the load average before the run was {load:.2f} on {cpus} CPUs: programs were running"
+        found.append(Advice(seen, "stop them and measure again"))
     return tuple(found), tuple(disturbances)
 
 

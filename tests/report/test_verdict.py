@@ -136,6 +136,12 @@ def test_the_measurement_itself_does_not_load_the_machine() -> None:
     )
 
 
+def test_the_work_before_a_measurement_does_not_load_the_machine() -> None:
+    """Pruning and scoring keep the cores busy for a minute; the load average still holds that when the run begins."""
+    busy = {**QUIET, "load_1min": 3.0}
+    assert _judged(samples(), environment=busy, environment_after={"cpus_busy_with_others": 0.01}).label == "VALID"
+
+
 def test_what_was_not_measured_says_why() -> None:
     item = assess(latency(unmeasured()))[0]
 
