@@ -86,8 +86,8 @@ def affine_chain(graph: gs.Graph, tensor: gs.Tensor) -> list[Step]:
     chain: list[Step] = []
     while True:
         reader = sole_reader(graph, tensor)
-        step = affine_of(reader) if reader is not None and holds(graph, reader) else None
-        if step is None:
+        step = affine_of(reader) if reader is not None else None
+        if step is None or not holds(graph, step.node):  # asked last: it looks at every node
             return chain
         chain.append(step)
         tensor = step.node.outputs[0]
