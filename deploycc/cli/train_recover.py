@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from deploycc.cli.model_options import one_source
+from deploycc.cli.model_options import one_source, warn_if_assumed
 
 if TYPE_CHECKING:
     from deploycc.workflows.recover import Recovery
@@ -85,6 +85,7 @@ def command(
         done = recover(
             student, original, source, settings, threads=threads, checkpoint=checkpoint, report=report, say=say
         )
+    warn_if_assumed(student.input, "what was trained")
     write_text(metrics, json.dumps(_facts(done), indent=1) + "\n")
     _show(done)
     console.wrote(checkpoint, metrics)
