@@ -144,5 +144,5 @@ def _sentence(item: Assessment) -> str:
         text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
     if item.verdict.warnings:
         number = len(item.verdict.warnings)
-        text += f" {number} {'warning' if number == 1 else 'warnings'} on this measurement: see below."
+        text += f" {number} {'warning' if number == 1 else 'warnings'} on this measurement: see Latency in the report."
     return text

@@ -36,6 +36,7 @@ def test_a_signal_that_was_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     processes.obey_signals()
     signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_the_end_of_the_parent_is_seen_by_its_pipe() -> None:

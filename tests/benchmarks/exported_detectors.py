@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import library as operator_libraries
 from torch import nn
 
 Picture = NDArray[np.uint8]
@@ -28,7 +29,7 @@ def register_nms() -> None:
 
     Exported files are the same: exporters write the operator, not what it computes.
     """
-    library = torch.library.Library("torchvision", "DEF")
+    library = operator_libraries.Library("torchvision", "DEF")
     try:
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -45,7 +46,7 @@ def _has_operators() -> bool:
     return True
 
 
-_registered: list[torch.library.Library] = []
+_registered: list[operator_libraries.Library] = []
 """A library is unregistered when it is collected."""
 
 

@@ -62,7 +62,8 @@ def test_a_tile_count_that_rounds_down_would_be_noticed() -> None:
     wrong = mutant(
         module, "np.ceil(table.kernels / table.groups / kernels)", "(table.kernels // table.groups // kernels)"
     )
-    find_example(CONVOLUTIONS, lambda launch: not whole_tiles_hold_every_mac(wrong, launch))
+    launch = find_example(CONVOLUTIONS, lambda launch: not whole_tiles_hold_every_mac(wrong, launch))
+    assert whole_tiles_hold_every_mac(module, launch)
 
 
 @settings(max_examples=30)
