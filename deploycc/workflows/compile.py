@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deploycc.detector.picture_list import PictureList
     from deploycc.documents.compile import AccuracyRecord, CompileReport, VerificationRecord
     from deploycc.documents.gate_plan import GatePlan, LayerPlan
-    from deploycc.documents.plan import Measurement
+    from deploycc.documents.plan import Measurement, Variant
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.evaluation.dataset import Dataset
     from deploycc.passes.options import Detection, Precision, Prune
@@ -246,36 +246,16 @@ def _score(
     job: _Job, gate_plan: GatePlan | None, dataset: Dataset, class_names: Sequence[str], say: Say
 ) -> tuple[AccuracyRecord, ...]:
     """Score the compiled network and the original one in FP32 on this machine."""
-    from deploycc.documents.compile import AccuracyRecord
-    from deploycc.documents.document import Evidence
-    from deploycc.evaluation.accuracy import measure_accuracies
     from deploycc.passes import PIPELINE, run
-    from deploycc.timing.machine import this_machine
     from deploycc.workflows.prune import cpu_options
+    from deploycc.workflows.scoring import score_variants
 
     plan = () if gate_plan is None else gate_plan.layers
     options = replace(cpu_options(), prune=job.prune, gate_plan=plan)
-    networks = {"compiled": run(job.detector, options, PIPELINE).detector}
+    networks: dict[Variant, Detector] = {"compiled": run(job.detector, options, PIPELINE).detector}
     if job.original is not None:
         networks["original"] = run(job.original, cpu_options(), PIPELINE).detector
-    records = []
-    accuracies = measure_accuracies(list(networks.values()), dataset, names=tuple(class_names), say=say)
-    for variant, accuracy in zip(networks, accuracies, strict=True):
-        summary = accuracy.summary()
-        coco = summary["coco_map"]
-        records.append(
-            AccuracyRecord(
-                precision="fp32",
-                variant=variant,  # type: ignore[arg-type]
-                evidence=Evidence(kind="measured", source=this_machine(1).describe()),
-                data=dataset.spelling,
-                pictures=len(dataset),
-                map50=summary["map50_area"],
-                map50_11point=summary["map50_11point"],
-                coco_map=coco,
-            )
-        )
-    return tuple(records)
+    return score_variants(networks, dataset, class_names, say)
 
 
 def _compile_one(

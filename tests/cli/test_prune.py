@@ -11,52 +11,29 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from gated_files import COUNT, pictures, write
 from gated_networks import KERNELS, LAYOUTS, Spelling, gated
 from graph_text import picture, run
 from numpy.typing import NDArray
-from PIL import Image
 
 from deploycc import models
 from deploycc.cli import main
 from deploycc.detector import Detector, InputSpec
 from deploycc.detector.file import save
-from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
 from deploycc.documents.costs import CostTable
 from deploycc.documents.document import read_document
 from deploycc.documents.utilisation import (
-    UtilisationProfile,
     read_profile,
 )
-from deploycc.files import sha256_of
-from deploycc.graph.cost import measure_cost
 from deploycc.graph.gates.search import find_gates
 from deploycc.importers import load
-from deploycc.pruning import kept_counts, reconstruct
+from deploycc.pruning import kept_counts
 from deploycc.pruning.gate_constants import least_squares_coefficients
 from deploycc.utilisation.measure import measure_utilisation
 
 RTOL, ATOL = 1e-4, 1e-4
 BELOW = 0.4
-COUNT = 24
-
-
-def pictures() -> PictureList:
-    random = np.random.default_rng(0)
-    drawn = [random.integers(0, 256, (6, 6, 3), np.uint8) // np.uint8(random.integers(1, 6)) for _ in range(COUNT)]
-    return PictureList("drawn", tuple(map(str, range(COUNT))), "a" * 64, lambda number: drawn[number])
-
-
-def write(folder: Path, spelling: Spelling) -> tuple[str, str, Detector, UtilisationProfile]:
-    """A gated network whose gates decide differently for different pictures, and its profile."""
-    found = gated(spelling, seed=3)
-    found = replace(found, input=InputSpec("x", 6, 6, "RGB", (128.0,) * 3, (1 / 32,) * 3))
-    model, profile = folder / "gated.onnx", folder / "profile.json"
-    save(found, model)
-    found = load(model)
-    measured, _ = measure_utilisation(found, pictures())
-    measured.write(profile)
-    return str(model), str(profile), found, measured
 
 
 def with_gate(found: Detector, factor: NDArray[np.float64] | None, kept: NDArray[np.bool_]) -> gs.Graph:
@@ -401,125 +378,3 @@ def test_norms_and_masks_need_no_profile_without_gates(tmp_path: Path, capsys: p
     facts = json.loads(capsys.readouterr().out)
     before, after = facts["layers"][0]["kernels"]
     assert after == before - 2
-
-
-def test_refitting_brings_responses_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconstruct, "_POSITIONS", 32)  # a rough fit is enough here
-    out = tmp_path / "small.onnx"
-    command = ["street_ssd", "--by", "l1", "--below", "0.3", "--round-to", "8"]
-    prune(*command, "-o", str(out), "--reconstruct", "--data", "generated:7:10", "--json")
-    facts = json.loads(capsys.readouterr().out)["reconstruction"]
-    assert (facts["fitted"], facts["held_out"]) == (8, 2)
-    assert facts["source"] == "generated:7:10"
-    last = {layer["name"]: layer["error"] for layer in facts["layers"][-4:]}
-    assert all(after < 0.5 * before for before, after in last.values())
-    assert any(note.code == "weights-refitted" and "generated:7:10" in note.reason for note in load(out).notes)
-
-
-@pytest.mark.parametrize("keep_gates", [False, True])
-def test_refitting_a_gated_network(keep_gates: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the constants and the removed kernels got wrong is lessened on pictures that the fit has not seen."""
-    model, profile, found, _ = write(tmp_path, Spelling(layout="after-activation"))
-    folder, out = tmp_path / "pictures", tmp_path / "out.onnx"
-    folder.mkdir()
-    for number in range(COUNT):
-        Image.fromarray(pictures().read(number)).save(folder / f"{number:02d}.png")
-    options = ["--keep-gates"] if keep_gates else []
-    command = [model, "--profile", profile, "--below", str(BELOW), "--round-to", "1", "-o", str(out), *options]
-    errors = []
-    for more in ([], ["--reconstruct", "--images", str(folder)]):
-        prune(*command, *more)
-        small = load(out).graph
-        held_out = [prepare(pictures().read(number), found.input) for number in range(4, COUNT, 5)]
-        errors.append(sum(float(np.sum((run(small, x)[0] - run(found.graph, x)[0]) ** 2)) for x in held_out))
-    assert errors[1] < 0.95 * errors[0]
-    assert "refitted" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--reconstruct"], "calibration-pictures"),
-        (["--images", "."], "prune-option"),
-        (["--reconstruct", "--data", "generated:1:3"], "reconstruct-few-pictures"),
-        (["--reconstruct", "--images", "EMPTY"], "picture-folder-empty"),
-        (["--reconstruct", "--images", "BROKEN"], "picture-unreadable"),
-    ],
-)
-def test_refitting_without_pictures_is_refused(
-    arguments: list[str], code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folders = {"EMPTY": tmp_path / "empty", "BROKEN": tmp_path / "broken"}
-    for folder in folders.values():
-        folder.mkdir()
-    for number in range(5):
-        (folders["BROKEN"] / f"{number}.jpg").write_bytes(b"no picture")
-    given = [str(folders.get(each, each)) for each in arguments]
-    out = tmp_path / "out.onnx"
-    assert main(["prune", "street_ssd", "--by", "l1", "--round-to", "1", "-o", str(out), *given]) == 1
-    assert f"error[{code}]" in capsys.readouterr().err
-    assert not out.exists()
-
-
-TINY = Path(__file__).resolve().parents[1] / "models" / "tiny_ssd.prototxt"
-
-
-@pytest.mark.parametrize("name", ["small.prototxt", "small.caffemodel"])
-def test_a_name_of_caffe_writes_caffe(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = ["prune", str(TINY), "--random-weights", "0", "--by", "l1", "--below", "0.5", "--round-to", "1"]
-    assert main([*model, "-o", str(tmp_path / name), "--json"]) == 0
-    captured = capsys.readouterr()
-    facts = json.loads(captured.out)
-    text = tmp_path / "small.prototxt"
-    assert (facts["file"], facts["sha256"]) == (str(text), sha256_of(text))
-    assert sorted(tmp_path.iterdir()) == sorted([text, tmp_path / "small.caffemodel"])
-    assert "Caffe files hold no record of what was removed" in captured.err
-    again, source = load(text), load(TINY, random_weights=0)
-    assert again.heads is not None
-    assert measure_cost(again.graph).macs < measure_cost(source.graph).macs
-
-
-def test_what_caffe_cannot_express_is_refused_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model, profile, _, _ = write(tmp_path, Spelling())
-    before = sorted(tmp_path.iterdir())
-    assert main(["prune", model, "--profile", profile, "--below", "0.4", "-o", str(tmp_path / "x.prototxt")]) == 1
-    assert "error[caffe-cannot-express]" in capsys.readouterr().err
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_for_a_board_the_counts_follow_predicted_times_and_nothing_is_timed_here(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def timed(*arguments: object) -> None:
-        raise AssertionError("this machine was timed for another target")
-
-    monkeypatch.setattr("deploycc.timing.convolutions.time_short_runs", timed)
-    monkeypatch.setattr("deploycc.pruning.kept_counts.relative_times", timed)
-    arguments = [
-        "prune",
-        str(TINY),
-        "--random-weights",
-        "1",
-        "--by",
-        "l1",
-        "--below",
-        "0.3",
-        "-o",
-        str(tmp_path / "small.onnx"),
-        "--json",
-    ]
-    assert main([*arguments, "-t", "jetson-tx2-jp461"]) == 0
-    record = json.loads(capsys.readouterr().out)
-    assert record["times"] == "predicted"
-    assert record["timed_on"].startswith("jetson-tx2-jp461 fp16")
-    assert any(layer["predicted_ms"] for layer in record["layers"])
-    assert main([*arguments, "-t", "x86-rtx"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["round_to"] == 32
-    assert "no times are measured or predicted" in captured.err
-    assert main([*arguments, "-t", "jetson-tx2-jp461", "--costs", str(tmp_path / "costs.json")]) == 1
-    assert "--costs holds times of this machine" in capsys.readouterr().err
