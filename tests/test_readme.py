@@ -19,7 +19,8 @@ COMMANDS = [
     if line.startswith("$ ")
 ]
 SETUP = re.compile(
-    r"^python3 -m venv \.venv && \. \.venv/bin/activate && pip install -q (?:-e |--no-compile )?'\.\[[a-z,]+\]' && "
+    r"^python3 -m venv \.venv && \. \.venv/bin/activate && (?:pip install -q uv && uv )?pip install -q "
+    r"(?:-e )?'\.\[[a-z,]+\]' && "
 )
 
 
