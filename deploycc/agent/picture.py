@@ -102,7 +102,7 @@ def _plain(path: str) -> "Any":
     """Return the shape of a .npy file, and a function that reads its values.
 
     Raises:
-        ValueError: it is no such file, or one that only NumPy reads.
+        ValueError: not a `.npy` file, or one that only NumPy reads.
     """
     with open(path, "rb") as file:
         start = file.read(8)

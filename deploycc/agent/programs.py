@@ -111,7 +111,7 @@ def _say_repeated(times: int) -> None:
 def read_release(program: str, folder: str) -> "Any":
     """Return the TensorRT release that trtexec's banner names, as numbers; None where it names none (up to 7.x).
 
-    ``--version`` is no option of trtexec: it prints its banner, then an error, and touches no GPU.
+    ``--version`` is not an option of trtexec: it prints its banner, then an error, and touches no GPU.
     """
     log = Log()
     try:

@@ -28,7 +28,7 @@ def serve(root: str) -> int:
         the exit code.
     """
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not look like an answer
     server = _Server(os.fdopen(os.dup(0), "rb"), answers, root)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -103,7 +103,7 @@ def take_samples(watches: "List[Stopwatch]", min_duration_s: float, min_samples:
         For each what `Stopwatch.result` says, counted from the first sample of all.
     """
     collecting = gc.isenabled()
-    gc.disable()  # a collection of this process is no part of the engine's latency
+    gc.disable()  # garbage collection is not part of the engine's latency
     try:
         if len(watches) == 1:
             watches[0].take_block(min_duration_s, min_samples)

@@ -30,7 +30,7 @@ def take(kept: str, copy: str) -> None:
 
 
 def keep(copy: str, kept: str) -> None:
-    """Keep what a builder left; a cache that cannot be kept is no failure."""
+    """Keep what a builder left; a cache that cannot be kept is not a failure."""
     partial = "{}.{}{}".format(kept, os.getpid(), files.PARTIAL)
     try:
         if os.path.isfile(copy) and not os.path.islink(copy) and 0 < os.path.getsize(copy) <= _MOST_BYTES:

@@ -35,7 +35,7 @@ def parser_failure(parser: "Any", messages: "List[str]") -> Failed:
 
 
 def node_of_message(message: str, layers: "List[Dict[str, Any]]") -> "Optional[str]":
-    """The layer a builder's message is about: the longest layer name that stands in it."""
+    """The layer that a builder's message is about: the longest layer name in it."""
     named = [layer for layer in layers if layer["name"] and layer["name"] in message]
     if not named:
         return None

@@ -62,7 +62,7 @@ class Link:
         """Connect, and start the board's Python with the first words of the agent.
 
         Raises:
-            DeviceError: there is no ssh, or the device's address is none.
+            DeviceError: there is no ssh, or the device's address is not one.
         """
         self._device = device
         command = [*_command(device), bootstrap.command(device.python)]

@@ -1,4 +1,4 @@
-"""The command line, one file a command.
+"""The command line, one file per command.
 
 Modules here import only typer and the standard library at their top: `deploycc --help` answers at once, and heavy
 libraries load where a command uses them.

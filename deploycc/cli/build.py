@@ -16,7 +16,7 @@ def command(folder: Folder, device: Device = None) -> None:
     """Build the engines of a compiled folder.
 
     They are built on this machine or on --device, and the folder's report is updated. An engine that this machine
-    cannot build is no failure: the report says what to run on the board, and one that a board built stays. With
+    cannot build is not a failure: the report says what to run on the board, and one that a board built stays. With
     --device it is one. Results that are replaced go to runs/.
     """
     from deploycc.agent_host.local import check_built

@@ -49,7 +49,7 @@ def distillation_loss(
         teacher_probabilities: [N, P, C], without gradient.
         teacher_locations: [N, P, 4], likewise.
         activation: of the scores.
-        background: class that is no object, or None.
+        background: index of the background class, or None.
 
     Returns:
         Sums over priors, divided by the number of priors in which the teacher sees an object.

@@ -94,7 +94,7 @@ class CostTable(Document):
     @model_validator(mode="after")
     def _consistent(self) -> CostTable:
         if len({timing.convolution for timing in self.timings}) != len(self.timings):
-            raise ValueError("a convolution stands there twice")
+            raise ValueError("a convolution is listed twice")
         return self
 
 

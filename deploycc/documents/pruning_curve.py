@@ -71,7 +71,7 @@ class PruningCurve(Document):
     @model_validator(mode="after")
     def _consistent(self) -> PruningCurve:
         if self.points[0].criterion != "none" or any(point.criterion == "none" for point in self.points[1:]):
-            raise ValueError("the network as trained stands first, and once")
+            raise ValueError("the network as trained must come first, and only once")
         accuracies = [each for point in self.points for each in (point.map50, point.map50_11point)]
         if any(len(each) != len(self.data) for each in (self.pictures, *accuracies)):
             raise ValueError("every point needs one accuracy a data set")

@@ -21,7 +21,7 @@ from deploycc.importers.network_part import (
     NETWORK,
     NetworkPart,
     Skipped,
-    behind_network,
+    after_network,
     elements,
     selects_rows,
     separators,
@@ -116,7 +116,7 @@ def undecoded(graph: gs.Graph, boxes: gs.Variable, picture: tuple[int, int]) -> 
     The farthest tensor that verifies is taken, so that little arithmetic stays in the network; a tensor that already
     has the shape [1, P, 4] or [1, P*4] is preferred to one that needs reshaping.
     """
-    nodes, _ = behind_network(boxes)
+    nodes, _ = after_network(boxes)
     selections = {id(node): node.inputs[0] for node in nodes if selects_rows(node)}
     clips, limits = _clips_and_limits(nodes)
     best = Failure(boxes.name, -1, "no tensor of 4 offsets per box separates it from the network's layers")
@@ -180,7 +180,7 @@ def _cuts(graph: gs.Graph, boxes: gs.Variable, skipped: Skipped, selects: bool) 
 
     for tensor in single(boxes):
         yield (tensor,)
-    for node in behind_network(boxes, skipped)[0]:
+    for node in after_network(boxes, skipped)[0]:
         if node.op == "Concat" and len(node.inputs) > 1 and all(_is_part(tensor) for tensor in node.inputs):
             choices = [single(tensor) for tensor in node.inputs]
             if all(choices):
@@ -199,7 +199,7 @@ def _clips_and_limits(nodes: Sequence[gs.Node]) -> tuple[dict[int, gs.Tensor], d
     limits: dict[int, gs.Tensor] = {}
     for node in nodes:
         if node.op == "Exp":
-            before_exp.update(id(inner) for inner in behind_network(node.inputs[0])[0])
+            before_exp.update(id(inner) for inner in after_network(node.inputs[0])[0])
     for node in nodes:
         computed = [tensor for tensor in node.inputs if isinstance(tensor, gs.Variable) and not tensor.is_empty()]
         if node.op in _CLIPS and len(computed) == 1:

@@ -126,7 +126,7 @@ def elements(tensor: gs.Tensor) -> int:
     return math.prod(shape) if shape and all(isinstance(d, int) for d in shape) else 0
 
 
-def behind_network(end: gs.Tensor, skipped: Skipped = NOTHING) -> tuple[list[gs.Node], list[gs.Variable]]:
+def after_network(end: gs.Tensor, skipped: Skipped = NOTHING) -> tuple[list[gs.Node], list[gs.Variable]]:
     """Walk back from ``end`` to the network's layers.
 
     Returns:
@@ -167,7 +167,7 @@ def separators(end: gs.Variable, skipped: Skipped = NOTHING) -> Iterator[gs.Vari
 
     Constants may bypass the cut.
     """
-    nodes, border = behind_network(end, skipped)
+    nodes, border = after_network(end, skipped)
     between = [tensor for node in nodes for tensor in node.inputs if isinstance(tensor, gs.Variable)]
     for tensor in {id(t): t for t in (end, *between, *border)}.values():
         if elements(tensor) and tensor.dtype == np.float32 and separates(tensor, end, skipped):

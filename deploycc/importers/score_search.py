@@ -15,7 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.errors import MeasureError
-from deploycc.importers.network_part import NETWORK, NetworkPart, behind_network, elements, selects_rows
+from deploycc.importers.network_part import NETWORK, NetworkPart, after_network, elements, selects_rows
 
 Kind = Literal["softmax", "sigmoid", "logits", "unknown"]
 
@@ -48,7 +48,7 @@ def scores_of(tensor: gs.Tensor, graph: gs.Graph, priors: int) -> Scores | None:
     sizes = [size for size in shape if size != 1]
     if elements(tensor) % priors or len(shape) < 2 or len(sizes) > 2 or (len(shape) > 2 and shape[0] != 1):
         return None
-    if any(selects_rows(node) for node in behind_network(tensor)[0]):  # rows are no longer those of the priors
+    if any(selects_rows(node) for node in after_network(tensor)[0]):  # rows are no longer those of the priors
         return None
     classes = elements(tensor) // priors
     if shape[-2:] == (priors, classes):
@@ -71,7 +71,7 @@ def kind_of(graph: gs.Graph, tensor: gs.Variable, priors: int, *, columns: bool 
         ``softmax``: rows sum to 1; ``sigmoid``: values in 0..1; ``logits``: any values; ``unknown``: ONNX Runtime
         cannot run the arithmetic.
     """
-    _, border = behind_network(tensor)
+    _, border = after_network(tensor)
     if not border or not all(elements(start) and start.dtype == np.float32 for start in border):
         return "unknown"
     rng = np.random.default_rng(0)
@@ -146,10 +146,10 @@ def _before_last_class_is_dropped(scores: gs.Tensor) -> gs.Tensor:
 
 
 def _related(boxes: gs.Variable, offsets: Sequence[gs.Variable]) -> set[int]:
-    """Return what the offsets are made of behind the network, and everything made of them."""
+    """Return what the offsets are made of after the network, and everything made of them."""
     related = {id(boxes)}
     for start in offsets:
-        nodes, border = behind_network(start)
+        nodes, border = after_network(start)
         related.update(id(tensor) for node in nodes for tensor in node.outputs)
         related.update(map(id, border))
     return related | _made_of(offsets)

@@ -53,7 +53,7 @@ class Summary:
         p50_low, p50_high: bootstrap interval of the median, see `CONFIDENCE`.
         std: sample standard deviation (n - 1); 0 for one sample.
         mad: median absolute deviation from the median, unscaled.
-        throughput_fps: 1000 / mean: pictures a second, one at a time.
+        throughput_fps: 1000 / mean: pictures per second, one at a time.
     """
 
     samples: int

@@ -105,7 +105,7 @@ def matmul(node: gs.Node) -> Run:
 
 @runs("BatchNormalization")
 def batch_normalization(node: gs.Node) -> Run:
-    """With the statistics of the file: a few pictures of a fine-tuning are no basis for others."""
+    """With the statistics of the file: a few fine-tuning pictures are too few for new ones."""
     epsilon = float(node.attrs.get("epsilon", 1e-5))
 
     def normalise(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -
         say: progress.
 
     Raises:
-        BuildError, MeasureError: an engine could not be built or timed. That this machine cannot is no error; that a
+        BuildError, MeasureError: an engine could not be built or timed. That this machine cannot is not an error; that a
             device cannot is one.
         DeviceError: as `session_on`.
     """

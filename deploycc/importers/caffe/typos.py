@@ -33,7 +33,7 @@ def _plain(name: str) -> str:
 
 
 def _one_slip(written: str, known: str) -> bool:
-    """Return whether two names differ in one inner letter that is no digit, or in two neighbours' order."""
+    """Return whether two names differ in one inner letter that is not a digit, or in two neighbours' order."""
     if written[:1] != known[:1] or written[-1:] != known[-1:] or abs(len(written) - len(known)) > 1:
         return False
     start = next((i for i, (a, b) in enumerate(zip(written, known, strict=False)) if a != b), 0)
