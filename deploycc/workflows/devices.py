@@ -105,8 +105,8 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -
         say: progress.
 
     Raises:
-        BuildError, MeasureError: an engine could not be built or timed. That this machine cannot is not an error; that a
-            device cannot is one.
+        BuildError, MeasureError: an engine could not be built or timed by the device. That this machine cannot is not
+            an error.
         DeviceError: as `session_on`.
     """
     from deploycc.agent_host.local import check_built, check_measured

@@ -27,7 +27,7 @@ def build_staged(folder: Path, say: Say) -> None:
     """Build the engines of a folder that is being made, and record them in ``compile.json``.
 
     Raises:
-        BuildError: a builder refused a network or failed. An engine that cannot be built on this machine is not an error.
+        BuildError: a builder refused a network or failed. An engine that this machine cannot build is not an error.
     """
     from deploycc.agent_host import local
     from deploycc.documents.compile import read_compile_report
