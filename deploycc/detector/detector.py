@@ -88,6 +88,8 @@ class SsdHeads:
         variance_encoded: offsets are already multiplied by the variances (Caffe: variance_encoded_in_target).
         y_first: offsets are ordered y x h w (TensorFlow) instead of x y w h.
         clip: decoded boxes are clipped to the picture.
+        trained_priors: how many priors the trained network has, if some were dropped; else None.
+        trained_rows: [P] int64: for each prior its row among those; None if none was dropped.
     """
 
     locations: str
@@ -100,6 +102,8 @@ class SsdHeads:
     variance_encoded: bool = False
     y_first: bool = False
     clip: bool = False
+    trained_priors: int | None = None
+    trained_rows: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ KEY = "deploycc.detector"
 
 
 class _Heads(BaseModel):
-    """`SsdHeads`; arrays as base64 of zlib of little-endian float32 [P, 4]."""
+    """`SsdHeads`; arrays as base64 of zlib of little-endian float32 [P, 4], rows of int64 [P]."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -44,6 +44,8 @@ class _Heads(BaseModel):
     variance_encoded: bool
     y_first: bool
     clip: bool
+    trained_priors: int | None = None
+    trained_rows: str | None = None
 
 
 class _Record(BaseModel):
@@ -178,6 +180,8 @@ def _check_fit(graph: gs.Graph, spec: InputSpec, heads: SsdHeads | None, path: P
         problem = f"the input {spec.name} is described as float32 {list(spec.shape)}, and the network's is {found}"
     elif heads is not None and heads.variances.shape != heads.priors.shape:
         problem = f"{len(heads.priors)} priors have {len(heads.variances)} sets of variances"
+    elif heads is not None and heads.trained_rows is not None and len(heads.trained_rows) != len(heads.priors):
+        problem = f"{len(heads.priors)} priors have {len(heads.trained_rows)} rows in the trained network"
     for name, width in ((heads.locations, 4), (heads.scores, heads.classes)) if heads is not None else ():
         shapes = [output.shape for output in graph.outputs if output.name == name and output.shape is not None]
         sizes = [math.prod(shape) for shape in shapes if all(isinstance(size, int) for size in shape)]
@@ -208,6 +212,8 @@ def _record(detector: Detector) -> _Record:
             variance_encoded=heads.variance_encoded,
             y_first=heads.y_first,
             clip=heads.clip,
+            trained_priors=heads.trained_priors,
+            trained_rows=None if heads.trained_rows is None else _pack(heads.trained_rows, "<i8"),
         )
     return _Record(
         schema_version=1,
@@ -227,14 +233,19 @@ def _restore_heads(stored: _Heads | None) -> SsdHeads | None:
     if stored is None:
         return None
     fields = stored.model_dump()
-    fields["priors"], fields["variances"] = _unpack(stored.priors), _unpack(stored.variances)
+    fields["priors"], fields["variances"] = _corners(stored.priors), _corners(stored.variances)
+    if stored.trained_rows is not None:
+        fields["trained_rows"] = np.frombuffer(_unpack(stored.trained_rows), "<i8").astype(np.int64)
     return SsdHeads(**fields)
 
 
-def _pack(values: NDArray[np.float32]) -> str:
-    return base64.b64encode(zlib.compress(values.astype("<f4").tobytes(), 6)).decode("ascii")
+def _pack(values: NDArray[np.generic], dtype: str = "<f4") -> str:
+    return base64.b64encode(zlib.compress(values.astype(dtype).tobytes(), 6)).decode("ascii")
 
 
-def _unpack(text: str) -> NDArray[np.float32]:
-    data = zlib.decompress(base64.b64decode(text, validate=True))
-    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(-1, 4)
+def _unpack(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text, validate=True))
+
+
+def _corners(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(_unpack(text), dtype="<f4").astype(np.float32).reshape(-1, 4)

@@ -261,6 +261,7 @@ class CompileReport(Document):
         networks: one per precision and variant.
         verified: one per network that was compared with what it was compiled from.
         plan_sha256: of ``plan.json`` beside it, which names the same networks.
+        contract_sha256: of ``contract.json`` beside it; None in files of version 0.1.
         comparison: FP16 against FP32, or None.
         engines: likewise.
         predictions: likewise, where the target has constants of prediction.
@@ -278,6 +279,7 @@ class CompileReport(Document):
     networks: tuple[NetworkRecord, ...]
     verified: tuple[VerificationRecord, ...] = ()
     plan_sha256: Sha256 | None = None
+    contract_sha256: Sha256 | None = None
     comparison: PrecisionComparison | None = None
     engines: tuple[BuiltEngine, ...] = ()
     predictions: tuple[PredictedLatency, ...] = ()

@@ -66,7 +66,14 @@ def drop_dead_priors(detector: Detector, options: Options) -> Result:
     count = int(gone.sum())
     reason = f"{count} of {len(gone)} priors are dropped: their scores are constants below the score threshold"
     notes.insert(0, Note(heads.scores, "dead-priors", f"{reason} {detector.nms.score_threshold:g}"))
-    kept = replace(heads, priors=heads.priors[~gone], variances=heads.variances[~gone])
+    rows = np.arange(len(gone)) if heads.trained_rows is None else heads.trained_rows
+    kept = replace(
+        heads,
+        priors=heads.priors[~gone],
+        variances=heads.variances[~gone],
+        trained_priors=heads.trained_priors or len(gone),
+        trained_rows=rows[~gone].astype(np.int64),
+    )
     return Result(replace(detector, heads=kept), True, tuple(notes))
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from deploycc.documents.compile import CompileReport, NetworkRecord
+from deploycc.documents.contract import IntegrationContract
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.pruning import PruningRecord
 from deploycc.report import plots
 from deploycc.report.against_original import against_original
 from deploycc.report.chain import breaks, links
+from deploycc.report.contract import contract_tables
 from deploycc.report.environment import flatten
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
@@ -56,7 +58,9 @@ class _NumberedTable:
         return cls(table.title, table.columns, table.rows, number_columns(table))
 
 
-def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
+def render_html(
+    report: CompileReport, latency: LatencyReport | None, contract: IntegrationContract | None = None
+) -> str:
     """Return the page.
 
     Names, notes and reasons come from untrusted files: the template escapes all of them. Only the plots, which
@@ -78,6 +82,7 @@ def render_html(report: CompileReport, latency: LatencyReport | None) -> str:
         sides=against_original(report, latency),
         pruning_tables=lambda record: _pruning_tables(record, report.detector.name),
         pruning_remarks=lambda record: remarks(record, report.detector.name, explained=True),
+        contract=[_NumberedTable.of(table) for table in contract_tables(contract)] if contract else [],
         facts=_facts(latency) if latency and measured else [],  # without a run the environment is not the target's
         confidence=CONFIDENCE,
         top_layers=plots.TOP_LAYERS,

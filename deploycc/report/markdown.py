@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from deploycc.documents.compile import CompileReport, LayerError, NetworkRecord, OutputError, PrecisionComparison
+from deploycc.documents.contract import IntegrationContract
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.pruning import PruningRecord
 from deploycc.report.against_original import Side, against_original
 from deploycc.report.chain import breaks, links
+from deploycc.report.contract import contract_tables
 from deploycc.report.environment import flatten
 from deploycc.report.format import bare_ms, change, count, scientific, seconds, without_controls
 from deploycc.report.headline import headline, key_figures
@@ -22,7 +24,9 @@ from deploycc.report.verdict import Assessment, assess
 TOP_LAYERS = 10
 
 
-def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str:
+def render_markdown(
+    report: CompileReport, latency: LatencyReport | None, contract: IntegrationContract | None = None
+) -> str:
     """Return the report; names and notes are escaped, so that they cannot change its structure."""
     runs = assess(latency) if latency else ()
     blocks = [f"# {escape(report.detector.name)} on {escape(report.target.title)}", *_verdict(report, runs)]
@@ -53,6 +57,10 @@ def render_markdown(report: CompileReport, latency: LatencyReport | None) -> str
     if notes:
         rows = [(note.code, ", ".join(note.nodes), note.reason) for note in notes]
         blocks += ["## Notes", table_of(("code", "where", "reason"), rows)]
+    if contract is not None:
+        blocks.append("## For the application: contract.json")
+        for table in contract_tables(contract):
+            blocks += [f"**{escape(table.title)}**", _table(table)]
     if latency and measured:  # without a run the environment is not the target's
         blocks += ["## Environment", table_of(("fact", "value"), _facts(latency))]
     blocks += ["## Provenance", *_provenance(report, latency), *_reproduce(report)]

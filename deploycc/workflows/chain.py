@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploycc.documents.build import BuildResult
 from deploycc.documents.compile import CompileReport
+from deploycc.documents.contract import IntegrationContract
 from deploycc.documents.folder import FolderManifest
 from deploycc.documents.gate_plan import GatePlan
 from deploycc.documents.gates import GateReport
@@ -37,7 +38,7 @@ def check_chain(folder: Path, *, results: bool = True) -> None:
         ArtefactError: ``chain-broken``, with each file and what names another; a document cannot be used.
     """
     recover(folder)
-    breaks = [*_listed(folder), *_planned(folder), *_gates(folder)]
+    breaks = [*_listed(folder), *_planned(folder), *_contracted(folder), *_gates(folder)]
     if results:
         breaks += _built(folder)
         breaks += _fit(folder)
@@ -93,6 +94,17 @@ def _planned(folder: Path) -> Iterator[tuple[str, str]]:
     for record in compiled.networks:
         if _differs(folder / record.file, record.sha256):
             yield record.file, f"is not the {record.label} network that {CompileReport.FILE_NAME} names"
+
+
+def _contracted(folder: Path) -> Iterator[tuple[str, str]]:
+    """Follow the contract, which a folder under ``runs/`` does not have."""
+    contract, compiled = read_if_there(folder, IntegrationContract), read_if_there(folder, CompileReport)
+    for file in contract.files if contract is not None else ():
+        if _differs(folder / file.name, file.sha256):
+            yield file.name, f"is not the file that {IntegrationContract.FILE_NAME} lists"
+    named = None if compiled is None else compiled.contract_sha256
+    if named is not None and _differs(folder / IntegrationContract.FILE_NAME, named):
+        yield IntegrationContract.FILE_NAME, f"is not the contract that {CompileReport.FILE_NAME} names"
 
 
 def _networks(folder: Path, plan: BuildPlan | None) -> Iterator[tuple[str, str]]:

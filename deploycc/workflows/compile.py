@@ -269,6 +269,7 @@ def _compile_one(
     inputs: Sequence[Path],
     say: Say,
 ) -> Report:
+    from deploycc.workflows.contract import write_folder_contract
     from deploycc.workflows.devices import build_and_measure, is_remote
     from deploycc.workflows.networks import write_plan_and_agent
     from deploycc.workflows.output_folder import render_folder, write_report
@@ -282,7 +283,9 @@ def _compile_one(
         networks = _networks(job, target, folder, settings, plan, say)
         started = [(_start(job, network), network) for network in networks]
         verified = verify_networks(started, folder, job.verifier, say) if job.verifier is not None else ()
-        write_plan_and_agent(folder, target, [one.network for one in networks], job.detector, _measurement(settings))
+        written = [each.network for each in networks]
+        build_plan = write_plan_and_agent(folder, target, written, job.detector, _measurement(settings))
+        write_folder_contract(folder, build_plan, networks, job.shown)
         if job.profile is not None:
             job.profile.write(folder / job.profile.FILE_NAME)
         if gate_plan is not None:

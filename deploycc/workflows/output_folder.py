@@ -11,16 +11,22 @@ from deploycc.workflows.report import read_unchecked
 
 if TYPE_CHECKING:
     from deploycc.documents.compile import CompileReport
+    from deploycc.documents.contract import IntegrationContract
     from deploycc.documents.latency import LatencyReport
     from deploycc.progress import Say
 
 
 def write_report(folder: Path, report: CompileReport) -> None:
-    """Write ``compile.json``, which names the ``plan.json`` beside it."""
+    """Write ``compile.json``, which names ``plan.json`` and ``contract.json`` beside it."""
+    from deploycc.documents.contract import IntegrationContract
     from deploycc.documents.plan import BuildPlan
 
-    plan_sha256 = sha256_of(folder / BuildPlan.FILE_NAME)
-    report.model_copy(update={"plan_sha256": plan_sha256}).write(folder / report.FILE_NAME)
+    contract = folder / IntegrationContract.FILE_NAME
+    digests = {
+        "plan_sha256": sha256_of(folder / BuildPlan.FILE_NAME),
+        "contract_sha256": sha256_of(contract) if contract.exists() else None,
+    }
+    report.model_copy(update=digests).write(folder / report.FILE_NAME)
 
 
 def build_staged(folder: Path, say: Say) -> None:
@@ -56,17 +62,22 @@ def bench_staged(folder: Path, say: Say) -> LatencyReport:
 
 def render_folder(folder: Path) -> None:
     """Write ``report.md`` and ``report.html`` from the documents of a folder."""
+    from deploycc.documents.contract import IntegrationContract
+    from deploycc.documents.output_folder import read_if_there
+
     read = read_unchecked(folder)
-    write_pages(folder, read.compiled, read.latency)
+    write_pages(folder, read.compiled, read.latency, read_if_there(folder, IntegrationContract))
 
 
-def write_pages(folder: Path, report: CompileReport, latency: LatencyReport | None) -> None:
+def write_pages(
+    folder: Path, report: CompileReport, latency: LatencyReport | None, contract: IntegrationContract | None
+) -> None:
     """Write ``report.md`` and ``report.html``."""
     from deploycc.report.html import render_html
     from deploycc.report.markdown import render_markdown
 
-    write_text(folder / "report.md", render_markdown(report, latency))
-    write_text(folder / "report.html", render_html(report, latency))
+    write_text(folder / "report.md", render_markdown(report, latency, contract))
+    write_text(folder / "report.html", render_html(report, latency, contract))
 
 
 def summarise_folder(folder: Path) -> list[str]:

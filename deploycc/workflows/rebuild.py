@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.documents.build import BuildResult, BuiltEngine, read_manifest
 from deploycc.documents.compile import CompileReport, read_compile_report
+from deploycc.documents.contract import IntegrationContract
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.merging import merge_builds, merge_latencies
 from deploycc.documents.output_folder import read_if_there, with_results
@@ -80,7 +81,7 @@ def build_folder(
         if measured is not latency:
             _set_aside(folder, change, (LatencyReport.FILE_NAME,))
             change.foreign.add(LatencyReport.FILE_NAME)
-        _finish(change, compiled, merged, latency, measured, say)
+        _finish(folder, change, compiled, merged, latency, measured, say)
     if failure is not None:
         raise failure
     return built
@@ -131,7 +132,7 @@ def bench_folder(
             _set_aside(folder, change, (LatencyReport.FILE_NAME,))
         if session is not None or measured is not latency:
             change.foreign.add(LatencyReport.FILE_NAME)
-        _finish(change, compiled, build, before, measured, say)
+        _finish(folder, change, compiled, build, before, measured, say)
     return latency
 
 
@@ -173,6 +174,7 @@ def _set_aside(folder: Path, change: Revision, names: Iterable[str]) -> None:
 
 
 def _finish(
+    folder: Path,
     change: Revision,
     compiled: CompileReport,
     build: BuildResult | None,
@@ -186,4 +188,4 @@ def _finish(
     report = with_results(compiled, build, latency)
     say("writing the report")
     report.write(change.new / report.FILE_NAME)
-    write_pages(change.new, report, latency)
+    write_pages(change.new, report, latency, read_if_there(folder, IntegrationContract))

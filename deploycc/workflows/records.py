@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from deploycc.detector import Detector
+    from deploycc.detector import Detector, InputSpec
     from deploycc.documents.plan import Variant
     from deploycc.errors import Note
     from deploycc.graph.cost import Cost
@@ -48,20 +48,24 @@ def source_record(detector: Detector) -> SourceRecord:
     )
 
 
+def input_record(spec: InputSpec) -> InputRecord:
+    """The picture tensor."""
+    return InputRecord(
+        name=spec.name,
+        shape=spec.shape,
+        colour=spec.colour,
+        mean=spec.mean,
+        scale=spec.scale,
+        assumed=spec.assumed,
+    )
+
+
 def detector_record(detector: Detector) -> DetectorRecord:
     """What the importer recognised."""
-    spec = detector.input
     heads = "ssd" if detector.heads else "in-graph" if detector.detections else "opaque"
     return DetectorRecord(
         name=detector.name,
-        input=InputRecord(
-            name=spec.name,
-            shape=spec.shape,
-            colour=spec.colour,
-            mean=spec.mean,
-            scale=spec.scale,
-            assumed=spec.assumed,
-        ),
+        input=input_record(detector.input),
         heads=heads,  # type: ignore[arg-type]
         classes=detector.heads.classes if detector.heads else None,
         class_names=detector.class_names,

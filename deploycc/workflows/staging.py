@@ -43,8 +43,21 @@ _NAMES = (
         "report.html",
         "gates.html",
         "prediction.html",
+        "priors*",
+        "variances*",
+        "kept_priors*",
+        "decoder*",
     ),
-    *("compile.json", "plan.json", "build.json", "latency.json", "gates.json", "prediction.json", MANIFEST),
+    *(
+        "compile.json",
+        "contract.json",
+        "plan.json",
+        "build.json",
+        "latency.json",
+        "gates.json",
+        "prediction.json",
+        MANIFEST,
+    ),
 )
 """What commands write into output folders, but for documents that they copy as they are."""
 

@@ -29,6 +29,8 @@ from deploycc.errors import DeployError, TargetError
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]
 EVERYWHERE = {"agent.pyz", "compile.json", "deploycc-manifest.json", "plan.json", "report.html", "report.md"}
+EVERYWHERE |= {"contract.json", "decoder.py", "decoder.hpp"}
+PRIORS = {"priors.npy", "variances.npy", "priors.h"}
 
 
 def compile_(*arguments: str) -> int:
@@ -40,7 +42,7 @@ def test_x86_cpu_from_definition_to_report(tmp_path: Path, capsys: pytest.Captur
     assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--threads", "1") == 0
     assert capsys.readouterr().out == f"{out}\n"
     made = {path.name for path in out.iterdir()}
-    assert made == EVERYWHERE | {"build.json", "latency.json", "network-fp32.onnx", "engine-fp32.onnx"}
+    assert made == EVERYWHERE | PRIORS | {"build.json", "latency.json", "network-fp32.onnx", "engine-fp32.onnx"}
     report, latency = read_compile_report(out), read_latency_report(out)
     assert report.source.random_weights == 1
     [network], [engine], [run] = report.networks, report.engines, latency.runs

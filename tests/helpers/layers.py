@@ -18,6 +18,7 @@ PARTS = {
     "exporters",
     "gate_planning",
     "importers",
+    "integration",
     "lkam",
     "passes",
     "precision",

@@ -27,7 +27,7 @@ from deploycc.workflows.staging import staged_folder
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without pictures, which would take longer than all the rest."""
-    monkeypatch.setattr(html, "render_html", lambda report, latency: "page")
+    monkeypatch.setattr(html, "render_html", lambda report, latency, contract: "page")
 
 
 @pytest.fixture
