@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk() -> None:
+    """No power cut is survived here, and each wait for the disk takes up to 20 ms."""
+    os.fsync = lambda handle: None  # type: ignore[assignment]
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real models and pictures; tests that need it are skipped without it."""

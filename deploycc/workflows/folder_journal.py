@@ -9,8 +9,8 @@ is never renamed: it may be a mount point, or somebody's current folder. ``.depl
     scratch/        whatever the work needs
     journal.json    the renames, from the moment on at which they are carried out to the end
 
-Before there is a journal, the folder is as it was; from then on, whoever opens it carries out what is left. This is
-about processes that die. Nothing is forced to the disk, so a power cut may lose more.
+Before there is a journal, the folder is as it was; from then on, whoever opens it carries out what is left. New files
+are on the disk before the journal, and the journal before the first rename, so that this also holds after a power cut.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def carry_out(folder: Path, work: Path, moves: Sequence[Move]) -> None:
     journal = work / FolderJournal.FILE_NAME
     done: list[Move] = []
     try:
+        _to_disk(*(path for path in sorted((work / NEW).rglob("*"))), work / NEW)
         FolderJournal(tool=this_tool(), moves=tuple(moves)).write(journal)
+        _to_disk(journal, work, folder)
         for move in moves:
             done.append(move)  # before: a signal may come between the rename and the next line
             _rename(folder, move.source, move.to)
@@ -84,6 +86,7 @@ def carry_out(folder: Path, work: Path, moves: Sequence[Move]) -> None:
             _remove_empty(folder, folder / move.to)
         journal.unlink(missing_ok=True)
         raise
+    _to_disk(*{(folder / move.to).parent for move in moves})
     journal.unlink()
 
 
@@ -146,6 +149,17 @@ def _rename(folder: Path, source: str, to: str) -> None:
         return
     after.parent.mkdir(parents=True, exist_ok=True)
     before.rename(after)
+
+
+def _to_disk(*paths: Path) -> None:
+    """Wait until files, and the names in folders, are on the disk, where the file system can say so."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def _remove_empty(folder: Path, file: Path) -> None:

@@ -296,6 +296,23 @@ def test_what_was_written_since_the_kill_is_kept(tmp_path: Path, monkeypatch: py
     assert content(final) == {**REPLACED, "a.txt.kept": "mine"}
 
 
+def test_new_files_are_on_the_disk_before_anything_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    rename = folder_journal._rename
+
+    def renamed(folder: Path, source: str, to: str) -> None:
+        events.append("rename")
+        rename(folder, source, to)
+
+    monkeypatch.setattr(folder_journal, "_rename", renamed)
+    monkeypatch.setattr(os, "fsync", lambda handle: events.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    output(tmp_path / "final", "a.txt", "deep/b.txt", text="new")
+    first, last = events.index("rename"), len(events) - events[::-1].index("rename")
+    assert {"a.txt", "b.txt", "deep", "new", MANIFEST} <= set(events[: events.index("journal.json")])
+    assert events.index("journal.json") < first
+    assert {"final", "deep"} <= set(events[last:])
+
+
 @pytest.mark.parametrize("victim", ["../victim.txt", "sub/victim.txt"])
 def test_a_journal_from_elsewhere_moves_nothing_out_of_the_folder(tmp_path: Path, victim: str) -> None:
     final, work = tmp_path / "out", tmp_path / "out" / ".deploycc-hostile"
