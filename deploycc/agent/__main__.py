@@ -42,10 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("plan", metavar="PLAN")
     build.add_argument("--out", help="JSON file (default: build.json beside the plan)")
     bench = commands.add_parser("bench", help="measure the engines")
-    bench.add_argument("plan", metavar="PLAN")
+    bench.add_argument("plans", metavar="PLAN", nargs="+", help="several are measured in turns")
     bench.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
     bench.add_argument("--input", metavar="FILE.npy", help="the picture tensor (default: seeded random values)")
-    bench.add_argument("--out", help="JSON file (default: latency.json beside the plan)")
+    bench.add_argument("--out", help="JSON file, of several plans a list (default: latency.json beside each plan)")
+    _add_scenario(bench)
     for command in (build, bench):
         command.add_argument(
             "--program", metavar="PATH", help="trtexec or tensorRT_optimization (default: look for it)"
@@ -65,13 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--lock-fd", type=int, required=True)  # held as long as this process lives
     for name in ("build-one", "bench-one"):  # used by the agent itself: a process of its own for each job
         one = commands.add_parser(name)
-        one.add_argument("plan")
-        one.add_argument("files", nargs="+")
+        one.add_argument("parts", nargs="+")  # a plan and an engine's file, and again
         one.add_argument("--result-fd", type=int, required=True)
         one.add_argument("--parent-fd", type=int, required=True)
         one.add_argument("--input")
         one.add_argument("--program")
+        _add_scenario(one)
     return parser
+
+
+def _add_scenario(command: "Any") -> None:
+    command.add_argument(
+        "--scenario",
+        metavar="NAME",
+        help="single-stream or constant-stream, as MLPerf Automotive (default: the plan's)",
+    )
+    command.add_argument("--period-ms", metavar="MS", type=_seconds, help="from one picture of a stream to the next")
+    command.add_argument("--seconds", metavar="S", type=_seconds, help="end a scenario after this time")
 
 
 def _seconds(text: str) -> float:
@@ -79,6 +90,12 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e7:
         raise ValueError(text)
     return value
+
+
+def _scenario(given: "Any") -> "Any":
+    from .scenario import Scenario
+
+    return Scenario(given.scenario, given.period_ms, given.seconds)
 
 
 def _run(given: "Any") -> int:
@@ -101,26 +118,28 @@ def _run(given: "Any") -> int:
             files.write_answer(environment.probe(), given.out)
         return 0
     if given.command in ("build-one", "bench-one"):
+        parts = list(zip(given.parts[::2], given.parts[1::2]))  # noqa: B905 - strict came with Python 3.10
         if given.command == "build-one":
-            rows = [build_job.build(given.plan, file, given.program) for file in given.files]
+            rows = [build_job.build(plan, file, given.program) for plan, file in parts]
         else:
-            rows = bench_job.bench(given.plan, given.files, given.input, given.program)
+            rows = bench_job.bench(parts, given.input, given.program, _scenario(given))
         with os.fdopen(given.result_fd, "w", encoding="utf-8") as pipe:
             json.dump(rows, pipe)
         return 0
-    beside = os.path.dirname(os.path.abspath(given.plan))
     if given.command == "build":
-        result, name = jobs.build_all(given.plan, given.program, given.time_limit), build_file.FILE_NAME
-        done = [row["status"] == "built" for row in result["engines"]]
+        plans, name = [given.plan], build_file.FILE_NAME
+        results = [jobs.build_all(given.plan, given.program, given.time_limit)]
+        done = [row["status"] == "built" for row in results[0]["engines"]]
     else:
-        name = "latency.json"
-        result = jobs.bench_all(given.plan, given.only, given.input, given.program, given.time_limit)
-        done = [row["status"] == "measured" for row in result["runs"]]
-    result = seal.sealed(result)
-    if given.out is None:
-        files.write_json(result, os.path.join(beside, name))
+        plans, name = given.plans, "latency.json"
+        results = jobs.bench_all(plans, given.only, given.input, given.program, given.time_limit, _scenario(given))
+        done = [row["status"] == "measured" for result in results for row in result["runs"]]
+    results = [seal.sealed(result) for result in results]
+    if given.out is not None:
+        files.write_answer(results if len(results) > 1 else results[0], given.out)
     else:
-        files.write_answer(result, given.out)
+        for plan, result in zip(plans, results):  # noqa: B905
+            files.write_json(result, os.path.join(os.path.dirname(os.path.abspath(plan)), name))
     return 0 if all(done) else EXIT_PARTLY if any(done) else EXIT_NOTHING
 
 

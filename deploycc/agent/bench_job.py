@@ -1,8 +1,10 @@
-"""Measuring engines, in this process: one, or several of one precision in turns."""
+"""Measuring engines, in this process: one, or several of one precision in turns, of one plan or of several."""
 
+import binascii
+import collections
 import os
 import tempfile
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from . import (
     build_file,
@@ -18,7 +20,10 @@ from . import (
 )
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
+from .scenario import CONSTANT, Scenario
 from .scratch import Scratch
+
+Part = collections.namedtuple("Part", "path plan engine")  # path of the plan, its content, one engine of it
 
 
 def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, Any]":
@@ -42,48 +47,55 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
         "blocks": [],
         "layers": [],
         "constraints": plan_file.VALID,
+        "scenario": None,
+        "turns": None,
         "environment_after": {},
     }
 
 
-def groups(engines: "List[Dict[str, Any]]", builder: str) -> "List[List[Dict[str, Any]]]":
+def groups(parts: "List[Part]") -> "List[List[Part]]":
     """Return which engines are measured in one process, in turns: those of one precision.
 
-    A program (trtexec) measures one engine at a time.
+    A program (trtexec) is started anew for each of its turns; the variants of a single plan are not worth that.
     """
-    found = []  # type: List[List[Dict[str, Any]]]
-    for engine in engines:
-        partners = [
-            group
-            for group in found
-            if builder not in plan_file.PROGRAMS and group[0]["precision"] == engine["precision"]
-        ]
+    several = len({part.path for part in parts}) > 1
+    found = []  # type: List[List[Part]]
+    for part in parts:
+        in_turns = several or part.plan["target"]["builder"] not in plan_file.PROGRAMS
+        partners = [group for group in found if in_turns and group[0].engine["precision"] == part.engine["precision"]]
         if partners:
-            partners[0].append(engine)
+            partners[0].append(part)
         else:
-            found.append([engine])
+            found.append([part])
     return found
 
 
 class _Job:
     """An engine to measure, and its row."""
 
-    def __init__(self, plan: "Dict[str, Any]", file: str) -> None:
+    def __init__(self, plan: "Dict[str, Any]", folder: str, file: str, scenario: Scenario) -> None:
         self._board = plan["target"]
+        self._folder = folder
+        self.plan = plan
         self.engine = plan_file.engine_of(plan, file)
         self.network = plan_file.network_of(plan, self.engine)
         self.row = empty_row(plan, self.engine)
+        self.row["constraints"] = scenario.constraints()
+        self.row["scenario"] = scenario.record()
+        self.name = file
         self.path = ""
         self.built = {}  # type: Dict[str, Any]
         self.started = None  # type: Optional[Dict[str, float]]
+        self.board = None  # type: Any
+        self.samples = timing.Blocks()
 
-    def check(self, folder: str) -> None:
-        self.path = files.inside(folder, self.engine["file"])
-        self.built = check_engine(self.engine, folder)
+    def check(self) -> None:
+        self.path = files.inside(self._folder, self.engine["file"])
+        self.built = check_engine(self.engine, self._folder)
 
     def refuse(self, error: "Any") -> None:
         self.row.update({key: value for key, value in fields_of(error).items() if key in self.row})
-        say("{}: {}".format(self.engine["file"], error.reason))
+        say("{}: {}".format(self.name, error.reason))
 
     def fill(self, result: "Dict[str, Any]") -> None:
         """Complete the row with what a runtime measured."""
@@ -96,57 +108,64 @@ class _Job:
         self.row.update(result)
         self.row["environment_after"] = environment.state()
         self.row["environment_after"]["cpus_busy_with_others"] = environment.cpus_busy_with_others(self.started)
-        say(
-            "{}: {} samples in {:.1f} s".format(
-                self.engine["file"], len(self.row["samples_ms"]), self.row["duration_s"]
-            )
-        )
+        say("{}: {} samples in {:.1f} s".format(self.name, len(self.row["samples_ms"]), self.row["duration_s"]))
 
 
 def bench(
-    plan_path: str, names: "List[str]", input_file: "Optional[str]", program: "Optional[str]" = None
+    engines: "List[Tuple[str, str]]",
+    input_file: "Optional[str]",
+    program: "Optional[str]" = None,
+    scenario: "Optional[Scenario]" = None,
 ) -> "List[Dict[str, Any]]":
     """Measure engines in this process.
 
     Args:
-        plan_path: the plan; ``build.json`` and the engines lie beside it.
-        names: the engines' files, one of the `groups`.
+        engines: for each the plan's path and the engine's file, one of the `groups`; ``build.json`` and the engines lie
+            beside their plan.
         input_file: the picture tensor; None: seeded random values.
         program: path of trtexec; None: look for it.
+        scenario: how pictures come; None: as the plans say.
 
     Returns:
-        Elements of ``runs`` in ``latency.json``, in the order of the names.
+        Elements of ``runs`` in ``latency.json``, in the order of the engines.
     """
-    plan = plan_file.read_plan(plan_path)
-    folder = os.path.dirname(os.path.abspath(plan_path))
-    jobs = [_Job(plan, name) for name in names]
+    scenario = scenario or Scenario()
+    paths = list(collections.OrderedDict.fromkeys(path for path, _ in engines))
+    plans = dict(zip(paths, scenario.applied([plan_file.read_plan(path) for path in paths])))  # noqa: B905 - Python 3.5
+    jobs = [_Job(plans[path], os.path.dirname(os.path.abspath(path)), file, scenario) for path, file in engines]
+    if len(paths) > 1:  # engines of several folders have the same names
+        for job, (path, file) in zip(jobs, engines):  # noqa: B905
+            job.name = os.path.join(os.path.basename(os.path.dirname(os.path.abspath(path))), file)
     ready = []
     for job in jobs:
         try:
-            job.check(folder)
+            job.check()
             ready.append(job)
         except (NotPossible, Failed) as error:
             job.refuse(error)
     if ready:
-        _measure(plan, ready, input_file, program)
+        _measure(ready, input_file, program, scenario)
     return [job.row for job in jobs]
 
 
-def _measure(plan: "Dict[str, Any]", jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional[str]") -> None:
-    shown = " and ".join(job.engine["file"] for job in jobs)
-    how = "in turns, each for" if len(jobs) > 1 else "for"
+def _measure(jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional[str]", scenario: Scenario) -> None:
+    plan = jobs[0].plan
+    shown = " and ".join(job.name for job in jobs)
+    how = "in turns, each for" if len(jobs) > 1 and scenario.name != CONSTANT else "for"
     say("measure {} {} at least {:g} s".format(shown, how, plan["measurement"]["min_duration_s"]))
     try:
         if plan["target"]["builder"] in plan_file.PROGRAMS:
-            for job in jobs:
-                job.started = environment.cpu_times()
-                with Scratch(tempfile.gettempdir()) as scratch:
-                    board = run_trtexec.Board(plan, scratch.path, program)
-                    job.fill(board.measure(job.network, job.built, job.path, input_file))
+            if scenario.name == CONSTANT:
+                raise NotPossible(
+                    "{} cannot take one picture per period".format(plan["target"]["builder"]),
+                    "measure through TensorRT's Python API, with builder = \"tensorrt-python\" in the target's file",
+                )
+            with Scratch(tempfile.gettempdir()) as scratch:
+                _with_program(jobs, input_file, program, scratch.path)
         elif plan["target"]["runtime"] == "onnxruntime":
-            take_turns(plan, jobs, run_onnxruntime.Runner(plan, input_file))
+            take_turns(jobs, run_onnxruntime.Runner(plan, input_file), scenario)
         else:
-            take_turns(plan, jobs, run_tensorrt.Runner(plan, input_file))
+            take_turns(jobs, run_tensorrt.Runner(plan, input_file), scenario)
     except (NotPossible, Failed) as error:
         for job in jobs:
             if job.row["engine"] is None and job.row["status"] == "measured":
@@ -157,21 +176,59 @@ def _measure(plan: "Dict[str, Any]", jobs: "List[_Job]", input_file: "Optional[s
                 job.refuse(Failed("cannot write what is measured: {}".format(error.strerror)))
 
 
-def take_turns(plan: "Dict[str, Any]", jobs: "List[_Job]", runner: "Any") -> None:
+def _with_program(jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional[str]", folder: str) -> None:
+    """Measure engines with trtexec: one in one go, several in turns, a process for each block."""
+    rounds = timing.ROUNDS if len(jobs) > 1 else 1
+    turns = _new_turns() if len(jobs) > 1 else None
+    order = list(jobs)
+    for job in jobs:
+        job.board = run_trtexec.Board(_shortened(job.plan, rounds), folder, program)
+        job.started = environment.cpu_times()
+    for _ in range(rounds):
+        for job in order:
+            job.samples.add(job.board.time(job.network, job.built, job.path, input_file))
+        order.reverse()
+    origin = min(job.samples.first_start for job in jobs)
+    for job in jobs:
+        result = job.samples.result(origin)
+        result.update(job.board.profile(job.network, job.path))
+        remarks = [result["reason"], result.pop("remark")]
+        result["reason"] = "; ".join(filter(None, remarks)) or None
+        result["turns"] = turns
+        job.fill(result)
+
+
+def _shortened(plan: "Dict[str, Any]", rounds: int) -> "Dict[str, Any]":
+    """Return the plan of one of so many blocks."""
+    limits = plan["measurement"]
+    shorter = {
+        "min_duration_s": limits["min_duration_s"] / rounds,
+        "min_samples": -(-limits["min_samples"] // rounds),
+    }
+    return dict(plan, measurement=dict(limits, **shorter))
+
+
+def _new_turns() -> str:
+    """Return what tells engines that were measured in turns from all others."""
+    return binascii.hexlify(os.urandom(8)).decode("ascii")
+
+
+def take_turns(jobs: "List[_Job]", runner: "Any", scenario: Scenario) -> None:
     """Measure engines in turns and fill their rows; one that does not run is left out.
 
     Args:
-        plan: the plan.
         jobs: one per engine.
         runner: of the runtime. ``prepare(network, path)`` loads an engine and returns a function that runs one picture;
             ``describe(network, path)`` says more of an engine when no engine is loaded any more; it is a context
             manager for what all engines need.
+        scenario: how pictures come.
 
     Raises:
         NotPossible: this machine does not have what the runtime needs.
         Failed: an engine that had run stops running.
     """
-    limits = plan["measurement"]
+    limits = jobs[0].plan["measurement"]
+    period_s = None if scenario.period_ms is None else scenario.period_ms / 1e3
     with runner:
         ready, watches = [], []
         for job in jobs:
@@ -185,9 +242,11 @@ def take_turns(plan: "Dict[str, Any]", jobs: "List[_Job]", runner: "Any") -> Non
         if not ready:
             return
         started = environment.cpu_times()
-        results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"])
+        results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"], period_s)
         del watch, watches  # engines are gone before their context is, and before one is loaded to be described
+    turns = _new_turns() if len(ready) > 1 and period_s is None else None
     for job, result in zip(ready, results):  # noqa: B905 - strict came with Python 3.10
+        result["turns"] = turns
         result.update(runner.describe(job.network, job.path))
         job.started = started
         job.fill(result)

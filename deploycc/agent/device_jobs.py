@@ -4,7 +4,7 @@
     state.json   how far it is
     log          what the agent says
     lock         held by the process as long as it lives
-    plan/        the plan's folder, its files linked from the store
+    plan/        the plan's folder, its files linked from the store; of several plans a folder each, by its number
     agent.pyz    the agent that works on it
 
 A job outlives whoever started it. One whose lock nobody holds and that has not ended is lost: it was killed, or the
@@ -20,12 +20,14 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import device_lock, fields, files, processes, store
+from . import device_lock, fields, files, plan_file, processes, store
 from .outcome import Failed
 from .progress import say
+from .scenario import LONGEST_PERIOD_MS, Scenario
 
 ANSWERED = (0, 4, 5)  # exit codes of an agent that wrote its JSON
 _RESULTS = {"build": "build.json", "bench": "latency.json"}
+MOST_PLANS = 16  # whose engines are measured in turns
 _GRACE_S = 6.0  # the agent itself takes up to 2 s to end a job
 _LOOK_EVERY_S = 0.05
 
@@ -35,16 +37,28 @@ _STEP = fields.record(
         "command": fields.one_of("build", "bench"),
         "only": fields.optional(fields.one_of("fp32", "fp16")),
         "input": fields.optional(_DIGEST),
-    }
+        "scenario": fields.optional(
+            fields.record(
+                {
+                    "name": fields.one_of("single-stream", "constant-stream"),
+                    "period_ms": fields.optional(fields.number(0.0, LONGEST_PERIOD_MS, above=True)),
+                    "seconds": fields.optional(fields.number(0.0, plan_file.LONGEST_S, above=True)),
+                }
+            )
+        ),
+    },
+    {"scenario": None},
 )
 _JOB = fields.record(
     {
         "id": fields.text("[0-9a-f]{16}", what="the number of a job"),
         "owner": fields.text(most=200),
         "host": fields.text(most=200),
-        "folder": fields.text(),
+        "folders": fields.list_of(fields.text(), 1, MOST_PLANS),
         "steps": fields.list_of(_STEP, 1, 4),
-        "files": fields.list_of(fields.record({"name": fields.text(most=1024), "sha256": _DIGEST}), 1, 100),
+        "files": fields.list_of(
+            fields.record({"name": fields.text(most=1024), "sha256": _DIGEST}), 1, 100 * MOST_PLANS
+        ),
         "program": fields.optional(fields.text()),
         "lock": fields.optional(fields.text()),
     }
@@ -159,12 +173,15 @@ def _say_waiting(holder: "Optional[Dict[str, Any]]") -> None:
 def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "Dict[str, Any]") -> "Dict[str, Any]":
     """Run the agent on a plan, and keep what it wrote in the store."""
     command = step["command"]
-    plan = os.path.join(folder, "plan", "plan.json")
+    below = [str(number) for number in range(len(job["folders"]))] if len(job["folders"]) > 1 else [""]
+    plans = [os.path.join(folder, "plan", name, "plan.json") for name in below]
     out = os.path.join(folder, "plan", _RESULTS[command])
-    arguments = [sys.executable, os.path.join(folder, "agent.pyz"), command, plan, "--out", out]
+    arguments = [sys.executable, os.path.join(folder, "agent.pyz"), command, *plans, "--out", out]
     for option, value in (("--only", step["only"]), ("--program", job["program"])):
         if value is not None:
             arguments += [option, value]
+    if step["scenario"] is not None:
+        arguments += Scenario(**step["scenario"]).arguments()
     if step["input"] is not None:
         arguments += ["--input", os.path.join(folder, "input-" + step["input"])]
     files.remove(out)
@@ -182,11 +199,13 @@ def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "D
     if code not in ANSWERED or not os.path.isfile(out):
         return result
     result["sha256"], result["size"] = where.adopt(out)
-    rows = files.read_json(out)["engines" if command == "build" else "runs"]
+    written = files.read_json(out)
+    name = "engines" if command == "build" else "runs"
+    rows = [row for part in (written if isinstance(written, list) else [written]) for row in part[name]]
     result["failed"] = any(row["status"] == "failed" for row in rows)
     for row in rows if command == "build" else []:
         if row["status"] == "built":
-            sha256, size = where.adopt(files.inside(os.path.dirname(plan), row["file"]))
+            sha256, size = where.adopt(files.inside(os.path.dirname(plans[0]), row["file"]))
             result["engines"].append({"name": row["file"], "sha256": sha256, "size": size})
     return result
 
@@ -208,6 +227,7 @@ class Job:
         if not isinstance(number, str) or os.path.basename(number) != number or not os.path.isdir(self.folder):
             raise Failed("there is no job {} on this board".format(number))
         self.facts = files.read_json(os.path.join(self.folder, "job.json"))  # type: Dict[str, Any]
+        self.facts.setdefault("folders", [self.facts.get("folder")])  # a job of version 0.1 has one
 
     def state(self) -> "Dict[str, Any]":
         """How far it is: ``waiting``, ``running``, ``ended`` with a reason."""
@@ -299,7 +319,7 @@ def describe(job: Job) -> "Dict[str, Any]":
         "id": job.facts["id"],
         "owner": job.facts["owner"],
         "host": job.facts["host"],
-        "folder": job.facts["folder"],
+        "folders": job.facts["folders"],
         "created": job.facts["created"],
         "steps": job.facts["steps"],
         "files": job.facts["files"],

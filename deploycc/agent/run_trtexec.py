@@ -74,20 +74,23 @@ class Board:
         facts.update(self._seen(log))
         return facts
 
-    def measure(
+    def time(
         self,
         network: "Dict[str, Any]",
         built: "Dict[str, Any]",
         engine_path: str,
         input_file: "Optional[str]",
     ) -> "Dict[str, Any]":
-        """Time an engine and its layers.
+        """Time an engine.
 
         Args:
             network: that it was built from.
             built: its row in ``build.json``.
             engine_path: the engine.
             input_file: the picture tensor; None: seeded random values.
+
+        Returns:
+            the fields of `timing.Stopwatch.result`, what ran, and as ``reason`` what differs from the plan.
 
         Raises:
             NotPossible: the program keeps no samples, or found another GPU than the plan's.
@@ -100,7 +103,6 @@ class Board:
             )
         stack.check_built_here(built, self._found, self._driver_capability())
         measure = trtexec_commands.measure_arguments(self.version, self._plan, network, engine_path)
-        profile = trtexec_commands.profile_arguments(self.version, self._plan, network, engine_path)
         with open(self._file(trtexec_commands.INPUT), "wb") as file:
             file.write(make_input(self._plan, network["input"], input_file).tobytes())
         log = self._run(measure, {})
@@ -109,16 +111,22 @@ class Board:
             self._plan["measurement"]["warmup_s"] * 1e3,
             trtexec_commands.warmup_in_times(self.version),
         )
-        self._run(profile, {})
-        result["layers"], means = read_profile(files.read_json(self._file(trtexec_commands.PROFILE)))
         seen = self._seen(log)
-        remarks = [seen["reason"]] if seen["reason"] else []
-        if means:
-            remarks.append("layer times are means: trtexec before TensorRT 8.4 exports no medians")
-        result["reason"] = "; ".join(remarks) or None
+        result["reason"] = seen["reason"]
         result["device"] = log.device or self._device()
         result["runtime_version"] = seen["builder_version"]
         return result
+
+    def profile(self, network: "Dict[str, Any]", engine_path: str) -> "Dict[str, Any]":
+        """Time the layers of an engine that was timed before; the ``remark`` is None, or says what the times are.
+
+        Raises:
+            Failed: trtexec fails, or its files are not as documented.
+        """
+        self._run(trtexec_commands.profile_arguments(self.version, self._plan, network, engine_path), {})
+        layers, means = read_profile(files.read_json(self._file(trtexec_commands.PROFILE)))
+        remark = "layer times are means: trtexec before TensorRT 8.4 exports no medians" if means else None
+        return {"layers": layers, "remark": remark}
 
     def _run(self, arguments: "List[str]", variables: "Dict[str, str]") -> "Any":
         return programs.run([self._program, *arguments], self._scratch, variables)

@@ -1,4 +1,6 @@
-"""The measuring loop: single stream, the next picture as soon as the last one is done.
+"""The measuring loops.
+
+Single stream: the next picture as soon as the last one is done. Constant stream: a picture per period.
 
 Engines that are to be compared are timed in turns: a block of pictures of one, then a block of the other, the order
 reversed from round to round (A B, B A, ...). Whatever else the machine does, and however its clocks move, meets both.
@@ -6,26 +8,34 @@ reversed from round to round (A B, B A, ...). Whatever else the machine does, an
 
 import gc
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 _BLOCK_S = 0.3  # of a block, where that is enough pictures: a steady state, and short beside what changes on a machine
 _BLOCK_SAMPLES = 10  # of a block: the picture that is dropped before it stays a small part
-_ROUNDS = 8  # at least: of fewer pairs of blocks not even the extremes are a 99 % interval of their median
+ROUNDS = 8  # at least: of fewer pairs of blocks not even the extremes are a 99 % interval of their median
+_SPIN_S = 0.002  # before a picture is due: a sleep may last that much longer than it should
 _DROPPED_S = 0.02  # before each block, and one picture at least: the caches still hold the other engine's data
 
 
 class Stopwatch:
     """Times one engine in blocks of pictures."""
 
-    def __init__(self, run_once: "Callable[[], Any]", clock: "Callable[[], float]" = time.perf_counter) -> None:
+    def __init__(
+        self,
+        run_once: "Callable[[], Any]",
+        clock: "Callable[[], float]" = time.perf_counter,
+        sleep: "Callable[[float], None]" = time.sleep,
+    ) -> None:
         """Start without a sample.
 
         Args:
             run_once: returns when the picture is done.
             clock: seconds, monotonic; the same for all that take turns.
+            sleep: waits for so many seconds of that clock, or a little longer.
         """
         self._run_once = run_once
         self._clock = clock
+        self._sleep = sleep
         self._starts = []  # type: List[float]
         self._ends = []  # type: List[float]
         self._blocks = []  # type: List[int]
@@ -70,6 +80,33 @@ class Stopwatch:
         self._blocks.append(len(ends) - first)
         self._duration_s += ends[-1] - starts[first]
 
+    def take_stream(self, period_s: float, min_duration_s: float, min_samples: int) -> None:
+        """Time pictures that come once per period, until both limits are reached.
+
+        A picture that comes while the engine is busy waits. A sample begins when its picture is due, so waiting is part
+        of it.
+
+        Args:
+            period_s: from one picture to the next.
+            min_duration_s: until the last picture's period ends.
+            min_samples: number of samples.
+        """
+        run_once, clock, starts, ends = self._run_once, self._clock, self._starts, self._ends
+        begin = clock()
+        count = 0
+        while count < min_samples or count * period_s < min_duration_s:
+            due = begin + count * period_s
+            if due - clock() > _SPIN_S:
+                self._sleep(due - clock() - _SPIN_S)
+            while clock() < due:
+                pass
+            run_once()
+            ends.append(clock())
+            starts.append(due)
+            count += 1
+        self._blocks.append(count)
+        self._duration_s += ends[-1] - begin
+
     def result(self, origin: float) -> "Dict[str, Any]":
         """Return the fields of a run.
 
@@ -91,13 +128,55 @@ class Stopwatch:
         }
 
 
-def take_samples(watches: "List[Stopwatch]", min_duration_s: float, min_samples: int) -> "List[Dict[str, Any]]":
+class Blocks:
+    """Blocks of one engine that a program timed, each in a process of its own."""
+
+    def __init__(self, clock: "Callable[[], float]" = time.perf_counter) -> None:
+        """Start without a block.
+
+        Args:
+            clock: seconds, monotonic; the same for all that take turns.
+        """
+        self._clock = clock
+        self._blocks = []  # type: List[Any]
+
+    def add(self, result: "Dict[str, Any]") -> None:
+        """Add a block that has just ended.
+
+        Args:
+            result: the fields of `Stopwatch.result`, counted from the block's first sample, and others, of which the
+                last block's count.
+        """
+        self._blocks.append((self._clock() - result["duration_s"], result))
+
+    @property
+    def first_start(self) -> float:
+        """When the first sample began, as far as the end of its block tells."""
+        return float(self._blocks[0][0])
+
+    def result(self, origin: float) -> "Dict[str, Any]":
+        """Return the fields of a run; see `Stopwatch.result`."""
+        whole = dict(self._blocks[-1][1])
+        whole["start_offsets_s"] = [
+            (begin - origin) + offset for begin, block in self._blocks for offset in block["start_offsets_s"]
+        ]
+        for name in ("samples_ms", "blocks"):
+            whole[name] = [value for _, block in self._blocks for value in block[name]]
+        for name in ("duration_s", "warmup_samples", "warmup_s"):
+            whole[name] = sum(block[name] for _, block in self._blocks)
+        return whole
+
+
+def take_samples(
+    watches: "List[Stopwatch]", min_duration_s: float, min_samples: int, period_s: "Optional[float]" = None
+) -> "List[Dict[str, Any]]":
     """Time engines that are warm until each has reached both limits.
 
     Args:
         watches: all warmed up. One is timed in a single block; several take turns, each first as often as last.
         min_duration_s: of each engine's blocks together.
         min_samples: of each engine.
+        period_s: of a constant stream, which engines get one after the other; None: the next picture at once.
 
     Returns:
         For each what `Stopwatch.result` says, counted from the first sample of all.
@@ -105,7 +184,10 @@ def take_samples(watches: "List[Stopwatch]", min_duration_s: float, min_samples:
     collecting = gc.isenabled()
     gc.disable()  # garbage collection is not part of the engine's latency
     try:
-        if len(watches) == 1:
+        if period_s is not None:
+            for watch in watches:
+                watch.take_stream(period_s, min_duration_s, min_samples)
+        elif len(watches) == 1:
             watches[0].take_block(min_duration_s, min_samples)
         else:
             _take_turns(watches, min_duration_s, min_samples)
@@ -131,7 +213,7 @@ def _rounds(pictures_s: "List[float]", min_duration_s: float, min_samples: int) 
     most = min_duration_s / _BLOCK_S
     for picture_s in pictures_s:
         most = min(most, max(min_samples, min_duration_s / max(picture_s, 1e-9)) / _BLOCK_SAMPLES)
-    return max(_ROUNDS, 2 * int(most / 2))
+    return max(ROUNDS, 2 * int(most / 2))
 
 
 def with_shares(layers: "List[Dict[str, Any]]") -> "List[Dict[str, Any]]":

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from deploycc.agent_host.session import AgentStopped, Progress, Session
+from deploycc.agent_host.session import AgentStopped, Progress, Scenario, Session
 from deploycc.agent_host.temporary import temporary_folder
 from deploycc.agent_host.zipapp import FILE_NAME, write_agent
 from deploycc.documents.build import BuildResult
 from deploycc.documents.document import parse_document
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import BuildPlan, read_plan
-from deploycc.errors import BuildError, DeployError, MeasureError
+from deploycc.errors import ArtefactError, BuildError, DeployError, MeasureError
 from deploycc.files import write_text
 
 _ANSWERED = (0, 4, 5)  # exit codes of an agent that wrote its JSON: for all engines, for some, for none
@@ -46,7 +48,7 @@ def build(plan_path: Path, on_progress: Progress = _quiet, session: Session | No
     file = _plan_file(plan_path)
     read_plan(file)
     record = file.with_name(BuildResult.FILE_NAME)
-    written = _run(session, file, ["build"], on_progress, BuildError)
+    written = _run(session, [file], ["build"], on_progress, BuildError)
     result = parse_document(written, BuildResult, record)
     write_text(record, written.decode("utf-8"))
     for engine in result.engines:
@@ -91,36 +93,78 @@ def bench(
     input_file: Path | None = None,
     session: Session | None = None,
 ) -> LatencyReport:
-    """Measure the engines of a plan.
+    """Measure the engines of one plan; see `bench_in_turns`."""
+    [report] = bench_in_turns([plan_path], on_progress, only, input_file=input_file, session=session)
+    return report
+
+
+def bench_in_turns(
+    plan_paths: Sequence[Path],
+    on_progress: Progress = _quiet,
+    only: str | None = None,
+    *,
+    input_file: Path | None = None,
+    scenario: Scenario | None = None,
+    session: Session | None = None,
+) -> list[LatencyReport]:
+    """Measure the engines of plans, those of one precision in turns.
 
     Args:
-        plan_path: ``plan.json`` or its folder; ``build.json`` and the engines lie beside it.
+        plan_paths: for each ``plan.json`` or its folder; ``build.json`` and the engines lie beside it.
         on_progress: receives what the agent says, line by line.
         only: one precision, every variant of it; None: every engine.
         input_file: the picture tensor as .npy; None: seeded random values.
+        scenario: how pictures come; None: as the plans say.
         session: where; None: this machine.
 
     Returns:
-        what was measured, which the caller writes, and why the rest was not: the status is ``not-possible`` for an
-        engine that cannot run here, ``failed`` for one that is missing, stale, or does not run (`check_measured`).
+        for each plan what was measured, which the caller writes, and why the rest was not: the status is
+        ``not-possible`` for an engine that cannot run here, ``failed`` for one that is missing, stale, or does not run
+        (`check_measured`).
 
     Raises:
-        ArtefactError: the plan cannot be used, or the agent's answer is not a latency report.
-        MeasureError: the plan has no such engine, or the agent ended without an answer.
+        ArtefactError: a plan cannot be used, or the agent's answer is not a latency report.
+        MeasureError: a plan has no such engine, plans are for different targets, or the agent ended without an answer.
     """
-    file = _plan_file(plan_path)
-    plan = read_plan(file)
-    if only is not None and all(only != engine.precision for engine in plan.engines):
-        raise MeasureError(
-            "no-such-engine",
-            f"the plan has no {only} engine",
-            context={"plan": file, "engines": ", ".join(engine.label for engine in plan.engines)},
-        )
+    files = [_plan_file(path) for path in plan_paths]
+    plans = [read_plan(file) for file in files]
+    for file, plan in zip(files, plans, strict=True):
+        if only is not None and all(only != engine.precision for engine in plan.engines):
+            raise MeasureError(
+                "no-such-engine",
+                f"the plan has no {only} engine",
+                context={"plan": file, "engines": ", ".join(engine.label for engine in plan.engines)},
+            )
+        if plan.target.name != plans[0].target.name:
+            raise MeasureError(
+                "bench-targets-differ",
+                "engines for different targets are not measured in turns",
+                context={str(each.parent): one.target.name for each, one in zip(files, plans, strict=True)},
+                hint="compile for one target, or measure one folder after the other",
+            )
     arguments = ["bench", *(["--only", only] if only else [])]
     if input_file is not None:
         arguments += ["--input", str(input_file.resolve())]
-    written = _run(session, file, arguments, on_progress, MeasureError)
-    return parse_document(written, LatencyReport, file.with_name(LatencyReport.FILE_NAME))
+    if scenario is not None:
+        arguments += scenario.arguments()
+    written = _run(session, files, arguments, on_progress, MeasureError)
+    return [
+        parse_document(part, LatencyReport, file.with_name(LatencyReport.FILE_NAME))
+        for part, file in zip(_parts(written, len(files)), files, strict=True)
+    ]
+
+
+def _parts(written: bytes, count: int) -> list[bytes]:
+    """Return what the agent answers for each plan."""
+    if count == 1:
+        return [written]
+    try:
+        parts = json.loads(written)
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or len(parts) != count:
+        raise ArtefactError("artefact-not-json", "the agent's answer is not a list of latency reports")
+    return [json.dumps(part).encode() for part in parts]
 
 
 def check_measured(report: LatencyReport, *, every: bool = False) -> None:
@@ -159,15 +203,19 @@ def _plan_file(path: Path) -> Path:
 
 
 def _run(
-    session: Session | None, plan: Path, arguments: list[str], on_progress: Progress, error: type[DeployError]
+    session: Session | None,
+    plans: Sequence[Path],
+    arguments: list[str],
+    on_progress: Progress,
+    error: type[DeployError],
 ) -> bytes:
     try:
-        return (session or LocalSession()).run_agent(plan, arguments, on_progress)
+        return (session or LocalSession()).run_agent(plans, arguments, on_progress)
     except AgentStopped as stopped:
         raise error(
             "agent-stopped",
             f"the agent ended with code {stopped.code} and without a result",
-            context={"plan": plan, "command": arguments[0]},
+            context={"plan": ", ".join(map(str, plans)), "command": arguments[0]},
             note=" | ".join(stopped.last_lines) or None,
         ) from stopped
 
@@ -175,9 +223,9 @@ def _run(
 class LocalSession:
     """Runs the agent with this Python."""
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> bytes:
+    def run_agent(self, plans: Sequence[Path], arguments: list[str], on_progress: Progress) -> bytes:
         """See `deploycc.agent_host.session.Session.run_agent`."""
-        plan = plan.resolve()
+        plans = [plan.resolve() for plan in plans]
         with temporary_folder() as folder:
             write_agent(folder / FILE_NAME)
             out = folder / "out.json"
@@ -188,7 +236,7 @@ class LocalSession:
                 ends.callback(os.close, watched)
                 process = subprocess.Popen(
                     [
-                        *(sys.executable, str(folder / FILE_NAME), command, str(plan), *options),
+                        *(sys.executable, str(folder / FILE_NAME), command, *map(str, plans), *options),
                         *("--out", str(out), "--parent-fd", str(watched)),
                     ],
                     cwd=folder,  # not the plan's: Python and the loader may search it for modules and libraries

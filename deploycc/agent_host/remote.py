@@ -14,13 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deploycc.agent_host.board import Board, StoredFile
 from deploycc.agent_host.devices import Device
-from deploycc.agent_host.session import AgentStopped, Progress
+from deploycc.agent_host.session import AgentStopped, Progress, Scenario
 from deploycc.agent_host.ssh import LinkLost, Unreachable
 from deploycc.agent_host.temporary import temporary_folder
 from deploycc.documents.build import BuildResult
@@ -38,19 +38,24 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0)  # between attempts to connect
 
 @dataclass(frozen=True)
 class Step:
-    """An agent command: ``build``, or ``bench`` of one precision with a picture of the user's."""
+    """An agent command: ``build``, or ``bench`` of one precision with a picture of the user's, in a scenario."""
 
     command: str
     only: str | None = None
     input_file: Path | None = None
+    scenario: Scenario | None = None
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Step:
         """Read the arguments of `deploycc.agent_host.session.Session.run_agent`."""
         command, *options = arguments
         given = dict(zip(options[::2], options[1::2], strict=True))
-        file = given.get("--input")
-        return cls(command, given.get("--only"), None if file is None else Path(file))
+        file, name = given.get("--input"), given.get("--scenario")
+        period_ms, seconds = (
+            None if text is None else float(text) for text in (given.get("--period-ms"), given.get("--seconds"))
+        )
+        scenario = None if name is None else Scenario(name, period_ms, seconds)
+        return cls(command, given.get("--only"), None if file is None else Path(file), scenario)
 
 
 @dataclass(eq=False)
@@ -59,13 +64,13 @@ class RemoteSession:
 
     Attributes:
         device: where.
-        folder: the output folder that results go to, for whoever attaches later.
+        folders: the output folders that results go to, for whoever attaches later.
         steps: what is to be done in one job, as far as it is known beforehand.
         say: progress of transfers.
     """
 
     device: Device
-    folder: Path
+    folders: tuple[Path, ...]
     steps: tuple[Step, ...]
     say: Say = quiet
     _board: Board | None = None
@@ -74,7 +79,12 @@ class RemoteSession:
     _fetched: int = 0
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Progress) -> bytes:
+    @property
+    def folder(self) -> Path:
+        """The first of the output folders."""
+        return self.folders[0]
+
+    def run_agent(self, plans: Sequence[Path], arguments: list[str], on_progress: Progress) -> bytes:
         """See `deploycc.agent_host.session.Session.run_agent`; engines come back beside the plan.
 
         Raises:
@@ -82,7 +92,7 @@ class RemoteSession:
             Detached: interrupted while the job goes on.
         """
         if self._job is None:
-            self.start(plan, Step.of(arguments))
+            self.start(plans, Step.of(arguments))
         try:
             facts = self._again(lambda board: self._follow(board, on_progress))
             if len(facts["results"]) <= self._fetched:
@@ -91,7 +101,7 @@ class RemoteSession:
             if result["sha256"] is None:
                 self._fetched += 1
                 raise AgentStopped(result["code"], tuple(self._lines))
-            written = self._again(lambda board: self._fetch(board, plan.parent, result))
+            written = self._again(lambda board: self._fetch(board, plans[0].parent, result))
         except KeyboardInterrupt:
             raise Detached(
                 "device-detached",
@@ -103,12 +113,17 @@ class RemoteSession:
         self._fetched += 1
         return written
 
-    def start(self, plan: Path, step: Step) -> None:
+    def start(self, plans: Sequence[Path], step: Step) -> None:
         """Send what is needed and start the job; see `run_agent`."""
         if step not in self.steps:
             self.steps = (step,)
         self.say(f"connecting to {self.device.name}")
-        files = _needed(plan, {each.command for each in self.steps})
+        commands = {each.command for each in self.steps}
+        files = {
+            f"{number}/{name}" if len(plans) > 1 else name: file
+            for number, plan in enumerate(plans)
+            for name, file in _needed(plan, commands).items()
+        }
         inputs = {each.input_file: _input(each.input_file) for each in self.steps if each.input_file is not None}
         sizes = sum(file.size for file in files.values())
         more = sizes if any(each.command == "build" for each in self.steps) else 0  # an engine is about as large
@@ -116,12 +131,13 @@ class RemoteSession:
             "id": secrets.token_hex(8),
             "owner": _me()[0],
             "host": _me()[1],
-            "folder": str(self.folder.resolve()),
+            "folders": [str(folder.resolve()) for folder in self.folders],
             "steps": [
                 {
                     "command": each.command,
                     "only": each.only,
                     "input": inputs[each.input_file].sha256 if each.input_file is not None else None,
+                    "scenario": None if each.scenario is None else asdict(each.scenario),
                 }
                 for each in self.steps
             ],
@@ -224,18 +240,23 @@ class RemoteSession:
 
 @contextmanager
 def on_device(
-    device: Device, folder: Path, steps: Sequence[Step], say: Say = quiet, job: str | None = None
+    device: Device,
+    folder: Path | Sequence[Path],
+    steps: Sequence[Step],
+    say: Say = quiet,
+    job: str | None = None,
 ) -> Iterator[RemoteSession]:
     """Yield a session on a device; its job is forgotten there where the block ends well.
 
     Args:
         device: where.
-        folder: the output folder.
+        folder: the output folder; several where engines are measured in turns.
         steps: what the block does, in this order.
         say: progress.
         job: one that is on the device already, which does these steps; None: start one.
     """
-    session = RemoteSession(device, folder, tuple(steps), say, _job=job)
+    folders = (folder,) if isinstance(folder, Path) else tuple(folder)
+    session = RemoteSession(device, folders, tuple(steps), say, _job=job)
     try:
         try:
             yield session

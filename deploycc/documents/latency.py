@@ -49,8 +49,26 @@ class Constraints(Record):
     min_samples: Count = 100
 
 
+class ScenarioRecord(Record):
+    """A scenario of MLPerf Automotive's.
+
+    Attributes:
+        name: ``single-stream``: the next picture as soon as the last one is done; ``constant-stream``: one per period.
+        period_ms: from one picture to the next, which is also the deadline of each.
+    """
+
+    name: Literal["single-stream", "constant-stream"]
+    period_ms: Positive | None = None
+
+    @model_validator(mode="after")
+    def _stream_has_a_period(self) -> ScenarioRecord:
+        if (self.name == "constant-stream") != (self.period_ms is not None):
+            raise ValueError("a constant stream has a period, and nothing else has one")
+        return self
+
+
 class Run(Identified):
-    """One engine on one device, one picture at a time (MLPerf's single stream).
+    """One engine on one device, one picture at a time.
 
     Attributes:
         engine: None where there is none to run.
@@ -61,11 +79,13 @@ class Run(Identified):
         threads: CPU threads of the runtime.
         warmup_samples, warmup_s: dropped before the first sample, and at the start of each further block.
         duration_s: from the start of the first sample to the end of the last, without what lies between blocks.
-        samples_ms: latency of every picture, in order, warm-up excluded.
+        samples_ms: latency of every picture, in order, warm-up excluded; in a constant stream from when it is due.
         start_offsets_s: start of every sample, from the first sample of all runs that were taken in turns.
         blocks: number of successive samples of each block. Runs that were taken in turns have as many blocks as one
             another, and block i of one was taken directly before or after block i of the other. A run that was taken
             alone is one block, which may be left out.
+        turns: the same for all runs that were taken in turns with one another, in whichever file; None for one alone.
+        scenario: how pictures came; None: the next as soon as the last one was done, for as long as the plan says.
         layers: per-layer times, empty where the runtime gives none.
         constraints: what this run had to meet.
         environment: before the first sample, where it is not the one of the whole file.
@@ -85,6 +105,8 @@ class Run(Identified):
     samples_ms: tuple[Positive, ...] = ()
     start_offsets_s: tuple[Seconds, ...] = ()
     blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    turns: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    scenario: ScenarioRecord | None = None
     layers: tuple[LayerTime, ...] = ()
     constraints: Constraints = Constraints()
     environment: dict[str, JsonValue] | None = None
@@ -94,6 +116,11 @@ class Run(Identified):
         """Return where each block lies in `samples_ms`; a run without stated blocks is one."""
         ends = tuple(itertools.accumulate(self.blocks or (len(self.samples_ms),)))
         return tuple(slice(start, end) for start, end in zip((0, *ends), ends, strict=False))
+
+    @property
+    def period_ms(self) -> float | None:
+        """From one picture to the next in a constant stream; None where the next came as soon as it could."""
+        return self.scenario.period_ms if self.scenario is not None else None
 
     @model_validator(mode="after")
     def _status_matches_fields(self) -> Run:

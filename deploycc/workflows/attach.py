@@ -83,18 +83,31 @@ def attach(name: str, folder: Path | None = None, say: Say = quiet) -> list[Path
             hint=f"`deploycc device probe {device.name}` shows what is there",
         )
     for job in jobs:
-        _bring_home(device, job, folder or Path(job["folder"]), say)
-    return list(dict.fromkeys(folder or Path(job["folder"]) for job in jobs))
+        _bring_home(device, job, _folders(job, folder), say)
+    return list(dict.fromkeys(each for job in jobs for each in _folders(job, folder)))
 
 
 def _is_of(job: dict[str, Any], folder: Path) -> bool:
-    return job["folder"] == str(folder.resolve()) or _planned(job) == _plan_of(folder)
+    return str(folder.resolve()) in job["folders"] or _plan_of(folder) in _planned(job)
 
 
-def _planned(job: dict[str, Any]) -> str | None:
+def _folders(job: dict[str, Any], given: Path | None) -> list[Path]:
+    """Return the folders that a job's results go to; one that the user gives replaces that of the same plan."""
+    folders = [Path(folder) for folder in job["folders"]]
+    if given is None or str(given.resolve()) in job["folders"]:
+        return folders
+    plan = _plan_of(given)
+    return [given if planned == plan else folder for planned, folder in zip(_planned(job), folders, strict=True)]
+
+
+def _planned(job: dict[str, Any]) -> list[str]:
+    """Return the digests of a job's plans, in the order of its folders."""
     from deploycc.documents.plan import BuildPlan
 
-    return next((file["sha256"] for file in job["files"] if file["name"] == BuildPlan.FILE_NAME), None)
+    digests = {file["name"]: file["sha256"] for file in job["files"]}
+    if len(job["folders"]) == 1:
+        return [digests[BuildPlan.FILE_NAME]]
+    return [digests[f"{number}/{BuildPlan.FILE_NAME}"] for number in range(len(job["folders"]))]
 
 
 def _plan_of(folder: Path) -> str | None:
@@ -105,27 +118,32 @@ def _plan_of(folder: Path) -> str | None:
     return sha256_of(file) if file.is_file() else None
 
 
-def _bring_home(device: Device, job: dict[str, Any], folder: Path, say: Say) -> None:
+def _bring_home(device: Device, job: dict[str, Any], folders: Sequence[Path], say: Say) -> None:
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step, on_device
-    from deploycc.workflows.rebuild import bench_folder, build_folder
+    from deploycc.agent_host.session import Scenario
+    from deploycc.workflows.rebuild import bench_folders, build_folder
 
-    if _planned(job) != _plan_of(folder):
+    if other := [folder for folder, plan in zip(folders, _planned(job), strict=True) if plan != _plan_of(folder)]:
         raise DeviceError(
             "device-other-plan",
             f"the work on {device.name} is for another plan than the folder's",
-            context={"folder": folder},
+            context={"folder": other[0]},
             note="it was compiled anew since, or it is gone; the results stay on the device",
             hint=f"give a copy of that folder: `deploycc device attach {device.name} DIR`; or "
             f"`deploycc device clean {device.name} --all` drops them",
         )
-    steps = [Step(step["command"], step["only"]) for step in job["steps"]]
-    with on_device(device, folder, steps, say, job["id"]) as session:
+    steps = [
+        Step(step["command"], step["only"], scenario=Scenario(**step["scenario"]) if step["scenario"] else None)
+        for step in job["steps"]
+    ]
+    with on_device(device, folders, steps, say, job["id"]) as session:
         for step in steps:
             if step.command == "build":
-                build_folder(folder, say, session)
-            else:
-                check_measured(bench_folder(folder, say, step.only, session=session))
+                build_folder(folders[0], say, session)
+                continue
+            for latency in bench_folders(folders, say, step.only, session=session, scenario=step.scenario):
+                check_measured(latency)
 
 
 def cancel(name: str, *, everybody: bool = False) -> Sequence[dict[str, Any]]:

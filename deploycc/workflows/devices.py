@@ -72,12 +72,14 @@ def _free_one(pool: Sequence[Device]) -> Device:
 
 
 @contextmanager
-def session_on(name: str | None, folder: Path, steps: Sequence[Step], say: Say) -> Iterator[Session | None]:
+def session_on(
+    name: str | None, folder: Path | Sequence[Path], steps: Sequence[Step], say: Say
+) -> Iterator[Session | None]:
     """Yield a session on a device for an output folder; None for this machine.
 
     Args:
         name: as for `choose_device`.
-        folder: the output folder, with a plan.
+        folder: the output folder, with a plan; several, for one target, whose engines are measured in turns.
         steps: what the block does, in this order.
         say: progress.
 
@@ -87,11 +89,12 @@ def session_on(name: str | None, folder: Path, steps: Sequence[Step], say: Say) 
     from deploycc.agent_host.remote import on_device
     from deploycc.documents.plan import read_plan
 
-    device = choose_device(name, read_plan(folder).target.name)
+    folders = [folder] if isinstance(folder, Path) else list(folder)
+    device = choose_device(name, read_plan(folders[0]).target.name)
     if device is None:
         yield None
         return
-    with on_device(device, folder, steps, say) as session:
+    with on_device(device, folders, steps, say) as session:
         yield session
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.merging import merge_builds, merge_latencies
 from deploycc.documents.output_folder import read_if_there, with_results
 from deploycc.documents.plan import BuildPlan, read_plan
-from deploycc.errors import BuildError
+from deploycc.errors import BuildError, InputError
 from deploycc.files import sha256_of
 from deploycc.progress import Say
 from deploycc.workflows.chain import check_chain
@@ -27,7 +28,7 @@ from deploycc.workflows.results import REFERRED_TO, result_files, run_folder
 from deploycc.workflows.staging import Revision, revised_folder
 
 if TYPE_CHECKING:
-    from deploycc.agent_host.session import Session
+    from deploycc.agent_host.session import Scenario, Session
 
 
 def build_folder(
@@ -95,45 +96,85 @@ def bench_folder(
     session: Session | None = None,
     on_note: Callable[[str], None] = lambda sentence: None,
 ) -> LatencyReport:
-    """Time the engines of a folder's plan, and update its documents and report.
+    """Time the engines of one folder's plan; see `bench_folders`."""
+    [latency] = bench_folders([folder], say, only, input_file, session, on_note)
+    return latency
+
+
+def bench_folders(
+    folders: Sequence[Path],
+    say: Say,
+    only: str | None = None,
+    input_file: Path | None = None,
+    session: Session | None = None,
+    on_note: Callable[[str], None] = lambda sentence: None,
+    scenario: Scenario | None = None,
+) -> list[LatencyReport]:
+    """Time the engines of folders' plans, those of one precision in turns, and update documents and reports.
 
     Args:
-        folder: output folder.
+        folders: output folders, for one target.
         say: progress.
         only: one precision; None: every engine.
         input_file: the picture tensor as .npy; None: seeded random values.
         session: where; None: this machine.
         on_note: told, in sentences, what else the user should know.
+        scenario: how pictures come; None: as the plans say.
 
     Returns:
-        what was measured just now, and why the rest was not (`deploycc.agent_host.local.check_measured`).
+        for each folder what was measured just now, and why the rest was not
+        (`deploycc.agent_host.local.check_measured`).
 
     Raises:
-        ArtefactError: the folder cannot be used.
-        MeasureError: the plan has no such engine, or the agent ended without an answer.
+        ArtefactError: a folder cannot be used.
+        InputError: ``bench-folder-twice``.
+        MeasureError: a plan has no such engine, plans are for different targets, or the agent ended without an answer.
     """
     from deploycc.agent_host import local
 
-    check_chain(folder, results=False)
-    plan, compiled = read_plan(folder), read_compile_report(folder)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(
+            "bench-folder-twice", "a folder is given twice", context={"folders": ", ".join(map(str, folders))}
+        )
+    for folder in folders:
+        check_chain(folder, results=False)
+    with ExitStack() as stack:
+        changes = [stack.enter_context(revised_folder(folder, on_note)) for folder in folders]
+        for folder, change in zip(folders, changes, strict=True):
+            build = read_if_there(folder, BuildResult)
+            built = () if build is None else build.engines
+            engine_files = [engine.file for engine in built]
+            _link(folder, change.scratch, (*_read_by_agent(read_plan(folder)), BuildResult.FILE_NAME, *engine_files))
+        say("measuring")
+        reports = local.bench_in_turns(
+            [change.scratch for change in changes],
+            say,
+            only,
+            input_file=input_file,
+            scenario=scenario,
+            session=session,
+        )
+        for folder, change, latency in zip(folders, changes, reports, strict=True):
+            _keep_latency(folder, change, latency, session is not None, say, on_note)
+    return reports
+
+
+def _keep_latency(
+    folder: Path, change: Revision, latency: LatencyReport, elsewhere: bool, say: Say, on_note: Callable[[str], None]
+) -> None:
+    """Let what was measured become part of a folder."""
+    compiled = read_compile_report(folder)
     build, before = read_if_there(folder, BuildResult), read_if_there(folder, LatencyReport)
     built = () if build is None else build.engines
-    with revised_folder(folder, on_note) as change:
-        _link(
-            folder, change.scratch, (*_read_by_agent(plan), BuildResult.FILE_NAME, *(engine.file for engine in built))
-        )
-        say("measuring")
-        latency = local.bench(change.scratch, say, only, input_file=input_file, session=session)
-        engines = {engine.label: engine.sha256 for engine in built if engine.sha256 is not None}
-        measured = merge_latencies(before, latency, engines)
-        if before is not None and measured is before:
-            on_note(f"{LatencyReport.FILE_NAME} stays as it was measured before")
-        elif before is not None and any(run.samples_ms for run in before.runs):
-            _set_aside(folder, change, (LatencyReport.FILE_NAME,))
-        if session is not None or measured is not latency:
-            change.foreign.add(LatencyReport.FILE_NAME)
-        _finish(folder, change, compiled, build, before, measured, say)
-    return latency
+    engines = {engine.label: engine.sha256 for engine in built if engine.sha256 is not None}
+    measured = merge_latencies(before, latency, engines)
+    if before is not None and measured is before:
+        on_note(f"{LatencyReport.FILE_NAME} stays as it was measured before")
+    elif before is not None and any(run.samples_ms for run in before.runs):
+        _set_aside(folder, change, (LatencyReport.FILE_NAME,))
+    if elsewhere or measured is not latency:
+        change.foreign.add(LatencyReport.FILE_NAME)
+    _finish(folder, change, compiled, build, before, measured, say)
 
 
 def _is_there(folder: Path, engine: BuiltEngine) -> bool:

@@ -18,7 +18,7 @@ from deploycc.agent.outcome import Failed, NotPossible
 
 
 def bench(folder: Path) -> dict[str, Any]:
-    (row,) = bench_job.bench(str(folder / "plan.json"), ["engine-fp32.onnx"], None)
+    (row,) = bench_job.bench([(str(folder / "plan.json"), "engine-fp32.onnx")], None)
     return row
 
 
@@ -121,7 +121,7 @@ class Runner:
 
 def bench_variants(folder: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(run_onnxruntime, "Runner", lambda plan, input_file: runner)
-    return bench_job.bench(str(folder / "plan.json"), PLANNED, None)
+    return bench_job.bench([(str(folder / "plan.json"), name) for name in PLANNED], None)
 
 
 def test_variants_are_measured_in_turns_in_one_run(variants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_a_variant_that_does_not_run_leaves_the_other_alone(variants: Path, monk
 
 def test_a_variant_that_was_not_built_leaves_the_other_alone(variants: Path) -> None:
     (variants / PLANNED[0]).unlink()
-    compiled, original = bench_job.bench(str(variants / "plan.json"), PLANNED, None)
+    compiled, original = bench_job.bench([(str(variants / "plan.json"), name) for name in PLANNED], None)
     assert (compiled["status"], original["status"]) == ("failed", "measured")
     assert len(original["blocks"]) == 1
 
@@ -155,12 +155,22 @@ def test_a_runtime_that_is_not_here_is_said_of_both(variants: Path, monkeypatch:
         raise NotPossible("no runtime")
 
     monkeypatch.setattr(run_onnxruntime, "Runner", absent)
-    rows = bench_job.bench(str(variants / "plan.json"), PLANNED, None)
+    rows = bench_job.bench([(str(variants / "plan.json"), name) for name in PLANNED], None)
     assert [(row["status"], row["reason"]) for row in rows] == [("not-possible", "no runtime")] * 2
 
 
+def part(path: str, builder: str, precision: str, variant: str = "compiled") -> bench_job.Part:
+    engine = {"precision": precision, "variant": variant}
+    return bench_job.Part(path, {"target": {"builder": builder}}, engine)
+
+
 def test_engines_of_one_precision_are_a_group_unless_programs_run_them() -> None:
-    named = (("fp32", "compiled"), ("fp16", "compiled"), ("fp32", "original"))
-    planned = [{"precision": precision, "variant": variant} for precision, variant in named]
-    assert bench_job.groups(planned, "onnxruntime") == [[planned[0], planned[2]], [planned[1]]]
-    assert bench_job.groups(planned, "trtexec") == [[planned[0]], [planned[1]], [planned[2]]]
+    for builder, grouped in (("onnxruntime", [[0, 2], [1]]), ("trtexec", [[0], [1], [2]])):
+        parts = [part("a", builder, "fp32"), part("a", builder, "fp16"), part("a", builder, "fp32", "original")]
+        assert bench_job.groups(parts) == [[parts[number] for number in group] for group in grouped]
+
+
+@pytest.mark.parametrize("builder", ["onnxruntime", "trtexec"])
+def test_engines_of_one_precision_are_a_group_across_plans(builder: str) -> None:
+    parts = [part("a", builder, "fp32"), part("b", builder, "fp16"), part("b", builder, "fp32")]
+    assert bench_job.groups(parts) == [[parts[0], parts[2]], [parts[1]]]

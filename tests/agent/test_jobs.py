@@ -24,7 +24,7 @@ from deploycc.agent.outcome import Failed
 
 def test_no_such_precision(folder: Path) -> None:
     with pytest.raises(Failed, match="no fp16 engine"):
-        jobs.bench_all(str(folder / "plan.json"), "fp16", None)
+        jobs.bench_all([str(folder / "plan.json")], "fp16", None)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": 2}'])
@@ -48,7 +48,7 @@ def test_a_board_with_trtexec(tmp_path: Path, board: target.Target, monkeypatch:
     made = jobs.build_all(plan)
     assert [row["status"] for row in made["engines"]] == ["built", "built"]
     files.write_json(made, str(tmp_path / "build.json"))
-    run = jobs.bench_all(plan, "fp16", None)["runs"][0]
+    [run] = jobs.bench_all([plan], "fp16", None)[0]["runs"]
     assert run["samples_ms"] == [9.0] * 10  # five more were warm-up
     assert run["warmup_samples"] == 5
     assert [layer["share"] for layer in run["layers"]] == [0.75, 0.25]
@@ -88,7 +88,7 @@ def test_variants_on_a_board_are_measured_one_after_the_other(
     plan_folder(tmp_path, board, {"fp32": conv_model(), "fp32 original": conv_model()})
     plan = str(tmp_path / "plan.json")
     files.write_json(jobs.build_all(plan), str(tmp_path / "build.json"))
-    runs = jobs.bench_all(plan, None, None)["runs"]
+    runs = jobs.bench_all([plan], None, None)[0]["runs"]
     assert [(run["variant"], run["status"], run["blocks"]) for run in runs] == [
         ("compiled", "measured", [10]),
         ("original", "measured", [10]),
@@ -98,12 +98,13 @@ def test_variants_on_a_board_are_measured_one_after_the_other(
 def test_engines_that_do_not_fit_together_are_measured_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def child(command: str, plan_path: str, engines: Any, more: Any, limit_s: float) -> tuple[int, str]:
-        tried.append([engine["file"] for engine in engines])
-        return (-9, "") if len(engines) > 1 else (0, json.dumps([{"file": engines[0]["file"]}]))
+    def child(command: str, parts: Any, more: Any, limit_s: float) -> tuple[int, str]:
+        tried.append([part.engine["file"] for part in parts])
+        return (-9, "") if len(parts) > 1 else (0, json.dumps([{"file": parts[0].engine["file"]}]))
 
     monkeypatch.setattr(jobs, "_run_child", child)
-    rows = jobs._in_child("bench-one", {}, "plan.json", [{"file": "a"}, {"file": "b"}], [], 60.0)
+    parts = [bench_job.Part("plan.json", {}, {"file": name}) for name in "ab"]
+    rows = jobs._in_child("bench-one", parts, [], 60.0)
     assert tried == [["a", "b"], ["a"], ["b"]]
     assert rows == [{"file": "a"}, {"file": "b"}]
 
@@ -122,10 +123,10 @@ def test_a_given_input_reaches_trtexec(tmp_path: Path, board: target.Target, mon
     files.write_json({"engines": [build_job.build(plan, "engine-fp32.engine")]}, str(tmp_path / "build.json"))
     picture = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
     np.save(tmp_path / "x.npy", picture)
-    (run,) = bench_job.bench(plan, ["engine-fp32.engine"], str(tmp_path / "x.npy"))
+    (run,) = bench_job.bench([(plan, "engine-fp32.engine")], str(tmp_path / "x.npy"))
     assert run["status"] == "measured"
     assert (bin_folder / "input").read_bytes() == picture.tobytes()
-    (run,) = bench_job.bench(plan, ["engine-fp32.engine"], str(tmp_path / "plan.json"))
+    (run,) = bench_job.bench([(plan, "engine-fp32.engine")], str(tmp_path / "plan.json"))
     assert (run["status"], "cannot read the input" in run["reason"]) == ("failed", True)
 
 
@@ -161,7 +162,7 @@ def test_an_engine_of_another_tensorrt_is_refused(
     row = build_job.build(str(tmp_path / "plan.json"), "engine-fp32.engine")
     files.write_json({"engines": [row]}, str(tmp_path / "build.json"))
     fake_trtexec.write(bin_folder / "trtexec", banner=" [TensorRT v8205]")
-    (run,) = bench_job.bench(str(tmp_path / "plan.json"), ["engine-fp32.engine"], None)
+    (run,) = bench_job.bench([(str(tmp_path / "plan.json"), "engine-fp32.engine")], None)
     assert run["status"] == "failed"
     assert run["reason"] == "the engine was built with TensorRT 8.2.1, and this machine has 8.2.5"
 
@@ -243,16 +244,17 @@ def test_exit_codes_tell_whether_all_was_done(
         "fp16": {"precision": "fp16", "variant": "compiled", "file": "engine-fp16.onnx"},
     }
     plan = {"engines": list(rows.values()), "target": {"name": "b", "builder": "onnxruntime"}}
-    plan |= {"measurement": {"quick": True, "warmup_s": 1.0, "min_duration_s": 1.0}, "tool": {"deploycc": "1"}}
+    plan |= {
+        "measurement": {"quick": True, "warmup_s": 1.0, "min_duration_s": 1.0, "min_samples": 1},
+        "tool": {"deploycc": "1"},
+    }
     monkeypatch.setattr(jobs.plan_file, "read_plan", lambda path: plan)
     monkeypatch.setattr(environment, "probe", dict)
     monkeypatch.setattr(processes, "obey_signals", lambda: None)
     for command, good in (("build", "built"), ("bench", "measured")):
 
-        def child(
-            command: str, plan: Any, path: str, engines: Any, more: Any, limit_s: float, good: str = good
-        ) -> list[dict[str, str]]:
-            return [{"status": "failed" if engine["precision"] in missing else good} for engine in engines]
+        def child(command: str, parts: Any, more: Any, limit_s: float, good: str = good) -> list[dict[str, str]]:
+            return [{"status": "failed" if part.engine["precision"] in missing else good} for part in parts]
 
         monkeypatch.setattr(jobs, "_in_child", child)
         arguments = [command, str(folder / "plan.json"), *(["--only", only] if only and command == "bench" else [])]
@@ -272,7 +274,7 @@ def test_a_job_that_takes_too_long_is_ended(
             time.sleep(0.01)
 
     monkeypatch.setattr(jobs.processes.Child, "read", lambda self, pipe, limit_s: wait(pipe, limit_s))
-    made = jobs._in_child("build-one", plan, str(tmp_path / "plan.json"), plan["engines"], [], 5.0)
+    made = jobs._in_child("build-one", [bench_job.Part(str(tmp_path / "plan.json"), plan, plan["engines"][0])], [], 5.0)
     assert made[0]["status"] == "failed"
     assert "took more than 5 s and was ended" in made[0]["reason"]
     assert "--time-limit" in made[0]["hint"]

@@ -121,7 +121,7 @@ def bench_engines(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) ->
         row = build_job.empty_row(plan_file.read_plan(str(folder / "plan.json")), engine.model_dump())
         rows.append({**row, "sha256": files.sha256_of(str(folder / engine.file)), "size_bytes": len(name)})
     files.write_json({"engines": rows}, str(folder / "build.json"))
-    measured = bench_job.bench(str(folder / "plan.json"), [engine.file for engine in plan.engines], None)
+    measured = bench_job.bench([(str(folder / "plan.json"), engine.file) for engine in plan.engines], None)
     return measured, [what for what, _ in itertools.groupby(cuda.log)]
 
 

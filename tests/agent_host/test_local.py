@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_a_plan_without_that_engine(tmp_path: Path, cpu: target.Target) -> None:
 class Stopped:
     """A session whose agent ends without a result."""
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Any) -> bytes:
+    def run_agent(self, plans: Sequence[Path], arguments: list[str], on_progress: Any) -> bytes:
         raise AgentStopped(-9, ("parsing", "Killed"))
 
 
@@ -164,7 +165,7 @@ class Answers:
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
 
-    def run_agent(self, plan: Path, arguments: list[str], on_progress: Any) -> bytes:
+    def run_agent(self, plans: Sequence[Path], arguments: list[str], on_progress: Any) -> bytes:
         return self.answer
 
 

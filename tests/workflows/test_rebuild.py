@@ -48,11 +48,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise BuildError("build-failed", f"the {failed} engine was not built")
             return result
 
-        def bench(folder: Path, say: Any, only: Any, *, input_file: Any, session: Any) -> Any:
-            return board_folders.measured(folder, read_manifest(folder), PC, *measures)
+        def bench(folders: Any, say: Any, only: Any, *, input_file: Any, scenario: Any, session: Any) -> Any:
+            return [board_folders.measured(folder, read_manifest(folder), PC, *measures) for folder in folders]
 
         monkeypatch.setattr(local, "build", build)
-        monkeypatch.setattr(local, "bench", bench)
+        monkeypatch.setattr(local, "bench_in_turns", bench)
 
     return can
 
