@@ -1,18 +1,27 @@
-"""``deploycc bench DIR``: time the engines of a built folder on this machine or on a device."""
+"""``deploycc bench DIR...``: time the engines of built folders on this machine or on a device."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from deploycc.cli.build import Folder
 from deploycc.cli.shared_options import Device
+
+if TYPE_CHECKING:
+    from deploycc.agent_host.session import Scenario
+    from deploycc.documents.latency import LatencyReport
+
+_TIME = re.compile(r"(\d+(?:\.\d*)?) ?(ms|s)")
 
 
 def command(
-    folder: Folder,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Output folder of `deploycc compile`; several are measured in turns."),
+    ],
     only: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
         typer.Option("--only", metavar="PRECISION", help="Time the engines of this precision only."),
@@ -21,13 +30,33 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option("--input", metavar="NPY", help="NumPy file with the input tensor; default: seeded random values."),
     ] = None,
+    single_stream: Annotated[
+        bool,
+        typer.Option(
+            "--single-stream", help="As MLPerf Automotive: p99.9 of 600 s and 6,636 pictures, one after the other."
+        ),
+    ] = False,
+    period: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="TIME",
+            help="As MLPerf Automotive's constant stream: one picture per TIME, such as 66.7ms, 100,000 of them.",
+        ),
+    ] = None,
+    seconds: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            metavar="S", min=0.001, max=86400.0, help="End --single-stream or --period early; the result is not valid."
+        ),
+    ] = None,
     device: Device = None,
 ) -> None:
-    """Time the engines of a built folder.
+    """Time the engines of built folders.
 
-    They run on this machine or on --device for as long as the folder's plan says, and the folder's report is updated.
-    Figures measured before go to runs/, unless there are no new ones. The exit status is 0 only where every engine was
-    measured.
+    They run on this machine or on --device for as long as the folder's plan says, and each folder's report is updated.
+    Engines of one precision are measured in turns, in blocks of changing order, so that what else the machine does
+    meets all of them; the first folder is what the others are compared with. Figures measured before go to runs/,
+    unless there are no new ones. The exit status is 0 only where every engine was measured.
     """
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step
@@ -35,15 +64,51 @@ def command(
     from deploycc.documents.latency import LatencyReport
     from deploycc.workflows.devices import session_on
     from deploycc.workflows.output_folder import summarise_folder
-    from deploycc.workflows.rebuild import bench_folder
+    from deploycc.workflows.rebuild import bench_folders
 
+    scenario = _scenario(single_stream, period, seconds)
     said: list[str] = []
-    step = Step("bench", only, None if input_file is None else input_file.resolve())
-    with console.progress("bench") as say, session_on(device, folder, [step], say) as session:
-        measured = bench_folder(folder, say, only, input_file, session, said.append)
+    step = Step("bench", only, None if input_file is None else input_file.resolve(), scenario)
+    with console.progress("bench") as say, session_on(device, folders, [step], say) as session:
+        measured = bench_folders(folders, say, only, input_file, session, said.append, scenario)
     for sentence in said:
         console.note(sentence)
-    console.say(str(folder), summarise_folder(folder))
-    console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
-    console.wrote(folder / "report.md", folder / "report.html")
-    check_measured(measured, every=True)
+    for folder in folders:
+        console.say(str(folder), summarise_folder(folder))
+        console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
+        console.wrote(folder / "report.md", folder / "report.html")
+    for folder, latency in zip(folders[1:], measured[1:], strict=True):
+        console.say(f"{folder} against {folders[0]}", _compared(measured[0], latency))
+    for latency in measured:
+        check_measured(latency, every=True)
+
+
+def _compared(baseline: LatencyReport, candidate: LatencyReport) -> list[str]:
+    from deploycc.report.compare import compare_reports, describe_row
+
+    return [f"{row.precision}: {describe_row(row)}" for row in compare_reports(baseline, candidate).rows]
+
+
+def _scenario(single_stream: bool, period: str | None, seconds: float | None) -> Scenario | None:
+    from deploycc.agent_host.session import Scenario
+
+    if single_stream and period is not None:
+        raise typer.BadParameter("a run is either a --single-stream or has a --period")
+    if single_stream:
+        return Scenario("single-stream", seconds=seconds)
+    if period is not None:
+        return Scenario("constant-stream", _milliseconds(period), seconds)
+    if seconds is not None:
+        raise typer.BadParameter(
+            "--seconds ends --single-stream or --period; otherwise the plan says how long it takes"
+        )
+    return None
+
+
+def _milliseconds(text: str) -> float:
+    """Read ``66.7ms`` or ``0.1s``."""
+    written = _TIME.fullmatch(text.strip())
+    value = float(written[1]) * (1000 if written[2] == "s" else 1) if written else 0.0
+    if not 0 < value <= 60_000:
+        raise typer.BadParameter(f"{text!r} is not a time such as 66.7ms, of a minute at most", param_hint="--period")
+    return value

@@ -94,6 +94,10 @@ def check(
         float | None,
         typer.Option(metavar="MS", min=0, help="Largest 99th percentile of every precision, in milliseconds."),
     ] = None,
+    max_missed: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Largest share of missed deadlines in a constant stream, such as 0.1%."),
+    ] = None,
     max_macs: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Largest increase of B's MACs over A's MACs.")
     ] = None,
@@ -124,6 +128,7 @@ def check(
     limits = Limits(
         regression=_percent(max_regression, "--max-regression"),
         budget_ms=budget_ms,
+        missed=_percent(max_missed, "--max-missed"),
         macs=_percent(max_macs, "--max-macs"),
         engine_size=_percent(max_size, "--max-size"),
         accuracy_loss=max_accuracy_loss,
@@ -133,7 +138,7 @@ def check(
     if second is not None and not limits.compares:
         raise typer.BadParameter("comparing needs a limit, such as --max-regression")
     if limits == Limits():
-        raise typer.BadParameter("give --budget-ms, or B with --max-regression")
+        raise typer.BadParameter("give --budget-ms, --max-missed, or B with --max-regression")
     checked = list(check_reports(first, second, limits, accept_invalid=accept_invalid))
     outcomes = [outcome for target in checked for outcome in target.outcomes]
     if as_json:

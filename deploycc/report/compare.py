@@ -1,7 +1,8 @@
-"""Two latency reports side by side, and gates on them.
+"""Two latency reports side by side.
 
 What a comparison may claim depends on how the two were measured, best first:
 
+turns         both engines in turns with one another (`deploycc bench A B`): what else the machine did met both.
 pairs         both engines in turns with the same original network, maybe on different days: each pair of blocks shares
               what else the machine did, and the quotients by the original are compared.
 runs          several runs of one side or both: their spread holds what differs from process to process.
@@ -16,21 +17,23 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from deploycc.documents.latency import LatencyReport, Run
-from deploycc.errors import ArtefactError, BudgetMissed, Undecided
 from deploycc.report.environment import Difference, differences
+from deploycc.report.scenario import how_pictures_came
 from deploycc.report.stats import (
     CONFIDENCE,
     MIN_EFFECT,
     MIN_EFFECT_OF_PROCESSES,
     Change,
     compare_medians,
+    compare_pairs,
     compare_runs,
     compare_through,
     summarise,
 )
-from deploycc.report.verdict import Assessment, assess_run, judge
+from deploycc.report.variants import by_block, measured_in_turns
+from deploycc.report.verdict import Assessment, assess_run
 
-Basis = Literal["pairs", "runs", "one process"]
+Basis = Literal["turns", "pairs", "runs", "one process"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,14 @@ class Row:
     def same_measurement(self) -> bool:
         """Return whether both sides are one and the same run."""
         return bool(self.baseline and self.candidate and self.baseline.run == self.candidate.run)
+
+    @property
+    def incomparable(self) -> str:
+        """Return why two measured runs say nothing of one another; empty where they do."""
+        if not self.baseline or not self.candidate:
+            return ""
+        before, after = how_pictures_came(self.baseline.run), how_pictures_came(self.candidate.run)
+        return "" if before == after else f"{before} in the baseline, {after} in the candidate"
 
     @property
     def effect(self) -> float:
@@ -96,8 +107,8 @@ def compare_reports(
         more_baselines: other reports of the baseline's engines; runs of other engines in them are left out.
         more_candidates: the same of the candidate's.
     """
-    first = {run.precision: run for run in _compiled(baseline)}
-    second = {run.precision: run for run in _compiled(candidate)}
+    first = {run.precision: run for run in compiled_runs(baseline)}
+    second = {run.precision: run for run in compiled_runs(candidate)}
     rows = tuple(
         _row(precision, (baseline, *more_baselines), (candidate, *more_candidates))
         for precision in [*first, *(name for name in second if name not in first)]
@@ -115,129 +126,10 @@ def compare_reports(
     )
 
 
-def check_regression(comparison: Comparison, max_regression: float) -> None:
-    """Refuse a candidate that is proven to be slower by more than ``max_regression``.
-
-    Args:
-        comparison: of two valid reports for one target.
-        max_regression: allowed relative growth of the median; 0.05 allows 5 %.
-
-    Raises:
-        ArtefactError: different targets, no precision measured on both sides, or a precision that was measured
-            before and is not now.
-        BudgetMissed: a precision regressed.
-        Undecided: ``regression-undecided``: none is proven to, and one may have.
-    """
-    if comparison.baseline_target != comparison.candidate_target:
-        raise ArtefactError(
-            "report-targets-differ",
-            "a regression gate needs two reports for one target",
-            context={"baseline": comparison.baseline_target, "candidate": comparison.candidate_target},
-            hint="`deploycc report compare` shows both side by side",
-        )
-    lost = [row.precision for row in comparison.rows if _has_figures(row.baseline) and not _has_figures(row.candidate)]
-    if lost or not any(row.change for row in comparison.rows):
-        raise ArtefactError(
-            "report-nothing-to-compare",
-            f"{' and '.join(lost)}: measured in the baseline only"
-            if lost
-            else "no precision was measured in both reports",
-            hint="measure both with the same `precision`",
-        )
-    missed = [
-        f"{row.precision}: median {row.change.baseline_ms:.3f} ms -> {row.change.candidate_ms:.3f} ms, "
-        + describe_change(row.change)
-        for row in comparison.rows
-        if row.change and row.change.direction == "slower" and row.change.ratio > 1 + max_regression
-    ]
-    if missed:
-        raise BudgetMissed(
-            "latency-regression",
-            "; ".join(missed),
-            context={"target": comparison.candidate_target, "allowed": f"{max_regression:+.1%}"},
-            note="; ".join(str(difference) for difference in comparison.differences) or None,
-            hint="`deploycc report compare` shows every figure",
-        )
-
-    doubts = [f"{row.precision}: {doubt}" for row in comparison.rows if (doubt := _doubt(row, max_regression))]
-    if doubts:
-        raise Undecided(
-            "regression-undecided",
-            "the measurements cannot tell whether the candidate is slower than allowed",
-            context={"target": comparison.candidate_target, "allowed": f"{max_regression:+.1%}"},
-            note="; ".join(doubts),
-            hint="measure both again on an idle device, several times or in turns with the same original network",
-        )
-
-
-def _doubt(row: Row, max_regression: float) -> str:
-    """Return why a larger regression than allowed cannot be excluded; empty if it can."""
-    change = row.change
-    if change is None or change.direction == "faster" or row.same_measurement:
-        return ""
-    slower_at_most = f"up to {change.high - 1:.1%} slower at {CONFIDENCE:.0%} confidence"
-    # What disturbs the candidate can only have made it slower.
-    if row.disturbed and (_disturbed(row.baseline) or change.high > 1 + max_regression):
-        return f"{row.disturbed}; {slower_at_most}"
-    if change.high > 1 + max_regression + row.effect:
-        return slower_at_most
-    return ""
-
-
-def check_budget(report: LatencyReport, budget_ms: float) -> None:
-    """Refuse a report in which the compiled network's 99th percentile exceeds ``budget_ms`` in a precision.
-
-    Raises:
-        ArtefactError: nothing was measured.
-        BudgetMissed: a precision is over its budget.
-    """
-    measured = [(run.precision, summarise(run.samples_ms)) for run in _compiled(report) if run.samples_ms]
-    if not measured:
-        raise ArtefactError(
-            "report-nothing-measured",
-            "the report holds no measured run",
-            context={"target": report.target},
-            note="; ".join(f"{run.precision}: {run.reason}" for run in _compiled(report)) or None,
-            hint=next((run.hint for run in _compiled(report) if run.hint), None),
-        )
-    missed = [
-        f"{precision}: p99 {summary.p99_ms:.3f} ms, {summary.p99_ms - budget_ms:.3f} ms over the budget"
-        for precision, summary in measured
-        if summary.p99_ms > budget_ms
-    ]
-    if missed:
-        raise BudgetMissed(
-            "latency-budget", "; ".join(missed), context={"target": report.target, "budget": f"p99 {budget_ms:g} ms"}
-        )
-
-
-def require_valid(reports: Sequence[LatencyReport]) -> None:
-    """Refuse reports whose compiled network has a run that breaks a constraint: a gate on them proves nothing.
-
-    Raises:
-        ArtefactError: naming the constraints that failed.
-    """
-    broken = [
-        f"{run.precision}: {reason}"
-        for report in reports
-        for run in _compiled(report)
-        for verdict in [judge(run, report)]
-        if verdict.status == "INVALID"
-        for reason in verdict.failed
-    ]
-    if broken:
-        raise ArtefactError(
-            "report-invalid",
-            "a gate needs valid measurements",
-            note="; ".join(broken),
-            hint="measure again without `quick`, or pass `accept_invalid`",
-        )
-
-
 def describe_row(row: Row) -> str:
     """Return the result of one precision: what changed, or why nobody can tell."""
     if row.change is None:
-        return "nothing to compare"
+        return f"nothing to compare: {row.incomparable}" if row.incomparable else "nothing to compare"
     if row.same_measurement:
         return "not significant: both sides are the same measurement"
     said = describe_change(row.change)
@@ -246,7 +138,11 @@ def describe_row(row: Row) -> str:
     return said if row.basis == "one process" else f"{said}, from {_BASES[row.basis]}"
 
 
-_BASES = {"pairs": "pairs with the original network", "runs": "the spread of several runs"}
+_BASES = {
+    "turns": "blocks measured in turns",
+    "pairs": "pairs with the original network",
+    "runs": "the spread of several runs",
+}
 
 
 def describe_change(change: Change) -> str:
@@ -257,7 +153,7 @@ def describe_change(change: Change) -> str:
     return f"{abs(change.ratio - 1):.1%} {change.direction} {interval}"
 
 
-def _compiled(report: LatencyReport) -> list[Run]:
+def compiled_runs(report: LatencyReport) -> list[Run]:
     """What is deployed: the original network beside it is compared within its own report (`report.variants`)."""
     return [run for run in report.runs if run.variant == "compiled"]
 
@@ -267,8 +163,13 @@ def _row(precision: str, baselines: Sequence[LatencyReport], candidates: Sequenc
         assess_run(run, reports[0]) if (run := reports[0].run(precision)) else None
         for reports in (baselines, candidates)
     )
+    nothing = Row(precision, before, after, None)
     if before is None or after is None or not (before.run.samples_ms and after.run.samples_ms):
-        return Row(precision, before, after, None)
+        return nothing
+    if nothing.incomparable:
+        return nothing
+    if before.run.turns is not None and measured_in_turns(before.run, after.run):
+        return Row(precision, before, after, compare_pairs(by_block(before.run), by_block(after.run)), "turns")
     pairs = _through_original(precision, baselines[0], candidates[0])
     if pairs is not None:
         return Row(precision, before, after, pairs, "pairs")
@@ -277,9 +178,9 @@ def _row(precision: str, baselines: Sequence[LatencyReport], candidates: Sequenc
         return Row(precision, before, after, compare_runs(*medians), "runs")
     change = compare_medians(before.run.samples_ms, after.run.samples_ms, effect=MIN_EFFECT_OF_PROCESSES)
     sides = [
-        f"the {name}: {_disturbed(side)}"
+        f"the {name}: {disturbances_of(side)}"
         for name, side in (("baseline", before), ("candidate", after))
-        if _disturbed(side)
+        if disturbances_of(side)
     ]
     if sides:
         change = replace(change, direction="not significant")
@@ -289,7 +190,8 @@ def _row(precision: str, baselines: Sequence[LatencyReport], candidates: Sequenc
 _MIN_RUNS = 4  # of both sides together
 
 
-def _disturbed(side: Assessment | None) -> str:
+def disturbances_of(side: Assessment | None) -> str:
+    """Return what disturbed a side's run, in words; empty where nothing did."""
     return " and ".join(side.verdict.disturbances) if side else ""
 
 
@@ -299,10 +201,10 @@ def _through_original(precision: str, baseline: LatencyReport, candidate: Latenc
     originals = []
     for report in (baseline, candidate):
         original, compiled = report.run(precision, "original"), report.run(precision)
-        if original is None or compiled is None or not 1 < len(original.blocks) == len(compiled.blocks):
+        if original is None or compiled is None or not measured_in_turns(original, compiled):
             return None
         originals.append((original.engine and original.engine.sha256, original.device, original.threads))
-        blocks += [[run.samples_ms[block] for block in run.block_slices()] for run in (original, compiled)]
+        blocks += [by_block(run) for run in (original, compiled)]
     return compare_through(*blocks) if originals[0] == originals[1] else None
 
 
@@ -313,20 +215,16 @@ def _medians(precision: str, reports: Sequence[LatencyReport]) -> list[float]:
     """
     first = reports[0].run(precision)
     assert first is not None
-    wanted = (first.engine and first.engine.sha256, first.device, first.threads)
+    wanted = (first.engine and first.engine.sha256, first.device, first.threads, first.period_ms)
     runs = {
         run.samples_ms: None
         for report in reports
-        for run in _compiled(report)
+        for run in compiled_runs(report)
         if run.precision == precision
         and run.samples_ms
-        and (run.engine and run.engine.sha256, run.device, run.threads) == wanted
+        and (run.engine and run.engine.sha256, run.device, run.threads, run.period_ms) == wanted
     }
     return [summarise(samples).p50_ms for samples in runs]
-
-
-def _has_figures(side: Assessment | None) -> bool:
-    return side is not None and side.summary is not None
 
 
 def _warnings(

@@ -9,6 +9,7 @@ from deploycc.documents.compile import CompileReport, PredictedLatency
 from deploycc.documents.document import Provenance
 from deploycc.report.format import bare_ms, change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
+from deploycc.report.scenario import describe_scenario
 from deploycc.report.verdict import Assessment, Status, Verdict
 
 
@@ -140,6 +141,8 @@ def _sentence(item: Assessment) -> str:
         f"{run.precision} has a median latency of {milliseconds(summary.p50_ms)} and a 99th percentile of "
         f"{milliseconds(summary.p99_ms)} on {run.device}."
     )
+    if scenario := describe_scenario(run):
+        text += f" As a {scenario}."
     if item.verdict.failed:
         text += f" Not a valid measurement: {'; '.join(item.verdict.failed)}."
     if item.verdict.warnings:

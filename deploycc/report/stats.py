@@ -60,6 +60,7 @@ class Summary:
     p50_ms: float
     p90_ms: float
     p99_ms: float
+    p999_ms: float
     min_ms: float
     max_ms: float
     mean_ms: float
@@ -116,7 +117,7 @@ def summarise(samples_ms: ArrayLike) -> Summary:
         ValueError: no samples, or one that is not positive and finite.
     """
     samples = _checked(samples_ms)
-    p50, p90, p99 = np.percentile(samples, [50, 90, 99])
+    p50, p90, p99, p999 = np.percentile(samples, [50, 90, 99, 99.9])
     low, high = _interval(_bootstrap_medians(samples, seed=0))
     mean = float(samples.mean())
     return Summary(
@@ -124,6 +125,7 @@ def summarise(samples_ms: ArrayLike) -> Summary:
         p50_ms=float(p50),
         p90_ms=float(p90),
         p99_ms=float(p99),
+        p999_ms=float(p999),
         min_ms=float(samples.min()),
         max_ms=float(samples.max()),
         mean_ms=mean,

@@ -11,6 +11,7 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Identified
 from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
+from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
 from deploycc.report.variants import describe_order, variant_comparisons
 from deploycc.report.verdict import Assessment, assess
@@ -68,10 +69,12 @@ def variants_table(report: LatencyReport) -> Table | None:
 
 
 def latency_remarks(report: LatencyReport) -> list[str]:
-    """What a reader must know beside the table: failed constraints, conditions and what to do next."""
+    """What a reader must know beside the table: scenarios, failed constraints, conditions and what to do next."""
     remarks = []
     for item in assess(report):
         label = item.run.label
+        if scenario := describe_scenario(item.run):
+            remarks.append(f"{label}: {scenario}")
         if item.verdict.failed:
             remarks.append(f"{label}: {item.verdict.status}: " + "; ".join(item.verdict.failed))
         if item.verdict.status == "NOT MEASURED" and item.run.hint:
@@ -187,6 +190,8 @@ def _assessment_json(item: Assessment) -> dict[str, Any]:
         "precision": item.run.precision,
         "variant": item.run.variant,
         "device": item.run.device,
+        "scenario": item.run.scenario and item.run.scenario.model_dump(),
+        "stream": (stream := stream_of(item.run)) and asdict(stream) | {"missed_share": stream.missed_share},
         "status": item.run.status,
         "provenance": "measured" if item.summary else None,
         "verdict": asdict(item.verdict) | {"label": item.verdict.label},

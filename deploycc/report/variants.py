@@ -41,9 +41,9 @@ def compare_variants(report: LatencyReport, precision: str) -> VariantComparison
     original, compiled = report.run(precision, "original"), report.run(precision, "compiled")
     if original is None or compiled is None or not original.samples_ms or not compiled.samples_ms:
         return None
-    in_turns = 1 < len(original.blocks) == len(compiled.blocks)
+    in_turns = measured_in_turns(original, compiled)
     if in_turns:
-        change = compare_pairs(_by_block(original), _by_block(compiled))
+        change = compare_pairs(by_block(original), by_block(compiled))
     else:
         change = compare_medians(original.samples_ms, compiled.samples_ms)
     return VariantComparison(precision, assess_run(original, report), assess_run(compiled, report), change, in_turns)
@@ -61,5 +61,14 @@ def describe_order(comparison: VariantComparison) -> str:
     return f"in turns, {len(comparison.compiled.run.blocks)} pairs" if comparison.in_turns else "one after the other"
 
 
-def _by_block(run: Run) -> list[tuple[float, ...]]:
+def measured_in_turns(first: Run, second: Run) -> bool:
+    """Return whether block i of one run was taken beside block i of the other, as far as one file or two can tell.
+
+    Two runs of one file that an earlier version wrote do not say it; they were, if they have several blocks.
+    """
+    return first.turns == second.turns and 1 < len(first.blocks) == len(second.blocks)
+
+
+def by_block(run: Run) -> list[tuple[float, ...]]:
+    """Return the samples of each block."""
     return [run.samples_ms[block] for block in run.block_slices()]

@@ -24,6 +24,7 @@ class Limits:
     Attributes:
         regression: relative growth of the median latency.
         budget_ms: 99th percentile of the candidate, of every precision.
+        missed: share of the candidate's deadlines in a constant stream, of every precision.
         macs: relative growth of the MACs.
         engine_size: relative growth of the engine file.
         accuracy_loss: points of mAP50, 0 to 100, that may be lost.
@@ -31,6 +32,7 @@ class Limits:
 
     regression: float | None = None
     budget_ms: float | None = None
+    missed: float | None = None
     macs: float | None = None
     engine_size: float | None = None
     accuracy_loss: float | None = None
@@ -164,7 +166,8 @@ def _folders(path: Path) -> dict[str, Path]:
 
 
 def _check(name: str, baseline: Path | None, candidate: Path, limits: Limits, accept_invalid: bool) -> Checked:
-    from deploycc.report.compare import check_budget, check_regression, compare_reports, require_valid
+    from deploycc.report.compare import compare_reports
+    from deploycc.report.latency_limits import check_budget, check_deadlines, check_regression, require_valid
     from deploycc.report.size_limits import check_accuracy, check_engine_size, check_macs
     from deploycc.workflows.report import read_measurements
 
@@ -179,7 +182,7 @@ def _check(name: str, baseline: Path | None, candidate: Path, limits: Limits, ac
             outcomes.append(Outcome(name, limit))
 
     latency = comparison = None
-    if limits.regression is not None or limits.budget_ms is not None:
+    if any(limit is not None for limit in (limits.regression, limits.budget_ms, limits.missed)):
         latency, *later = read_measurements(candidate)
         before, *earlier = read_measurements(baseline) if baseline else [None]
         reports = [report for report in (before, latency) if report is not None]
@@ -194,6 +197,8 @@ def _check(name: str, baseline: Path | None, candidate: Path, limits: Limits, ac
             comparison = compare_reports(before, latency, more_baselines=earlier, more_candidates=later)  # type: ignore[arg-type]
         if valid.error is None and limits.budget_ms is not None:
             hold("latency budget", lambda: check_budget(latency, limits.budget_ms))  # type: ignore[arg-type]
+        if valid.error is None and limits.missed is not None:
+            hold("missed deadlines", lambda: check_deadlines(latency, limits.missed))  # type: ignore[arg-type]
         if valid.error is None and comparison is not None and limits.regression is not None:
             hold("latency regression", lambda: check_regression(comparison, limits.regression))  # type: ignore[arg-type]
     if baseline is not None:

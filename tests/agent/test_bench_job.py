@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 import weakref
 from pathlib import Path
@@ -15,6 +16,7 @@ from small_networks import conv_model, if_model, plan_folder
 from deploycc import target
 from deploycc.agent import bench_job, build_job, files, jetson, run_onnxruntime
 from deploycc.agent.outcome import Failed, NotPossible
+from deploycc.agent.scenario import Scenario
 
 
 def bench(folder: Path) -> dict[str, Any]:
@@ -174,3 +176,25 @@ def test_engines_of_one_precision_are_a_group_unless_programs_run_them() -> None
 def test_engines_of_one_precision_are_a_group_across_plans(builder: str) -> None:
     parts = [part("a", builder, "fp32"), part("b", builder, "fp16"), part("b", builder, "fp32")]
     assert bench_job.groups(parts) == [[parts[0], parts[2]], [parts[1]]]
+
+
+def test_engines_of_several_plans_take_turns(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(built, other, ignore=shutil.ignore_patterns("other"))
+    runner = Runner()
+    runner.describe = lambda network, engine: {"layers": [], "device": "any", "runtime_version": "1"}  # type: ignore[method-assign]
+    monkeypatch.setattr(run_onnxruntime, "Runner", lambda plan, input_file: runner)
+    rows = bench_job.bench([(str(folder / "plan.json"), "engine-fp32.onnx") for folder in (built, other)], None)
+    assert [row["status"] for row in rows] == ["measured", "measured"]
+    assert rows[0]["turns"] == rows[1]["turns"] is not None
+    assert len(rows[0]["blocks"]) == len(rows[1]["blocks"]) >= 8
+    alone = bench(built)
+    assert (alone["turns"], alone["scenario"]) == (None, None)
+
+
+def test_a_constant_stream_says_so(built: Path) -> None:
+    scenario = Scenario("constant-stream", 5.0, 0.05)
+    (row,) = bench_job.bench([(str(built / "plan.json"), "engine-fp32.onnx")], None, None, scenario)
+    assert (row["status"], row["scenario"]) == ("measured", {"name": "constant-stream", "period_ms": 5.0})
+    assert row["start_offsets_s"] == pytest.approx([0.005 * number for number in range(10)], rel=0, abs=1e-9)
+    assert row["constraints"] == {"min_duration_s": 10.0, "min_samples": 100000}

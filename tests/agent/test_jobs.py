@@ -95,6 +95,35 @@ def test_variants_on_a_board_are_measured_one_after_the_other(
     ]
 
 
+def test_folders_on_a_board_are_measured_in_turns(
+    tmp_path: Path, board: target.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_folder = fake_trtexec.install(tmp_path / "bin", monkeypatch)
+    plans = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        plan_folder(tmp_path / name, board, {"fp32": conv_model()})
+        plans.append(str(tmp_path / name / "plan.json"))
+        row = build_job.build(plans[-1], "engine-fp32.engine")
+        files.write_json({"engines": [row]}, str(tmp_path / name / "build.json"))
+    monkeypatch.setattr(
+        jobs,
+        "_in_child",
+        lambda command, parts, more, limit_s: bench_job.bench(
+            [(part.path, part.engine["file"]) for part in parts], None
+        ),
+    )
+    (first,), (second,) = (result["runs"] for result in jobs.bench_all(plans, None, None))
+    assert first["turns"] == second["turns"] is not None
+    assert first["blocks"] == second["blocks"] == [2] * 8  # ten samples in eight blocks
+    assert len(first["layers"]) == 2
+    calls = [json.loads(line) for line in (bin_folder / "calls.jsonl").read_text().splitlines()]
+    timed = [call[0].split("/")[-2] for call in calls if any("--exportTimes" in argument for argument in call)]
+    assert "".join(timed) == "abba" * 4
+    with pytest.raises(Failed, match="given twice"):
+        jobs.bench_all([plans[0], plans[0]], None, None)
+
+
 def test_engines_that_do_not_fit_together_are_measured_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 

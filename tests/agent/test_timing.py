@@ -162,6 +162,65 @@ def test_the_collector_rests_while_engines_take_turns() -> None:
     assert gc.isenabled()
 
 
+class Stream:
+    """An engine in a constant stream, on a clock that moves while it sleeps, runs, or is looked at."""
+
+    def __init__(self, *durations_s: float) -> None:
+        self.durations_s = list(durations_s)
+        self.now = 64.0
+
+    def run(self) -> None:
+        self.now += self.durations_s.pop(0)
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def clock(self) -> float:
+        self.now += 1e-6  # which ends the wait for a picture that is due
+        return self.now
+
+
+def test_pictures_of_a_stream_come_once_per_period() -> None:
+    """The second picture takes two and a half periods; the two after it wait, and are late for that."""
+    stream = Stream(0.25, 0.5, 2.5, 0.25, 0.25, 0.25)
+    watch = timing.Stopwatch(stream.run, stream.clock, stream.sleep)
+    watch.warm_up(0.0)
+    (result,) = timing.take_samples([watch], 4.5, 3, 1.0)
+    assert result["samples_ms"] == pytest.approx([500.0, 2500.0, 1750.0, 1000.0, 250.0], rel=0, abs=0.1)
+    assert result["start_offsets_s"] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert result["blocks"] == [5]
+    assert result["duration_s"] == pytest.approx(4.25, rel=0, abs=1e-4)
+
+
+def test_blocks_of_a_program_become_one_run() -> None:
+    now = [100.0]
+    blocks = timing.Blocks(lambda: now[0])
+    for number in range(2):
+        now[0] = 110.0 + 20.0 * number
+        blocks.add(
+            {
+                "samples_ms": [1.0, 2.0],
+                "start_offsets_s": [0.0, 0.5],
+                "blocks": [2],
+                "duration_s": 4.0,
+                "warmup_samples": 1,
+                "warmup_s": 0.25,
+                "reason": str(number),
+            }
+        )
+    assert blocks.first_start == 106.0
+    assert blocks.result(100.0) == {
+        "samples_ms": [1.0, 2.0, 1.0, 2.0],
+        "start_offsets_s": [6.0, 6.5, 26.0, 26.5],
+        "blocks": [2, 2],
+        "duration_s": 8.0,
+        "warmup_samples": 2,
+        "warmup_s": 0.5,
+        "reason": "1",
+    }
+
+
 def test_shares_add_up() -> None:
     layers = timing.with_shares([{"median_ms": 3.0}, {"median_ms": 1.0}])
     assert [layer["share"] for layer in layers] == [0.75, 0.25]

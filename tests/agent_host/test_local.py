@@ -260,3 +260,21 @@ def test_a_killed_parent_takes_everything_along(tmp_path: Path, monkeypatch: pyt
         pass
     assert names(folder) == ["network-fp32.onnx", "plan.json"]
     assert names(temporary) == []
+
+
+def test_plans_for_different_targets_are_not_measured_in_turns(tmp_path: Path, cpu: target.Target) -> None:
+    for name, board in (("a", cpu), ("b", target.load("x86-rtx"))):
+        (tmp_path / name).mkdir()
+        plan_folder(tmp_path / name, board, {"fp32": conv_model()})
+    with pytest.raises(MeasureError) as caught:
+        local.bench_in_turns([tmp_path / "a", tmp_path / "b"])
+    assert caught.value.code == "bench-targets-differ"
+
+
+@pytest.mark.parametrize("answer", [b"{", b"{}", b"[]"])
+def test_an_answer_for_several_plans_is_a_list(tmp_path: Path, cpu: target.Target, answer: bytes) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        plan_folder(tmp_path / name, cpu, {"fp32": conv_model()})
+    with pytest.raises(ArtefactError, match="not a list"):
+        local.bench_in_turns([tmp_path / "a", tmp_path / "b"], session=Answers(answer))

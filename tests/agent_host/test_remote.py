@@ -10,15 +10,17 @@ import ssh_server
 from small_networks import conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import environment
+from deploycc.agent import build_job, environment, files, jobs, plan_file, seal
 from deploycc.agent_host import local
 from deploycc.agent_host.board import Board, StoredFile
 from deploycc.agent_host.devices import Device
 from deploycc.agent_host.remote import Step, on_device
+from deploycc.agent_host.session import Scenario
 from deploycc.cli import main
 from deploycc.documents.build import read_manifest
 from deploycc.errors import BuildError, DeviceError
 from deploycc.files import sha256_of
+from deploycc.workflows import attach
 from deploycc.workflows.report import read_report
 
 BOTH = (Step("build"), Step("bench"))
@@ -52,6 +54,28 @@ def test_one_job_builds_and_measures_and_is_forgotten(tmp_path: Path, device: De
     assert not (tmp_path / "no").exists()
     with Board(device) as board:  # the engine is there already
         assert board.push([StoredFile.of(folder / engine.file)]) == 0
+
+
+def test_one_job_measures_two_folders_in_turns(tmp_path: Path, device: Device) -> None:
+    """Their files have the same names; each result comes back to its own plan."""
+    folders = [planned(tmp_path / name) for name in ("a", "b")]
+    for folder in folders:
+        path = str(folder / "plan.json")
+        made = {**jobs._header(plan_file.read_plan(path), path), "engines": [build_job.build(path, "engine-fp32.onnx")]}
+        files.write_json(seal.sealed(made), str(folder / "build.json"))
+    stream = Scenario("single-stream", seconds=0.2)
+    with on_device(device, folders, [Step("bench", scenario=stream)]) as session:
+        first, second = local.bench_in_turns(folders, scenario=stream, session=session)
+        with Board(device) as board:
+            [job] = board.jobs()
+        assert job["folders"] == [str(folder.resolve()) for folder in folders]
+        assert attach._folders(job, None) == folders
+        assert attach._planned(job) == [sha256_of(folder / "plan.json") for folder in folders]
+    assert [report.plan_sha256 for report in (first, second)] == [sha256_of(folder / "plan.json") for folder in folders]
+    assert first.runs[0].turns == second.runs[0].turns is not None
+    assert len(first.runs[0].blocks) == len(second.runs[0].blocks) >= 8
+    assert first.runs[0].constraints.min_samples == 6636
+    assert jobs_on(device) == []
 
 
 def test_a_failed_build_comes_back_and_stops_the_job(tmp_path: Path, device: Device) -> None:

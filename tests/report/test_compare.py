@@ -2,19 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from sample_reports import latency, run, runs_in_turns, samples, unmeasured
 
-from deploycc.documents.latency import LatencyReport
+from deploycc.documents.latency import LatencyReport, ScenarioRecord
 from deploycc.errors import ArtefactError, BudgetMissed, Undecided
-from deploycc.report.compare import (
-    check_budget,
-    check_regression,
-    compare_reports,
-    describe_change,
-    describe_row,
-    require_valid,
-)
+from deploycc.report.compare import compare_reports, describe_change, describe_row
+from deploycc.report.latency_limits import check_budget, check_regression, require_valid
 from deploycc.report.stats import Change
 
 BASE = latency(run(samples(seed=1)), run(samples(seed=2, median_ms=5.0, count=2400), precision="fp16"))
@@ -222,3 +217,47 @@ def test_the_compiled_networks_are_compared_and_gated() -> None:
     require_valid([invalid])
     with pytest.raises(ArtefactError, match="no measured run"):
         check_budget(latency(original), 6.0)
+
+
+def in_turns(first: LatencyReport, second: LatencyReport, turns: tuple[str, str]) -> tuple[LatencyReport, ...]:
+    """Two reports of one measurement, as far as they say the same of it."""
+    return tuple(
+        report.model_copy(update={"runs": tuple(run.model_copy(update={"turns": of}) for run in report.runs)})
+        for report, of in zip((first, second), turns, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("turns", "basis"), [(("a" * 16, "a" * 16), "turns"), (("a" * 16, "b" * 16), "one process")])
+def test_engines_measured_in_turns_are_compared_by_pairs(turns: tuple[str, str], basis: str) -> None:
+    """A machine that became three times slower on the way slowed both: 8 % are still seen."""
+    slowing = np.repeat(np.linspace(1.0, 3.0, 12), 100)
+    first, second = (
+        tuple(float(value) for value in slowing * np.array(samples(1200, median_ms=ms, seed=seed)))
+        for ms, seed in ((10.0, 1), (10.8, 2))
+    )
+    one, other = runs_in_turns(first, second, 12)
+    reports = in_turns(latency(one), latency(other.model_copy(update={"variant": "compiled"})), turns)
+    [row] = compare_reports(*reports).rows
+    assert row.change is not None
+    assert row.basis == basis
+    assert row.change.direction == ("slower" if basis == "turns" else "not significant")
+    if basis == "turns":
+        assert 1.07 < row.change.low < 1.08 < row.change.high < 1.09
+        assert describe_row(row).endswith(", from blocks measured in turns")
+        with pytest.raises(BudgetMissed):
+            check_regression(compare_reports(*reports), 0.05)
+        check_regression(compare_reports(*reports), 0.10)
+
+
+def test_a_stream_is_not_compared_with_one_picture_after_the_other() -> None:
+    stream = ScenarioRecord(name="constant-stream", period_ms=20.0)
+    reports = latency(run(samples())), latency(run(samples(median_ms=30.0), scenario=stream))
+    [row] = compare_reports(*reports).rows
+    assert row.change is None
+    assert describe_row(row) == (
+        "nothing to compare: one picture after the other in the baseline, one picture per 20.00 ms in the candidate"
+    )
+    with pytest.raises(ArtefactError, match="in the same way"):
+        check_regression(compare_reports(*reports), 0.05)
+    same = latency(run(samples(seed=2, median_ms=30.0), scenario=stream))
+    assert compare_reports(reports[1], same).rows[0].change is not None

@@ -17,9 +17,9 @@ from deploycc.agent_host import local
 from deploycc.cli import main
 from deploycc.documents.build import read_manifest
 from deploycc.documents.latency import read_latency_report
-from deploycc.errors import ArtefactError, BuildError
+from deploycc.errors import ArtefactError, BuildError, InputError
 from deploycc.report import html
-from deploycc.workflows.rebuild import bench_folder, build_folder
+from deploycc.workflows.rebuild import bench_folder, bench_folders, build_folder
 from deploycc.workflows.report import read_report
 from deploycc.workflows.staging import staged_folder
 
@@ -214,3 +214,18 @@ def test_what_is_not_a_document_is_refused_and_stays(
     with pytest.raises(ArtefactError):
         build_folder(returned, quiet)
     assert (returned / name).lstat() == before
+
+
+def test_folders_measured_in_turns_keep_their_own_figures(
+    returned: Path, tmp_path: Path, here: Callable[..., None]
+) -> None:
+    other = come_back(compiled_folder(tmp_path / "other", "fp32"), {"fp32": b"another"})
+    here({}, ("fp32",))
+    bench_folders([returned, other], quiet)
+    for folder in (returned, other):
+        [run] = (folder / "runs").iterdir()
+        assert read_latency_report(run) != read_latency_report(folder)
+        assert read_report(folder).latency is not None
+    with pytest.raises(InputError) as caught:
+        bench_folders([other, tmp_path / "x" / ".." / "other"], quiet)
+    assert caught.value.code == "bench-folder-twice"
