@@ -10,6 +10,7 @@ from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.evaluation.decode import read_detections
 from deploycc.evaluation.nms import Detections
+from deploycc.evaluation.plugin_tail import plugin_tail
 from deploycc.graph.export import to_onnx
 
 THREADS = 2
@@ -27,18 +28,23 @@ class OnnxRuntimeDetector:
         """Load the detector's graph.
 
         Args:
-            detector: its graph may only contain operators that ONNX Runtime knows, so no TensorRT plugin.
+            detector: its graph may only contain operators that ONNX Runtime knows, but for a TensorRT plugin at its
+                end: what that would do is done here.
             threads: number of threads within an operator; operators run one after another.
 
         Raises:
             MeasureError: ONNX Runtime refuses the network.
         """
         self.detector = detector
-        self.session = open_session(to_onnx(detector.graph), threads, {"network": detector.name})
+        self._tail = plugin_tail(detector)
+        graph = detector.graph if self._tail is None else self._tail.detector.graph
+        self.session = open_session(to_onnx(graph), threads, {"network": detector.name})
         self._names = [output.name for output in self.session.get_outputs()]
 
     def run(self, tensor: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
         """Return the network's outputs by name for one input tensor, shape ``detector.input.shape``.
+
+        Where it ends in a plugin, these are the plugin's inputs.
 
         Raises:
             MeasureError: ``onnxruntime-fails``.
@@ -53,4 +59,5 @@ class OnnxRuntimeDetector:
         Raises:
             ModelError: the detector's outputs cannot be read as detections.
         """
-        return read_detections(self.detector, self.run(prepare(picture, self.detector.input)))
+        outputs = self.run(prepare(picture, self.detector.input))
+        return read_detections(self.detector, outputs) if self._tail is None else self._tail.read(outputs)
