@@ -50,7 +50,13 @@ def command(
         int, typer.Option("--check-every", metavar="N", min=1, help="Steps between two checks and checkpoints.")
     ] = 250,
     seed: Annotated[int, typer.Option("--seed", metavar="SEED", min=0, help="Seed of order and augmentation.")] = 1,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16/--float32", help="Compute in 16 bits; weights keep 32.")] = True,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16/--float32", help="Compute in 16 bits; weights keep 32.")
+    ] = False,
+    memory: Annotated[
+        int,
+        typer.Option("--memory", metavar="MIB", min=0, help="Memory for the teacher's answers, which come again."),
+    ] = 2048,
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train a pruned network on the outputs of its original.
@@ -69,12 +75,13 @@ def command(
 
     checkpoint, metrics = output.with_suffix(".checkpoint.pt"), output.with_suffix(".metrics.json")
     check_writable(output, checkpoint, metrics, inputs=[pruned, teacher, weights])
-    settings = RecoverySettings(steps, minutes, batch, rate, check_every, seed, bfloat16)
+    settings = RecoverySettings(steps, minutes, batch, rate, check_every, seed, bfloat16, memory_mib=memory)
 
     def report(record: dict[str, float]) -> None:
         agreement = 100 * record["agreement"]
         console.note(
-            f"step {record['step']}: loss {record['scores']:.3f} + {record['locations']:.3f}, "
+            f"step {record['step']}: loss {record['scores']:.3f} + {record['locations']:.3f} + "
+            f"{record['maps']:.3f}, "
             f"agreement with the teacher {agreement:.1f} %"
         )
 

@@ -22,15 +22,17 @@ class Loss:
     Attributes:
         scores: divergence from the teacher's scores, summed over priors.
         locations: smooth L1 of the offsets where the teacher sees an object.
+        maps: mean square of what the feature maps differ by, relative to the teacher's.
     """
 
     scores: Tensor
     locations: Tensor
+    maps: Tensor
 
     @property
     def total(self) -> Tensor:
         """What is minimised."""
-        return self.scores + self.locations
+        return self.scores + self.locations + self.maps
 
 
 def distillation_loss(
@@ -59,7 +61,12 @@ def distillation_loss(
     weight = torch.where(seen > SEEN, seen, torch.zeros_like(seen))
     distance = functional.smooth_l1_loss(locations, teacher_locations, reduction="none").sum(2)
     divergence = _divergence(scores, teacher_probabilities, activation)
-    return Loss(divergence.sum() / count, (weight * distance).sum() / count)
+    return Loss(divergence.sum() / count, (weight * distance).sum() / count, torch.zeros(()))
+
+
+def map_distance(mine: Tensor, teachers: Tensor) -> Tensor:
+    """Mean square of the difference of two maps, [N, C, H, W], relative to the teacher's mean square."""
+    return (mine - teachers).square().mean() / teachers.square().mean().clamp(min=_LEAST)
 
 
 def foreground(probabilities: Tensor, background: int | None) -> Tensor:

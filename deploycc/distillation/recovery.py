@@ -15,8 +15,7 @@ from torch import Tensor
 
 from deploycc.detector import Detector
 from deploycc.distillation.agreement import Agreement, Judge
-from deploycc.distillation.heads import ScoreTensor, common_rows, score_tensor
-from deploycc.distillation.loss import Loss, distillation_loss, probabilities_of
+from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import Samples
 from deploycc.errors import ArtefactError, DeployError
 from deploycc.files import sha256_of
@@ -41,6 +40,8 @@ class RecoverySettings:
         check_every: steps between two looks at the pictures that are held out.
         seed: of the choice of pictures, their order and their changes.
         bfloat16: compute in 16 bits, weights in 32.
+        map_weight: of the feature maps in the loss; 0: they are not compared.
+        memory_mib: for what the teacher said of views that come again.
     """
 
     steps: int = 4000
@@ -49,7 +50,9 @@ class RecoverySettings:
     rate: float = 0.003
     check_every: int = 250
     seed: int = 1
-    bfloat16: bool = True
+    bfloat16: bool = False
+    map_weight: float = 1.0
+    memory_mib: int = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +124,7 @@ def recover(
             note="a network can only be taught what its teacher sees",
             hint="give pictures of what the detector is for",
         )
-    pair = _Pair(student, teacher)
+    pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight)
     optimiser = _optimiser(pair.student, settings)
     before = judge.agreement(student)
     state = _start(checkpoint, _key(pair.student, samples, settings))
@@ -137,43 +140,6 @@ def recover(
     return Recovered(detector, before, after, state.step, state.minutes, tuple(state.history), stopped)
 
 
-class _Pair:
-    """Teacher and student, and what is compared of them."""
-
-    def __init__(self, student: Detector, teacher: Detector) -> None:
-        self._mine, self._its = score_tensor(student), score_tensor(teacher)
-        self._rows = torch.from_numpy(common_rows(student, teacher))
-        self.student = _network(student, self._mine)
-        self._teacher = _network(teacher, self._its).requires_grad_(False)
-        assert student.heads is not None
-        self._classes, self._background = student.heads.classes, student.heads.background
-
-    def loss(self, pictures: Tensor, bfloat16: bool) -> Loss:
-        """Compare the two on a batch."""
-        kind = pictures.device.type
-        with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
-            theirs = self._read(self._teacher(pictures), self._its)
-        with torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
-            mine = self._read(self.student(pictures), self._mine)
-        target = probabilities_of(theirs[0], self._its.activation)[:, self._rows]
-        return distillation_loss(
-            mine[0], mine[1], target, theirs[1][:, self._rows], self._mine.activation, self._background
-        )
-
-    def _read(self, outputs: tuple[Tensor, ...], scores: ScoreTensor) -> tuple[Tensor, Tensor]:
-        """Scores [N, P, C] and offsets [N, P, 4], in 32 bits."""
-        count = outputs[0].shape[0]
-        return (
-            outputs[0].float().reshape(count, -1, self._classes),
-            outputs[1].float().reshape(count, -1, 4),
-        )
-
-
-def _network(detector: Detector, scores: ScoreTensor) -> TrainableNetwork:
-    assert detector.heads is not None
-    return TrainableNetwork(detector, [scores.name, detector.heads.locations])
-
-
 def _optimiser(network: TrainableNetwork, settings: RecoverySettings) -> torch.optim.Adam:
     """Adam whose steps are as large in each tensor as its weights: layers differ by orders of magnitude."""
     groups = []
@@ -184,7 +150,7 @@ def _optimiser(network: TrainableNetwork, settings: RecoverySettings) -> torch.o
 
 
 def _train(
-    pair: _Pair,
+    pair: Pair,
     optimiser: torch.optim.Adam,
     samples: Samples,
     settings: RecoverySettings,
@@ -196,12 +162,11 @@ def _train(
 ) -> str | None:
     """Take the steps that are left; returns why it ended early."""
     begin, before = time.monotonic(), state.minutes
-    sums = [0.0, 0.0, 0]
+    sums = [0.0] * 4
     while (progress := _progress(state, settings)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _factor(state.step, progress)
-        pictures = torch.from_numpy(samples.batch(state.step, settings.batch))
-        loss = pair.loss(pictures, settings.bfloat16)
+        loss = pair.loss(samples.views(state.step, settings.batch), settings.bfloat16)
         if not torch.isfinite(loss.total):
             return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
         optimiser.zero_grad(set_to_none=True)
@@ -211,17 +176,17 @@ def _train(
             optimiser.step()
         state.step += 1
         state.minutes = before + (time.monotonic() - begin) / 60
-        scores, locations = float(loss.scores.detach()), float(loss.locations.detach())
-        sums = [sums[0] + scores, sums[1] + locations, sums[2] + 1]
-        say(f"training, loss {scores + locations:.3f}", state.step, settings.steps)
+        terms = [float(term.detach()) for term in (loss.scores, loss.locations, loss.maps)] + [1.0]
+        sums = [total + term for total, term in zip(sums, terms, strict=True)]
+        say(f"training, loss {sum(terms[:3]):.3f}", state.step, settings.steps)
         if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
             _check(pair, optimiser, judge, state, sums, checkpoint, report)
-            sums = [0.0, 0.0, 0]
+            sums = [0.0] * 4
     return None
 
 
 def _check(
-    pair: _Pair,
+    pair: Pair,
     optimiser: torch.optim.Adam,
     judge: Judge,
     state: _State,
@@ -234,8 +199,7 @@ def _check(
     record = {
         "step": state.step,
         "minutes": round(state.minutes, 3),
-        "scores": sums[0] / max(sums[2], 1),
-        "locations": sums[1] / max(sums[2], 1),
+        **{name: total / max(sums[3], 1) for name, total in zip(("scores", "locations", "maps"), sums, strict=False)},
         "agreement": map50,
     }
     state.history.append(record)
@@ -266,7 +230,7 @@ def _copied(network: TrainableNetwork) -> dict[str, Tensor]:
 
 def _key(network: TrainableNetwork, samples: Samples, settings: RecoverySettings) -> str:
     """What a checkpoint must have been made with; a longer training of the same may go on from it."""
-    same = asdict(replace(settings, steps=1, minutes=None, check_every=1))
+    same = asdict(replace(settings, steps=1, minutes=None, check_every=1, memory_mib=0))
     weights = {name: float(w.detach().double().sum()) for name, w in zip(network.names, network.weights, strict=True)}
     return repr((same, samples.trained_on, weights))
 

@@ -14,6 +14,8 @@ from deploycc.errors import InputError
 LEAST_PICTURES = 20
 _HELD_OUT = 0.1
 _MOST_HELD_OUT = 100
+_LEAST_VIEWS = 4096
+_LEAST_PER_PICTURE = 4
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -47,6 +49,7 @@ class Samples:
         self.held_out = tuple(int(number) for number in sorted(order[:held]))
         self.trained_on = tuple(int(number) for number in sorted(order[held:]))
         self._spec, self._seed = spec, seed
+        self._per_picture = max(_LEAST_PER_PICTURE, -(-_LEAST_VIEWS // len(self.trained_on)))
         # All are read before the first step: one that is damaged is named now, and no step waits for a disk.
         self._small = [self._shrunk(pictures.read(number)) for number in range(count)]
 
@@ -54,13 +57,20 @@ class Samples:
         """A picture as it is, [H, W, 3] uint8, red first, not much larger than the network's input."""
         return self._small[number]
 
-    def batch(self, step: int, size: int) -> NDArray[np.float32]:
-        """Return the batch of a step, [size, C, H, W], the same for the same seed and step."""
-        rng = np.random.default_rng([self._seed, 1, step])
-        epoch, place = divmod(step * size, len(self.trained_on))
-        order = np.random.default_rng([self._seed, 2, epoch]).permutation(self.trained_on)
-        chosen = [int(order[(place + k) % len(order)]) for k in range(size)]
-        return np.concatenate([prepare(vary(self._small[number], rng), self._spec) for number in chosen])
+    def views(self, step: int, size: int) -> tuple[int, ...]:
+        """Return the views of a step's batch, the same for the same seed and step.
+
+        A view is a picture with changes of its own. Views come again, so that the teacher's answers can be remembered.
+        """
+        count = len(self.trained_on) * self._per_picture
+        epoch, place = divmod(step * size, count)
+        order = np.random.default_rng([self._seed, 2, epoch]).permutation(count)
+        return tuple(int(order[(place + k) % count]) for k in range(size))
+
+    def view(self, number: int) -> NDArray[np.float32]:
+        """Return a view as the network's input, [1, C, H, W]."""
+        picture = self.trained_on[number % len(self.trained_on)]
+        return prepare(vary(self._small[picture], np.random.default_rng([self._seed, 1, number])), self._spec)
 
     def _shrunk(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """At most half as large again as the input: patches of it still fill the input, and memory suffices."""

@@ -124,6 +124,8 @@ class PruningRecord(Record):
         times: whether they were measured, or predicted.
         parts: sizes before and after. Gate modules that became constants are a part of their own.
         layers: every layer with kernels, in graph order.
+        removed: layer to the kernels that it lost, as numbered before; layers that lost none are left out. Files of
+            earlier versions do not say it.
         gates: those that became constants.
         reconstruction: None where weights were not refitted.
         stays: useless channels that had to stay, and why.
@@ -143,6 +145,7 @@ class PruningRecord(Record):
     times: Literal["measured", "predicted"] = "measured"
     parts: tuple[PrunedPart, ...]
     layers: tuple[PrunedLayer, ...]
+    removed: Mapping[str, tuple[Count, ...]] = Field(default_factory=dict)
     gates: tuple[FoldedGateRecord, ...]
     reconstruction: ReconstructionRecord | None
     stays: tuple[NoteRecord, ...]

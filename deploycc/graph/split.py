@@ -66,3 +66,24 @@ def _part(nodes: Iterable[gs.Node]) -> Part:
         params=sum(node_params(node) for node in nodes),
         nodes=tuple(node.name for node in nodes if node_macs(node)),
     )
+
+
+def backend_maps(graph: gs.Graph, locations: str, scores: str) -> tuple[str, ...]:
+    """Return the names of the tensors that the front-end reads from the back-end, in the order of the graph.
+
+    Args:
+        graph: a graph that has both tensors.
+        locations: name of the tensor of box offsets.
+        scores: name of the tensor of class scores.
+    """
+    tensors = graph.tensors()
+    serves_locations = _ancestors(tensors[locations])
+    serves_scores = _ancestors(tensors[scores])
+    both, either = serves_locations & serves_scores, serves_locations ^ serves_scores
+    return tuple(
+        tensor.name
+        for node in graph.nodes
+        if id(node) in both
+        for tensor in node.outputs
+        if any(id(reader) in either for reader in tensor.outputs)
+    )

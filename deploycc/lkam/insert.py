@@ -13,29 +13,48 @@ from torch import Tensor, nn
 from deploycc.documents.document import Granularity
 from deploycc.errors import InputError
 from deploycc.lkam.gate import FollowingGate, KernelGate
+from deploycc.lkam.network import ConvUnit
 
 Place = Literal["conv", "norm"]
+_ZERO_KEEPING = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.SiLU, nn.Mish, nn.GELU, nn.ELU, nn.Tanh)  # f(0) = 0
 _STEP = 8  # channels that vector units and tensor cores process at once
 
 
 class GatedConv(nn.Module):
-    """A convolution, optionally its BatchNorm, and the gate that multiplies the result.
+    """A convolution, optionally its BatchNorm and its activation, and the gate that multiplies the result.
 
     With the BatchNorm inside, engaged kernels are unchanged and idle ones are exactly 0 (also after a ReLU); without
     it, an idle kernel becomes the constant to which a later BatchNorm maps 0.
+
+    The gate multiplies before the activation, as the exported network does. Only in training it multiplies after it:
+    where f(0) = 0 the values are the same, but a ReLU has no gradient at 0, so a kernel that is off could never learn
+    from the detector's loss that it is needed.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, gate: KernelGate | FollowingGate) -> None:
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        norm: nn.BatchNorm2d | None,
+        gate: KernelGate | FollowingGate,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.conv, self.norm, self.gate = conv, norm, gate
+        self.conv, self.norm, self.gate, self.activation = conv, norm, gate, activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the convolution, with idle kernels zero."""
+        """Compute the convolution and what follows it, with idle kernels zero."""
         y = self.conv(x)
         if self.norm is not None:
             y = self.norm(y)
-        gated: Tensor = y * self.gate(x)
-        return gated
+        mask = self.gate(x)
+        result: Tensor
+        if self.activation is None:
+            result = y * mask
+        elif self.training:
+            result = self.activation(y) * mask
+        else:
+            result = self.activation(y * mask)
+        return result
 
 
 def insert_gates(
@@ -103,7 +122,8 @@ def insert_gates(
             norm = parent.get_submodule(following)
             setattr(parent, following, nn.Identity())
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        setattr(parent, child, GatedConv(conv, norm, gate).train(model.training))
+        activation = _take_activation(parent, following or child)
+        setattr(parent, child, GatedConv(conv, norm, gate, activation).train(model.training))
     return chosen
 
 
@@ -203,6 +223,19 @@ def _blocks(layer: str, kernels: int, granularity: Granularity, block: int, shar
             return sizes
         division = f"blocks that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_STEP}"
     raise InputError("gate-block", f"{kernels} kernels cannot be split into {division}", context={"layer": layer})
+
+
+def _take_activation(parent: nn.Module, child: str) -> nn.Module | None:
+    """Take the activation after a child out of its parent, if it keeps zeros; None: nothing was taken."""
+    if not isinstance(parent, (nn.Sequential, ConvUnit)):  # others may call their children in any order, and again
+        return None
+    names = [name for name, _ in parent.named_children()]
+    later = names[names.index(child) + 1 :]
+    activation = parent.get_submodule(later[0]) if later else None
+    if not isinstance(activation, _ZERO_KEEPING):
+        return None
+    setattr(parent, later[0], nn.Identity())
+    return activation
 
 
 def _following(parent: nn.Module, child: str) -> str | None:

@@ -40,6 +40,7 @@ class TrainableNetwork(nn.Module):
     Args:
         detector: its graph is copied.
         outputs: tensors to return, outputs of the graph or any inside; None: the outputs of the graph.
+        inputs: tensors to start from, which `forward` takes in this order; None: the picture.
         train_normalisation: scale and shift of batch normalisation are parameters too; the statistics never are.
 
     Raises:
@@ -47,14 +48,21 @@ class TrainableNetwork(nn.Module):
     """
 
     def __init__(
-        self, detector: Detector, outputs: Sequence[str] | None = None, *, train_normalisation: bool = False
+        self,
+        detector: Detector,
+        outputs: Sequence[str] | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        train_normalisation: bool = False,
     ) -> None:
         super().__init__()
         self._detector = detector
-        self._input = detector.input.name
+        self.inputs = tuple(inputs or [detector.input.name])
         self.outputs = tuple(outputs or [tensor.name for tensor in detector.graph.outputs])
         graph = detector.graph.copy()
         graph.outputs = [_tensor(graph, name) for name in self.outputs]
+        for name in self.inputs:
+            _tensor(graph, name).inputs.clear()
         graph.cleanup(recurse_subgraphs=False).toposort()
         if int(graph.opset) < _OLDEST_OPSET:
             raise ModelError("training-opset", f"operator set {graph.opset} is older than {_OLDEST_OPSET}")
@@ -74,18 +82,26 @@ class TrainableNetwork(nn.Module):
         """The constant of the graph that each of `weights` comes from."""
         return self._names
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """Run [N, C, H, W] pictures, made as the detector's input says; each output has N in place of its batch 1."""
+    def forward(self, *batches: Tensor) -> tuple[Tensor, ...]:
+        """Run a batch.
+
+        Args:
+            batches: a tensor per name in `inputs`, with N in place of the graph's batch 1; pictures [N, C, H, W] are
+                made as the detector's input says.
+
+        Returns:
+            Each output, with N in place of its batch 1.
+        """
         fixed = {name: self.get_buffer(f"constant_{number}") for number, name in enumerate(self._fixed)}
         weights = dict(zip(self._names, self.weights, strict=True))
 
-        def one(picture: Tensor) -> tuple[Tensor, ...]:
-            values: dict[str, Any] = {**fixed, **weights, self._input: picture}
+        def run_one(*tensors: Tensor) -> tuple[Tensor, ...]:
+            values: dict[str, Any] = {**fixed, **weights, **dict(zip(self.inputs, tensors, strict=True))}
             for step in self._steps:
                 step.run(values)
             return tuple(values[name] for name in self.outputs)
 
-        results = torch.vmap(one)(pictures.unsqueeze(1))
+        results = torch.vmap(run_one)(*(batch.unsqueeze(1) for batch in batches))
         return tuple(result.flatten(0, 1) if result.dim() > 1 else result for result in results)
 
     def trained(self) -> Detector:

@@ -54,6 +54,7 @@ def pruning_record(
         times=costs.evidence,
         parts=_parts(decision, small),
         layers=_layers(decision, report.layers),
+        removed={name: kernels for name, kernels in report.removed.items() if kernels},
         gates=tuple(_folded_gate(gate, profile, report) for gate in decision.folded),
         reconstruction=None
         if reconstruction is None or pictures is None

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.detector.picture_list import PictureList  # noqa: E402
-from deploycc.distillation import recovery  # noqa: E402
+from deploycc.distillation import pair  # noqa: E402
 from deploycc.distillation.agreement import Judge  # noqa: E402
+from deploycc.distillation.loss import Loss  # noqa: E402
 from deploycc.distillation.recovery import Recovered, RecoverySettings, recover  # noqa: E402
 from deploycc.distillation.samples import Samples, vary  # noqa: E402
 from deploycc.errors import ArtefactError, DeployError, InputError, PictureError  # noqa: E402
@@ -105,14 +106,14 @@ def test_a_loss_that_is_no_number_ends_the_training(
     pruned: Detector, teacher: Detector, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    honest = recovery.distillation_loss
+    honest = pair.distillation_loss
 
-    def spoiled(*arguments: object) -> recovery.Loss:
+    def spoiled(*arguments: object) -> Loss:
         calls.append(1)
         loss = honest(*arguments)  # type: ignore[arg-type]
-        return recovery.Loss(loss.scores * float("nan"), loss.locations) if len(calls) == 3 else loss
+        return Loss(loss.scores * float("nan"), loss.locations, loss.maps) if len(calls) == 3 else loss
 
-    monkeypatch.setattr(recovery, "distillation_loss", spoiled)
+    monkeypatch.setattr(pair, "distillation_loss", spoiled)
     done = recover(pruned, teacher, samples, RecoverySettings(steps=9, batch=2, check_every=2, bfloat16=False))
     assert done.steps == 2
     assert done.stopped is not None
@@ -149,10 +150,11 @@ def test_held_out_pictures_are_never_trained_on(samples: Samples) -> None:
 
 
 def test_a_step_has_the_same_batch_whenever_it_is_asked_for(samples: Samples) -> None:
-    first = samples.batch(7, 4)
-    samples.batch(3, 4)
-    assert np.array_equal(samples.batch(7, 4), first)
-    assert not np.array_equal(samples.batch(8, 4), first)
+    first = samples.views(7, 4)
+    picture = samples.view(first[0])
+    samples.view(first[1])
+    assert samples.views(7, 4) == first != samples.views(8, 4)
+    assert np.array_equal(samples.view(first[0]), picture)
 
 
 def test_too_few_pictures_are_refused(teacher: Detector) -> None:

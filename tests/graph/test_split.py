@@ -8,7 +8,7 @@ import pytest
 
 from deploycc import importers
 from deploycc.graph.cost import measure_cost
-from deploycc.graph.split import split_heads
+from deploycc.graph.split import backend_maps, split_heads
 
 TINY = Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt"
 
@@ -20,6 +20,10 @@ def test_predictors_are_the_front_end_and_feature_layers_the_back_end() -> None:
     assert split.backend.nodes == ("conv1", "conv2dw", "conv2", "conv3", "conv4")
     assert split.frontend.nodes == ("conv3_loc", "conv3_conf", "conv4_loc", "conv4_conf")
     cost = measure_cost(detector.graph)
+    maps = backend_maps(detector.graph, detector.heads.locations, detector.heads.scores)
+    assert [detector.graph.tensors()[name].shape[1] for name in maps] == [
+        node.inputs[1].shape[1] for node in detector.graph.nodes if node.name in ("conv3_loc", "conv4_loc")
+    ]
     assert split.backend.macs + split.frontend.macs == cost.macs
     assert split.backend.params + split.frontend.params == cost.params
 

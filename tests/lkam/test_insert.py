@@ -45,6 +45,42 @@ def test_an_idle_kernel_is_zero_after_norm_and_relu() -> None:
     assert model[2](model[1](model[0](x))).abs().max().item() == 0.0
 
 
+@pytest.mark.parametrize("place", ["conv", "norm"])
+def test_a_kernel_that_is_off_learns_from_the_detector(place: str) -> None:
+    """Before, the gate multiplied before the ReLU, whose gradient at 0 is 0: a kernel that went off stayed off."""
+    model, x = small(), torch.rand(4, 3, 8, 8)
+    layer = "0" if place == "norm" else "4"  # the second has a ReLU directly after it, and no norm
+    insert_gates(model, [layer], place=place)  # type: ignore[arg-type]
+    [(_, module)] = gated_convs(model)
+    with torch.no_grad():
+        module.gate.decide.bias[::2] = -5.0
+    model.train()
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eval()  # or its statistics would change
+    trained = model(x)
+    trained.sum().backward()
+    gradient = module.gate.decide.bias.grad
+    assert gradient is not None
+    assert (gradient[::2] != 0).float().mean() > 0.7
+    assert torch.equal(trained.abs(), model.eval()(x).abs())  # -0 is 0
+
+
+def test_an_activation_that_is_called_twice_stays_where_it_is() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 3, 1), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.act(self.act(self.conv(x)) - 1)
+            return result
+
+    model, x = Block().eval(), 3 * torch.randn(2, 3, 4, 4)
+    before = model(x)
+    insert_gates(model, ["conv"])
+    assert torch.allclose(model(x), before, rtol=0, atol=1e-6)
+
+
 def test_an_idle_kernel_before_the_norm_is_its_constant() -> None:
     model, x = small(), torch.randn(2, 3, 8, 8)
     norm = model[1]

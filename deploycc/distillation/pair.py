@@ -1,0 +1,77 @@
+"""A student beside its teacher: what is compared, and from where on the student is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deploycc.detector import Detector
+from deploycc.distillation.heads import common_rows, score_tensor
+from deploycc.distillation.loss import Loss, distillation_loss, map_distance, probabilities_of
+from deploycc.distillation.samples import Samples
+from deploycc.distillation.shared import common_maps, find_divergence
+from deploycc.distillation.teacher import Teacher
+from deploycc.trainable.network import TrainableNetwork
+
+
+class Pair:
+    """A student and its teacher.
+
+    The student is trained from where it first differs from its teacher; what lies before is the same in both, and the
+    teacher's values are the input.
+
+    Args:
+        student, teacher: with the same SSD heads.
+        samples: pictures.
+        memory_mib: for answers of the teacher that are remembered.
+        map_weight: of the feature maps in the loss.
+    """
+
+    def __init__(
+        self, student: Detector, teacher: Detector, samples: Samples, memory_mib: int, map_weight: float
+    ) -> None:
+        self._rows = torch.from_numpy(common_rows(student, teacher))
+        mine, its = score_tensor(student), score_tensor(teacher)
+        divergence = find_divergence(student, teacher)
+        starts = divergence.starts
+        maps = common_maps(student, teacher, divergence.same) if map_weight else {}
+        assert student.heads is not None
+        assert teacher.heads is not None
+        self._mine, self._its, self._map_weight = mine, its, map_weight
+        self._channels = [torch.from_numpy(channels) for channels in maps.values()]
+        self.student = TrainableNetwork(student, [mine.name, student.heads.locations, *maps], inputs=starts)
+        self._teacher = Teacher(
+            teacher, [*starts, its.name, teacher.heads.locations, *maps], samples, memory_mib, torch.get_num_threads()
+        )
+        self._starts = len(starts)
+        self._classes, self._background = student.heads.classes, student.heads.background
+
+    def loss(self, views: Sequence[int], bfloat16: bool) -> Loss:
+        """Compare the two on a batch of views."""
+        answers = self._teacher.answers(views)
+        begin, (scores, locations, *its_maps) = answers[: self._starts], answers[self._starts :]
+        with torch.autocast(begin[0].device.type, torch.bfloat16, enabled=bfloat16):
+            my_scores, my_locations, *my_maps = self.student(*begin)
+        target = probabilities_of(self._per_prior(scores, self._classes), self._its.activation)[:, self._rows]
+        loss = distillation_loss(
+            self._per_prior(my_scores, self._classes),
+            self._per_prior(my_locations, 4),
+            target,
+            self._per_prior(locations, 4)[:, self._rows],
+            self._mine.activation,
+            self._background,
+        )
+        if not my_maps:
+            return loss
+        distances = [
+            map_distance(mine.float(), its[:, channels])
+            for mine, its, channels in zip(my_maps, its_maps, self._channels, strict=True)
+        ]
+        return Loss(loss.scores, loss.locations, self._map_weight * torch.stack(distances).mean())
+
+    @staticmethod
+    def _per_prior(values: Tensor, width: int) -> Tensor:
+        """As [N, P, width], in 32 bits."""
+        return values.float().reshape(values.shape[0], -1, width)
