@@ -1,4 +1,4 @@
-"""The agent's command line: ``probe``, ``build PLAN``, ``bench PLAN``; JSON into a file, progress on stderr."""
+"""The agent's command line: ``probe``, ``build PLAN``, ``bench PLAN``, and commands on bundles; progress on stderr."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, List, Optional
 
-from . import __version__, files, processes
+from . import __version__, bundle_commands, files, processes
 from .outcome import Failed
 from .progress import say
 
@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 _EXIT_CODES = """
 exit codes:
   0    done: every engine was built or measured
-  1    the plan or a file cannot be used; nothing was written
+  1    the plan, a file or a bundle is refused; nothing was written
   2    wrong usage
   4    some engines were built or measured; the JSON says of the others why not
   5    no engine was built or measured; the JSON says why
@@ -29,7 +29,7 @@ exit codes:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agent",
-        description="Builds and measures the engines of a plan.",
+        description="Builds and measures the engines of a plan; verifies and installs bundles.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
             help="for each engine (default: hours; for bench by the plan)",
         )
         command.add_argument("--parent-fd", type=int, help=argparse.SUPPRESS)  # of the program that started this one
+    bundle_commands.add_to(commands)
     served = commands.add_parser("serve")  # used by a host, over SSH
     served.add_argument("store")
     job = commands.add_parser("run-job")  # used by `serve`
@@ -108,6 +109,8 @@ def _run(given: "Any") -> int:
         from . import device_jobs
 
         return device_jobs.run(given.folder, given.store)
+    if given.command in bundle_commands.NAMES:
+        return bundle_commands.run(given)
     from . import bench_job, build_file, build_job, environment, jobs, seal
 
     if given.command == "probe":
@@ -156,6 +159,8 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
         return EXIT_INTERRUPTED
     except Failed as error:
         say("error: " + error.reason)
+        if error.hint:
+            say("hint: " + error.hint)
         return EXIT_FAILED
     except UnicodeError:
         say("error: a file's name cannot be spelled in this system's encoding; set LC_ALL=C.UTF-8")

@@ -148,9 +148,15 @@ def library_version(library: str) -> "Optional[str]":
     return None
 
 
-def tensorrt_library() -> "Optional[str]":
-    """Version of the installed libnvinfer package, ``8.2.1-1+cuda10.2``; up to TensorRT 4 translated to a release."""
-    listed = command_output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}\\n", "libnvinfer[0-9]*"])
+def tensorrt_library(root: str = "/") -> "Optional[str]":
+    """Version of the installed libnvinfer package, ``8.2.1-1+cuda10.2``; up to TensorRT 4 translated to a release.
+
+    Args:
+        root: of the file system that it is installed in.
+    """
+    data = ["--admindir", os.path.join(root, "var/lib/dpkg")] if root != "/" else []
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}\\n", "libnvinfer[0-9]*"]
+    listed = command_output(query[:1] + data + query[1:])
     rows = (listed or "").split("; ")
     installed = [line.split()[-1] for line in rows if line.startswith(("ii", "hi"))]  # hi: held at its version
     if not installed:

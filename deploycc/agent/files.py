@@ -18,13 +18,7 @@ def read_json(path: str, most_bytes: int = 1 << 30) -> "Any":
     Raises:
         Failed: missing, not an ordinary file, larger than ``most_bytes``, not JSON, or with NaN or Infinity in it.
     """
-    try:
-        with _open_regular(path) as file:
-            data = file.read(most_bytes + 1)
-    except OSError as error:
-        raise Failed("cannot read {}: {}".format(path, error.strerror)) from error
-    if len(data) > most_bytes:
-        raise Failed("{} is larger than {} MiB".format(path, most_bytes >> 20))
+    data = read_bytes(path, most_bytes)
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -33,11 +27,31 @@ def read_json(path: str, most_bytes: int = 1 << 30) -> "Any":
         raise Failed("{} does not fit into memory".format(path)) from error
 
 
+def read_bytes(path: str, most_bytes: int) -> bytes:
+    """Return the content of an ordinary file.
+
+    Raises:
+        Failed: missing, not an ordinary file, larger than ``most_bytes``.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(most_bytes + 1)  # type: bytes
+    except OSError as error:
+        raise Failed("cannot read {}: {}".format(path, error.strerror)) from error
+    if len(data) > most_bytes:
+        raise Failed("{} is larger than {}".format(path, _size(most_bytes)))
+    return data
+
+
+def _size(size: int) -> str:
+    return "{} MiB".format(size >> 20) if size >= 1 << 20 else "{} KiB".format(size >> 10)
+
+
 def _refuse(name: str) -> "Any":
     raise ValueError(name + " is not a number of JSON")
 
 
-def _open_regular(path: str) -> "Any":
+def open_regular(path: str) -> "Any":
     """Open an ordinary file for reading; a device or a pipe could keep its reader for ever.
 
     Raises:
@@ -72,7 +86,7 @@ def sha256_of(path: str) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with _open_regular(path) as file:
+        with open_regular(path) as file:
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
     except OSError as error:

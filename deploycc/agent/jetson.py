@@ -29,9 +29,10 @@ def software() -> "Dict[str, Any]":
     }
 
 
-def release() -> "Optional[str]":
-    """Release of Linux for Tegra, ``32.7.1``."""
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", first_line(read(_RELEASE)) or "")
+def release(root: str = "/") -> "Optional[str]":
+    """Release of Linux for Tegra, ``32.7.1``, of the file system below ``root``."""
+    text = first_line(read(root.rstrip("/") + _RELEASE)) or ""
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
     return "{}.{}".format(*found.groups()) if found else None
 
 

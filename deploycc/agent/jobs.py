@@ -16,13 +16,19 @@ BUILD_LIMIT_S = 4 * 3600.0  # tactics of a large network take tens of minutes on
 _SETTING_UP_S = 1800.0  # loading an engine, profiling its layers
 
 
-def build_all(plan_path: str, program: "Optional[str]" = None, limit_s: "Optional[float]" = None) -> "Dict[str, Any]":
+def build_all(
+    plan_path: str,
+    program: "Optional[str]" = None,
+    limit_s: "Optional[float]" = None,
+    variant: "Optional[str]" = None,
+) -> "Dict[str, Any]":
     """Build every engine of a plan; the result is the content of ``build.json``.
 
     Args:
         plan_path: the plan.
         program: path of the builder where it is a program; None: look for it.
         limit_s: seconds that each engine may take; None: four hours.
+        variant: only engines of this variant; None: every engine.
 
     Raises:
         Failed: the plan cannot be used.
@@ -33,6 +39,7 @@ def build_all(plan_path: str, program: "Optional[str]" = None, limit_s: "Optiona
     result["engines"] = [
         _in_child("build-one", [bench_job.Part(plan_path, plan, engine)], more, limit_s or BUILD_LIMIT_S)[0]
         for engine in plan["engines"]
+        if variant in (None, engine["variant"])
     ]
     return result
 

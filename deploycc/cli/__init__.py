@@ -27,6 +27,8 @@ from deploycc.cli import (
     export,
     gates,
     inspect,
+    keys,
+    package,
     predict,
     profile,
     prune,
@@ -34,6 +36,7 @@ from deploycc.cli import (
     report,
     target,
     train,
+    verify,
 )
 from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError, Detached
 
@@ -74,6 +77,9 @@ app.command("profile")(profile.command)
 app.command("prune")(prune.command)
 app.command("prune-curve")(prune_curve.command)
 app.command("gates")(gates.command)
+app.command("keys")(keys.command)
+app.command("package")(package.command)
+app.command("verify")(verify.command)
 app.add_typer(report.app, name="report")
 app.add_typer(target.app, name="target")
 app.add_typer(device.app, name="device")

@@ -6,8 +6,8 @@ are compared with the digests that they name. Files that are not there break not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 
 from deploycc.documents.build import BuildResult
@@ -27,20 +27,28 @@ from deploycc.workflows.results import readable
 _PAGES = frozenset({"report.md", "report.html", "gates.html"})  # made of the documents, and made again at any time
 
 
-def check_chain(folder: Path, *, results: bool = True) -> None:
+Differs = Callable[[str, str], bool]
+"""Takes the name of a file and a SHA-256, and returns whether the file is known and has another one."""
+
+
+def check_chain(folder: Path, *, results: bool = True, differs: Differs | None = None) -> None:
     """Refuse a folder whose files do not belong together.
 
     Args:
         folder: an output folder, or one under its ``runs/``. A change to it that was cut short is completed first.
         results: also follow what was built and measured.
+        differs: for a folder that holds the documents only, while the digests of all files are known; None: the files
+            are in the folder.
 
     Raises:
         ArtefactError: ``chain-broken``, with each file and what names another; a document cannot be used.
     """
     recover(folder)
-    breaks = [*_listed(folder), *_planned(folder), *_contracted(folder), *_gates(folder)]
+    differs = differs or partial(_differs, folder)
+    breaks = [*_listed(folder, differs), *_planned(folder, differs), *_contracted(folder, differs)]
+    breaks += _gates(folder, differs)
     if results:
-        breaks += _built(folder)
+        breaks += _built(folder, differs)
         breaks += _fit(folder)
     _refuse(folder, breaks)
 
@@ -54,9 +62,10 @@ def check_file(file: Path) -> None:
     folder = file.parent
     recover(folder)
     manifest, plan = readable(folder, FolderManifest), readable(folder, BuildPlan)  # others name their files so, too
-    breaks = list(_networks(folder, plan))
+    differs = partial(_differs, folder)
+    breaks = list(_networks(plan, differs))
     listed = {} if manifest is None else manifest.digests()
-    if file.name in listed and _differs(file, listed[file.name]):
+    if file.name in listed and differs(file.name, listed[file.name]):
         breaks.append((file.name, f"is not the file that {FolderManifest.FILE_NAME} lists"))
     _refuse(folder, [found for found in breaks if found[0] == file.name])
 
@@ -75,62 +84,62 @@ def _refuse(folder: Path, breaks: list[tuple[str, str]]) -> None:
         )
 
 
-def _listed(folder: Path) -> Iterator[tuple[str, str]]:
+def _listed(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
     """Follow the manifest, but for results, which a board replaces, and for pages."""
     manifest = read_if_there(folder, FolderManifest)
     skipped = {*_PAGES, BuildResult.FILE_NAME, LatencyReport.FILE_NAME, *_engine_files(folder)}
     for file in manifest.files if manifest is not None else ():
-        if file.name not in skipped and _differs(folder / file.name, file.sha256):
+        if file.name not in skipped and differs(file.name, file.sha256):
             yield file.name, f"is not the file that {FolderManifest.FILE_NAME} lists"
 
 
-def _planned(folder: Path) -> Iterator[tuple[str, str]]:
+def _planned(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
     plan, compiled = read_if_there(folder, BuildPlan), read_if_there(folder, CompileReport)
-    yield from _networks(folder, plan)
+    yield from _networks(plan, differs)
     if compiled is None:
         return
-    if compiled.plan_sha256 is not None and _differs(folder / BuildPlan.FILE_NAME, compiled.plan_sha256):
+    if compiled.plan_sha256 is not None and differs(BuildPlan.FILE_NAME, compiled.plan_sha256):
         yield BuildPlan.FILE_NAME, f"is not the plan that {CompileReport.FILE_NAME} names"
     for record in compiled.networks:
-        if _differs(folder / record.file, record.sha256):
+        if differs(record.file, record.sha256):
             yield record.file, f"is not the {record.label} network that {CompileReport.FILE_NAME} names"
 
 
-def _contracted(folder: Path) -> Iterator[tuple[str, str]]:
+def _contracted(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
     """Follow the contract, which a folder under ``runs/`` does not have."""
     contract, compiled = read_if_there(folder, IntegrationContract), read_if_there(folder, CompileReport)
     for file in contract.files if contract is not None else ():
-        if _differs(folder / file.name, file.sha256):
+        if differs(file.name, file.sha256):
             yield file.name, f"is not the file that {IntegrationContract.FILE_NAME} lists"
     named = None if compiled is None else compiled.contract_sha256
-    if named is not None and _differs(folder / IntegrationContract.FILE_NAME, named):
+    if named is not None and differs(IntegrationContract.FILE_NAME, named):
         yield IntegrationContract.FILE_NAME, f"is not the contract that {CompileReport.FILE_NAME} names"
 
 
-def _networks(folder: Path, plan: BuildPlan | None) -> Iterator[tuple[str, str]]:
+def _networks(plan: BuildPlan | None, differs: Differs) -> Iterator[tuple[str, str]]:
     for network in plan.networks if plan is not None else ():
         files = {network.file: network.sha256}
         if network.weights_file is not None and network.weights_sha256 is not None:
             files[network.weights_file] = network.weights_sha256
         for name, sha256 in files.items():
-            if _differs(folder / name, sha256):
+            if differs(name, sha256):
                 yield name, f"is not the {network.label} network that {BuildPlan.FILE_NAME} names"
 
 
-def _built(folder: Path) -> Iterator[tuple[str, str]]:
+def _built(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
     build, latency = read_if_there(folder, BuildResult), read_if_there(folder, LatencyReport)
     for document in (build, latency):
         made_for = None if document is None else document.plan_sha256
-        if document is not None and made_for is not None and _differs(folder / BuildPlan.FILE_NAME, made_for):
+        if document is not None and made_for is not None and differs(BuildPlan.FILE_NAME, made_for):
             yield document.FILE_NAME, f"belongs to another plan than the {BuildPlan.FILE_NAME} beside it"
     for engine in build.engines if build is not None else ():
-        if engine.sha256 is not None and _differs(folder / engine.file, engine.sha256):
+        if engine.sha256 is not None and differs(engine.file, engine.sha256):
             yield engine.file, f"is not the {engine.label} engine that {BuildResult.FILE_NAME} names"
 
 
-def _gates(folder: Path) -> Iterator[tuple[str, str]]:
+def _gates(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
     report = read_if_there(folder, GateReport)
-    if report is not None and _differs(folder / GatePlan.FILE_NAME, report.plan_sha256):
+    if report is not None and differs(GatePlan.FILE_NAME, report.plan_sha256):
         yield GatePlan.FILE_NAME, f"is not the plan that {GateReport.FILE_NAME} names"
 
 
@@ -151,8 +160,9 @@ def _engine_files(folder: Path) -> set[str]:
     return {engine.file for document in documents if document is not None for engine in document.engines}
 
 
-def _differs(file: Path, sha256: str) -> bool:
+def _differs(folder: Path, name: str, sha256: str) -> bool:
     """Return whether a file is there and has another digest."""
+    file = folder / name
     if not file.is_file():
         return False
     facts = file.stat()

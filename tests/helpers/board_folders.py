@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ TX2 = {"board_model": "NVIDIA Jetson TX2", "cpus_online": 4, "load_1min": 0.1}
 PC = {"cpu_model": "PC", "cpus_online": 8, "load_1min": 0.2}
 
 
-def compiled_folder(folder: Path, *labels: str) -> Path:
-    """Write an output folder for a board that is not here: nothing built, nothing measured."""
+def compiled_folder(folder: Path, *labels: str, networks: Mapping[str, Any] | None = None) -> Path:
+    """Write an output folder for a board that is not here: nothing built, nothing measured.
+
+    Each label has a network of a few bytes that nothing could read, unless real ones are given.
+    """
     with staged_folder(folder) as staged:
-        networks = {label: label.encode() for label in labels or ("fp32",)}
+        networks = networks or {label: label.encode() for label in labels or ("fp32",)}
         plan = plan_folder(staged, target.load(BOARD), networks)
         report = sample_reports.compiled_for_board()
         [record] = report.networks

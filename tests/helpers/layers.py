@@ -12,6 +12,7 @@ FILES = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
 BASE = FILES | {"detector", "documents", "graph", "models", "parsers", "scenes", "target", "timing", "trainable"}
 PARTS = {
     "agent_host",
+    "bundle",
     "distillation",
     "engine",
     "evaluation",

@@ -1,0 +1,98 @@
+"""The engines of the current release on this board: those of the bundle where they fit, else built here and kept."""
+
+import hashlib
+import json
+import os
+import shutil
+from typing import Any, Dict
+
+from . import bundle_fit, files, releases
+from .outcome import Failed
+from .progress import say
+
+
+def prepare(root: str = "/") -> str:
+    """Return the folder that holds engines of the current release which run on this board.
+
+    It is the release's own where all its engines fit. Else they are built, which the manifest must permit, and kept
+    below ``engines/<digest>/<board>``: the next call finds them, and so does a rollback. Another board, or the same
+    one with another TensorRT or release, gets engines of its own.
+
+    Raises:
+        Failed: nothing is installed, the release is for another board, or building fails.
+    """
+    from . import build_file, jobs, seal
+
+    installed = releases.Releases(root)  # so that two of these do not build the same engine
+    try:
+        digest = installed.digest_of(releases.CURRENT)
+        if digest is None:
+            raise Failed("nothing is installed below {}".format(installed.base), hint="agent.pyz install BUNDLE")
+        manifest = installed.manifest(digest)
+        facts = bundle_fit.board_facts("/", manifest["runtime"])
+        remarks = bundle_fit.check(manifest, facts)
+        plan = os.path.join(installed.path(digest), manifest["plan"])
+        if manifest["engines"] and not remarks:
+            return os.path.dirname(plan)
+        for remark in remarks:
+            say(remark)
+        final = os.path.join(installed.base, releases.ENGINES, digest, _board(facts))
+        if _are_whole(final):
+            return final
+        partial = final + files.PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)
+        os.makedirs(partial)
+        for name in _inputs(plan):
+            os.makedirs(os.path.dirname(os.path.join(partial, name)), exist_ok=True)
+            shutil.copyfile(os.path.join(os.path.dirname(plan), name), os.path.join(partial, name))
+        result = seal.sealed(jobs.build_all(os.path.join(partial, os.path.basename(plan)), variant="compiled"))
+        files.write_json(result, os.path.join(partial, build_file.FILE_NAME))
+        failed = [row for row in result["engines"] if row["status"] != "built"]
+        if failed:
+            shutil.rmtree(partial)
+            raise Failed("{} was not built: {}".format(failed[0]["file"], failed[0]["reason"]), hint=failed[0]["hint"])
+        _to_disk(partial)
+        os.rename(partial, final)
+        return final
+    finally:
+        installed.close()
+
+
+def _board(facts: "Dict[str, Any]") -> str:
+    """Return a name for what an engine depends on: the board, its TensorRT, its GPUs and its release."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _are_whole(folder: str) -> bool:
+    from . import build_file
+
+    try:
+        rows = files.read_json(os.path.join(folder, build_file.FILE_NAME))["engines"]
+        return all(
+            files.sha256_of(os.path.join(folder, row["file"])) == row["sha256"]
+            for row in rows
+            if row["status"] == "built"
+        )
+    except (Failed, KeyError, TypeError):
+        return False
+
+
+def _inputs(plan: str) -> "Any":
+    """Return the names of the plan, and of the networks that it names, beside it."""
+    from . import plan_file
+
+    networks = plan_file.read_plan(plan)["networks"]
+    named = [network[key] for network in networks for key in ("file", "weights_file")]
+    return [os.path.basename(plan), *sorted({name for name in named if name is not None})]
+
+
+def _to_disk(folder: str) -> None:
+    for place, _, names in os.walk(folder):
+        for name in [*names, "."]:
+            handle = os.open(os.path.join(place, name), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

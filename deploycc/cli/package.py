@@ -1,0 +1,75 @@
+"""``deploycc package DIR --key KEY -o BUNDLE``: a compiled folder as a signed bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from deploycc.cli.build import Folder
+
+
+def command(
+    folder: Folder,
+    key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Ed25519 private key (PEM), as `keys` makes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The bundle: a signed tar.")],
+    name: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--name", metavar="NAME", help="Name of the bundle; default: the detector's and the target's."),
+    ] = None,
+    bundle_version: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--bundle-version", metavar="VERSION", help="Its version; default: 0+ and a digest."),
+    ] = None,
+    build_on_device: Annotated[
+        bool,
+        typer.Option(
+            "--build-on-device", help="Permit the board to build engines that do not fit it, or are not there."
+        ),
+    ] = False,
+    notice: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--notice", metavar="FILE", help="A licence or notice that goes with it. May be given again."),
+    ] = None,
+    deb: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--deb", metavar="FILE", help="Also write a Debian package that installs the bundle."),
+    ] = None,
+    maintainer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--maintainer", metavar="'NAME <MAIL>'", help="Of the Debian package."),
+    ] = None,
+    copytarget: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--copytarget", metavar="FILE", help="Also write a manifest for CopyTarget of DRIVE OS."),
+    ] = None,
+) -> None:
+    """Pack a compiled folder into a signed bundle.
+
+    It holds engines or networks, the agent, the report, licences, a bill of materials and the provenance. The same
+    folder and options always give the same bytes. `agent.pyz install` takes it on a board, or into an image.
+    """
+    from deploycc.cli import console
+    from deploycc.files import check_writable
+    from deploycc.workflows.package import package
+    from deploycc.workflows.package_contents import PackageSettings
+
+    notices = tuple(notice or ())
+    check_writable(output, deb, copytarget, inputs=[key, *notices])
+    settings = PackageSettings(
+        name=name,
+        version=bundle_version,
+        build_on_device=build_on_device,
+        notices=notices,
+        deb=deb,
+        copytarget=copytarget,
+        maintainer=maintainer,
+    )
+    with console.progress("package") as say:
+        say("signing")
+        packaged = package(folder, key, output, settings)
+    manifest = packaged.manifest
+    facts = f"{len(manifest.files)} files, {manifest.size_bytes() / 1e6:.1f} MB, {packaged.digest[:16]}"
+    console.say(f"{manifest.name} {manifest.version}", [facts])
+    console.wrote(*packaged.files, answer=True)

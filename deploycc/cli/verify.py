@@ -1,0 +1,56 @@
+"""``deploycc verify BUNDLE --key PUB``: whether a bundle or a folder is as it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def command(
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE|DIR", help="A bundle, unpacked or not; or an output folder, without --key."),
+    ],
+    key: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("--key", metavar="PUB", help="Public key that must have signed the bundle (PEM)."),
+    ] = None,
+    root: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--root", metavar="DIR", help="Root file system that it must fit: TensorRT, release."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Check a bundle: signature, bytes and digests.
+
+    Every byte is compared with what was signed, and every digest that a document names with the file that it names. Of
+    an output folder the digests are followed. The exit status is 1 where anything was changed.
+    """
+    from deploycc.cli import console
+    from deploycc.errors import InputError
+    from deploycc.workflows.verify_bundle import is_output_folder, verify_bundle, verify_folder
+
+    if is_output_folder(bundle):
+        verify_folder(bundle)
+        console.say(str(bundle), ["its files belong together; nobody signed them"])
+        return
+    if key is None:
+        raise InputError(
+            "bundle-without-key",
+            "a bundle is verified with the public key of whoever signed it",
+            context={"bundle": bundle},
+            hint="`key=PUB`",
+        )
+    with console.progress("verify") as say:
+        say("reading")
+        verified = verify_bundle(bundle, key, root)
+    manifest = verified.manifest
+    if as_json:
+        console.print_json({"digest": verified.digest, **manifest.model_dump(mode="json", by_alias=True)})
+        return
+    what = f"{len(manifest.files)} files, {manifest.size_bytes() / 1e6:.1f} MB, signed and unchanged"
+    console.say(f"{manifest.name} {manifest.version} for {manifest.target}", [what])
+    rows = [[link.what, link.name, link.sha256 or "-"] for link in manifest.chain]
+    console.table(["artefact", "name", "SHA-256"], rows)
