@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deploycc.target import load as load_target
     from deploycc.workflows.compile import CompileSettings as CompileSettings
     from deploycc.workflows.compile import compile as compile
+    from deploycc.workflows.detect import detect as detect
     from deploycc.workflows.evaluate import evaluate_detector as evaluate
     from deploycc.workflows.export import export_detector as export
     from deploycc.workflows.gates import GatePlanning as GatePlanning
@@ -43,6 +44,7 @@ _HOME = {
     "Report": "deploycc.workflows.report:Report",
     "Target": "deploycc.target:Target",
     "compile": "deploycc.workflows.compile:compile",
+    "detect": "deploycc.workflows.detect:detect",
     "evaluate": "deploycc.workflows.evaluate:evaluate_detector",
     "export": "deploycc.workflows.export:export_detector",
     "load": "deploycc.workflows.load:load",
@@ -68,6 +70,7 @@ __all__ = [
     "Target",
     "__version__",
     "compile",
+    "detect",
     "evaluate",
     "export",
     "load",

@@ -30,6 +30,7 @@ def test_the_names_are_these() -> None:
         "Target",
         "__version__",
         "compile",
+        "detect",
         "evaluate",
         "export",
         "load",

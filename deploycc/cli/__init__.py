@@ -22,6 +22,7 @@ from deploycc.cli import (
     bench,
     build,
     compile,
+    detect,
     device,
     evaluate,
     export,
@@ -72,6 +73,7 @@ app.command("predict")(predict.command)
 app.command("build")(build.command)
 app.command("bench")(bench.command)
 app.command("evaluate")(evaluate.command)
+app.command("detect")(detect.command)
 app.command("export")(export.command)
 app.command("profile")(profile.command)
 app.command("prune")(prune.command)

@@ -130,6 +130,20 @@ def measure_accuracies(
     ]
 
 
+def known_classes(detector: Detector, names: tuple[str, ...] = ()) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+    """Return a detector's class names, background included, and a note where they are assumed; none if unknown.
+
+    Args:
+        detector: with SSD heads or in-graph detections.
+        names: its class names as the user gave them, which come first.
+    """
+    known = names or detector.class_names
+    if known or detector.heads is None or detector.heads.classes != len(VOC_CLASSES) + 1:
+        return known, ()
+    reason = "the model has 21 classes without names; they are assumed to be Pascal VOC's"
+    return ("background", *VOC_CLASSES), (Note("", "classes-assumed", reason),)
+
+
 def match_classes(
     detector: Detector, wanted: tuple[str, ...], names: tuple[str, ...] = ()
 ) -> tuple[dict[int, int], tuple[Note, ...]]:
@@ -146,12 +160,8 @@ def match_classes(
     Raises:
         InputError: the detector's class names are unknown, or the data set has none of them.
     """
-    known, notes = names or detector.class_names, []
-    if not known and detector.heads is not None and detector.heads.classes == len(VOC_CLASSES) + 1:
-        known = ("background", *VOC_CLASSES)
-        notes.append(
-            Note("", "classes-assumed", "the model has 21 classes without names; they are assumed to be Pascal VOC's")
-        )
+    known, assumed = known_classes(detector, names)
+    notes = list(assumed)
     if not known:
         raise InputError(
             "classes-unknown",

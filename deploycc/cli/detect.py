@@ -1,0 +1,101 @@
+"""``deploycc detect MODEL --images DIR``: boxes of a detector on pictures without labels, maybe beside a second one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from deploycc.cli.model_options import ModelChoice, comma_list, one_source, takes_model, warn_if_assumed
+
+
+@takes_model
+def command(
+    choice: ModelChoice,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, drawn pictures and a contact sheet."),
+    ] = None,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", metavar="DIR", help="Folder of pictures."),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+        ),
+    ] = None,
+    compare: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--compare", metavar="MODEL", help="A second detector or folder, shown side by side with MODEL."),
+    ] = None,
+    score: Annotated[
+        float, typer.Option("--score", metavar="S", help="Leave out detections with a lower score.")
+    ] = 0.3,
+    shown: Annotated[
+        int,
+        typer.Option("--shown", metavar="N", min=0, help="Pictures on the contact sheet; the others are in the JSON."),
+    ] = 100,
+    names: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--names",
+            metavar="LIST",
+            help="Class names of the model in order, including the background; default: those in its file.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Run a detector on pictures and show what it finds; no labels are needed.
+
+    MODEL may be a compiled folder, also one for a board. Pictures are prepared as for `evaluate`.
+
+    With --compare, detections of one class are matched from IoU 0.5 on, and what has no partner is marked.
+    """
+    import json
+
+    from deploycc.cli import console
+    from deploycc.evaluation.accuracy import known_classes
+    from deploycc.report.detections import agreement_lines, detections_table
+    from deploycc.workflows.detect import detect
+    from deploycc.workflows.pictures import open_pictures
+
+    source = one_source(images, data)
+    with console.progress("detect") as say:
+        say("reading")
+        first = choice.load()
+        second = None
+        if compare is not None:
+            second = replace(choice, model=compare, weights=None, random_weights=None, describe=None).load()
+        pictures = open_pictures(source, first.input)
+        labels = [choice.model] if compare is None else [choice.model, compare]
+        report = detect(
+            first,
+            pictures,
+            output,
+            compare=second,
+            score_threshold=score,
+            shown=shown,
+            labels=labels,
+            names=comma_list(names),
+            say=say,
+        )
+    console.notes(known_classes(first, comma_list(names))[1])
+    warn_if_assumed(first.input, "a detection")
+    if as_json:
+        console.print_json(json.loads(report.to_json()))
+    else:
+        console.tables(detections_table(report))
+        if lines := agreement_lines(report):
+            console.say(f"{choice.model} and {compare}", lines)
+    for side, network in enumerate(report.networks):
+        if not any(picture.detections[side] for picture in report.pictures):
+            console.warn(f"{network.model} detects nothing with a score of at least {score:g} in any picture")
+    if output is not None:
+        console.wrote(output, output / "detections.html")
