@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from examples import CAMPAIGN
 from hypothesis import settings
 from real_models import ASSETS, missing
 
 # How long one example takes on a shared machine says nothing. The ordinary tests try the same examples every time, so
 # that a change is judged by what it changed; HYPOTHESIS_PROFILE=campaign looks for new ones.
 settings.register_profile("ordinary", deadline=None, print_blob=True, derandomize=True)
-settings.register_profile("campaign", deadline=None, print_blob=True, max_examples=1000)
+settings.register_profile("campaign", deadline=None, print_blob=True, max_examples=CAMPAIGN)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ordinary"))
 
 

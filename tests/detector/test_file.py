@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from examples import examples
 from gated_networks import Spelling, gated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -87,7 +88,7 @@ def assert_equal(left: Detector, right: Detector) -> None:
     opaque=st.booleans(),
     names=st.lists(st.text(max_size=5), max_size=3).map(tuple),
 )
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_saved_comes_back(
     priors: int, background: int | None, opaque: bool, names: tuple[str, ...], tmp_path: Path
 ) -> None:

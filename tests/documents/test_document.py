@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sample_reports
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -156,7 +157,7 @@ def test_spacing_and_order_do_not_matter() -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=5))  # fmt: skip
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_the_agent_computes_the_same_digest(value: Any) -> None:
     text = sealed(json.dumps({"content_sha256": "other", "value": value}))
     assert json.loads(text) == agent_seal.sealed({"value": value})

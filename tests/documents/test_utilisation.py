@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -21,7 +22,7 @@ from deploycc.errors import ArtefactError
 
 
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 33))))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_gate_vectors_come_back(vectors: np.ndarray) -> None:
     found = profile(vectors)
     np.testing.assert_array_equal(gate_vectors(found.layers[0], len(vectors)), vectors)

@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from detection_reference import detection_output
+from examples import examples
 from hypothesis import given, settings
 from mutation import find_example, mutant
 from strategies import SuppressionCase, suppression_cases
@@ -32,13 +33,13 @@ ONE_BY_ONE = mutant(nms_module, "_FIRST = 6", "_FIRST = 1")
 ONE_BY_ONE._STRIDE = 1
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(150))
 @given(suppression_cases())
 def test_suppression_is_caffes(case: SuppressionCase) -> None:
     assert agrees(case)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(75))
 @given(suppression_cases())
 def test_the_number_of_candidates_looked_at_first_does_not_matter(case: SuppressionCase) -> None:
     assert agrees(case, ONE_BY_ONE)

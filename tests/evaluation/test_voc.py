@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from strategies import AccuracyCase, accuracy_cases
 
@@ -69,7 +70,7 @@ def test_iou_of_boxes_without_area_is_zero() -> None:
 
 
 @given(accuracy_cases())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_scores_are_those_of_pycocotools(case: AccuracyCase) -> None:
     """COCO's evaluation, with its own recalls and with the eleven of VOC; objects do not overlap one another."""
     expected = pycoco_precision(case, np.linspace(0, 1, 101))

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned_layers import layer, model, prefixes
@@ -28,7 +29,7 @@ def multiply_ms(layers: list[PlannedLayer], costs: object) -> float:
     return sum(multiply(each, costs).expected_ms for each in layers)  # type: ignore[arg-type]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(planned_rows(), COSTS, SCALES, st.sampled_from([1.0, 1.05, 1.5]))
 def test_a_plan_is_whole_consistent_and_never_worse_than_multiplying(
     layers: list[PlannedLayer], fixed: dict[str, float], scale: float, bound: float
@@ -95,7 +96,7 @@ def test_the_bound_takes_the_slower_plan_with_the_better_worst_case() -> None:
     assert tight.expected_ms >= free.expected_ms
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(planned_rows(), st.sampled_from([0, 50_000, 500_000]), st.sampled_from([1.0, 1.5]))
 def test_copies_of_weights_stay_within_their_limit(layers: list[PlannedLayer], limit: int, bound: float) -> None:
     costs = model(layers, 1e-7)

@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from numpy.typing import NDArray
 from ssd_tails import Tail, build, grid_priors, to_corners
@@ -45,7 +46,7 @@ def codes(detector: Detector) -> set[str]:
 
 
 @given(tail=ssd_tails())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_spelling_is_recognised_and_decodes_to_the_files_own_boxes(tail: Tail, tmp_path: Path) -> None:
     model = build(tail)
     detector = load(model, tmp_path)
@@ -65,7 +66,7 @@ def test_any_spelling_is_recognised_and_decodes_to_the_files_own_boxes(tail: Tai
 
 
 @given(tail=ssd_tails())
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("distortion", ["tanh", "softplus", "coupled", "rows"])
 def test_other_decodings_stay_in_the_graph(distortion: str, tail: Tail, tmp_path: Path) -> None:
     detector = load(build(replace(tail, distortion=distortion, nms=False, best=None, seed=1)), tmp_path)

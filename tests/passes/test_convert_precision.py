@@ -13,6 +13,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from affine_networks import Stack
+from examples import examples
 from golden_files import assert_golden
 from graph_text import FP16, RTX, detector, network, operators, run
 from hypothesis import given, settings
@@ -64,7 +65,7 @@ def test_golden() -> None:
     assert_golden("passes/convert_precision.after.txt", to_text(convert(source).detector.graph) + "\n")
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(50))
 @given(stack=stacks(), data=st.data())
 def test_typed_network_is_valid_and_close(stack: Stack, data: st.DataObject) -> None:
     graph = stack.build()

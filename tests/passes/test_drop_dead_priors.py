@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from anchor_networks import AnchorNetwork, build, detections
 from channel_removal import NO_NETWORK
+from examples import examples
 from golden_files import assert_golden
 from hypothesis import given, settings
 from mutation import find_example, mutant
@@ -58,7 +59,7 @@ def agrees(net: AnchorNetwork, module: object = PASS) -> bool:
     return np.array_equal(heads.priors, source.heads.priors[stays])  # type: ignore[union-attr]
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 @given(anchor_networks())
 def test_detections_stay_and_dead_priors_go(net: AnchorNetwork) -> None:
     assert agrees(net)

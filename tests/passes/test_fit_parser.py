@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from examples import examples
 from golden_files import assert_golden
 from graph_text import detector, network, operators, run
 from hypothesis import given, settings
@@ -273,7 +274,7 @@ def test_fp64_becomes_fp32_for_tensorrt_only() -> None:
 # ---- attributes -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     op=st.sampled_from(["Conv", "MaxPool", "AveragePool"]),
     auto=st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID"]),

@@ -12,6 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from affine_networks import Stack
+from examples import examples
 from golden_files import assert_golden
 from graph_text import FP16, detector, network, operators, run
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ def worst_error(stack: Stack, module: ModuleType = PASS) -> float:
     return max(float((np.abs(a - b) / (ATOL + RTOL * np.abs(b))).max()) for a, b in pairs)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(75))
 @given(stacks())
 def test_folding_keeps_every_output(stack: Stack) -> None:
     graph = stack.build()
@@ -58,7 +59,7 @@ def test_folding_keeps_every_output(stack: Stack) -> None:
         np.testing.assert_array_equal(got, want)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(40))
 @given(stacks())
 def test_nothing_that_can_fold_backwards_is_left(stack: Stack) -> None:
     folded = fold(detector(stack.build()))

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from examples import examples
 from golden_files import assert_golden
 from graph_text import FP16, detector, network, operators, run
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def test_golden() -> None:
     assert_golden("passes/fold_constants.after.txt", to_text(result.detector.graph) + "\n")
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(75))
 @given(reshaping_networks())
 def test_moving_data_around_keeps_every_value(graph: gs.Graph) -> None:
     expected = run(graph)

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 from detection_reference import efficient_nms, nms_plugin
+from examples import examples
 from hypothesis import assume, given, settings
 from mutation import find_example, mutant
 from numerics import assert_same_detections
@@ -112,7 +113,7 @@ def in_graph(case: HeadsCase, module: ModuleType = PASS, *, flat: bool = True) -
 # ---- onnx-nms -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(40))
 @given(heads_cases())
 def test_onnx_nms_finds_what_the_host_finds(case: HeadsCase) -> None:
     assert same(in_graph(case, flat=len(case.scores) % 2 == 0), on_host(case))
@@ -179,7 +180,7 @@ def test_names_in_use_are_left_alone() -> None:
 # ---- efficient-nms --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(heads_cases())
 def test_efficient_nms_finds_what_the_host_finds(case: HeadsCase) -> None:
     case = replace(case, nms=replace(case.nms, top_k=-1))  # the plugin has no limit a class
@@ -297,7 +298,7 @@ def test_efficient_nms_on_real_pictures(assets: Path, model: CaffeSsd) -> None:
 # ---- nms-plugin -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(heads_cases())
 def test_nms_plugin_finds_what_the_host_finds(case: HeadsCase) -> None:
     case = replace(case, heads=replace(case.heads, clip=False))  # the plugin clips after suppression

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from branching_networks import PATTERNS, Block, Branching, Pattern, Wish
+from examples import examples
 from gate_lowering import MODULE, conditionals, error, lowered, lowering_error
 from gated_networks import Spelling, gated
 from hypothesis import Phase, given, settings
@@ -31,13 +32,13 @@ from deploycc.graph.gates import search as gates
 # ---- equality -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(branching_networks(), st.sampled_from(PATTERNS))
 def test_branches_equal_multiplying(made: Branching, pattern: Pattern) -> None:
     assert lowering_error(made, [pattern]) <= 1.0
 
 
-@settings(max_examples=5)
+@settings(max_examples=examples(5))
 @given(branching_networks(), st.sampled_from(PATTERNS))
 def test_plain_conditionals_equal_multiplying(made: Branching, pattern: Pattern) -> None:
     detector = made.build(pattern)
@@ -48,7 +49,7 @@ def test_plain_conditionals_equal_multiplying(made: Branching, pattern: Pattern)
     assert error(detector.graph, graph, made.picture()) <= 1.0
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(gate_spellings(), st.integers(0, 2**16))
 def test_every_spelling_of_a_gate_is_lowered(spelling: Spelling, seed: int) -> None:
     detector = gated(spelling, seed=seed)

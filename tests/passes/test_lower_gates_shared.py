@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from branching_networks import PATTERNS, Block, Branching, Pattern, Wish
+from examples import examples
 from gate_lowering import MODULE, conditionals, error, lowered, lowering_error
 from hypothesis import Phase, example, given, seed, settings
 from hypothesis import strategies as st
@@ -45,14 +46,14 @@ LEFT_OUTSIDE = Branching(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @example(UNLIKE, "edge")
 @given(branching_networks(shared=True), st.sampled_from(PATTERNS))
 def test_variants_equal_multiplying(made: Branching, pattern: Pattern) -> None:
     assert lowering_error(made, [pattern]) <= 1.0
 
 
-@settings(max_examples=4)
+@settings(max_examples=examples(4))
 @example(TWO_EXITS, "random")
 @example(TWO_EXITS, "front")
 @example(TWO_EXITS, "on")

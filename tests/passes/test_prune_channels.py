@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from channel_networks import ChannelNetwork
 from channel_removal import error
+from examples import examples
 from golden_files import assert_golden
 from graph_text import RTX, detector, network, operators, run
 from hypothesis import given, settings
@@ -158,7 +159,7 @@ def test_wrong_kernels_are_refused(kernels: dict[str, tuple[int, ...]], code: st
     assert hint is None or hint in str(raised.value.hint)
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 @given(channel_networks())
 def test_the_pass_equals_kernels_times_zero(made: ChannelNetwork) -> None:
     """Kernels whose group stays work on; all others are zero: the outputs are those of the network masked so."""

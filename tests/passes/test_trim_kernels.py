@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from channel_removal import NO_NETWORK
+from examples import examples
 from golden_files import assert_golden
 from graph_text import network, run
 from hypothesis import given, settings
@@ -58,7 +59,7 @@ def same(source: Detector, module: object = PASS) -> bool:
     return got.shape == expected.shape and np.allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 @given(convolutions())
 def test_trimmed_kernels_compute_the_same(source: Detector) -> None:
     before = measure_cost(source.graph).macs

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutation import find_example, mutant
@@ -41,7 +42,7 @@ CONVOLUTIONS = st.builds(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(CONVOLUTIONS)
 def test_one_kernel_more_is_never_faster(launch: Launch) -> None:
     more = replace(launch, kernels=launch.kernels + 1, macs=launch.macs // launch.kernels * (launch.kernels + 1))
@@ -52,7 +53,7 @@ def whole_tiles_hold_every_mac(times: object, launch: Launch) -> bool:
     return bool(times.tile_macs(LaunchTable.of([launch]), STACK.model)[0] >= launch.macs)  # type: ignore[attr-defined]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(CONVOLUTIONS)
 def test_whole_tiles_hold_every_mac(launch: Launch) -> None:
     assert whole_tiles_hold_every_mac(module, launch)
@@ -66,7 +67,7 @@ def test_a_tile_count_that_rounds_down_would_be_noticed() -> None:
     assert whole_tiles_hold_every_mac(module, launch)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(CONVOLUTIONS)
 def test_no_launch_is_faster_than_its_memory_traffic_and_its_arithmetic_at_the_peak(launch: Launch) -> None:
     traffic = 2 * (launch.read + launch.written + launch.weights) / TX2.bandwidth * 1e3

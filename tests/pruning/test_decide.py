@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from channel_networks import ChannelNetwork
+from examples import examples
 from graph_text import network
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,7 +128,7 @@ def test_one_kernel_is_always_kept_and_it_is_the_most_used() -> None:
     assert kernels_of(groups, choice, gone) == {"conv3": (0, 2, 3, 4, 5)}
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(channel_networks(), st.sampled_from([1, 2, 3, 8]), st.integers(0, 2**16))
 def test_no_layer_is_emptied_and_no_useful_channel_goes(made: ChannelNetwork, multiple: int, seed: int) -> None:
     groups = channel_groups(made.build())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from deploycc.report.stats import (
 SCALED = ("p50_ms", "p90_ms", "p99_ms", "min_ms", "max_ms", "mean_ms", "std_ms", "mad_ms", "p50_low_ms", "p50_high_ms")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(latency_samples())
 def test_figures_are_ordered(samples: NDArray[np.float64]) -> None:
     s = summarise(samples)
@@ -33,7 +34,7 @@ def test_figures_are_ordered(samples: NDArray[np.float64]) -> None:
     assert s.throughput_fps * s.mean_ms == pytest.approx(1000, rel=1e-9, abs=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(latency_samples(), st.sampled_from([0.25, 2.0, 1024.0]))
 def test_units_do_not_matter(samples: NDArray[np.float64], factor: float) -> None:
     plain, scaled = summarise(samples), summarise(samples * factor)
@@ -44,7 +45,7 @@ def test_units_do_not_matter(samples: NDArray[np.float64], factor: float) -> Non
     assert stability(samples * factor).drift == pytest.approx(stability(samples).drift, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(latency_samples(), latency_samples())
 def test_swapping_the_sides_turns_the_answer_round(a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
     forth, back = compare_medians(a, b), compare_medians(b, a)
@@ -55,7 +56,7 @@ def test_swapping_the_sides_turns_the_answer_round(a: NDArray[np.float64], b: ND
         assert back.direction != forth.direction
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(latency_samples())
 def test_a_run_is_not_different_from_itself(samples: NDArray[np.float64]) -> None:
     change = compare_medians(samples, samples)
@@ -200,7 +201,7 @@ def _autoregressive(random: np.random.Generator, count: int, memory: float, sigm
     return values
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(latency_samples(max_size=20), min_size=1, max_size=12))
 def test_pairs_of_the_same_blocks_are_not_different(blocks: list[NDArray[np.float64]]) -> None:
     change = compare_pairs(blocks, blocks)
@@ -208,7 +209,7 @@ def test_pairs_of_the_same_blocks_are_not_different(blocks: list[NDArray[np.floa
     assert (change.ratio, change.low, change.high, change.direction) == (1, 1, 1, "not significant")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(latency_samples(max_size=20), min_size=8, max_size=12), st.sampled_from([0.5, 2.0]))
 def test_a_factor_is_found_whatever_the_blocks_have_in_common(blocks: list[NDArray[np.float64]], factor: float) -> None:
     change = compare_pairs(blocks, [block * factor for block in blocks])

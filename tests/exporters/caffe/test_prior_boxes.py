@@ -7,6 +7,7 @@ from typing import Any
 import caffe_reference
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from mutation import find_example, mutant
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def agrees(layer: PriorLayer, module: Any = prior_boxes) -> bool:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(prior_layers())
 def test_found_layers_write_the_same_boxes(layer: PriorLayer) -> None:
     assert agrees(layer)

@@ -14,6 +14,7 @@ import pytest
 from anchor_networks import AnchorNetwork, build
 from anchor_networks import detections as found_by
 from caffe_files import seeded_files
+from examples import examples
 from graph_text import run as graph_run
 from hypothesis import given, settings
 from mutation import find_example, mutant
@@ -164,7 +165,7 @@ def agrees(example: tuple[AnchorNetwork, dict[str, Any]], folder: Path, module: 
     return True
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(exported_networks())
 def test_any_anchors_are_found_again(
     tmp_path_factory: pytest.TempPathFactory, example: tuple[AnchorNetwork, dict[str, Any]]

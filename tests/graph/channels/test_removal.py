@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from channel_networks import ChannelNetwork
 from channel_removal import NO_NETWORK, Parts, choice, dead_error, error, kill, masked, removal_error
+from examples import examples
 from graph_text import network, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,21 +23,21 @@ from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import remove_channels
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(75))
 @given(channel_networks())
 def test_removed_equals_masked(made: ChannelNetwork) -> None:
     worst, _ = removal_error(made.build(), made.seed)
     assert worst <= 1.0
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 @given(st.one_of(channel_networks(), constant_networks()))
 def test_dead_channels_go_without_a_trace(made: ChannelNetwork) -> None:
     worst, _ = dead_error(kill(made.build(), made.seed))
     assert worst <= 1.0
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(channel_networks())
 def test_original_is_not_touched_and_shapes_follow(made: ChannelNetwork) -> None:
     graph = made.build()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from channel_networks import ChannelNetwork
 from channel_removal import error
+from examples import examples
 from graph_text import network, run
 from hypothesis import given, settings
 from strategies import channel_networks
@@ -25,7 +26,7 @@ g (float[1,3,6,6] x, float[4,3,3,3] w1, float[4] b1, float[4,1,3,3] wd, float[2,
 }}"""
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(channel_networks())
 def test_outputs_stay(made: ChannelNetwork) -> None:
     graph = made.build()

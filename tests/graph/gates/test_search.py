@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 from branching_networks import Block, Branching, Wish
+from examples import examples
 from gated_networks import DECISIONS, KERNELS, LAYERS, PLACES, POOLS, Spelling, gated, text_network
 from graph_text import picture, run
 from hypothesis import given, settings
@@ -44,7 +45,7 @@ def refused(body: list[str]) -> str:
 
 
 @given(gate_spellings())
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 def test_every_spelling_is_found_and_read(spelling: Spelling) -> None:
     detector = gated(spelling)
     gate = only(detector)
@@ -66,7 +67,7 @@ def test_every_spelling_is_found_and_read(spelling: Spelling) -> None:
 
 
 @given(gate_spellings())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_the_vector_found_switches_the_layer(spelling: Spelling) -> None:
     """Whatever the network computes: with the vector as found, response times vector is the product."""
     detector = gated(spelling)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
+from examples import examples
 from gated_networks import Spelling, gated, text_network
 from graph_text import picture, run
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from deploycc.graph.gates.value_sets import possible_values
 
 
 @given(gate_spellings())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_no_value_lies_outside(spelling: Spelling) -> None:
     detector = gated(spelling)
     graph = detector.graph.copy()

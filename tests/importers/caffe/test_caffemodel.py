@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from caffe_files import Style, caffemodel, field, varint
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -21,7 +22,7 @@ STYLES = [Style(*flags) for flags in product([False, True], repeat=4)] + [Style(
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "конв"]), st.lists(ARRAYS, min_size=1, max_size=3)), min_size=1, max_size=3),
        st.sampled_from(STYLES))  # fmt: skip
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_every_spelling_reads_back(layers: list[tuple[str, list[np.ndarray]]], style: Style) -> None:
     found = parse(caffemodel(layers, style), "net")
     assert [layer.name for layer in found] == [name for name, _ in layers]
@@ -48,7 +49,7 @@ def test_packed_floats_are_views_of_the_file() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_a_file_cut_anywhere_is_diagnosed(data: st.DataObject) -> None:
     whole = caffemodel({"first": [np.ones((2, 3), np.float32)], "second": [np.ones(4, np.float32)]})
     cut = data.draw(st.integers(1, len(whole) - 1))
@@ -58,7 +59,7 @@ def test_a_file_cut_anywhere_is_diagnosed(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_bytes_are_read_or_diagnosed(data: bytes) -> None:
     found = outcome(data)
     assert isinstance(found, list) or found in ("caffe-truncated-weights", "caffe-not-weights", "caffe-no-weights")

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from caffe_files import Array, import_text, one_layer, pre
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import CaffeLayer, caffe_activations
 
 
 @given(caffe_activations(), st.integers(0, 99))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_activation_is_opencvs(layer: CaffeLayer, seed: int) -> None:
     case = one_layer(layer.type, layer.params, shape=layer.shape, blobs=layer.blobs, seed=seed)
     np.testing.assert_allclose(case.imported()[0], case.opencv(), rtol=1e-4, atol=1e-5)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from caffe_files import one_layer, pre
+from examples import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import CaffeLayer, caffe_convolutions, caffe_deconvolutions
 
 
 @given(caffe_convolutions(), st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_convolution_is_opencvs(layer: CaffeLayer, seed: int) -> None:
     depthwise = layer.shape[1] > 1 and layer.blobs[0][1] == 1
     assume(not depthwise or min(layer.shape[2:]) > 1)  # OpenCV 4.14 reads beyond its input: see the next test
@@ -28,7 +29,7 @@ def test_depthwise_convolution_of_few_pixels(size: int) -> None:
 
 
 @given(caffe_deconvolutions(), st.integers(0, 99))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_deconvolution_is_opencvs(layer: CaffeLayer, seed: int) -> None:
     case = one_layer(layer.type, layer.params, shape=layer.shape, blobs=layer.blobs, seed=seed)
     np.testing.assert_allclose(case.imported()[0], case.opencv(), rtol=1e-5, atol=1e-4)

@@ -6,13 +6,14 @@ import caffe_reference
 import numpy as np
 import pytest
 from caffe_files import import_text, one_layer, pre
+from examples import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import CaffeLayer, caffe_poolings
 
 
 @given(caffe_poolings(), st.integers(0, 99))
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_pooling_is_caffes(drawn: tuple[CaffeLayer, dict[str, Any]], seed: int) -> None:
     layer, numbers = drawn
     case = one_layer(layer.type, layer.params, shape=layer.shape, seed=seed)
@@ -20,7 +21,7 @@ def test_pooling_is_caffes(drawn: tuple[CaffeLayer, dict[str, Any]], seed: int) 
 
 
 @given(caffe_poolings(), st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_pooling_is_opencvs(drawn: tuple[CaffeLayer, dict[str, Any]], seed: int) -> None:
     layer, numbers = drawn
     # Padded in one direction only, OpenCV keeps a window beyond the picture in the other; Caffe drops it in both.
@@ -63,7 +64,7 @@ def test_wrong_pooling_is_refused(params: str, code: str, says: str) -> None:
 
 
 @given(st.sampled_from([1, 3, 5]), st.sampled_from([0.1, 1.0, 2.5]), st.sampled_from([0.5, 0.75, 1.0]))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_lrn_across_channels(size: int, alpha: float, beta: float) -> None:
     case = one_layer("LRN", f"lrn_param {{ local_size: {size} alpha: {alpha} beta: {beta} }}", shape=(1, 6, 3, 4))
     np.testing.assert_allclose(case.imported()[0], case.opencv(), rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from caffe_files import SMALL_DETECTOR, check_shapes, import_text, run
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +124,7 @@ def test_unknown_attributes_of_a_layer_are_refused_and_others_parameters_ignored
 
 
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a_damaged_definition_is_imported_or_diagnosed(data: st.DataObject) -> None:
     words = re.findall(r'"[^"]*"|[\w.\-]+|[{}:\[\]]', SMALL_DETECTOR)
     values = [index for index, word in enumerate(words) if re.fullmatch(r'-?[\d.]+|".*"', word)]

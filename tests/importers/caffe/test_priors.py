@@ -4,6 +4,7 @@ import caffe_reference
 import numpy as np
 import pytest
 from caffe_files import import_text, run_opencv
+from examples import examples
 from hypothesis import given, settings
 from strategies import CaffePriors, caffe_priors
 
@@ -36,7 +37,7 @@ def with_heads(text: str, priors: int) -> str:
 
 
 @given(caffe_priors())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_priors_are_caffes(drawn: CaffePriors) -> None:
     expected = caffe_reference.priors(
         drawn.cells, drawn.image, drawn.min_sizes, drawn.max_sizes, drawn.ratios,
@@ -50,7 +51,7 @@ def test_priors_are_caffes(drawn: CaffePriors) -> None:
 
 
 @given(caffe_priors(sizes=1, fractions=False))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_priors_are_opencvs(drawn: CaffePriors) -> None:
     # OpenCV takes one min_size, and keeps its fraction.
     text = network(drawn.cells, drawn.image, drawn.text)
