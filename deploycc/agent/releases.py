@@ -5,9 +5,11 @@ Below ``var/lib/deploycc`` of a root file system:
 ``releases/<digest>``  an installed bundle; it gets this name when every byte of it is on the disk
 ``current``            link to the release that programs use
 ``previous``           link to the one before, which `rollback` makes the current one again
+``.previous``          the next ``previous`` while ``current`` is switched
 ``engines/<digest>``   engines that this board built for a release (`first_boot`)
 
-Power may fail at any moment: ``current`` leads to a whole release before and after every single step.
+Power may fail at any moment: before and after every single step ``current`` leads to a whole release, and the one
+before it is known.
 """
 
 import fcntl
@@ -23,6 +25,7 @@ CURRENT = "current"
 PREVIOUS = "previous"
 ENGINES = "engines"
 
+_PENDING = ".previous"
 _RELEASES = "releases"
 _HEX = frozenset("0123456789abcdef")
 
@@ -69,6 +72,12 @@ class Releases:
 
     def digest_of(self, link: str) -> "Optional[str]":
         """Return the digest of the release that `CURRENT` or `PREVIOUS` leads to; None where there is none."""
+        pending = self._target(_PENDING) if link == PREVIOUS else None
+        if pending is not None and pending != self._target(CURRENT):  # the power failed after the switch
+            return pending
+        return self._target(link)
+
+    def _target(self, link: str) -> "Optional[str]":
         try:
             folder, digest = os.path.split(os.readlink(os.path.join(self.base, link)))
         except OSError:
@@ -190,17 +199,20 @@ class Releases:
             return False
 
     def _switch(self, digest: str) -> None:
-        """Lead `CURRENT` to a release, after `PREVIOUS` leads to the one that it led to."""
+        """Lead `CURRENT` to a release, and `PREVIOUS` to the one that it led to."""
         now = self.digest_of(CURRENT)
         if now == digest:
             return
         if now is not None:
-            self._lead(PREVIOUS, now)
+            self._lead(_PENDING, now)
         self._lead(CURRENT, digest)
+        if now is not None:
+            os.replace(os.path.join(self.base, _PENDING), os.path.join(self.base, PREVIOUS))
+            _sync(self.base)
 
     def _lead(self, link: str, digest: str) -> None:
         path = os.path.join(self.base, link)
-        beside = os.path.join(self.base, "." + link + ".partial")
+        beside = os.path.join(self.base, ".link.partial")
         if os.path.lexists(beside):
             os.remove(beside)
         os.symlink(os.path.join(_RELEASES, digest), beside)

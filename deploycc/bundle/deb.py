@@ -26,7 +26,8 @@ _HOME = "usr/lib/deploycc"
 _POSTINST = """#!/bin/sh
 set -e
 if [ "$1" = configure ]; then
-    python3 /{home}/{name}/bundle/agent.pyz install /{home}/{name}/bundle --key /{home}/{name}/key.pem
+    home="$DPKG_ROOT/{home}/{name}"
+    python3 "$home/bundle/agent.pyz" install "$home/bundle" --key "$home/key.pem" --root "${{DPKG_ROOT:-/}}"
 fi
 """
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bundles import board_bundle, board_folder
 
-from deploycc.agent import ed25519, releases
+from deploycc.agent import bundle, ed25519, releases
 from deploycc.agent.outcome import Failed
 from deploycc.agent.releases import CURRENT, PREVIOUS, Releases
 from deploycc.workflows.package import Packaged, package
@@ -139,10 +141,72 @@ def test_what_a_killed_process_left_goes(bundles: tuple[bytes, list[Packaged]], 
     folder = tmp_path / releases.BASE / "releases"
     (folder / ".partial/model").mkdir(parents=True)
     (folder / ".gone").mkdir()
-    (folder.parent / ".current.partial").symlink_to("nowhere")
+    (folder.parent / ".link.partial").symlink_to("nowhere")
     install(tmp_path, bundles[0], bundles[1][0])
     assert [path.name for path in folder.iterdir()] == [bundles[1][0].digest]
     assert current_engine(tmp_path) == b"engine of a board"
+
+
+class PowerCut(BaseException):
+    """The process ends here."""
+
+
+def cut_at(root: Path, number: int, change: Callable[[Releases], object], patch: pytest.MonkeyPatch) -> bool:
+    """Make a change of which the call of this number that changes a name never happens; return whether there was one."""
+    calls = 0
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                raise PowerCut
+            real(*arguments)
+
+        return call
+
+    installed = Releases(str(root))
+    for name in ("symlink", "replace", "rename"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+    try:
+        change(installed)
+    except PowerCut:
+        return True
+    finally:
+        installed.close()
+    return False
+
+
+@pytest.mark.parametrize("kind", ["install", "rollback"])
+def test_wherever_the_power_fails_there_are_two_whole_releases(
+    bundles: tuple[bytes, list[Packaged]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    key, made = bundles
+    before = tmp_path / "before"
+    before.mkdir()
+    for packaged in made[:2]:
+        install(before, key, packaged)
+    first, second, third = (packaged.digest for packaged in made)
+
+    def change(installed: Releases) -> object:
+        if kind == "rollback":
+            return installed.rollback()
+        return installed.install(str(made[2].files[0]), key, lambda found: None)
+
+    seen = []
+    for number in range(1, 20):
+        root = Path(shutil.copytree(before, tmp_path / str(number), symlinks=True))
+        with monkeypatch.context() as patch:
+            if not cut_at(root, number, change, patch):
+                break
+        installed = Releases(str(root), changes=False)
+        seen.append((installed.digest_of(CURRENT), installed.digest_of(PREVIOUS)))
+        for digest in seen[-1]:
+            release = root / releases.BASE / "releases" / str(digest)
+            assert bundle.read(str(release), None).digest == digest
+    after = (third, second) if kind == "install" else (first, second)
+    assert set(seen) == {(second, first), after}
+    assert seen == sorted(seen, key=[(second, first), after].index)  # it switches once
 
 
 def test_nothing_is_made_by_listing(tmp_path: Path) -> None:

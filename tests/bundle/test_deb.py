@@ -69,7 +69,8 @@ def test_what_is_in_it(deb: Path) -> None:
         if entry.isfile()
     }
     assert control["./postinst"][0].mode == 0o755
-    assert b"agent.pyz install /usr/lib/deploycc/detector/bundle --key" in control["./postinst"][1]
+    assert b'home="$DPKG_ROOT/usr/lib/deploycc/detector"' in control["./postinst"][1]
+    assert b'install "$home/bundle" --key "$home/key.pem" --root "${DPKG_ROOT:-/}"' in control["./postinst"][1]
 
 
 def test_dpkg_reads_it(deb: Path, tmp_path: Path) -> None:
