@@ -165,7 +165,7 @@ def ssd(
 
     require_torch()
     from deploycc.lkam.config import GateConfig
-    from deploycc.lkam.sparsity import Ramp
+    from deploycc.trainable.sparsity import Ramp
 
     config = None
     if gates is not None:

@@ -15,13 +15,14 @@ from deploycc.evaluation.nms import suppress
 from deploycc.evaluation.truth import Predictions, Truth
 from deploycc.evaluation.voc import mean_ap, voc_scores
 from deploycc.lkam.augment import fit
-from deploycc.lkam.gate import engaged_kernels
-from deploycc.lkam.insert import gated_convs
+from deploycc.lkam.insert import gated_convs, gates_by_layer
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import VARIANCES, make_priors
 from deploycc.lkam.samples import to_tensor
-from deploycc.lkam.sparsity import conv_macs, engaged_share
+from deploycc.lkam.sparsity import conv_macs
 from deploycc.progress import Say, quiet
+from deploycc.trainable.gate import engaged_kernels
+from deploycc.trainable.sparsity import engaged_share
 
 NMS = Nms(score_threshold=0.01, iou_threshold=0.45, top_k=200, keep_top_k=100)
 _BATCH = 50
@@ -61,7 +62,7 @@ def assess(model: Ssd, data: Dataset, class_names: tuple[str, ...], say: Say = q
             offsets, logits = model(pictures.contiguous(memory_format=torch.channels_last))
             scores = torch.softmax(logits, 2).numpy()
             if macs:
-                shares.append(engaged_share(model, macs).numpy())
+                shares.append(engaged_share(gates_by_layer(model), macs).numpy())
         for name, module in gated_convs(model):
             engaged[name].append(engaged_kernels(module.gate).numpy())
             units[name] = module.gate.units

@@ -8,7 +8,7 @@ from typing import Any
 from deploycc.documents.document import Granularity
 from deploycc.lkam.insert import Place
 from deploycc.lkam.network import SsdConfig
-from deploycc.lkam.sparsity import Ramp
+from deploycc.trainable.sparsity import Ramp
 
 _THRESHOLD = Ramp(0.5, 0.5)
 _SLOPE = Ramp(1.0, 1.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -12,12 +11,11 @@ from torch import Tensor, nn
 
 from deploycc.documents.document import Granularity
 from deploycc.errors import InputError
-from deploycc.lkam.gate import FollowingGate, KernelGate
 from deploycc.lkam.network import ConvUnit
+from deploycc.trainable.gate import FollowingGate, KernelGate, unit_sizes
 
 Place = Literal["conv", "norm"]
 _ZERO_KEEPING = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.SiLU, nn.Mish, nn.GELU, nn.ELU, nn.Tanh)  # f(0) = 0
-_STEP = 8  # channels that vector units and tensor cores process at once
 
 
 class GatedConv(nn.Module):
@@ -106,7 +104,7 @@ def insert_gates(
             raise InputError(
                 "gate-grouped", "a depthwise or grouped convolution cannot be gated", context={"layer": name}
             )
-    blocks = {name: _blocks(name, convs[name].out_channels, granularity, block, shared) for name in chosen}
+    blocks = {name: unit_sizes(name, convs[name].out_channels, granularity, block, shared) for name in chosen}
     leader: KernelGate | None = None
     for name in chosen:
         parent_name, _, child = name.rpartition(".")
@@ -202,27 +200,14 @@ def gated_convs(model: nn.Module) -> Iterator[tuple[str, GatedConv]]:
             yield name, module
 
 
+def gates_by_layer(model: nn.Module) -> dict[str, KernelGate | FollowingGate]:
+    """Return the gate of every gated convolution, in the model's order."""
+    return {name: module.gate for name, module in gated_convs(model)}
+
+
 def deciding_gates(model: nn.Module) -> list[KernelGate]:
     """Return the gates that decide themselves, in the model's order: all but `FollowingGate`."""
     return [module.gate for _, module in gated_convs(model) if isinstance(module.gate, KernelGate)]
-
-
-def _blocks(layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]) -> list[int]:
-    """Return the number of kernels of each unit."""
-    if granularity == "kernel":
-        return [1] * kernels
-    if isinstance(shared, int):
-        size = kernels // shared if shared else block
-        if size and kernels % size == 0 and (not shared or kernels == size * shared):
-            return [size] * (kernels // size)
-        division = f"{shared} equal blocks" if shared else f"blocks of {block}"
-    else:
-        ends = [0, *(_STEP * round(kernels * share / _STEP) for share in shared)]
-        sizes = [last - first for first, last in pairwise(ends)]
-        if min(sizes) > 0 and ends[-1] == kernels:
-            return sizes
-        division = f"blocks that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_STEP}"
-    raise InputError("gate-block", f"{kernels} kernels cannot be split into {division}", context={"layer": layer})
 
 
 def _take_activation(parent: nn.Module, child: str) -> nn.Module | None:

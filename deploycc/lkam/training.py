@@ -30,6 +30,7 @@ from deploycc.lkam.insert import (
     calibrate_gates,
     deciding_gates,
     gated_convs,
+    gates_by_layer,
     hold_statistics,
     impose_units,
     parameters_before_gates,
@@ -39,13 +40,13 @@ from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
 from deploycc.lkam.priors import make_priors
 from deploycc.lkam.samples import Samples
-from deploycc.lkam.sparsity import conv_macs, engaged_share, layer_gains, sparsity_loss, spread_loss
+from deploycc.lkam.sparsity import conv_macs
 from deploycc.progress import Say, quiet
+from deploycc.trainable.sparsity import engaged_share, gate_price
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 _RECORD_EVERY = 50
 _SAVE_EVERY = 250
-_NEAR = 0.05  # distance from the target share at which the gain is full
 _CALIBRATE = 128  # pictures on which new gates are calibrated
 _RETIRE = 256  # pictures on which the use of units is counted
 
@@ -217,11 +218,16 @@ def _make_optimiser(model: Ssd, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def _gate_price(gates: GateConfig, model: Ssd, macs: dict[str, int], share: float) -> torch.Tensor:
-    """Compute the loss of a batch for engaged kernels and for pictures that all engage equally many."""
-    sparsity = sparsity_loss(model, layer_gains(model, gates.gain, macs if gates.weigh_macs else None))
-    pull = 1.0 if gates.target is None else max(-1.0, min(1.0, (share - gates.target) / _NEAR))
-    return pull * sparsity + gates.spread_weight * spread_loss(model, macs, gates.spread)
+def _gate_price(settings: GateConfig, model: Ssd, macs: dict[str, int]) -> torch.Tensor:
+    return gate_price(
+        gates_by_layer(model),
+        macs,
+        gain=settings.gain,
+        target=settings.target,
+        spread=settings.spread,
+        spread_weight=settings.spread_weight,
+        weigh_macs=settings.weigh_macs,
+    )
 
 
 def _first_after(config: TrainConfig, step: int, fraction: float) -> bool:
@@ -267,9 +273,9 @@ def _step(
         total = total + config.distil * distilled
         record["distilled"] = float(distilled.detach())
     if config.gates is not None:
-        share = engaged_share(model, macs)
+        share = engaged_share(gates_by_layer(model), macs)
         if not frozen and not exploring:
-            price = _gate_price(config.gates, model, macs, float(share.mean()))
+            price = _gate_price(config.gates, model, macs)
             total = total + config.gates.press.at(progress) * price
         record |= {"engaged": float(share.mean()), "engaged_std": float(share.std())}
     if not bool(torch.isfinite(total)):

@@ -75,7 +75,7 @@ class TrainableNetwork(nn.Module):
             if isinstance(tensor, gs.Constant) and tensor.name not in trained:
                 self.register_buffer(f"constant_{len(self._fixed)}", _fixed(tensor), persistent=False)
                 self._fixed.append(tensor.name)
-        self._steps = [_Step(node) for node in graph.nodes]
+        self._steps = [Step(node) for node in graph.nodes]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,12 +97,20 @@ class TrainableNetwork(nn.Module):
 
         def run_one(*tensors: Tensor) -> tuple[Tensor, ...]:
             values: dict[str, Any] = {**fixed, **weights, **dict(zip(self.inputs, tensors, strict=True))}
-            for step in self._steps:
-                step.run(values)
-            return tuple(values[name] for name in self.outputs)
+            self._execute(values)
+            return tuple(values[name] for name in self._returned)
 
         results = torch.vmap(run_one)(*(batch.unsqueeze(1) for batch in batches))
         return tuple(result.flatten(0, 1) if result.dim() > 1 else result for result in results)
+
+    @property
+    def _returned(self) -> tuple[str, ...]:
+        return self.outputs
+
+    def _execute(self, values: dict[str, Any]) -> None:
+        """Run every node on one picture; `values` has the tensors by name."""
+        for step in self._steps:
+            step.run(values)
 
     def trained(self) -> Detector:
         """Return the detector with the weights as they are now; everything else is as it was.
@@ -120,7 +128,7 @@ class TrainableNetwork(nn.Module):
         return replace(self._detector, graph=graph)
 
 
-class _Step:
+class Step:
     """A node, and the names of its tensors."""
 
     def __init__(self, node: gs.Node) -> None:
@@ -134,11 +142,12 @@ class _Step:
         self._name = node.name
         self._call: Run = OPERATORS[node.op](node)
         self._inputs = [None if tensor.is_empty() else tensor.name for tensor in node.inputs]
-        self._outputs = [tensor.name for tensor in node.outputs]
+        self.outputs = [tensor.name for tensor in node.outputs]
 
     def run(self, values: dict[str, Any]) -> None:
+        """Compute the node's outputs from what is known."""
         results = self._call(*(None if name is None else values[name] for name in self._inputs))
-        for name, result in zip(self._outputs, results if isinstance(results, tuple) else (results,), strict=False):
+        for name, result in zip(self.outputs, results if isinstance(results, tuple) else (results,), strict=False):
             values[name] = result
 
 

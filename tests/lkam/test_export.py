@@ -21,10 +21,10 @@ from deploycc.evaluation.detect import OnnxRuntimeDetector  # noqa: E402
 from deploycc.graph.gates.search import find_gates  # noqa: E402
 from deploycc.lkam.checkpoint import build_model  # noqa: E402
 from deploycc.lkam.export import compare, describe_gates, export_checkpoint, to_model, trace  # noqa: E402
-from deploycc.lkam.gate import KernelGate  # noqa: E402
 from deploycc.lkam.insert import GatedConv, Place, deciding_gates, gated_convs, insert_gates  # noqa: E402
 from deploycc.lkam.network import Ssd  # noqa: E402
 from deploycc.lkam.training import CHECKPOINT  # noqa: E402
+from deploycc.trainable.gate import KernelGate  # noqa: E402
 
 SOURCE = Source(("checkpoint.pt",), "0" * 64, "pytorch")
 NAMES = ("car", "truck", "bus", "person", "cyclist", "sign")

@@ -23,8 +23,8 @@ from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
 from deploycc.lkam.priors import make_priors  # noqa: E402
 from deploycc.lkam.samples import Samples  # noqa: E402
-from deploycc.lkam.sparsity import Ramp  # noqa: E402
 from deploycc.lkam.training import CHECKPOINT, METRICS, learning_rate, train  # noqa: E402
+from deploycc.trainable.sparsity import Ramp  # noqa: E402
 
 
 @pytest.mark.parametrize("gated", [False, True])

@@ -1,4 +1,4 @@
-"""The gate module: maps the input of a convolution to one binary value per kernel.
+"""The gate module of training: maps the input of a convolution to one binary value per kernel.
 
 LKAM (Theodorakopoulos et al., Parsimonious Inference, 2017): global average pooling, 1x1 convolutions, a sigmoid and a
 hard threshold. The threshold has no gradient; the sigmoid's is used instead (straight-through).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,15 +16,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploycc.documents.document import Granularity
+from deploycc.errors import InputError
 
+_MULTIPLE = 8  # channels that vector units and tensor cores process at once
 _ALWAYS = 10.0  # logit of a unit that is always engaged
 _STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 
 class _HardThreshold(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, probability: Tensor, threshold: float) -> Tensor:
+    def forward(probability: Tensor, threshold: float) -> Tensor:
         return (probability > threshold).to(probability.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing is saved: the gradient passes as it is."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -200,6 +209,38 @@ def engaged_kernels(gate: KernelGate | FollowingGate) -> Tensor:
     """Return the decisions [N, kernels] of the gate's last call, with gradient; the sparsity term counts them."""
     assert gate.engaged is not None
     return gate.engaged.index_select(1, gate.get_buffer("unit_of"))
+
+
+def unit_sizes(
+    layer: str, kernels: int, granularity: Granularity, block: int, shared: int | Sequence[float]
+) -> list[int]:
+    """Return the number of kernels of each unit.
+
+    Args:
+        layer: named in an error.
+        kernels: of the gated convolution.
+        granularity: see `KernelGate`.
+        block: kernels per block, for ``block`` and ``nested``.
+        shared: if not 0, the number of units that one gate has for all layers, each with an equal share of the
+            kernels; or the shares at which units end, rising to 1, rounded to multiples of 8 kernels.
+
+    Raises:
+        InputError: ``gate-block``: the kernels cannot be split so.
+    """
+    if granularity == "kernel":
+        return [1] * kernels
+    if isinstance(shared, int):
+        size = kernels // shared if shared else block
+        if size and kernels % size == 0 and (not shared or kernels == size * shared):
+            return [size] * (kernels // size)
+        division = f"{shared} equal blocks" if shared else f"blocks of {block}"
+    else:
+        ends = [0, *(_MULTIPLE * round(kernels * share / _MULTIPLE) for share in shared)]
+        sizes = [last - first for first, last in pairwise(ends)]
+        if min(sizes) > 0 and ends[-1] == kernels:
+            return sizes
+        division = f"blocks that end at {', '.join(f'{100 * share:g} %' for share in shared)}, in steps of {_MULTIPLE}"
+    raise InputError("gate-block", f"{kernels} kernels cannot be split into {division}", context={"layer": layer})
 
 
 def _unit_of(kernels: int, blocks: int | Sequence[int]) -> Tensor:

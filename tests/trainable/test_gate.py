@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
 from deploycc.documents.document import Granularity  # noqa: E402
-from deploycc.lkam.gate import FollowingGate, KernelGate, engaged_kernels, hard_threshold  # noqa: E402
+from deploycc.trainable.gate import FollowingGate, KernelGate, engaged_kernels, hard_threshold  # noqa: E402
 
 
 def test_the_threshold_is_hard_and_its_gradient_passes() -> None:
