@@ -1,20 +1,21 @@
 """``deploycc train``: ``ssd`` trains a detector, dense or with kernel gates, ``export`` writes it as ONNX.
 
-``recover`` (`deploycc.cli.train_recover`) trains a pruned network on what its original says.
+``gates`` (`deploycc.cli.train_gates`) trains gates for a detector from its file alone, ``recover``
+(`deploycc.cli.train_recover`) a pruned network on what its original says.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from deploycc.cli import train_recover
+from deploycc.cli import train_gates, train_recover
 from deploycc.cli.model_options import comma_list
+from deploycc.cli.train_options import read_blocks
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def ssd(
             gates,  # type: ignore[arg-type]
             place=place,  # type: ignore[arg-type]
             block=block,
-            shared=_blocks(shared),
+            shared=read_blocks(shared),
             target=keep,
             gain=gain,
             spread=spread,
@@ -249,26 +250,8 @@ def export(
     console.wrote(output, answer=True)
 
 
+app.command("gates")(train_gates.command)
 app.command("recover")(train_recover.command)
-
-
-def _blocks(shared: str | None) -> int | tuple[float, ...]:
-    """Read ``4`` as a number of blocks, and ``40,60,80,100`` as the shares where they end."""
-    if shared is None:
-        return 0
-    try:
-        numbers = [float(part) for part in comma_list(shared)]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1 and numbers[0].is_integer() and numbers[0] >= 2:
-        return int(numbers[0])
-    if len(numbers) > 1 and all(low < high for low, high in pairwise((0, *numbers))) and numbers[-1] == 100:
-        return tuple(number / 100 for number in numbers)
-    raise InputError(
-        "train-shared",
-        f"--shared {shared} is neither a number of blocks from 2 on nor rising percentages up to 100",
-        hint="--shared 4 or --shared 40,60,80,100",
-    )
 
 
 def _show(trained: Trained) -> None:

@@ -71,11 +71,11 @@ def command(
     from deploycc.workflows.train import require_torch
 
     require_torch()
-    from deploycc.distillation.recovery import RecoverySettings
+    from deploycc.distillation.loop import TrainingSettings
 
     checkpoint, metrics = output.with_suffix(".checkpoint.pt"), output.with_suffix(".metrics.json")
     check_writable(output, checkpoint, metrics, inputs=[pruned, teacher, weights])
-    settings = RecoverySettings(steps, minutes, batch, rate, check_every, seed, bfloat16, memory_mib=memory)
+    settings = TrainingSettings(steps, minutes, batch, rate, check_every, seed, bfloat16, memory_mib=memory)
 
     def report(record: dict[str, float]) -> None:
         agreement = 100 * record["agreement"]

@@ -33,7 +33,7 @@ class ScoreTensor:
 
 def score_tensor(detector: Detector) -> ScoreTensor:
     """Find the logits of the scores: of an activation's output, small probabilities have hardly a gradient left."""
-    heads = _heads(detector)
+    heads = known_heads(detector)
     by_name: dict[str, Any] = {tensor.name: tensor for tensor in detector.graph.outputs}
     tensor = by_name[heads.scores]
     while tensor.inputs:
@@ -60,7 +60,7 @@ def common_rows(student: Detector, teacher: Detector) -> NDArray[np.int64]:
     Raises:
         ModelError: ``distillation-other-heads``: they are not the same heads.
     """
-    mine, its = _heads(student), _heads(teacher)
+    mine, its = known_heads(student), known_heads(teacher)
     if (mine.classes, mine.background, mine.box_coding) != (its.classes, its.background, its.box_coding):
         raise _other_heads(student, teacher, "their classes or their box coding differ")
     rows: dict[bytes, list[int]] = defaultdict(list)
@@ -75,7 +75,12 @@ def common_rows(student: Detector, teacher: Detector) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def _heads(detector: Detector) -> SsdHeads:
+def known_heads(detector: Detector) -> SsdHeads:
+    """Return the heads of a detector.
+
+    Raises:
+        ModelError: ``distillation-no-heads``.
+    """
     if detector.heads is None:
         raise ModelError(
             "distillation-no-heads",

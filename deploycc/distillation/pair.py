@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from deploycc.distillation.teacher import Teacher
 from deploycc.trainable.network import TrainableNetwork
 
 
+def _plain(detector: Detector, outputs: Sequence[str], inputs: Sequence[str]) -> TrainableNetwork:
+    return TrainableNetwork(detector, outputs, inputs=inputs)
+
+
 class Pair:
     """A student and its teacher.
 
@@ -27,10 +31,20 @@ class Pair:
         samples: pictures.
         memory_mib: for answers of the teacher that are remembered.
         map_weight: of the feature maps in the loss.
+        make: makes the student's module from a detector and the names of outputs and inputs.
+
+    Attributes:
+        student: the module that is trained.
     """
 
     def __init__(
-        self, student: Detector, teacher: Detector, samples: Samples, memory_mib: int, map_weight: float
+        self,
+        student: Detector,
+        teacher: Detector,
+        samples: Samples,
+        memory_mib: int,
+        map_weight: float,
+        make: Callable[[Detector, Sequence[str], Sequence[str]], TrainableNetwork] = _plain,
     ) -> None:
         self._rows = torch.from_numpy(common_rows(student, teacher))
         mine, its = score_tensor(student), score_tensor(teacher)
@@ -41,7 +55,7 @@ class Pair:
         assert teacher.heads is not None
         self._mine, self._its, self._map_weight = mine, its, map_weight
         self._channels = [torch.from_numpy(channels) for channels in maps.values()]
-        self.student = TrainableNetwork(student, [mine.name, student.heads.locations, *maps], inputs=starts)
+        self.student = make(student, [mine.name, student.heads.locations, *maps], starts)
         self._teacher = Teacher(
             teacher, [*starts, its.name, teacher.heads.locations, *maps], samples, memory_mib, torch.get_num_threads()
         )

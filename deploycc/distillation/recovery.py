@@ -1,58 +1,18 @@
-"""The training loop: a pruned network learns again what the network that it was pruned from says."""
+"""Recovery: a pruned network learns again what the network that it was pruned from says."""
 
 from __future__ import annotations
 
-import math
-import pickle
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from deploycc.detector import Detector
 from deploycc.distillation.agreement import Agreement, Judge
+from deploycc.distillation.loop import TrainingSettings, copied, key_of, make_optimiser, start, train
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import Samples
-from deploycc.errors import ArtefactError, DeployError
-from deploycc.files import sha256_of
+from deploycc.errors import DeployError
 from deploycc.progress import Say, quiet
-from deploycc.trainable.network import TrainableNetwork
-
-_FORMAT = 1
-_WARMUP_STEPS = 20
-_CLIP = 10.0  # norm of all gradients together
-_BETAS = (0.9, 0.99)
-
-
-@dataclass(frozen=True)
-class RecoverySettings:
-    """How to train.
-
-    Attributes:
-        steps: batches.
-        minutes: time limit of training, or None; the learning rate falls to 0 by whichever comes first.
-        batch: pictures per step.
-        rate: peak learning rate of a weight tensor, relative to its root mean square.
-        check_every: steps between two looks at the pictures that are held out.
-        seed: of the choice of pictures, their order and their changes.
-        bfloat16: compute in 16 bits, weights in 32.
-        map_weight: of the feature maps in the loss; 0: they are not compared.
-        memory_mib: for what the teacher said of views that come again.
-    """
-
-    steps: int = 4000
-    minutes: float | None = None
-    batch: int = 8
-    rate: float = 0.003
-    check_every: int = 250
-    seed: int = 1
-    bfloat16: bool = False
-    map_weight: float = 1.0
-    memory_mib: int = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,23 +37,11 @@ class Recovered:
     stopped: str | None
 
 
-@dataclass
-class _State:
-    key: str
-    step: int = 0
-    minutes: float = 0.0
-    student: dict[str, Any] = field(default_factory=dict)
-    optimiser: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    best_map50: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 def recover(
     student: Detector,
     teacher: Detector,
     samples: Samples,
-    settings: RecoverySettings,
+    settings: TrainingSettings,
     *,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
@@ -115,6 +63,29 @@ def recover(
         ArtefactError: the checkpoint cannot be used.
         DeployError: ``distillation-nothing-seen``: the teacher detects nothing on the pictures that were held out.
     """
+    judge = watchful_judge(teacher, samples)
+    pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight)
+    optimiser = make_optimiser(pair.student, settings)
+    before = judge.agreement(student)
+    state = start(checkpoint, key_of(pair.student, samples, settings))
+    if state.step:
+        pair.student.load_state_dict(state.student)
+        optimiser.load_state_dict(state.optimiser)
+    else:
+        state.best, state.best_map50 = copied(pair.student), before.map50
+    stopped = train(pair, optimiser, samples, settings, judge, state, checkpoint, report, say)
+    pair.student.load_state_dict(state.best)
+    detector = pair.student.trained()
+    after = judge.agreement(detector)
+    return Recovered(detector, before, after, state.step, state.minutes, tuple(state.history), stopped)
+
+
+def watchful_judge(teacher: Detector, samples: Samples) -> Judge:
+    """Return a judge on the pictures that are held out.
+
+    Raises:
+        DeployError: ``distillation-nothing-seen``: the teacher detects nothing on them.
+    """
     judge = Judge(teacher, samples.held_out, samples.picture)
     if not judge.objects:
         raise DeployError(
@@ -124,132 +95,4 @@ def recover(
             note="a network can only be taught what its teacher sees",
             hint="give pictures of what the detector is for",
         )
-    pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight)
-    optimiser = _optimiser(pair.student, settings)
-    before = judge.agreement(student)
-    state = _start(checkpoint, _key(pair.student, samples, settings))
-    if state.step:
-        pair.student.load_state_dict(state.student)
-        optimiser.load_state_dict(state.optimiser)
-    else:
-        state.best, state.best_map50 = _copied(pair.student), before.map50
-    stopped = _train(pair, optimiser, samples, settings, judge, state, checkpoint, report, say)
-    pair.student.load_state_dict(state.best)
-    detector = pair.student.trained()
-    after = judge.agreement(detector)
-    return Recovered(detector, before, after, state.step, state.minutes, tuple(state.history), stopped)
-
-
-def _optimiser(network: TrainableNetwork, settings: RecoverySettings) -> torch.optim.Adam:
-    """Adam whose steps are as large in each tensor as its weights: layers differ by orders of magnitude."""
-    groups = []
-    for weight in network.weights:
-        scale = float(weight.detach().square().mean().sqrt())
-        groups.append({"params": [weight], "lr": settings.rate * max(scale, 1e-8), "peak": settings.rate * scale})
-    return torch.optim.Adam(groups, betas=_BETAS)
-
-
-def _train(
-    pair: Pair,
-    optimiser: torch.optim.Adam,
-    samples: Samples,
-    settings: RecoverySettings,
-    judge: Judge,
-    state: _State,
-    checkpoint: Path | None,
-    report: Callable[[dict[str, float]], None],
-    say: Say,
-) -> str | None:
-    """Take the steps that are left; returns why it ended early."""
-    begin, before = time.monotonic(), state.minutes
-    sums = [0.0] * 4
-    while (progress := _progress(state, settings)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _factor(state.step, progress)
-        loss = pair.loss(samples.views(state.step, settings.batch), settings.bfloat16)
-        if not torch.isfinite(loss.total):
-            return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
-        optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)
-        if torch.isfinite(norm):  # a gradient that is not would spoil every weight
-            optimiser.step()
-        state.step += 1
-        state.minutes = before + (time.monotonic() - begin) / 60
-        terms = [float(term.detach()) for term in (loss.scores, loss.locations, loss.maps)] + [1.0]
-        sums = [total + term for total, term in zip(sums, terms, strict=True)]
-        say(f"training, loss {sum(terms[:3]):.3f}", state.step, settings.steps)
-        if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
-            _check(pair, optimiser, judge, state, sums, checkpoint, report)
-            sums = [0.0] * 4
-    return None
-
-
-def _check(
-    pair: Pair,
-    optimiser: torch.optim.Adam,
-    judge: Judge,
-    state: _State,
-    sums: list[float],
-    checkpoint: Path | None,
-    report: Callable[[dict[str, float]], None],
-) -> None:
-    """Look at the pictures that are held out, keep the best weights, and save."""
-    map50 = judge.agreement(pair.student.trained()).map50
-    record = {
-        "step": state.step,
-        "minutes": round(state.minutes, 3),
-        **{name: total / max(sums[3], 1) for name, total in zip(("scores", "locations", "maps"), sums, strict=False)},
-        "agreement": map50,
-    }
-    state.history.append(record)
-    report(record)
-    if map50 > state.best_map50:
-        state.best, state.best_map50 = _copied(pair.student), map50
-    if checkpoint is not None:
-        state.student, state.optimiser = pair.student.state_dict(), optimiser.state_dict()
-        partial = checkpoint.with_name(checkpoint.name + ".partial")
-        torch.save({"format": _FORMAT, **vars(state)}, partial)
-        partial.replace(checkpoint)
-
-
-def _progress(state: _State, settings: RecoverySettings) -> float:
-    """Share of the training that is done, by steps or by time."""
-    by_time = 0.0 if settings.minutes is None else state.minutes / settings.minutes
-    return max(state.step / settings.steps, by_time)
-
-
-def _factor(step: int, progress: float) -> float:
-    """Of the peak learning rate: a short linear rise, then a cosine to zero."""
-    return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def _copied(network: TrainableNetwork) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def _key(network: TrainableNetwork, samples: Samples, settings: RecoverySettings) -> str:
-    """What a checkpoint must have been made with; a longer training of the same may go on from it."""
-    same = asdict(replace(settings, steps=1, minutes=None, check_every=1, memory_mib=0))
-    weights = {name: float(w.detach().double().sum()) for name, w in zip(network.names, network.weights, strict=True)}
-    return repr((same, samples.trained_on, weights))
-
-
-def _start(checkpoint: Path | None, key: str) -> _State:
-    if checkpoint is None or not checkpoint.exists():
-        return _State(key)
-    try:
-        values = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        ours = isinstance(values, dict) and values.pop("format", None) == _FORMAT
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise ArtefactError(
-            "checkpoint-unreadable", "the checkpoint is damaged", context={"file": checkpoint}, note=str(error)[:200]
-        ) from None
-    if not ours or values.get("key") != key:
-        raise ArtefactError(
-            "checkpoint-other-run",
-            "the checkpoint belongs to another training",
-            context={"file": checkpoint, "sha256": sha256_of(checkpoint)[:16]},
-            hint="choose another output, or remove the checkpoint",
-        )
-    return _State(**values)
+    return judge

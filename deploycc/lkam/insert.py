@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from deploycc.documents.document import Granularity
 from deploycc.errors import InputError
 from deploycc.lkam.network import ConvUnit
-from deploycc.trainable.gate import FollowingGate, KernelGate, unit_sizes
+from deploycc.trainable.gate import FollowingGate, KernelGate, match_layers, unit_sizes
 
 Place = Literal["conv", "norm"]
 _ZERO_KEEPING = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.SiLU, nn.Mish, nn.GELU, nn.ELU, nn.Tanh)  # f(0) = 0
@@ -89,15 +88,7 @@ def insert_gates(
     if shared and granularity == "kernel":
         raise InputError("gate-shared", "a shared gate decides about blocks of kernels, not about single kernels")
     convs = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not _inside_gate(model, n)}
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in convs):
-            raise InputError(
-                "gate-pattern",
-                f"no convolution matches {pattern!r}",
-                note="convolutions that are already gated do not count",
-                hint=f"convolutions: {', '.join(list(convs)[:8])} ...",
-            )
-    chosen = [name for name in convs if any(fnmatchcase(name, p) for p in patterns)]
+    chosen = match_layers(patterns, list(convs))
     for name in chosen:
         conv = convs[name]
         if conv.groups != 1:

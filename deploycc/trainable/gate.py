@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
@@ -209,6 +210,27 @@ def engaged_kernels(gate: KernelGate | FollowingGate) -> Tensor:
     """Return the decisions [N, kernels] of the gate's last call, with gradient; the sparsity term counts them."""
     assert gate.engaged is not None
     return gate.engaged.index_select(1, gate.get_buffer("unit_of"))
+
+
+def match_layers(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the names that match a pattern, in their order.
+
+    Args:
+        patterns: with ``*`` and ``[...]`` as in shell patterns.
+        names: of convolutions without gates.
+
+    Raises:
+        InputError: ``gate-pattern``: a pattern matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(
+                "gate-pattern",
+                f"no convolution matches {pattern!r}",
+                note="convolutions that are already gated do not count",
+                hint=f"convolutions: {', '.join(list(names)[:8])} ...",
+            )
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def unit_sizes(

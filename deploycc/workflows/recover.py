@@ -15,7 +15,8 @@ from deploycc.workflows.train import require_torch
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
-    from deploycc.distillation.recovery import Recovered, RecoverySettings
+    from deploycc.distillation.loop import TrainingSettings
+    from deploycc.distillation.recovery import Recovered
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ def recover(
     pruned: Detector,
     teacher: Detector,
     pictures: str | Path | PictureList,
-    settings: RecoverySettings | None = None,
+    settings: TrainingSettings | None = None,
     *,
     threads: int = 1,
     checkpoint: Path | None = None,
@@ -73,14 +74,14 @@ def recover(
     require_torch()
     import torch
 
-    from deploycc.distillation.recovery import RecoverySettings
+    from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.recovery import recover as train
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
     from deploycc.workflows.prune import cpu_options
 
     torch.set_num_threads(threads)
-    settings = settings or RecoverySettings()
+    settings = settings or TrainingSettings()
     # Folded first: training would fill the zeros at the borders of kernels that a pass can trim, and normalisation
     # that is part of its convolution needs no parameters of its own.
     student = run(pruned, cpu_options(), FOLD).detector

@@ -20,7 +20,7 @@ GATED_LAYERS = {
 }
 """By architecture, patterns of the convolutions with most of the trunk's multiply-accumulates."""
 
-_GRANULARITIES = ("kernel", "block", "nested")
+GRANULARITIES = ("kernel", "block", "nested")
 _PLACES = ("norm", "conv")
 _STRIDE = 32  # of the trunk's last map; heads need a map of 3x3 there
 _WARMUP_STEPS = 200
@@ -152,7 +152,7 @@ def _check_network(architecture: str, size: int) -> None:
 
 def _check_gates(gates: GateConfig) -> None:
     for parameter, value, choices in (
-        ("gates", gates.granularity, _GRANULARITIES),
+        ("gates", gates.granularity, GRANULARITIES),
         ("place", gates.place, _PLACES),
     ):
         if value not in choices:

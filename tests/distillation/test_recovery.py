@@ -14,15 +14,16 @@ from deploycc.detector import Detector  # noqa: E402
 from deploycc.detector.picture_list import PictureList  # noqa: E402
 from deploycc.distillation import pair  # noqa: E402
 from deploycc.distillation.agreement import Judge  # noqa: E402
+from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.distillation.loss import Loss  # noqa: E402
-from deploycc.distillation.recovery import Recovered, RecoverySettings, recover  # noqa: E402
+from deploycc.distillation.recovery import Recovered, recover  # noqa: E402
 from deploycc.distillation.samples import Samples, vary  # noqa: E402
 from deploycc.errors import ArtefactError, DeployError, InputError, PictureError  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.workflows.pictures import open_pictures  # noqa: E402
 
 PICTURES = "generated:5:40"
-SETTINGS = RecoverySettings(steps=30, batch=4, check_every=15, bfloat16=False)
+SETTINGS = TrainingSettings(steps=30, batch=4, check_every=15, bfloat16=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_a_training_that_was_cut_goes_on_to_the_same_end(
     again = recover(pruned, teacher, samples, SETTINGS, checkpoint=file)
     assert bytes_of(again.detector) == bytes_of(recovered.detector)
     with pytest.raises(ArtefactError) as error:
-        recover(pruned, teacher, samples, RecoverySettings(batch=8), checkpoint=file)
+        recover(pruned, teacher, samples, TrainingSettings(batch=8), checkpoint=file)
     assert error.value.code == "checkpoint-other-run"
     file.write_bytes(b"damaged")
     with pytest.raises(ArtefactError) as error:
@@ -96,7 +97,7 @@ def test_a_training_that_was_cut_goes_on_to_the_same_end(
 
 
 def test_weights_that_get_worse_are_not_kept(teacher: Detector, samples: Samples) -> None:
-    wild = RecoverySettings(steps=4, batch=2, check_every=2, rate=30.0, bfloat16=False)
+    wild = TrainingSettings(steps=4, batch=2, check_every=2, rate=30.0, bfloat16=False)
     done = recover(teacher, teacher, samples, wild)
     assert done.after.map50 == done.before.map50 == 1.0
     assert bytes_of(done.detector) == bytes_of(teacher)
@@ -114,7 +115,7 @@ def test_a_loss_that_is_no_number_ends_the_training(
         return Loss(loss.scores * float("nan"), loss.locations, loss.maps) if len(calls) == 3 else loss
 
     monkeypatch.setattr(pair, "distillation_loss", spoiled)
-    done = recover(pruned, teacher, samples, RecoverySettings(steps=9, batch=2, check_every=2, bfloat16=False))
+    done = recover(pruned, teacher, samples, TrainingSettings(steps=9, batch=2, check_every=2, bfloat16=False))
     assert done.steps == 2
     assert done.stopped is not None
     assert "step 2" in done.stopped

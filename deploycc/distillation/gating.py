@@ -1,0 +1,222 @@
+"""Gates learn which kernels a picture needs, while the network learns to say what it said without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deploycc.detector import Detector
+from deploycc.detector.pictures import prepare
+from deploycc.distillation.agreement import Agreement
+from deploycc.distillation.loop import State, Task, TrainingSettings, key_of, make_optimiser, start, train
+from deploycc.distillation.pair import Pair
+from deploycc.distillation.recovery import watchful_judge
+from deploycc.distillation.samples import Samples
+from deploycc.distillation.teacher import Teacher
+from deploycc.errors import DeployError
+from deploycc.progress import Say, quiet
+from deploycc.trainable.gate import FollowingGate, KernelGate
+from deploycc.trainable.gated import GatedNetwork, GateShape
+from deploycc.trainable.sparsity import Ramp, engaged_share, gate_price
+
+_CALIBRATE = 128  # views on which new gates are calibrated
+_BATCH = 8
+_PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
+_RATE = 0.002  # peak learning rate of gates, whose weights begin at the same scale in every network
+
+
+@dataclass(frozen=True)
+class GatingSettings:
+    """Which gates to train, and how strongly kernels are pressed to go off.
+
+    Attributes:
+        layers: names of convolutions, in graph order.
+        shape: of the gates.
+        keep: share of the gated MACs to keep engaged; None: as few as the loss allows.
+        gain: weight of the sparsity term.
+        press: schedule that multiplies it.
+        spread, spread_weight: see `deploycc.trainable.sparsity.gate_price`.
+        freeze: share of the training after which gates no longer change, and only the network adapts.
+        retire: units that less than this share of the pictures engages are then switched off for good.
+        threshold: of the gates' probabilities.
+    """
+
+    layers: tuple[str, ...]
+    shape: GateShape
+    keep: float | None = 0.75
+    gain: float = 0.3
+    press: Ramp = _PRESS
+    spread: float = 0.05
+    spread_weight: float = 10.0
+    freeze: float = 0.75
+    retire: float = 0.0
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """The end of a training of gates.
+
+    Attributes:
+        detector: with the gates as nodes of its graph.
+        agreement: with the teacher, on the pictures that were held out.
+        engaged: share of the gated MACs that each of these pictures engages, [N].
+        retired: units that were switched off for good.
+        steps, minutes, history, stopped: see `deploycc.distillation.recovery.Recovered`.
+    """
+
+    detector: Detector
+    agreement: Agreement
+    engaged: tuple[float, ...]
+    retired: int
+    steps: int
+    minutes: float
+    history: tuple[dict[str, float], ...]
+    stopped: str | None
+
+
+def train_gates(
+    teacher: Detector,
+    samples: Samples,
+    settings: TrainingSettings,
+    gating: GatingSettings,
+    *,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda record: None,
+    say: Say = quiet,
+) -> Gated:
+    """Train gates and weights of a network on its own outputs without gates.
+
+    Args:
+        teacher: the trained network, with SSD heads; it stays as it is.
+        samples: pictures.
+        settings: how to train.
+        gating: which gates, and how many kernels they may engage.
+        checkpoint: written at each check, and read at the start where it exists; None: none.
+        report: called with each record of the history.
+        say: told each step.
+
+    Raises:
+        InputError: a layer cannot be gated so.
+        ModelError: PyTorch does not run an operator of the network.
+        ArtefactError: the checkpoint cannot be used.
+        DeployError: ``distillation-nothing-seen``; ``training-no-result``: it ended before the gates were trained.
+    """
+    judge = watchful_judge(teacher, samples)
+    torch.manual_seed(settings.seed)
+    made: list[GatedNetwork] = []
+
+    def make(detector: Detector, outputs: Sequence[str], inputs: Sequence[str]) -> GatedNetwork:
+        made.append(GatedNetwork(detector, outputs, inputs, gating.layers, gating.shape))
+        return made[-1]
+
+    pair = Pair(teacher, teacher, samples, settings.memory_mib, settings.map_weight, make)
+    [student] = made
+    for _, gate in student.deciding:
+        gate.threshold = gating.threshold
+    state = start(checkpoint, key_of(student, samples, settings, asdict(gating)))
+    if not state.step:
+        say("calibrating gates")
+        _calibrate(student, teacher, samples)
+    optimiser = make_optimiser(student, settings)
+    parameters = list(student.gates.parameters())
+    optimiser.add_param_group({"params": parameters, "lr": _RATE, "peak": _RATE})
+    if state.step:
+        student.load_state_dict(state.student)
+        optimiser.load_state_dict(state.optimiser)
+    task = _GateTask(student, gating, state)
+    stopped = train(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, task)
+    if not state.best:
+        raise DeployError(
+            "training-no-result",
+            "training ended before the gates were trained",
+            context={"step": state.step},
+            note=stopped or "gates are trained until their share of the training is over",
+            hint="use a lower learning rate, or more steps",
+        )
+    student.load_state_dict(state.best)
+    detector = student.trained()
+    return Gated(
+        detector,
+        judge.agreement(detector),
+        _engaged_on(student, samples.held_out, samples, teacher),
+        task.retired,
+        state.step,
+        state.minutes,
+        tuple(state.history),
+        stopped,
+    )
+
+
+class _GateTask(Task):
+    """Presses kernels to go off, then freezes the gates."""
+
+    def __init__(self, network: GatedNetwork, settings: GatingSettings, state: State) -> None:
+        self._network, self._settings, self._state = network, settings, state
+        self._frozen = False
+        self._shares = torch.ones(1)
+        self.retired = 0
+
+    def begin_step(self, progress: float) -> None:
+        if progress < self._settings.freeze or self._frozen:
+            return
+        self._frozen = True
+        self._network.gates.requires_grad_(False)
+        if self._settings.retire:
+            self.retired = self._network.retire(self._settings.retire)
+
+    def price(self, progress: float) -> Tensor | None:
+        self._network.count_use()
+        gates = self._gates
+        self._shares = engaged_share(gates, self._network.macs)
+        if self._frozen:
+            return None
+        settings = self._settings
+        return settings.press.at(progress) * gate_price(
+            gates,
+            self._network.macs,
+            gain=settings.gain,
+            target=settings.keep,
+            spread=settings.spread,
+            spread_weight=settings.spread_weight,
+        )
+
+    def facts(self) -> dict[str, float]:
+        return {"engaged": float(self._shares.mean()), "engaged_std": float(self._shares.std(correction=0))}
+
+    def may_keep(self, progress: float) -> bool:
+        return self._frozen
+
+    @property
+    def _gates(self) -> dict[str, KernelGate | FollowingGate]:
+        return self._network.by_layer
+
+
+def _calibrate(network: GatedNetwork, teacher: Detector, samples: Samples) -> None:
+    """Scale new gates to what they read (`KernelGate.calibrate`); only means of maps are kept."""
+    deciding = network.deciding
+    source = Teacher(teacher, [network.reads[name] for name, _ in deciding], samples, 0, torch.get_num_threads())
+    pooled: list[list[Tensor]] = [[] for _ in deciding]
+    for first in range(0, _CALIBRATE, _BATCH):
+        for parts, maps in zip(pooled, source.answers(range(first, first + _BATCH)), strict=True):
+            parts.append(maps.mean((2, 3), keepdim=True))
+    for (_, gate), parts in zip(deciding, pooled, strict=True):
+        gate.calibrate(torch.cat(parts))
+
+
+def _engaged_on(
+    network: GatedNetwork, numbers: Sequence[int], samples: Samples, teacher: Detector
+) -> tuple[float, ...]:
+    """The share of the gated MACs that each picture engages."""
+    shares: list[float] = []
+    for first in range(0, len(numbers), _BATCH):
+        pictures = [prepare(samples.picture(number), teacher.input) for number in numbers[first : first + _BATCH]]
+        with torch.no_grad():
+            network(torch.from_numpy(np.concatenate(pictures)))
+        shares += engaged_share(network.by_layer, network.macs).tolist()
+    return tuple(shares)

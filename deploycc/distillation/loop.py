@@ -1,0 +1,238 @@
+"""The training loop: a network learns what its teacher says, on pictures without labels."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deploycc.distillation.agreement import Judge
+from deploycc.distillation.pair import Pair
+from deploycc.distillation.samples import Samples
+from deploycc.errors import ArtefactError
+from deploycc.files import sha256_of
+from deploycc.progress import Say
+from deploycc.trainable.network import TrainableNetwork
+
+_FORMAT = 2
+_WARMUP_STEPS = 20
+_CLIP = 10.0  # norm of all gradients together
+_BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        steps: batches.
+        minutes: time limit of training, or None; the learning rate falls to 0 by whichever comes first.
+        batch: pictures per step.
+        rate: peak learning rate of a weight tensor, relative to its root mean square.
+        check_every: steps between two looks at the pictures that are held out.
+        seed: of the choice of pictures, their order and their changes.
+        bfloat16: compute in 16 bits, weights in 32.
+        map_weight: of the feature maps in the loss; 0: they are not compared.
+        memory_mib: for what the teacher said of views that come again.
+    """
+
+    steps: int = 4000
+    minutes: float | None = None
+    batch: int = 8
+    rate: float = 0.003
+    check_every: int = 250
+    seed: int = 1
+    bfloat16: bool = False
+    map_weight: float = 1.0
+    memory_mib: int = 2048
+
+
+@dataclass
+class State:
+    """Where a training is, as its checkpoint holds it.
+
+    Attributes:
+        key: what it was made with (`key_of`).
+        step, minutes: that it took so far.
+        student, optimiser: their states.
+        best: state of the student that agreed most with its teacher; empty before there is one.
+        best_map50: that agreement.
+        history: a record per check.
+    """
+
+    key: str
+    step: int = 0
+    minutes: float = 0.0
+    student: dict[str, Any] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    best_map50: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Task:
+    """What a training does besides learning from the teacher; by itself nothing."""
+
+    def begin_step(self, progress: float) -> None:
+        """Prepare for a step; `progress` is the share of the training that is done."""
+
+    def price(self, progress: float) -> Tensor | None:
+        """Return what the last batch adds to the loss; None: nothing."""
+        return None
+
+    def facts(self) -> dict[str, float]:
+        """Return what a record of the history says besides losses and agreement."""
+        return {}
+
+    def may_keep(self, progress: float) -> bool:
+        """Return whether weights of this moment may be the result."""
+        return True
+
+
+def make_optimiser(network: TrainableNetwork, settings: TrainingSettings) -> torch.optim.Adam:
+    """Return Adam whose steps are as large in each tensor as its weights: layers differ by orders of magnitude."""
+    groups = []
+    for weight in network.weights:
+        scale = float(weight.detach().square().mean().sqrt())
+        groups.append({"params": [weight], "lr": settings.rate * max(scale, 1e-8), "peak": settings.rate * scale})
+    return torch.optim.Adam(groups, betas=_BETAS)
+
+
+def train(
+    pair: Pair,
+    optimiser: torch.optim.Adam,
+    samples: Samples,
+    settings: TrainingSettings,
+    judge: Judge,
+    state: State,
+    checkpoint: Path | None,
+    report: Callable[[dict[str, float]], None],
+    say: Say,
+    task: Task | None = None,
+) -> str | None:
+    """Take the steps that are left; return why it ended early, or None.
+
+    Args:
+        pair: student and teacher.
+        optimiser: of the student.
+        samples: pictures.
+        settings: how to train.
+        judge: of the pictures that are held out.
+        state: where the training is; it is changed.
+        checkpoint: written at each check, or None.
+        report: called with each record of the history.
+        say: told each step.
+        task: what else to do; None: nothing.
+    """
+    task = task or Task()
+    begin, before = time.monotonic(), state.minutes
+    sums = [0.0] * 4
+    while (progress := _progress(state, settings)) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * _factor(state.step, progress)
+        task.begin_step(progress)
+        loss = pair.loss(samples.views(state.step, settings.batch), settings.bfloat16)
+        price = task.price(progress)
+        total = loss.total if price is None else loss.total + price
+        if not torch.isfinite(total):
+            return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)
+        if torch.isfinite(norm):  # a gradient that is not would spoil every weight
+            optimiser.step()
+        state.step += 1
+        state.minutes = before + (time.monotonic() - begin) / 60
+        terms = [float(term.detach()) for term in (loss.scores, loss.locations, loss.maps)] + [1.0]
+        sums = [total + term for total, term in zip(sums, terms, strict=True)]
+        say(f"training, loss {sum(terms[:3]):.3f}", state.step, settings.steps)
+        if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
+            _check(pair, optimiser, judge, state, sums, checkpoint, report, task, _progress(state, settings))
+            sums = [0.0] * 4
+    return None
+
+
+def _check(
+    pair: Pair,
+    optimiser: torch.optim.Adam,
+    judge: Judge,
+    state: State,
+    sums: list[float],
+    checkpoint: Path | None,
+    report: Callable[[dict[str, float]], None],
+    task: Task,
+    progress: float,
+) -> None:
+    """Look at the pictures that are held out, keep the best weights, and save."""
+    map50 = judge.agreement(pair.student.trained()).map50
+    record = {
+        "step": state.step,
+        "minutes": round(state.minutes, 3),
+        **{name: total / max(sums[3], 1) for name, total in zip(("scores", "locations", "maps"), sums, strict=False)},
+        "agreement": map50,
+        **task.facts(),
+    }
+    state.history.append(record)
+    report(record)
+    if task.may_keep(progress) and map50 > state.best_map50:
+        state.best, state.best_map50 = copied(pair.student), map50
+    if checkpoint is not None:
+        state.student, state.optimiser = pair.student.state_dict(), optimiser.state_dict()
+        partial = checkpoint.with_name(checkpoint.name + ".partial")
+        torch.save({"format": _FORMAT, **vars(state)}, partial)
+        partial.replace(checkpoint)
+
+
+def _progress(state: State, settings: TrainingSettings) -> float:
+    """Share of the training that is done, by steps or by time."""
+    by_time = 0.0 if settings.minutes is None else state.minutes / settings.minutes
+    return max(state.step / settings.steps, by_time)
+
+
+def _factor(step: int, progress: float) -> float:
+    """Of the peak learning rate: a short linear rise, then a cosine to zero."""
+    return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def copied(network: TrainableNetwork) -> dict[str, Tensor]:
+    """Return the weights as they are now."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def key_of(network: TrainableNetwork, samples: Samples, settings: TrainingSettings, *more: object) -> str:
+    """What a checkpoint must have been made with; a longer training of the same may go on from it."""
+    same = asdict(replace(settings, steps=1, minutes=None, check_every=1, memory_mib=0))
+    weights = {name: float(w.detach().double().sum()) for name, w in zip(network.names, network.weights, strict=True)}
+    return repr((same, samples.trained_on, weights, *more))
+
+
+def start(checkpoint: Path | None, key: str) -> State:
+    """Return the state in a checkpoint, or a new one where there is none.
+
+    Raises:
+        ArtefactError: ``checkpoint-unreadable``, ``checkpoint-other-run``.
+    """
+    if checkpoint is None or not checkpoint.exists():
+        return State(key)
+    try:
+        values = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        ours = isinstance(values, dict) and values.pop("format", None) == _FORMAT
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ArtefactError(
+            "checkpoint-unreadable", "the checkpoint is damaged", context={"file": checkpoint}, note=str(error)[:200]
+        ) from None
+    if not ours or values.get("key") != key:
+        raise ArtefactError(
+            "checkpoint-other-run",
+            "the checkpoint belongs to another training",
+            context={"file": checkpoint, "sha256": sha256_of(checkpoint)[:16]},
+            hint="choose another output, or remove the checkpoint",
+        )
+    return State(**values)

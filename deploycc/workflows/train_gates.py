@@ -1,0 +1,141 @@
+"""Training gates for a network as its file has it: it learns from its own outputs, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.errors import ModelError, Note
+from deploycc.progress import Say, quiet
+from deploycc.workflows.pictures import open_pictures
+from deploycc.workflows.train import require_torch
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
+    from deploycc.distillation.gating import Gated, GatingSettings
+    from deploycc.distillation.loop import TrainingSettings
+
+LEAST_KERNELS = 8
+LEAST_SHARE = 0.01
+"""Of the back-end's MACs; by default, layers with less are not gated: their gates could hardly save anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class GateTraining:
+    """A network with trained gates.
+
+    Attributes:
+        detector: to save; its notes say what it was trained on.
+        training: see `deploycc.distillation.gating.Gated`.
+        layers: that have gates.
+        class_names: of the classes in its agreement, as far as they are known.
+    """
+
+    detector: Detector
+    training: Gated
+    layers: tuple[str, ...]
+    class_names: dict[int, str]
+
+
+def train_gates(
+    detector: Detector,
+    pictures: str | Path | PictureList,
+    settings: TrainingSettings | None = None,
+    *,
+    gates: Callable[[tuple[str, ...]], GatingSettings] | None = None,
+    layers: Sequence[str] = (),
+    threads: int = 1,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda record: None,
+    say: Say = quiet,
+) -> GateTraining:
+    """Insert gates at convolutions, and train them and the weights on what the network says without them.
+
+    Args:
+        detector: with SSD heads that are known.
+        pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
+        settings: how to train.
+        gates: makes the settings of the gates from the names of the layers; None: a gate per kernel.
+        layers: names of convolutions, with ``*`` and ``[...]`` as in shell patterns; none: the back-end's convolutions
+            that have at least `LEAST_SHARE` of its MACs.
+        threads: of PyTorch.
+        checkpoint: written while training; where it exists, the training goes on from it.
+        report: called with every record of the history.
+        say: progress.
+
+    Raises:
+        DeployError: ``train-extra-missing``, ``distillation-nothing-seen``, ``training-no-result``.
+        ModelError: the network's heads are not known, it has nothing to gate, or an operator cannot be trained.
+        InputError, PictureError: a layer cannot be gated, or the pictures cannot be used.
+        ArtefactError: the checkpoint belongs to another training.
+    """
+    require_torch()
+    import torch
+
+    from deploycc.distillation.gating import GatingSettings
+    from deploycc.distillation.gating import train_gates as train
+    from deploycc.distillation.loop import TrainingSettings
+    from deploycc.distillation.samples import Samples
+    from deploycc.passes import FOLD, run
+    from deploycc.trainable.gated import GateShape
+    from deploycc.workflows.prune import cpu_options
+
+    torch.set_num_threads(threads)
+    teacher = run(detector, cpu_options(), FOLD).detector
+    chosen = layers_to_gate(teacher, layers)
+    gating = GatingSettings(chosen, GateShape()) if gates is None else gates(chosen)
+    say("reading the pictures")
+    opened = open_pictures(pictures, detector.input)
+    settings = settings or TrainingSettings()
+    samples = Samples(opened, detector.input, settings.seed)
+    training = train(teacher, samples, settings, gating, checkpoint=checkpoint, report=report, say=say)
+    reason = (
+        f"{len(chosen)} layers have gates, trained for {training.steps} steps on the outputs of {detector.name} for "
+        f"{len(samples.trained_on)} pictures without labels: {opened.source}, sha256 {opened.sha256[:16]}..."
+    )
+    result = replace(training.detector, notes=(*training.detector.notes, Note("", "gates-trained", reason)))
+    names = {number: detector.class_name(number) for number in training.agreement.by_class}
+    return GateTraining(result, training, chosen, names)
+
+
+def layers_to_gate(detector: Detector, patterns: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the convolutions to gate, in graph order.
+
+    Args:
+        detector: as gates are inserted: passes have run.
+        patterns: see `train_gates`.
+
+    Raises:
+        ModelError: ``distillation-no-heads``: back-end and front-end are not known; ``gate-no-layer``.
+        InputError: ``gate-pattern``: a pattern matches no convolution.
+    """
+    from deploycc.distillation.heads import known_heads
+    from deploycc.graph.cost import node_macs
+    from deploycc.graph.gates.search import find_gates
+    from deploycc.graph.split import split_heads
+    from deploycc.trainable.gate import match_layers
+
+    graph = detector.graph
+    gated = {gate.layer for gate in find_gates(graph, detector.gates)}
+    convolutions = [node for node in graph.nodes if node.op == "Conv" and node.name not in gated]
+    if patterns:
+        return tuple(match_layers(patterns, [node.name for node in convolutions]))
+    heads = known_heads(detector)
+    backend = split_heads(graph, heads.locations, heads.scores).backend
+    chosen = tuple(
+        node.name
+        for node in convolutions
+        if node.name in backend.nodes
+        and int(node.attrs.get("group", 1)) == 1
+        and node.inputs[0].name != detector.input.name  # gates lie between two layers
+        and int(node.inputs[1].shape[0]) >= LEAST_KERNELS
+        and node_macs(node) >= LEAST_SHARE * backend.macs
+    )
+    if not chosen:
+        raise ModelError(
+            "gate-no-layer", "the network has no convolution that is worth a gate", context={"network": detector.name}
+        )
+    return chosen

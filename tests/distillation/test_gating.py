@@ -1,0 +1,112 @@
+"""Gates are trained without labels, and come out as gates that the compiler knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+import deploycc  # noqa: E402
+from deploycc.detector import Detector  # noqa: E402
+from deploycc.distillation.gating import GatingSettings  # noqa: E402
+from deploycc.distillation.loop import TrainingSettings  # noqa: E402
+from deploycc.errors import DeployError, InputError  # noqa: E402
+from deploycc.graph.export import to_onnx  # noqa: E402
+from deploycc.graph.gates.search import search_gates  # noqa: E402
+from deploycc.trainable.gated import GateShape  # noqa: E402
+from deploycc.trainable.sparsity import Ramp  # noqa: E402
+from deploycc.workflows.train_gates import GateTraining, layers_to_gate, train_gates  # noqa: E402
+
+PICTURES = "generated:5:30"
+SETTINGS = TrainingSettings(steps=8, batch=3, check_every=2)
+
+
+LAYERS = ("backend.[12]*",)
+
+
+def hurried(layers: tuple[str, ...]) -> GatingSettings:
+    """Presses hard from the first step."""
+    return GatingSettings(
+        layers, GateShape(hidden=8), keep=0.7, gain=20.0, press=Ramp(1.0, 1.0), spread=0.1, retire=0.05
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Detector:
+    return deploycc.load("street_ssd")
+
+
+@pytest.fixture(scope="module")
+def trained(teacher: Detector) -> GateTraining:
+    return train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=hurried)
+
+
+def test_the_compiler_finds_the_gates(trained: GateTraining, teacher: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "gated.onnx"
+    deploycc.save(trained.detector, path)
+    detector = deploycc.load(path)
+    gates, notes = search_gates(detector.graph, detector.gates)
+    assert not notes
+    assert tuple(gate.layer for gate in gates) == trained.layers == layers_to_gate(detector_folded(teacher), LAYERS)
+    assert {gate.source for gate in gates} == {"metadata"}
+    profile = deploycc.profile(detector, "generated:7:12")
+    used = [layer.gate for layer in profile.layers if layer.gate is not None]
+    assert len(used) == len(gates)
+    assert [note.code for note in detector.notes if note.code == "gates-trained"]
+    pruned = deploycc.prune(detector, deploycc.PruneSettings(below=0.05, multiple=1), profile=profile)
+    assert pruned.record.part("total") is not None
+
+
+def detector_folded(detector: Detector) -> Detector:
+    from deploycc.passes import FOLD, run
+    from deploycc.workflows.prune import cpu_options
+
+    return run(detector, cpu_options(), FOLD).detector
+
+
+def test_kernels_go_off_and_differently_for_each_picture(trained: GateTraining) -> None:
+    shares = torch.tensor(trained.training.engaged)
+    assert 0 < shares.mean() < 1
+    assert shares.std() > 0
+    history = trained.training.history
+    assert [record["step"] for record in history] == [2, 4, 6, 8]
+    assert history[-1]["engaged"] < 1
+    assert trained.training.agreement.map50 == max(record["agreement"] for record in history if record["step"] > 6)
+
+
+def test_a_training_that_was_cut_goes_on_to_the_same_end(
+    trained: GateTraining, teacher: Detector, tmp_path: Path
+) -> None:
+    file, seen = tmp_path / "checkpoint.pt", []
+
+    def stop(record: dict[str, float]) -> None:
+        seen.append(record["step"])
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=hurried, checkpoint=file, report=stop)
+    again = train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=hurried, checkpoint=file)
+    assert bytes_of(again.detector) == bytes_of(trained.detector)
+
+
+def bytes_of(detector: Detector) -> bytes:
+    return bytes(to_onnx(detector.graph).SerializeToString())
+
+
+def test_layers_are_chosen_by_name(teacher: Detector) -> None:
+    assert layers_to_gate(teacher, ["backend.2.1*"])
+    assert set(layers_to_gate(teacher, LAYERS)) <= set(layers_to_gate(teacher))
+    with pytest.raises(InputError) as error:
+        layers_to_gate(teacher, ["backend.9*"])
+    assert error.value.code == "gate-pattern"
+
+
+def test_a_network_without_heads_is_refused(teacher: Detector) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(DeployError) as error:
+        layers_to_gate(replace(teacher, heads=None))
+    assert error.value.code == "distillation-no-heads"
