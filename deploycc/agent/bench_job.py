@@ -135,7 +135,7 @@ def bench(
     jobs = [_Job(plans[path], os.path.dirname(os.path.abspath(path)), file, scenario) for path, file in engines]
     if len(paths) > 1:  # engines of several folders have the same names
         for job, (path, file) in zip(jobs, engines):  # noqa: B905
-            job.name = os.path.join(os.path.basename(os.path.dirname(os.path.abspath(path))), file)
+            job.name = "{} of plan {}".format(file, paths.index(path) + 1)
     ready = []
     for job in jobs:
         try:

@@ -83,6 +83,52 @@ def compare(
 
 
 @app.command()
+def table(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Output folders, or folders that hold several."),
+    ],
+    published: Annotated[
+        bool, typer.Option("--published", help="Also show every figure of the white paper's table 4.")
+    ] = False,
+    as_json: AsJson = False,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the tables as Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with a picture.")] = None,
+) -> None:
+    """Compare networks, original, pruned and gated, across platforms.
+
+    Only what was measured fills a cell. Predicted figures, and those that the white paper published for the same
+    network and platform, have tables or columns of their own.
+    """
+    from deploycc.cli import console
+    from deploycc.files import check_writable, write_text
+    from deploycc.report.overview import overview
+    from deploycc.report.overview_page import overview_html
+    from deploycc.report.overview_tables import (
+        demonstration_table,
+        latency_tables,
+        overview_json,
+        overview_markdown,
+        remarks,
+    )
+    from deploycc.workflows.report import read_folders
+
+    check_writable(markdown, html, inputs=folders)
+    rows = overview(read_folders(folders))
+    for file, render in ((markdown, overview_markdown), (html, overview_html)):
+        if file is not None:
+            write_text(file, render(rows))
+    if as_json:
+        console.print_json(overview_json(rows))
+    else:
+        facts = demonstration_table(rows, wide=False)
+        console.tables(*latency_tables(rows, whole_paper=published), *([facts] if facts.rows else []))
+        for remark in remarks(rows):
+            console.note(remark)
+    console.wrote(*filter(None, (markdown, html)))
+
+
+@app.command()
 def check(
     first: Annotated[Path, typer.Argument(metavar="A", help="Report or output folder to check; with B, the baseline.")],
     second: Annotated[Path | None, typer.Argument(metavar="B", help="Candidate, compared with A.")] = None,

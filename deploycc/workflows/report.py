@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from deploycc.documents.gates import GateReport
     from deploycc.documents.latency import LatencyReport
     from deploycc.documents.plan import Precision, Variant
+    from deploycc.report.overview import Folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,38 @@ def read_measurements(path: Path) -> list[LatencyReport]:
     for each in (path, *earlier):
         _check(each)
     return [read_latency_report(each) for each in (path, *earlier)]
+
+
+def output_folders_in(path: Path) -> dict[str, Path]:
+    """Return output folders by name: the one that a path is, or those inside it; a file is taken as it is."""
+    from deploycc.documents.compile import CompileReport
+    from deploycc.documents.latency import LatencyReport
+
+    def is_output(folder: Path) -> bool:
+        return any((folder / kind.FILE_NAME).exists() for kind in (CompileReport, LatencyReport))
+
+    if not path.is_dir() or is_output(path):
+        return {path.resolve().name: path}
+    inside = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and is_output(folder)}
+    return inside or {path.resolve().name: path}  # whose readers say what is missing
+
+
+def read_folders(paths: Sequence[Path]) -> list[Folder]:
+    """Read output folders, and those inside folders of several targets, for one table (`deploycc.report.overview`).
+
+    Raises:
+        ArtefactError: as `read_report`.
+    """
+    from deploycc.documents.gate_plan import GatePlan
+    from deploycc.report.overview import Folder
+
+    folders = []
+    for path in paths:
+        for name, folder in output_folders_in(path).items():
+            read = read_report(folder)
+            shown = name if folder == path else f"{path.resolve().name}/{name}"
+            folders.append(Folder(shown, read.compiled, read.latency, (folder / GatePlan.FILE_NAME).exists()))
+    return folders
 
 
 def read_gates(path: Path) -> GateReport:

@@ -97,7 +97,9 @@ def check_reports(
         InputError: ``check-targets``: the baseline has a target that the candidate does not have.
         ArtefactError: a report cannot be read.
     """
-    baselines, candidates = _folders(first), _folders(second) if second else None
+    from deploycc.workflows.report import output_folders_in
+
+    baselines, candidates = output_folders_in(first), output_folders_in(second) if second else None
     if candidates is None:
         pairs: list[tuple[str, Path | None, Path]] = [(name, None, path) for name, path in baselines.items()]
     elif len(baselines) == len(candidates) == 1:
@@ -149,20 +151,6 @@ def junit_xml(outcomes: Sequence[Outcome]) -> str:
                 found.text = case.error.render()
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _folders(path: Path) -> dict[str, Path]:
-    """Return output folders by name: the one that was given, or those inside it."""
-    from deploycc.documents.compile import CompileReport
-    from deploycc.documents.latency import LatencyReport
-
-    def is_output(folder: Path) -> bool:
-        return any((folder / kind.FILE_NAME).exists() for kind in (CompileReport, LatencyReport))
-
-    if not path.is_dir() or is_output(path):
-        return {path.resolve().name: path}
-    inside = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and is_output(folder)}
-    return inside or {path.resolve().name: path}  # whose readers say what is missing
 
 
 def _check(name: str, baseline: Path | None, candidate: Path, limits: Limits, accept_invalid: bool) -> Checked:

@@ -133,3 +133,23 @@ def test_a_gate_on_a_quick_run_needs_consent(tmp_path: Path, capsys: pytest.Capt
 def test_a_folder_without_artefacts_is_diagnosed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "show", str(tmp_path)]) == 1
     assert "error[artefact-missing]" in capsys.readouterr().err
+
+
+def test_a_table_of_folders_and_of_folders_in_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = sample_reports.runs_in_turns(samples(1200, median_ms=8.0, seed=1), samples(1200, seed=2), blocks=12)
+    (tmp_path / "out").mkdir()
+    for name in ("a", "b"):
+        _folder(tmp_path / "out" / name, sample_reports.compiled_beside_original(), latency(*pair))
+    page = tmp_path / "t.html"
+    assert main(["report", "table", str(tmp_path / "out"), "--html", str(page), "--published"]) == 0
+    told = capsys.readouterr()
+    assert "tiny_ssd (out/b)" in told.out
+    assert "faster" not in told.out
+    assert " -20." in told.out or " -19." in told.out
+    assert "1869.3" in told.out
+    assert "n.s." in told.err
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert main(["report", "table", str(tmp_path / "out" / "a"), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert row["networks"]["pruned"]["change"]["direction"] == "faster"
+    assert main(["report", "table", str(tmp_path)]) == 1
