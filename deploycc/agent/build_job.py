@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any, Dict, Optional
 
-from . import build_rtx, build_tensorrt, environment, files, plan_file, run_onnxruntime, run_trtexec
+from . import answers, build_rtx, build_tensorrt, environment, files, plan_file, run_onnxruntime, run_trtexec, smoke
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
 from .scratch import Scratch
@@ -32,6 +32,7 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
         "build_seconds": None,
         "peak_memory_mib": None,
         "layers": [],
+        "smoke": None,
     }
 
 
@@ -78,6 +79,7 @@ def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str, progra
     plan, remark = _fitted(plan, sum(os.path.getsize(path) for path in paths.values()))
     try:
         with Scratch(folder) as scratch:
+            board = None
             partial = os.path.join(scratch.path, "engine.out")
             if builder == "onnxruntime":
                 facts = run_onnxruntime.build(plan, paths["file"], partial)
@@ -86,10 +88,12 @@ def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str, progra
             elif builder == "tensorrt-python":
                 facts = build_tensorrt.build(plan, engine, network, paths["file"], partial)
             else:
-                facts = run_trtexec.Board(plan, scratch.path, program).build(network, paths)
+                board = run_trtexec.Board(plan, scratch.path, program)
+                facts = board.build(network, paths)
                 partial = facts.pop("path")
             if not os.path.isfile(partial) or os.path.islink(partial):
                 raise Failed("the builder ended without an error and without an engine")
+            facts["smoke"] = smoke.check(plan, network, folder, answers.of(plan, network, partial, board))
             os.replace(partial, os.path.join(os.path.realpath(folder), engine["file"]))
     except OSError as error:
         raise Failed("cannot write {}: {}".format(engine["file"], error.strerror)) from error

@@ -136,6 +136,23 @@ class Runner:
 
         return run_once
 
+    def answer(self, network: "Dict[str, Any]", engine: str) -> "Callable[[Any], Dict[str, Any]]":
+        """Load an engine and return a function from an input tensor to its outputs by name.
+
+        Raises:
+            Failed: the engine does not load; from the function: it does not run.
+        """
+        session = load(engine, self._threads(), optimised=_is_optimised(network, engine))
+        names = [output.name for output in session.get_outputs()]
+
+        def run(tensor: "Any") -> "Dict[str, Any]":
+            try:
+                return dict(zip(names, session.run(None, {network["input"]["name"]: tensor})))  # noqa: B905
+            except Exception as error:  # as above
+                raise Failed("the engine does not run: " + _first_line(error)) from error
+
+        return run
+
     def describe(self, network: "Dict[str, Any]", engine: str) -> "Dict[str, Any]":
         """Profile the layers of an engine in a session of its own; say what ran them."""
         optimised = _is_optimised(network, engine)

@@ -4,6 +4,7 @@ Tensors are named from TensorRT 8.5 on; before, they are bindings with an index.
 no machine with a GPU has run it yet.
 """
 
+import collections
 from typing import Any, Callable, Dict, Optional
 
 from . import gpu, stack
@@ -64,7 +65,29 @@ class Runner:
             Failed: the engine does not load, or the input cannot be used; from the function: it does not run.
         """
         picture = make_input(self._plan, network["input"], self._input_file)
-        return _prepare(self._trt, self._cuda, engine, picture)
+        prepared = _prepare(self._trt, self._cuda, engine, picture)
+        run_once = prepared[1]  # type: Callable[[], None]
+        return run_once
+
+    def answer(self, network: "Dict[str, Any]", engine: str) -> "Callable[[Any], Dict[str, Any]]":
+        """Load an engine and return a function from an input tensor to copies of its outputs by name.
+
+        Raises:
+            Failed: the engine does not load; from the function: it does not run.
+        """
+        import numpy
+
+        tensors, run_once = _prepare(
+            self._trt, self._cuda, engine, numpy.zeros(tuple(network["input"]["shape"]), numpy.float32)
+        )
+
+        def run(tensor: "Any") -> "Dict[str, Any]":
+            for host in tensors.inputs:
+                _fill(host, tensor)
+            run_once()
+            return {name: numpy.array(host) for name, host in tensors.outputs}
+
+        return run
 
     def describe(self, network: "Dict[str, Any]", engine: str) -> "Dict[str, Any]":
         """Say what ran an engine; TensorRT's Python API gives no layer times."""
@@ -84,8 +107,11 @@ def _runtime(name: str) -> "Any":
     return tensorrt_rtx
 
 
-def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Callable[[], None]":
-    """Load the engine, place its tensors, and return a function that runs one picture."""
+Tensors = collections.namedtuple("Tensors", "inputs outputs")  # host memory; of outputs with their names
+
+
+def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Any":
+    """Load the engine and place its tensors; return them, and a function that runs one picture."""
     messages = []  # type: Any
     logger = make_logger(trt, messages)
     trt.init_libnvinfer_plugins(logger, "")  # an engine may hold EfficientNMS_TRT and its like
@@ -99,7 +125,7 @@ def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Call
         )
     stream = cuda.Stream()
     tensors = _named if hasattr(engine, "num_io_tensors") else _indexed
-    copies_in, enqueue, copies_out = tensors(trt, cuda, engine, picture)
+    copies_in, enqueue, copies_out, names = tensors(trt, cuda, engine, picture)
 
     def run_once() -> None:
         for device, host in copies_in:
@@ -110,17 +136,19 @@ def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Call
             cuda.memcpy_dtoh_async(host, device, stream)
         stream.synchronize()
 
-    return run_once
+    outputs = [(name, host) for name, (host, _) in zip(names, copies_out)]  # noqa: B905 - Python 3.5
+    return Tensors([host for _, host in copies_in], outputs), run_once
 
 
 def _named(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
     """Place the tensors of an engine, from TensorRT 8.5 on.
 
     Returns:
-        (device, host) of each input, a function that enqueues the engine on a stream, (host, device) of each output.
+        (device, host) of each input, a function that enqueues the engine on a stream, (host, device) of each output,
+        the outputs' names.
     """
     context = engine.create_execution_context()
-    copies_in, copies_out = [], []
+    copies_in, copies_out, names = [], [], []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         host, device = _place(
@@ -132,13 +160,14 @@ def _named(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
             copies_in.append((device, host))
         else:
             copies_out.append((host, device))
-    return copies_in, context.execute_async_v3, copies_out
+            names.append(name)
+    return copies_in, context.execute_async_v3, copies_out, names
 
 
 def _indexed(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
     """Place the bindings of an engine, before TensorRT 8.5; see `_named`."""
     context = engine.create_execution_context()
-    copies_in, copies_out, addresses = [], [], []
+    copies_in, copies_out, addresses, names = [], [], [], []
     for index in range(engine.num_bindings):
         host, device = _place(
             cuda,
@@ -152,12 +181,13 @@ def _indexed(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
             copies_in.append((device, host))
         else:
             copies_out.append((host, device))
+            names.append(engine.get_binding_name(index))
 
     def enqueue(stream: int) -> bool:
         # with an explicit batch, as the builder makes every network; the other call would take the batch apart
         return bool(context.execute_async_v2(addresses, stream))
 
-    return copies_in, enqueue, copies_out
+    return copies_in, enqueue, copies_out, names
 
 
 def _place(cuda: "Any", shape: "Any", dtype: "Any", what: str) -> "Any":

@@ -1,6 +1,7 @@
 """Building and measuring with NVIDIA's programs: the command lines, and the files that trtexec exports."""
 
 import os
+import re
 from typing import Any, Dict, List, Optional
 
 from . import environment, fields, files, gpu, programs, stack, timing, timing_cache, trtexec_commands
@@ -117,6 +118,31 @@ class Board:
         result["runtime_version"] = seen["builder_version"]
         return result
 
+    def answer(self, network: "Dict[str, Any]", engine_path: str, tensor: "Any") -> "Dict[str, Any]":
+        """Run an engine on an input tensor of NumPy's and return its outputs by name.
+
+        What goes wrong in between says nothing about the engine: it was loaded when it was built.
+
+        Raises:
+            NotPossible: the program writes no outputs, or does not end well.
+            Failed: the engine answers with NaN or infinity.
+        """
+        if not self._is_trtexec:
+            raise NotPossible("{} runs no engine".format(self._builder))
+        path = self._file(trtexec_commands.OUTPUT)
+        files.remove(path)
+        with open(self._file(trtexec_commands.INPUT), "wb") as file:
+            file.write(tensor.tobytes())
+        try:
+            self._run(trtexec_commands.answer_arguments(self.version, self._plan, network, engine_path), {})
+            if os.path.isfile(path) and has_no_numbers(path):
+                raise NotFinite("the engine answers with NaN or infinity")
+            return read_outputs(files.read_json(path))
+        except NotFinite:
+            raise
+        except Failed as error:
+            raise NotPossible("trtexec did not show what the engine answers: " + error.reason) from error
+
     def profile(self, network: "Dict[str, Any]", engine_path: str) -> "Dict[str, Any]":
         """Time the layers of an engine that was timed before; the ``remark`` is None, or says what the times are.
 
@@ -214,6 +240,39 @@ def read_times(records: "Any", warmup_ms: float, warmup_included: bool) -> "Dict
         "warmup_samples": dropped,
         "warmup_s": warmup_ms / 1e3,
     }
+
+
+class NotFinite(Failed):
+    """An engine answers with what is not a number."""
+
+
+_NOT_A_NUMBER = re.compile(rb"[\[,:\s]-?(nan|inf)", re.IGNORECASE)
+
+
+def has_no_numbers(path: str) -> bool:
+    """Whether a file of outputs, as C++ prints numbers, holds a NaN or an infinity, which JSON has no word for."""
+    with open(path, "rb") as file:
+        text = file.read()
+    return _NOT_A_NUMBER.search(text[text.find(b"values") :] if b"values" in text else b"") is not None
+
+
+def read_outputs(records: "Any") -> "Dict[str, Any]":
+    """Turn trtexec's ``--exportOutput`` into arrays by name: one object per tensor, values in one list.
+
+    Raises:
+        Failed: fields are missing, or values are not numbers.
+    """
+    import numpy
+
+    outputs = {}
+    try:
+        for record in _objects(records):
+            if "name" in record and "values" in record:
+                name = fields.text(most=1 << 16)(record["name"], "name")
+                outputs[name] = numpy.array(record["values"], numpy.float32).reshape(-1)
+    except (fields.Wrong, ValueError, TypeError) as error:
+        raise Failed("trtexec's outputs are not as documented: {}".format(error)) from error
+    return outputs
 
 
 _LASTS_MS = fields.number(0.0, 1e9)

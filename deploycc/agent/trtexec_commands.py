@@ -15,6 +15,7 @@ ENGINE = "engine.out"
 TIMES = "times.json"
 PROFILE = "profile.json"
 INPUT = "input.raw"
+OUTPUT = "output.json"
 TIMING_CACHE = "timing.cache"
 
 _PROFILED_QUERIES = 50
@@ -152,6 +153,20 @@ def profile_arguments(
         "--avgRuns=1",
         "--dumpProfile",
         "--exportProfile=" + PROFILE,
+    ]
+
+
+def answer_arguments(
+    version: "Any", plan: "Dict[str, Any]", network: "Dict[str, Any]", engine_path: str
+) -> "List[str]":
+    """Argument list that runs an engine on `INPUT` and writes its outputs."""
+    return [
+        *_loaded(version, plan["target"], network, engine_path),
+        "--iterations=1",
+        "--duration=0",
+        "--warmUp=0",
+        "--avgRuns=1",
+        "--exportOutput=" + OUTPUT,
     ]
 
 

@@ -31,6 +31,7 @@ RELEASES = {
     "--duration": ((6, 0), None),
     "--warmUp": ((6, 0), None),
     "--exportTimes": ((6, 0), None),
+    "--exportOutput": ((6, 0), None),
     "--exportProfile": ((6, 0), None),
     "--dumpProfile": ((6, 0), None),
     "--exposeDMA": ((7, 0), None),

@@ -24,6 +24,7 @@ from deploycc.agent_host.session import AgentStopped, Progress, Scenario
 from deploycc.agent_host.ssh import LinkLost, Unreachable
 from deploycc.agent_host.temporary import temporary_folder
 from deploycc.documents.build import BuildResult
+from deploycc.documents.contract import files_for_agent
 from deploycc.documents.document import read_document
 from deploycc.documents.plan import BuildPlan, read_plan
 from deploycc.errors import ArtefactError, BuildError, Detached, DeviceError, InputError, MeasureError
@@ -290,6 +291,7 @@ def _needed(plan: Path, commands: set[str]) -> dict[str, StoredFile]:
     names = [BuildPlan.FILE_NAME]
     if "build" in commands:
         names += [name for each in planned.networks for name in (each.file, each.weights_file) if name is not None]
+        names += files_for_agent(folder)
     elif (folder / BuildResult.FILE_NAME).exists():
         names += [BuildResult.FILE_NAME]
         names += [each.file for each in read_document(folder, BuildResult).engines if each.status == "built"]

@@ -19,6 +19,27 @@ class Layer(Record):
     precision: str | None = None
 
 
+class SmokeResult(Record):
+    """What an engine found in the pictures that came with its folder, before it was put in its place.
+
+    Attributes:
+        status: ``passed``, or ``not-run`` where nothing here runs it. An engine that fails is not built.
+        reason: why it was not run.
+        pictures: that were run.
+        expected, detected, matched: objects that the FP32 network detects, that the engine detects, and that both do.
+        largest_difference: of a raw output, root mean square over that of the FP32 network's; None where the network
+            decodes itself.
+    """
+
+    status: Literal["passed", "not-run"]
+    reason: str | None = None
+    pictures: Count
+    expected: Count
+    detected: Count
+    matched: Count
+    largest_difference: float | None = None
+
+
 class BuiltEngine(Identified):
     """One engine, built or not.
 
@@ -34,6 +55,7 @@ class BuiltEngine(Identified):
         build_seconds: wall time of reading, building and writing on the machine that built.
         peak_memory_mib: largest resident size of the building process.
         layers: of the parsed network, empty where the builder does not tell.
+        smoke: what it found in the pictures that came with the folder; None where there were none.
         environment: of the machine that built it, where that is not the one of the whole file.
     """
 
@@ -51,6 +73,7 @@ class BuiltEngine(Identified):
     build_seconds: Seconds | None = None
     peak_memory_mib: int | None = None
     layers: tuple[Layer, ...] = ()
+    smoke: SmokeResult | None = None
     environment: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")

@@ -143,6 +143,23 @@ class NmsContract(Record):
     keep_top_k: int
 
 
+class SmokeContract(Record):
+    """Pictures that an engine must see right before it is used.
+
+    Attributes:
+        pictures: .npy file, uint8 [N, height, width, 3], red first, as large as the input.
+        score_threshold: of ``detections``.
+        outputs: raw outputs of the FP32 network by name, .npy files of float32 [N, elements]; empty where the network
+            decodes itself.
+        detections: what the FP32 network detects, per picture: class, score, xmin ymin xmax ymax in 0..1.
+    """
+
+    pictures: FileName
+    score_threshold: float
+    outputs: dict[str, FileName]
+    detections: tuple[tuple[tuple[int, float, float, float, float, float], ...], ...]
+
+
 class NetworkContract(Identified):
     """One network of the folder and how its engine's outputs are read.
 
@@ -154,6 +171,7 @@ class NetworkContract(Identified):
         decoding: ``host``: the application decodes raw heads; ``network``: it only unpacks detections; ``unknown``.
         heads, detections: how, as far as it is known.
         python, cpp: decoders of these outputs; None where decoding is unknown.
+        smoke: what the FP32 network finds in pictures; None where none were run.
         notes: what the compiler dropped or decided about the detection.
     """
 
@@ -168,6 +186,7 @@ class NetworkContract(Identified):
     detections: DetectionsContract | None = None
     python: FileName | None = None
     cpp: FileName | None = None
+    smoke: SmokeContract | None = None
     notes: tuple[NoteRecord, ...] = ()
 
     @model_validator(mode="after")
@@ -231,6 +250,8 @@ class IntegrationContract(Document):
             named = {network.file, network.weights_file, network.python, network.cpp}
             if heads := network.heads:
                 named |= {heads.priors, heads.variances, heads.header, *([heads.dropped.rows] if heads.dropped else [])}
+            if smoke := network.smoke:
+                named |= {smoke.pictures, *smoke.outputs.values()}
             if missing := sorted(filter(None, named - listed)):
                 raise ValueError(f"the {network.label} network names {missing[0]}, which is not listed")
         return self
@@ -247,3 +268,20 @@ def read_contract(path: Path) -> IntegrationContract:
         ArtefactError: missing or not a valid file of this schema.
     """
     return read_document(path, IntegrationContract)
+
+
+def files_for_agent(folder: Path) -> tuple[str, ...]:
+    """Return the files that the agent reads to run the pictures of a folder; none where it has no contract.
+
+    Raises:
+        ArtefactError: the contract cannot be used.
+    """
+    if not (folder / IntegrationContract.FILE_NAME).exists():
+        return ()
+    names = {IntegrationContract.FILE_NAME}
+    for network in read_contract(folder).networks:
+        if network.smoke is not None:
+            names |= {network.smoke.pictures, *network.smoke.outputs.values()}
+        if network.heads is not None:
+            names |= {network.heads.priors, network.heads.variances}
+    return tuple(sorted(names))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,5 +61,12 @@ class OnnxRuntimeDetector:
         Raises:
             ModelError: the detector's outputs cannot be read as detections.
         """
-        outputs = self.run(prepare(picture, self.detector.input))
+        return self.read(self.run(prepare(picture, self.detector.input)))
+
+    def read(self, outputs: Mapping[str, NDArray[np.generic]]) -> Detections:
+        """Return the detections in what `run` returned.
+
+        Raises:
+            ModelError: the detector's outputs cannot be read as detections.
+        """
         return read_detections(self.detector, outputs) if self._tail is None else self._tail.read(outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from deploycc.documents.contract import (
     HeadsContract,
     IntegrationContract,
     NetworkContract,
+    SmokeContract,
 )
 from deploycc.documents.document import NoteRecord
 from deploycc.documents.folder import ListedFile
@@ -35,6 +36,23 @@ _NOTES = ("dead-priors", "detection-", "opaque")
 
 
 @dataclass(frozen=True, eq=False)
+class Expected:
+    """What a network computes of pictures in FP32.
+
+    Attributes:
+        pictures: [N, height, width, 3] uint8, red first, as large as the input.
+        score_threshold: of the detections.
+        outputs: raw outputs by name, [N, elements] float32; empty where it decodes itself.
+        detections: per picture class, score and corners (0..1) of each.
+    """
+
+    pictures: NDArray[np.uint8]
+    score_threshold: float
+    outputs: Mapping[str, NDArray[np.float32]]
+    detections: tuple[tuple[tuple[int, float, float, float, float, float], ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class ContractNetwork:
     """A network as written, and the detector that it is.
 
@@ -43,12 +61,14 @@ class ContractNetwork:
         engine: file of its engine.
         detector: after all passes.
         notes: of the passes.
+        expected: for a smoke test of its engine; None: it gets none.
     """
 
     network: Network
     engine: str
     detector: Detector
     notes: tuple[Note, ...] = ()
+    expected: Expected | None = None
 
 
 @dataclass
@@ -146,6 +166,7 @@ def _describe(files: _Folder, each: ContractNetwork, suffix: str) -> NetworkCont
         decoding="network" if detections else "host" if heads else "unknown",
         heads=heads,
         detections=detections,
+        smoke=None if each.expected is None else _smoke(files, each.expected, network.variant),
         notes=tuple(
             NoteRecord(node=note.node, code=note.code, reason=note.reason)
             for note in each.notes
@@ -181,6 +202,19 @@ def _heads(files: _Folder, detector: Detector, heads: SsdHeads, notes: Sequence[
         variances=files.table(f"variances{suffix}.npy", heads.variances.astype("<f4")),
         header=files.text(f"priors{suffix}.h", header),
         dropped=dropped,
+    )
+
+
+def _smoke(files: _Folder, expected: Expected, variant: str) -> SmokeContract:
+    ending = "" if variant == "compiled" else f"-{variant}"
+    outputs = {}
+    for number, (name, values) in enumerate(sorted(expected.outputs.items())):
+        outputs[name] = files.table(f"smoke-output{number}{ending}.npy", values.astype("<f4"))
+    return SmokeContract(
+        pictures=files.table("smoke-pictures.npy", expected.pictures),
+        score_threshold=expected.score_threshold,
+        outputs=outputs,
+        detections=expected.detections,
     )
 
 

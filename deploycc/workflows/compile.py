@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deploycc.documents.plan import Measurement, Variant
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.evaluation.dataset import Dataset
+    from deploycc.integration.contract_files import Expected
     from deploycc.passes.options import Detection, Precision, Prune
     from deploycc.target import Target
     from deploycc.workflows.networks import WrittenNetwork
@@ -35,7 +36,8 @@ class CompileSettings:
         precisions: to build; empty for all that a target does.
         detection: where decoding and suppression happen; None for the target's preferred place.
         keep_fp32: layers that stay FP32 in an FP16 network, by name.
-        verify: read every network back and compare it with what it was compiled from.
+        verify: read every network back and compare it with what it was compiled from; every engine that is built is
+            then run on pictures, where that is possible.
         original: where the network is pruned or its gates become branches, also build and time it as it was.
         build: build the engines that can be built here, or on the device.
         measure: time the engines that can run here, or on the device.
@@ -285,7 +287,7 @@ def _compile_one(
         verified = verify_networks(started, folder, job.verifier, say) if job.verifier is not None else ()
         written = [each.network for each in networks]
         build_plan = write_plan_and_agent(folder, target, written, job.detector, _measurement(settings))
-        write_folder_contract(folder, build_plan, networks, job.shown)
+        write_folder_contract(folder, build_plan, networks, job.shown, _expected(settings, networks, pictures, say))
         if job.profile is not None:
             job.profile.write(folder / job.profile.FILE_NAME)
         if gate_plan is not None:
@@ -298,6 +300,17 @@ def _compile_one(
     if settings.build and is_remote(settings.device):  # the folder is whole: whoever attaches later finds it
         build_and_measure(output, settings.device, settings.measure, say)
     return replace(read_report(output), kept=tuple(kept))
+
+
+def _expected(
+    settings: CompileSettings, networks: list[WrittenNetwork], pictures: PictureList | None, say: Say
+) -> dict[str, Expected]:
+    """What engines must find in a few pictures; nothing where networks are not verified."""
+    from deploycc.workflows.smoke import expected_of, smoke_pictures
+
+    if not settings.verify:
+        return {}
+    return expected_of(networks, smoke_pictures(networks[0].compiled.detector.input, pictures), say)
 
 
 def _networks(

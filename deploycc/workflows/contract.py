@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,16 @@ if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.documents.contract import IntegrationContract, TrainedFile
     from deploycc.documents.plan import BuildPlan
+    from deploycc.integration.contract_files import Expected
     from deploycc.workflows.networks import WrittenNetwork
 
 
 def write_folder_contract(
-    folder: Path, plan: BuildPlan, networks: Sequence[WrittenNetwork], detector: Detector
+    folder: Path,
+    plan: BuildPlan,
+    networks: Sequence[WrittenNetwork],
+    detector: Detector,
+    expected: Mapping[str, Expected],
 ) -> IntegrationContract:
     """Write the contract of a folder that holds networks, plan and agent.
 
@@ -23,6 +28,7 @@ def write_folder_contract(
         plan: of the folder.
         networks: as written, one per network of the plan.
         detector: what was compiled.
+        expected: for a smoke test of the engines, by variant.
 
     Raises:
         ArtefactError: ``file-unwritable``.
@@ -55,7 +61,13 @@ def write_folder_contract(
     )
     engines = {engine.label: engine.file for engine in plan.engines}
     written = [
-        ContractNetwork(each.network, engines[each.network.label], each.compiled.detector, each.compiled.notes)
+        ContractNetwork(
+            each.network,
+            engines[each.network.label],
+            each.compiled.detector,
+            each.compiled.notes,
+            expected.get(each.network.variant),
+        )
         for each in networks
     ]
     return write_contract(folder, frame, written, (plan.FILE_NAME, AGENT_FILE))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.documents.build import BuildResult, BuiltEngine, read_manifest
 from deploycc.documents.compile import CompileReport, read_compile_report
-from deploycc.documents.contract import IntegrationContract
+from deploycc.documents.contract import IntegrationContract, files_for_agent
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.merging import merge_builds, merge_latencies
 from deploycc.documents.output_folder import read_if_there, with_results
@@ -56,7 +56,7 @@ def build_folder(
     before, latency = read_if_there(folder, BuildResult), read_if_there(folder, LatencyReport)
     failure: BuildError | None = None
     with revised_folder(folder, on_note) as change:
-        _link(folder, change.scratch, _read_by_agent(plan))
+        _link(folder, change.scratch, [*_read_by_agent(plan), *files_for_agent(folder)])
         say("building")
         try:
             built = local.build(change.scratch, say, session)

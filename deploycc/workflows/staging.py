@@ -47,6 +47,7 @@ _NAMES = (
         "variances*",
         "kept_priors*",
         "decoder*",
+        "smoke-*",
     ),
     *(
         "compile.json",

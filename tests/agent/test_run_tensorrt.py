@@ -173,10 +173,12 @@ def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
         num_bindings=2,
         binding_is_input=lambda index: index == 0,
         get_binding_dtype=lambda index: "float",
+        get_binding_name=lambda index: ("x", "loc")[index],
         create_execution_context=lambda: context,
     )
     trt = tensorrt(cuda)
-    copies_in, enqueue, copies_out = run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+    copies_in, enqueue, copies_out, names = run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+    assert names == ["loc"]
     assert enqueue(7)
     assert calls == [([100, 200], 7)]
     [(device, host)] = copies_in
@@ -188,6 +190,20 @@ def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
     context.get_binding_shape = lambda index: (-1, 3, 32, 32)
     with pytest.raises(Failed, match="no fixed shape"):
         run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+
+
+def test_an_engine_answers_with_copies_of_its_outputs_by_name(tmp_path: Path) -> None:
+    cuda = Cuda()
+    seen: list[float] = []
+    cuda.memcpy_htod_async = lambda device, host, stream: seen.append(float(host.max()))  # type: ignore[method-assign]
+    cuda.memcpy_dtoh_async = lambda host, device, stream: host.fill(2 * seen[-1])  # type: ignore[method-assign]
+    runner = run_tensorrt.Runner.__new__(run_tensorrt.Runner)
+    runner._trt, runner._cuda = tensorrt(cuda), cuda
+    (tmp_path / "engine").write_text("good")
+    answer = runner.answer({"input": {"name": "x", "shape": list(SHAPE)}}, str(tmp_path / "engine"))
+    first, second = (answer(np.full(SHAPE, value, np.float32)) for value in (3, 4))
+    assert {name: float(values.max()) for name, values in first.items()} == {"y": 6.0}  # not what the second wrote
+    assert float(second["y"].min()) == 8.0
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ def profile(version: str, described: dict[str, Any], **board: Any) -> list[str]:
     return trtexec_commands.profile_arguments(numbers(version), plan, described, "/d/engine-fp32.engine")
 
 
+def answer(version: str, described: dict[str, Any], **board: Any) -> list[str]:
+    plan = {"target": {**BOARD, **board}, "measurement": TIMING}
+    return trtexec_commands.answer_arguments(numbers(version), plan, described, "/d/engine-fp32.engine")
+
+
 def flags_of(arguments: list[str]) -> set[str]:
     return {argument.partition("=")[0] for argument in arguments}
 
@@ -92,7 +97,7 @@ def test_the_host_refuses_what_the_agent_cannot_say(version: str) -> None:
 def test_every_flag_of_the_table_is_used() -> None:
     used: set[str] = set()
     for version, described in itertools.product(RELEASES, CASES):
-        for spell in (build, measure, profile):
+        for spell in (build, measure, profile, answer):
             try:
                 used |= flags_of(spell(version, described, cuda_device=0))
             except Failed:
@@ -208,7 +213,7 @@ def test_which_releases_export_the_warmup(version: str, included: bool) -> None:
 
 
 def test_a_release_that_exports_no_samples() -> None:
-    for spell in (build, measure, profile):
+    for spell in (build, measure, profile, answer):
         with pytest.raises(Failed, match=r"TensorRT 5\.1\.6 cannot export its samples"):
             spell("5.1.6", network())
 

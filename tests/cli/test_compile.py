@@ -29,8 +29,8 @@ from deploycc.errors import DeployError, TargetError
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]
 EVERYWHERE = {"agent.pyz", "compile.json", "deploycc-manifest.json", "plan.json", "report.html", "report.md"}
-EVERYWHERE |= {"contract.json", "decoder.py", "decoder.hpp"}
-PRIORS = {"priors.npy", "variances.npy", "priors.h"}
+EVERYWHERE |= {"contract.json", "decoder.py", "decoder.hpp", "smoke-pictures.npy"}
+RAW = {"priors.npy", "variances.npy", "priors.h", "smoke-output0.npy", "smoke-output1.npy"}
 
 
 def compile_(*arguments: str) -> int:
@@ -42,11 +42,13 @@ def test_x86_cpu_from_definition_to_report(tmp_path: Path, capsys: pytest.Captur
     assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--threads", "1") == 0
     assert capsys.readouterr().out == f"{out}\n"
     made = {path.name for path in out.iterdir()}
-    assert made == EVERYWHERE | PRIORS | {"build.json", "latency.json", "network-fp32.onnx", "engine-fp32.onnx"}
+    assert made == EVERYWHERE | RAW | {"build.json", "latency.json", "network-fp32.onnx", "engine-fp32.onnx"}
     report, latency = read_compile_report(out), read_latency_report(out)
     assert report.source.random_weights == 1
     [network], [engine], [run] = report.networks, report.engines, latency.runs
     assert engine.network_sha256 == run.network_sha256 == network.sha256
+    assert engine.smoke is not None
+    assert (engine.smoke.status, engine.smoke.pictures) == ("passed", 2)
     assert run.engine is not None
     assert run.engine.sha256 == engine.sha256
     assert run.status == "measured"

@@ -21,7 +21,7 @@ from deploycc.documents.source import SourceRecord
 from deploycc.errors import Note
 from deploycc.evaluation.nms import Detections
 from deploycc.files import sha256_of
-from deploycc.integration.contract_files import ContractNetwork, write_contract
+from deploycc.integration.contract_files import ContractNetwork, Expected, write_contract
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -67,7 +67,9 @@ def unpacking_detector(outputs: DetectionOutputs, rows: int | None, kind: type =
     return Detector(graph, SPEC, Source(("test",), "0" * 64, "onnx"), None, NMS, outputs)
 
 
-def contract_folder(folder: Path, detectors: Sequence[Detector], notes: tuple[Note, ...] = ()) -> IntegrationContract:
+def contract_folder(
+    folder: Path, detectors: Sequence[Detector], notes: tuple[Note, ...] = (), expected: Expected | None = None
+) -> IntegrationContract:
     """Write a folder whose networks are these detectors, by the labels above; the networks are no real ones."""
     first = detectors[0]
     spec = first.input
@@ -84,7 +86,7 @@ def contract_folder(folder: Path, detectors: Sequence[Detector], notes: tuple[No
             input=Tensor(name=spec.name, shape=spec.shape),
             outputs=tuple(tensor.name for tensor in detector.graph.outputs),
         )
-        networks.append(ContractNetwork(network, f"engine-{precision}-{variant}.engine", detector, notes))
+        networks.append(ContractNetwork(network, f"engine-{precision}-{variant}.engine", detector, notes, expected))
     described = {"name": spec.name, "shape": spec.shape, "colour": spec.colour, "mean": spec.mean, "scale": spec.scale}
     frame = IntegrationContract.model_construct(
         tool=this_tool(),
