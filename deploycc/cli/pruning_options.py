@@ -43,6 +43,8 @@ class PruningChoice:
     costs: Path | None = None
     keep_gates: bool = False
     always_from: float = 0.95
+    latency: str | None = None
+    speedup: str | None = None
 
     @property
     def wanted(self) -> bool:
@@ -53,7 +55,7 @@ class PruningChoice:
         """The settings.
 
         Raises:
-            InputError: ``prune-option``: an option has a value that it does not know.
+            InputError: ``prune-option``: an option has a value that it does not know, or two do not go together.
         """
         from deploycc.workflows.prune import PruneSettings
 
@@ -66,6 +68,10 @@ class PruningChoice:
         for option, value in values.items():
             if value not in _CHOICES[option]:
                 raise InputError("prune-option", f"{option} {value} is none of {', '.join(_CHOICES[option])}")
+        goal = {"--latency": self.latency, "--speedup": self.speedup, "--below": self.below}
+        both = [option for option, value in goal.items() if value is not None]
+        if len(both) > 1:
+            raise InputError("prune-option", f"give one of {' and '.join(both)}: each says how much goes")
         return PruneSettings(
             by="mask" if self.mask is not None else self.by,  # type: ignore[arg-type]
             below=_BELOW if self.below is None else self.below,
@@ -74,6 +80,8 @@ class PruningChoice:
             multiple=None if self.round_to == "auto" else int(self.round_to),
             keep_gates=self.keep_gates,
             always_from=self.always_from,
+            latency_ms=None if self.latency is None else _number("--latency", self.latency, "ms", "25ms"),
+            speedup=None if self.speedup is None else _number("--speedup", self.speedup, "x", "1.3x"),
         )
 
     def for_targets(self, targets: Sequence[Target]) -> tuple[PruneSettings, PredictedCosts | None]:
@@ -82,13 +90,19 @@ class PruningChoice:
         Where no target can be predicted either, numbers of kernels are rounded to the tile of TensorRT's convolutions.
         """
         from deploycc.cli import console
+        from deploycc.prediction.costs import PredictedCosts
         from deploycc.workflows.costs import TILE, measured_here, predicted_costs
+        from deploycc.workflows.prune_goal import check_goal
 
         settings = self.settings()
-        if settings.multiple is not None or measured_here(targets):
+        if settings.has_goal:
+            check_goal(settings)
+        if measured_here(targets) or (settings.multiple is not None and not settings.has_goal):
             return settings, None
         if self.costs is not None:
             raise InputError("prune-option", "--costs holds times of this machine, which is not the target")
+        if settings.has_goal:
+            return settings, PredictedCosts(targets[0])
         costs = predicted_costs(targets)
         if costs is None:
             names = ", ".join(target.name for target in targets)
@@ -165,6 +179,21 @@ _AlwaysFrom = Annotated[
         help="With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
     ),
 ]
+_Latency = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--latency",
+        metavar="MS",
+        help="Instead of --below: remove what is worth least per millisecond until the network takes no longer than "
+        "this on the target, as in 25ms.",
+    ),
+]
+_Speedup = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--speedup", metavar="FACTOR", help="As --latency, until the network is this many times as fast, as in 1.3x."
+    ),
+]
 
 
 def pruning_choice(
@@ -194,9 +223,24 @@ def pruning_choice(
     costs: _Costs = None,
     keep_gates: _KeepGates = PruningChoice.keep_gates,
     always_from: _AlwaysFrom = PruningChoice.always_from,
+    latency: _Latency = None,
+    speedup: _Speedup = None,
 ) -> PruningChoice:
     """What the pruning options say."""
-    return PruningChoice(profile, below, by, mask, scope, coefficient, round_to, costs, keep_gates, always_from)
+    return PruningChoice(
+        profile,
+        below,
+        by,
+        mask,
+        scope,
+        coefficient,
+        round_to,
+        costs,
+        keep_gates,
+        always_from,
+        latency,
+        speedup,
+    )
 
 
 def pruning_choices(
@@ -230,6 +274,14 @@ def pruning_choices(
         always_from=always_from,
     )
     return [replace(common, by=each, below=strength) for each in _criteria(by) for strength in _strengths(below)]
+
+
+def _number(option: str, text: str, unit: str, example: str) -> float:
+    """Read a number that may carry its unit."""
+    try:
+        return float(text.strip().removesuffix(unit))
+    except ValueError:
+        raise InputError("prune-option", f"{option} {text} is not a number", hint=f"{option} {example}") from None
 
 
 def _criteria(by: str) -> tuple[str, ...]:

@@ -105,6 +105,24 @@ class ReconstructionRecord(Record):
     notes: tuple[NoteRecord, ...]
 
 
+class LatencyGoalRecord(Record):
+    """A goal of latency that decided what was removed.
+
+    Attributes:
+        asked: the goal as it was given.
+        goal_ms: the latency that it means on the target.
+        before_ms, after_ms: latency of the network before and after.
+        loss: sum over layers of -log of the share that stays of what their kernels are worth
+            (`deploycc.pruning.latency_goal`).
+    """
+
+    asked: str
+    goal_ms: Annotated[float, Field(gt=0)]
+    before_ms: Annotated[float, Field(gt=0)]
+    after_ms: Annotated[float, Field(gt=0)]
+    loss: Annotated[float, Field(ge=0)]
+
+
 class PruningRecord(Record):
     """One pruning of one network.
 
@@ -112,15 +130,16 @@ class PruningRecord(Record):
         source: files of the network before: the trained ones, or those of an earlier pruning.
         criterion: what makes a kernel useless.
         useless: the same in words, with its limit.
-        below: the limit: share of the pictures, or of each layer's kernels (l1).
+        below: the limit: share of the pictures, or of each layer's kernels (l1); 0 where a goal decided instead.
+        goal: of latency; None where the limit decided.
         scope: part of the network that may lose kernels.
         coefficient: what replaced the gates; None where none was replaced.
         round_to: multiple of kernels that each layer keeps, or ``auto`` where measured times chose.
         profile_sha256: of the profile's content; None without.
         relative_times: candidate counts to time of the whole network, relative to multiples of 16; empty where
             nothing was timed.
-        timed_on: machine of these times and of ``predicted_ms``, or target that they were predicted for; None where
-            no time was asked for.
+        timed_on: machine of these times, of ``predicted_ms`` and of the goal's, or target that they were predicted
+            for; None where no time was asked for.
         times: whether they were measured, or predicted.
         parts: sizes before and after. Gate modules that became constants are a part of their own.
         layers: every layer with kernels, in graph order.
@@ -136,6 +155,7 @@ class PruningRecord(Record):
     criterion: Criterion
     useless: str
     below: Share
+    goal: LatencyGoalRecord | None = None
     scope: Scope
     coefficient: Coefficient | None
     round_to: Literal["auto"] | Annotated[int, Field(gt=0)]

@@ -27,13 +27,13 @@ class PredictedCosts:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.precision = "fp16" if "fp16" in target.precisions else "fp32"
-        self._basis = basis_for(target, self.precision)
+        self.precision: Literal["fp16", "fp32"] = "fp16" if "fp16" in target.precisions else "fp32"
+        self.basis = basis_for(target, self.precision)
         self.time_ms = functools.cache(self._time_ms)
 
     def describe(self) -> str:
         """Say what was predicted, and by which constants."""
-        return f"{self.target.name} {self.precision}, constants of {self._basis.stack.title}"
+        return f"{self.target.name} {self.precision}, constants of {self.basis.stack.title}"
 
     def _time_ms(self, convolution: Convolution) -> float:
         """Return the predicted time of one convolution."""
@@ -59,4 +59,4 @@ class PredictedCosts:
             weights=c.kernels * depth,
         )
         table = LaunchTable.of([launch])
-        return float(launch_times(table, self._basis.gpu, self._basis.model, self.precision).total[0])
+        return float(launch_times(table, self.basis.gpu, self.basis.model, self.precision).total[0])

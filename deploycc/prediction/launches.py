@@ -75,6 +75,8 @@ class Launch:
         stride: vertical stride.
         read, written, weights: elements of data tensors read and written, and of constants.
         merged: convolutions of one input that are computed at once.
+        inputs, outputs: the data tensors behind ``read`` and ``written``, by name with their elements; of a convolution
+            the first input is the one that its kernels sum over.
     """
 
     name: str
@@ -91,6 +93,8 @@ class Launch:
     written: int = 0
     weights: int = 0
     merged: int = 1
+    inputs: tuple[tuple[str, int], ...] = ()
+    outputs: tuple[tuple[str, int], ...] = ()
 
     @property
     def winograd(self) -> bool:
@@ -208,6 +212,7 @@ def _launch(group: _Group) -> Launch:
             written=own.written + sibling.written,
             weights=own.weights + sibling.weights,
             merged=own.merged + 1,
+            outputs=own.outputs + sibling.outputs,
         )
     return own
 
@@ -230,6 +235,8 @@ def _one_launch(group: _Group) -> Launch:
         read=sum(map(_elements, read.values())),
         written=sum(map(_elements, written)),
         weights=sum(count for count in map(_elements, constants) if count > _SMALL),
+        inputs=tuple((tensor.name, _elements(tensor)) for tensor in read.values()),
+        outputs=tuple((tensor.name, _elements(tensor)) for tensor in written),
     )
     output = static_shape(head.outputs[0]) or (1,)
     if head.op in ("Conv", "ConvTranspose"):

@@ -57,6 +57,12 @@ class LaunchTable:
             },
         )
 
+    def repeated(self, **columns: Array) -> LaunchTable:
+        """Return a table of one launch again and again, with these columns instead of its own."""
+        length = len(next(iter(columns.values())))
+        same = {name: np.repeat(getattr(self, name), length) for name in self.__dataclass_fields__}
+        return LaunchTable(**{**same, **columns})
+
     def multiplies(self) -> NDArray[np.bool_]:
         """Which launches are convolutions or matrix products in tiles."""
         return self.is_kind("convolution") | self.is_kind("matrix")

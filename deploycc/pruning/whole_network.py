@@ -6,7 +6,7 @@ are not multiples of the runtime's block makes ONNX Runtime rearrange every map 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -56,26 +56,52 @@ def relative_times(
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    runs = {}
-    for key, going in candidates.items():
-        small = graph.copy()
-        remove_channels(small, groups, going)  # what the channels hold does not matter here
+
+    def networks() -> Iterator[tuple[Key, gs.Graph]]:
+        for key, going in candidates.items():
+            small = graph.copy()
+            remove_channels(small, groups, going)  # what the channels hold does not matter here
+            yield key, small
+
+    times_ms = network_times(networks(), threads, say)
+    return {key: times_ms[key] / times_ms[reference] for key in candidates}
+
+
+def network_times(
+    networks: Iterable[tuple[Key, gs.Graph]], threads: int, say: Say = quiet, seconds: float = _SECONDS
+) -> dict[Key, Ratios]:
+    """Time whole networks in turns.
+
+    Args:
+        networks: each with its name, all with the same input; one at a time is held.
+        threads: CPU threads.
+        say: told how many seconds of the rounds are over.
+        seconds: for all rounds, unless the least number of rounds takes longer.
+
+    Returns:
+        For each network its times in milliseconds, one number per round.
+
+    Raises:
+        MeasureError: ``onnxruntime-refuses``.
+    """
+    runs, feed = {}, dict[str, NDArray[np.float32]]()
+    for key, graph in networks:
+        tensor = graph.inputs[0]
+        feed = feed or {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
         try:
-            runs[key] = partial(open_session(to_onnx(small), threads, {"network": graph.name}).run, None)
+            runs[key] = partial(open_session(to_onnx(graph), threads, {"network": graph.name}).run, None)
         except MeasureError as error:
             error.hint = "`round_to=16` needs no timing"
             raise
-    tensor = graph.inputs[0]
-    feed = {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
-    times = time_in_turns(
+    times_ms = time_in_turns(
         runs,
         [feed],
         most_rounds=_MOST_ROUNDS,
         least_rounds=_LEAST_ROUNDS,
-        seconds=_SECONDS,
+        seconds=seconds,
         say=prefixed(say, "pruned networks"),
     )
-    return {key: (times[key] / times[reference])[:, 0] for key in candidates}
+    return {key: times[:, 0] for key, times in times_ms.items()}
 
 
 def fastest(ratios: Mapping[Key, Ratios], reference: Key) -> Key:

@@ -89,9 +89,15 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
     sentences = []
     if layers_table(record, network) is None:
         sentences.append(f"{network}: kernels {record.useless} are useless; no layer has any that could be removed")
+    if record.goal is not None:
+        goal = record.goal
+        sentences.append(
+            f"goal {goal.asked}, at most {goal.goal_ms:.3g} ms: {goal.before_ms:.3g} ms before, {goal.after_ms:.3g} ms "
+            f"after, {record.times} on {record.timed_on}"
+        )
     if record.relative_times:
         sentences.append(_times(record))
-    if record.times == "predicted" and record.timed_on is not None:
+    if record.times == "predicted" and record.timed_on is not None and record.goal is None:
         sentences.append(f"numbers of kernels follow predicted times: {record.timed_on}")
     if record.reconstruction is not None:
         sentences += _refit(record, explained)

@@ -11,6 +11,7 @@ from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.documents.pruning import LatencyGoalRecord
     from deploycc.documents.utilisation import LayerUse, UtilisationProfile
     from deploycc.errors import Note
     from deploycc.graph.channels.groups import ChannelGroups
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from deploycc.timing.convolutions import Costs
 
 _PASSES_OF = "x86-cpu"  # what precedes pruning is the same for every target
+_ALL = 1.01  # a limit below which every kernel is
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class PruneSettings:
         multiple: of kernels that each layer keeps; None for what is measured to be fastest.
         keep_gates: leave gates in, except those that hardly ever switch anything off.
         always_from: utilisation from which a kernel counts as always on.
+        latency_ms, speedup: a goal instead of ``below``, one of them: the latency on the target, or how many times as
+            fast the network becomes. The kernels worth least per millisecond go, until the goal is met.
     """
 
     by: Criterion = "utilisation"
@@ -47,6 +51,13 @@ class PruneSettings:
     multiple: int | None = None
     keep_gates: bool = False
     always_from: float = 0.95
+    latency_ms: float | None = None
+    speedup: float | None = None
+
+    @property
+    def has_goal(self) -> bool:
+        """Return whether a goal of latency decides what goes."""
+        return self.latency_ms is not None or self.speedup is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +75,7 @@ class PruneDecision:
             timed.
         stays: useless channels that stay, whatever their number.
         folded: the gates that become constants.
+        goal: of latency, and how it was met; None where none was given.
     """
 
     original: Detector
@@ -75,6 +87,7 @@ class PruneDecision:
     relative_times: Mapping[str, float]
     stays: tuple[Note, ...]
     folded: tuple[Gate, ...]
+    goal: LatencyGoalRecord | None = None
 
 
 def decide_pruning(
@@ -100,6 +113,7 @@ def decide_pruning(
         InputError, ArtefactError: the profile, the mask or the settings do not fit the network.
         ModelError: the mask names a layer or a kernel that the network does not have.
         MeasureError: ONNX Runtime refuses a network that is timed.
+        BudgetMissed: ``latency-goal``: no pruning meets the goal.
     """
     from dataclasses import replace
 
@@ -110,6 +124,7 @@ def decide_pruning(
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import check_kernels, choose
     from deploycc.pruning.decide import kernels_of
+    from deploycc.workflows.prune_goal import GoalInputs, choose_for_goal
 
     options = cpu_options()
     say("preparing the network")
@@ -124,6 +139,22 @@ def decide_pruning(
     say("finding the channels")
     groups = channel_groups(dense.graph)
     check_kernels(groups, mask or {})
+    if settings.has_goal:
+        possible = _choose(dense, groups, profile, {}, layers, replace(settings, below=_ALL))
+        goal = GoalInputs(original, dense, groups, possible, layers)
+        choice, going, rounded, met = choose_for_goal(goal, settings, costs, say)
+        return PruneDecision(
+            original=original,
+            dense=dense,
+            groups=groups,
+            prune=Prune(kernels_of(groups, choice, going), coefficients=coefficients),
+            choice=choice,
+            rounded=rounded,
+            relative_times={},
+            stays=(),
+            folded=folded,
+            goal=met,
+        )
     choice = _choose(dense, groups, profile, mask or {}, layers, settings)
     able, _, stays = choose(dense.graph, groups, Prune(choice.kernels))
     wider = choice.with_spare()
@@ -238,7 +269,7 @@ def _choose(
     from deploycc.pruning.decide import by_mask, by_norm, by_utilisation
 
     if settings.by == "l1":
-        return by_norm(dense.graph, groups, settings.below, layers)
+        return by_norm(dense.graph, groups, min(settings.below, 1.0), layers)
     if settings.by == "mask":
         return by_mask(dense.graph, groups, mask, layers)
     assert profile is not None

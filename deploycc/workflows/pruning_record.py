@@ -39,12 +39,14 @@ def pruning_record(
     pictures: PictureList | None,
 ) -> PruningRecord:
     """Say what was removed, how it was chosen, and what had to stay."""
-    timed = bool(decision.relative_times) or any(layer.times_ms for layer in decision.rounded)
+    rounding_timed = bool(decision.relative_times) or any(layer.times_ms for layer in decision.rounded)
+    timed = rounding_timed or decision.goal is not None
     return PruningRecord(
         source=source_record(decision.original),
         criterion=settings.by,
         useless=decision.choice.why,
-        below=settings.below,
+        below=settings.below if decision.goal is None else 0.0,
+        goal=decision.goal,
         scope=settings.scope,
         coefficient=settings.coefficient if decision.folded else None,
         round_to=settings.multiple or "auto",

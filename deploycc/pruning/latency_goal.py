@@ -1,0 +1,366 @@
+"""Choose the kernels whose removal makes a network fast enough at the least loss.
+
+Kernels go in order of what they are worth per millisecond that their removal saves, not per multiply-accumulate. The
+worth of a kernel is its share of what its layer has left, so the loss of a network is
+
+    loss = sum over layers of -log(worth of the kernels that stay / worth of all kernels of the layer)
+
+A layer that loses half costs the same wherever it is, the second half costs more than the first, and no layer is
+emptied. Times are staircases over the number of kernels: a step goes to the count that saves most per loss, which is
+the edge of a stair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.pruning.decide import Bundle, bundles
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+_AHEAD = 3  # later counts of a layer that an exchange tries
+_EXCHANGES = 50
+_LEAST_SAVING = 1e-9  # of the whole time: less is rounding
+
+
+class Part(Protocol):
+    """Something that runs at once and takes less time where its tensors have fewer channels."""
+
+    @property
+    def tensors(self) -> Sequence[str]:
+        """Tensors that it reads and writes, by name."""
+
+    def times_ms(self, kept: Counts) -> Array:
+        """Return its times, [cases], for the channels that `tensors` keep, [cases, tensors]."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Stairs:
+    """A bundle of layers and the numbers of kernels that it may keep.
+
+    Attributes:
+        bundle: the layers.
+        order: removable groups, those worth least first.
+        removed: how many of them each candidate removes, ascending from 0.
+        loss: of each candidate.
+    """
+
+    bundle: Bundle
+    order: Counts
+    removed: Counts
+    loss: Array
+
+
+class LatencySearch:
+    """Looks for the least loss at which a network's parts take no longer than a goal.
+
+    Attributes:
+        full_ms, least_ms: time of all parts with every kernel, and with as few as possible.
+    """
+
+    def __init__(
+        self,
+        groups: ChannelGroups,
+        use: Mapping[str, Array],
+        removable: Iterable[int],
+        layers: Iterable[str],
+        parts: Sequence[Part],
+        multiple: int,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            groups: channel groups of the graph.
+            use: what each kernel is worth within its layer, [kernels] by layer.
+            removable: groups that may go.
+            layers: names of layers that may lose kernels.
+            parts: of the network, those whose time depends on channels.
+            multiple: of kernels that layers keep; half of it, a quarter... in layers narrower than twice that.
+        """
+        able = frozenset(removable)
+        found = (_stairs(groups, use, able & bundle.groups, bundle, multiple) for bundle in bundles(groups, layers))
+        self._stairs = [stairs for stairs in found if len(stairs.removed) > 1]
+        self._parts = _Parts(groups, self._stairs, parts)
+        self._steps: dict[tuple[int, ...], tuple[float, int]] = {}
+        self.full_ms = self._parts.total_ms(self._nothing())
+        self.least_ms = self._parts.total_ms(self._everything())
+
+    def all_that_may_go(self) -> frozenset[int]:
+        """Return the groups whose removal gives ``least_ms``."""
+        return self._gone(self._everything())
+
+    def least_loss(self, goal_ms: float) -> frozenset[int]:
+        """Return the groups to remove so that the parts take at most ``goal_ms``; all that may go if none suffice."""
+        state = self._nothing()
+        total = self._give_back(state, self._descend(state, self.full_ms, goal_ms), goal_ms)
+        for _ in range(_EXCHANGES):
+            better = self._exchange(state, total, goal_ms)
+            if better is None:
+                break
+            state, total = better
+        return self._gone(state)
+
+    def loss_of(self, gone: Iterable[int]) -> float:
+        """Return the loss of removing these groups, which `least_loss` returned."""
+        gone = set(gone)
+        counts = [sum(group in gone for group in stairs.order.tolist()) for stairs in self._stairs]
+        return self._loss(
+            [int(np.searchsorted(of.removed, count)) for of, count in zip(self._stairs, counts, strict=True)]
+        )
+
+    def _nothing(self) -> list[int]:
+        return [0] * len(self._stairs)
+
+    def _everything(self) -> list[int]:
+        return [len(stairs.removed) - 1 for stairs in self._stairs]
+
+    def _gone(self, state: Sequence[int]) -> frozenset[int]:
+        return frozenset(
+            group
+            for stairs, index in zip(self._stairs, state, strict=True)
+            for group in stairs.order[: stairs.removed[index]].tolist()
+        )
+
+    def _loss(self, state: Sequence[int]) -> float:
+        return sum(float(stairs.loss[index]) for stairs, index in zip(self._stairs, state, strict=True))
+
+    def _descend(self, state: list[int], total_ms: float, goal_ms: float) -> float:
+        """Take the step of least loss per millisecond saved until the goal is met; returns the time then."""
+        while total_ms > goal_ms:
+            steps = [self._best_step(number, state) for number in range(len(state))]
+            number = min(range(len(steps)), key=lambda n: steps[n][0], default=None)
+            if number is None or not np.isfinite(steps[number][0]):
+                break
+            total_ms -= self._move(state, number, steps[number][1])
+        return total_ms
+
+    def _best_step(self, number: int, state: Sequence[int]) -> tuple[float, int]:
+        """Loss per millisecond of a bundle's best step from here, and the candidate that it leads to."""
+        key = (number, state[number], *self._parts.others(number, state))
+        if key not in self._steps:
+            now, loss, times_ms = state[number], self._stairs[number].loss, self._parts.times_ms(number, state)
+            saved = times_ms[now] - times_ms[now + 1 :]
+            rates = np.full(saved.shape, np.inf)
+            pays = saved > _LEAST_SAVING * self.full_ms
+            rates[pays] = (loss[now + 1 :] - loss[now])[pays] / saved[pays]
+            best = int(np.argmin(rates)) if pays.any() else -1
+            self._steps[key] = (np.inf, now) if best < 0 else (float(rates[best]), now + 1 + best)
+        return self._steps[key]
+
+    def _move(self, state: list[int], number: int, index: int) -> float:
+        """Take a candidate, and return the milliseconds saved."""
+        times_ms = self._parts.times_ms(number, state)
+        saved = float(times_ms[state[number]] - times_ms[index])
+        state[number] = index
+        return saved
+
+    def _give_back(self, state: list[int], total_ms: float, goal_ms: float) -> float:
+        """Undo what the goal does not need, the largest loss first; returns the time then."""
+        while True:
+            best = max((self._back(number, state, goal_ms - total_ms) for number in range(len(state))), default=None)
+            if best is None or best[0] <= 0:
+                return total_ms
+            total_ms -= self._move(state, best[1], best[2])
+
+    def _back(self, number: int, state: Sequence[int], spare_ms: float) -> tuple[float, int, int]:
+        """Loss that a bundle can get back within some time, the bundle, and the candidate that does it."""
+        now, loss = state[number], self._stairs[number].loss
+        if now:
+            times_ms = self._parts.times_ms(number, state)
+            fits = np.flatnonzero(times_ms[:now] <= times_ms[now] + spare_ms)
+            if fits.size:
+                least = int(fits[np.argmin(loss[fits])])
+                return float(loss[now] - loss[least]), number, least
+        return 0.0, number, now
+
+    def _exchange(self, start: list[int], start_ms: float, goal_ms: float) -> tuple[list[int], float] | None:
+        """Let one bundle lose more or fewer kernels, and others make up for it, if that loses less in all."""
+        best, best_loss = None, self._loss(start) * (1 - 1e-9)
+        for number, stairs in enumerate(self._stairs):
+            now = start[number]
+            ahead = range(now + 1, min(now + 1 + _AHEAD, len(stairs.removed)))
+            behind = range(max(0, now - _AHEAD), now)
+            for index in (*ahead, *behind):
+                state = list(start)
+                total_ms = start_ms - self._move(state, number, index)
+                total_ms = self._descend(state, total_ms, goal_ms)
+                if total_ms <= goal_ms:
+                    total_ms = self._give_back(state, total_ms, goal_ms)
+                    if self._loss(state) < best_loss:
+                        best, best_loss = (state, total_ms), self._loss(state)
+        return best
+
+
+class _Parts:
+    """Times of all parts, by the candidate of each bundle."""
+
+    def __init__(self, groups: ChannelGroups, stairs: Sequence[_Stairs], parts: Sequence[Part]) -> None:
+        self._stairs = stairs
+        widths = {name: _Width(groups, stairs, name) for part in parts for name in part.tensors}
+        self._parts = [(part, [widths[name] for name in part.tensors]) for part in parts]
+        self._part_bundles = [sorted({n for width in of for n in width.removed}) for _, of in self._parts]
+        self._of_bundle: list[list[int]] = [[] for _ in stairs]
+        for index, numbers in enumerate(self._part_bundles):
+            for number in numbers:
+                self._of_bundle[number].append(index)
+        self._neighbours = [
+            sorted({n for index in of for n in self._part_bundles[index]} - {number})
+            for number, of in enumerate(self._of_bundle)
+        ]
+        self._times: dict[tuple[int, ...], Array] = {}
+        self._known: dict[tuple[int, ...], Array] = {}
+
+    def total_ms(self, state: Sequence[int]) -> float:
+        """Time of all parts."""
+        return sum(
+            float(self._part_ms(index, numbers[0], state)[state[numbers[0]]]) if numbers else self._whole_ms(index)
+            for index, numbers in enumerate(self._part_bundles)
+        )
+
+    def others(self, number: int, state: Sequence[int]) -> tuple[int, ...]:
+        """Candidates of the bundles on which the times of a bundle depend."""
+        return tuple([state[other] for other in self._neighbours[number]])
+
+    def times_ms(self, number: int, state: Sequence[int]) -> Array:
+        """Time of the parts that a bundle affects, by its candidate, the other bundles as they are."""
+        key = number, *self.others(number, state)
+        if key not in self._times:
+            zeros = np.zeros(len(self._stairs[number].removed))
+            self._times[key] = sum((self._part_ms(index, number, state) for index in self._of_bundle[number]), zeros)
+        return self._times[key]
+
+    def _part_ms(self, index: int, number: int, state: Sequence[int]) -> Array:
+        key = index, number, *(state[other] for other in self._part_bundles[index] if other != number)
+        if key not in self._known:
+            part, widths = self._parts[index]
+            kept = np.stack([width.kept(number, state, len(self._stairs[number].removed)) for width in widths], axis=1)
+            self._known[key] = part.times_ms(kept)
+        return self._known[key]
+
+    def _whole_ms(self, index: int) -> float:
+        part, widths = self._parts[index]
+        return float(part.times_ms(np.array([[width.total for width in widths]]))[0])
+
+
+class _Width:
+    """Channels of one tensor, by the candidate of each bundle."""
+
+    def __init__(self, groups: ChannelGroups, stairs: Sequence[_Stairs], name: str) -> None:
+        labelled = groups.tensors.get(name)
+        self.total = 1 if labelled is None else len(labelled.groups)
+        self.removed: dict[int, Counts] = {}
+        if labelled is None:
+            return
+        for number, own in enumerate(stairs):
+            rank = np.full(groups.count, groups.count)
+            rank[own.order] = np.arange(len(own.order))
+            ranks = np.sort(rank[labelled.groups])
+            if ranks[0] < groups.count:
+                self.removed[number] = np.searchsorted(ranks, own.removed)
+
+    def kept(self, number: int, state: Sequence[int], candidates: int) -> Counts:
+        """Channels that stay for each candidate of a bundle, the other bundles as they are."""
+        kept = np.full(candidates, self.total)
+        for other, removed in self.removed.items():
+            kept -= removed if other == number else removed[state[other]]
+        return kept
+
+
+def channels_of(groups: ChannelGroups) -> dict[str, int]:
+    """Return the number of channels of each tensor that may lose some."""
+    return {name: len(labelled.groups) for name, labelled in groups.tensors.items()}
+
+
+def _stairs(
+    groups: ChannelGroups, use: Mapping[str, Array], able: frozenset[int], bundle: Bundle, multiple: int
+) -> _Stairs:
+    shares = _shares(groups, use, bundle)
+    order = np.array(sorted(able, key=lambda group: (sum(of[group] for of in shares.values()), group)), np.int64)
+    lost = {name: np.cumsum([0.0, *of[order]]) for name, of in shares.items()}
+    left = {name: _left(groups.layers[name], order) for name in bundle.layers}
+    largest = left[bundle.layers[0]]
+    while multiple > 1 and largest[0] < 2 * multiple:
+        multiple //= 2
+    wanted = range(int(largest[0]) // multiple * multiple, 0, -multiple)
+    removed = [0]
+    for count in wanted:
+        first = int(np.searchsorted(-largest, -count))
+        if first < len(largest) and largest[first] == count and first > removed[-1]:
+            if min(int(of[first]) for of in left.values()) == 0:
+                break
+            removed.append(first)
+    loss = np.zeros(len(removed))
+    for of in lost.values():
+        with np.errstate(divide="ignore"):
+            loss += -np.log(np.maximum(1 - of[removed], 0.0))
+    finite = np.isfinite(loss)
+    return _Stairs(bundle, order, np.array(removed, np.int64)[finite], loss[finite])
+
+
+def _shares(groups: ChannelGroups, use: Mapping[str, Array], bundle: Bundle) -> dict[str, Array]:
+    """What each group is worth, as a share of each layer's kernels, [groups] by layer."""
+    shares = {}
+    for name in bundle.layers:
+        if name in use and use[name].sum() > 0:
+            shares[name] = np.bincount(groups.layers[name], use[name], groups.count) / use[name].sum()
+    return shares
+
+
+def _left(labels: Counts, order: Counts) -> Counts:
+    """Kernels of a layer that stay if the first groups of an order go, [groups + 1]."""
+    gone = np.isin(order, labels)  # a group holds each kernel of a layer once
+    counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+    lost = np.cumsum([0, *(counts.get(group, 0) if is_gone else 0 for group, is_gone in zip(order, gone, strict=True))])
+    return np.asarray(len(labels) - lost, np.int64)
+
+
+def meet_goal(
+    search: LatencySearch,
+    goal_ms: float,
+    whole_ms: Callable[[frozenset[int]], float],
+    *,
+    tolerance: float,
+    most: int,
+) -> tuple[frozenset[int], float]:
+    """Choose for a goal of the whole network, whose time is not the sum of its parts.
+
+    The parts get a goal of their own, which is corrected until the whole network meets its goal closely.
+
+    Args:
+        search: over the parts.
+        goal_ms: for the whole network.
+        whole_ms: time of the whole network without these groups.
+        tolerance: how far below the goal the time may be, as a share of the goal, for the search to end.
+        most: corrections.
+
+    Returns:
+        The groups to remove and the whole network's time without them; more than the goal where it cannot be met.
+    """
+    nothing, everything = frozenset[int](), search.all_that_may_go()
+    took = {nothing: whole_ms(nothing), everything: whole_ms(everything)}
+    best, high, low = everything, search.full_ms, search.least_ms
+    slow, fast = took[nothing], took[everything]
+    if slow <= goal_ms:
+        return nothing, slow
+    for number in range(most if fast < goal_ms * (1 - tolerance) else 0):
+        share = (goal_ms - fast) / max(slow - fast, 1e-12) if number % 3 < 2 else 0.5
+        parts_ms = low + (high - low) * float(np.clip(share, 0.02, 0.98))
+        going = search.least_loss(parts_ms)
+        if going not in took:
+            took[going] = whole_ms(going)
+        if took[going] > goal_ms:
+            high, slow = parts_ms, took[going]
+            continue
+        low, fast = parts_ms, took[going]
+        if search.loss_of(going) <= search.loss_of(best):
+            best = going
+        if took[going] >= goal_ms * (1 - tolerance):
+            break
+    return best, took[best]

@@ -1,0 +1,244 @@
+"""Pruning to a latency: which kernels go so that the network meets a goal on its target at the least loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from deploycc.errors import BudgetMissed, InputError
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from deploycc.detector import Detector
+    from deploycc.documents.pruning import LatencyGoalRecord
+    from deploycc.graph.channels.groups import ChannelGroups
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.progress import Say
+    from deploycc.pruning.decide import Choice
+    from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.latency_goal import LatencySearch, Part
+    from deploycc.timing.convolutions import Costs
+    from deploycc.workflows.prune_decision import PruneSettings
+
+_TOLERANCE = {"measured": 0.03, "predicted": 0.005}  # below the goal, as a share of it
+_CORRECTIONS = 6
+_MULTIPLES = {"measured": (16, 8), "predicted": (8,)}  # of kernels: the next where the first do not come near the goal
+_SECONDS = 6.0  # for a network and the original in turns
+_WHY = "worth least per millisecond that their removal saves"
+
+
+@dataclass(frozen=True, eq=False)
+class GoalInputs:
+    """What is pruned.
+
+    Attributes:
+        original: gates included; what a speed-up is relative to.
+        dense: with the gates that go replaced by constants.
+        groups: of ``dense``.
+        possible: every kernel that may go, and what each is worth.
+        layers: names of layers that may lose kernels.
+    """
+
+    original: Detector
+    dense: Detector
+    groups: ChannelGroups
+    possible: Choice
+    layers: set[str]
+
+
+class _Clock(Protocol):
+    """Tells how long networks take on the target.
+
+    Attributes:
+        before_ms: latency of the original.
+    """
+
+    before_ms: float
+
+    def parts(self, able: set[int], multiple: int) -> list[Part]:
+        """Return what takes less time with fewer channels."""
+
+    def whole_ms(self, gone: frozenset[int]) -> float:
+        """Return the latency of the whole network without these groups."""
+
+
+def choose_for_goal(
+    inputs: GoalInputs, settings: PruneSettings, costs: Costs | PredictedCosts, say: Say
+) -> tuple[Choice, frozenset[int], tuple[Rounded, ...], LatencyGoalRecord]:
+    """Choose the kernels that go.
+
+    Returns:
+        The chosen kernels with their groups, how many each bundle of layers keeps, and how the goal is met.
+
+    Raises:
+        InputError: ``prune-option``: the goal does not fit the other settings.
+        BudgetMissed: ``latency-goal``: no pruning meets the goal.
+        MeasureError: ONNX Runtime refuses a network that is timed.
+    """
+    from deploycc.documents.pruning import LatencyGoalRecord
+    from deploycc.passes.options import Prune
+    from deploycc.passes.prune_channels import choose
+    from deploycc.pruning.decide import Choice, bundles, kernels_of
+    from deploycc.pruning.kept_counts import rounded
+    from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+
+    check_goal(settings)
+    groups, possible, clock = inputs.groups, inputs.possible, _clock(inputs, costs, say)
+    goal_ms = settings.latency_ms or clock.before_ms / (settings.speedup or 1.0)
+    able = choose(inputs.dense.graph, groups, Prune(possible.kernels))[0]
+    tolerance = _TOLERANCE[costs.evidence]
+    multiples = list(_MULTIPLES[costs.evidence]) if settings.multiple is None else [settings.multiple]
+    parts = clock.parts(able, multiples[0])
+    while True:
+        search = LatencySearch(groups, possible.use, able, inputs.layers, parts, multiples[0])
+        say("choosing kernels for the goal")
+        going, after_ms = meet_goal(search, goal_ms, clock.whole_ms, tolerance=tolerance, most=_CORRECTIONS)
+        kernels = kernels_of(groups, possible, going)
+        stuck = going - choose(inputs.dense.graph, groups, Prune(kernels))[0]
+        if stuck:
+            able = able - stuck  # they could only go together with kernels that stay
+        elif going and len(multiples) > 1 and not goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
+            multiples.pop(0)
+        else:
+            break
+    if after_ms > goal_ms:
+        raise _unreachable(settings, goal_ms, clock.before_ms, after_ms, search, going, costs)
+    met = LatencyGoalRecord(
+        asked=_asked(settings),
+        goal_ms=goal_ms,
+        before_ms=clock.before_ms,
+        after_ms=after_ms,
+        loss=max(0.0, search.loss_of(going)),
+    )
+    decided = tuple(
+        rounded(groups, bundle, going & bundle.groups, going & bundle.groups, multiples[0])
+        for bundle in bundles(groups, inputs.layers)
+        if going & bundle.groups
+    )
+    return Choice(kernels, possible.use, _WHY), going, decided, met
+
+
+def check_goal(settings: PruneSettings) -> None:
+    """Refuse a goal that cannot be meant.
+
+    Raises:
+        InputError: ``prune-option``.
+    """
+    if settings.latency_ms is not None and settings.speedup is not None:
+        raise InputError("prune-option", "give either a latency or a speed-up as the goal, not both")
+    if settings.latency_ms is not None and not 0 < settings.latency_ms < float("inf"):
+        raise InputError("prune-option", f"a latency of {settings.latency_ms:g} ms is not above 0", hint="latency=25ms")
+    if settings.speedup is not None and not 1 < settings.speedup < float("inf"):
+        message = f"{settings.speedup:g} times as fast is not faster"
+        raise InputError("prune-option", message, hint="speedup=1.3 makes the network 1.3 times as fast")
+    if settings.by == "mask":
+        raise InputError(
+            "prune-option",
+            "a mask lists the kernels that go; a goal of latency chooses them",
+            hint="give the goal with `by=utilisation` or `by=l1`",
+        )
+
+
+def _asked(settings: PruneSettings) -> str:
+    return f"{settings.latency_ms:g} ms" if settings.latency_ms else f"{settings.speedup:g} times as fast"
+
+
+def _unreachable(
+    settings: PruneSettings,
+    goal_ms: float,
+    before_ms: float,
+    least_ms: float,
+    search: LatencySearch,
+    going: frozenset[int],
+    costs: Costs | PredictedCosts,
+) -> BudgetMissed:
+    return BudgetMissed(
+        "latency-goal",
+        f"no pruning makes the network take {goal_ms:.3g} ms: the fastest that can be takes {least_ms:.3g} ms",
+        context={
+            "goal": _asked(settings),
+            "without pruning": f"{before_ms:.3g} ms",
+            costs.evidence: costs.describe(),
+            "scope": settings.scope,
+        },
+        note=f"at {least_ms:.3g} ms every layer of the scope has lost all kernels but a few ({len(going)} are gone)",
+        hint=None if settings.scope == "both" else "`scope=both` lets the whole network lose kernels",
+    )
+
+
+def _clock(inputs: GoalInputs, costs: Costs | PredictedCosts, say: Say) -> _Clock:
+    from deploycc.prediction.costs import PredictedCosts
+
+    return _Predicted(inputs, costs, say) if isinstance(costs, PredictedCosts) else _Measured(inputs, costs, say)
+
+
+class _Predicted:
+    """Latencies that were predicted for a target: of the networks as its passes leave them."""
+
+    def __init__(self, inputs: GoalInputs, costs: PredictedCosts, say: Say) -> None:
+        self._inputs, self._costs, self._say = inputs, costs, say
+        self.before_ms = self._network_ms(inputs.original)
+
+    def parts(self, able: set[int], multiple: int) -> list[Part]:
+        del able, multiple
+        from deploycc.prediction.narrowing import narrowed_launches
+        from deploycc.pruning.latency_goal import channels_of
+
+        channels = channels_of(self._inputs.groups)
+        return [*narrowed_launches(self._inputs.dense.graph, channels, self._costs.basis, self._costs.precision)]
+
+    def whole_ms(self, gone: frozenset[int]) -> float:
+        return self._network_ms(_smaller(self._inputs, gone))
+
+    def _network_ms(self, detector: Detector) -> float:
+        from deploycc.prediction.network import predict_network
+        from deploycc.workflows.networks import run_passes
+
+        self._say(f"predicting for {self._costs.target.name}")
+        graph = run_passes(detector, self._costs.target, self._costs.precision).detector.graph
+        return predict_network(graph, self._costs.basis, self._costs.precision).time.ms
+
+
+class _Measured:
+    """Latencies that this machine measures, in turns with the original network."""
+
+    def __init__(self, inputs: GoalInputs, costs: Costs, say: Say) -> None:
+        self._inputs, self._costs, self._say = inputs, costs, say
+        self.before_ms, self._known = 0.0, dict[frozenset[int], float]()
+        self.whole_ms(frozenset())
+
+    def parts(self, able: set[int], multiple: int) -> list[Part]:
+        from deploycc.pruning.measured_parts import measured_parts
+
+        inputs = self._inputs
+        return [*measured_parts(inputs.dense.graph, inputs.groups, able, multiple, self._costs, self._say)]
+
+    def whole_ms(self, gone: frozenset[int]) -> float:
+        import numpy as np
+
+        from deploycc.pruning.whole_network import network_times
+
+        if gone in self._known:
+            return self._known[gone]
+
+        def networks() -> Iterator[tuple[str, gs.Graph]]:
+            yield "original", self._inputs.original.graph
+            yield "smaller", _smaller(self._inputs, gone).graph
+
+        times_ms = network_times(networks(), self._costs.machine.threads, self._say, _SECONDS)
+        self.before_ms = self.before_ms or float(np.median(times_ms["original"]))
+        self._known[gone] = self.before_ms * float(np.median(times_ms["smaller"] / times_ms["original"]))
+        return self._known[gone]
+
+
+def _smaller(inputs: GoalInputs, gone: frozenset[int]) -> Detector:
+    """The network without these groups; what their channels hold does not matter here."""
+    from deploycc.graph.channels.removal import remove_channels
+    from deploycc.passes.fold_affine import fold_affine
+    from deploycc.workflows.prune_decision import cpu_options
+
+    small = replace(inputs.dense, graph=inputs.dense.graph.copy())
+    remove_channels(small.graph, inputs.groups, gone)
+    return fold_affine(small, cpu_options()).detector

@@ -1,0 +1,192 @@
+"""The least loss that meets a goal of latency, against exhaustive search on planted staircases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import pytest
+from mutation import mutant
+from numpy.typing import NDArray
+from published_networks.builder import Builder
+
+from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.pruning import latency_goal
+from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+
+WITHIN = 1.02  # of the best loss that exhaustive search finds
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A convolution whose kernels are computed in whole tiles of a width."""
+
+    tensors: tuple[str, str]
+    width: int
+    factor: float
+    launch_ms: float = 0.0
+
+    def times_ms(self, kept: NDArray[np.int64]) -> NDArray[np.float64]:
+        tiles = np.ceil(kept[:, 1] / self.width) * self.width
+        return np.asarray(self.launch_ms + self.factor * kept[:, 0] * tiles, np.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A chain of convolutions with random worths, ending in one that keeps its kernels."""
+
+    groups: ChannelGroups
+    use: dict[str, NDArray[np.float64]]
+    parts: list[Planted]
+    layers: list[str]
+
+    def search(self, module: ModuleType = latency_goal, multiple: int = 16) -> LatencySearch:
+        search: LatencySearch = module.LatencySearch(
+            self.groups, self.use, self.groups.free.tolist(), self.layers, self.parts, multiple
+        )
+        return search
+
+    def gone(self, left: Mapping[str, int]) -> list[int]:
+        """Groups that go if each layer keeps so many kernels, the most useful ones."""
+        gone = []
+        for name, count in left.items():
+            order = np.argsort(self.use[name], kind="stable")
+            gone += self.groups.layers[name][order[: len(order) - count]].tolist()
+        return gone
+
+    def ms(self, left: Mapping[str, int]) -> float:
+        gone = self.gone(left)
+        total = 0.0
+        for part in self.parts:
+            kept = [[self.kept(name, gone) for name in part.tensors]]
+            total += float(part.times_ms(np.array(kept))[0])
+        return total
+
+    def kept(self, tensor: str, gone: Sequence[int]) -> int:
+        found = self.groups.tensors.get(tensor)
+        return 1 if found is None else int((~np.isin(found.groups, gone)).sum())
+
+    def loss(self, left: Mapping[str, int]) -> float:
+        return float(
+            sum(-np.log(np.sort(self.use[name])[-count:].sum() / self.use[name].sum()) for name, count in left.items())
+        )
+
+    def left(self, gone: frozenset[int]) -> dict[str, int]:
+        return {name: int((~np.isin(self.groups.layers[name], list(gone))).sum()) for name in self.layers}
+
+    def best_loss(self, goal_ms: float, multiple: int = 16) -> float:
+        """The least loss of all counts that are multiples."""
+        counts = [np.arange(multiple, len(self.use[name]) + 1, multiple) for name in self.layers]
+        cases = dict(zip(self.layers, (axis.ravel() for axis in np.meshgrid(*counts)), strict=True))
+        made = {self.groups.outputs[name]: left for name, left in cases.items()}
+        full = np.ones(math.prod(map(len, counts)), np.int64)
+        ms, loss = np.zeros(len(full)), np.zeros(len(full))
+        for part in self.parts:
+            ms += part.times_ms(np.stack([made.get(name, full * self.kept(name, ())) for name in part.tensors], axis=1))
+        for name, left in cases.items():
+            worth = np.cumsum(np.sort(self.use[name])[::-1])
+            loss -= np.log(worth[left - 1] / worth[-1])
+        return float(loss[ms <= goal_ms].min())
+
+
+def case(seed: int, width: int) -> Case:
+    random = np.random.default_rng(seed)
+    net = Builder("chain", 4)
+    x = net.input
+    for kernels in random.choice([64, 96, 128], 3):
+        x = net.conv(x, int(kernels), 3, act=None)
+    graph = net.finish(net.conv(x, 8, 1, act=None))
+    groups = channel_groups(graph)
+    parts, use, layers = [], {}, []
+    for node in graph.nodes:
+        tensors = (node.inputs[0].name, node.outputs[0].name)
+        parts.append(Planted(tensors, width, float(random.uniform(0.2, 3))))
+        if node is not graph.nodes[-1]:
+            layers.append(node.name)
+            use[node.name] = random.gamma(2, 1, len(groups.layers[node.name]))
+    return Case(groups, use, parts, layers)
+
+
+CASES = [case(seed, width) for width in (32, 48, 64) for seed in range(3)]
+SHARES = (0.8, 0.25)
+
+
+def misses(module: ModuleType, planted: Case, share: float) -> bool:
+    """Whether a choice is too slow, wastes useful kernels, or loses more than exhaustive search."""
+    search = planted.search(module)
+    goal_ms = share * planted.ms({name: len(use) for name, use in planted.use.items()})
+    left = planted.left(gone := search.least_loss(goal_ms))
+    return (
+        planted.ms(left) > goal_ms
+        or set(gone) != set(planted.gone(left))  # others than the least useful ones went
+        or planted.loss(left) > WITHIN * planted.best_loss(goal_ms)
+    )
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_the_loss_is_that_of_exhaustive_search(number: int) -> None:
+    assert not any(misses(latency_goal, CASES[number], share) for share in SHARES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("if self._loss(state) < best_loss:", "if self._loss(state) > best_loss:"),
+        ("fits = np.flatnonzero(times_ms[:now] <= times_ms[now] + spare_ms)", "fits = np.arange(now)"),
+        ("sorted(able, key=lambda group: (sum(", "sorted(able, key=lambda group: (-sum("),
+        ("removed if other == number else removed[state[other]]", "removed if other == number else removed[0]"),
+        ("state[other] for other in self._part_bundles[index] if other != number", "0 for _ in ()"),
+        ("loss += -np.log(np.maximum(1 - of[removed], 0.0))", "loss += of[removed]"),
+    ],
+)
+def test_planted_bugs_are_noticed(old: str, new: str) -> None:
+    broken = mutant(latency_goal, old, new)
+    assert any(misses(broken, planted, share) for planted in CASES for share in SHARES)
+
+
+def test_the_loss_and_the_times_are_those_of_the_choice() -> None:
+    planted = CASES[0]
+    search = planted.search()
+    everything = {name: len(use) for name, use in planted.use.items()}
+    assert search.full_ms == pytest.approx(planted.ms(everything), rel=1e-9, abs=0)
+    assert planted.left(search.all_that_may_go()) == dict.fromkeys(planted.layers, 16)
+    assert search.least_ms == pytest.approx(planted.ms(dict.fromkeys(planted.layers, 16)), rel=1e-9, abs=0)
+    assert search.least_loss(search.full_ms) == frozenset()
+    assert search.least_loss(0.5 * search.least_ms) == search.all_that_may_go()
+    gone = search.least_loss(0.6 * search.full_ms)
+    assert search.loss_of(gone) == pytest.approx(planted.loss(planted.left(gone)), rel=1e-9, abs=0)
+
+
+def test_kernels_that_are_never_used_go_first() -> None:
+    planted = CASES[3]
+    name = planted.layers[1]
+    planted.use[name][:20] = 0
+    search = planted.search()
+    gone = search.least_loss(0.99 * search.full_ms)
+    assert search.loss_of(gone) == 0
+    assert gone < set(planted.groups.layers[name][:20].tolist())
+
+
+def test_a_goal_of_the_whole_network_is_met_although_its_time_is_not_that_of_its_parts() -> None:
+    planted = CASES[0]
+    search = planted.search(multiple=2)
+    asked = []
+
+    def whole_ms(gone: frozenset[int]) -> float:
+        asked.append(gone)
+        return 500.0 + 0.4 * planted.ms(planted.left(gone)) ** 0.9
+
+    slow, fast = whole_ms(frozenset()), whole_ms(search.all_that_may_go())
+    for share in (0.3, 0.7):
+        goal_ms = fast + share * (slow - fast)
+        asked.clear()
+        gone, took = meet_goal(search, goal_ms, whole_ms, tolerance=0.03, most=6)
+        assert took == whole_ms(gone)
+        assert 0.97 * goal_ms <= took <= goal_ms
+        assert len(asked) <= 9
+    assert meet_goal(search, slow, whole_ms, tolerance=0.03, most=6) == (frozenset(), slow)
+    assert meet_goal(search, 0.9 * fast, whole_ms, tolerance=0.03, most=6) == (search.all_that_may_go(), fast)

@@ -1,0 +1,76 @@
+"""Times of convolutions between the counts that were timed, by a simulated clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from graph_text import network
+
+from deploycc.documents.costs import Convolution, Machine
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.pruning.measured_parts import MeasuredConvolution, measured_parts
+from deploycc.timing.convolutions import Costs
+
+CHAIN = """<ir_version: 8, opset_import: ["": 13]>
+g (float[1,3,6,6] x, float[64,3,3,3] w1, float[64,1,3,3] w2, float[40,64,1,1] w3, float[2,40,1,1] w4)
+   => (float[1,2,6,6] y) {
+  [conv1] c1 = Conv <pads = [1,1,1,1]> (x, w1)
+  [depthwise] c2 = Conv <pads = [1,1,1,1], group = 64> (c1, w2)
+  [conv3] c3 = Conv (c2, w3)
+  [conv4] y = Conv (c3, w4)
+}"""
+
+
+class Products(Costs):
+    """Pretends that a convolution takes as long as its channels multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__(Machine(processor="products", onnxruntime="none", threads=1))
+        self.asked: list[Convolution] = []
+
+    def measure(self, convolutions: object) -> None:
+        self.asked += convolutions  # type: ignore[operator]
+
+    def samples_ms(self, convolution: Convolution) -> tuple[float, ...]:
+        assert convolution in self.asked
+        return 1.5 * self.product(convolution), self.product(convolution), 2.0 * self.product(convolution)
+
+    @staticmethod
+    def product(c: Convolution) -> float:
+        return float(c.kernels * c.inputs // c.groups)
+
+
+def parts(costs: Costs, layers: tuple[str, ...]) -> dict[str, MeasuredConvolution]:
+    graph = network(CHAIN).graph
+    groups = channel_groups(graph)
+    able = {group for layer in layers for group in groups.layers[layer].tolist()}
+    found = measured_parts(graph, groups, able, 16, costs)
+    names = {node.outputs[0].name: node.name for node in graph.nodes}
+    return {names[part.tensors[1]]: part for part in found}
+
+
+def test_the_least_sample_counts_and_times_between_are_interpolated() -> None:
+    costs = Products()
+    found = parts(costs, ("conv1", "conv3"))
+    assert set(found) == {"conv1", "depthwise", "conv3", "conv4"}
+    kept = np.array([[64, 40], [48, 40], [40, 16], [8, 8]])
+    np.testing.assert_allclose(found["conv3"].times_ms(kept), kept.prod(axis=1), rtol=1e-9, atol=0)
+    np.testing.assert_allclose(found["conv1"].times_ms(np.array([[1, 24]])), [72], rtol=1e-9, atol=0)  # x keeps all
+    np.testing.assert_allclose(found["conv4"].times_ms(np.array([[10, 2]])), [20], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(found["depthwise"].times_ms(np.array([[20, 20]])), [20], rtol=1e-9, atol=0)
+    assert {c.kernels for c in costs.asked if c.inputs == 64 and c.kernel == (1, 1)} == {16, 32, 40}
+    assert all(c.groups in (1, c.inputs) for c in costs.asked)
+
+
+def test_only_what_may_shrink_is_timed() -> None:
+    costs = Products()
+    assert set(parts(costs, ("conv3",))) == {"conv3", "conv4"}
+    assert {(c.inputs, c.kernels) for c in costs.asked} == {(64, 16), (64, 32), (64, 40), (16, 2), (32, 2), (40, 2)}
+
+
+def test_noise_does_not_make_more_channels_faster() -> None:
+    node = gs.Node("Conv", inputs=[gs.Variable("x")], outputs=[gs.Variable("y")])
+    part = MeasuredConvolution(node, {64: 4.0}, {16: 1.0, 32: 3.5, 48: 3.0, 64: 4.0})
+    times_ms = part.times_ms(np.array([[64, count] for count in (16, 32, 48, 64)]))
+    assert times_ms.tolist() == pytest.approx([1.0, 3.0, 3.0, 4.0], rel=1e-9, abs=0)
