@@ -211,8 +211,8 @@ def _facts(outcome: Report | Refused) -> dict[str, Any]:
 
 def _prune(
     detector: Detector, pruning: PruningChoice, chosen: Sequence[Target], data: str | None, threads: int, say: Say
-) -> Pruned | None:
-    """Profile and prune, as far as options ask for it."""
+) -> dict[str, Pruned] | None:
+    """Profile, and prune for each target, as far as options ask for it."""
     from deploycc.cli import console
     from deploycc.timing.machine import usable_cores
     from deploycc.workflows.pictures import open_pictures
@@ -223,14 +223,16 @@ def _prune(
         return None
     if data is not None and pruning.profile is not None:
         raise InputError("prune-option", "give either --profile or --data, which makes one")
-    settings, found = pruning.for_targets(chosen)
+    prunings = pruning.for_targets(chosen, threads or usable_cores())
     mask, profile = pruning.read_mask(), pruning.read_profile()
     if data is not None:
         warn_if_assumed(detector.input, "the profile")
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile = profiled.profile
         console.notes(profiled.notes)
-    costs = found or pruning.read_costs(threads or usable_cores())
-    pruned = prune(detector, settings, profile=profile, mask=mask, costs=costs, say=say)
-    pruning.write_costs(costs)
+    pruned: dict[str, Pruned] = {}
+    for how in prunings:
+        made = prune(detector, how.settings, profile=profile, mask=mask, costs=how.costs, say=say)
+        pruning.write_costs(how.costs)
+        pruned.update((target.name, made) for target in how.targets)
     return pruned

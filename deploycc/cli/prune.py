@@ -69,7 +69,7 @@ def command(
     from deploycc.workflows.prune import prune
 
     check_threads(threads)
-    settings, found = pruning.for_targets([targets.load(target)])
+    (how,) = pruning.for_targets([targets.load(target)], threads or usable_cores())
     source = one_source(images, data) if reconstruct else None
     if not reconstruct and (images is not None or data is not None):
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
@@ -77,12 +77,11 @@ def command(
     outputs = caffe or (output,)
     check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
     profile, mask = pruning.read_profile(), pruning.read_mask()
-    costs = found or pruning.read_costs(threads or usable_cores())
     with console.progress("prune") as say:
         say("reading")
         detector = choice.load()
-        pruned = prune(detector, settings, profile=profile, mask=mask, pictures=source, costs=costs, say=say)
-    pruning.write_costs(costs)
+        pruned = prune(detector, how.settings, profile=profile, mask=mask, pictures=source, costs=how.costs, say=say)
+    pruning.write_costs(how.costs)
     if source is not None:
         warn_if_assumed(detector.input, "what was refitted")
     notes: tuple[Note, ...] = ()

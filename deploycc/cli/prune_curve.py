@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, one_source
 from deploycc.cli.pruning_options import PruningChoice, pruning_choices
 from deploycc.cli.shared_options import takes
@@ -27,7 +28,17 @@ def command(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, Markdown and HTML.")],
-    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of --round-to auto; 0: all cores.")] = 0,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            autocompletion=complete.target,
+            help="Target of --round-to auto and of the latencies: measured for this machine's CPU, else predicted.",
+        ),
+    ] = "x86-cpu",
+    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of what is timed; 0: all cores.")] = 0,
     calibrate: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--calibrate", metavar="DATA", help="Also refit weights, on these pictures without labels."),
@@ -44,24 +55,30 @@ def command(
     """Measure what each strength of pruning costs in accuracy.
 
     The detector is pruned at several strengths as `deploycc prune` does it, with and without refitting, and every
-    network is scored.
+    network is scored, timed or predicted for the target, and kept.
     """
+    from deploycc import target as targets
     from deploycc.cli import console
     from deploycc.evaluation.dataset import open_dataset
-    from deploycc.report.pruning_curve import COLUMNS, accuracy_columns, cells
+    from deploycc.report.pruning_curve import accuracy_columns, cells, columns
     from deploycc.timing.machine import check_threads, usable_cores
+    from deploycc.workflows.costs import cost_sources
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.prune_curve import prune_curve, write_curve
 
     check_threads(threads)
-    settings = [each.settings() for each in pruning]
+    chosen = targets.load(target)
+    for each in pruning:
+        each.settings()  # an option that does not fit is refused before anything is read
     if pruning[0].profile is None and any(each.by == "utilisation" for each in pruning):
         raise InputError(
             "prune-no-profile",
             "pruning by utilisation needs a profile",
             hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with `profile=FILE`; or `by=l1`",
         )
-    recorded, costs = pruning[0].read_profile(), pruning[0].read_costs(threads or usable_cores())
+    ways = [way for each in pruning for way in each.for_targets([chosen], threads or usable_cores())]
+    recorded, costs = pruning[0].read_profile(), ways[0].costs
+    (source,) = cost_sources([chosen])
     refit_on = one_source(images, calibrate) if calibrate is not None or images is not None else None
     _make_folder(output)
     with console.progress("prune-curve") as say:
@@ -71,17 +88,20 @@ def command(
         pictures = None if refit_on is None else open_pictures(refit_on, detector.input)
         for curve in prune_curve(
             detector,
-            settings,
+            [way.settings for way in ways],
             datasets,
             profile=recorded,
             pictures=pictures,
-            costs=costs,
+            costs=source.predicted or costs,
+            target=chosen.name,
+            latencies=source.measured or source.predicted is not None,
+            keep_in=output,
             names=comma_list(names),
             say=say,
         ):
             write_curve(curve, output)  # after every network: an interrupted run keeps what it measured
     pruning[0].write_costs(costs)
-    console.table([*COLUMNS, *accuracy_columns(curve)], list(map(list, cells(curve))), f"{curve.network} pruned")
+    console.table([*columns(curve), *accuracy_columns(curve)], list(map(list, cells(curve))), f"{curve.network} pruned")
     console.wrote(output)
 
 

@@ -29,6 +29,21 @@ _LISTED_CRITERIA = ("utilisation", "l1")  # a mask is one network, not a strengt
 _BELOW = 0.05
 
 
+@dataclass(frozen=True, eq=False)
+class TargetPruning:
+    """How the network of some targets is pruned.
+
+    Attributes:
+        targets: those.
+        settings: what goes.
+        costs: that decide how many kernels stay, or how many go.
+    """
+
+    targets: tuple[Target, ...]
+    settings: PruneSettings
+    costs: Costs | PredictedCosts
+
+
 @dataclass(frozen=True)
 class PruningChoice:
     """What to prune, as given on the command line."""
@@ -84,31 +99,46 @@ class PruningChoice:
             speedup=None if self.speedup is None else _number("--speedup", self.speedup, "x", "1.3x"),
         )
 
-    def for_targets(self, targets: Sequence[Target]) -> tuple[PruneSettings, PredictedCosts | None]:
-        """The settings for these targets, and predicted costs where this machine's times are those of none of them.
+    def for_targets(self, targets: Sequence[Target], threads: int) -> list[TargetPruning]:
+        """How each target's network is pruned; targets whose costs are the same are pruned alike.
 
-        Where no target can be predicted either, numbers of kernels are rounded to the tile of TensorRT's convolutions.
+        Where a target is neither measured here nor predicted, numbers of kernels are rounded to the tile of TensorRT's
+        convolutions.
+
+        Raises:
+            InputError: ``prune-option``: options do not fit one another or the targets.
+            ArtefactError: the cost table is another machine's.
+            TargetError: ``prediction-none``, ``prediction-facts``: a goal of latency for a target without costs.
         """
         from deploycc.cli import console
         from deploycc.prediction.costs import PredictedCosts
-        from deploycc.workflows.costs import TILE, measured_here, predicted_costs
+        from deploycc.workflows.costs import TILE, cost_sources
         from deploycc.workflows.prune_goal import check_goal
 
         settings = self.settings()
         if settings.has_goal:
             check_goal(settings)
-        if measured_here(targets) or (settings.multiple is not None and not settings.has_goal):
-            return settings, None
-        if self.costs is not None:
+        elif settings.multiple is not None:  # no time decides anything
+            return [TargetPruning(tuple(targets), settings, self.read_costs(threads))]
+        sources = cost_sources(targets)
+        if self.costs is not None and not any(source.measured for source in sources):
             raise InputError("prune-option", "--costs holds times of this machine, which is not the target")
-        if settings.has_goal:
-            return settings, PredictedCosts(targets[0])
-        costs = predicted_costs(targets)
-        if costs is None:
-            names = ", ".join(target.name for target in targets)
-            console.warn(f"{names}: no times are measured or predicted; numbers of kernels become multiples of {TILE}")
-            return replace(settings, multiple=TILE), None
-        return settings, costs
+        prunings = []
+        for source in sources:
+            if source.measured:
+                prunings.append(TargetPruning(source.targets, settings, self.read_costs(threads)))
+            elif source.predicted is not None and not settings.has_goal:
+                prunings.append(TargetPruning(source.targets, settings, source.predicted))
+            elif settings.has_goal:  # its own passes decide too
+                prunings += [TargetPruning((each,), settings, PredictedCosts(each)) for each in source.targets]
+            else:
+                rounded = replace(settings, multiple=TILE)
+                prunings.append(TargetPruning(source.targets, rounded, self.read_costs(threads)))
+                console.warn(source.describe())
+                continue
+            if len(sources) > 1:
+                console.note(source.describe())
+        return prunings
 
     def read_profile(self) -> UtilisationProfile | None:
         """The profile; raises ArtefactError where it cannot be read."""

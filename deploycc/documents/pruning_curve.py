@@ -30,6 +30,8 @@ class CurvePoint(Record):
         macs: of the whole network, for one picture.
         backend_macs: of its back-end; of the whole network where its heads are unknown.
         params: elements of its weights.
+        latency_ms: of the whole network on the curve's target; None where nothing tells it.
+        file: the network, in the curve's folder; None where it was not kept, as the one as trained.
         map50: VOC mean average precision at IoU 0.5 (area under the curve), one a data set.
         map50_11point: likewise, by eleven points.
     """
@@ -40,6 +42,8 @@ class CurvePoint(Record):
     macs: Count
     backend_macs: Count
     params: Count
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    file: str | None = None
     map50: tuple[Share, ...]
     map50_11point: tuple[Share, ...]
 
@@ -48,7 +52,9 @@ class PruningCurve(Document):
     """The file.
 
     Attributes:
-        evidence: what ran.
+        evidence: of the accuracies: what ran.
+        target: name of the one whose costs decided numbers of kernels, and that latencies are of.
+        latency: where they come from; None where nothing tells them.
         network: its name.
         source_sha256: the trained files.
         data: the annotated pictures, as the user wrote them.
@@ -61,6 +67,8 @@ class PruningCurve(Document):
     MADE_BY: ClassVar[str] = "deploycc prune-curve"
 
     evidence: Evidence
+    target: str = "x86-cpu"
+    latency: Evidence | None = None
     network: str
     source_sha256: Sha256
     data: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -77,6 +85,8 @@ class PruningCurve(Document):
             raise ValueError("every point needs one accuracy a data set")
         if any(point.refitted for point in self.points) and self.calibration is None:
             raise ValueError("weights were refitted, but no pictures are named")
+        if any((point.latency_ms is None) != (self.latency is None) for point in self.points):
+            raise ValueError("every point has a latency, or none has")
         return self
 
     @property

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deploycc.documents.pruning_curve import PruningCurve
+from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
 from deploycc.report import format as formats
 from deploycc.report.markdown import escape, table_of
 from deploycc.report.page import page_template
@@ -20,7 +20,7 @@ COLUMNS = ("criterion", "below", "weights", "MACs", "back-end", "parameters")
 
 
 def cells(curve: PruningCurve) -> Iterator[tuple[str, ...]]:
-    """Yield rows of the table: `COLUMNS`, then accuracy and its change in points for each data set."""
+    """Yield rows of the table: `columns`, then accuracy and its change in points for each data set."""
     dense = curve.dense
     for point in curve.points:
         trained = point is dense
@@ -34,8 +34,16 @@ def cells(curve: PruningCurve) -> Iterator[tuple[str, ...]]:
             formats.count(point.macs) if trained else _share(dense.macs, point.macs),
             formats.count(point.backend_macs) if trained else _share(dense.backend_macs, point.backend_macs),
             formats.count(point.params) if trained else _share(dense.params, point.params),
+            *_latency(point, dense),
             *accuracies,
         )
+
+
+def columns(curve: PruningCurve) -> tuple[str, ...]:
+    """Return the headings before the accuracies."""
+    if curve.latency is None:
+        return COLUMNS
+    return (*COLUMNS, f"ms, {curve.latency.kind}")
 
 
 def accuracy_columns(curve: PruningCurve) -> tuple[str, ...]:
@@ -46,7 +54,9 @@ def accuracy_columns(curve: PruningCurve) -> tuple[str, ...]:
 def render_curve_markdown(curve: PruningCurve) -> str:
     """Return the table with a description."""
     blocks = [f"# Pruning curve of {escape(curve.network)}", escape(_what(curve))]
-    blocks.append(table_of((*COLUMNS, *map(escape, accuracy_columns(curve))), cells(curve)))
+    blocks.append(table_of((*columns(curve), *map(escape, accuracy_columns(curve))), cells(curve)))
+    if curve.latency is not None:
+        blocks.append(f"Latencies {curve.latency.kind} for {escape(curve.target)}: {escape(curve.latency.source)}")
     blocks.append(f"{curve.evidence.kind}: {escape(curve.evidence.source)}; trained files sha256 {curve.source_sha256}")
     return "\n\n".join(blocks) + "\n"
 
@@ -57,7 +67,7 @@ def render_curve_html(curve: PruningCurve) -> str:
         curve=curve,
         what=_what(curve),
         picture=Markup(_picture(curve)),
-        columns=(*COLUMNS, *accuracy_columns(curve)),
+        columns=(*columns(curve), *accuracy_columns(curve)),
         rows=list(cells(curve)),
     )
 
@@ -72,34 +82,50 @@ def _what(curve: PruningCurve) -> str:
     )
 
 
+def _latency(point: CurvePoint, dense: CurvePoint) -> tuple[str, ...]:
+    if point.latency_ms is None or dense.latency_ms is None:
+        return ()
+    change = "" if point is dense else f" ({100 * (point.latency_ms / dense.latency_ms - 1):+.1f} %)"
+    return (f"{point.latency_ms:.3g}{change}",)
+
+
 def _share(whole: int, part: int) -> str:
     return f"{100 * (part / whole - 1):+.1f} %"
 
 
 def _picture(curve: PruningCurve) -> str:
-    """Draw accuracy over back-end MACs, one panel per data set."""
-    dense = curve.dense
+    """Draw accuracy over back-end MACs, and over latency where it is known; one column of panels per data set."""
+    dense, latency = curve.dense, curve.latency
+    rows = 1 if latency is None else 2
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(curve.data), sharey=True, squeeze=False)[0]
-        for number, (axes, data) in enumerate(zip(panels, curve.data, strict=True)):
-            _panel(axes, curve, number)
+        panels = figure.subplots(rows, len(curve.data), sharey=True, squeeze=False)
+        for number, (axes, data) in enumerate(zip(panels[0], curve.data, strict=True)):
+            _panel(axes, curve, number, [100 * (1 - p.backend_macs / dense.backend_macs) for p in curve.points])
+            axes.set_xlabel("back-end MACs removed, %")
             axes.set_title(f"{data}, {curve.pictures[number]} pictures")
-        panels[0].set_ylabel("mAP50, %")
-        panels[-1].legend(frameon=False, fontsize=8)
+        for number, axes in enumerate(panels[1] if latency is not None else ()):
+            _panel(axes, curve, number, [p.latency_ms or 0.0 for p in curve.points])
+            axes.set_xlabel(f"latency on {curve.target}, ms ({'' if latency is None else latency.kind})")
+            axes.invert_xaxis()  # as above, more is removed to the right
+        for row in panels:
+            row[0].set_ylabel("mAP50, %")
+        panels[0][-1].legend(frameon=False, fontsize=8)
 
     best = max(curve.points[1:] or curve.points, key=lambda point: (point.map50[-1], -point.backend_macs))
     facts = f"as trained {dense.map50[-1]:.1%}; pruned at best {best.map50[-1]:.1%}"
-    return render("curve", f"Accuracy of {curve.network} pruned", facts, draw, 4.6 * len(curve.data) + 0.6, 3.4)
+    return render("curve", f"Accuracy of {curve.network} pruned", facts, draw, 4.6 * len(curve.data) + 0.6, 3.4 * rows)
 
 
-def _panel(axes: Axes, curve: PruningCurve, number: int) -> None:
+def _panel(axes: Axes, curve: PruningCurve, number: int, across: list[float]) -> None:
+    """Draw the accuracy on one data set over a number per point of the curve."""
     colours = {"utilisation": BAR, "l1": LINE}
+    at = {id(point): x for point, x in zip(curve.points, across, strict=True)}
     axes.axhline(100 * curve.dense.map50[number], color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
     for name, points in curve.series():
         ordered = sorted(points, key=lambda point: -point.backend_macs)
         axes.plot(
-            [100 * (1 - point.backend_macs / curve.dense.backend_macs) for point in ordered],
+            [at[id(point)] for point in ordered],
             [100 * point.map50[number] for point in ordered],
             color=colours[ordered[-1].criterion],
             linestyle="-" if ordered[-1].refitted else (0, (4, 3)),
@@ -108,6 +134,5 @@ def _panel(axes: Axes, curve: PruningCurve, number: int) -> None:
             markersize=4,
             label=name,
         )
-    axes.set_xlabel("back-end MACs removed, %")
     axes.set_ylim(bottom=0)
     grid(axes, "y")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +89,7 @@ def compile(
     output: str | Path,
     settings: CompileSettings | None = None,
     *,
-    pruned: Pruned | None = None,
+    pruned: Pruned | Mapping[str, Pruned] | None = None,
     gate_plan: GatePlan | None = None,
     pictures: str | Path | PictureList | None = None,
     score: str | None = None,
@@ -103,7 +103,7 @@ def compile(
         targets: names, ``.toml`` files or loaded targets; several make one folder each inside ``output``.
         output: folder; what this tool wrote into it before is replaced, other files stay.
         settings: how to compile.
-        pruned: what `deploycc.prune` made of this detector.
+        pruned: what `deploycc.prune` made of this detector, for all targets or by target.
         gate_plan: what `deploycc.plan_gates` decided; for one target.
         pictures: FP16 is compared with FP32 on these (`deploycc.workflows.pictures.open_pictures`).
         score: annotated pictures, ``voc:FOLDER[@SPLIT]`` or ``generated:SEED[:COUNT]``.
@@ -150,7 +150,7 @@ def compile_targets(
     output: Path,
     settings: CompileSettings | None = None,
     *,
-    pruned: Pruned | None = None,
+    pruned: Pruned | Mapping[str, Pruned] | None = None,
     gate_plan: GatePlan | None = None,
     pictures: PictureList | None = None,
     score: Dataset | None = None,
@@ -167,7 +167,7 @@ def compile_targets(
         targets: several make one folder each inside ``output``.
         output: folder; what this tool wrote into it before is replaced, other files stay.
         settings: how to compile.
-        pruned: what `deploycc.prune` made of this detector: the pipeline prunes the same.
+        pruned: what `deploycc.prune` made of this detector, for all targets or by target: the pipeline prunes the same.
         gate_plan: how gates are carried out; for one target.
         pictures: FP16 is compared with FP32 on these.
         score: annotated pictures on which the network is scored, and the original one too.
@@ -193,15 +193,21 @@ def compile_targets(
         choose_device(settings.device, target.name)
     for target in targets:
         _check_gate_plan(gate_plan, detector, target)
-    job = _job(detector, pruned, settings, changed=gate_plan is not None)
+    verifier = None
     if settings.verify:
         from deploycc.workflows.verify import Verifier
 
-        job = replace(job, verifier=Verifier())
-    accuracy = _score(job, gate_plan, score, class_names, say) if score is not None else ()
+        verifier = Verifier()
+    prunings = [pruned.get(target.name) if isinstance(pruned, Mapping) else pruned for target in targets]
+    jobs: dict[Pruned | None, _Job] = {}
+    accuracies: dict[Pruned | None, tuple[AccuracyRecord, ...]] = {}
+    for pruning in dict.fromkeys(prunings):
+        job = replace(_job(detector, pruning, settings, changed=gate_plan is not None), verifier=verifier)
+        jobs[pruning] = job
+        accuracies[pruning] = _score(job, gate_plan, score, class_names, say) if score is not None else ()
     inputs = (*inputs, *trained_files(detector))
-    for target, folder in zip(targets, output_folders(targets, output), strict=True):
-        named = prefixed(say, target.name)
+    for target, folder, pruning in zip(targets, output_folders(targets, output), prunings, strict=True):
+        named, job, accuracy = prefixed(say, target.name), jobs[pruning], accuracies[pruning]
         try:
             yield _compile_one(job, target, folder, settings, gate_plan, pictures, accuracy, inputs, named)
         except DeployError as error:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, quiet
 from deploycc.workflows.pictures import open_pictures
-from deploycc.workflows.prune_decision import PruneDecision, PruneSettings, cpu_options, decide_pruning
+from deploycc.workflows.prune_decision import PruneDecision, decide_pruning
+from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 from deploycc.workflows.pruning_record import pruning_record
 
 if TYPE_CHECKING:

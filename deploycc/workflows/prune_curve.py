@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from deploycc.progress import Say, prefixed, quiet
 from deploycc.workflows.prune import PruneSettings, host_costs, prune
 
+NETWORKS = "networks"
+
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from deploycc.documents.pruning_curve import CurvePoint, PruningCurve
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.evaluation.dataset import Dataset
+    from deploycc.prediction.costs import PredictedCosts
     from deploycc.timing.convolutions import Costs
 
 
@@ -26,7 +29,10 @@ def prune_curve(
     *,
     profile: UtilisationProfile | None = None,
     pictures: PictureList | None = None,
-    costs: Costs | None = None,
+    costs: Costs | PredictedCosts | None = None,
+    target: str = "x86-cpu",
+    latencies: bool = True,
+    keep_in: Path | None = None,
     names: Sequence[str] = (),
     say: Say = quiet,
 ) -> Iterator[PruningCurve]:
@@ -39,6 +45,9 @@ def prune_curve(
         profile: of the detector, for criteria that need one.
         pictures: also refit every pruned network on these, without labels.
         costs: as `deploycc.workflows.prune.prune` takes them; what one strength measured is known to the next.
+        target: name of the one that the costs are of.
+        latencies: also tell how long each network takes, by the same costs.
+        keep_in: folder that each pruned network is written to, in `NETWORKS`.
         names: the model's class names in order, where the detector does not know them.
         say: progress.
 
@@ -47,22 +56,30 @@ def prune_curve(
     """
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.pruning_curve import Calibration, PruningCurve
+    from deploycc.workflows.latency_clock import latency_clock
 
     calibration, costs = None, costs or host_costs()
     if pictures is not None:
         calibration = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
     points: list[CurvePoint] = []
+    clock = latency_clock(detector, costs, say) if latencies else None
     for number, setting in enumerate(settings, start=1):
         say_here = prefixed(say, f"{number} of {len(settings)}, {setting.by} below {setting.below:g}")
         for refit_on in (None, pictures) if pictures else (None,):
             pruned = prune(detector, setting, profile=profile, pictures=refit_on, costs=costs, say=say_here)
             if not points:
-                points.append(_point(detector, pruned.record, 0, None, False, datasets, names, say_here))
+                first = _point(detector, pruned.record, 0, None, False, datasets, names, say_here)
+                points.append(first.model_copy(update={"latency_ms": None if clock is None else clock.before_ms}))
             refitted = refit_on is not None
-            points.append(_point(pruned.detector, pruned.record, 1, setting, refitted, datasets, names, say_here))
+            point = _point(pruned.detector, pruned.record, 1, setting, refitted, datasets, names, say_here)
+            latency_ms = None if clock is None else clock.network_ms(pruned.detector)
+            file = None if keep_in is None else _keep(pruned.detector, point, keep_in)
+            points.append(point.model_copy(update={"latency_ms": latency_ms, "file": file}))
             yield PruningCurve(
                 tool=this_tool(),
                 evidence=Evidence(kind="measured", source="ONNX Runtime CPU, FP32"),
+                target=target,
+                latency=None if clock is None else clock.evidence(),
                 network=detector.name,
                 source_sha256=detector.source.sha256,
                 data=tuple(dataset.spelling for dataset in datasets),
@@ -80,6 +97,16 @@ def write_curve(curve: PruningCurve, folder: Path) -> None:
     curve.write(folder / curve.FILE_NAME)
     write_text(folder / "pruning-curve.md", render_curve_markdown(curve))
     write_text(folder / "pruning-curve.html", render_curve_html(curve))
+
+
+def _keep(detector: Detector, point: CurvePoint, folder: Path) -> str:
+    """Write a network, and return its path in the folder."""
+    from deploycc.detector.file import save
+
+    name = f"{point.criterion}-{point.below:g}{'-refitted' if point.refitted else ''}.onnx"
+    (folder / NETWORKS).mkdir(exist_ok=True)
+    save(detector, folder / NETWORKS / name)
+    return f"{NETWORKS}/{name}"
 
 
 def _point(

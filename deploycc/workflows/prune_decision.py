@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploycc.documents.pruning import Coefficient, Criterion, Scope
+from deploycc.documents.pruning import Scope
 from deploycc.errors import ArtefactError, InputError
+from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -16,48 +17,14 @@ if TYPE_CHECKING:
     from deploycc.errors import Note
     from deploycc.graph.channels.groups import ChannelGroups
     from deploycc.graph.gates.search import Gate
-    from deploycc.passes.options import Options, Prune
+    from deploycc.passes.options import Prune
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.progress import Say
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.kept_counts import Rounded
     from deploycc.timing.convolutions import Costs
 
-_PASSES_OF = "x86-cpu"  # what precedes pruning is the same for every target
 _ALL = 1.01  # a limit below which every kernel is
-
-
-@dataclass(frozen=True)
-class PruneSettings:
-    """How to prune.
-
-    Attributes:
-        by: what makes a kernel useless: ``utilisation`` (needs a profile), ``l1`` (the smallest filters), or ``mask``
-            (listed one by one).
-        below: remove kernels used in less than this share of the pictures; by ``l1``, this share of each layer's.
-        scope: part of the network that may lose kernels.
-        coefficient: what replaces a gate: its ``mean`` utilisation, the ``least-squares`` constant, or ``none`` (1).
-        multiple: of kernels that each layer keeps; None for what is measured to be fastest.
-        keep_gates: leave gates in, except those that hardly ever switch anything off.
-        always_from: utilisation from which a kernel counts as always on.
-        latency_ms, speedup: a goal instead of ``below``, one of them: the latency on the target, or how many times as
-            fast the network becomes. The kernels worth least per millisecond go, until the goal is met.
-    """
-
-    by: Criterion = "utilisation"
-    below: float = 0.05
-    scope: Scope = "back-end"
-    coefficient: Coefficient = "mean"
-    multiple: int | None = None
-    keep_gates: bool = False
-    always_from: float = 0.95
-    latency_ms: float | None = None
-    speedup: float | None = None
-
-    @property
-    def has_goal(self) -> bool:
-        """Return whether a goal of latency decides what goes."""
-        return self.latency_ms is not None or self.speedup is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,14 +139,6 @@ def decide_pruning(
         stays=stays,
         folded=folded,
     )
-
-
-def cpu_options() -> Options:
-    """What the passes are told where only this machine's CPU runs the network: FP32, raw heads."""
-    from deploycc import target as targets
-    from deploycc.passes.for_target import options_for
-
-    return options_for(targets.load(_PASSES_OF), detection="raw")
 
 
 def all_coefficients(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from deploycc.errors import BudgetMissed, InputError
 
 if TYPE_CHECKING:
-    import onnx_graphsurgeon as gs
-
     from deploycc.detector import Detector
     from deploycc.documents.pruning import LatencyGoalRecord
     from deploycc.graph.channels.groups import ChannelGroups
@@ -20,12 +17,11 @@ if TYPE_CHECKING:
     from deploycc.pruning.kept_counts import Rounded
     from deploycc.pruning.latency_goal import LatencySearch, Part
     from deploycc.timing.convolutions import Costs
-    from deploycc.workflows.prune_decision import PruneSettings
+    from deploycc.workflows.prune_settings import PruneSettings
 
 _TOLERANCE = {"measured": 0.03, "predicted": 0.005}  # below the goal, as a share of it
 _CORRECTIONS = 6
 _MULTIPLES = {"measured": (16, 8), "predicted": (8,)}  # of kernels: the next where the first do not come near the goal
-_SECONDS = 6.0  # for a network and the original in turns
 _WHY = "worth least per millisecond that their removal saves"
 
 
@@ -48,22 +44,6 @@ class GoalInputs:
     layers: set[str]
 
 
-class _Clock(Protocol):
-    """Tells how long networks take on the target.
-
-    Attributes:
-        before_ms: latency of the original.
-    """
-
-    before_ms: float
-
-    def parts(self, able: set[int], multiple: int) -> list[Part]:
-        """Return what takes less time with fewer channels."""
-
-    def whole_ms(self, gone: frozenset[int]) -> float:
-        """Return the latency of the whole network without these groups."""
-
-
 def choose_for_goal(
     inputs: GoalInputs, settings: PruneSettings, costs: Costs | PredictedCosts, say: Say
 ) -> tuple[Choice, frozenset[int], tuple[Rounded, ...], LatencyGoalRecord]:
@@ -83,18 +63,26 @@ def choose_for_goal(
     from deploycc.pruning.decide import Choice, bundles, kernels_of
     from deploycc.pruning.kept_counts import rounded
     from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+    from deploycc.workflows.latency_clock import latency_clock
 
     check_goal(settings)
-    groups, possible, clock = inputs.groups, inputs.possible, _clock(inputs, costs, say)
+    groups, possible, clock = inputs.groups, inputs.possible, latency_clock(inputs.original, costs, say)
+    known: dict[frozenset[int], float] = {}
+
+    def whole_ms(gone: frozenset[int]) -> float:
+        if gone not in known:
+            known[gone] = clock.network_ms(_smaller(inputs, gone))
+        return known[gone]
+
     goal_ms = settings.latency_ms or clock.before_ms / (settings.speedup or 1.0)
     able = choose(inputs.dense.graph, groups, Prune(possible.kernels))[0]
     tolerance = _TOLERANCE[costs.evidence]
     multiples = list(_MULTIPLES[costs.evidence]) if settings.multiple is None else [settings.multiple]
-    parts = clock.parts(able, multiples[0])
+    parts = _parts(inputs, able, multiples[0], costs, say)
     while True:
         search = LatencySearch(groups, possible.use, able, inputs.layers, parts, multiples[0])
         say("choosing kernels for the goal")
-        going, after_ms = meet_goal(search, goal_ms, clock.whole_ms, tolerance=tolerance, most=_CORRECTIONS)
+        going, after_ms = meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=_CORRECTIONS)
         kernels = kernels_of(groups, possible, going)
         stuck = going - choose(inputs.dense.graph, groups, Prune(kernels))[0]
         if stuck:
@@ -168,76 +156,24 @@ def _unreachable(
     )
 
 
-def _clock(inputs: GoalInputs, costs: Costs | PredictedCosts, say: Say) -> _Clock:
+def _parts(inputs: GoalInputs, able: set[int], multiple: int, costs: Costs | PredictedCosts, say: Say) -> list[Part]:
+    """What takes less time with fewer channels: launches that are predicted, or convolutions that are timed."""
     from deploycc.prediction.costs import PredictedCosts
+    from deploycc.prediction.narrowing import narrowed_launches
+    from deploycc.pruning.latency_goal import channels_of
+    from deploycc.pruning.measured_parts import measured_parts
 
-    return _Predicted(inputs, costs, say) if isinstance(costs, PredictedCosts) else _Measured(inputs, costs, say)
-
-
-class _Predicted:
-    """Latencies that were predicted for a target: of the networks as its passes leave them."""
-
-    def __init__(self, inputs: GoalInputs, costs: PredictedCosts, say: Say) -> None:
-        self._inputs, self._costs, self._say = inputs, costs, say
-        self.before_ms = self._network_ms(inputs.original)
-
-    def parts(self, able: set[int], multiple: int) -> list[Part]:
-        del able, multiple
-        from deploycc.prediction.narrowing import narrowed_launches
-        from deploycc.pruning.latency_goal import channels_of
-
-        channels = channels_of(self._inputs.groups)
-        return [*narrowed_launches(self._inputs.dense.graph, channels, self._costs.basis, self._costs.precision)]
-
-    def whole_ms(self, gone: frozenset[int]) -> float:
-        return self._network_ms(_smaller(self._inputs, gone))
-
-    def _network_ms(self, detector: Detector) -> float:
-        from deploycc.prediction.network import predict_network
-        from deploycc.workflows.networks import run_passes
-
-        self._say(f"predicting for {self._costs.target.name}")
-        graph = run_passes(detector, self._costs.target, self._costs.precision).detector.graph
-        return predict_network(graph, self._costs.basis, self._costs.precision).time.ms
-
-
-class _Measured:
-    """Latencies that this machine measures, in turns with the original network."""
-
-    def __init__(self, inputs: GoalInputs, costs: Costs, say: Say) -> None:
-        self._inputs, self._costs, self._say = inputs, costs, say
-        self.before_ms, self._known = 0.0, dict[frozenset[int], float]()
-        self.whole_ms(frozenset())
-
-    def parts(self, able: set[int], multiple: int) -> list[Part]:
-        from deploycc.pruning.measured_parts import measured_parts
-
-        inputs = self._inputs
-        return [*measured_parts(inputs.dense.graph, inputs.groups, able, multiple, self._costs, self._say)]
-
-    def whole_ms(self, gone: frozenset[int]) -> float:
-        import numpy as np
-
-        from deploycc.pruning.whole_network import network_times
-
-        if gone in self._known:
-            return self._known[gone]
-
-        def networks() -> Iterator[tuple[str, gs.Graph]]:
-            yield "original", self._inputs.original.graph
-            yield "smaller", _smaller(self._inputs, gone).graph
-
-        times_ms = network_times(networks(), self._costs.machine.threads, self._say, _SECONDS)
-        self.before_ms = self.before_ms or float(np.median(times_ms["original"]))
-        self._known[gone] = self.before_ms * float(np.median(times_ms["smaller"] / times_ms["original"]))
-        return self._known[gone]
+    graph, groups = inputs.dense.graph, inputs.groups
+    if isinstance(costs, PredictedCosts):
+        return [*narrowed_launches(graph, channels_of(groups), costs.basis, costs.precision)]
+    return [*measured_parts(graph, groups, able, multiple, costs, say)]
 
 
 def _smaller(inputs: GoalInputs, gone: frozenset[int]) -> Detector:
     """The network without these groups; what their channels hold does not matter here."""
     from deploycc.graph.channels.removal import remove_channels
     from deploycc.passes.fold_affine import fold_affine
-    from deploycc.workflows.prune_decision import cpu_options
+    from deploycc.workflows.prune_settings import cpu_options
 
     small = replace(inputs.dense, graph=inputs.dense.graph.copy())
     remove_channels(small.graph, inputs.groups, gone)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
-    from deploycc.workflows.prune_decision import PruneDecision, PruneSettings
+    from deploycc.workflows.prune_decision import PruneDecision
+    from deploycc.workflows.prune_settings import PruneSettings
 
 
 def pruning_record(
@@ -78,7 +79,7 @@ def pruning_record(
 def _parts(decision: PruneDecision, small: Detector) -> tuple[PrunedPart, ...]:
     """Sizes by part. Back-end and front-end are counted without the gates that became constants."""
     from deploycc.passes.fold_affine import fold_affine
-    from deploycc.workflows.prune_decision import cpu_options
+    from deploycc.workflows.prune_settings import cpu_options
 
     dense = fold_affine(replace(decision.dense, graph=decision.dense.graph.copy()), cpu_options()).detector
     before, after = _sizes(dense), _sizes(small)

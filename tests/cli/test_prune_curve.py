@@ -14,6 +14,7 @@ from deploycc.documents.pruning_curve import PruningCurve
 from deploycc.importers import load
 from deploycc.models import resolve
 from deploycc.pruning import reconstruct
+from deploycc.workflows.predict import predict
 from deploycc.workflows.prune import PruneSettings
 
 DATA = "generated:3:4"
@@ -24,7 +25,7 @@ def test_the_curve_of_the_shipped_detector(
 ) -> None:
     monkeypatch.setattr(reconstruct, "_POSITIONS", 32)  # a rough fit is enough here
     command = ["prune-curve", "street_ssd", "--data", DATA, "--below", "0.3", "--calibrate", "generated:7:10"]
-    command += ["--by", "l1", "--round-to", "8"]
+    command += ["--by", "l1", "--round-to", "8", "--target", "jetson-tx2-jp461"]
     assert main([*command, "-o", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "as trained" in shown
@@ -35,6 +36,13 @@ def test_the_curve_of_the_shipped_detector(
     dense, pruned, refitted = curve.points
     assert dense.backend_macs > pruned.backend_macs == refitted.backend_macs
     assert pruned.params == refitted.params
+    assert (curve.target, curve.latency and curve.latency.kind) == ("jetson-tx2-jp461", "predicted")
+    assert dense.latency_ms is not None
+    assert pruned.latency_ms == refitted.latency_ms
+    kept = load(tmp_path / "out" / str(refitted.file))
+    expected = predict(kept, "jetson-tx2-jp461", precisions=["fp16"]).predictions[0].time.ms
+    assert refitted.latency_ms == pytest.approx(expected, rel=1e-6, abs=0)
+    assert refitted.latency_ms < dense.latency_ms
     same = [
         "prune",
         "street_ssd",

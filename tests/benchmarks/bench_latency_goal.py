@@ -1,0 +1,213 @@
+"""What a goal of latency buys: time per multiply-accumulate on a board, and accuracy on this machine.
+
+``board`` (predicted, nothing runs): networks with seeded weights lose the same share of their multiply-accumulates by a
+goal of latency for ``jetson-tx2-jp461``, and by equal shares of every layer in multiples of 16, which suit x86. Wanted:
+at least 0.9 of the time saved per multiply-accumulate saved, and more than the other. What keeps time from following
+is shown: time of launches that no channel shortens.
+
+``accuracy`` (measured): voc21 on one half of voc100, street_ssd_lkam on generated scenes. Every layer loses an equal
+share, refitted; the same latency is then the goal of another pruning, refitted too, which must not be less accurate.
+Networks are timed in turns. Takes about 25 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+from pruned_networks import copy_of, import_seeded
+from real_models import add_assets_option
+
+from deploycc.cpu_session import open_session
+from deploycc.detector import Detector
+from deploycc.detector.file import read_detector
+from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.graph.channels.labels import channel_groups
+from deploycc.graph.channels.removal import remove_channels
+from deploycc.graph.cost import measure_cost
+from deploycc.graph.export import to_onnx
+from deploycc.passes import DROP_DEAD, FOLD, run
+from deploycc.prediction.narrowing import narrowed_launches
+from deploycc.prediction.network import predict_network
+from deploycc.prediction.stacks import Basis, basis_for
+from deploycc.pruning.decide import by_norm
+from deploycc.pruning.kept_counts import fixed_multiple
+from deploycc.pruning.latency_goal import LatencySearch, channels_of
+from deploycc.target import load as load_target
+from deploycc.timing.machine import usable_cores
+from deploycc.timing.turns import time_in_turns
+from deploycc.workflows.prune import cpu_options
+
+TARGET, PRECISION = "jetson-tx2-jp461", "fp16"
+NETWORKS = ("vgg_ssd300_voc_deploy", "squeezenet_ssd_voc_deploy", "MobileNetSSD_voc_deploy", "pva_ssd")
+MACS_SAVED, PAYS = 0.22, 0.9
+RATES = (0.1, 0.2, 0.3)
+_HALVINGS = 9
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Shares of a network's multiply-accumulates and of its predicted time."""
+
+    macs: float
+    time: float
+
+
+def saved(dense: Detector, groups: ChannelGroups, gone: frozenset[int], basis: Basis) -> Saved:
+    small = copy_of(dense)
+    remove_channels(small.graph, groups, gone)  # what the channels hold does not matter here
+    macs = [measure_cost(network.graph).macs for network in (small, dense)]
+    times_ms = [predict_network(network.graph, basis, PRECISION).time.ms for network in (small, dense)]
+    return Saved(1 - macs[0] / macs[1], 1 - times_ms[0] / times_ms[1])
+
+
+def nearest(choose: Callable[[float], frozenset[int]], judge: Callable[[frozenset[int]], Saved]) -> Saved:
+    """The choice that saves the wanted share, or slightly more; ``choose`` saves more for larger numbers, 0 to 1."""
+    low, high, best = 0.0, 1.0, judge(choose(1.0))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        made = judge(choose(middle))
+        if made.macs >= MACS_SAVED:
+            high, best = middle, made
+        else:
+            low = middle
+    return best
+
+
+def board(assets: Path) -> bool:
+    basis, met = basis_for(load_target(TARGET), PRECISION), True
+    print(f"{TARGET} {PRECISION}, predicted; pays = time saved / MACs saved, at least {PAYS} wanted")
+    print(f"{'':28} goal of latency           equal shares, 16          time that no channel shortens")
+    print(f"{'':28} MACs    time    pays     MACs    time    pays")
+    for name in NETWORKS:
+        dense = run(import_seeded(assets, name), cpu_options(), FOLD + DROP_DEAD).detector
+        groups = channel_groups(dense.graph)
+        layers = set(groups.layers)
+        everything = by_norm(dense.graph, groups, 1.0, layers)
+        parts = narrowed_launches(dense.graph, channels_of(groups), basis, PRECISION)
+        search = LatencySearch(groups, everything.use, groups.free.tolist(), layers, parts, 8)
+
+        def by_goal(strength: float, search: LatencySearch = search) -> frozenset[int]:
+            return search.least_loss(search.full_ms - strength * (search.full_ms - search.least_ms))
+
+        def by_share(strength: float, dense: Detector = dense, groups: ChannelGroups = groups) -> frozenset[int]:
+            choice = by_norm(dense.graph, groups, strength, set(groups.layers))
+            return fixed_multiple(groups, choice, groups.of_kernels(choice.kernels), set(groups.layers), 16)[0]
+
+        def judge(gone: frozenset[int], dense: Detector = dense, groups: ChannelGroups = groups) -> Saved:
+            return saved(dense, groups, gone, basis)
+
+        goal, share = nearest(by_goal, judge), nearest(by_share, judge)
+        whole = predict_network(dense.graph, basis, PRECISION)
+        fixed = sum(launch.launch_ms for launch in whole.launches) + whole.network_ms
+        cells = [f"{way.macs:6.1%}  {way.time:6.1%}  {way.time / way.macs:5.2f}" for way in (goal, share)]
+        pays, other = (way.time / way.macs for way in (goal, share))
+        met &= (ok := pays >= PAYS and pays > other)
+        fate = "" if ok else "   MISSED"
+        print(f"{name:28} {'   '.join(cells)}    launches {fixed / whole.time.ms:.1%}{fate}", flush=True)
+    return met
+
+
+def deploycc(*arguments: str) -> str:
+    """Standard output of a command."""
+    done = subprocess.run([sys.executable, "-m", "deploycc", *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def accuracy_of(model: str, data: str) -> float:
+    facts: dict[str, Any] = json.loads(deploycc("evaluate", model, "--data", data, "--json"))
+    return float(facts["map50_area"])
+
+
+def relative_times(paths: list[str], seconds: float) -> list[float]:
+    """Median time of each network relative to the first, in turns."""
+    sessions = {}
+    for path in paths:
+        graph = read_detector(Path(path)).graph
+        tensor = graph.inputs[0]
+        feed = {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
+        session = open_session(to_onnx(graph), usable_cores(), {"network": path})
+        sessions[path] = lambda _, session=session, feed=feed: session.run(None, feed)
+    times_ms = time_in_turns(sessions, [None], most_rounds=400, least_rounds=20, seconds=seconds)
+    return [float(np.median(times_ms[path] / times_ms[paths[0]])) for path in paths]
+
+
+def accuracy(
+    model: str, by: list[str], calibration: str, data: str, rates: list[float], folder: Path, s: float
+) -> bool:
+    """Compare a goal with equal shares at the same latency; prints a row per rate."""
+    met, original = True, str(folder / "original.onnx")
+    deploycc("prune", model, *by, "--below", "0", "--round-to", "1", "-o", original)
+    print(f"{model} on {data}: mAP50 {100 * accuracy_of(original, data):.1f}; refitted on {calibration}")
+    refit = ["--reconstruct", "--data", calibration]
+    for rate in rates:
+        shares, goal = str(folder / "shares.onnx"), str(folder / "goal.onnx")
+        deploycc("prune", model, *by, "--below", str(rate), *refit, "-o", shares)
+        wanted = relative_times([original, shares], s)[1]
+        if wanted > 0.98:
+            print(f"  share {rate:g}: takes {wanted:.3f} of the time, which is no goal", flush=True)
+            continue
+        deploycc("prune", model, *by, "--speedup", str(1 / wanted), *refit, "-o", goal)
+        _, time_of_shares, time_of_goal = relative_times([original, shares, goal], s)
+        maps = [accuracy_of(path, data) for path in (shares, goal)]
+        near = 0.97 <= time_of_goal / wanted <= 1.03
+        met &= near and maps[1] >= maps[0]
+        print(
+            f"  share {rate:g}: time {time_of_shares:.3f}, mAP50 {100 * maps[0]:.1f};  goal {wanted:.3f}: time "
+            f"{time_of_goal:.3f}{'' if near else ' (MISSED)'}, mAP50 {100 * maps[1]:.1f}"
+            f"{'' if maps[1] >= maps[0] else ' (MISSED)'}",
+            flush=True,
+        )
+    return met
+
+
+def voc_halves(assets: Path, folder: Path) -> Path:
+    """Every other picture of voc100 in one list, the rest in another."""
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).symlink_to((assets / "voc100" / name).resolve())
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    names = sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
+    (lists / "first.txt").write_text("\n".join(names[0::2]), encoding="utf-8")
+    (lists / "second.txt").write_text("\n".join(names[1::2]), encoding="utf-8")
+    return folder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["board", "voc21", "street"], help="board, voc21, street")
+    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="shares that equal pruning removes")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of timing networks in turns, each time")
+    add_assets_option(parser)
+    given = parser.parse_args()
+    rates = [float(rate) for rate in given.rates.split(",")]
+    met = True
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "board" in given.what:
+            met &= board(given.assets)
+        if "voc21" in given.what:
+            halves = voc_halves(given.assets, folder)
+            model = str(given.assets / "voc21_ssd_mobilenet" / "voc21_ssd_mnv1_075_boxes.onnx")
+            first, second = (f"voc:{halves}@{part}" for part in ("first", "second"))
+            met &= accuracy(model, ["--by", "l1"], first, second, rates, folder, given.seconds)
+        if "street" in given.what:
+            profile = str(folder / "profile.json")
+            deploycc("profile", "street_ssd_lkam", "--data", "generated:11:200", "-o", profile)
+            by = ["--profile", profile, "--coefficient", "least-squares"]
+            met &= accuracy("street_ssd_lkam", by, "generated:11:200", "generated:2:300", rates, folder, given.seconds)
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
