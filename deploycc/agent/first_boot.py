@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional, Tuple
 
 from . import bundle_fit, files, releases
 from .outcome import Failed
@@ -21,42 +21,65 @@ def prepare(root: str = "/") -> str:
     Raises:
         Failed: nothing is installed, the release is for another board, or building fails.
     """
-    from . import build_file, jobs, seal
-
-    installed = releases.Releases(root)  # so that two of these do not build the same engine
+    found, _ = _find(root)
+    if found is not None:
+        return found
+    installed = releases.Releases(root)  # so that no two processes build the same engine
     try:
-        digest = installed.digest_of(releases.CURRENT)
-        if digest is None:
-            raise Failed("nothing is installed below {}".format(installed.base), hint="agent.pyz install BUNDLE")
-        manifest = installed.manifest(digest)
-        facts = bundle_fit.board_facts("/", manifest["runtime"])
-        remarks = bundle_fit.check(manifest, facts)
-        plan = os.path.join(installed.path(digest), manifest["plan"])
-        if manifest["engines"] and not remarks:
-            return os.path.dirname(plan)
-        for remark in remarks:
-            say(remark)
-        final = os.path.join(installed.base, releases.ENGINES, digest, _board(facts))
-        if _are_whole(final):
-            return final
-        partial = final + files.PARTIAL
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)
-        os.makedirs(partial)
-        for name in _inputs(plan):
-            os.makedirs(os.path.dirname(os.path.join(partial, name)), exist_ok=True)
-            shutil.copyfile(os.path.join(os.path.dirname(plan), name), os.path.join(partial, name))
-        result = seal.sealed(jobs.build_all(os.path.join(partial, os.path.basename(plan)), variant="compiled"))
-        files.write_json(result, os.path.join(partial, build_file.FILE_NAME))
-        failed = [row for row in result["engines"] if row["status"] != "built"]
-        if failed:
-            shutil.rmtree(partial)
-            raise Failed("{} was not built: {}".format(failed[0]["file"], failed[0]["reason"]), hint=failed[0]["hint"])
-        _to_disk(partial)
-        os.rename(partial, final)
-        return final
+        found, missing = _find(root)  # which another process may have built meanwhile
+        return _built(*missing) if found is None else found
     finally:
         installed.close()
+
+
+def _find(root: str) -> "Tuple[Optional[str], Any]":
+    """Return the folder with engines; None where there is none yet, with the plan and the folder to build them in.
+
+    Raises:
+        Failed: nothing is installed, or the release is for another board.
+    """
+    installed = releases.Releases(root, changes=False)
+    digest = installed.digest_of(releases.CURRENT)
+    if digest is None:
+        raise Failed("nothing is installed below {}".format(installed.base), hint="agent.pyz install BUNDLE")
+    manifest = installed.manifest(digest)
+    facts = bundle_fit.board_facts("/", manifest["runtime"])
+    remarks = bundle_fit.check(manifest, facts)
+    plan = os.path.join(installed.path(digest), manifest["plan"])
+    if manifest["engines"] and not remarks:
+        return os.path.dirname(plan), None
+    final = os.path.join(installed.base, releases.ENGINES, digest, _board(facts))
+    return (final, None) if _are_whole(final) else (None, (plan, final, remarks))
+
+
+def _built(plan: str, final: str, remarks: "List[str]") -> str:
+    """Build the engines of a plan into a folder that appears when they are on the disk, and return it.
+
+    Raises:
+        Failed: one was not built.
+    """
+    from . import build_file, jobs, seal
+
+    for remark in remarks:
+        say(remark)
+    partial = final + files.PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    os.makedirs(partial)
+    for name in _inputs(plan):
+        os.makedirs(os.path.dirname(os.path.join(partial, name)), exist_ok=True)
+        shutil.copyfile(os.path.join(os.path.dirname(plan), name), os.path.join(partial, name))
+    result = seal.sealed(jobs.build_all(os.path.join(partial, os.path.basename(plan)), variant="compiled"))
+    files.write_json(result, os.path.join(partial, build_file.FILE_NAME))
+    failed = [row for row in result["engines"] if row["status"] != "built"]
+    if failed:
+        shutil.rmtree(partial)
+        raise Failed("{} was not built: {}".format(failed[0]["file"], failed[0]["reason"]), hint=failed[0]["hint"])
+    _to_disk(partial)
+    os.rename(partial, final)
+    for folder in (os.path.dirname(final), os.path.dirname(os.path.dirname(final))):
+        os.chmod(folder, 0o755)
+    return final
 
 
 def _board(facts: "Dict[str, Any]") -> str:
@@ -89,7 +112,11 @@ def _inputs(plan: str) -> "Any":
 
 
 def _to_disk(folder: str) -> None:
+    """Force a folder to the disk; programs of other users may read it, whatever the umask says."""
     for place, _, names in os.walk(folder):
+        os.chmod(place, 0o755)
+        for name in names:
+            os.chmod(os.path.join(place, name), 0o644)
         for name in [*names, "."]:
             handle = os.open(os.path.join(place, name), os.O_RDONLY | os.O_CLOEXEC)
             try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,24 @@ def test_it_builds_once_and_keeps_the_engines(root: Path, builds: list[str]) -> 
     assert first_boot.prepare(str(root)) == folder
     assert len(builds) == 1
     assert [path.name for path in Path(folder).parent.iterdir()] == [Path(folder).name]
+
+
+def test_others_find_the_engines_while_somebody_installs(root: Path, builds: list[str]) -> None:
+    before = os.umask(0o077)
+    try:
+        folder = first_boot.prepare(str(root))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (Path(folder), *Path(folder).parents[:2])} == {0o755}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in Path(folder).iterdir()} == {0o644}
+    busy = releases.Releases(str(root))
+    try:
+        assert first_boot.prepare(str(root)) == folder
+        (Path(folder) / "engine-fp32.onnx").write_bytes(b"other")
+        with pytest.raises(Failed, match="another process changes"):  # to build is to change
+            first_boot.prepare(str(root))
+    finally:
+        busy.close()
 
 
 def test_a_damaged_engine_and_another_board_are_built_again(

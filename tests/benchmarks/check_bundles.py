@@ -32,6 +32,7 @@ from bundles import board_bundle, board_folder, keys  # noqa: E402
 from crafted_bundles import crafted  # noqa: E402
 
 from deploycc.agent import bundle, ed25519, releases  # noqa: E402
+from deploycc.agent.outcome import Failed  # noqa: E402
 from deploycc.agent_host.bundles import verify_signed  # noqa: E402
 from deploycc.agent_host.zipapp import write_agent  # noqa: E402
 from deploycc.errors import ArtefactError  # noqa: E402
@@ -79,20 +80,34 @@ class Place:
 
 
 def refused(place: Place, attempts: Iterable[tuple[str, bytes]]) -> list[str]:
-    """Return which bundles the host or the agent took, or left traces of."""
+    """Return which bundles the host or the agent took, or left traces of.
+
+    The host starts the agent to verify; the agent's installation runs in this process, and in one of its own for every
+    tenth bundle.
+    """
     wrong = []
+    key = ed25519.read_public_key(str(place.public))
     path = place.folder / "attempt.tar"
     before = place.tree()
-    for what, data in attempts:
+    for number, (what, data) in enumerate(attempts):
         path.write_bytes(data)
         try:
             verify_signed(path, place.public)
             wrong.append(f"{what}: verified by the host")
         except ArtefactError:
             pass
-        done = subprocess.run(place.install(path), capture_output=True, text=True, check=False)
-        if done.returncode != 1 or not done.stderr.startswith("error: "):
-            wrong.append(f"{what}: the agent ended with {done.returncode}: {done.stderr[-200:]}")
+        installed = releases.Releases(str(place.root))
+        try:
+            installed.install(str(path), key, lambda found: None)
+            wrong.append(f"{what}: installed by the agent")
+        except Failed:
+            pass
+        finally:
+            installed.close()
+        if number % 10 == 0:
+            done = subprocess.run(place.install(path), capture_output=True, text=True, check=False)
+            if done.returncode != 1 or not done.stderr.startswith("error: "):
+                wrong.append(f"{what}: the agent ended with {done.returncode}: {done.stderr[-200:]}")
         if place.tree() != before:
             wrong.append(f"{what}: something was written")
             before = place.tree()

@@ -68,13 +68,11 @@ def test_the_agent_installs_lists_and_rolls_back(place: Path, tmp_path: Path) ->
     refused = agent(place, "verify", place / "b.tar", *key)
     assert refused.returncode == 1
     assert "error: the bundle is for aarch64, and this machine is" in refused.stderr
-    assert agent(place, "verify", place / "b.tar", *key, "--any-machine").returncode == 0
     installed = agent(place, "install", place / "b.tar", *key, *root)
     assert installed.returncode == 0, installed.stderr
     [row] = json.loads(agent(place, "list", *root).stdout)
     assert (row["role"], row["target"]) == ("current", "jetson-tx2-jp461")
     back = agent(place, "rollback", *root)
     assert (back.returncode, back.stderr.split(" below")[0]) == (1, "error: there is no previous release")
-    assert agent(place, "gc", *root).returncode == 0
     prepared = agent(place, "prepare", *root)
     assert "this machine is" in prepared.stderr
