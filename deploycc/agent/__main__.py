@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
             help="for each engine (default: hours; for bench by the plan)",
         )
         command.add_argument("--parent-fd", type=int, help=argparse.SUPPRESS)  # of the program that started this one
+    detect = commands.add_parser("detect", help="show what the engines detect in pictures")
+    detect.add_argument("plan", metavar="PLAN")
+    detect.add_argument(
+        "--pictures", metavar="DIR|FILE.npy", required=True, help="uint8 [N, height, width, 3] in a file"
+    )
+    detect.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
+    detect.add_argument("--program", metavar="PATH", help="trtexec (default: look for it)")
+    detect.add_argument("--out", help="JSON file (default: engine-detections.json beside the plan)")
     bundle_commands.add_to(commands)
     served = commands.add_parser("serve")  # used by a host, over SSH
     served.add_argument("store")
@@ -133,6 +141,12 @@ def _run(given: "Any") -> int:
         plans, name = [given.plan], build_file.FILE_NAME
         results = [jobs.build_all(given.plan, given.program, given.time_limit)]
         done = [row["status"] == "built" for row in results[0]["engines"]]
+    elif given.command == "detect":
+        from . import detect_job
+
+        plans, name = [given.plan], detect_job.FILE_NAME
+        results = [jobs.detect_all(given.plan, given.pictures, given.only, given.program)]
+        done = [row["status"] == "detected" for row in results[0]["runs"]]
     else:
         plans, name = given.plans, "latency.json"
         results = jobs.bench_all(plans, given.only, given.input, given.program, given.time_limit, _scenario(given))

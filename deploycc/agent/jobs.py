@@ -97,6 +97,21 @@ def bench_all(
     return results
 
 
+def detect_all(
+    plan_path: str, pictures: str, only: "Optional[str]", program: "Optional[str]" = None
+) -> "Dict[str, Any]":
+    """Show what engines detect, in this process; the result is the content of ``engine-detections.json``.
+
+    Raises:
+        Failed: the plan, its contract or the pictures cannot be used.
+    """
+    from . import detect_job
+
+    result = _header(plan_file.read_plan(plan_path), plan_path)
+    result["runs"] = detect_job.detect(plan_path, pictures, only, program)
+    return result
+
+
 def _options(input_file: "Optional[str]", program: "Optional[str]") -> "List[str]":
     named = (("--input", input_file), ("--program", program))
     return [part for name, path in named if path is not None for part in (name, os.path.abspath(path))]

@@ -54,7 +54,7 @@ def check(
     contract = read_contract(folder)
     if contract is None:
         return None
-    described = _network(contract, network)
+    described = network_of(contract, network)
     if described is None or described.get("smoke") is None:
         return None
     try:
@@ -131,7 +131,8 @@ def read_contract(folder: str) -> "Optional[Dict[str, Any]]":
     return raw
 
 
-def _network(contract: "Dict[str, Any]", network: "Dict[str, Any]") -> "Optional[Dict[str, Any]]":
+def network_of(contract: "Dict[str, Any]", network: "Dict[str, Any]") -> "Optional[Dict[str, Any]]":
+    """Return what the contract says of a network of the plan; None where it says nothing."""
     for each in contract["networks"]:
         if (each["precision"], each["variant"]) == (network["precision"], network["variant"]):
             return each  # type: ignore[no-any-return]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, one_source, takes_model, warn_if_assumed
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
 
 
 @takes_model
@@ -33,7 +36,11 @@ def command(
     ] = None,
     compare: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--compare", metavar="MODEL", help="A second detector or folder, shown side by side with MODEL."),
+        typer.Option(
+            "--compare",
+            metavar="MODEL",
+            help="A second detector or folder to show beside MODEL, or what `agent.pyz detect` wrote (.json).",
+        ),
     ] = None,
     score: Annotated[
         float, typer.Option("--score", metavar="S", help="Leave out detections with a lower score.")
@@ -70,8 +77,8 @@ def command(
     with console.progress("detect") as say:
         say("reading")
         first = choice.load()
-        second = None
-        if compare is not None:
+        second: Detector | str | None = compare
+        if compare is not None and not compare.endswith(".json"):
             second = replace(choice, model=compare, weights=None, random_weights=None, describe=None).load()
         pictures = open_pictures(source, first.input)
         labels = [choice.model] if compare is None else [choice.model, compare]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from deploycc.documents.document import Count, Document, Evidence, Record, Sha256, read_document
+from deploycc.documents.plan import Identified
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -109,6 +110,57 @@ class DetectionReport(Document):
     score_threshold: float
     pictures: tuple[PictureRecord, ...]
     agreement: Agreement | None = None
+
+
+class EnginePicture(Record):
+    """What an engine detects in a picture.
+
+    Attributes:
+        name: of the picture.
+        width, height: pixels.
+        detections: class, score, xmin ymin xmax ymax in 0..1 of the picture, best first.
+    """
+
+    name: str
+    width: Count
+    height: Count
+    detections: tuple[tuple[int, float, float, float, float, float], ...]
+
+
+class EngineRun(Identified):
+    """One engine.
+
+    Attributes:
+        status: ``detected``, ``not-possible`` on that machine, or ``failed``.
+        reason, hint: where it did not detect: the fact behind it, and what helps.
+        engine_sha256: of the engine that ran.
+        pictures: in order.
+    """
+
+    status: Literal["detected", "not-possible", "failed"]
+    reason: str | None = None
+    hint: str | None = None
+    engine_sha256: Sha256 | None = None
+    pictures: tuple[EnginePicture, ...] = ()
+
+
+class EngineDetections(Document):
+    """``engine-detections.json``: what engines detect on the machine that runs them; the agent writes it.
+
+    Attributes:
+        target: that the engines are for.
+        plan_sha256: of the plan that they were built by.
+        environment: of the machine.
+        runs: one per engine of the compiled network.
+    """
+
+    FILE_NAME: ClassVar[str] = "engine-detections.json"
+    MADE_BY: ClassVar[str] = "python3 agent.pyz detect plan.json --pictures DIR"
+
+    target: str
+    plan_sha256: Sha256
+    environment: dict[str, JsonValue]
+    runs: tuple[EngineRun, ...]
 
 
 def read_detection_report(path: Path) -> DetectionReport:

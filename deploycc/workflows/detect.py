@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import InputError
+from deploycc.errors import InputError, MeasureError
 from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def detect(
         images: a folder, or a data set (`deploycc.workflows.pictures.open_pictures`); labels are not looked at.
         output: folder for ``detections.json``, ``detections.html`` and the pictures with their boxes; None: no files.
             What this tool wrote into it before is replaced, other files stay.
-        compare: a second detector.
+        compare: a second detector, or what ``agent.pyz detect`` wrote where an engine ran: a path that ends in
+            ``.json``, for the same pictures.
         score_threshold: detections with a lower score are left out.
         shown: pictures on the contact sheet; of two detectors those that differ most.
         labels: what the detectors are called, where they were loaded before; default: their networks' names.
@@ -66,46 +67,126 @@ def detect(
     if output is not None:
         check_output_folder(Path(output))
     models = [model] if compare is None else [model, compare]
-    detectors = [each if isinstance(each, Detector) else load(each) for each in models]
     labels = labels or [each.name if isinstance(each, Detector) else str(each) for each in models]
+    engine = engine_run(Path(str(compare))) if str(compare).endswith(".json") else None
+    detectors = [each if isinstance(each, Detector) else load(each) for each in models[: 1 if engine else 2]]
     pictures = open_pictures(images, detectors[0].input)
     named = [replace(each, class_names=known_classes(each, names)[0]) for each in detectors]
-    report = detect_pictures(named, labels, pictures, score_threshold, say)
+    report = detect_pictures(named, labels, pictures, score_threshold, say, engine)
     if output is not None:
         write_detections(report, pictures, Path(output), shown, say)
     return report
 
 
+@dataclass(frozen=True, eq=False)
+class EngineSide:
+    """What an engine detected, by name of the picture.
+
+    Attributes:
+        found: detections per picture.
+        machine: that it ran on.
+    """
+
+    found: Mapping[str, Detections]
+    machine: str
+
+
+def engine_run(path: Path) -> EngineSide:
+    """Read what the agent wrote: the first engine that detected.
+
+    Raises:
+        ArtefactError: the file cannot be used.
+        MeasureError: ``engine-not-run``: no engine detected.
+    """
+    import numpy as np
+
+    from deploycc.documents.detections import EngineDetections
+    from deploycc.documents.document import read_document
+    from deploycc.evaluation.nms import Detections
+
+    document = read_document(path, EngineDetections)
+    run = next((run for run in document.runs if run.status == "detected"), None)
+    if run is None:
+        first = document.runs[0] if document.runs else None
+        raise MeasureError(
+            "engine-not-run",
+            "no engine detected anything, because none ran",
+            context={"file": path},
+            note=None if first is None else first.reason,
+            hint=None if first is None else first.hint,
+        )
+    found = {}
+    for picture in run.pictures:
+        rows = np.array(picture.detections, np.float64).reshape(-1, 6)
+        boxes, scores = rows[:, 2:].astype(np.float32), rows[:, 1].astype(np.float32)
+        found[picture.name] = Detections(boxes, scores, rows[:, 0].astype(np.int64))
+    machine = document.environment.get("board_model") or document.environment.get("cpu_model") or document.target
+    return EngineSide(found, f"{run.label} engine on {machine}")
+
+
 def detect_pictures(
-    detectors: Sequence[Detector], labels: Sequence[str], pictures: PictureList, score_threshold: float, say: Say
+    detectors: Sequence[Detector],
+    labels: Sequence[str],
+    pictures: PictureList,
+    score_threshold: float,
+    say: Say,
+    engine: EngineSide | None = None,
 ) -> DetectionReport:
-    """Run one or two detectors on pictures with ONNX Runtime on this machine; see `detect`."""
+    """Run one or two detectors on pictures with ONNX Runtime on this machine; see `detect`.
+
+    Args:
+        detectors: one, or two without ``engine``.
+        labels: one per side.
+        pictures: to run.
+        score_threshold: detections with a lower score are left out.
+        say: progress.
+        engine: the second side.
+
+    Raises:
+        InputError: ``pictures-differ``: the engine saw other pictures.
+        ModelError, MeasureError, PictureError: as `detect`.
+    """
     from deploycc.documents.detections import DetectingNetwork, DetectionReport, PictureRecord
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.evaluation.detect import THREADS, OnnxRuntimeDetector
     from deploycc.evaluation.difference import matched_pairs
     from deploycc.timing.machine import this_machine
 
+    if engine is not None and (missing := [name for name in pictures.names if name not in engine.found]):
+        raise InputError(
+            "pictures-differ",
+            f"the engine did not see {missing[0]}",
+            context={"pictures": pictures.source, "not seen": len(missing)},
+            hint="give the agent and this command the same folder of pictures",
+        )
     runners = [OnnxRuntimeDetector(detector) for detector in detectors]
-    evidence = Evidence(kind="measured", source=this_machine(THREADS).describe())
+    sides = [*detectors, detectors[0]] if engine is not None else list(detectors)
     records, ious, differences = [], [], []
     for number, name in enumerate(pictures.names):
         picture = pictures.read(number)
         height, width = picture.shape[:2]
         found = [_likely(runner.detect(picture), score_threshold) for runner in runners]
+        found += [] if engine is None else [_likely(engine.found[name], score_threshold)]
         pairs = matched_pairs(*found) if len(found) == 2 else []
         ious += [iou for _, _, iou in pairs]
         differences += [abs(float(found[0].scores[a]) - float(found[1].scores[b])) for a, b, _ in pairs]
         partners = ({a: b for a, b, _ in pairs}, {b: a for a, b, _ in pairs})
         boxes = tuple(
             _boxes(detector, side, (width, height), partners[position])
-            for position, (detector, side) in enumerate(zip(detectors, found, strict=True))
+            for position, (detector, side) in enumerate(zip(sides, found, strict=True))
         )
         records.append(PictureRecord(name=name, width=width, height=height, detections=boxes))
         say("detecting", number + 1, len(pictures.names))
+    here = this_machine(THREADS).describe()
+    machines = [here, engine.machine] if engine is not None else [here] * len(sides)
     networks = tuple(
-        DetectingNetwork(model=label, name=detector.name, source_sha256=detector.source.sha256, evidence=evidence)
-        for label, detector in zip(labels, detectors, strict=True)
+        DetectingNetwork(
+            model=label,
+            name=detector.name,
+            source_sha256=detector.source.sha256,
+            evidence=Evidence(kind="measured", source=machine),
+        )
+        for label, detector, machine in zip(labels, sides, machines, strict=True)
     )
     return DetectionReport(
         tool=this_tool(),
@@ -114,7 +195,7 @@ def detect_pictures(
         pictures_sha256=pictures.sha256,
         score_threshold=score_threshold,
         pictures=tuple(records),
-        agreement=_agreement(records, ious, differences) if len(detectors) == 2 else None,
+        agreement=_agreement(records, ious, differences) if len(sides) == 2 else None,
     )
 
 
