@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    pruned: Annotated[Path, typer.Argument(metavar="PRUNED", help="Pruned network (.onnx) that `prune` wrote.")],
+    pruned: Annotated[str, typer.Argument(metavar="PRUNED", help="Pruned network (.onnx) that `prune` wrote.")],
     teacher: Annotated[
         str, typer.Option("--teacher", metavar="MODEL", help="Trained network that it was pruned from.")
     ],
@@ -37,6 +37,21 @@ def command(
             help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; labels are not used.",
         ),
     ] = None,
+    stages: Annotated[
+        int,
+        typer.Option(
+            "--stages",
+            metavar="N",
+            min=0,
+            help="Prune PRUNED (it may be MODEL itself) in this number of cuts by l1, and recover after each.",
+        ),
+    ] = 0,
+    below: Annotated[
+        float,
+        typer.Option(
+            "--below", metavar="SHARE", min=0.001, max=0.95, help="Share of each layer's kernels that --stages remove."
+        ),
+    ] = 0.2,
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Number of training steps.")] = 4000,
     minutes: Annotated[
         Optional[float],  # noqa: UP045
@@ -67,7 +82,7 @@ def command(
     from deploycc.detector.file import save
     from deploycc.files import check_writable, write_text
     from deploycc.workflows.load import load
-    from deploycc.workflows.recover import recover
+    from deploycc.workflows.recover import recover, recover_in_stages
     from deploycc.workflows.train import require_torch
 
     require_torch()
@@ -79,8 +94,9 @@ def command(
 
     def report(record: dict[str, float]) -> None:
         agreement = 100 * record["agreement"]
+        stage = f"stage {record['stage']}, " if "stage" in record else ""
         console.note(
-            f"step {record['step']}: loss {record['scores']:.3f} + {record['locations']:.3f} + "
+            f"{stage}step {record['step']}: loss {record['scores']:.3f} + {record['locations']:.3f} + "
             f"{record['maps']:.3f}, "
             f"agreement with the teacher {agreement:.1f} %"
         )
@@ -89,14 +105,32 @@ def command(
     with console.progress("train recover") as say:
         say("reading")
         student, original = load(pruned), load(teacher, weights=weights)
-        done = recover(
-            student, original, source, settings, threads=threads, checkpoint=checkpoint, report=report, say=say
-        )
+        if stages:
+            staged = recover_in_stages(
+                student,
+                original,
+                source,
+                settings,
+                below=below,
+                stages=stages,
+                threads=threads,
+                checkpoint=checkpoint,
+                report=report,
+                say=say,
+            )
+        else:
+            staged = (
+                recover(
+                    student, original, source, settings, threads=threads, checkpoint=checkpoint, report=report, say=say
+                ),
+            )
+    done = staged[-1]
     warn_if_assumed(student.input, "what was trained")
-    write_text(metrics, json.dumps(_facts(done), indent=1) + "\n")
+    facts = {"stages": [_facts(stage) for stage in staged]} if stages else _facts(done)
+    write_text(metrics, json.dumps(facts, indent=1) + "\n")
     _show(done)
-    console.wrote(checkpoint, metrics)
-    if done.improved:
+    console.wrote(*sorted(checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}")), metrics)
+    if done.improved or stages:
         save(done.detector, output)
         console.wrote(output, answer=True)
     else:

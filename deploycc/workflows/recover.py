@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import Note
+from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.train import require_torch
@@ -99,3 +99,63 @@ def recover(
         detector = replace(detector, notes=(*detector.notes, Note("", "weights-recovered", reason)))
     names = {number: pruned.class_name(number) for number in training.after.by_class}
     return Recovery(detector, training, names)
+
+
+def recover_in_stages(
+    detector: Detector,
+    teacher: Detector,
+    pictures: str | Path | PictureList,
+    settings: TrainingSettings | None = None,
+    *,
+    below: float,
+    stages: int,
+    threads: int = 1,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda record: None,
+    say: Say = quiet,
+) -> tuple[Recovery, ...]:
+    """Prune a little, recover, and again: many small cuts are easier to mend than one large one.
+
+    Each stage removes the same share of the kernels that each layer of the back-end has left, those with the smallest
+    filters (l1), and gets an equal part of the steps and minutes.
+
+    Args:
+        detector: the trained network, or a pruned one.
+        teacher: the trained network.
+        pictures: see `recover`.
+        settings: of all stages together.
+        below: share of each layer's kernels that all stages remove together.
+        stages: number of cuts.
+        threads: see `recover`.
+        checkpoint: its name gets the number of the stage.
+        report: called with every record of the history, which then says its stage.
+        say: progress.
+
+    Returns:
+        A recovery per stage; the last one has the network.
+
+    Raises:
+        InputError: ``recover-stages``: the share is not between 0 and 1; and as `recover`.
+    """
+    require_torch()
+    from deploycc.distillation.loop import TrainingSettings
+    from deploycc.workflows.prune import PruneSettings, prune
+
+    if not 0 < below < 1:
+        raise InputError("recover-stages", f"{below} of the kernels cannot be removed", hint="a share such as 0.2")
+    settings = settings or TrainingSettings()
+    minutes = None if settings.minutes is None else settings.minutes / stages
+    part = replace(settings, steps=-(-settings.steps // stages), minutes=minutes)
+    cut = PruneSettings(by="l1", below=1 - (1 - below) ** (1 / stages), multiple=1)
+    done: list[Recovery] = []
+    for stage in range(1, stages + 1):
+        smaller = prune(done[-1].detector if done else detector, cut, say=say).detector
+        file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.stem}.{stage}{checkpoint.suffix}")
+
+        def report_stage(record: dict[str, float], stage: int = stage) -> None:
+            report({"stage": stage, **record})
+
+        done.append(
+            recover(smaller, teacher, pictures, part, threads=threads, checkpoint=file, report=report_stage, say=say)
+        )
+    return tuple(done)

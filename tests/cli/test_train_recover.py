@@ -60,3 +60,20 @@ def test_a_network_of_the_user_is_never_replaced_by_its_successor(
     assert main(recover(pruned, pruned, "--steps", "1")) == 1
     assert "output-is-the-input" in capsys.readouterr().err
     assert pruned.read_bytes() == before
+
+
+def test_a_network_is_pruned_and_recovered_in_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "small.onnx"
+    options = ["--teacher", "street_ssd", "--data", "generated:5:24", "--batch", "2", "-o", str(output)]
+    options += ["--stages", "2", "--below", "0.36", "--steps", "6", "--check-every", "3"]
+    assert main(["train", "recover", "street_ssd", *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(output)
+    metrics = json.loads((tmp_path / "small.metrics.json").read_text(encoding="utf-8"))
+    first, second = metrics["stages"]
+    assert first["steps"] == second["steps"] == 3
+    assert first["after"] >= first["before"] > second["before"]
+    detector = deploycc.load(output)
+    assert len(detector.prunings) == 2
+    layer = next(layer for layer in detector.prunings[0].layers if layer.kernels[0] >= 64 and layer.kernels[1] < 64)
+    again = next(other for other in detector.prunings[1].layers if other.name == layer.name)
+    assert again.kernels[1] / layer.kernels[0] == pytest.approx(0.64, abs=0.03)
