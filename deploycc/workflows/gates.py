@@ -184,14 +184,27 @@ def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Optio
 
 
 def _check_target(target: Target) -> None:
-    if target.runtime != "onnxruntime":
-        raise TargetError(
-            "gates-not-measurable",
-            f"costs of target {target.name} cannot be measured here",
-            context={"runtime": target.runtime},
-            note="a plan is made from times that were measured with the target's own runtime on its own device",
-            hint="`target=x86-cpu` plans for ONNX Runtime on this machine",
+    """Refuse a target whose branches are not timed here, and say what is missing."""
+    from deploycc.passes.for_target import options_for
+
+    if target.runtime == "onnxruntime":
+        return
+    refusal = options_for(target, detection="raw").no_conditional
+    if refusal:
+        missing = refusal
+    else:
+        missing = (
+            "an If there costs a copy to the host, a wait and the CUDA graph: no measurement says how much, so that a "
+            "prediction of what branches save would be a guess"
         )
+    raise TargetError(
+        "gates-not-measurable",
+        f"gates of target {target.name} cannot be planned here: costs of its branches are not known",
+        context={"runtime": target.runtime, "missing": missing},
+        note="a plan follows times that were measured with the target's own runtime; this machine's are another's",
+        hint=f"`deploycc predict MODEL --profile FILE --target {target.name}` gives a bound of what skipping saves; "
+        "`target=x86-cpu` plans for ONNX Runtime on this machine; `deploycc prune` makes constants of gates",
+    )
 
 
 def _check_profile(profile: UtilisationProfile, network: Detector, gates: Sequence[Gate]) -> None:

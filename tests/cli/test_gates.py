@@ -195,8 +195,13 @@ def test_without_pictures_everything_is_predicted_and_said_so(
 
 def test_other_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, profile, _ = write_profiled(tmp_path)
-    assert gates(model, "--profile", profile, "-t", "x86-rtx", "-o", str(tmp_path / "out")) == 1
-    assert "gates-not-measurable" in capsys.readouterr().err
+    missing = {"jetson-tx2-jp46": "executes both branches", "jetson-orin-jp62": "a copy to the host, a wait"}
+    for target, reason in missing.items():
+        assert gates(model, "--profile", profile, "-t", target, "-o", str(tmp_path / "out")) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "gates-not-measurable" in said
+        assert reason in said
+        assert f"--target {target}` gives a bound" in said
     assert (
         gates(model, "--profile", profile, "--costs", str(tmp_path / "no" / "c.json"), "-o", str(tmp_path / "out")) == 1
     )
