@@ -48,9 +48,10 @@ class Releases:
             raise Failed("there is no root file system at {}".format(root))
         top = os.path.realpath(root)
         self.base = os.path.join(top, BASE)
-        if not (os.path.realpath(self.base) + os.sep).startswith(top.rstrip(os.sep) + os.sep):
-            raise Failed("{} leads out of {} over a link".format(self.base, top))
         self._folder = os.path.join(self.base, _RELEASES)
+        for folder in (self._folder, os.path.join(self.base, ENGINES)):
+            if not (os.path.realpath(folder) + os.sep).startswith(top.rstrip(os.sep) + os.sep):
+                raise Failed("{} leads out of {} over a link".format(folder, top))
         self._lock = -1
         if changes:
             self._make()
@@ -112,7 +113,7 @@ class Releases:
                 os.rename(partial, final)
                 _sync(self._folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
         self._switch(arrived.digest)
         return arrived
 
@@ -223,14 +224,14 @@ class Releases:
         """Remove a release; it loses its name first, so that half of it is never taken for a whole one."""
         if os.path.lexists(path):
             gone = os.path.join(self._folder, ".gone")
-            shutil.rmtree(gone, ignore_errors=True)
+            _remove(gone)
             os.rename(path, gone)
-            shutil.rmtree(gone)
+            _remove(gone)
 
     def _sweep(self) -> None:
         """Remove what a process left that was killed."""
         for name in (".partial", ".gone"):
-            shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
+            _remove(os.path.join(self._folder, name))
 
 
 class _Writer:
@@ -267,6 +268,14 @@ class _SyncedFile:
 
     def __exit__(self, *error: "Any") -> None:
         self.close()
+
+
+def _remove(path: str) -> None:
+    """Remove a folder with everything in it, or a link to one without following it, if it is there."""
+    if os.path.islink(path):
+        os.remove(path)
+    elif os.path.lexists(path):
+        shutil.rmtree(path)
 
 
 def _sync_folders(top: str) -> None:

@@ -117,14 +117,31 @@ def test_a_damaged_release_is_not_rolled_back_to_and_is_mended_by_installing(
     assert current_engine(tmp_path) == b"engine of a board"
 
 
-def test_a_link_of_the_root_that_leads_out_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "link", ["var/lib", "var/lib/deploycc", "var/lib/deploycc/releases", "var/lib/deploycc/engines"]
+)
+def test_a_link_of_the_root_that_leads_out_is_refused(tmp_path: Path, link: str) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
-    (root / "var").mkdir(parents=True)
+    (root / link).parent.mkdir(parents=True)
     outside.mkdir()
-    (root / "var/lib").symlink_to(outside)
+    (root / link).symlink_to(outside)
     with pytest.raises(Failed, match="leads out of"):
         Releases(str(root))
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".partial", ".gone"])
+def test_a_link_in_the_place_of_leftovers_is_not_followed(
+    bundles: tuple[bytes, list[Packaged]], tmp_path: Path, name: str
+) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / releases.BASE / "releases").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    (root / releases.BASE / "releases" / name).symlink_to(outside)
+    install(root, bundles[0], bundles[1][0])
+    assert [path.name for path in outside.iterdir()] == ["mine"]
+    assert current_engine(root) == b"engine of a board"
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
