@@ -61,11 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     detect = commands.add_parser("detect", help="show what the engines detect in pictures")
     detect.add_argument("plan", metavar="PLAN")
     detect.add_argument(
-        "--pictures", metavar="DIR|FILE.npy", required=True, help="uint8 [N, height, width, 3] in a file"
+        "--pictures",
+        "--input",
+        dest="pictures",
+        metavar="DIR|FILE.npy",
+        required=True,
+        help="a file holds uint8 [N, height, width, 3], red first",
     )
     detect.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
     detect.add_argument("--program", metavar="PATH", help="trtexec (default: look for it)")
     detect.add_argument("--out", help="JSON file (default: engine-detections.json beside the plan)")
+    detect.add_argument("--parent-fd", type=int, help=argparse.SUPPRESS)
     bundle_commands.add_to(commands)
     served = commands.add_parser("serve")  # used by a host, over SSH
     served.add_argument("store")

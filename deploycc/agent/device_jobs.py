@@ -26,7 +26,7 @@ from .progress import say
 from .scenario import LONGEST_PERIOD_MS, Scenario
 
 ANSWERED = (0, 4, 5)  # exit codes of an agent that wrote its JSON
-_RESULTS = {"build": "build.json", "bench": "latency.json"}
+_RESULTS = {"build": "build.json", "bench": "latency.json", "detect": "engine-detections.json"}
 MOST_PLANS = 16  # whose engines are measured in turns
 _GRACE_S = 6.0  # the agent itself takes up to 2 s to end a job
 _LOOK_EVERY_S = 0.05
@@ -34,7 +34,7 @@ _LOOK_EVERY_S = 0.05
 _DIGEST = fields.text("[0-9a-f]{64}", what="a SHA-256 in lower case")
 _STEP = fields.record(
     {
-        "command": fields.one_of("build", "bench"),
+        "command": fields.one_of("build", "bench", "detect"),
         "only": fields.optional(fields.one_of("fp32", "fp16")),
         "input": fields.optional(_DIGEST),
         "scenario": fields.optional(

@@ -15,6 +15,7 @@ from deploycc.agent_host.session import AgentStopped, Progress, Scenario, Sessio
 from deploycc.agent_host.temporary import temporary_folder
 from deploycc.agent_host.zipapp import FILE_NAME, write_agent
 from deploycc.documents.build import BuildResult
+from deploycc.documents.detections import EngineDetections
 from deploycc.documents.document import parse_document
 from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import BuildPlan, read_plan
@@ -165,6 +166,34 @@ def _parts(written: bytes, count: int) -> list[bytes]:
     if not isinstance(parts, list) or len(parts) != count:
         raise ArtefactError("artefact-not-json", "the agent's answer is not a list of latency reports")
     return [json.dumps(part).encode() for part in parts]
+
+
+def detect(
+    plan_path: Path,
+    pictures: Path,
+    on_progress: Progress = _quiet,
+    only: str | None = None,
+    *,
+    session: Session | None = None,
+) -> EngineDetections:
+    """Run the engines of a plan on pictures.
+
+    Args:
+        plan_path: ``plan.json`` or its folder; ``contract.json``, ``build.json`` and the engines lie beside it.
+        pictures: .npy file of uint8 [N, height, width, 3], red first.
+        on_progress: receives what the agent says, line by line.
+        only: one precision; None: every engine.
+        session: where; None: this machine.
+
+    Raises:
+        ArtefactError: the plan cannot be used, or the agent's answer is not as documented.
+        MeasureError: the agent ended without an answer.
+    """
+    file = _plan_file(plan_path)
+    read_plan(file)
+    arguments = ["detect", "--input", str(pictures.resolve()), *(["--only", only] if only else [])]
+    written = _run(session, [file], arguments, on_progress, MeasureError)
+    return parse_document(written, EngineDetections, file.with_name(EngineDetections.FILE_NAME))
 
 
 def check_measured(report: LatencyReport, *, every: bool = False) -> None:

@@ -39,7 +39,7 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0)  # between attempts to connect
 
 @dataclass(frozen=True)
 class Step:
-    """An agent command: ``build``, or ``bench`` of one precision with a picture of the user's, in a scenario."""
+    """An agent command (``build``, ``bench``, ``detect``): of one precision, with a user's file, in a scenario."""
 
     command: str
     only: str | None = None
@@ -291,10 +291,11 @@ def _needed(plan: Path, commands: set[str]) -> dict[str, StoredFile]:
     names = [BuildPlan.FILE_NAME]
     if "build" in commands:
         names += [name for each in planned.networks for name in (each.file, each.weights_file) if name is not None]
-        names += files_for_agent(folder)
     elif (folder / BuildResult.FILE_NAME).exists():
         names += [BuildResult.FILE_NAME]
         names += [each.file for each in read_document(folder, BuildResult).engines if each.status == "built"]
+    if commands & {"build", "detect"}:
+        names += files_for_agent(folder)
     files = {}
     for name in dict.fromkeys(names):
         path = folder / name

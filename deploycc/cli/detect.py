@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, one_source, takes_model, warn_if_assumed
+from deploycc.cli.shared_options import Device
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -42,6 +43,13 @@ def command(
             help="A second detector or folder to show beside MODEL, or what `agent.pyz detect` wrote (.json).",
         ),
     ] = None,
+    device: Device = None,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--precision", metavar="P", help="Engine for --device: fp32 or fp16; default: the first that runs."
+        ),
+    ] = None,
     score: Annotated[
         float, typer.Option("--score", metavar="S", help="Leave out detections with a lower score.")
     ] = 0.3,
@@ -63,17 +71,21 @@ def command(
 
     MODEL may be a compiled folder, also one for a board. Pictures are prepared as for `evaluate`.
 
-    With --compare, detections of one class are matched from IoU 0.5 on, and what has no partner is marked.
+    With --device, MODEL is an output folder, and what its engine finds there is shown beside its network. With
+    --compare or --device, detections of one class are matched from IoU 0.5 on, and what has no partner is marked.
     """
     import json
 
     from deploycc.cli import console
+    from deploycc.errors import InputError
     from deploycc.evaluation.accuracy import known_classes
     from deploycc.report.detections import agreement_lines, detections_table
     from deploycc.workflows.detect import detect
     from deploycc.workflows.pictures import open_pictures
 
     source = one_source(images, data)
+    if precision not in (None, "fp32", "fp16"):
+        raise InputError("wrong-precision", f"--precision {precision} is neither fp32 nor fp16")
     with console.progress("detect") as say:
         say("reading")
         first = choice.load()
@@ -81,15 +93,16 @@ def command(
         if compare is not None and not compare.endswith(".json"):
             second = replace(choice, model=compare, weights=None, random_weights=None, describe=None).load()
         pictures = open_pictures(source, first.input)
-        labels = [choice.model] if compare is None else [choice.model, compare]
         report = detect(
-            first,
+            first if device is None else choice.model,
             pictures,
             output,
             compare=second,
+            device=device,
+            precision=precision,  # type: ignore[arg-type]
             score_threshold=score,
             shown=shown,
-            labels=labels,
+            labels=[choice.model, *([compare] if compare is not None else [])],
             names=comma_list(names),
             say=say,
         )
@@ -100,7 +113,7 @@ def command(
     else:
         console.tables(detections_table(report))
         if lines := agreement_lines(report):
-            console.say(f"{choice.model} and {compare}", lines)
+            console.say(" and ".join(network.model for network in report.networks), lines)
     for side, network in enumerate(report.networks):
         if not any(picture.detections[side] for picture in report.pictures):
             console.warn(f"{network.model} detects nothing with a score of at least {score:g} in any picture")

@@ -119,7 +119,7 @@ def _plan_of(folder: Path) -> str | None:
 
 
 def _bring_home(device: Device, job: dict[str, Any], folders: Sequence[Path], say: Say) -> None:
-    from deploycc.agent_host.local import check_measured
+    from deploycc.agent_host.local import check_measured, detect
     from deploycc.agent_host.remote import Step, on_device
     from deploycc.agent_host.session import Scenario
     from deploycc.workflows.rebuild import bench_folders, build_folder
@@ -141,6 +141,10 @@ def _bring_home(device: Device, job: dict[str, Any], folders: Sequence[Path], sa
         for step in steps:
             if step.command == "build":
                 build_folder(folders[0], say, session)
+                continue
+            if step.command == "detect":
+                found = detect(folders[0], folders[0], say, step.only, session=session)
+                found.write(folders[0] / found.FILE_NAME)
                 continue
             for latency in bench_folders(folders, say, step.only, session=session, scenario=step.scenario):
                 check_measured(latency)

@@ -12,9 +12,10 @@ from deploycc.errors import InputError, MeasureError
 from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
-    from deploycc.detector import Detector
+    from deploycc.detector import Detector, InputSpec
     from deploycc.detector.picture_list import PictureList
-    from deploycc.documents.detections import Agreement, DetectedBox, DetectionReport, PictureRecord
+    from deploycc.documents.detections import Agreement, DetectedBox, DetectionReport, EngineDetections, PictureRecord
+    from deploycc.documents.plan import Precision
     from deploycc.evaluation.nms import Detections
     from deploycc.report.detections import Drawn
 
@@ -29,6 +30,8 @@ def detect(
     output: str | Path | None = None,
     *,
     compare: str | Path | Detector | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
     score_threshold: float = SCORE_THRESHOLD,
     shown: int = SHOWN,
     labels: Sequence[str] = (),
@@ -44,6 +47,9 @@ def detect(
             What this tool wrote into it before is replaced, other files stay.
         compare: a second detector, or what ``agent.pyz detect`` wrote where an engine ran: a path that ends in
             ``.json``, for the same pictures.
+        device: where the engine of the folder ``model`` runs on the same pictures, instead of a second detector
+            (`deploycc.workflows.devices.choose_device`).
+        precision: of that engine; None: the first that runs.
         score_threshold: detections with a lower score are left out.
         shown: pictures on the contact sheet; of two detectors those that differ most.
         labels: what the detectors are called, where they were loaded before; default: their networks' names.
@@ -51,7 +57,8 @@ def detect(
         say: progress.
 
     Raises:
-        InputError: the threshold is not a share.
+        InputError: the threshold is not a share, or ``detect-needs-a-folder``.
+        DeviceError: the device cannot be used.
         PictureError: a picture cannot be read.
         ModelError, MeasureError: a detector cannot run or be read.
         ArtefactError: the output folder cannot be written.
@@ -64,18 +71,68 @@ def detect(
 
     if not 0 <= score_threshold <= 1:
         raise InputError("wrong-threshold", f"a score threshold of {score_threshold:g} is not from 0 to 1")
+    if device is not None and compare is not None:
+        raise InputError("detect-two-seconds", "a device and a second detector cannot both be beside the first")
+    if device is not None:
+        _folder_of(model)
     if output is not None:
         check_output_folder(Path(output))
     models = [model] if compare is None else [model, compare]
     labels = labels or [each.name if isinstance(each, Detector) else str(each) for each in models]
+    if device is not None and compare is None:
+        labels = [*labels, device]
     engine = engine_run(Path(str(compare))) if str(compare).endswith(".json") else None
     detectors = [each if isinstance(each, Detector) else load(each) for each in models[: 1 if engine else 2]]
     pictures = open_pictures(images, detectors[0].input)
+    if device is not None:
+        engine = _on_device(_folder_of(model), device, precision, pictures, detectors[0].input, say)
     named = [replace(each, class_names=known_classes(each, names)[0]) for each in detectors]
     report = detect_pictures(named, labels, pictures, score_threshold, say, engine)
     if output is not None:
         write_detections(report, pictures, Path(output), shown, say)
     return report
+
+
+def _folder_of(model: str | Path | Detector) -> Path:
+    """Return the output folder that a device runs an engine of.
+
+    Raises:
+        InputError: ``detect-needs-a-folder``.
+    """
+    from deploycc.detector import Detector
+    from deploycc.documents.plan import BuildPlan
+
+    if isinstance(model, Detector) or not (Path(model) / BuildPlan.FILE_NAME).is_file():
+        raise InputError(
+            "detect-needs-a-folder",
+            "an engine on a device is that of an output folder",
+            context={"model": model.name if isinstance(model, Detector) else model},
+            hint="`deploycc compile MODEL --device DEVICE -o DIR`, then give DIR",
+        )
+    return Path(model)
+
+
+def _on_device(
+    folder: Path, device: str, precision: Precision | None, pictures: PictureList, spec: InputSpec, say: Say
+) -> EngineSide:
+    """Run the engine of a folder on a device; pictures go there as large as its input."""
+    import numpy as np
+
+    from deploycc.agent_host.local import detect as run_engines
+    from deploycc.agent_host.remote import Step
+    from deploycc.agent_host.temporary import temporary_folder
+    from deploycc.detector.pictures import resize
+    from deploycc.workflows.chain import check_chain
+    from deploycc.workflows.devices import session_on
+
+    check_chain(folder)
+    with temporary_folder() as place:
+        file = place / "pictures.npy"
+        count = range(len(pictures.names))
+        np.save(file, np.stack([resize(pictures.read(number), spec.height, spec.width) for number in count]))
+        with session_on(device, folder, [Step("detect", precision, file)], say) as session:
+            document = run_engines(folder, file, say, precision, session=session)
+    return _side_of(document, f"device {device}", pictures.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,28 +155,33 @@ def engine_run(path: Path) -> EngineSide:
         ArtefactError: the file cannot be used.
         MeasureError: ``engine-not-run``: no engine detected.
     """
-    import numpy as np
-
     from deploycc.documents.detections import EngineDetections
     from deploycc.documents.document import read_document
+
+    return _side_of(read_document(path, EngineDetections), str(path))
+
+
+def _side_of(document: EngineDetections, origin: str, names: Sequence[str] | None = None) -> EngineSide:
+    """Return the first engine that detected; ``names`` replace those of the pictures, in order."""
+    import numpy as np
+
     from deploycc.evaluation.nms import Detections
 
-    document = read_document(path, EngineDetections)
     run = next((run for run in document.runs if run.status == "detected"), None)
     if run is None:
         first = document.runs[0] if document.runs else None
         raise MeasureError(
             "engine-not-run",
             "no engine detected anything, because none ran",
-            context={"file": path},
+            context={"from": origin},
             note=None if first is None else first.reason,
             hint=None if first is None else first.hint,
         )
     found = {}
-    for picture in run.pictures:
+    for name, picture in zip(names or [each.name for each in run.pictures], run.pictures, strict=True):
         rows = np.array(picture.detections, np.float64).reshape(-1, 6)
         boxes, scores = rows[:, 2:].astype(np.float32), rows[:, 1].astype(np.float32)
-        found[picture.name] = Detections(boxes, scores, rows[:, 0].astype(np.int64))
+        found[name] = Detections(boxes, scores, rows[:, 0].astype(np.int64))
     machine = document.environment.get("board_model") or document.environment.get("cpu_model") or document.target
     return EngineSide(found, f"{run.label} engine on {machine}")
 

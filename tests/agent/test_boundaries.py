@@ -13,7 +13,7 @@ import deploycc.agent
 
 FOLDER = Path(deploycc.agent.__file__).parent
 SOURCES = sorted(FOLDER.glob("*.py"))
-LATE = {"onnxruntime", "numpy", "tensorrt", "tensorrt_rtx", "pycuda"}  # imported where they are used
+LATE = {"onnxruntime", "numpy", "tensorrt", "tensorrt_rtx", "pycuda", "PIL", "cv2"}  # imported where they are used
 
 
 def imports(tree: ast.AST) -> list[tuple[str, int]]:

@@ -76,6 +76,19 @@ def test_the_host_compares_engine_and_network(folder: Path, written: Path) -> No
     assert report.networks[1].evidence.source.startswith("fp32 engine on ")
 
 
+def test_an_engine_on_a_device_is_shown_beside_its_network(folder: Path) -> None:
+    """This machine as the device: the agent is packed and runs in a process of its own."""
+    options = {"device": "local", "score_threshold": 0.1}
+    report = deploycc.detect(folder / "out", folder / "pictures", **options)  # type: ignore[arg-type]
+    assert report.agreement is not None
+    assert report.agreement.matched == sum(len(picture.detections[0]) for picture in report.pictures) > 0
+    assert (report.agreement.only_first, report.agreement.only_second) == (0, 0)
+    assert [network.model for network in report.networks] == [str(folder / "out"), "local"]
+    with pytest.raises(InputError) as refused:
+        deploycc.detect(TINY, folder / "pictures", **options)  # type: ignore[arg-type]
+    assert refused.value.code == "detect-needs-a-folder"
+
+
 def test_other_pictures_than_the_engines_are_refused(folder: Path, written: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "c.png")
     with pytest.raises(InputError) as refused:
