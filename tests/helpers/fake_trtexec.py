@@ -1,69 +1,12 @@
-"""A program that takes trtexec's flags and writes files of its documented format, for boards that tests do not have."""
+"""trtexec of a simulated board, whose pictures all take 9 ms: for tests of what surrounds a measurement."""
 
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
 
 import pytest
-
-_SCRIPT = r"""#!{python} -IS
-import json, os, signal, sys, time
-
-here = os.path.dirname(os.path.abspath(__file__))
-banner = "TensorRT.trtexec" + {banner!r} + " # " + " ".join(sys.argv)
-print("&&&& RUNNING " + banner)
-if sys.argv[1:] == ["--version"]:
-    print("[03/29/2026-18:58:09] [E] Model missing or format not recognized")
-    print("&&&& FAILED " + banner)
-    sys.exit(1)
-flags = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-with open(os.path.join(here, "calls.jsonl"), "a") as log:
-    log.write(json.dumps(sys.argv[1:]) + "\n")
-behaviour = {behaviour!r}
-print("[I] Selected Device: NVIDIA Tegra X2\n[I] Compute Capability: {capability}")
-if behaviour == "refuse":
-    print("[I] reading")
-    print("[E] Error[4]: conv1: could not find any implementation")
-    print("[E] Engine set up failed")
-    print("&&&& FAILED " + banner)
-    sys.exit(1)
-if behaviour == "kill":
-    os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(5)
-if behaviour == "hang":
-    with open(flags["--saveEngine"], "wb") as file:
-        file.write(b"half")
-    with open(os.path.join(here, "pid"), "w") as file:
-        file.write(str(os.getpid()))
-    print("building", flush=True)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
-if "--saveEngine" in flags:
-    with open(flags["--saveEngine"], "wb") as file:
-        file.write(b"engine of " + open(flags["--onnx"], "rb").read()[:8])
-if "--timingCacheFile" in flags:
-    with open(flags["--timingCacheFile"], "ab") as file:
-        file.write(b"timed ")
-if "--loadInputs" in flags:
-    with open(flags["--loadInputs"].rpartition(":")[2], "rb") as file, open(os.path.join(here, "input"), "wb") as copy:
-        copy.write(file.read())
-if "--exportTimes" in flags:
-    queries, warmup = [], int(flags["--warmUp"])
-    for number in range(int(flags["--iterations"]) + 5):
-        start = warmup - 5 * 10.0 + number * 10.0
-        queries.append({{
-            "startEnqMs": start, "endEnqMs": start, "startH2dMs": start, "endH2dMs": start + 0.5,
-            "startComputeMs": start + 0.5, "endComputeMs": start + 8.5, "startD2hMs": start + 8.5,
-            "endD2hMs": start + 9.0, "h2dMs": 0.5, "computeMs": 8.0, "d2hMs": 0.5, "latencyMs": 9.0,
-            "endToEndMs": 9.0}})
-    json.dump(queries, open(flags["--exportTimes"], "w"))
-if "--exportProfile" in flags:
-    layers = [{{"name": name, "timeMs": 50 * ms, "averageMs": ms, "percentage": 0}} for name, ms in
-              (("conv1 + relu1", 6.0), ("conv2", 2.0))]
-    json.dump([{{"count": 50}}] + layers, open(flags["--exportProfile"], "w"))
-print("&&&& PASSED " + banner)
-"""
+from simulated_board.programs import write_trtexec
 
 
 def write(path: Path, behaviour: str = "work", banner: str = " [TensorRT v8201]", capability: str = "6.2") -> Path:
@@ -71,14 +14,13 @@ def write(path: Path, behaviour: str = "work", banner: str = " [TensorRT v8201]"
 
     Args:
         path: of the program.
-        behaviour: work, refuse, kill (its parent), hang (half an engine, deaf to SIGTERM).
-        banner: what its banner says of the release.
+        behaviour: see `simulated_board.trtexec`.
+        banner: what its banner says of the release; without one it is 8.2.1.
         capability: compute capability of the GPU that it says it selected.
     """
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(_SCRIPT.format(python=sys.executable, behaviour=behaviour, banner=banner, capability=capability))
-    path.chmod(0o755)
-    return path
+    number = re.search(r"v(\d)(\d)(\d\d)\]", banner)
+    release = ".".join(str(int(part)) for part in number.groups()) if number else "8.2.1"
+    return write_trtexec(path, behaviour=behaviour, banner=banner, capability=capability, release=release)
 
 
 def install(

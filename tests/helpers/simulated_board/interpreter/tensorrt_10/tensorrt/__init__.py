@@ -1,0 +1,205 @@
+"""The part of TensorRT 10's Python API that builds and runs engines, with ONNX Runtime underneath."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from pycuda import driver
+
+sys.path.append(str(Path(__file__).resolve().parents[4]))
+from simulated_board.engines import OnnxEngine, pack, unpack  # noqa: E402
+
+__version__ = "10.16.1"
+float32 = SimpleNamespace(name="FLOAT")
+
+
+class ILogger:
+    """Takes messages."""
+
+    ERROR, INTERNAL_ERROR, WARNING = range(3)
+
+    def __init__(self) -> None:
+        self.quiet = True
+
+
+class TensorIOMode(Enum):
+    """Direction of a tensor."""
+
+    INPUT, OUTPUT = 1, 2
+
+
+class NetworkDefinitionCreationFlag(int, Enum):
+    """Flags of a network."""
+
+    STRONGLY_TYPED = 1
+
+
+class BuilderFlag(Enum):
+    """Flags of a build."""
+
+    FP16, TF32, OBEY_PRECISION_CONSTRAINTS = range(3)
+
+
+class MemoryPoolType(Enum):
+    """Kinds of memory."""
+
+    WORKSPACE = 0
+
+
+def init_libnvinfer_plugins(logger: ILogger, namespace: str) -> bool:
+    """Register plugins."""
+    return True
+
+
+def nptype(dtype: str) -> Any:
+    """Return NumPy's type of a tensor's."""
+    return {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32}[dtype]
+
+
+class _Network:
+    def __init__(self) -> None:
+        self.data = b""
+        self._nodes: list[Any] = []
+
+    def read(self, data: bytes) -> None:
+        self.data, self._nodes = data, list(onnx.load_from_string(data).graph.node)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._nodes)
+
+    def get_layer(self, index: int) -> Any:
+        node = self._nodes[index]
+        output = SimpleNamespace(dtype=float32)
+        kind = SimpleNamespace(name=node.op_type.upper())
+        return SimpleNamespace(
+            name=node.name, type=kind, num_outputs=len(node.output), get_output=lambda _: output, precision=None
+        )
+
+
+class OnnxParser:
+    """Reads a network; one that ONNX Runtime refuses is refused."""
+
+    def __init__(self, network: _Network, logger: ILogger) -> None:
+        self._network, self._error = network, ""
+
+    def parse(self, data: bytes) -> bool:
+        """Read it, and return whether it can be built."""
+        try:
+            ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            self._error = str(error)
+            return False
+        self._network.read(data)
+        return True
+
+    @property
+    def num_errors(self) -> int:
+        """How many errors there are."""
+        return 1 if self._error else 0
+
+    def get_error(self, index: int) -> Any:
+        """Return an error."""
+        return SimpleNamespace(desc=lambda: self._error, node=lambda: -1)
+
+
+class _Cache:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def serialize(self) -> bytes:
+        return self._data + b"timed "
+
+
+class _Config:
+    def set_flag(self, flag: BuilderFlag) -> None: ...
+
+    def clear_flag(self, flag: BuilderFlag) -> None: ...
+
+    def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None: ...
+
+    def create_timing_cache(self, data: bytes) -> _Cache:
+        return _Cache(data)
+
+    def set_timing_cache(self, cache: _Cache, ignore_mismatch: bool) -> bool:
+        return True
+
+
+class Builder:
+    """Builds engines."""
+
+    def __init__(self, logger: ILogger) -> None:
+        self.logger = logger
+
+    def create_network(self, flags: int) -> _Network:
+        """Return an empty network."""
+        return _Network()
+
+    def create_builder_config(self) -> _Config:
+        """Return a configuration."""
+        return _Config()
+
+    def build_serialized_network(self, network: _Network, config: _Config) -> bytes:
+        """Return an engine's bytes."""
+        return pack({"release": __version__, "kind": "onnx"}, network.data)
+
+
+class _Context:
+    def __init__(self, engine: _Engine) -> None:
+        self._engine, self._addresses = engine, dict[str, int]()
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._engine.tensors[name].shape)
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self._addresses[name] = address
+
+    def execute_async_v3(self, stream: int) -> bool:
+        session = self._engine.runner.session
+        feed = {}
+        for tensor in session.get_inputs():
+            memory = driver.MEMORY[self._addresses[tensor.name]]
+            feed[tensor.name] = memory.view(nptype(tensor.type)).reshape(tensor.shape)
+        for tensor, values in zip(session.get_outputs(), session.run(None, feed), strict=True):
+            driver.MEMORY[self._addresses[tensor.name]][:] = values.reshape(-1).view(np.uint8)
+        return True
+
+
+class _Engine:
+    def __init__(self, network: bytes) -> None:
+        self.runner = OnnxEngine(network, None)
+        session = self.runner.session
+        self.tensors = {tensor.name: tensor for tensor in (*session.get_inputs(), *session.get_outputs())}
+        self._inputs = {tensor.name for tensor in session.get_inputs()}
+        self.num_io_tensors = len(self.tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self.tensors)[index]
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return str(self.tensors[name].type)
+
+    def get_tensor_mode(self, name: str) -> TensorIOMode:
+        return TensorIOMode.INPUT if name in self._inputs else TensorIOMode.OUTPUT
+
+    def create_execution_context(self) -> _Context:
+        return _Context(self)
+
+
+class Runtime:
+    """Loads engines."""
+
+    def __init__(self, logger: ILogger) -> None:
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, data: bytes) -> _Engine | None:
+        """Return an engine; None where the bytes are not one of this release."""
+        facts, network = unpack(data)
+        return None if facts is None or facts["release"] != __version__ else _Engine(network)
