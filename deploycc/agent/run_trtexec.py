@@ -4,8 +4,8 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from . import environment, fields, files, gpu, programs, stack, timing, timing_cache, trtexec_commands
-from .outcome import Failed, NotPossible
+from . import environment, fields, files, gpu, programs, stack, time_engine, timing, timing_cache, trtexec_commands
+from .outcome import Failed
 from .picture import make_input
 
 
@@ -34,6 +34,7 @@ class Board:
         self._builder = self._board["builder"]
         self._program = programs.find(self._builder, program)
         self._is_trtexec = self._builder == "trtexec"
+        self._layers = []  # type: List[Dict[str, Any]]
         read = programs.read_release(self._program, scratch) if self._is_trtexec else None
         installed = environment.tensorrt_library()
         self._found = ".".join(map(str, read)) if read else installed  # None: nothing tells it
@@ -94,15 +95,12 @@ class Board:
             the fields of `timing.Stopwatch.result`, what ran, and as ``reason`` what differs from the plan.
 
         Raises:
-            NotPossible: the program keeps no samples, or found another GPU than the plan's.
+            NotPossible: the program found another GPU than the plan's, or cannot be made here.
             Failed: the engine was built elsewhere, trtexec fails, or its files are not as documented.
         """
-        if not self._is_trtexec:
-            raise NotPossible(
-                "{} keeps no samples, so there is nothing to report".format(self._builder),
-                "time the engine in the DriveWorks application that loads it",
-            )
         stack.check_built_here(built, self._found, self._driver_capability())
+        if not self._is_trtexec:
+            return self._time_by_compiled_program(engine_path, make_input(self._plan, network["input"], input_file))
         measure = trtexec_commands.measure_arguments(self.version, self._plan, network, engine_path)
         with open(self._file(trtexec_commands.INPUT), "wb") as file:
             file.write(make_input(self._plan, network["input"], input_file).tobytes())
@@ -149,10 +147,22 @@ class Board:
         Raises:
             Failed: trtexec fails, or its files are not as documented.
         """
+        if not self._is_trtexec:
+            return {"layers": self._layers, "remark": "layer times are means"}
         self._run(trtexec_commands.profile_arguments(self.version, self._plan, network, engine_path), {})
         layers, means = read_profile(files.read_json(self._file(trtexec_commands.PROFILE)))
         remark = "layer times are means: trtexec before TensorRT 8.4 exports no medians" if means else None
         return {"layers": layers, "remark": remark}
+
+    def _time_by_compiled_program(self, engine_path: str, picture: "Any") -> "Dict[str, Any]":
+        """Time an engine that ``tensorRT_optimization`` built, which itself keeps no samples."""
+        variables = trtexec_commands.tensorrt_optimization_environment(self._board)
+        result = time_engine.measure(engine_path, picture, self._plan["measurement"], variables, self._scratch)
+        version, capability, self._layers = (result.pop(name) for name in ("version", "capability", "layers"))
+        stack.check_gpu(self._board, [{"name": result["device"], "compute_capability": capability}], logged=True)
+        result["runtime_version"] = version
+        result["reason"] = time_engine.UNCONFIRMED.format(version)
+        return result
 
     def _run(self, arguments: "List[str]", variables: "Dict[str, str]") -> "Any":
         return programs.run([self._program, *arguments], self._scratch, variables)

@@ -20,7 +20,9 @@ def write_agent(path: Path) -> None:
     """Pack ``deploycc.agent`` into a zipapp; its bytes depend on the sources only."""
     folder = importlib.resources.files("deploycc.agent")
     sources = {
-        f"{_PACKAGE}/{entry.name}": entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(".py")
+        f"{_PACKAGE}/{entry.name}": entry.read_bytes()
+        for entry in folder.iterdir()
+        if entry.name.endswith((".py", ".cpp"))  # the C++ is compiled on boards without a Python API
     }
     sources["__main__.py"] = _START.encode()
     with replacing(path) as beside:

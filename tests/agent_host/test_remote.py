@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import ssh_server
+from simulated_board import board as simulated
 from small_networks import conv_model, plan_folder
 
 from deploycc import target
@@ -153,20 +154,29 @@ def test_the_device_is_described(device: Device) -> None:
 def test_compile_over_ssh(
     tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A simulated TX2 with half a second of measuring, in which every picture takes 9 ms."""
     monkeypatch.chdir(tmp_path)
-    fields = {"url": device.url, "python": device.python, "store": str(tmp_path / "store"), "lock": device.lock}
+    board = simulated.make(tmp_path / "a 'board'", "jetson-tx2-jp461", times=9.0)
+    fields = {"url": device.url, "python": board.python, "store": str(tmp_path / "store"), "lock": device.lock}
     Path("devices.toml").write_text(
-        "\n".join(["[here]", 'target = "x86-cpu"', *(f"{key} = {json.dumps(text)}" for key, text in fields.items())])
+        "\n".join(
+            [
+                "[tx2]",
+                f'target = "{board.stack.target}"',
+                *(f"{key} = {json.dumps(text)}" for key, text in fields.items()),
+            ]
+        )
     )
     tiny = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
-    options = ["--random-weights", "1", "--device", "here", "-o", "out", "--quick", "--threads", "1"]
+    options = ["--random-weights", "1", "--device", "tx2", "-o", "out", "--quick", "--precision", "fp16"]
     assert main(["compile", tiny, *options]) == 0
     assert capsys.readouterr().out == "out\n"
     report = read_report("out")
-    assert [engine.status for engine in report.compiled.engines] == ["built"]
-    assert report.median_ms() is not None
+    assert [(engine.status, engine.builder_version) for engine in report.compiled.engines] == [("built", "8.2.1")]
+    assert report.median_ms("fp16") == 9.0
     assert report.latency is not None
-    assert "fp32 has a median latency of" in Path("out/report.md").read_text()
+    assert report.latency.environment["l4t"] == "32.7.1"
+    assert "fp16 has a median latency of" in Path("out/report.md").read_text()
     assert list((tmp_path / "store" / "jobs").iterdir()) == []
-    assert main(["device", "attach", "here"]) == 1
+    assert main(["device", "attach", "tx2"]) == 1
     assert "error[device-no-job]" in capsys.readouterr().err

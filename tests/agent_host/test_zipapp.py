@@ -45,7 +45,7 @@ def test_the_same_sources_give_the_same_bytes(agent: Path, tmp_path: Path) -> No
 
 
 def test_it_holds_the_agent_and_nothing_else(agent: Path) -> None:
-    sources = {path.name for path in Path(deploycc.agent.__file__).parent.glob("*.py")}
+    sources = {path.name for path in Path(deploycc.agent.__file__).parent.iterdir() if path.suffix in (".py", ".cpp")}
     names = set(zipfile.ZipFile(agent).namelist())
     assert names == {"__main__.py"} | {f"deploycc_agent/{name}" for name in sources}
     assert os.access(agent, os.X_OK)

@@ -128,6 +128,9 @@ def plan_folder(
         precision, _, variant = label.partition(" ")
         path = folder / f"network-{label.replace(' ', '-')}.onnx"
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+        if target.model_format == "caffe":
+            networks.append(_caffe_network(path.with_suffix(".prototxt"), precision, variant))
+            continue
         networks.append(
             Network(
                 file=path.name,
@@ -142,3 +145,32 @@ def plan_folder(
     plan = make_plan(target, networks, source_sha256=SOURCE, measurement=measurement)
     plan.write(folder / plan.FILE_NAME)
     return plan
+
+
+_CAFFE = """name: "small"
+layer { name: "input" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 32 dim: 32 } } }
+layer { name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+"""
+
+
+def _caffe_network(path: Path, precision: str, variant: str) -> Network:
+    """Write one convolution as Caffe, for targets that read nothing else."""
+    from caffe_files import caffemodel  # it needs OpenCV
+
+    weights = path.with_suffix(".caffemodel")
+    path.write_text(_CAFFE)
+    random = np.random.default_rng(0)
+    blobs = [random.standard_normal((4, 3, 3, 3)).astype(np.float32), np.zeros(4, np.float32)]
+    weights.write_bytes(caffemodel({"y": blobs}))
+    return Network(
+        file=path.name,
+        sha256=sha256_of(path),
+        weights_file=weights.name,
+        weights_sha256=sha256_of(weights),
+        format="caffe",
+        precision=precision,
+        variant=variant or "compiled",
+        typed=False,
+        input=Tensor(name="x", shape=SHAPE),
+        outputs=("y",),
+    )

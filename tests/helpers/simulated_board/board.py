@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,9 +113,30 @@ def make(folder: Path, target: str, **settings: Any) -> Board:
 def _equip_px2(board: Board, settings: dict[str, Any]) -> None:
     """Give a DRIVE PX 2 DriveWorks' builder, a compiler and the headers and libraries of TensorRT 4 and CUDA."""
     write_program(board.builder, "tensorrt_optimization")
+    write_program(board.folder / "engine_server", "engine_server")
+    compiler = board.bin / "g++"
+    headers, libraries = _HERE / "tensorrt_4", _px2_libraries()
+    compiler.write_text(  # what this machine has in /usr/local/cuda is not the board's
+        "#!/bin/sh\nPATH=/usr/bin:/bin\n"
+        'for word do shift; case "$word" in *"/usr/local/cuda"*) ;; *) set -- "$@" "$word";; esac; done\n'
+        f'exec {shutil.which("g++")} "$@" -I{headers} -L{libraries} -Wl,-rpath,{libraries}\n'
+    )
+    compiler.chmod(0o755)
     board.builder.with_name("tensorRT_optimization.json").write_text(
         json.dumps({"packages": sysconfig.get_path("purelib"), **settings})
     )
+
+
+@functools.cache
+def _px2_libraries() -> Path:
+    """Compile libnvinfer and libcudart, once for all boards of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="simulated-tensorrt-4-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    source, library = _HERE / "tensorrt_4" / "runtime.cpp", folder / "libnvinfer.so"
+    flags = ["-std=c++11", "-O0", "-shared", "-fPIC", f"-I{source.parent}"]
+    subprocess.run(["g++", *flags, str(source), "-o", str(library)], check=True)
+    (folder / "libcudart.so").symlink_to(library)
+    return folder
 
 
 def _write_python(board: Board) -> None:
@@ -182,7 +207,11 @@ def _power(stack: Stack, column: int) -> dict[str, object]:
             files |= {f"{monitor}/in{channel}_input": 5000, f"{monitor}/curr{channel}_input": milliwatts[column] // 5}
         elif stack.power == "rapl":
             zone = f"/sys/class/powercap/intel-rapl:{number}"
-            files |= {f"{zone}/name": name, f"{zone}/energy_uj": 5_000_000, f"{zone}/max_energy_range_uj": 262_143_328_850}
+            files |= {
+                f"{zone}/name": name,
+                f"{zone}/energy_uj": 5_000_000,
+                f"{zone}/max_energy_range_uj": 262_143_328_850,
+            }
     return files
 
 

@@ -52,7 +52,9 @@ _JETSON = ("dpkg-query", "nvpmodel", "jetson_clocks", "tegrastats")
 _TX2_MODES = ("MAXN", "MAXQ", "MAXP_CORE_ALL", "MAXP_CORE_ARM")
 _TX2_RAILS = {"VDD_IN": (2057, 9400), "VDD_SYS_CPU": (304, 1200), "VDD_SYS_GPU": (152, 4100), "VDD_SYS_SOC": (456, 900)}
 _EMC = "/sys/kernel/debug/bpmp/debug/clk/emc/rate"
-_R32 = "# R32 (release), REVISION: {}, GCID: 27863751, BOARD: t186ref, EABI: aarch64, DATE: Mon Jul 26 19:36:31 UTC 2021"
+_R32 = (
+    "# R32 (release), REVISION: {}, GCID: 27863751, BOARD: t186ref, EABI: aarch64, DATE: Mon Jul 26 19:36:31 UTC 2021"
+)
 _PX2 = {
     "model": "NVIDIA Drive PX2 AutoChauffeur",
     "kernel": "4.9.80-rt61-tegra",

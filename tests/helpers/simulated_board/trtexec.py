@@ -19,7 +19,6 @@ It keeps its calls in ``calls.jsonl`` and its last input in ``input`` beside its
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -164,6 +163,8 @@ class Program:
             data = Path(self.flags["--loadInputs"].rpartition(":")[2]).read_bytes()
             (self.folder / "input").write_bytes(data)
         if self.settings["times"] == "onnxruntime":
+            import hashlib
+
             sys.path.append(self.settings["packages"])
             layers = self.folder / f"layers-{hashlib.sha256(network).hexdigest()}.json"
             if "--exportProfile" in self.flags and layers.exists():  # from the run before: loading a runtime takes long

@@ -3,10 +3,10 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 _FOLDER = os.environ["SIMULATED_BOARD"]
-with open(os.path.join(_FOLDER, "board.json")) as _file:
-    _FACTS = json.load(_file)
+_FACTS = json.loads(Path(_FOLDER, "board.json").read_text())
 _UNAME = os.uname()
 
 
@@ -32,24 +32,25 @@ class _Loader:
 
 
 def _at_root(module):
-    module.ROOT = os.path.join(_FOLDER, "root")
+    module.ROOT = _FOLDER + "/root"
 
 
 def _with_gpus(module):
     module.devices = lambda: list(_FACTS["gpus"])
 
 
-class _Finder:
-    changes = {"deploycc_agent.system": _at_root, "deploycc_agent.gpu": _with_gpus}
+_CHANGES = {"deploycc_agent.system": _at_root, "deploycc_agent.gpu": _with_gpus}
 
+
+class _Finder:
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        if name not in cls.changes:
+        if name not in _CHANGES:
             return None
         for finder in sys.meta_path:
             spec = None if finder is cls else finder.find_spec(name, path, target)
             if spec is not None:
-                spec.loader = _Loader(spec.loader, cls.changes[name])
+                spec.loader = _Loader(spec.loader, _CHANGES[name])
                 return spec
         return None
 

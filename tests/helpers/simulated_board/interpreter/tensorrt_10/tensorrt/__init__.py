@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from pycuda import driver
 
 sys.path.append(str(Path(__file__).resolve().parents[4]))
-from simulated_board.engines import OnnxEngine, pack, unpack  # noqa: E402
+from simulated_board.engines import OnnxEngine, pack, unpack
 
 __version__ = "10.16.1"
 float32 = SimpleNamespace(name="FLOAT")
@@ -58,9 +57,9 @@ def init_libnvinfer_plugins(logger: ILogger, namespace: str) -> bool:
     return True
 
 
-def nptype(dtype: str) -> Any:
-    """Return NumPy's type of a tensor's."""
-    return {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32}[dtype]
+def nptype(dtype: Any) -> Any:
+    """Return NumPy's type of a tensor's, which is the same here."""
+    return dtype
 
 
 class _Network:
@@ -93,7 +92,7 @@ class OnnxParser:
     def parse(self, data: bytes) -> bool:
         """Read it, and return whether it can be built."""
         try:
-            ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+            OnnxEngine(data, None)
         except Exception as error:
             self._error = str(error)
             return False
@@ -156,35 +155,34 @@ class _Context:
         self._engine, self._addresses = engine, dict[str, int]()
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._engine.tensors[name].shape)
+        return self._engine.tensors[name][2]
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self._addresses[name] = address
 
     def execute_async_v3(self, stream: int) -> bool:
-        session = self._engine.runner.session
-        feed = {}
-        for tensor in session.get_inputs():
-            memory = driver.MEMORY[self._addresses[tensor.name]]
-            feed[tensor.name] = memory.view(nptype(tensor.type)).reshape(tensor.shape)
-        for tensor, values in zip(session.get_outputs(), session.run(None, feed), strict=True):
-            driver.MEMORY[self._addresses[tensor.name]][:] = values.reshape(-1).view(np.uint8)
+        runner = self._engine.runner
+        feed = {
+            name: driver.MEMORY[self._addresses[name]].view(kind).reshape(shape)
+            for name, kind, shape in runner.inputs()
+        }
+        for (name, *_), values in zip(runner.outputs(), runner.run(feed), strict=True):
+            driver.MEMORY[self._addresses[name]][:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         return True
 
 
 class _Engine:
     def __init__(self, network: bytes) -> None:
         self.runner = OnnxEngine(network, None)
-        session = self.runner.session
-        self.tensors = {tensor.name: tensor for tensor in (*session.get_inputs(), *session.get_outputs())}
-        self._inputs = {tensor.name for tensor in session.get_inputs()}
+        self._inputs = {name for name, *_ in self.runner.inputs()}
+        self.tensors = {tensor[0]: tensor for tensor in (*self.runner.inputs(), *self.runner.outputs())}
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
 
-    def get_tensor_dtype(self, name: str) -> str:
-        return str(self.tensors[name].type)
+    def get_tensor_dtype(self, name: str) -> Any:
+        return self.tensors[name][1]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return TensorIOMode.INPUT if name in self._inputs else TensorIOMode.OUTPUT
