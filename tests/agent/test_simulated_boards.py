@@ -94,7 +94,7 @@ def build(folder: Path, name: str) -> dict[str, Any]:
 
 def bench(folder: Path) -> dict[str, Any]:
     [engine] = plan_file.read_plan(str(folder / "plan.json"))["engines"]
-    [row] = bench_job.bench(str(folder / "plan.json"), [engine["file"]], None)
+    [row] = bench_job.bench([(str(folder / "plan.json"), engine["file"])], None)
     return row
 
 
