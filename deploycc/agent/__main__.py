@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("folder")
     job.add_argument("store")
     job.add_argument("--lock-fd", type=int, required=True)  # held as long as this process lives
+    sensors = commands.add_parser("telemetry")  # used by the agent itself while it measures
+    sensors.add_argument("period_s", type=_seconds)
+    sensors.add_argument("--parent-fd", type=int, required=True)
     for name in ("build-one", "bench-one"):  # used by the agent itself: a process of its own for each job
         one = commands.add_parser(name)
         one.add_argument("parts", nargs="+")  # a plan and an engine's file, and again
@@ -123,6 +126,10 @@ def _run(given: "Any") -> int:
         from . import device_jobs
 
         return device_jobs.run(given.folder, given.store)
+    if given.command == "telemetry":
+        from . import telemetry
+
+        return telemetry.watch(given.period_s)
     if given.command in bundle_commands.NAMES:
         return bundle_commands.run(given)
     from . import bench_job, build_file, build_job, environment, jobs, seal

@@ -16,6 +16,7 @@ from . import (
     run_tensorrt,
     run_trtexec,
     stack,
+    telemetry,
     timing,
 )
 from .outcome import Failed, NotPossible, fields_of
@@ -49,6 +50,7 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
         "constraints": plan_file.VALID,
         "scenario": None,
         "turns": None,
+        "telemetry": None,
         "environment_after": {},
     }
 
@@ -184,13 +186,15 @@ def _with_program(jobs: "List[_Job]", input_file: "Optional[str]", program: "Opt
     for job in jobs:
         job.board = run_trtexec.Board(_shortened(job.plan, rounds), folder, program)
         job.started = environment.cpu_times()
-    for _ in range(rounds):
-        for job in order:
-            job.samples.add(job.board.time(job.network, job.built, job.path, input_file))
-        order.reverse()
+    with telemetry.Recorder(_expected_s(jobs)) as recorder:
+        for _ in range(rounds):
+            for job in order:
+                job.samples.add(job.board.time(job.network, job.built, job.path, input_file))
+            order.reverse()
     origin = min(job.samples.first_start for job in jobs)
     for job in jobs:
         result = job.samples.result(origin)
+        result["telemetry"] = recorder.readings(origin, _end_s(result))
         result.update(job.board.profile(job.network, job.path))
         remarks = [result["reason"], result.pop("remark")]
         result["reason"] = "; ".join(filter(None, remarks)) or None
@@ -206,6 +210,16 @@ def _shortened(plan: "Dict[str, Any]", rounds: int) -> "Dict[str, Any]":
         "min_samples": -(-limits["min_samples"] // rounds),
     }
     return dict(plan, measurement=dict(limits, **shorter))
+
+
+def _expected_s(jobs: "List[_Job]") -> float:
+    """About how long engines are measured, at least."""
+    return float(sum(job.plan["measurement"]["min_duration_s"] for job in jobs))
+
+
+def _end_s(result: "Dict[str, Any]") -> float:
+    """When the last sample ended, by the clock of the offsets."""
+    return float(result["start_offsets_s"][-1] + result["samples_ms"][-1] / 1e3)
 
 
 def _new_turns() -> str:
@@ -241,12 +255,15 @@ def take_turns(jobs: "List[_Job]", runner: "Any", scenario: Scenario) -> None:
                 job.refuse(error)
         if not ready:
             return
-        started = environment.cpu_times()
-        results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"], period_s)
+        with telemetry.Recorder(_expected_s(ready)) as recorder:
+            started = environment.cpu_times()
+            results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"], period_s)
+        origin = min(watch.first_start for watch in watches)
         del watch, watches  # engines are gone before their context is, and before one is loaded to be described
     turns = _new_turns() if len(ready) > 1 and period_s is None else None
     for job, result in zip(ready, results):  # noqa: B905 - strict came with Python 3.10
         result["turns"] = turns
+        result["telemetry"] = recorder.readings(origin, _end_s(result))
         result.update(runner.describe(job.network, job.path))
         job.started = started
         job.fill(result)

@@ -7,15 +7,11 @@ Several values of one kind are one text, ``VDD_IN:2057 VDD_SYS_GPU:152``.
 import re
 from typing import Any, Dict, Optional
 
-from . import tegrastats
+from . import sensors, tegrastats
 from .system import command_output, first_line, first_output_line, listed, number, read, scaled
 
-# devfreq names: TX2 17000000.gp10b, Nano 57000000.gpu, Xavier 17000000.gv11b, Orin 17000000.ga10b up to L4T 35 and
-# 17000000.gpu from 36 on, Thor gpu-gpc-0 (gpu-nvd-0 is its video engine)
-_GPU = re.compile(r"(?:^|\.)(?:gp10b|gv11b|ga10b|gb10b|gpu)$|^gpu-gpc-\d+$")
 _RELEASE = "/etc/nv_tegra_release"
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VIN")  # the rail that everything hangs on: TX2, NX and Orin NX; Nano; Thor
-_SUM_OF_SHUNTS = 7  # channel of an INA3221 that repeats the others
 
 
 def software() -> "Dict[str, Any]":
@@ -64,13 +60,15 @@ def state() -> "Dict[str, Any]":
     """Clocks, power, temperatures and throttling now."""
     facts = _gpu()
     facts["emc_cap_hz"] = number(read("/sys/kernel/nvpmodel_emc_cap/emc_iso_cap"))
-    facts["emc_clock_mhz"] = _emc_clock_mhz()
+    values = sensors.read_all(sensors.find())
+    facts["emc_clock_mhz"] = values.get("emc_clock_mhz")
     facts["jetson_clocks"] = _clocks_are_fixed(facts)
-    rails = _rails_mw()
+    rails = sensors.of_kind(values, "power_mw")
     facts["power_rails_mw"] = _joined(rails)
     facts["power_mw"] = _total_mw(rails)
-    facts["temperatures_c"] = _joined(_temperatures_c())
-    facts["throttle_events"] = _joined(_throttle_events())
+    facts["temperatures_c"] = _joined(sensors.of_kind(values, "temperature_c"))
+    events = sensors.of_kind(values, "throttle_events")
+    facts["throttle_events"] = _joined({name: count for name, count in events.items() if name.startswith("oc")})
     if facts["gpu_clock_cur_mhz"] is None or not rails:
         said = tegrastats.parse(first_output_line(["tegrastats", "--interval", "100"], 3.0) or "")
         rails = rails or said["rails_mw"]
@@ -86,23 +84,13 @@ def state() -> "Dict[str, Any]":
 
 
 def _gpu() -> "Dict[str, Any]":
-    """Clock and governor of the GPU: /sys/class/devfreq."""
-    named = [path for path in listed("/sys/class/devfreq/*") if _GPU.search(path.rpartition("/")[2])]
-    facts = {"gpu_governor": read(named[0] + "/governor") if named else None}  # type: Dict[str, Any]
+    """Clock and governor of the GPU."""
+    folder = sensors.gpu_clock_folder()
+    facts = {"gpu_governor": read(folder + "/governor") if folder else None}  # type: Dict[str, Any]
     for name in ("cur", "min", "max"):
-        facts["gpu_clock_{}_mhz".format(name)] = (
-            scaled(read("{}/{}_freq".format(named[0], name)), 1e-6) if named else None
-        )
+        path = "{}/{}_freq".format(folder, name)
+        facts["gpu_clock_{}_mhz".format(name)] = scaled(read(path), 1e-6) if folder else None
     return facts
-
-
-def _emc_clock_mhz() -> "Optional[float]":
-    """Clock of the memory: debugfs is for root only, newer releases have a devfreq."""
-    for path in ("/sys/kernel/debug/bpmp/debug/clk/emc/rate", "/sys/devices/platform/bwmgr/devfreq/bwmgr/cur_freq"):
-        clock = scaled(read(path), 1e-6)
-        if clock is not None:
-            return clock
-    return None
 
 
 def _clocks_are_fixed(gpu: "Dict[str, Any]") -> "Optional[bool]":
@@ -115,56 +103,11 @@ def _clocks_are_fixed(gpu: "Dict[str, Any]") -> "Optional[bool]":
     return all(lowest == highest for lowest, highest in pairs)
 
 
-def _rails_mw() -> "Dict[str, float]":
-    """Power of each rail that an INA3221 measures: through IIO up to L4T 32, through hwmon from 35 on."""
-    rails = {}
-    for device in listed("/sys/bus/i2c/drivers/ina3221x/*/iio:device*"):
-        for path in listed(device + "/rail_name_*"):
-            power = number(read("{}/in_power{}_input".format(device, path.rpartition("_")[2])))
-            name = read(path)
-            if name and power is not None and "NC" not in name:
-                rails[name] = float(power)
-    for monitor in listed("/sys/class/hwmon/hwmon*"):
-        if read(monitor + "/name") != "ina3221":
-            continue
-        for path in listed(monitor + "/in*_label"):
-            channel = re.sub(r"\D", "", path.rpartition("/")[2])
-            millivolts = number(read("{}/in{}_input".format(monitor, channel)))
-            milliamperes = number(read("{}/curr{}_input".format(monitor, channel)))
-            name = read(path)
-            unused = not name or "NC" in name or int(channel) == _SUM_OF_SHUNTS
-            if name and not unused and millivolts is not None and milliamperes is not None:
-                rails[name] = millivolts * milliamperes / 1000.0
-    return rails
-
-
 def _total_mw(rails: "Dict[str, float]") -> "Optional[float]":
     for name in _WHOLE_BOARD:
         if name in rails:
             return rails[name]
     return None
-
-
-def _temperatures_c() -> "Dict[str, float]":
-    """Temperatures of /sys/class/thermal; the zone of the PMIC always says 100."""
-    found = {}
-    for zone in listed("/sys/class/thermal/thermal_zone*"):
-        name, temperature = read(zone + "/type"), scaled(read(zone + "/temp"), 1e-3)
-        if name and temperature is not None and "PMIC" not in name:
-            found[name] = temperature
-    return found
-
-
-def _throttle_events() -> "Dict[str, float]":
-    """Over-current events since boot, from L4T 35 on: oc1 under-voltage, oc2 mean, oc3 instantaneous over-current."""
-    found = {}
-    for monitor in listed("/sys/class/hwmon/hwmon*"):
-        if read(monitor + "/name") == "soctherm_oc":
-            for path in listed(monitor + "/oc*_event_cnt"):
-                count = number(read(path))
-                if count is not None:
-                    found[path.rpartition("/")[2].partition("_")[0]] = float(count)
-    return found
 
 
 def _joined(values: "Dict[str, float]") -> "Optional[str]":

@@ -4,10 +4,9 @@ import json
 import os
 import sys
 import tempfile
-import zipfile
 from typing import Any, Dict, List, Optional
 
-from . import __version__, bench_job, build_job, environment, files, plan_file, processes, scratch
+from . import __version__, bench_job, build_job, environment, files, plan_file, processes, scratch, telemetry
 from .outcome import Failed
 from .progress import say
 from .scenario import Scenario
@@ -127,13 +126,6 @@ def _header(plan: "Dict[str, Any]", plan_path: str) -> "Dict[str, Any]":
     }
 
 
-def _self() -> "List[str]":
-    """How to start this program again: the zipapp, or the installed package."""
-    if zipfile.is_zipfile(sys.argv[0]):
-        return [sys.executable, os.path.abspath(sys.argv[0])]
-    return [sys.executable, "-m", __package__]
-
-
 def _in_child(command: str, parts: "List[bench_job.Part]", more: "List[str]", limit_s: float) -> "List[Dict[str, Any]]":
     """Return the rows of a job; where the process of several engines ends early, each gets one of its own."""
     code, text = _run_child(command, parts, more, limit_s)
@@ -166,7 +158,7 @@ def _run_child(command: str, parts: "List[bench_job.Part]", more: "List[str]", l
     folders = {os.path.dirname(os.path.abspath(part.path)) for part in parts}
     result, write_result = os.pipe()
     watched, held = os.pipe()  # this process holds an end for as long as it lives
-    arguments = [*_self(), command]
+    arguments = [*telemetry.starter(), command]
     for part in parts:
         arguments += [os.path.abspath(part.path), part.engine["file"]]
     arguments += more

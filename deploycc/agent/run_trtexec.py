@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, List, Optional
 
 from . import environment, fields, files, gpu, programs, stack, time_engine, timing, timing_cache, trtexec_commands
-from .outcome import Failed
+from .outcome import Failed, NotPossible
 from .picture import make_input
 
 

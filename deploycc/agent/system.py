@@ -45,6 +45,11 @@ def first_line(text: "Optional[str]") -> "Optional[str]":
     return text.splitlines()[0].lstrip("# ") if text else None
 
 
+def find_program(name: str) -> bool:
+    """Return whether a program is on PATH."""
+    return shutil.which(name) is not None
+
+
 def command_output(arguments: "List[str]") -> "Optional[str]":
     """What a program says, its lines joined with semicolons; None where it is absent or refuses."""
     if shutil.which(arguments[0]) is None:

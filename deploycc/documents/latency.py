@@ -67,6 +67,28 @@ class ScenarioRecord(Record):
         return self
 
 
+class Telemetry(Record):
+    """What the device's sensors told while an engine ran.
+
+    Attributes:
+        period_s: from one reading to the next.
+        offsets_s: time of each reading, counted as `Run.start_offsets_s` are; below 0 during the warm-up.
+        readings: by sensor, one value per reading, None where it told nothing. Names carry the unit, and after a colon
+            what was measured: ``gpu_clock_mhz``, ``power_mw:VDD_IN``, ``temperature_c:GPU-therm``. Counters only grow:
+            ``energy_uj:package-0``, ``throttle_events:oc3``.
+    """
+
+    period_s: Positive
+    offsets_s: tuple[float, ...]
+    readings: dict[str, tuple[float | None, ...]]
+
+    @model_validator(mode="after")
+    def _one_value_per_reading(self) -> Telemetry:
+        if any(len(values) != len(self.offsets_s) for values in self.readings.values()):
+            raise ValueError("each sensor needs one value per reading")
+        return self
+
+
 class Run(Identified):
     """One engine on one device, one picture at a time.
 
@@ -86,6 +108,7 @@ class Run(Identified):
             alone is one block, which may be left out.
         turns: the same for all runs that were taken in turns with one another, in whichever file; None for one alone.
         scenario: how pictures came; None: the next as soon as the last one was done, for as long as the plan says.
+        telemetry: of the device while it ran; None where it was not watched or tells nothing.
         layers: per-layer times, empty where the runtime gives none.
         constraints: what this run had to meet.
         environment: before the first sample, where it is not the one of the whole file.
@@ -107,6 +130,7 @@ class Run(Identified):
     blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()
     turns: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
     scenario: ScenarioRecord | None = None
+    telemetry: Telemetry | None = None
     layers: tuple[LayerTime, ...] = ()
     constraints: Constraints = Constraints()
     environment: dict[str, JsonValue] | None = None

@@ -21,6 +21,7 @@ from deploycc.report.page import page_template
 from deploycc.report.pruning import gates_table, layers_table, parts_table, refitted_table, remarks, stays_table
 from deploycc.report.stats import CONFIDENCE
 from deploycc.report.table import Table, number_columns
+from deploycc.report.telemetry import Watched, watched
 from deploycc.report.verdict import Assessment, assess
 
 TEMPLATE = "report.html.j2"
@@ -33,6 +34,7 @@ class _RunSection:
     item: Assessment
     distribution: Markup
     over_time: Markup
+    watched: Watched | None
     layers: Markup | None
 
 
@@ -107,6 +109,7 @@ def _run_section(item: Assessment) -> _RunSection:
         item,
         Markup(plots.distribution(item.run, item.summary)),
         Markup(plots.over_time(item.run, item.summary)),
+        watched(item.run),
         Markup(plots.layer_bars(item.run)) if item.run.layers else None,
     )
 

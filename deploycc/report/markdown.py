@@ -18,6 +18,7 @@ from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
 from deploycc.report.pruning import gates_table, layers_table, parts_table, remarks, stays_table
 from deploycc.report.table import Table
+from deploycc.report.telemetry import watched
 from deploycc.report.terminal import engines_table, latency_table
 from deploycc.report.verdict import Assessment, assess
 
@@ -81,6 +82,9 @@ def _verdict(report: CompileReport, runs: Sequence[Assessment]) -> list[str]:
     ]
     if warnings:
         blocks.append("\n".join(warnings))
+    seen = [f"- {escape(item.run.label)}: {escape(str(what))}" for item in runs if (what := watched(item.run))]
+    if seen:
+        blocks.append("The device while it was measured:\n\n" + "\n".join(seen))
     return blocks
 
 

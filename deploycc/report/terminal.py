@@ -13,6 +13,7 @@ from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
 from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
+from deploycc.report.telemetry import watched
 from deploycc.report.variants import describe_order, variant_comparisons
 from deploycc.report.verdict import Assessment, assess
 
@@ -80,6 +81,8 @@ def latency_remarks(report: LatencyReport) -> list[str]:
         if item.verdict.status == "NOT MEASURED" and item.run.hint:
             remarks.append(f"{label}: {item.run.hint}")
         remarks += [f"{label}: {advice}" for advice in item.verdict.warnings]
+        if seen := watched(item.run):
+            remarks.append(f"{label}: while it was measured: {seen}")
     return remarks
 
 

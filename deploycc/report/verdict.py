@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from deploycc.documents.latency import Constraints, LatencyReport, Run
 from deploycc.report.environment import busy_with_others, changed_clocks, cpu_count, free_governors, load_average
 from deploycc.report.stats import Stability, Summary, stability, summarise
+from deploycc.report.telemetry import watched
 
 MAX_DRIFT = 0.05
 """Change of the median between the halves of a run above which it had not reached a steady state."""
@@ -26,7 +27,7 @@ MAX_OTHERS_PER_CPU = 0.1
 MIN_BUSY_SHARE = 0.5
 
 Status = Literal["VALID", "INVALID", "NOT MEASURED"]
-Disturbance = Literal["the machine was loaded", "clocks changed"]
+Disturbance = Literal["the machine was loaded", "clocks changed", "the device throttled"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,17 @@ def _from_conditions(
                 "`sudo cpupower frequency-set -g performance` on a PC) and measure again",
             )
         )
+    seen_inside = watched(run)
+    if seen_inside is not None and seen_inside.throttled:
+        disturbances.append("the device throttled")
+        events = ", ".join(f"{count} of {kind}" for kind, count in seen_inside.throttled.items())
+        found.append(
+            Advice(f"the device throttled while it was measured ({events})", "cool it, or look at its power supply")
+        )
+    if seen_inside is not None and seen_inside.moved:
+        disturbances.append("clocks changed")
+        moved = "clocks moved while samples were taken: " + ", ".join(map(str, seen_inside.moved))
+        found.append(Advice(moved, "fix the clocks, look for heat, and measure again"))
     clocks = changed_clocks(environment, run.environment_after)
     if clocks:
         disturbances.append("clocks changed")
