@@ -23,6 +23,15 @@ TARGET_COLUMNS = (
 )  # fmt: skip
 LAUNCH_COLUMNS = ("launch", "kind", "ms", "90 % interval", "bound by", "MMACs", "on padding", "fewer kernels pay at")
 
+BOUND_COLUMNS = ("bound by", "launches", "ms", "of the time", "of the MACs", "what helps")
+_HELPS = {
+    "compute": "fewer kernels: time follows the MACs",
+    "tile waste": "numbers of kernels that fill whole tiles",
+    "latency": "shorter sums: fewer inputs, smaller windows",
+    "memory": "fewer channels where maps are large",
+    "launch": "fuse, or remove whole layers or branches",
+}
+
 
 def prediction_json(report: PredictionReport) -> dict[str, Any]:
     """Everything, as plain values."""
@@ -36,6 +45,7 @@ def prediction_tables(report: PredictionReport, *, layers: bool = False) -> list
         tables.append(gates_table(report.predictions))
     shown = report.predictions if layers or len(report.predictions) == 1 else ()
     for each in shown:
+        tables.append(bounds_table(each))
         launches = list(each.launches) if layers else slowest(each)
         title = f"{each.target.name} {each.precision}, predicted"
         title += "" if layers else f": the {len(launches)} slowest of {len(each.launches)} launches"
@@ -46,6 +56,16 @@ def prediction_tables(report: PredictionReport, *, layers: bool = False) -> list
 def targets_table(predictions: Sequence[TargetPrediction]) -> Table:
     """Latency by target and precision."""
     return Table("predicted", TARGET_COLUMNS, tuple(target_cells(each) for each in predictions))
+
+
+def bounds_table(each: TargetPrediction) -> Table:
+    """What bounds the launches of a network, beside their multiply-accumulates: where fewer of these save less time."""
+    rows = []
+    for bound, part in bounds(each):
+        launches = [launch for launch in each.launches if launch.bound == bound]
+        time_ms, macs = sum(launch.time.ms for launch in launches), sum(launch.macs for launch in launches)
+        rows.append((bound, str(len(launches)), bare_ms(time_ms), f"{part:.0%}", share(macs, each.macs), _HELPS[bound]))
+    return Table(f"{each.target.name} {each.precision}, predicted: what takes the time", BOUND_COLUMNS, tuple(rows))
 
 
 def gates_table(predictions: Sequence[TargetPrediction]) -> Table:
@@ -97,6 +117,7 @@ def render_prediction_html(report: PredictionReport) -> str:
             {
                 "title": f"{each.target.title}, {each.precision.upper()}",
                 "picture": Markup(draw_layers(each, slowest(each))),
+                "bounds": bounds_table(each),
                 "rows": [launch_cells(launch) for launch in each.launches],
             }
             for each in report.predictions

@@ -14,6 +14,7 @@ from deploycc.documents.prediction import read_prediction_report
 from deploycc.documents.utilisation import UtilisationProfile, read_profile
 from deploycc.errors import ArtefactError, InputError, ModelError, TargetError
 from deploycc.graph.cost import measure_cost
+from deploycc.report.prediction import bounds_table
 from deploycc.workflows.predict import predict, write_prediction
 
 TINY = Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt"
@@ -28,6 +29,14 @@ def test_a_definition_needs_no_weights_and_every_figure_is_predicted() -> None:
         assert "TensorRT 8.0.1" in each.evidence.source
         assert each.time.low_ms < each.time.ms < each.time.high_ms
         assert each.macs == measure_cost(deploycc.load(TINY, random_weights=0).graph).macs
+        table = bounds_table(each)
+        assert sum(int(launches) for _, launches, *_ in table.rows) == len(each.launches)
+        shares = [int(of_time.rstrip(" %")) for _, _, _, of_time, *_ in table.rows]
+        assert shares == sorted(shares, reverse=True)
+        beside = each.network_ms / each.time.ms
+        assert sum(shares) / 100 == pytest.approx(1 - beside, rel=0, abs=0.005 * len(shares))
+        (launch_bound,) = [row for row in table.rows if row[0] == "launch"]
+        assert "remove whole layers" in launch_bound[-1]
     fp32, fp16 = report.predictions
     assert fp16.time.ms < fp32.time.ms
 
