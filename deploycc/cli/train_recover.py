@@ -76,7 +76,8 @@ def command(
 ) -> None:
     """Train a pruned network on the outputs of its original.
 
-    No labels are needed. The checkpoint lies beside the output, and the same command goes on from it.
+    No labels are needed. The checkpoint lies beside the output, and the same command goes on from it. Several processes
+    share each step: `torchrun --nproc-per-node 2 -m deploycc train recover ...`.
     """
     from deploycc.cli import console
     from deploycc.detector.file import save
@@ -87,6 +88,7 @@ def command(
 
     require_torch()
     from deploycc.distillation.loop import TrainingSettings
+    from deploycc.distillation.processes import is_first
 
     checkpoint, metrics = output.with_suffix(".checkpoint.pt"), output.with_suffix(".metrics.json")
     check_writable(output, checkpoint, metrics, inputs=[pruned, teacher, weights])
@@ -125,6 +127,8 @@ def command(
                 ),
             )
     done = staged[-1]
+    if not is_first():  # of the processes of torchrun, one writes
+        return
     warn_if_assumed(student.input, "what was trained")
     facts = {"stages": [_facts(stage) for stage in staged]} if stages else _facts(done)
     write_text(metrics, json.dumps(facts, indent=1) + "\n")

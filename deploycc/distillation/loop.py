@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deploycc.distillation.agreement import Judge
 from deploycc.distillation.pair import Pair
+from deploycc.distillation.processes import add_gradients, is_first, part_of, said_by_first, total
 from deploycc.distillation.samples import Samples
 from deploycc.errors import ArtefactError
 from deploycc.files import sha256_of
@@ -138,20 +139,21 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _factor(state.step, progress)
         task.begin_step(progress)
-        loss = pair.loss(samples.views(state.step, settings.batch), settings.bfloat16)
+        loss = pair.loss(part_of(samples.views(state.step, settings.batch)), settings.bfloat16)
         price = task.price(progress)
-        total = loss.total if price is None else loss.total + price
-        if not torch.isfinite(total):
+        whole = loss.total if price is None else loss.total + price
+        if not torch.isfinite(total(whole)):
             return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
         optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        whole.backward()
+        add_gradients(pair.student.parameters())
         norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)
         if torch.isfinite(norm):  # a gradient that is not would spoil every weight
             optimiser.step()
         state.step += 1
-        state.minutes = before + (time.monotonic() - begin) / 60
-        terms = [float(term.detach()) for term in (loss.scores, loss.locations, loss.maps)] + [1.0]
-        sums = [total + term for total, term in zip(sums, terms, strict=True)]
+        state.minutes = said_by_first(before + (time.monotonic() - begin) / 60)
+        terms = [*total(torch.stack([loss.scores, loss.locations, loss.maps]).detach()).tolist(), 1.0]
+        sums = [former + term for former, term in zip(sums, terms, strict=True)]
         say(f"training, loss {sum(terms[:3]):.3f}", state.step, settings.steps)
         if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
             _check(pair, optimiser, judge, state, sums, checkpoint, report, task, _progress(state, settings))
@@ -175,15 +177,16 @@ def _check(
     record = {
         "step": state.step,
         "minutes": round(state.minutes, 3),
-        **{name: total / max(sums[3], 1) for name, total in zip(("scores", "locations", "maps"), sums, strict=False)},
+        **{name: value / max(sums[3], 1) for name, value in zip(("scores", "locations", "maps"), sums, strict=False)},
         "agreement": map50,
         **task.facts(),
     }
     state.history.append(record)
-    report(record)
+    if is_first():
+        report(record)
     if task.may_keep(progress) and map50 > state.best_map50:
         state.best, state.best_map50 = copied(pair.student), map50
-    if checkpoint is not None:
+    if checkpoint is not None and is_first():
         state.student, state.optimiser = pair.student.state_dict(), optimiser.state_dict()
         partial = checkpoint.with_name(checkpoint.name + ".partial")
         torch.save({"format": _FORMAT, **vars(state)}, partial)

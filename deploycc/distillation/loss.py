@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deploycc.distillation.heads import Activation
+from deploycc.distillation.processes import total
 
 SEEN = 0.05
 """Probability from which a teacher's prior counts as one that sees an object."""
@@ -54,10 +55,11 @@ def distillation_loss(
         background: index of the background class, or None.
 
     Returns:
-        Sums over priors, divided by the number of priors in which the teacher sees an object.
+        Sums over priors, divided by the number of priors in which the teacher sees an object, in the batch of all
+        processes.
     """
     seen = foreground(teacher_probabilities, background)
-    count = (seen > SEEN).sum().clamp(min=1)
+    count = total((seen > SEEN).sum()).clamp(min=1)
     weight = torch.where(seen > SEEN, seen, torch.zeros_like(seen))
     distance = functional.smooth_l1_loss(locations, teacher_locations, reduction="none").sum(2)
     divergence = _divergence(scores, teacher_probabilities, activation)
@@ -65,8 +67,8 @@ def distillation_loss(
 
 
 def map_distance(mine: Tensor, teachers: Tensor) -> Tensor:
-    """Mean square of the difference of two maps, [N, C, H, W], relative to the teacher's mean square."""
-    return (mine - teachers).square().mean() / teachers.square().mean().clamp(min=_LEAST)
+    """Energy of the difference of two maps, [N, C, H, W], relative to the teacher's in the whole batch."""
+    return (mine - teachers).square().sum() / total(teachers.square().sum()).clamp(min=_LEAST)
 
 
 def foreground(probabilities: Tensor, background: int | None) -> Tensor:

@@ -75,6 +75,7 @@ def recover(
     import torch
 
     from deploycc.distillation.loop import TrainingSettings
+    from deploycc.distillation.processes import join
     from deploycc.distillation.recovery import recover as train
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
@@ -82,6 +83,7 @@ def recover(
 
     torch.set_num_threads(threads)
     settings = settings or TrainingSettings()
+    join(settings.batch)
     # Folded first: training would fill the zeros at the borders of kernels that a pass can trim, and normalisation
     # that is part of its convolution needs no parameters of its own.
     student = run(pruned, cpu_options(), FOLD).detector

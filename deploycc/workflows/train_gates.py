@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import ModelError, Note
+from deploycc.errors import InputError, ModelError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.train import require_torch
@@ -73,6 +74,8 @@ def train_gates(
         ArtefactError: the checkpoint belongs to another training.
     """
     require_torch()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("train-processes", "gates are trained by one process", hint="run it without torchrun")
     import torch
 
     from deploycc.distillation.gating import GatingSettings
