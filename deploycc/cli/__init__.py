@@ -29,6 +29,7 @@ from deploycc.cli import (
     gates,
     inspect,
     keys,
+    matrix,
     package,
     predict,
     profile,
@@ -80,6 +81,7 @@ app.command("prune")(prune.command)
 app.command("prune-curve")(prune_curve.command)
 app.command("gates")(gates.command)
 app.command("keys")(keys.command)
+app.command("matrix")(matrix.command)
 app.command("package")(package.command)
 app.command("verify")(verify.command)
 app.add_typer(report.app, name="report")

@@ -132,6 +132,17 @@ def table(
 def check(
     first: Annotated[Path, typer.Argument(metavar="A", help="Report or output folder to check; with B, the baseline.")],
     second: Annotated[Path | None, typer.Argument(metavar="B", help="Candidate, compared with A.")] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            metavar="STORE",
+            help="Compare A with the nearest earlier commit in this folder, which `deploycc report baseline` fills.",
+        ),
+    ] = None,
+    commit: Annotated[
+        str | None, typer.Option("--commit", metavar="COMMIT", help="With --baseline: compare with this commit.")
+    ] = None,
     max_regression: Annotated[
         str | None,
         typer.Option(metavar="PERCENT", help="Largest increase of B's median over A's median, such as 5%."),
@@ -169,6 +180,7 @@ def check(
     from deploycc.cli import console
     from deploycc.files import write_text
     from deploycc.report.terminal import comparison_json, comparison_table, latency_json, latency_table
+    from deploycc.workflows.baselines import find_baseline
     from deploycc.workflows.report_check import Limits, check_reports, junit_xml, worst
 
     limits = Limits(
@@ -179,6 +191,13 @@ def check(
         engine_size=_percent(max_size, "--max-size"),
         accuracy_loss=max_accuracy_loss,
     )
+    if commit is not None and baseline is None:
+        raise typer.BadParameter("--commit names a commit of a --baseline")
+    if baseline is not None:
+        if second is not None:
+            raise typer.BadParameter("the --baseline takes the place of A: give the candidate alone")
+        first, second = find_baseline(baseline, first, commit), first
+        console.note(f"compared with {first}")
     if second is None and limits.compares:
         raise typer.BadParameter("comparing needs both A and B")
     if second is not None and not limits.compares:
@@ -213,6 +232,27 @@ def check(
             console.fail(outcome.error)
     if decisive is not None:
         raise decisive
+
+
+@app.command("baseline")
+def keep(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Output folders, or folders that hold several.")
+    ],
+    store: Annotated[Path, typer.Option("--store", metavar="STORE", help="Folder that CI keeps between runs.")],
+    commit: Annotated[
+        str | None, typer.Option("--commit", metavar="COMMIT", help="Default: the one that is checked out here.")
+    ] = None,
+) -> None:
+    """Keep measurements of a commit for later comparisons.
+
+    `deploycc report check DIR --baseline STORE` compares with the nearest earlier commit in the store. Only the JSON
+    documents are kept, not networks and engines.
+    """
+    from deploycc.cli import console
+    from deploycc.workflows.baselines import keep_baseline
+
+    console.wrote(*keep_baseline(store, folders, commit), answer=True)
 
 
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
