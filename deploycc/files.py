@@ -1,18 +1,32 @@
-"""Writing files whole or not at all, and their digests."""
+"""Files: read within limits, written whole or not at all, and their digests."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from deploycc.errors import ArtefactError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DOCUMENT_BYTES = 512 << 20
+"""Largest document: hours of samples. A file from elsewhere could fill the memory."""
+MODEL_BYTES = 1 << 31
+"""Largest network or file of weights: protobuf reads no larger message."""
+_STREAM_BYTES = 256 << 20
 
 
 @contextmanager
@@ -107,6 +121,68 @@ def _diagnosed(path: Path) -> Iterator[None]:
             context={"file": path},
             note=error.strerror or str(error),
         ) from None
+
+
+def read_bytes(path: Path, most_bytes: int = DOCUMENT_BYTES) -> bytes:
+    """Return the content of a file that a user names.
+
+    A pipe that nobody writes to is empty instead of waited for, and a device does not fill the memory.
+
+    Args:
+        path: a file, or a stream.
+        most_bytes: largest content; of a stream, 256 MiB at most.
+
+    Raises:
+        OSError: the system refuses it, or it is too large; ``strerror`` says which.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - a pipe must not block
+        os.set_blocking(file.fileno(), True)
+        facts = os.fstat(file.fileno())
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if stat.S_ISREG(facts.st_mode):
+            data = file.read() if facts.st_size <= most_bytes else None
+        else:
+            most_bytes = min(most_bytes, _STREAM_BYTES)
+            data = _at_most(file, most_bytes)
+    if data is None:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 20} MiB", str(path))
+    return data
+
+
+def _at_most(stream: BinaryIO, most_bytes: int) -> bytes | None:
+    """Read a stream to its end; None where it does not end in time."""
+    parts, size = [], 0
+    while part := stream.read(1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > most_bytes:
+            return None
+    return b"".join(parts)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file; see `read_bytes`.
+
+    Raises:
+        OSError: it cannot be read, or is not UTF-8; ``strerror`` says why.
+    """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, f"it is not UTF-8: {error}", str(path)) from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table that a TOML text is.
+
+    Raises:
+        ValueError: it is not TOML, or holds a number or a depth that Python refuses.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_text(path: Path, text: str) -> None:

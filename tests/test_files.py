@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from deploycc.errors import ArtefactError
-from deploycc.files import check_writable, path_text, replacing, sha256_of, write_text
+from deploycc.files import (
+    check_writable,
+    parse_toml,
+    path_text,
+    read_bytes,
+    read_text,
+    replacing,
+    sha256_of,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -135,3 +144,41 @@ def test_what_could_not_be_written_is_refused_before_the_work(tmp_path: Path) ->
 def test_a_path_that_is_not_utf8_becomes_text() -> None:
     assert path_text(Path(os.fsdecode(b"caf\xe9.onnx"))) == "caf\\xe9.onnx"
     assert path_text("café.onnx") == "café.onnx"
+
+
+def test_a_pipe_that_nobody_writes_to_is_empty_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bytes(tmp_path / "pipe") == b""
+
+
+def test_a_pipe_with_a_writer_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"{}")
+    os.close(writing)
+    assert read_bytes(Path(f"/dev/fd/{reading}")) == b"{}"
+    os.close(reading)
+
+
+@pytest.mark.parametrize("device", [True, False])
+def test_what_would_fill_the_memory_is_refused(tmp_path: Path, device: bool) -> None:
+    path = Path("/dev/zero") if device else tmp_path / "large"
+    if not device:
+        with path.open("wb") as file:
+            file.truncate((3 << 20) + 1)
+    with pytest.raises(OSError, match="larger than 3 MiB"):
+        read_bytes(path, 3 << 20)
+
+
+def test_text_that_is_not_utf_8_and_a_folder_are_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    with pytest.raises(OSError, match="not UTF-8"):
+        read_text(tmp_path / "latin")
+    with pytest.raises(IsADirectoryError):
+        read_bytes(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a = ", "a = 1\na = 2"])
+def test_every_toml_that_python_refuses_is_a_value_error(text: str) -> None:
+    """Nested arrays end in a RecursionError of the standard library, long numbers in a ValueError of their own."""
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_toml(text)

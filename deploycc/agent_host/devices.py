@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploycc.errors import DeviceError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from deploycc.files import parse_toml, read_text
 
 FILE_NAME = "devices.toml"
 LOCAL = "local"
@@ -123,10 +118,11 @@ def read_devices() -> dict[str, Device]:
 
 def _read(path: Path) -> dict[str, Device]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = parse_toml(read_text(path))
+    except (OSError, ValueError) as error:
+        note = error.strerror if isinstance(error, OSError) else str(error)
         raise DeviceError(
-            "devices-unreadable", f"{FILE_NAME} cannot be read", context={"file": path}, note=str(error)
+            "devices-unreadable", f"{FILE_NAME} cannot be read", context={"file": path}, note=note
         ) from error
     problems, devices = [], {}
     for name, values in tables.items():

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
+import re
+import resource
 import signal
 import sys
 import traceback
@@ -44,6 +47,9 @@ from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError, Detached
 
 # what the user's disk answers; a missing file is not among them: every reader says itself which one it misses
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO})
+
+_MOST = (1 << 63) - 1
+_NO_MEMORY = re.compile(r"bad.?alloc|can't allocate memory|[Ff]ailed to allocate memory")
 
 _signals: list[int] = []
 """Signals that asked this process to end."""
@@ -111,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         whole = typer.main.get_command(app)
+        _refuse_endless_numbers(whole)
         console.options = _options(whole, sys.argv[1:] if arguments is None else arguments)
         whole(arguments, standalone_mode=True)
     except SystemExit as exit_:
@@ -145,6 +152,22 @@ def _spelled(command: Any) -> dict[str, str]:
     return spelled
 
 
+def _refuse_endless_numbers(command: Any) -> None:
+    """Let every option refuse NaN, infinity and what no counter holds: a range such as ``x>=0`` takes all three."""
+
+    def checked(context: Any, parameter: Any, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter(f"{value} is not a finite number", ctx=context, param=parameter)
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise typer.BadParameter(f"{value} is larger than {_MOST}", ctx=context, param=parameter)
+        return value
+
+    for each in _below(command):
+        for parameter in each.params:
+            if parameter.callback is None:
+                parameter.callback = checked
+
+
 def _report(error: Exception) -> int:
     """Print an error, and return the exit status that it means."""
     from deploycc.cli import console
@@ -153,6 +176,8 @@ def _report(error: Exception) -> int:
         error = disk_full(error)
     elif isinstance(error, OSError) and error.errno in _REFUSED:
         error = refused(error)
+    elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        error = out_of_memory(error)
     if isinstance(error, DeployError):
         console.fail(error)
         return error.exit_code
@@ -180,6 +205,18 @@ def refused(error: OSError) -> DeployError:
         "a file or folder cannot be read or written",
         context={"file": error.filename or "-"},
         note=error.strerror,
+    )
+
+
+def out_of_memory(error: Exception) -> DeployError:
+    """The diagnosed form of a MemoryError, and of what PyTorch and C++ libraries raise instead."""
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return DeployError(
+        "out-of-memory",
+        "the memory does not suffice",
+        context={"used": f"{peak_mib} MiB by this process"},
+        note=str(error).partition("\n")[0] or None,
+        hint="end other programs, or use a machine with more memory, a smaller input or smaller batches",
     )
 
 

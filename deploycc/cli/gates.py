@@ -84,11 +84,12 @@ def command(
     from deploycc.documents.utilisation import read_profile
     from deploycc.files import check_writable
     from deploycc.report.gates import gates_json
-    from deploycc.timing.machine import usable_cores
+    from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.gates import plan_gates
     from deploycc.workflows.pictures import open_pictures, profile_pictures
     from deploycc.workflows.staging import check_output_folder
 
+    check_threads(threads)
     check_writable(costs, inputs=[choice.model, profile])
     check_output_folder(output, [choice.model])
     source = None if images is None and data is None else one_source(images, data)

@@ -49,7 +49,10 @@ def ssd(
         int, typer.Option("--size", metavar="PIXELS", help="Height and width of the input, a multiple of 32.")
     ] = 160,
     width: Annotated[
-        float, typer.Option("--width", metavar="FACTOR", help="Multiplier for the channel counts of the trunk.")
+        float,
+        typer.Option(
+            "--width", metavar="FACTOR", min=0.01, max=100, help="Multiplier for the channel counts of the trunk."
+        ),
     ] = 1.0,
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Number of training steps.")] = 8000,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Pictures per step.")] = 16,
@@ -152,7 +155,7 @@ def ssd(
             help="Switch off for good what less than this share of the pictures engages.",
         ),
     ] = 0.0,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Number of CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Number of CPU threads.")] = 2,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print the records of the training history as JSON on stderr.")
     ] = False,

@@ -72,7 +72,7 @@ def command(
         int,
         typer.Option("--memory", metavar="MIB", min=0, help="Memory for the teacher's answers, which come again."),
     ] = 2048,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
     """Train a pruned network on the outputs of its original.
 

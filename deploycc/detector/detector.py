@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.errors import Note
+from deploycc.errors import ModelError, Note
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -44,6 +44,23 @@ class InputSpec:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     assumed: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a preparation after which all pictures are the same, or none is finite.
+
+        Raises:
+            ModelError: ``input-preparation``.
+        """
+        with np.errstate(all="ignore"):
+            mean, scale = np.array(self.mean, np.float32)[:, None], np.array(self.scale, np.float32)
+            black, white = -mean * scale, (np.float32(255) - mean) * scale
+        if not (np.isfinite(black) & np.isfinite(white) & (black != white)).all():
+            raise ModelError(
+                "input-preparation",
+                "with this mean and scale black and white become the same FP32 number, or one that is not finite",
+                context={"input": self.name, "mean": self.mean, "scale": self.scale},
+                hint="check `mean` and `scale`: pixels become (pixel - mean) * scale",
+            )
 
     @property
     def channels(self) -> int:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from deploycc import __version__
 from deploycc.documents.seal import FIELD, content_digest, sealed
 from deploycc.errors import ArtefactError
-from deploycc.files import write_text
+from deploycc.files import read_bytes, write_text
 
 SCHEMA = 1
 
@@ -26,7 +26,6 @@ Granularity = Annotated[
 """How many kernels one decision of a gate switches: each its own, blocks of neighbours, or blocks that nest."""
 
 _SHOWN_PROBLEMS = 5
-_MOST_BYTES = 512 << 20  # hours of samples; a file from elsewhere could fill the memory
 
 
 class Record(BaseModel):
@@ -136,9 +135,7 @@ def read_document(path: Path, kind: type[D]) -> D:
     """
     file = find_document(path, kind)
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise OSError(None, f"it is larger than {_MOST_BYTES >> 20} MiB")
-        data = file.read_bytes()
+        data = read_bytes(file)
     except OSError as error:
         raise ArtefactError("artefact-unreadable", f"cannot read {file}", note=error.strerror) from error
     return parse_document(data, kind, file)

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deploycc.documents.document import Count
 from deploycc.errors import InputError
+from deploycc.files import read_bytes
 
 _FORM = TypeAdapter(dict[str, tuple[Count, ...]])
 
@@ -20,7 +21,7 @@ def read_mask(path: Path) -> dict[str, tuple[int, ...]]:
         InputError: ``mask-unreadable``, ``mask-invalid``.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_bytes(path).decode("utf-8")
         json.loads(text)
     except OSError as error:
         raise InputError(

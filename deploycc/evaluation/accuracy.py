@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploycc.detector import Detector
-from deploycc.errors import InputError, Note
+from deploycc.detector.pictures import prepare
+from deploycc.errors import InputError, MeasureError, Note
 from deploycc.evaluation.coco import CocoScore, coco_scores
 from deploycc.evaluation.dataset import Dataset
+from deploycc.evaluation.decode import read_detections
 from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
 from deploycc.evaluation.truth import Predictions, Truth
 from deploycc.evaluation.voc import VocScore, mean_ap, voc_scores
 from deploycc.evaluation.voc_folder import VOC_CLASSES
 from deploycc.progress import Say, quiet
+
+
+_FARTHEST = 1e6  # pictures; an untrained network may decode to any size, and areas must not overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +108,7 @@ def measure_accuracies(
 
     Raises:
         InputError: no picture shows an object to score, or the classes cannot be matched.
-        ModelError, MeasureError: a detector cannot run, or its outputs cannot be decoded.
+        ModelError, MeasureError: a detector cannot run, or its outputs are not finite or cannot be decoded.
     """
     matches = [match_classes(detector, dataset.class_names, names) for detector in detectors]
     runners = [OnnxRuntimeDetector(detector) for detector in detectors]
@@ -112,7 +118,10 @@ def measure_accuracies(
         picture, truth = dataset.sample(number)
         truths.append(truth)
         for runner, (label_of, _), into in zip(runners, matches, predictions, strict=True):
-            into.append(_in_pixels(runner.detect(picture), picture.shape[1], picture.shape[0], label_of))
+            outputs = runner.run(prepare(picture, runner.detector.input))
+            _refuse_not_finite(outputs, runner.detector, dataset.names[number])
+            found = read_detections(runner.detector, outputs)
+            into.append(_in_pixels(found, picture.shape[1], picture.shape[0], label_of))
         say("evaluating pictures", number + 1, len(dataset))
     if not any(np.count_nonzero(~truth.difficult) for truth in truths):
         raise InputError("data-no-objects", "no picture shows an object", context={"data": dataset.spelling})
@@ -142,6 +151,23 @@ def known_classes(detector: Detector, names: tuple[str, ...] = ()) -> tuple[tupl
         return known, ()
     reason = "the model has 21 classes without names; they are assumed to be Pascal VOC's"
     return ("background", *VOC_CLASSES), (Note("", "classes-assumed", reason),)
+
+
+def _refuse_not_finite(outputs: Mapping[str, NDArray[np.generic]], detector: Detector, picture: str) -> None:
+    """Refuse outputs with NaN or infinity: they give no detection, and an accuracy of 0.0 would say nothing of them."""
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and (wrong := int(values.size - np.isfinite(values).sum())):
+            raise MeasureError(
+                "outputs-not-finite",
+                f"the network gives NaN or infinity in {name}",
+                context={
+                    "network": detector.name,
+                    "picture": picture,
+                    "output": f"{name}: {wrong} of {values.size} values",
+                },
+                note="no accuracy can be stated",
+                hint="check the weights, and how pixels enter; `deploycc compile` names the first such layer",
+            )
 
 
 def match_classes(
@@ -195,5 +221,6 @@ def match_classes(
 def _in_pixels(detections: Detections, width: int, height: int, label_of: dict[int, int]) -> Predictions:
     labels = np.array([label_of.get(int(k), -1) for k in detections.classes], np.int64)
     kept = labels >= 0
-    boxes = detections.boxes[kept] * np.array([width, height, width, height], np.float32)
+    boxes = np.clip(np.nan_to_num(detections.boxes[kept]), -_FARTHEST, _FARTHEST)
+    boxes *= np.array([width, height, width, height], np.float32)
     return Predictions(boxes, labels[kept], detections.scores[kept])

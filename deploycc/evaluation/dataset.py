@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from deploycc.evaluation.voc_folder import read_voc_folder
 from deploycc.scenes import CLASS_NAMES, draw_scene
 
 GENERATED_COUNT = 500  # default number of generated pictures
+_GENERATED = re.compile(r"generated:(?P<seed>[0-9]{1,19})(:(?P<count>[0-9]{1,7}))?")
 _SYNTAX = "voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]"
 
 
@@ -53,12 +55,10 @@ def open_dataset(spelling: str, *, size: int = 160, classes: tuple[str, ...] | N
     kind, _, rest = spelling.partition(":")
     if kind == "voc" and rest:
         return _open_voc(spelling, rest, classes)
-    if kind == "generated":
-        parts = rest.split(":")
-        if len(parts) <= 2 and all(p.isdigit() for p in parts):
-            count = int(parts[1]) if len(parts) == 2 else GENERATED_COUNT
-            if count > 0:
-                return _open_generated(spelling, int(parts[0]), count, size)
+    if generated := _GENERATED.fullmatch(spelling):
+        count = int(generated["count"] or GENERATED_COUNT)
+        if count > 0:
+            return _open_generated(spelling, int(generated["seed"]), count, size)
     raise InputError("data-spelling", f"{spelling!r} is not a data set", hint=f"write {_SYNTAX}")
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from deploycc.detector.pictures import SUFFIXES
 from deploycc.errors import InputError
 from deploycc.evaluation.truth import Truth
+from deploycc.files import read_bytes, read_text
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -59,7 +60,7 @@ def read_voc_folder(
     files = _listed(folder, annotations, split) if split else sorted(annotations.glob("*.xml"))
     if not files:
         raise InputError("data-empty", "there are no annotations", context={"folder": annotations})
-    stems = {p.stem: p for p in sorted(pictures.iterdir()) if p.suffix.lower() in SUFFIXES}
+    stems = {p.stem: p for p in sorted(pictures.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()}
     faults: list[InputError] = []
     sound: list[tuple[Path, Path, list[_Object]]] = []
     for file in files:
@@ -102,7 +103,13 @@ def _listed(folder: Path, annotations: Path, split: str) -> list[Path]:
             hint=f"available splits: {', '.join(known) or 'none'}",
         )
     files = []
-    for number, row in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        rows = read_text(path).splitlines()
+    except OSError as error:
+        raise InputError(
+            "data-split", "the list of pictures cannot be read", context={"file": path}, note=error.strerror
+        ) from None
+    for number, row in enumerate(rows, start=1):
         if not row.strip():
             continue
         file = annotations / f"{row.split()[0]}.xml"
@@ -116,11 +123,11 @@ def _parse(file: Path) -> list[_Object]:
     """Read the objects of one file, each with its line."""
     reader = _Reader(file)
     try:
-        reader.parser.Parse(file.read_bytes(), True)
+        reader.parser.Parse(read_bytes(file), True)
     except expat.ExpatError as error:
         raise _fault("data-xml", "the annotation is not well-formed XML", file, error.lineno, note=str(error)) from None
     except OSError as error:
-        raise _fault("data-xml", "the annotation cannot be read", file, 1, note=str(error.strerror)) from None
+        raise _fault("data-xml", "the annotation cannot be read", file, 1, note=error.strerror) from None
     return reader.objects
 
 
@@ -178,7 +185,7 @@ def _check(objects: Sequence[_Object], picture: Path, file: Path, classes: Seque
     try:
         with Image.open(picture) as image:
             width, height = image.size
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise _fault("data-picture-unreadable", "the picture cannot be read", file, 1, picture=picture) from None
     for item in objects:
         if classes is not None and item.name not in classes:

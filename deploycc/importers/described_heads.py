@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deploycc.detector import InputSpec, SsdHeads
 from deploycc.detector.prior_grid import PriorGrid, box_sizes
 from deploycc.errors import ModelError, Note
+from deploycc.files import read_bytes
 from deploycc.importers.description import Description, HeadsDescription, PriorBoxDescription
 from deploycc.importers.head_rows import as_rows
 from deploycc.importers.network_part import elements
@@ -127,8 +128,8 @@ def _contradiction(layer: PriorBoxDescription) -> str | None:
 def _read_priors(described: HeadsDescription, source: Path, path: Path) -> tuple[Array, Array]:
     context = {"file": path, "key": "heads.priors", "priors": source}
     try:
-        values: NDArray[np.generic] = np.lib.format.read_array(io.BytesIO(source.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as reason:
+        values: NDArray[np.generic] = np.lib.format.read_array(io.BytesIO(read_bytes(source)), allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as reason:
         raise ModelError("description-file", "the priors cannot be read", context=context, note=str(reason)) from None
     if values.dtype.kind != "f" or values.ndim != 2 or values.shape[1] not in (4, 8) or not len(values):
         message = f"priors must be [P, 4] or [P, 8] floats, but the file holds {list(values.shape)} of {values.dtype}"

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -41,11 +40,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from deploycc.detector import BoxCoding, Colour
 from deploycc.errors import ModelError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from deploycc.files import parse_toml, read_text
 
 SUFFIX = ".detector.toml"
 
@@ -143,13 +138,13 @@ class Description(_Strict):
             return self.class_names
         source = self.path.parent / self.class_names_file
         try:
-            lines = source.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as reason:
+            lines = read_text(source).splitlines()
+        except OSError as reason:
             raise ModelError(
                 "description-file",
                 "the class names cannot be read",
                 context={"file": self.path, "key": "class_names_file", "names": source},
-                note=str(reason),
+                note=reason.strerror,
             ) from None
         return tuple(line.strip() for line in lines if line.strip())
 
@@ -169,15 +164,17 @@ def read_description(path: Path) -> Description:
         ModelError: the file is missing or not TOML, or has an unknown key or a wrong value.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as reason:
-        note = reason.strerror if isinstance(reason, OSError) else str(reason)
+        text = read_text(path)
+    except OSError as reason:
         raise ModelError(
-            "description-unreadable", "the detector description cannot be read", context={"file": path}, note=note
+            "description-unreadable",
+            "the detector description cannot be read",
+            context={"file": path},
+            note=reason.strerror,
         ) from None
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as reason:
+        table = parse_toml(text)
+    except ValueError as reason:
         raise ModelError(
             "description-syntax", "the detector description is not valid TOML", context={"file": path}, note=str(reason)
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
 import onnx
@@ -11,6 +12,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from deploycc.errors import ModelError, Note
+from deploycc.files import MODEL_BYTES, read_bytes
 from deploycc.importers.onnx_tensors import check_numbers, check_types
 
 _ADVISED_OPSET = 13  # which every target accepts
@@ -44,14 +46,14 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
     files = (path, *_load_external(model, path))
     _check(model, path)
     for extra in files[1:]:
-        digest.update(_read_bytes(extra))
+        digest.update(_read_bytes(extra, sys.maxsize))
     check_numbers(model, path)
     return model, files, digest.hexdigest(), notes
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, most_bytes: int = MODEL_BYTES) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, most_bytes)
     except FileNotFoundError:
         raise ModelError("file-missing", f"{path.name} does not exist", context={"file": path}) from None
     except OSError as reason:

@@ -24,7 +24,8 @@ def convert_precision(detector: Detector, options: Options) -> Result:
     Graph inputs and outputs stay FP32 with one Cast each, so that no caller needs a half type. Nodes in
     ``options.keep_fp32`` and those of `deploycc.graph.half.keep_in_fp32` stay FP32. Neighbouring FP32 nodes have no
     Cast between them, and a tensor is cast once for all its readers. Integers are not converted. If the builder takes
-    the precision as a flag instead (``typed`` is False), only the names are checked.
+    the precision as a flag instead (``typed`` is False), the names are checked, and constants outside the range are
+    noted: which layers become FP16 is the builder's choice.
 
     Before: ``c = Conv(x, W, b); y = Relu(c)``                        all float32
     After:  ``h = Cast(x); c = Conv(h, W', b'); r = Relu(c); y = Cast(r)``   x, y float32, the rest float16
@@ -34,8 +35,10 @@ def convert_precision(detector: Detector, options: Options) -> Result:
     """
     graph = detector.graph
     _check_names(graph, options.keep_fp32)
-    if options.precision != "fp16" or not options.typed:
+    if options.precision != "fp16":
         return Result(detector, changed=False)
+    if not options.typed:
+        return Result(detector, changed=False, notes=_flag_notes(graph, options.keep_fp32))
     infer_shapes(graph)
     kept = keep_in_fp32(graph, options.keep_fp32)
     notes = _kept_notes(kept)
@@ -59,6 +62,19 @@ def _check_names(graph: gs.Graph, names: frozenset[str]) -> None:
                 note="nodes are named after folding, which removes BatchNorm, Scale and Dropout layers",
                 hint=f"did you mean '{close[0]}'?" if close else "`deploycc inspect MODEL --layers` lists them",
             )
+
+
+def _flag_notes(graph: gs.Graph, asked: frozenset[str]) -> tuple[Note, ...]:
+    overflowing = [kept for kept in keep_in_fp32(graph, asked).values() if kept.reason == "overflow"]
+    return tuple(
+        Note(
+            kept.node.name,
+            "fp16-flag-overflow",
+            f"{kept.node.op} has constants outside the FP16 range ({kept.detail}): where the builder chooses FP16 for "
+            f"it, they become infinite; `keep_fp32={kept.node.name}` keeps it out, where the builder can be told",
+        )
+        for kept in overflowing
+    )
 
 
 def _kept_notes(kept: dict[int, Kept]) -> list[Note]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploycc.errors import TargetError
+from deploycc.files import parse_toml, read_text
 from deploycc.parsers.tensorrt_releases import Conditional, conditional, numbers, parser_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from deploycc.parsers.support import Contract
@@ -39,7 +34,7 @@ DEFAULT = "x86-cpu"
 class Target(BaseModel):
     """One board and one software stack. Field names carry their units."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     name: str
     title: str
@@ -213,14 +208,10 @@ def _detections(version: tuple[int, ...]) -> tuple[str, ...]:
 def _read(path: Path) -> Target:
     text = _text(path)
     try:
-        data = tomllib.loads(text)
+        data = parse_toml(text)
         # JSON in between: strict mode accepts a JSON array as a tuple, but not a Python list.
         return Target.model_validate_json(json.dumps(data, default=str))
-    except tomllib.TOMLDecodeError as error:
-        raise TargetError(
-            "target-not-toml", f"the target file is not valid TOML: {error}", context={"file": path}
-        ) from None
-    except ValidationError as error:
+    except ValidationError as error:  # a ValueError, too
         problems = {_where(text, e["loc"]): _problem(e["type"], e["loc"], e["msg"]) for e in error.errors()}
         count = "one field is" if len(problems) == 1 else f"{len(problems)} fields are"
         raise TargetError(
@@ -229,17 +220,20 @@ def _read(path: Path) -> Target:
             context={"file": path, **problems},
             hint="deploycc target show x86-cpu --json shows every field",
         ) from None
+    except ValueError as error:
+        raise TargetError(
+            "target-not-toml", f"the target file is not valid TOML: {error}", context={"file": path}
+        ) from None
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         raise TargetError("target-missing", "the target file does not exist", context={"file": path}) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    except OSError as error:
         raise TargetError(
-            "target-unreadable", f"cannot read the target file: {reason}", context={"file": path}
+            "target-unreadable", f"cannot read the target file: {error.strerror}", context={"file": path}
         ) from None
 
 

@@ -23,6 +23,7 @@ GATED_LAYERS = {
 GRANULARITIES = ("kernel", "block", "nested")
 _PLACES = ("norm", "conv")
 _STRIDE = 32  # of the trunk's last map; heads need a map of 3x3 there
+_LARGEST = 4096  # pixels; larger pictures fill the memory
 _WARMUP_STEPS = 200
 
 
@@ -146,8 +147,9 @@ def train_detector(
 def _check_network(architecture: str, size: int) -> None:
     if architecture not in GATED_LAYERS:
         raise InputError("train-architecture", f"`architecture={architecture}` is not one of {', '.join(GATED_LAYERS)}")
-    if size % _STRIDE or size < 3 * _STRIDE:
-        raise InputError("train-size", f"`size={size}` is not a multiple of {_STRIDE} from {3 * _STRIDE} on")
+    if size % _STRIDE or not 3 * _STRIDE <= size <= _LARGEST:
+        reason = f"`size={size}` is not a multiple of {_STRIDE} from {3 * _STRIDE} to {_LARGEST}"
+        raise InputError("train-size", reason)
 
 
 def _check_gates(gates: GateConfig) -> None:

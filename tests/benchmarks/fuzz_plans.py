@@ -1,5 +1,7 @@
 """Folders from elsewhere: hostile plans and edited results, given to the agent and to deploycc.
 
+Most edits compute every digest anew, so that the readers behind the chain of digests are reached.
+
     python tests/benchmarks/fuzz_plans.py --count 500
 
 Goals, for every command: no traceback and no exit status 70, no run over 20 s, no control character on the terminal, no
@@ -12,11 +14,11 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
-import copy
 import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +31,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 import fake_trtexec
+from document_edits import digests, edit_bytes, edit_values, reseal
 
 import deploycc
 from deploycc import CompileSettings, target
@@ -42,15 +45,12 @@ from deploycc.workflows.staging import revised_folder
 LIMIT_S = 20.0
 SEAL = "content_sha256"
 ONNX_RUNTIME = {".ses"}  # which the library leaves in the temporary folder
-DOCUMENTS = ("plan.json", "build.json", "latency.json", "compile.json")
-ESCAPES = "\x1b[2J\x1b]0;title\x07\n\r\u202e\x9b31m"
-VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**70, -(2**70), 10**400, 1e308, -1e308, 1e-320),
-    *(float("nan"), float("inf"), -float("inf")),
-    *("", "a", "\x00", "\ud800", ESCAPES, "x" * 100_000, "../victim", "/etc/passwd", "/dev/zero", "link", "pipe", "."),
-    *("-o", "$(touch victim)", "a;touch victim", "a b'c\"d", "a,b:c", "plan.json", "compile.json", "fp16", "original"),
-    *([], {}, [None], {"a": None}, [[[[]]]], list(range(1000)), {str(key): key for key in range(1000)}),
-]
+DOCUMENTS = ("plan.json", "build.json", "latency.json", "compile.json", "deploycc-manifest.json")
+IN_ORDER = (  # each before the documents that name it
+    *("network-fp32.onnx", "engine-fp32.onnx", "engine-fp32.engine"),
+    *DOCUMENTS,
+)
+CODE = re.compile(r"error\[([\w-]+)\]")
 PYTHON = [sys.executable]
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "agent build": lambda folder: [*PYTHON, "agent.pyz", "build", str(folder / "plan.json")],
@@ -58,8 +58,12 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "deploycc build": lambda folder: [*PYTHON, "-m", "deploycc", "build", str(folder)],
     "deploycc bench": lambda folder: [*PYTHON, "-m", "deploycc", "bench", str(folder)],
     "deploycc report show": lambda folder: [*PYTHON, "-m", "deploycc", "report", "show", str(folder)],
+    "deploycc report check": lambda folder: [
+        *(*PYTHON, "-m", "deploycc", "report", "check", str(folder), str(folder)),
+        *("--max-regression", "5%", "--max-macs", "1%", "--max-size", "1%", "--accept-invalid"),
+    ],
 }
-ALLOWED = {"agent": {0, 1, 4, 5}, "deploycc": {0, 1, 3}}
+ALLOWED = {"agent": {0, 1, 4, 5}, "deploycc": {0, 1, 3, 4}}
 
 
 def make_bases(folder: Path) -> list[Path]:
@@ -85,58 +89,25 @@ def make_bases(folder: Path) -> list[Path]:
     return bases
 
 
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Return the holder and the key of every value of a document."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, each in list(items) for place in [(value, key), *places(each)]]
-
-
-def edit_values(folder: Path, chance: random.Random) -> str:
-    """Replace, remove or repeat a few values of a document."""
+def edit(folder: Path, chance: random.Random) -> str:
+    """Edit values or bytes of a document; most often every digest is then computed anew."""
     name = chance.choice(DOCUMENTS)
-    document = json.loads((folder / name).read_text())
-    if chance.random() < 0.8:
-        document.pop(SEAL, None)  # a document without a digest is taken, and its values are looked at
-    for _ in range(chance.choice((1, 1, 1, 2, 5))):
-        found = places(document)
-        if not found:
-            break
-        holder, key = chance.choice(found)
-        change = chance.choice(("replace", "replace", "replace", "remove", "repeat", "swap"))
-        if change == "replace":
-            holder[key] = copy.deepcopy(chance.choice(VALUES))
-        elif change == "remove":
-            del holder[key]
-        elif change == "repeat":
-            if isinstance(holder, list):
-                holder.insert(key, holder[key])
-            else:
-                holder[f"{key} "] = holder[key]
-        else:
-            other, other_key = chance.choice(found)
-            if other_key in other if isinstance(other, dict) else other_key < len(other):
-                holder[key] = json.loads(json.dumps(other[other_key]))
-    (folder / name).write_text(json.dumps(document))
-    return f"values of {name}"
-
-
-def edit_bytes(folder: Path, chance: random.Random) -> str:
-    """Flip, cut, insert or repeat bytes of a document."""
-    name = chance.choice(DOCUMENTS)
-    data = bytearray((folder / name).read_bytes())
-    for _ in range(chance.choice((1, 3, 20))):
-        at = chance.randrange(len(data)) if data else 0
-        kind = chance.choice(("flip", "cut", "insert", "digits"))
-        if kind == "flip" and data:
-            data[at] = chance.randrange(256)
-        elif kind == "cut":
-            del data[at : at + chance.choice((1, 10, 1000))]
-        elif kind == "insert":
-            data[at:at] = chance.choice((b"[" * 100_000, b'{"a":' * 50_000, b"\x00", b"NaN", b"1e999", b"\xff\xfe"))
-        else:
-            data[at:at] = b"9" * chance.choice((1, 30, 5000))
-    (folder / name).write_bytes(data)
-    return f"bytes of {name}"
+    before = digests(folder, IN_ORDER)
+    path = folder / name
+    if chance.random() < 0.25:
+        path.write_bytes(edit_bytes(path.read_bytes(), chance))
+        did = f"bytes of {name}"
+    else:
+        document = json.loads(path.read_text())
+        edit_values(document, chance)
+        if isinstance(document.get(SEAL), str) and chance.random() < 0.1:
+            del document[SEAL]
+        path.write_text(json.dumps(document))
+        did = f"values of {name}"
+    if chance.random() < 0.9:
+        reseal(folder, IN_ORDER, before)
+        did += ", digests computed anew"
+    return did
 
 
 def plant(folder: Path, chance: random.Random) -> str:
@@ -190,11 +161,13 @@ def plant_commands(folder: Path, chance: random.Random) -> str:
         document["engines"][0]["file"] = chance.choice(
             ("../victim.json", "plan.json", "/tmp/x.engine", "engine-a\n.bin")
         )
+    before = digests(folder, IN_ORDER)
     (folder / "plan.json").write_text(json.dumps(document))
+    reseal(folder, IN_ORDER, before)
     return "commands"
 
 
-MUTATIONS = [edit_values] * 6 + [edit_bytes] * 2 + [plant] * 2 + [plant_commands]
+MUTATIONS = [edit] * 8 + [plant] * 2 + [plant_commands]
 
 
 def snapshot(top: Path, without: Path) -> dict[str, tuple[Any, ...]]:
@@ -246,10 +219,8 @@ def chosen_commands(number: int, every: bool) -> list[str]:
     return [*agent, *(host if every else [host[number // 2 % len(host)]])]
 
 
-def check(
-    number: int, seed: int, base: Path, work: Path, every: bool
-) -> tuple[list[str], list[tuple[str, int | None, float]]]:
-    """Make one case and give it to every command; return what went wrong, and each command's status and time."""
+def check(number: int, seed: int, base: Path, work: Path, every: bool) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Give one case to every command; return what went wrong, and each command's status, seconds and error code."""
     chance = random.Random(f"{seed}/{number}")
     place = Path(tempfile.mkdtemp(prefix=f"case-{number}-", dir=work))
     folder = place / "folder"
@@ -263,7 +234,7 @@ def check(
     for name in chosen_commands(number, every):
         before = snapshot(place, folder)
         status, said, seconds = run(COMMANDS[name](folder), place, mark)
-        runs.append((name, status, seconds))
+        runs.append((name, status, seconds, *CODE.findall(said)[:1]))
         faults = []
         if status is None:
             faults.append(f"took over {LIMIT_S:g} s")
@@ -298,6 +269,7 @@ def main() -> int:
     bases = make_bases(work)
     wrong: list[str] = []
     statuses: dict[str, collections.Counter[int | None]] = collections.defaultdict(collections.Counter)
+    refusals: collections.Counter[str] = collections.Counter()
     slowest = ("", 0.0)
     with concurrent.futures.ThreadPoolExecutor(chosen.workers) as pool:
         numbers = range(chosen.first, chosen.first + chosen.count)
@@ -307,11 +279,13 @@ def main() -> int:
             for fault in faults:
                 print(fault, flush=True)
             wrong += faults
-            for name, status, seconds in runs:
+            for name, status, seconds, *codes in runs:
                 statuses[name][status] += 1
+                refusals.update(codes)
                 slowest = max(slowest, (name, seconds), key=lambda each: each[1])
     for name, counts in statuses.items():
         print(f"{name}: exit statuses " + ", ".join(f"{status}: {count}" for status, count in counts.most_common()))
+    print("refusals: " + ", ".join(f"{code}: {count}" for code, count in refusals.most_common()))
     runs_made = sum(sum(counts.values()) for counts in statuses.values())
     print(f"{chosen.count} folders, {runs_made} runs, slowest {slowest[0]} {slowest[1]:.1f} s")
     print(f"{len(wrong)} faults" + (f"; their folders are in {work}" if wrong else ""))

@@ -6,6 +6,7 @@ import errno
 import signal
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,50 @@ def test_a_full_disk_is_diagnosed(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     full = OSError(errno.ENOSPC, "No space left on device", "net.onnx")
     assert _failing(monkeypatch, full) == 1
     assert "error[disk-full]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7.28 TiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17 bytes."),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_diagnosed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _failing(monkeypatch, error) == 1
+    err = capsys.readouterr().err
+    assert "error[out-of-memory]" in err
+    assert f"note: {error}" in err
+    assert "hint: " in err
+
+
+def _numeric_options() -> list[tuple[tuple[str, ...], str, bool]]:
+    """Every option that takes a number: its command, itself, and whether it is a whole number."""
+    found = []
+    for names in _commands():
+        command: Any = typer.main.get_command(cli.app)
+        for name in names:
+            command = command.commands[name]
+        hints = typing.get_type_hints(command.callback) if command.callback else {}
+        for parameter in command.params:
+            kinds = {hints.get(parameter.name), *typing.get_args(hints.get(parameter.name))} & {int, float}
+            found += [(names, parameter.opts[-1], kind is int) for kind in kinds]
+    return found
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999", "9" * 30])
+def test_no_numeric_option_takes_what_is_not_a_number_or_what_no_counter_holds(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _numeric_options()
+    assert len(options) > 20
+    for names, option, whole in options:
+        if whole or not number.isdigit():
+            main([*names, option, number])
+            assert f"Invalid value for '{option}'" in capsys.readouterr().err, names
 
 
 def test_what_the_disk_refuses_is_diagnosed(

@@ -14,7 +14,7 @@ from strategies import pictures
 
 from deploycc.detector import InputSpec
 from deploycc.detector.pictures import find_pictures, prepare, read_picture, resize
-from deploycc.errors import PictureError
+from deploycc.errors import ModelError, PictureError
 
 
 def gradient(height: int = 20, width: int = 30) -> NDArray[np.uint8]:
@@ -166,3 +166,24 @@ def test_an_empty_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> Non
             find_pictures(tmp_path / name)
         codes.append(caught.value.code)
     assert codes == ["picture-folder-empty", "picture-folder", "picture-folder"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale"),
+    [
+        (np.nan, 1.0),
+        (np.inf, 1.0),
+        (1e39, 1.0),
+        (0.0, np.nan),
+        (0.0, np.inf),
+        (0.0, 0.0),
+        (0.0, 1e-50),
+        (3e38, 1e38),
+        (1e12, 1.0),
+    ],
+)
+def test_a_preparation_that_makes_all_pictures_the_same_is_refused(mean: float, scale: float) -> None:
+    """Also in FP32: 1e39 is infinite there, 1e-50 is zero, and 255 - 1e12 is -1e12."""
+    with pytest.raises(ModelError) as caught:
+        InputSpec("x", 4, 4, "RGB", (mean,) * 3, (scale,) * 3)
+    assert caught.value.code == "input-preparation"

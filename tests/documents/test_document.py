@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 import deploycc
 from deploycc import documents
 from deploycc.agent import seal as agent_seal
-from deploycc.documents import document
 from deploycc.documents.compile import CompileReport, read_compile_report
 from deploycc.documents.document import Document, Tool, parse_document, this_tool
 from deploycc.documents.latency import LatencyReport, read_latency_report
 from deploycc.documents.plan import read_plan
 from deploycc.documents.seal import sealed
 from deploycc.errors import ArtefactError
+from deploycc.files import DOCUMENT_BYTES
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,9 @@ def test_an_engine_states_its_file_or_the_reason() -> None:
         )
 
 
-def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "_MOST_BYTES", 1 << 20)
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "plan.json").open("wb") as file:
-        file.truncate((1 << 20) + 1)
-    with pytest.raises(ArtefactError, match="larger than 1 MiB") as caught:
+        file.truncate(DOCUMENT_BYTES + 1)
+    with pytest.raises(ArtefactError, match="larger than 512 MiB") as caught:
         read_plan(tmp_path)
     assert caught.value.code == "artefact-unreadable"

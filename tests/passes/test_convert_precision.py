@@ -342,3 +342,13 @@ def test_tensorrt_builds_both_and_the_convolutions_are_half(assets: Path) -> Non
     assert half["CONVOLUTION", "FLOAT"] == single["CONVOLUTION", "HALF"] == 0
     assert half["REDUCE", "FLOAT"] == 1  # conv4_3_norm
     assert [str(np.dtype(tensor.dtype)) for tensor in [*fp16.inputs, *fp16.outputs]] == ["float32"] * 3
+
+
+def test_constants_that_overflow_where_fp16_is_a_flag_are_noted() -> None:
+    source = network(TWO_CONVS, {"w": np.full((3, 2, 3, 3), 1e5, np.float32)})
+    flag = replace(FP16, typed=False)
+    result = PASS.convert_precision(source, flag)
+    assert [(note.node, note.code) for note in result.notes] == [("one", "fp16-flag-overflow")]
+    assert "54 of 54 constants exceed 65504" in result.notes[0].reason
+    assert PASS.convert_precision(source, replace(flag, keep_fp32=frozenset({"one"}))).notes == ()
+    assert PASS.convert_precision(source, replace(flag, precision="fp32")).notes == ()

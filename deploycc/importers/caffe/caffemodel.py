@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploycc.errors import ModelError
+from deploycc.files import MODEL_BYTES, read_bytes
 
 _NAME_AND_BLOBS = {2: (4, 6), 100: (1, 7)}  # field of NetParameter -> fields of its layers
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -47,7 +48,7 @@ def read(path: Path) -> tuple[list[LayerWeights], bytes]:
         ModelError: the file is missing, unreadable, empty, truncated, or not a Caffe weight file.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MODEL_BYTES)
     except FileNotFoundError:
         raise ModelError("file-missing", "the weight file does not exist", context={"file": path}) from None
     except OSError as error:

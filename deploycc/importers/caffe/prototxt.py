@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
 from deploycc.errors import ModelError
+from deploycc.files import read_bytes
 
 Kind = Literal["string", "number", "word"]
 T = TypeVar("T")
@@ -262,7 +263,7 @@ def read(path: Path) -> tuple[Message, bytes]:
         ModelError: the file is missing, unreadable or empty, or has a syntax error.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         raise ModelError("file-missing", "the network definition does not exist", context={"file": path}) from None
     except OSError as error:
