@@ -62,11 +62,11 @@ def command(
     """
     from deploycc import target as targets
     from deploycc.cli import console
-    from deploycc.detector.file import save
     from deploycc.files import check_writable, sha256_of
     from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.export import caffe_files, export_files
     from deploycc.workflows.prune import prune
+    from deploycc.workflows.written import save_network
 
     check_threads(threads)
     (how,) = pruning.for_targets([targets.load(target)], threads or usable_cores())
@@ -86,7 +86,7 @@ def command(
         warn_if_assumed(detector.input, "what was refitted")
     notes: tuple[Note, ...] = ()
     if caffe is None:
-        sha256 = save(pruned.detector, output)
+        sha256 = save_network(pruned.detector, output)
     else:
         notes = export_files(pruned.detector, *caffe).notes
         sha256 = sha256_of(caffe[0])

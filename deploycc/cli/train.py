@@ -248,8 +248,10 @@ def export(
     require_torch()
     check_writable(output, inputs=[checkpoint])
     from deploycc.lkam.export import export_checkpoint
+    from deploycc.workflows.written import read_back
 
     export_checkpoint(checkpoint, output, gates_metadata=gates_metadata, threshold=threshold)
+    read_back(output)
     console.wrote(output, answer=True)
 
 

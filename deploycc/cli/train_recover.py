@@ -80,11 +80,11 @@ def command(
     share each step: `torchrun --nproc-per-node 2 -m deploycc train recover ...`.
     """
     from deploycc.cli import console
-    from deploycc.detector.file import save
     from deploycc.files import check_writable, write_text
     from deploycc.workflows.load import load
     from deploycc.workflows.recover import recover, recover_in_stages
     from deploycc.workflows.train import require_torch
+    from deploycc.workflows.written import save_network
 
     require_torch()
     from deploycc.distillation.loop import TrainingSettings
@@ -135,7 +135,7 @@ def command(
     _show(done)
     console.wrote(*sorted(checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}")), metrics)
     if done.improved or stages:
-        save(done.detector, output)
+        save_network(done.detector, output)
         console.wrote(output, answer=True)
     else:
         console.note(f"training made the network no better, so {output} was not written; {pruned} is as it was")

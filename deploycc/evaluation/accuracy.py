@@ -22,7 +22,6 @@ from deploycc.evaluation.voc import VocScore, mean_ap, voc_scores
 from deploycc.evaluation.voc_folder import VOC_CLASSES
 from deploycc.progress import Say, quiet
 
-
 _FARTHEST = 1e6  # pictures; an untrained network may decode to any size, and areas must not overflow
 
 

@@ -77,15 +77,16 @@ def export_files(detector: Detector, prototxt: Path, caffemodel: Path, *, say: S
         say: told what is being done.
 
     Raises:
-        ModelError: ``caffe-cannot-express``.
+        ModelError: ``caffe-cannot-express``, ``written-unreadable``.
         ArtefactError: ``file-unwritable``.
     """
     from deploycc.exporters import caffe
+    from deploycc.workflows.written import checked
 
     say("folding and fitting the network")
     compiled = for_caffe(detector)
     say("writing")
-    notes = caffe.save_with_detection(compiled.detector, prototxt, caffemodel)
+    notes = checked((prototxt, caffemodel), lambda *files: caffe.save_with_detection(compiled.detector, *files))
     return Exported((prototxt, caffemodel), (*compiled.notes, *notes))
 
 

@@ -63,14 +63,14 @@ class GatePlanning:
         Raises:
             ArtefactError: see `deploycc.workflows.staging.staged_folder`.
         """
-        from deploycc.detector.file import save
         from deploycc.files import write_text
         from deploycc.report.gates import render_gates_html
         from deploycc.workflows.staging import staged_folder
+        from deploycc.workflows.written import save_network
 
         with staged_folder(folder, inputs, on_kept) as staged:
             self.plan.write(staged / self.plan.FILE_NAME)
-            save(self.lowered, staged / NETWORK_FILE)
+            save_network(self.lowered, staged / NETWORK_FILE)
             self.report.write(staged / self.report.FILE_NAME)
             write_text(staged / PAGE_FILE, render_gates_html(self.report))
 

@@ -67,10 +67,11 @@ def save(detector: Detector, path: str | Path) -> str:
 
     Raises:
         ArtefactError: the file cannot be written.
+        ModelError: ``written-unreadable``; what was there before stays.
     """
-    from deploycc.detector import file
+    from deploycc.workflows.written import save_network
 
-    return file.save(detector, Path(path))
+    return save_network(detector, Path(path))
 
 
 def find_original(detector: Detector) -> Detector | None:

@@ -117,6 +117,7 @@ def train_detector(
     from deploycc.lkam.network import SsdConfig
     from deploycc.lkam.samples import Samples
     from deploycc.lkam.training import CHECKPOINT, METRICS, train
+    from deploycc.workflows.written import read_back
 
     torch.set_num_threads(threads)
     dataset = open_dataset(data, size=size)
@@ -141,6 +142,7 @@ def train_detector(
     network, checkpoint, metrics = folder / f"{name}.onnx", folder / CHECKPOINT, folder / METRICS
     say("writing the network")
     export_checkpoint(checkpoint, network)
+    read_back(network)
     return Trained(network, checkpoint, metrics, json.loads(metrics.read_text(encoding="utf-8"))["result"])
 
 

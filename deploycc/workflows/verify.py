@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploycc.errors import DeployError, MeasureError, ModelError
+from deploycc.errors import MeasureError, ModelError
 from deploycc.progress import Say, quiet
 from deploycc.workflows.verify_errors import Against, differs_error, not_finite_error
+from deploycc.workflows.written import read_back
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,26 +30,6 @@ if TYPE_CHECKING:
 _PICTURES, _FEW_PICTURES, _MORE_PICTURES = 2, 1, 5
 _MANY_MACS = 5_000_000_000
 """From here on, one picture is enough: each number of an output is a sum over thousands of weights."""
-
-
-def read_back(file: Path) -> Detector:
-    """Read a network that was just written, as the next command will.
-
-    Raises:
-        ModelError: ``written-unreadable``.
-    """
-    from deploycc import importers
-
-    try:
-        return importers.load(file)
-    except DeployError as error:
-        raise ModelError(
-            "written-unreadable",
-            f"{file.name}, which was just written, cannot be read back",
-            context={"file": file, "error": error.code, **error.context},
-            note=error.note or error.message,
-            hint="this is a fault of deploycc: please report it with the model",
-        ) from None
 
 
 @dataclass(eq=False)

@@ -210,7 +210,7 @@ def run(command: list[str], place: Path, mark: str) -> tuple[int | None, str, fl
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_limit,  # noqa: PLW1509 - it only sets a limit
+        preexec_fn=_limit,
     ) as process:
         try:
             said, _ = process.communicate(timeout=LIMIT_S)

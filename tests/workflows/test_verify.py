@@ -16,7 +16,8 @@ from deploycc.passes import Options, Result
 from deploycc.passes.options import Prune
 from deploycc.workflows import verify
 from deploycc.workflows.networks import run_passes, write_network
-from deploycc.workflows.verify import Verifier, read_back
+from deploycc.workflows.verify import Verifier
+from deploycc.workflows.written import read_back
 
 TEXT = """<ir_version: 8, opset_import: ["": 13]>
 net (float[1,3,16,16] x) => (float[1,4,8,8] y) <float[4] s, float[4] m>
