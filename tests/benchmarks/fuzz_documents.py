@@ -17,6 +17,7 @@ import os
 import random
 import re
 import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -152,7 +153,6 @@ def make_base(folder: Path) -> None:
     from ssd_tails import Tail, build, grid_priors
 
     from deploycc import target
-    from deploycc.cli import main
 
     folder.mkdir(parents=True)
     os.chdir(folder)
@@ -194,7 +194,7 @@ def make_base(folder: Path) -> None:
     for command in commands:
         if command[-1] == "gates":  # a plan without branches would leave its readers little to read
             pretend_branches_pay(pytest.MonkeyPatch())
-        if main(list(command)) != 0:
+        if deploycc(command) != 0:
             raise SystemExit(f"the base could not be made: {' '.join(command)}")
 
 
@@ -289,12 +289,22 @@ def _become(command: Sequence[str], place: Path, said: Path) -> None:
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + LIMIT_BYTES, in_use + LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S + 2))
-    from deploycc.cli import main
-
-    status = main(list(command))
+    status = deploycc(command)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def deploycc(command: Sequence[str]) -> int:
+    """Do what ``python -m deploycc`` does, in this process; return the exit status."""
+    before, sys.argv = sys.argv, ["deploycc", *command]
+    try:
+        runpy.run_module("deploycc", run_name="__main__")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = before
+    return 0
 
 
 def check(number: int, seed: int, base: Path, work: Path, show: bool) -> tuple[list[str], str, list[str]]:
@@ -356,7 +366,7 @@ def _imports() -> None:
 
     for name in (
         *("onnxruntime", "numpy", "PIL.Image", "onnx", "onnx_graphsurgeon", "jinja2"),
-        *("deploycc.cli", "deploycc.passes", "deploycc.workflows.compile", "deploycc.workflows.evaluate"),
+        *("deploycc.passes", "deploycc.workflows.compile", "deploycc.workflows.evaluate"),
         *(
             "deploycc.workflows.gates",
             "deploycc.workflows.predict",
