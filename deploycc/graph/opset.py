@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from deploycc.graph.expansions import expand
 from deploycc.graph.half import all_nodes, formal, schema_of
 from deploycc.graph.neutral_attributes import changes_nothing
 from deploycc.graph.opset_rules import RULES
@@ -54,7 +55,7 @@ def _lower_node(graph: gs.Graph, node: gs.Node, version: int) -> bool:
     if rule is not None:
         return rule(graph, node)
     old = schema_of(node, version - 1)
-    return old is not None and _same_meaning(node, new, old)
+    return expand(graph, node) if old is None else _same_meaning(node, new, old)
 
 
 def _same_meaning(node: gs.Node, new: onnx.defs.OpSchema, old: onnx.defs.OpSchema) -> bool:

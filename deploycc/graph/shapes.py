@@ -12,8 +12,14 @@ _READ_BY_INFERENCE = 4096  # elements: inference reads operands of Reshape and S
 
 def infer_shapes(graph: gs.Graph) -> None:
     """Fill in ``shape`` and ``dtype`` of variables, subgraphs included; those that cannot be inferred are unchanged."""
-    proto = gs.export_onnx(without_weights(graph, _READ_BY_INFERENCE))
+    proto = without_weights_as_onnx(graph)
     _fill(graph, onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
+
+
+def without_weights_as_onnx(graph: gs.Graph) -> onnx.ModelProto:
+    """Return what inference needs of a graph: all but the values of its weights."""
+    proto: onnx.ModelProto = gs.export_onnx(without_weights(graph, _READ_BY_INFERENCE))
+    return proto
 
 
 def _fill(graph: gs.Graph, inferred: onnx.GraphProto) -> None:

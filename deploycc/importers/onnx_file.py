@@ -23,6 +23,7 @@ from deploycc.importers.onnx_half import widen_half
 from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
 from deploycc.importers.onnx_read import first_line, read_model
 from deploycc.importers.onnx_sizes import check_operands, check_sizes
+from deploycc.importers.onnx_tensors import check_output_types
 from deploycc.importers.own_preparation import drop_idle_resizing
 from deploycc.importers.picture_input import describe_picture, fix_picture_input, override
 from deploycc.importers.single_loops import inline_single_loops
@@ -126,6 +127,7 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
             for tensor in node.outputs:
                 tensor.shape = None  # stored for an open batch; inferred again below
     type_float_constants(graph)
+    check_output_types(graph, path)
     _infer(graph, path)
     for _ in range(4):  # a folded shape may make the next one static; exporters nest two deep
         nodes = len(graph.nodes)

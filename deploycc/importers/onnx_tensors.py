@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.errors import ModelError
+from deploycc.graph.shapes import without_weights_as_onnx
 
 _TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 _WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "PRelu", "Mul")
@@ -52,6 +54,33 @@ def check_types(model: onnx.ModelProto, path: Path) -> None:
                     note="an engine computes with numbers only",
                     hint="export the network without what makes text of its results",
                 )
+
+
+def check_output_types(graph: gs.Graph, path: Path) -> None:
+    """Refuse an output whose stated element type is not the one that the network computes.
+
+    Raises:
+        ModelError: ``onnx-output-type``.
+    """
+    proto = without_weights_as_onnx(graph)
+    stated = {output.name: output.type.tensor_type.elem_type for output in proto.graph.output}
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("elem_type")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto).graph.output
+    except onnx.shape_inference.InferenceError:
+        return  # the shapes contradict one another, which is said later
+    for output in inferred:
+        computed = output.type.tensor_type.elem_type
+        if computed and computed != stated[output.name]:
+            names = [onnx.TensorProto.DataType.Name(kind) for kind in (stated[output.name], computed)]
+            raise ModelError(
+                "onnx-output-type",
+                f"the output {output.name} is stated as {names[0]} and computed as {names[1]}",
+                context={"file": path, "tensor": output.name},
+                note="ONNX Runtime refuses such a file, too",
+                hint="export the network again",
+            )
 
 
 def check_numbers(model: onnx.ModelProto, path: Path) -> None:

@@ -196,6 +196,14 @@ def _tensorrt(node: gs.Node, contract: Contract, opset: int, local: set[str]) ->
     yield from _types(node, contract)
 
 
+def has_operator(op: str, contract: Contract) -> bool:
+    """Return whether the release of TensorRT's ONNX parser imports an operator; other parsers are not asked."""
+    first = _first_release().get(op)
+    if contract.parser != "tensorrt-onnx" or first is None:
+        return True
+    return (contract.version or PARSERS[0].since) >= numbers(first)
+
+
 def _operator(node: gs.Node, version: Version, local: set[str]) -> Limit | None:
     """Refuse an operator that the release does not know; the parser matches its name, not its domain."""
     table = _table()

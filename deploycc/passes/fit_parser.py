@@ -9,10 +9,12 @@ import onnx_graphsurgeon as gs
 from deploycc.detector import Detector
 from deploycc.errors import Note
 from deploycc.graph.edit import static_shape
+from deploycc.graph.expansions import expand
 from deploycc.graph.half import all_nodes
 from deploycc.graph.narrow_types import narrow_floats, narrow_integers
 from deploycc.graph.opset import lower_opset
 from deploycc.graph.shapes import infer_shapes
+from deploycc.parsers.support import Contract, has_operator
 from deploycc.passes.options import Options
 from deploycc.passes.runner import Result
 
@@ -27,6 +29,7 @@ def fit_parser(detector: Detector, options: Options) -> Result:
     * Operator set: stepped down to ``max_opset`` (`deploycc.graph.opset`).
     * INT64 becomes INT32 if the parser lacks INT64 (`deploycc.graph.narrow_types`); FP64 becomes FP32 for every
       TensorRT.
+    * Operators that the release does not know are written out in older ones (`deploycc.graph.expansions`).
     * Attributes: ``auto_pad`` becomes explicit pads; poolings lose dilations of 1; for every TensorRT, a Resize that
       takes the floor of TensorFlow's half-pixel coordinates rounds ONNX's instead, which gives the same positions.
 
@@ -49,10 +52,21 @@ def fit_parser(detector: Detector, options: Options) -> Result:
         changed |= lowered is not graph
         graph = lowered
         notes += [Note(node.name, "opset-stays", f"opset {graph.opset} stays: {reason}") for node, reason in stuck]
+    graph, expanded = _expand_unknown(graph, contract)
+    changed |= expanded
     ir_version = max(_OLDEST_IR, min(graph.ir_version or contract.max_ir, contract.max_ir))
     changed |= graph.ir_version != ir_version
     graph.ir_version = ir_version
     return Result(replace(detector, graph=graph), changed, tuple(notes))
+
+
+def _expand_unknown(graph: gs.Graph, contract: Contract) -> tuple[gs.Graph, bool]:
+    """Write out operators that the parser's release does not know, in a copy."""
+    if all(has_operator(node.op, contract) for node in all_nodes(graph)):
+        return graph, False
+    graph = graph.copy()
+    expanded = [expand(graph, node) for node in list(all_nodes(graph)) if not has_operator(node.op, contract)]
+    return graph.cleanup().toposort(), any(expanded)
 
 
 def _plain_attributes(node: gs.Node) -> bool:

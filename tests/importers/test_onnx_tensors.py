@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploycc.errors import ModelError
+from deploycc.importers import load
 from deploycc.importers.onnx_read import read_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 13]>'
@@ -122,3 +123,12 @@ def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:
     model = read_model(path)[0]
     assert [node.op_type for node in model.graph.node] == ["Add", "Relu"]
     assert not model.functions
+
+
+def test_an_output_that_is_stated_as_what_it_is_not(tmp_path: Path) -> None:
+    """ONNX Runtime refuses such a file; it used to be compiled to another that it refuses as well."""
+    model = onnx.parser.parse_model(f"{HEAD} g (float[1,3,4,4] x) => (bool[1,3,4,4] y) {{ y = Relu (x) }}")
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "net.onnx")
+    assert caught.value.message == "the output y is stated as BOOL and computed as FLOAT"

@@ -70,6 +70,11 @@ LOWERED = [
     ("top k", 11, 9, "g (float[1,8] x, int64[1] k) => (float[1,3] y, int64[1,3] i) { y, i = TopK (x, k) }", {"k": [3]}, ["TopK"]),
     ("gemm without bias", 13, 9, "g (float[1,4] x, float[4,2] w) => (float[1,2] y) { y = Gemm (x, w) }", {}, ["Gemm"]),
     ("hard swish", 14, 13, "g (float[1,4] x) => (float[1,4] y) { y = HardSwish (x) }", {}, ["HardSigmoid", "Mul"]),
+    ("mish", 18, 9, "g (float[1,4] x) => (float[1,4] y) { y = Mish (x) }", {}, ["Softplus", "Tanh", "Mul"]),
+    ("gelu", 20, 9, "g (float[1,4] x) => (float[1,4] y) { y = Gelu (x) }", {}, ["Mul", "Mul", "Erf", "Add", "Mul"]),
+    ("gelu by tanh", 20, 9, 'g (float[1,4] x) => (float[1,4] y) { y = Gelu <approximate="tanh"> (x) }', {}, ["Mul", "Mul", "Mul", "Mul", "Add", "Mul", "Tanh", "Add", "Mul"]),
+    ("layer norm", 17, 9, "g (float[1,3,4] x, float[4] s, float[4] b) => (float[1,3,4] y) { y = LayerNormalization <epsilon=0.01> (x, s, b) }", {}, ["ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"]),
+    ("layer norm without bias", 21, 9, "g (float[1,3,4] x, float[3,4] s) => (float[1,3,4] y) { y = LayerNormalization <axis=1> (x, s) }", {}, ["ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "Mul"]),
     ("batch norm", 15, 9, "g (float[1,2,3] x, float[2] s, float[2] b, float[2] m, float[2] v) => (float[1,2,3] y) { y = BatchNormalization <training_mode=0> (x, s, b, m, v) }", {"v": [1.0, 2.0]}, ["BatchNormalization"]),
     ("resize by sizes", 19, 11, 'g (float[1,1,2,2] x, int64[4] s) => (float[1,1,4,4] y) { y = Resize <mode="linear"> (x, , , s) }', {"s": [1, 1, 4, 4]}, ["Resize"]),
     ("resize asymmetric", 13, 10, 'g (float[1,1,2,2] x, float[4] s) => (float[1,1,4,4] y) { y = Resize <mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"> (x, , s) }', {"s": [1.0, 1.0, 2.0, 2.0]}, ["Resize"]),
@@ -101,7 +106,8 @@ def test_lowered_network_computes_the_same(case: tuple[str, int, int, str, dict[
 
 STUCK = [
     ("mode", 19, 18, 'g (float[1,1,2,2] x, int64[8] p) => (float[1,1,2,4] y) { [n] y = Pad <mode="wrap"> (x, p) }', {"p": [0, 0, 0, 1, 0, 0, 0, 1]}),
-    ("new operator", 20, 13, "g (float[1,4] x) => (float[1,4] y) { [n] y = Gelu (x) }", {}),
+    ("new operator", 18, 13, "g (float[1,4] x) => (float[1,4] y) { a = Cast <to=6> (x) [n] b = BitwiseNot (a) y = Cast <to=1> (b) }", {}),
+    ("statistics of a layer", 17, 13, "g (float[1,4] x, float[4] s) => (float[1,4] y, float[1,1] m) { [n] y, m = LayerNormalization (x, s) }", {}),
     ("resize rounding", 13, 10, 'g (float[1,1,2,2] x, float[4] s) => (float[1,1,4,4] y) { [n] y = Resize (x, , s) }', {"s": [1.0, 1.0, 2.0, 2.0]}),
     ("resize to the nearest", 13, 10, 'g (float[1,1,2,2] x, float[4] s) => (float[1,1,4,4] y) { [n] y = Resize <coordinate_transformation_mode="asymmetric"> (x, , s) }', {"s": [1.0, 1.0, 2.0, 2.0]}),
     ("attribute", 11, 10, "g (float[1,8] x, int64[1] k) => (float[1,3] y, int64[1,3] i) { [n] y, i = TopK <largest=0> (x, k) }", {"k": [3]}),
@@ -131,12 +137,13 @@ def test_what_has_no_older_spelling_stays_and_is_named(case: tuple[str, int, int
 
 def test_the_given_graph_is_not_half_lowered() -> None:
     """One node stops the step: the others keep the spelling of the set that the network stays in."""
-    text = """<ir_version: 10, opset_import: ["": 20]>
-    g (float[1,2,4] x, int64[1] a) => (float[1,2,1] y) { r = ReduceMean (x, a) y = Gelu (r) }"""
+    text = """<ir_version: 10, opset_import: ["": 18]>
+    g (float[1,2,4] x, int64[1] a) => (int32[1,2,1] y)
+    { r = ReduceMean (x, a) c = Cast <to=6> (r) y = BitwiseNot (c) }"""
     source = network(text, {"a": np.array([2])})
     expected = run(source.graph)
     graph = fit(source, max_opset=13, int64=True).detector.graph
-    assert graph.opset == 20
+    assert graph.opset == 18
     np.testing.assert_array_equal(run(graph)[0], expected[0])
 
 
@@ -337,3 +344,15 @@ def test_trained_network_reaches_the_oldest_parsers(assets: Path) -> None:
     assert result.notes == ()
     for got, want in zip(run(result.detector.graph), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("op", "first"), [("Mish", (10, 0)), ("Gelu", (10, 0)), ("LayerNormalization", (8, 6))])
+def test_an_operator_is_written_out_only_where_the_release_lacks_it(op: str, first: tuple[int, int]) -> None:
+    """Opset 20 in both releases: what the parser imports decides."""
+    operands, given = ("x, s", "float[1,4] x, float[4] s") if op == "LayerNormalization" else ("x", "float[1,4] x")
+    source = typed(20, f"g ({given}) => (float[1,4] y) {{ [n] y = {op} ({operands}) }}", {})
+    expected = run(source.graph)
+    older = fit(source, Contract("tensorrt-onnx", (first[0] - 1, 9), max_opset=20))
+    assert op not in operators(older.detector.graph)
+    np.testing.assert_allclose(run(older.detector.graph)[0], expected[0], rtol=1e-6, atol=1e-6)
+    assert operators(fit(source, Contract("tensorrt-onnx", first, max_opset=20)).detector.graph) == [op]
