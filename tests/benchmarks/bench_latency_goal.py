@@ -30,7 +30,6 @@ from real_models import add_assets_option
 
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
-from deploycc.detector.file import read_detector
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import remove_channels
@@ -46,6 +45,7 @@ from deploycc.pruning.latency_goal import LatencySearch, channels_of
 from deploycc.target import load as load_target
 from deploycc.timing.machine import usable_cores
 from deploycc.timing.turns import time_in_turns
+from deploycc.workflows.load import load
 from deploycc.workflows.prune import cpu_options
 
 TARGET, PRECISION = "jetson-tx2-jp461", "fp16"
@@ -133,7 +133,7 @@ def relative_times(paths: list[str], seconds: float) -> list[float]:
     """Median time of each network relative to the first, in turns."""
     sessions = {}
     for path in paths:
-        graph = read_detector(Path(path)).graph
+        graph = load(path).graph
         tensor = graph.inputs[0]
         feed = {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
         session = open_session(to_onnx(graph), usable_cores(), {"network": path})
@@ -146,19 +146,18 @@ def accuracy(
     model: str, by: list[str], calibration: str, data: str, rates: list[float], folder: Path, s: float
 ) -> bool:
     """Compare a goal with equal shares at the same latency; prints a row per rate."""
-    met, original = True, str(folder / "original.onnx")
-    deploycc("prune", model, *by, "--below", "0", "--round-to", "1", "-o", original)
-    print(f"{model} on {data}: mAP50 {100 * accuracy_of(original, data):.1f}; refitted on {calibration}")
+    met = True
+    print(f"{model} on {data}: mAP50 {100 * accuracy_of(model, data):.1f}; refitted on {calibration}")
     refit = ["--reconstruct", "--data", calibration]
     for rate in rates:
         shares, goal = str(folder / "shares.onnx"), str(folder / "goal.onnx")
         deploycc("prune", model, *by, "--below", str(rate), *refit, "-o", shares)
-        wanted = relative_times([original, shares], s)[1]
+        wanted = relative_times([model, shares], s)[1]
         if wanted > 0.98:
             print(f"  share {rate:g}: takes {wanted:.3f} of the time, which is no goal", flush=True)
             continue
         deploycc("prune", model, *by, "--speedup", str(1 / wanted), *refit, "-o", goal)
-        _, time_of_shares, time_of_goal = relative_times([original, shares, goal], s)
+        _, time_of_shares, time_of_goal = relative_times([model, shares, goal], s)
         maps = [accuracy_of(path, data) for path in (shares, goal)]
         near = 0.97 <= time_of_goal / wanted <= 1.03
         met &= near and maps[1] >= maps[0]
