@@ -43,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--out", help="JSON file (default: build.json beside the plan)")
     bench = commands.add_parser("bench", help="measure the engines")
     bench.add_argument("plans", metavar="PLAN", nargs="+", help="several are measured in turns")
+    bench.add_argument(
+        "--max-performance",
+        action="store_true",
+        help="on a Jetson: measure in the fastest power mode with fixed clocks (nvpmodel, jetson_clocks; needs root), "
+        "and bring back what was before, however this ends",
+    )
     bench.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
     bench.add_argument("--input", metavar="FILE.npy", help="the picture tensor (default: seeded random values)")
     bench.add_argument("--out", help="JSON file, of several plans a list (default: latency.json beside each plan)")
@@ -79,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("folder")
     job.add_argument("store")
     job.add_argument("--lock-fd", type=int, required=True)  # held as long as this process lives
+    keeper = commands.add_parser("restore-performance")  # used by the agent itself: outlives it
+    keeper.add_argument("folder")
+    keeper.add_argument("--parent-fd", dest="pipe", type=int, required=True)
     sensors = commands.add_parser("telemetry")  # used by the agent itself while it measures
     sensors.add_argument("period_s", type=_seconds)
     sensors.add_argument("--parent-fd", type=int, required=True)
@@ -126,6 +135,10 @@ def _run(given: "Any") -> int:
         from . import device_jobs
 
         return device_jobs.run(given.folder, given.store)
+    if given.command == "restore-performance":
+        from . import performance
+
+        return performance.keep(given.folder, given.pipe)
     if given.command == "telemetry":
         from . import telemetry
 
@@ -162,7 +175,7 @@ def _run(given: "Any") -> int:
         done = [row["status"] == "detected" for row in results[0]["runs"]]
     else:
         plans, name = given.plans, "latency.json"
-        results = jobs.bench_all(plans, given.only, given.input, given.program, given.time_limit, _scenario(given))
+        results = _bench_all(given)
         done = [row["status"] == "measured" for result in results for row in result["runs"]]
     results = [seal.sealed(result) for result in results]
     if given.out is not None:
@@ -173,10 +186,27 @@ def _run(given: "Any") -> int:
     return 0 if all(done) else EXIT_PARTLY if any(done) else EXIT_NOTHING
 
 
+def _bench_all(given: "Any") -> "List[Any]":
+    """Measure, in the fastest power mode where that is asked for."""
+    from . import jobs, performance, telemetry
+
+    def measure() -> "List[Any]":
+        return jobs.bench_all(given.plans, given.only, given.input, given.program, given.time_limit, _scenario(given))
+
+    performance.restore_abandoned()
+    if not given.max_performance:
+        return measure()
+    with performance.MaxPerformance(telemetry.starter()) as fastest:
+        results = measure()
+    for result in results:
+        fastest.record(result["environment"])
+    return results
+
+
 def main(arguments: "Optional[List[str]]" = None) -> int:
     """Run a command and return the exit code."""
     given = _parser().parse_args(arguments)
-    if given.command != "run-job":  # which ignores the end of its session first
+    if given.command not in ("run-job", "restore-performance"):  # which ignores the end of its session first
         processes.obey_signals()
     if getattr(given, "parent_fd", None) is not None:
         processes.end_with_parent(given.parent_fd, in_order=given.command in ("build", "bench"))

@@ -37,6 +37,7 @@ _STEP = fields.record(
         "command": fields.one_of("build", "bench", "detect"),
         "only": fields.optional(fields.one_of("fp32", "fp16")),
         "input": fields.optional(_DIGEST),
+        "max_performance": fields.flag,
         "scenario": fields.optional(
             fields.record(
                 {
@@ -47,7 +48,7 @@ _STEP = fields.record(
             )
         ),
     },
-    {"scenario": None},
+    {"scenario": None, "max_performance": False},
 )
 _JOB = fields.record(
     {
@@ -180,6 +181,8 @@ def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "D
     for option, value in (("--only", step["only"]), ("--program", job["program"])):
         if value is not None:
             arguments += [option, value]
+    if step["max_performance"]:
+        arguments.append("--max-performance")
     if step["scenario"] is not None:
         arguments += Scenario(**step["scenario"]).arguments()
     if step["input"] is not None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploycc.agent_host.session import AgentStopped, Progress, Scenario, Session
+from deploycc.agent_host.session import MAX_PERFORMANCE, AgentStopped, Progress, Scenario, Session
 from deploycc.agent_host.temporary import temporary_folder
 from deploycc.agent_host.zipapp import FILE_NAME, write_agent
 from deploycc.documents.build import BuildResult
@@ -106,6 +106,7 @@ def bench_in_turns(
     *,
     input_file: Path | None = None,
     scenario: Scenario | None = None,
+    max_performance: bool = False,
     session: Session | None = None,
 ) -> list[LatencyReport]:
     """Measure the engines of plans, those of one precision in turns.
@@ -116,6 +117,7 @@ def bench_in_turns(
         only: one precision, every variant of it; None: every engine.
         input_file: the picture tensor as .npy; None: seeded random values.
         scenario: how pictures come; None: as the plans say.
+        max_performance: in the fastest power mode of a Jetson, with fixed clocks; what was before is back afterwards.
         session: where; None: this machine.
 
     Returns:
@@ -148,6 +150,8 @@ def bench_in_turns(
         arguments += ["--input", str(input_file.resolve())]
     if scenario is not None:
         arguments += scenario.arguments()
+    if max_performance:
+        arguments.append(MAX_PERFORMANCE)
     written = _run(session, files, arguments, on_progress, MeasureError)
     return [
         parse_document(part, LatencyReport, file.with_name(LatencyReport.FILE_NAME))

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from deploycc.agent_host.board import Board, StoredFile
 from deploycc.agent_host.devices import Device
-from deploycc.agent_host.session import AgentStopped, Progress, Scenario
+from deploycc.agent_host.session import MAX_PERFORMANCE, AgentStopped, Progress, Scenario
 from deploycc.agent_host.ssh import LinkLost, Unreachable
 from deploycc.agent_host.temporary import temporary_folder
 from deploycc.documents.build import BuildResult
@@ -39,24 +39,31 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0)  # between attempts to connect
 
 @dataclass(frozen=True)
 class Step:
-    """An agent command (``build``, ``bench``, ``detect``): of one precision, with a user's file, in a scenario."""
+    """An agent command (``build``, ``bench``, ``detect``): of one precision, with a user's file, in a scenario.
+
+    Attributes:
+        max_performance: measure in the fastest power mode; what was before it is back afterwards.
+    """
 
     command: str
     only: str | None = None
     input_file: Path | None = None
     scenario: Scenario | None = None
+    max_performance: bool = False
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Step:
         """Read the arguments of `deploycc.agent_host.session.Session.run_agent`."""
-        command, *options = arguments
+        command, *options = (argument for argument in arguments if argument != MAX_PERFORMANCE)
         given = dict(zip(options[::2], options[1::2], strict=True))
         file, name = given.get("--input"), given.get("--scenario")
         period_ms, seconds = (
             None if text is None else float(text) for text in (given.get("--period-ms"), given.get("--seconds"))
         )
         scenario = None if name is None else Scenario(name, period_ms, seconds)
-        return cls(command, given.get("--only"), None if file is None else Path(file), scenario)
+        return cls(
+            command, given.get("--only"), None if file is None else Path(file), scenario, MAX_PERFORMANCE in arguments
+        )
 
 
 @dataclass(eq=False)
@@ -139,6 +146,7 @@ class RemoteSession:
                     "only": each.only,
                     "input": inputs[each.input_file].sha256 if each.input_file is not None else None,
                     "scenario": None if each.scenario is None else asdict(each.scenario),
+                    "max_performance": each.max_performance,
                 }
                 for each in self.steps
             ],

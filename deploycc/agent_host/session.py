@@ -11,6 +11,10 @@ Progress = Callable[[str], None]
 """Called with each line the agent says while it works."""
 
 
+MAX_PERFORMANCE = "--max-performance"
+"""Option of the agent's ``bench``: the fastest power mode meanwhile."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """How pictures come to an engine (``deploycc/agent/scenario.py``).

@@ -49,6 +49,14 @@ def command(
             metavar="S", min=0.001, max=86400.0, help="End --single-stream or --period early; the result is not valid."
         ),
     ] = None,
+    max_performance: Annotated[
+        bool,
+        typer.Option(
+            "--max-performance",
+            help="On a Jetson: in the fastest power mode with fixed clocks (needs root there); "
+            "what was before is back afterwards, however this ends.",
+        ),
+    ] = False,
     device: Device = None,
 ) -> None:
     """Time the engines of built folders.
@@ -68,9 +76,9 @@ def command(
 
     scenario = _scenario(single_stream, period, seconds)
     said: list[str] = []
-    step = Step("bench", only, None if input_file is None else input_file.resolve(), scenario)
+    step = Step("bench", only, None if input_file is None else input_file.resolve(), scenario, max_performance)
     with console.progress("bench") as say, session_on(device, folders, [step], say) as session:
-        measured = bench_folders(folders, say, only, input_file, session, said.append, scenario)
+        measured = bench_folders(folders, say, only, input_file, session, said.append, scenario, max_performance)
     for sentence in said:
         console.note(sentence)
     for folder in folders:

@@ -109,6 +109,7 @@ def bench_folders(
     session: Session | None = None,
     on_note: Callable[[str], None] = lambda sentence: None,
     scenario: Scenario | None = None,
+    max_performance: bool = False,
 ) -> list[LatencyReport]:
     """Time the engines of folders' plans, those of one precision in turns, and update documents and reports.
 
@@ -120,6 +121,7 @@ def bench_folders(
         session: where; None: this machine.
         on_note: told, in sentences, what else the user should know.
         scenario: how pictures come; None: as the plans say.
+        max_performance: in the fastest power mode of a Jetson, with fixed clocks; what was before is back afterwards.
 
     Returns:
         for each folder what was measured just now, and why the rest was not
@@ -152,6 +154,7 @@ def bench_folders(
             only,
             input_file=input_file,
             scenario=scenario,
+            max_performance=max_performance,
             session=session,
         )
         for folder, change, latency in zip(folders, changes, reports, strict=True):

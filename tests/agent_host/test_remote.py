@@ -180,3 +180,12 @@ def test_compile_over_ssh(
     assert list((tmp_path / "store" / "jobs").iterdir()) == []
     assert main(["device", "attach", "tx2"]) == 1
     assert "error[device-no-job]" in capsys.readouterr().err
+
+
+def test_a_step_is_read_from_the_agents_arguments() -> None:
+    arguments = ["bench", "--only", "fp16", "--scenario", "constant-stream", "--period-ms", "66.7", "--max-performance"]
+    step = Step.of(arguments)
+    assert (step.command, step.only, step.max_performance) == ("bench", "fp16", True)
+    assert step.scenario is not None
+    assert step.scenario.period_ms == 66.7
+    assert Step.of(["build"]) == Step("build")

@@ -7,7 +7,7 @@ Settings lie beside the program, in ``trtexec.json``:
     device        name and compute capability of the GPU
     capability
     behaviour     work, or what goes wrong: refuse, memory, parse, crash, garbage, empty, throttle, kill (its parent),
-                  hang (half an engine, deaf to SIGTERM)
+                  hang (half an engine, deaf to SIGTERM), hang_measuring
     times         onnxruntime, or the milliseconds that every picture takes
     build_s       how long a build takes
     longest_s     at most so long for pictures, whatever --duration says; null: as long as it says
@@ -114,6 +114,9 @@ class Program:
         if behaviour == "kill":
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(5)
+        if behaviour == "hang_measuring":
+            (self.folder / "pid").write_text(str(os.getpid()))
+            time.sleep(60)
         if "--loadEngine" in self.flags:
             self._infer()
         elif "--onnx" in self.flags or "--deploy" in self.flags:
