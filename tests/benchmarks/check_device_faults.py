@@ -10,8 +10,10 @@ The device is this machine, behind an OpenSSH server of its own on loopback.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -32,7 +34,7 @@ from deploycc.agent_host.board import Board, StoredFile
 from deploycc.agent_host.devices import Device
 from deploycc.agent_host.remote import Step, on_device
 from deploycc.documents.build import read_manifest
-from deploycc.errors import DeployError
+from deploycc.errors import DeployError, Detached
 from deploycc.files import sha256_of
 
 BOTH = (Step("build"), Step("bench"))
@@ -182,6 +184,57 @@ def check_job_killed(campaign: Campaign, times: int, whole_s: float) -> None:
         campaign.attempt(f"job killed after {delay_s:.2f} s", do)
 
 
+def check_clock_set_back(campaign: Campaign) -> None:
+    """The board's clock goes back three days while a job works: its result is right, and so is that of the next one.
+
+    The link is cut, and whatever starts on the board from then on lives in the past.
+    """
+    site = campaign.folder / "past"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import time\n_now = time.time\ntime.time = lambda: _now() - 3 * 86400\n")
+    python = site / "python"
+    python.write_text(
+        f'#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(site))}\nexec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    python.chmod(0o755)
+    past = campaign.device.model_copy(update={"python": str(python)})
+    folder = campaign.planned()
+    with contextlib.suppress(DeployError), on_device(campaign.device, folder, BOTH) as session:
+        begun: list[str] = []
+
+        def cut(line: str) -> None:
+            if not begun:
+                begun.extend(campaign.jobs())
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(Detached):
+            local.build(folder, cut, session)
+    [job] = begun
+    campaign.work(folder, job, past)
+    campaign.work(campaign.planned(), device=past)
+    campaign.work(campaign.planned())
+
+
+def check_reboot(campaign: Campaign) -> None:
+    """Everything of a job is gone at once, with its whole group and the agent that served: said, and the next is right."""
+    folder = campaign.planned()
+
+    def kill() -> None:
+        for pid, words in processes():
+            if campaign.device.store in " ".join(words) and {"run-job", "serve"} & set(words):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(os.getpgid(pid), signal.SIGKILL)
+
+    timer = after(1.0, kill)
+    try:
+        campaign.work(folder)
+    except DeployError as error:
+        if error.code != "device-job-lost":
+            raise
+        campaign.work(folder)
+    timer.join()
+
+
 def check_two_hosts(campaign: Campaign) -> None:
     """Two hosts at once wait for one another."""
     problems = list[BaseException]()
@@ -268,6 +321,8 @@ def run(campaign: Campaign, cuts: int, kills: int) -> int:
     check_cuts(campaign, cuts, whole_s)
     check_host_killed(campaign, kills, whole_s)
     check_job_killed(campaign, kills, whole_s)
+    campaign.attempt("clock set back", lambda: check_clock_set_back(campaign))
+    campaign.attempt("reboot", lambda: check_reboot(campaign))
     campaign.attempt("two hosts at once", lambda: check_two_hosts(campaign))
     campaign.attempt("disk full", lambda: check_full_disk(campaign))
     with Board(campaign.device) as board:
