@@ -58,6 +58,7 @@ class Scenario:
         asked = [plan["measurement"] for plan in plans]
         limits = {name: max(each[name] for each in asked) for name in ("warmup_s", "min_duration_s", "min_samples")}
         limits["quick"] = any(each["quick"] for each in asked)
+        limits.update(threads=asked[0]["threads"], seed=asked[0]["seed"])  # one runtime runs all of them
         if self.name is not None:
             limits.update(NEEDS[self.name], quick=False)
             if self.period_ms is not None:

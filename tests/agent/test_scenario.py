@@ -38,8 +38,10 @@ def test_a_scenario_says_how_long(given: Any, duration_s: float, count: int, qui
 
 
 def test_plans_that_are_measured_together_get_the_most_that_one_of_them_asks_for() -> None:
-    other = {"min_duration_s": 10.0, "min_samples": 5, "quick": False}
+    other = {"min_duration_s": 10.0, "min_samples": 5, "quick": False, "threads": 1, "seed": 4}
     assert limits(Scenario(), other) == {"min_duration_s": 10.0, "min_samples": 10, "quick": True, "seed": 3}
+    both = Scenario().applied([{"measurement": PLAN}, {"measurement": PLAN | other}])
+    assert both[0] == both[1]  # one runtime runs both, with the threads and the input of the first
 
 
 def test_ending_early_does_not_lower_what_is_needed() -> None:
