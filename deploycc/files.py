@@ -69,7 +69,7 @@ def check_writable(*paths: Path | None, inputs: Iterable[Path | str | None] = ()
     Raises:
         ArtefactError: ``file-unwritable``, ``output-is-the-input``.
     """
-    read = [Path(each).resolve() for each in inputs if each is not None]
+    read = [Path(os.path.realpath(each)) for each in inputs if each is not None]  # a loop of links is no fault here
     for path in filter(None, paths):
         with _diagnosed(path):
             _mode(path)

@@ -182,3 +182,9 @@ def test_every_toml_that_python_refuses_is_a_value_error(text: str) -> None:
     """Nested arrays end in a RecursionError of the standard library, long numbers in a ValueError of their own."""
     with pytest.raises(ValueError, match=r"\w"):
         parse_toml(text)
+
+
+def test_an_input_that_is_a_loop_of_links_does_not_stop_the_check(tmp_path: Path) -> None:
+    """Who reads it says what is wrong with it."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    check_writable(tmp_path / "out.json", inputs=[tmp_path / "loop"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from deploycc.documents.document import Record, Sha256
 
 
@@ -21,3 +23,9 @@ class SourceRecord(Record):
     format: str
     random_weights: int | None = None
     file_sha256: tuple[Sha256, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_digest_per_file(self) -> SourceRecord:
+        if self.file_sha256 and len(self.file_sha256) != len(self.files):
+            raise ValueError("file_sha256 must have one digest per file, or none")
+        return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,7 +59,7 @@ def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) 
             context={"file": path, "key": "input.name"},
         )
     notes: list[Note] = []
-    integer = tensor.dtype is not None and np.dtype(tensor.dtype).kind in "iu"
+    integer = tensor.dtype is not None and not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iu"
     if integer:
         kind = np.dtype(tensor.dtype).name
         _take_float(graph, tensor, path)
@@ -194,11 +195,18 @@ def _add_batch(graph: gs.Graph, tensor: gs.Variable) -> gs.Variable:
     return batch
 
 
+def _type_name(dtype: Any) -> str:
+    """Return the name of an element type; a number is one of ONNX that NumPy lacks, such as bfloat16."""
+    if isinstance(dtype, int):
+        return str(onnx.TensorProto.DataType.Name(dtype)).lower()
+    return np.dtype(dtype).name if dtype else "unknown"
+
+
 def _static_shape(
     graph: gs.Graph, tensor: gs.Variable, described: InputDescription, path: Path, notes: list[Note]
 ) -> tuple[int, int, int, int]:
     if tensor.dtype != np.float32:
-        kind = np.dtype(tensor.dtype).name if tensor.dtype else "unknown"
+        kind = _type_name(tensor.dtype)
         raise _not_a_picture(tensor, path, f"its type is {kind}, not float32")
     if tensor.shape is None or len(tensor.shape) != 4:
         raise _not_a_picture(tensor, path, f"its shape is {tensor.shape}, not [1, channels, height, width]")

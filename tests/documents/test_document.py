@@ -20,6 +20,7 @@ from deploycc.documents.document import Document, Tool, parse_document, this_too
 from deploycc.documents.latency import LatencyReport, read_latency_report
 from deploycc.documents.plan import read_plan
 from deploycc.documents.seal import sealed
+from deploycc.documents.source import SourceRecord
 from deploycc.errors import ArtefactError
 from deploycc.files import DOCUMENT_BYTES
 
@@ -220,3 +221,9 @@ def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="larger than 512 MiB") as caught:
         read_plan(tmp_path)
     assert caught.value.code == "artefact-unreadable"
+
+
+def test_a_source_has_a_digest_per_file_or_none() -> None:
+    source = SourceRecord(files=("a",), sha256="0" * 64, format="onnx", file_sha256=("1" * 64,))
+    with pytest.raises(ValueError, match="one digest per file"):
+        SourceRecord.model_validate({**source.model_dump(), "files": ("a", "b")})

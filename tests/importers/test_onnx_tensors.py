@@ -132,3 +132,11 @@ def test_an_output_that_is_stated_as_what_it_is_not(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load(tmp_path / "net.onnx")
     assert caught.value.message == "the output y is stated as BOOL and computed as FLOAT"
+
+
+def test_a_picture_of_a_type_that_numpy_lacks_is_diagnosed(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(f"{HEAD} g (bfloat16[1,3,4,4] x) => (bfloat16[1,3,4,4] y) {{ y = Relu (x) }}")
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "net.onnx")
+    assert caught.value.hint or caught.value.note
