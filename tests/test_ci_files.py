@@ -1,4 +1,4 @@
-"""The pipelines in ``ci/`` are YAML, and name commands, options and targets that exist."""
+"""The pipelines in ``.ci/pipelines`` are YAML, and name commands, options and targets that exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from deploycc.cli import app
 from deploycc.target import names
 
-FOLDER = Path(__file__).parents[1] / "ci"
+FOLDER = Path(__file__).parents[1] / ".ci" / "pipelines"
 PIPELINES = sorted(FOLDER.glob("*.yml"))
 
 

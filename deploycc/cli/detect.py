@@ -67,7 +67,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Run a detector on pictures and show what it finds; no labels are needed.
+    """Draw what a detector finds in pictures, without labels.
 
     MODEL may be a compiled folder, also one for a board. Pictures are prepared as for `evaluate`.
 

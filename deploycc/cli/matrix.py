@@ -38,7 +38,7 @@ def command(
     """Print a CI job for each combination, as JSON.
 
     A target is combined with the precisions that it does. For GitHub Actions the result goes to strategy.matrix through
-    fromJSON; for GitLab it is a whole child pipeline. The folder ci/ of the project has both, ready to copy.
+    fromJSON; for GitLab it is a whole child pipeline. The folder .ci/pipelines of the project has both, ready to copy.
     """
     from deploycc import target as targets
     from deploycc.cli import console

@@ -107,7 +107,7 @@ def command(
     seed: Annotated[int, typer.Option("--seed", metavar="SEED", min=0, help="Seed of gates, order and changes.")] = 1,
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Train kernel gates for a trained detector, on what it says without them.
+    """Train kernel gates for a detector, from its file alone.
 
     No labels are needed. The checkpoint lies beside the output, and the same command goes on from it.
     """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from deploycc.cli.model_options import comma_list
-from deploycc.documents.document import Granularity
 from deploycc.errors import InputError
+
+if TYPE_CHECKING:
+    from deploycc.documents.document import Granularity
 
 
 def read_blocks(shared: str | None) -> int | tuple[float, ...]:
