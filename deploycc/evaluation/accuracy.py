@@ -14,7 +14,6 @@ from deploycc.detector.pictures import prepare
 from deploycc.errors import InputError, MeasureError, Note
 from deploycc.evaluation.coco import CocoScore, coco_scores
 from deploycc.evaluation.dataset import Dataset
-from deploycc.evaluation.decode import read_detections
 from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
 from deploycc.evaluation.truth import Predictions, Truth
@@ -119,7 +118,7 @@ def measure_accuracies(
         for runner, (label_of, _), into in zip(runners, matches, predictions, strict=True):
             outputs = runner.run(prepare(picture, runner.detector.input))
             _refuse_not_finite(outputs, runner.detector, dataset.names[number])
-            found = read_detections(runner.detector, outputs)
+            found = runner.read(outputs)
             into.append(_in_pixels(found, picture.shape[1], picture.shape[0], label_of))
         say("evaluating pictures", number + 1, len(dataset))
     if not any(np.count_nonzero(~truth.difficult) for truth in truths):

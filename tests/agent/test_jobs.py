@@ -274,7 +274,14 @@ def test_exit_codes_tell_whether_all_was_done(
     }
     plan = {"engines": list(rows.values()), "target": {"name": "b", "builder": "onnxruntime"}}
     plan |= {
-        "measurement": {"quick": True, "warmup_s": 1.0, "min_duration_s": 1.0, "min_samples": 1},
+        "measurement": {
+            "quick": True,
+            "warmup_s": 1.0,
+            "min_duration_s": 1.0,
+            "min_samples": 1,
+            "threads": 1,
+            "seed": 0,
+        },
         "tool": {"deploycc": "1"},
     }
     monkeypatch.setattr(jobs.plan_file, "read_plan", lambda path: plan)

@@ -53,8 +53,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     runs = (first, second.model_copy(update={"variant": "compiled"}))
     reports = [sample_reports.latency(run.model_copy(update={"turns": "a" * 16})) for run in runs]
 
-    def bench(folders: Any, say: Any, only: Any, input_file: Any, session: Any, note: Any, scenario: Any) -> Any:
-        calls.append(scenario)
+    def bench(folders: Any, say: Any, only: Any, input_file: Any, session: Any, note: Any, *how: Any) -> Any:
+        calls.append(how[0])
         return reports[: len(folders)]
 
     monkeypatch.setattr(devices, "session_on", lambda *given: contextlib.nullcontext())

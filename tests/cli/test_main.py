@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,30 +129,44 @@ def test_memory_that_does_not_suffice_is_diagnosed(
     assert "hint: " in err
 
 
-def _numeric_options() -> list[tuple[tuple[str, ...], str, bool]]:
-    """Every option that takes a number: its command, itself, and whether it is a whole number."""
+@dataclass(frozen=True)
+class NumericOption:
+    """An option that takes a number."""
+
+    command: Any
+    spelling: str
+    whole: bool
+
+
+@pytest.fixture(scope="module")
+def numeric_options() -> list[NumericOption]:
+    program: Any = typer.main.get_command(cli.app)
+    cli._refuse_endless_numbers(program)
     found = []
     for names in _commands():
-        command: Any = typer.main.get_command(cli.app)
+        command = program
         for name in names:
             command = command.commands[name]
         hints = typing.get_type_hints(command.callback) if command.callback else {}
         for parameter in command.params:
             kinds = {hints.get(parameter.name), *typing.get_args(hints.get(parameter.name))} & {int, float}
-            found += [(names, parameter.opts[-1], kind is int) for kind in kinds]
+            found += [NumericOption(command, parameter.opts[-1], kind is int) for kind in kinds]
+    assert len(found) > 20
     return found
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999", "9" * 30])
 def test_no_numeric_option_takes_what_is_not_a_number_or_what_no_counter_holds(
-    number: str, capsys: pytest.CaptureFixture[str]
+    number: str, numeric_options: list[NumericOption], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = _numeric_options()
-    assert len(options) > 20
-    for names, option, whole in options:
-        if whole or not number.isdigit():
-            main([*names, option, number])
-            assert f"Invalid value for '{option}'" in capsys.readouterr().err, names
+    for option in numeric_options:
+        if option.whole or not number.isdigit():
+            with pytest.raises(Exception, match=r"Input should|finite|larger") as caught:
+                option.command.make_context("command", [option.spelling, number])
+            assert type(caught.value).__name__ == "BadParameter"  # typer may have its own click
+            assert caught.value.param.opts[-1] == option.spelling
+    assert main(["predict", "model.onnx", "--active", number]) == 2
+    assert "Invalid value for '--active'" in capsys.readouterr().err
 
 
 def test_what_the_disk_refuses_is_diagnosed(

@@ -48,7 +48,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise BuildError("build-failed", f"the {failed} engine was not built")
             return result
 
-        def bench(folders: Any, say: Any, only: Any, *, input_file: Any, scenario: Any, session: Any) -> Any:
+        def bench(folders: Any, say: Any, only: Any, **more: Any) -> Any:
             return [board_folders.measured(folder, read_manifest(folder), PC, *measures) for folder in folders]
 
         monkeypatch.setattr(local, "build", build)
