@@ -165,8 +165,8 @@ def test_no_numeric_option_takes_what_is_not_a_number_or_what_no_counter_holds(
                 option.command.make_context("command", [option.spelling, number])
             assert type(caught.value).__name__ == "BadParameter"  # typer may have its own click
             assert caught.value.param.opts[-1] == option.spelling
-    assert main(["predict", "model.onnx", "--target", "x86-cpu", "--active", number]) == 2
-    assert "Invalid value for '--active'" in capsys.readouterr().err
+    assert main(["compile", "model.onnx", "--target", "x86-cpu", "--threads", number]) == 2
+    assert "Invalid value for '--threads'" in capsys.readouterr().err
 
 
 def test_what_the_disk_refuses_is_diagnosed(
