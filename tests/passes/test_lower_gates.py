@@ -140,6 +140,14 @@ UNIFORM = Branching(
     (Block("plain", "nested", (1, 11, 5, 5)), Block("plain", "block", (9, 3, 0, 0)), Block("plain", "block", (4, 1, 3, 5))),
     _WISHES, 164, False,
 )  # fmt: skip
+_CHOICES = ("nested", (6, 10, 10, 0)), ("block", (4, 3, 1, 4)), ("block", (10, 10, 3, 3))
+TWO_LAYERS, PLAIN_LAYERS = (
+    Branching(
+        tuple(Block(kind, granularity, choices) for granularity, choices in _CHOICES),
+        (Wish("widths", 624, True), Wish("widths", 5392, False), Wish("widths", 3840, True)), 25789, False,
+    )
+    for kind in ("two", "plain")
+)  # fmt: skip
 
 BUGS = {
     "what reads the kernels does not follow": Bug(
@@ -168,7 +176,7 @@ BUGS = {
         "part = self._narrow(region.decision, region, None if kept is None else kept[::-1])", WRITING, shown=JOINED
     ),
     "the joined layer reads the wrong channels": Bug(
-        conditional_layers, "np.arange(kernels) < width", "np.arange(kernels) >= kernels - width", WRITING, ("two",)
+        conditional_layers, "np.arange(kernels) < width", "np.arange(kernels) >= kernels - width", WRITING, ("two",), shown=TWO_LAYERS
     ),
     "a width is one too narrow": Bug(
         conditional_layers, "range(size, kernels))", "range(min(size + 1, kernels - 1), kernels))", WRITING, ("one",)
@@ -186,7 +194,8 @@ BUGS = {
         ((conditional_layers, "Writer"),),
     ),
     "a skipped layer is taken for a skipped chain": Bug(
-        conditional_layers, "spread(stem, evaluated(alone))", "spread(stem, 0 * evaluated(alone))", WRITING, ("plain",), ("off",)
+        conditional_layers, "spread(stem, evaluated(alone))", "spread(stem, 0 * evaluated(alone))", WRITING, ("plain",), ("off",),
+        shown=PLAIN_LAYERS
     ),
     "uniform maps are not looked at one by one": Bug(
         branches, "(values == few).all()", "(values == few).any()", ((conditional_layers, "Writer"),), shown=UNIFORM
