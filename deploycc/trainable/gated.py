@@ -97,7 +97,7 @@ class GatedNetwork(TrainableNetwork):
     @property
     def by_layer(self) -> dict[str, KernelGate | FollowingGate]:
         """Layer to gate."""
-        return dict(zip(self.layers, self.gates, strict=True))  # type: ignore[arg-type]
+        return dict(zip(self.layers, self.gates, strict=True))
 
     @property
     def deciding(self) -> list[tuple[str, KernelGate]]:
