@@ -201,10 +201,13 @@ def compile_targets(
     prunings = [pruned.get(target.name) if isinstance(pruned, Mapping) else pruned for target in targets]
     jobs: dict[Pruned | None, _Job] = {}
     accuracies: dict[Pruned | None, tuple[AccuracyRecord, ...]] = {}
+    scored: tuple[AccuracyRecord, ...] = ()
     for pruning in dict.fromkeys(prunings):
         job = replace(_job(detector, pruning, settings, changed=gate_plan is not None), verifier=verifier)
         jobs[pruning] = job
-        accuracies[pruning] = _score(job, gate_plan, score, class_names, say) if score is not None else ()
+        if score is not None:
+            scored = _score(job, gate_plan, score, class_names, scored, say)
+        accuracies[pruning] = scored
     inputs = (*inputs, *trained_files(detector))
     for target, folder, pruning in zip(targets, output_folders(targets, output), prunings, strict=True):
         named, job, accuracy = prefixed(say, target.name), jobs[pruning], accuracies[pruning]
@@ -251,9 +254,14 @@ def _check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) 
 
 
 def _score(
-    job: _Job, gate_plan: GatePlan | None, dataset: Dataset, class_names: Sequence[str], say: Say
+    job: _Job,
+    gate_plan: GatePlan | None,
+    dataset: Dataset,
+    class_names: Sequence[str],
+    before: tuple[AccuracyRecord, ...],
+    say: Say,
 ) -> tuple[AccuracyRecord, ...]:
-    """Score the compiled network and the original one in FP32 on this machine."""
+    """Score the compiled network and the original one, unless it was scored ``before``, in FP32 on this machine."""
     from deploycc.passes import PIPELINE, run
     from deploycc.workflows.prune import cpu_options
     from deploycc.workflows.scoring import score_variants
@@ -261,9 +269,10 @@ def _score(
     plan = () if gate_plan is None else gate_plan.layers
     options = replace(cpu_options(), prune=job.prune, gate_plan=plan)
     networks: dict[Variant, Detector] = {"compiled": run(job.detector, options, PIPELINE).detector}
-    if job.original is not None:
+    known = tuple(record for record in before if record.variant == "original" and job.original is not None)
+    if job.original is not None and not known:
         networks["original"] = run(job.original, cpu_options(), PIPELINE).detector
-    return score_variants(networks, dataset, class_names, say)
+    return (*score_variants(networks, dataset, class_names, say), *known)
 
 
 def _compile_one(
