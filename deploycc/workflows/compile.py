@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import ArtefactError, DeployError, InputError, TargetError
+from deploycc.errors import DeployError, InputError
 from deploycc.progress import Say, prefixed, quiet
 from deploycc.workflows.compile_outputs import Refused, check_outputs, output_folders, raise_refusals, trained_files
+from deploycc.workflows.gate_plan_check import check_gate_plan
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -192,7 +193,7 @@ def compile_targets(
     for target in targets:
         choose_device(settings.device, target.name)
     for target in targets:
-        _check_gate_plan(gate_plan, detector, target)
+        check_gate_plan(gate_plan, detector, target)
     verifier = None
     if settings.verify:
         from deploycc.workflows.verify import Verifier
@@ -230,27 +231,6 @@ def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *
     if pruned.record.reconstruction is not None:  # the pipeline cannot refit weights
         return _Job(pruned.detector, None, original, named, pruned.profile)
     return _Job(named, pruned.decision.prune, original, named, pruned.profile)
-
-
-def _check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -> None:
-    if plan is None:
-        return
-    made_for = (plan.source_sha256, plan.random_weights)
-    if made_for != (detector.source.sha256, detector.source.random_weights):
-        raise ArtefactError(
-            "gate-plan-other-model",
-            "the gate plan was made for another network",
-            context={"plan": plan.source_sha256[:16], "network": detector.source.sha256[:16]},
-            hint="make it again for this network with `deploycc gates`",
-        )
-    if plan.target != target.name:
-        raise TargetError(
-            "gate-plan-other-target",
-            f"the gate plan was made for target {plan.target}",
-            context={"target": target.name},
-            note="the times of branches and convolutions were measured there; here another plan may be the fastest",
-            hint=f"`deploycc gates --target {target.name}` makes one, on the machine that it is for",
-        )
 
 
 def _score(
