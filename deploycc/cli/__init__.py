@@ -1,17 +1,14 @@
 """The command line, one file per command.
 
-Modules here import only typer and the standard library at their top: `deploycc --help` answers at once, and heavy
-libraries load where a command uses them.
+Modules here import only typer, the standard library and light modules of the package at their top: `deploycc --help`
+answers at once, and heavy libraries load where a command uses them.
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import os
-import re
-import resource
 import signal
 import sys
 import traceback
@@ -43,13 +40,11 @@ from deploycc.cli import (
     train,
     verify,
 )
-from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, DeployError, Detached
-
-# what the user's disk answers; a missing file is not among them: every reader says itself which one it misses
-_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO})
+from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, Detached
+from deploycc.system_errors import diagnose
+from deploycc.terminal import console
 
 _MOST = (1 << 63) - 1
-_NO_MEMORY = re.compile(r"bad.?alloc|can't allocate memory|[Ff]ailed to allocate memory")
 
 _signals: list[int] = []
 """Signals that asked this process to end."""
@@ -102,7 +97,6 @@ def _version(
 ) -> None:
     if version:
         from deploycc import __version__
-        from deploycc.cli import console
 
         console.out(f"deploycc {__version__}")
         raise typer.Exit
@@ -113,8 +107,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 done, 1 a diagnosed failure, 2 wrong usage, 3 a budget missed, 70 a bug (with its traceback), 130 interrupted.
     """
-    from deploycc.cli import console
-
     try:
         whole = typer.main.get_command(app)
         _refuse_endless_numbers(whole)
@@ -170,54 +162,15 @@ def _refuse_endless_numbers(command: Any) -> None:
 
 def _report(error: Exception) -> int:
     """Print an error, and return the exit status that it means."""
-    from deploycc.cli import console
-
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        error = disk_full(error)
-    elif isinstance(error, OSError) and error.errno in _REFUSED:
-        error = refused(error)
-    elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
-        error = out_of_memory(error)
-    if isinstance(error, DeployError):
-        console.fail(error)
-        return error.exit_code
+    diagnosed = diagnose(error)
+    if diagnosed is not None:
+        console.fail(diagnosed)
+        return diagnosed.exit_code
     traceback.print_exception(error)
     print(  # noqa: T201
         "\nThis is a bug of deploycc. Please report it with the traceback above and the command.", file=sys.stderr
     )
     return EXIT_BUG
-
-
-def disk_full(error: OSError) -> DeployError:
-    """The diagnosed form of ENOSPC."""
-    return DeployError(
-        "disk-full",
-        "no space is left on the device; nothing was written",
-        context={"file": error.filename or "-"},
-        hint="free some space or choose another output folder with `output`",
-    )
-
-
-def refused(error: OSError) -> DeployError:
-    """The diagnosed form of a file or folder that the system does not give."""
-    return DeployError(
-        "file-refused",
-        "a file or folder cannot be read or written",
-        context={"file": error.filename or "-"},
-        note=error.strerror,
-    )
-
-
-def out_of_memory(error: Exception) -> DeployError:
-    """The diagnosed form of a MemoryError, and of what PyTorch and C++ libraries raise instead."""
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    return DeployError(
-        "out-of-memory",
-        "the memory does not suffice",
-        context={"used": f"{peak_mib} MiB by this process"},
-        note=str(error).partition("\n")[0] or None,
-        hint="end other programs, or use a machine with more memory, a smaller input or smaller batches",
-    )
 
 
 def _interrupt(number: int, frame: object) -> None:

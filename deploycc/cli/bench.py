@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from deploycc.cli.shared_options import Device
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.agent_host.session import Scenario
@@ -68,7 +69,6 @@ def command(
     """
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step
-    from deploycc.cli import console
     from deploycc.documents.latency import LatencyReport
     from deploycc.workflows.devices import session_on
     from deploycc.workflows.output_folder import summarise_folder

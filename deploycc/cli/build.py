@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploycc.cli.shared_options import Device
+from deploycc.terminal import console
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `deploycc compile`.")]
 
@@ -21,7 +22,6 @@ def command(folder: Folder, device: Device = None) -> None:
     """
     from deploycc.agent_host.local import check_built
     from deploycc.agent_host.remote import Step
-    from deploycc.cli import console
     from deploycc.workflows.devices import session_on
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.rebuild import build_folder

@@ -15,6 +15,7 @@ from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, wa
 from deploycc.cli.pruning_options import PruningChoice, pruning_choice
 from deploycc.cli.shared_options import Device, takes
 from deploycc.errors import InputError
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -111,7 +112,6 @@ def command(
     With --data, --profile, --mask or --by l1 it is pruned on the way.
     """
     from deploycc import target as targets
-    from deploycc.cli import console
     from deploycc.documents.document import read_document
     from deploycc.documents.gate_plan import GatePlan
     from deploycc.evaluation.dataset import open_dataset
@@ -213,7 +213,6 @@ def _prune(
     detector: Detector, pruning: PruningChoice, chosen: Sequence[Target], data: str | None, threads: int, say: Say
 ) -> dict[str, Pruned] | None:
     """Profile, and prune for each target, as far as options ask for it."""
-    from deploycc.cli import console
     from deploycc.timing.machine import usable_cores
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.profile import measure_profile

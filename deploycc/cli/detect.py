@@ -10,6 +10,7 @@ import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, one_source, takes_model, warn_if_assumed
 from deploycc.cli.shared_options import Device
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -76,7 +77,6 @@ def command(
     """
     import json
 
-    from deploycc.cli import console
     from deploycc.errors import InputError
     from deploycc.evaluation.accuracy import known_classes
     from deploycc.report.detections import agreement_lines, detections_table

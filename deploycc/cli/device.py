@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from deploycc.cli import complete
+from deploycc.terminal import console
 
 app = typer.Typer(help="List, probe and check devices, and the work on them.", no_args_is_help=True)
 
@@ -24,7 +25,6 @@ def list_(as_json: AsJson = False) -> None:
     Devices of one target form a pool: --device TARGET takes one that nobody works on.
     """
     from deploycc.agent_host.devices import read_devices
-    from deploycc.cli import console
     from deploycc.report.device import devices_table
 
     devices = [device.model_dump(mode="json") for device in read_devices().values()]
@@ -37,7 +37,6 @@ def list_(as_json: AsJson = False) -> None:
 @app.command("probe")
 def probe(name: Name, as_json: AsJson = False) -> None:
     """Show what a device is, and the jobs on it."""
-    from deploycc.cli import console
     from deploycc.report.device import probe_tables
     from deploycc.workflows.attach import probe as probe_device
 
@@ -69,7 +68,6 @@ def check(
     """
     from dataclasses import asdict
 
-    from deploycc.cli import console
     from deploycc.errors import DeviceError, InputError
     from deploycc.report.device import differences_table
     from deploycc.target import load
@@ -109,7 +107,6 @@ def attach(
 
     Ctrl-C detaches: the work goes on.
     """
-    from deploycc.cli import console
     from deploycc.workflows.attach import attach as attach_to
     from deploycc.workflows.output_folder import summarise_folder
 
@@ -126,7 +123,6 @@ def cancel(name: Name, everybody: Annotated[bool, typer.Option("--all", help="Wo
 
     What was built or measured by then can still be fetched with `deploycc device attach`.
     """
-    from deploycc.cli import console
     from deploycc.report.device import jobs_table
     from deploycc.workflows.attach import cancel as cancel_on
 
@@ -139,7 +135,6 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="Also results that nobody has fetched.")] = False,
 ) -> None:
     """Remove files that no job on a device needs."""
-    from deploycc.cli import console
     from deploycc.report.device import jobs_table
     from deploycc.workflows.attach import clean as clean_on
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+from deploycc.terminal import console
 
 
 @takes_model
@@ -41,7 +42,6 @@ def command(
 
     Shows VOC average precision (area under the curve and 11-point) and COCO average precision of every class.
     """
-    from deploycc.cli import console
     from deploycc.files import check_writable, write_text
     from deploycc.workflows.evaluate import evaluate_detector
 
@@ -62,8 +62,6 @@ def command(
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from deploycc.cli import console
-
     scores = [(row["class"], row["objects"], row) for row in summary["classes"]]
     mean = {
         "ap50_area": summary["map50_area"],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.terminal import console
 
 
 @takes_model
@@ -22,7 +23,6 @@ def command(
 
     The folder receives NAME.prototxt and NAME.caffemodel, named after the trained file.
     """
-    from deploycc.cli import console
     from deploycc.workflows.export import export_detector
 
     with console.progress("export") as say:

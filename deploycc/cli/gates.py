@@ -9,6 +9,7 @@ import typer
 
 from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, one_source, takes_model
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.documents.gates import GateReport
@@ -80,7 +81,6 @@ def command(
     The plan is checked by running it, and the lowered network is written.
     """
     from deploycc import target as targets
-    from deploycc.cli import console
     from deploycc.documents.utilisation import read_profile
     from deploycc.files import check_writable
     from deploycc.report.gates import gates_json
@@ -144,7 +144,6 @@ def _write_costs(path: Path | None, costs: GateCosts) -> None:
 
 
 def _show(report: GateReport, explain: bool) -> None:
-    from deploycc.cli import console
     from deploycc.report.gates import considered_table, regions_table, summary_table
 
     tables = [*([considered_table(report)] if explain else []), regions_table(report), summary_table(report)]

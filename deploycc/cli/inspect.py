@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.terminal import console
 
 
 @takes_model
@@ -16,7 +17,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show layers, heads, gates, and which targets accept them."""
-    from deploycc.cli import console
     from deploycc.report.inspection import inspection_json, inspection_notes, inspection_tables
     from deploycc.workflows.inspect import inspect_detector
 

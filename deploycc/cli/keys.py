@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from deploycc.terminal import console
+
 
 def command(
     name: Annotated[
@@ -18,7 +20,6 @@ def command(
     NAME.key signs bundles: keep it to yourself. Boards verify with NAME.pub. OpenSSL reads both.
     """
     from deploycc.bundle.keys import make_keys
-    from deploycc.cli import console
 
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     make_keys(private, public)

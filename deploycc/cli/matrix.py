@@ -8,6 +8,7 @@ import typer
 
 from deploycc.cli import complete
 from deploycc.cli.model_options import comma_list
+from deploycc.terminal import console
 
 
 def command(
@@ -41,7 +42,6 @@ def command(
     fromJSON; for GitLab it is a whole child pipeline. The folder .ci/pipelines of the project has both, ready to copy.
     """
     from deploycc import target as targets
-    from deploycc.cli import console
     from deploycc.workflows.matrix import combinations, matrix
 
     variants = dict(map(_variant, variant)) if variant else {"plain": ""}

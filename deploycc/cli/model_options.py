@@ -16,6 +16,7 @@ import typer
 from deploycc.cli import complete
 from deploycc.cli.shared_options import takes
 from deploycc.errors import InputError
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector, InputSpec
@@ -138,7 +139,6 @@ def comma_list(text: str | None) -> tuple[str, ...]:
 
 def warn_if_assumed(spec: InputSpec, what: str) -> None:
     """Say that no file states the preparation, and that ``what`` depends on it."""
-    from deploycc.cli import console
     from deploycc.report.format import preparation
 
     if spec.assumed:

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from deploycc.cli.build import Folder
+from deploycc.terminal import console
 
 
 def command(
@@ -50,7 +51,6 @@ def command(
     It holds engines or networks, the agent, the report, licences, a bill of materials and the provenance. The same
     folder and options always give the same bytes. `agent.pyz install` takes it on a board, or into an image.
     """
-    from deploycc.cli import console
     from deploycc.files import check_writable
     from deploycc.workflows.package import package
     from deploycc.workflows.package_contents import PackageSettings

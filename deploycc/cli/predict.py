@@ -9,6 +9,7 @@ import typer
 
 from deploycc.cli import complete
 from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+from deploycc.terminal import console
 
 
 @takes_model
@@ -53,7 +54,6 @@ def command(
 
     Needs no weights, no board and no GPU; every figure comes with its interval and what it rests on.
     """
-    from deploycc.cli import console
     from deploycc.documents.utilisation import read_profile
     from deploycc.report.prediction import prediction_json, prediction_notes, prediction_tables
     from deploycc.workflows.predict import predict, write_prediction

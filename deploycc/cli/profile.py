@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from deploycc.cli.model_options import ModelChoice, one_source, takes_model, warn_if_assumed
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.documents.utilisation import UtilisationProfile
@@ -46,7 +47,6 @@ def command(
 
     An interrupted run leaves FILE.partial behind and continues from it when called again.
     """
-    from deploycc.cli import console
     from deploycc.files import check_writable, is_stream, write_text
     from deploycc.report.utilisation_summary import utilisation_figure, utilisation_summary
     from deploycc.workflows.pictures import open_pictures
@@ -81,7 +81,6 @@ def command(
 
 
 def _show(profile: UtilisationProfile) -> None:
-    from deploycc.cli import console
     from deploycc.report.format import count
     from deploycc.report.utilisation_summary import utilisation_summary
 

@@ -12,6 +12,7 @@ from deploycc.cli.model_options import ModelChoice, model_choice, one_source, wa
 from deploycc.cli.pruning_options import PruningChoice, pruning_choice
 from deploycc.cli.shared_options import takes
 from deploycc.errors import InputError
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.documents.pruning import PruningRecord
@@ -61,7 +62,6 @@ def command(
     Every channel that depends on them goes too.
     """
     from deploycc import target as targets
-    from deploycc.cli import console
     from deploycc.files import check_writable, sha256_of
     from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.export import caffe_files, export_files
@@ -102,7 +102,6 @@ def command(
 
 
 def _show(record: PruningRecord, network: str, explain: bool) -> None:
-    from deploycc.cli import console
     from deploycc.report.pruning import gates_table, layers_table, parts_table, refitted_table, remarks, stays_table
 
     tables = [layers_table(record, network), parts_table(record), gates_table(record)]

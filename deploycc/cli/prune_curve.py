@@ -12,6 +12,7 @@ from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, on
 from deploycc.cli.pruning_options import PruningChoice, pruning_choices
 from deploycc.cli.shared_options import takes
 from deploycc.errors import ArtefactError, InputError
+from deploycc.terminal import console
 
 
 @takes(choice=model_choice, pruning=pruning_choices)
@@ -58,7 +59,6 @@ def command(
     network is scored, timed or predicted for the target, and kept.
     """
     from deploycc import target as targets
-    from deploycc.cli import console
     from deploycc.evaluation.dataset import open_dataset
     from deploycc.report.pruning_curve import accuracy_columns, cells, columns
     from deploycc.timing.machine import check_threads, usable_cores

@@ -11,6 +11,7 @@ import typer
 
 from deploycc.cli.model_options import comma_list
 from deploycc.errors import InputError
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.documents.utilisation import UtilisationProfile
@@ -110,7 +111,6 @@ class PruningChoice:
             ArtefactError: the cost table is another machine's.
             TargetError: ``prediction-none``, ``prediction-facts``: a goal of latency for a target without costs.
         """
-        from deploycc.cli import console
         from deploycc.prediction.costs import PredictedCosts
         from deploycc.workflows.costs import TILE, cost_sources
         from deploycc.workflows.prune_goal import check_goal

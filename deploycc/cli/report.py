@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from deploycc.terminal import console
+
 app = typer.Typer(no_args_is_help=True, help="Show, compare and check reports.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -27,7 +29,6 @@ def show(
     ] = None,
 ) -> None:
     """Show networks, engines and latency, or what gates save."""
-    from deploycc.cli import console
     from deploycc.documents.gates import find_gate_report
     from deploycc.errors import ArtefactError
     from deploycc.files import check_writable, write_text
@@ -67,7 +68,6 @@ def compare(
 
     A difference that is not significant is called so. Earlier runs of the same engine in a folder's runs/ count too.
     """
-    from deploycc.cli import console
     from deploycc.report.compare import compare_reports
     from deploycc.report.terminal import comparison_json, comparison_table
     from deploycc.workflows.report import read_measurements
@@ -100,7 +100,6 @@ def table(
     Only what was measured fills a cell. Predicted figures, and those that the white paper published for the same
     network and platform, have tables or columns of their own.
     """
-    from deploycc.cli import console
     from deploycc.files import check_writable, write_text
     from deploycc.report.overview import overview
     from deploycc.report.overview_page import overview_html
@@ -177,7 +176,6 @@ def check(
     A regression must be proven; where the measurements cannot tell, the exit status is 4. Folders that hold the output
     of several targets are checked target by target.
     """
-    from deploycc.cli import console
     from deploycc.files import write_text
     from deploycc.report.terminal import comparison_json, comparison_table, latency_json, latency_table
     from deploycc.workflows.baselines import find_baseline
@@ -249,7 +247,6 @@ def keep(
     `deploycc report check DIR --baseline STORE` compares with the nearest earlier commit in the store. Only the JSON
     documents are kept, not networks and engines.
     """
-    from deploycc.cli import console
     from deploycc.workflows.baselines import keep_baseline
 
     console.wrote(*keep_baseline(store, folders, commit), answer=True)
@@ -257,7 +254,6 @@ def keep(
 
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
     """Show ``gates.json``."""
-    from deploycc.cli import console
     from deploycc.files import write_text
     from deploycc.report.gates import gates_json, regions_table, render_gates_html, summary_table
     from deploycc.workflows.report import read_gates

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploycc.cli import complete
+from deploycc.terminal import console
 
 app = typer.Typer(help="List, show and check targets.", no_args_is_help=True)
 
@@ -17,7 +18,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the targets: one board with one software stack each."""
-    from deploycc.cli import console
     from deploycc.report.target import targets_json, targets_table
     from deploycc.target import load, names
 
@@ -39,7 +39,6 @@ def show(
 
     Facts that no source confirms are marked.
     """
-    from deploycc.cli import console
     from deploycc.report.target import target_json, target_tables
     from deploycc.target import capabilities, load
 
@@ -61,7 +60,6 @@ def check(
 
     Fields are checked against the schema, and facts against one another.
     """
-    from deploycc.cli import console
     from deploycc.errors import TargetError
     from deploycc.target import folder, load, names
     from deploycc.target.check import check as inconsistencies

@@ -17,6 +17,7 @@ from deploycc.cli import train_gates, train_recover
 from deploycc.cli.model_options import comma_list
 from deploycc.cli.train_options import read_blocks
 from deploycc.errors import InputError
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.workflows.train import Trained
@@ -164,7 +165,6 @@ def ssd(
 
     An interrupted run is resumed by the same command.
     """
-    from deploycc.cli import console
     from deploycc.workflows.train import GATED_LAYERS, require_torch, train_detector
 
     require_torch()
@@ -241,7 +241,6 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained detector as ONNX, for all other commands."""
-    from deploycc.cli import console
     from deploycc.files import check_writable
     from deploycc.workflows.train import require_torch
 
@@ -260,8 +259,6 @@ app.command("recover")(train_recover.command)
 
 
 def _show(trained: Trained) -> None:
-    from deploycc.cli import console
-
     result = trained.result
     rows = [[name, f"{100 * value:.1f}"] for name, value in result["classes"].items()]
     rows.append(["mean", f"{100 * result['map50_area']:.1f}"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from deploycc.cli.model_options import comma_list, one_source, warn_if_assumed
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.workflows.train_gates import GateTraining
@@ -111,7 +112,6 @@ def command(
 
     No labels are needed. The checkpoint lies beside the output, and the same command goes on from it.
     """
-    from deploycc.cli import console
     from deploycc.cli.train_options import read_blocks, read_granularity
     from deploycc.detector.file import save
     from deploycc.files import check_writable, write_text
@@ -177,8 +177,6 @@ def _facts(done: GateTraining) -> dict[str, Any]:
 
 def _show(done: GateTraining) -> None:
     from statistics import mean, pstdev
-
-    from deploycc.cli import console
 
     training = done.training
     rows = [

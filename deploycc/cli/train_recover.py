@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from deploycc.cli.model_options import one_source, warn_if_assumed
+from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.workflows.recover import Recovery
@@ -79,7 +80,6 @@ def command(
     No labels are needed. The checkpoint lies beside the output, and the same command goes on from it. Several processes
     share each step: `torchrun --nproc-per-node 2 -m deploycc train recover ...`.
     """
-    from deploycc.cli import console
     from deploycc.files import check_writable, write_text
     from deploycc.workflows.load import load
     from deploycc.workflows.recover import recover, recover_in_stages
@@ -154,8 +154,6 @@ def _facts(done: Recovery) -> dict[str, Any]:
 
 
 def _show(done: Recovery) -> None:
-    from deploycc.cli import console
-
     training = done.training
     before = training.before.by_class
     rows = [

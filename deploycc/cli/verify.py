@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from deploycc.terminal import console
+
 
 def command(
     bundle: Annotated[
@@ -28,7 +30,6 @@ def command(
     Every byte is compared with what was signed, and every digest that a document names with the file that it names. Of
     an output folder the digests are followed. The exit status is 1 where anything was changed.
     """
-    from deploycc.cli import console
     from deploycc.errors import InputError
     from deploycc.workflows.verify_bundle import is_output_folder, verify_bundle, verify_folder
 

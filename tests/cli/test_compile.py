@@ -19,12 +19,13 @@ from PIL import Image
 
 import deploycc
 from deploycc import importers, models
-from deploycc.cli import console, main
+from deploycc.cli import main
 from deploycc.documents.build import read_manifest
 from deploycc.documents.compile import read_compile_report
 from deploycc.documents.latency import read_latency_report
 from deploycc.documents.utilisation import read_profile
 from deploycc.errors import DeployError, TargetError
+from deploycc.terminal import console
 
 TINY = str(Path(__file__).parents[1] / "models" / "tiny_ssd.prototxt")
 SEEDED = [TINY, "--random-weights", "1"]

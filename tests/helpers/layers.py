@@ -26,8 +26,13 @@ PARTS = {
     "prediction",
     "pruning",
     "report",
+    "terminal",
     "utilisation",
     "verification",
 }
-MORE = {"lkam": {"evaluation"}, "distillation": {"evaluation"}}  # training scores what it trains
+MORE = {
+    "lkam": {"evaluation"},  # training scores what it trains
+    "distillation": {"evaluation"},
+    "terminal": {"report"},  # tables are shown
+}
 PACKAGES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists())

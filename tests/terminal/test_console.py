@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.cli import console
 from deploycc.errors import DeployError
 from deploycc.progress import prefixed, quiet
 from deploycc.target import names
+from deploycc.terminal import console
 
 
 def _on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int = 80) -> None:
@@ -70,7 +70,7 @@ def test_a_counted_step_is_a_bar_on_a_terminal(
 
 def test_what_is_said_beside_a_bar_goes_above_it() -> None:
     code = (
-        "from deploycc.cli import console\n"
+        "from deploycc.terminal import console\n"
         "with console.progress('profile') as say:\n"
         "    say('measuring pictures', 3, 3)\n"
         "    say('writing the report')\n"
