@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,11 +24,10 @@ def command(
         typer.Argument(metavar="DIR...", help="Output folder of `deploycc compile`; several are measured in turns."),
     ],
     only: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--only", metavar="PRECISION", help="Time the engines of this precision only."),
+        str | None, typer.Option(metavar="PRECISION", help="Time the engines of this precision only.")
     ] = None,
     input_file: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--input", metavar="NPY", help="NumPy file with the input tensor; default: seeded random values."),
     ] = None,
     single_stream: Annotated[
@@ -38,14 +37,14 @@ def command(
         ),
     ] = False,
     period: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="TIME",
             help="As MLPerf Automotive's constant stream: one picture per TIME, such as 66.7ms, 100,000 of them.",
         ),
     ] = None,
     seconds: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(
             metavar="S", min=0.001, max=86400.0, help="End --single-stream or --period early; the result is not valid."
         ),

@@ -28,10 +28,7 @@ def command(folder: Folder, device: Device = None) -> None:
     from deploycc.workflows.report import read_report
 
     said: list[str] = []
-    with (
-        console.progress("build") as say,
-        session_on(device, folder, [Step("build")], say) as session,
-    ):
+    with console.progress("build") as say, session_on(device, folder, [Step("build")], say) as session:
         result = build_folder(folder, say, session, said.append)
     for sentence in said:
         console.note(sentence)

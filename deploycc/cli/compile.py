@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def command(
     pruning: PruningChoice,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
     target: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        list[str] | None,
         typer.Option(
             "--target",
             "-t",
@@ -44,7 +44,7 @@ def command(
     ] = None,
     device: Device = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -54,40 +54,33 @@ def command(
         ),
     ] = None,
     score: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--score",
-            metavar="DATA",
-            help="Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+            metavar="DATA", help="Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]."
         ),
     ] = None,
     names: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
+        str | None, typer.Option(metavar="LIST", help="The model's class names in order, background included.")
     ] = None,
     gate_plan: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--gate-plan", metavar="FILE", help="Plan from `deploycc gates` that says how gates are lowered."),
+        Path | None, typer.Option(metavar="FILE", help="Plan from `deploycc gates` that says how gates are lowered.")
     ] = None,
     precision: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
     ] = None,
     detection: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--detection",
             metavar="raw|onnx-nms|efficient-nms|nms-plugin",
             help="Where boxes are decoded and suppressed; default: the target's best.",
         ),
     ] = None,
     keep_fp32: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--keep-fp32", metavar="LAYERS", help="Names of layers that stay FP32 in the FP16 network."),
+        str | None, typer.Option(metavar="LAYERS", help="Names of layers that stay FP32 in the FP16 network.")
     ] = None,
     images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Compare FP16 with FP32 on the pictures of this folder."),
+        Path | None, typer.Option(metavar="DIR", help="Compare FP16 with FP32 on the pictures of this folder.")
     ] = None,
     verify: Annotated[
         bool, typer.Option(help="Run what was compiled beside the imported file on seeded pictures, and compare.")
@@ -102,8 +95,7 @@ def command(
     ] = False,
     threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of the runtime; 0: all cores.")] = 0,
     dump_each: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--dump-each", metavar="DIR", help="Write the network as ONNX text after every pass."),
+        Path | None, typer.Option(metavar="DIR", help="Write the network as ONNX text after every pass.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of folder names.")] = False,
 ) -> None:
@@ -189,9 +181,7 @@ def _target_of(device: str | None) -> list[str]:
         if each.target is not None:
             return [each.target]
     raise InputError(
-        "no-target",
-        "nothing says what to compile for",
-        hint="give `target`; a device in devices.toml may name its own",
+        "no-target", "nothing says what to compile for", hint="give `target`; a device in devices.toml may name its own"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 def command(
     choice: ModelChoice,
     output: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, drawn pictures and a contact sheet."),
     ] = None,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Folder of pictures."),
-    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures.")] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -37,31 +34,23 @@ def command(
         ),
     ] = None,
     compare: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--compare",
             metavar="MODEL",
             help="A second detector or folder to show beside MODEL, or what `agent.pyz detect` wrote (.json).",
         ),
     ] = None,
     device: Device = None,
     precision: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--precision", metavar="P", help="Engine for --device: fp32 or fp16; default: the first that runs."
-        ),
+        str | None, typer.Option(metavar="P", help="Engine for --device: fp32 or fp16; default: the first that runs.")
     ] = None,
-    score: Annotated[
-        float, typer.Option("--score", metavar="S", help="Leave out detections with a lower score.")
-    ] = 0.3,
+    score: Annotated[float, typer.Option(metavar="S", help="Leave out detections with a lower score.")] = 0.3,
     shown: Annotated[
-        int,
-        typer.Option("--shown", metavar="N", min=0, help="Pictures on the contact sheet; the others are in the JSON."),
+        int, typer.Option(metavar="N", min=0, help="Pictures on the contact sheet; the others are in the JSON.")
     ] = 100,
     names: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--names",
             metavar="LIST",
             help="Class names of the model in order, including the background; default: those in its file.",
         ),

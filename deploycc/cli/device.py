@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -51,7 +51,7 @@ def probe(name: Name, as_json: AsJson = False) -> None:
 def check(
     name: Name,
     target: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        str | None,
         typer.Option(
             "--target",
             "-t",
@@ -88,10 +88,7 @@ def check(
     wrong = [each.fact for each in found if each.matters]
     if wrong:
         raise DeviceError(
-            "device-differs",
-            f"{name} is not a {wanted}",
-            context={"facts": ", ".join(wrong)},
-            hint=found[0].todo,
+            "device-differs", f"{name} is not a {wanted}", context={"facts": ", ".join(wrong)}, hint=found[0].todo
         )
 
 
@@ -99,8 +96,7 @@ def check(
 def attach(
     name: Name,
     folder: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="[DIR]", help="Output folder; default: every folder whose work is there."),
+        Path | None, typer.Argument(metavar="[DIR]", help="Output folder; default: every folder whose work is there.")
     ] = None,
 ) -> None:
     """Follow your work to its end; fetch its results.
@@ -131,8 +127,7 @@ def cancel(name: Name, everybody: Annotated[bool, typer.Option("--all", help="Wo
 
 @app.command("clean")
 def clean(
-    name: Name,
-    everything: Annotated[bool, typer.Option("--all", help="Also results that nobody has fetched.")] = False,
+    name: Name, everything: Annotated[bool, typer.Option("--all", help="Also results that nobody has fetched.")] = False
 ) -> None:
     """Remove files that no job on a device needs."""
     from deploycc.report.device import jobs_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -25,13 +25,11 @@ def command(
         ),
     ],
     detections: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--detections", metavar="FILE", help="Also write every detection to this JSON file."),
+        Path | None, typer.Option(metavar="FILE", help="Also write every detection to this JSON file.")
     ] = None,
     names: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--names",
             metavar="LIST",
             help="Class names of the model in order, including the background; default: those in its file.",
         ),

@@ -16,7 +16,7 @@ def command(
     choice: ModelChoice,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that receives the files.")],
     format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="Format of the files; caffe is the only one.")
+        str, typer.Option(metavar="FORMAT", help="Format of the files; caffe is the only one.")
     ] = "caffe",
 ) -> None:
     """Write a detector as Caffe with its SSD layers.

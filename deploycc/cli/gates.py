@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def command(
     choice: ModelChoice,
     profile: Annotated[
-        Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
+        Path, typer.Option(metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plan, the network and the report.")
@@ -32,34 +32,23 @@ def command(
         ),
     ] = "x86-cpu",
     max_worst_case: Annotated[
-        float,
-        typer.Option(
-            "--max-worst-case", min=0, help="Longest time with every kernel on, as a multiple of the dense network's."
-        ),
+        float, typer.Option(min=0, help="Longest time with every kernel on, as a multiple of the dense network's.")
     ] = 1.05,
     max_time: Annotated[
-        float,
-        typer.Option("--max-time", min=0, help="Longest time on the pictures, as a multiple of the dense network's."),
+        float, typer.Option(min=0, help="Longest time on the pictures, as a multiple of the dense network's.")
     ] = 1.0,
     max_growth: Annotated[
         float,
-        typer.Option(
-            "--max-growth",
-            metavar="FACTOR",
-            min=0,
-            help="Most weights that branches may add, as a multiple of all weights.",
-        ),
+        typer.Option(metavar="FACTOR", min=0, help="Most weights that branches may add, as a multiple of all weights."),
     ] = 1.0,
     costs: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--costs", metavar="FILE", help="Times of convolutions and branches: read, extended, written."),
+        Path | None, typer.Option(metavar="FILE", help="Times of convolutions and branches: read, extended, written.")
     ] = None,
     images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Pictures to check the plan on; default: those of the profile."),
+        Path | None, typer.Option(metavar="DIR", help="Pictures to check the plan on; default: those of the profile.")
     ] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -68,7 +57,7 @@ def command(
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", min=0.1, help="Approximate time for each comparison of networks.")
+        float, typer.Option(metavar="S", min=0.1, help="Approximate time for each comparison of networks.")
     ] = 20.0,
     threads: Annotated[
         int, typer.Option(metavar="N", min=0, help="CPU threads of the measurements; 0: all cores.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,13 +20,12 @@ def command(
         ),
     ],
     precision: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        str | None,
         typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
     ] = None,
     variant: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
-            "--variant",
             metavar="NAME=OPTIONS",
             help="A variant and its options of `deploycc compile`, such as 'pruned=--data voc:d --below 0.05'; repeat "
             "it for several. Default: one without options.",

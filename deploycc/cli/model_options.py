@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -73,36 +73,25 @@ def model_choice(
         ),
     ],
     weights: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--weights", metavar="FILE", help="Caffe weights; default: MODEL with the suffix .caffemodel."),
+        Path | None, typer.Option(metavar="FILE", help="Caffe weights; default: MODEL with the suffix .caffemodel.")
     ] = None,
     random_weights: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(
-            "--random-weights", metavar="SEED", help="Seed of random weights for a .prototxt without weights."
-        ),
+        int | None, typer.Option(metavar="SEED", help="Seed of random weights for a .prototxt without weights.")
     ] = None,
     describe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--describe", metavar="TOML", help="Detector description; default: MODEL.detector.toml where it exists."
-        ),
+        Path | None,
+        typer.Option(metavar="TOML", help="Detector description; default: MODEL.detector.toml where it exists."),
     ] = None,
     mean: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--mean", metavar="A,B,C", help="Mean to subtract from the pixels, per channel in the order of --colour."
-        ),
+        str | None,
+        typer.Option(metavar="A,B,C", help="Mean to subtract from the pixels, per channel in the order of --colour."),
     ] = None,
     scale: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--scale", metavar="S|A,B,C", help="Factor after the mean is subtracted: one, or one per channel."
-        ),
+        str | None,
+        typer.Option(metavar="S|A,B,C", help="Factor after the mean is subtracted: one, or one per channel."),
     ] = None,
     colour: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--colour", metavar="BGR|RGB|GRAY", help="Channel order that the network expects."),
+        str | None, typer.Option(metavar="BGR|RGB|GRAY", help="Channel order that the network expects.")
     ] = None,
 ) -> ModelChoice:
     """The detector that MODEL and its options name."""

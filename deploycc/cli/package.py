@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,15 +13,13 @@ from deploycc.terminal import console
 
 def command(
     folder: Folder,
-    key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Ed25519 private key (PEM), as `keys` makes it.")],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="Ed25519 private key (PEM), as `keys` makes it.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The bundle: a signed tar.")],
     name: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--name", metavar="NAME", help="Name of the bundle; default: the detector's and the target's."),
+        str | None, typer.Option(metavar="NAME", help="Name of the bundle; default: the detector's and the target's.")
     ] = None,
     bundle_version: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--bundle-version", metavar="VERSION", help="Its version; default: 0+ and a digest."),
+        str | None, typer.Option(metavar="VERSION", help="Its version; default: 0+ and a digest.")
     ] = None,
     build_on_device: Annotated[
         bool,
@@ -30,20 +28,15 @@ def command(
         ),
     ] = False,
     notice: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option("--notice", metavar="FILE", help="A licence or notice that goes with it. May be given again."),
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A licence or notice that goes with it. May be given again."),
     ] = None,
     deb: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--deb", metavar="FILE", help="Also write a Debian package that installs the bundle."),
+        Path | None, typer.Option(metavar="FILE", help="Also write a Debian package that installs the bundle.")
     ] = None,
-    maintainer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--maintainer", metavar="'NAME <MAIL>'", help="Of the Debian package."),
-    ] = None,
+    maintainer: Annotated[str | None, typer.Option(metavar="'NAME <MAIL>'", help="Of the Debian package.")] = None,
     copytarget: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--copytarget", metavar="FILE", help="Also write a manifest for CopyTarget of DRIVE OS."),
+        Path | None, typer.Option(metavar="FILE", help="Also write a manifest for CopyTarget of DRIVE OS.")
     ] = None,
 ) -> None:
     """Pack a compiled folder into a signed bundle.

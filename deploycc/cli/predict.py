@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -26,26 +26,22 @@ def command(
         ),
     ],
     output: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+        Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for prediction.json and a page with pictures."),
     ] = None,
     precision: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
     ] = None,
     profile: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--profile", metavar="FILE", help="Profile of a gated network: predict with the kernels that it used."
-        ),
+        Path | None,
+        typer.Option(metavar="FILE", help="Profile of a gated network: predict with the kernels that it used."),
     ] = None,
     active: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--active", metavar="SHARE", help="Share of the kernels that gates leave on, without a profile."),
+        float | None, typer.Option(metavar="SHARE", help="Share of the kernels that gates leave on, without a profile.")
     ] = None,
     runtime: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--runtime", metavar="caffe", help="Predict Caffe with cuDNN instead of the target's runtime."),
+        str | None, typer.Option(metavar="caffe", help="Predict Caffe with cuDNN instead of the target's runtime.")
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="List every launch of every target.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 def command(
     choice: ModelChoice,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write (JSON).")],
-    images: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--images", metavar="DIR", help="Folder of calibration pictures."),
-    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of calibration pictures.")] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -32,13 +29,9 @@ def command(
         ),
     ] = None,
     html: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--html", metavar="FILE", help="Also draw the utilisation into an HTML file."),
+        Path | None, typer.Option(metavar="FILE", help="Also draw the utilisation into an HTML file.")
     ] = None,
-    svg: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--svg", metavar="FILE", help="Also draw the utilisation as a picture."),
-    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the utilisation as a picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Record how much each kernel is used on pictures.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,12 +41,9 @@ def command(
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit the weights that are left on pictures, without labels.")
     ] = False,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--images", metavar="DIR", help="Folder of pictures for --reconstruct."),
-    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures for --reconstruct.")] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",

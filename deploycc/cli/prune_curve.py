@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -41,16 +41,11 @@ def command(
     ] = "x86-cpu",
     threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of what is timed; 0: all cores.")] = 0,
     calibrate: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--calibrate", metavar="DATA", help="Also refit weights, on these pictures without labels."),
+        str | None, typer.Option(metavar="DATA", help="Also refit weights, on these pictures without labels.")
     ] = None,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Or: a folder of pictures to refit on."),
-    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Or: a folder of pictures to refit on.")] = None,
     names: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--names", metavar="LIST", help="The model's class names in order, background included."),
+        str | None, typer.Option(metavar="LIST", help="The model's class names in order, background included.")
     ] = None,
 ) -> None:
     """Measure what each strength of pruning costs in accuracy.

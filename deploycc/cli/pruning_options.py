@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -174,7 +174,7 @@ class PruningChoice:
 
 
 _Profile = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
+    Path | None,
     typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`)."),
 ]
 _Scope = Annotated[str, typer.Option("--scope", metavar="back-end|front-end|both", help="Part that may lose kernels.")]
@@ -195,7 +195,7 @@ _RoundTo = Annotated[
     ),
 ]
 _Costs = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--costs", metavar="FILE", help="File of convolution times; missing ones are measured and added."),
 ]
 _KeepGates = Annotated[bool, typer.Option("--keep-gates", help="Keep the gates; they shrink with their kernels.")]
@@ -210,7 +210,7 @@ _AlwaysFrom = Annotated[
     ),
 ]
 _Latency = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         "--latency",
         metavar="MS",
@@ -219,7 +219,7 @@ _Latency = Annotated[
     ),
 ]
 _Speedup = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         "--speedup", metavar="FACTOR", help="As --latency, until the network is this many times as fast, as in 1.3x."
     ),
@@ -229,9 +229,8 @@ _Speedup = Annotated[
 def pruning_choice(
     profile: _Profile = None,
     below: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(
-            "--below",
             metavar="SHARE",
             min=0,
             max=1,
@@ -240,12 +239,11 @@ def pruning_choice(
         ),
     ] = None,
     by: Annotated[
-        str,
-        typer.Option("--by", metavar="utilisation|l1|mask", help="What makes a kernel useless (l1: a small filter)."),
+        str, typer.Option(metavar="utilisation|l1|mask", help="What makes a kernel useless (l1: a small filter).")
     ] = PruningChoice.by,
     mask: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--mask", metavar="FILE", help='Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.'),
+        Path | None,
+        typer.Option(metavar="FILE", help='Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.'),
     ] = None,
     scope: _Scope = PruningChoice.scope,
     coefficient: _Coefficient = PruningChoice.coefficient,
@@ -258,29 +256,17 @@ def pruning_choice(
 ) -> PruningChoice:
     """What the pruning options say."""
     return PruningChoice(
-        profile,
-        below,
-        by,
-        mask,
-        scope,
-        coefficient,
-        round_to,
-        costs,
-        keep_gates,
-        always_from,
-        latency,
-        speedup,
+        profile, below, by, mask, scope, coefficient, round_to, costs, keep_gates, always_from, latency, speedup
     )
 
 
 def pruning_choices(
     profile: _Profile = None,
     below: Annotated[
-        str,
-        typer.Option("--below", metavar="LIST", help="Thresholds as in `deploycc prune --below`, separated by commas."),
+        str, typer.Option(metavar="LIST", help="Thresholds as in `deploycc prune --below`, separated by commas.")
     ] = "0.05,0.1,0.2,0.3,0.4",
     by: Annotated[
-        str, typer.Option("--by", metavar="LIST", help="Criteria: utilisation, l1 or both, as in l1,utilisation.")
+        str, typer.Option(metavar="LIST", help="Criteria: utilisation, l1 or both, as in l1,utilisation.")
     ] = PruningChoice.by,
     scope: _Scope = PruningChoice.scope,
     coefficient: _Coefficient = PruningChoice.coefficient,

@@ -85,8 +85,7 @@ def compare(
 @app.command()
 def table(
     folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="DIR...", help="Output folders, or folders that hold several."),
+        list[Path], typer.Argument(metavar="DIR...", help="Output folders, or folders that hold several.")
     ],
     published: Annotated[
         bool, typer.Option("--published", help="Also show every figure of the white paper's table 4.")
@@ -134,17 +133,15 @@ def check(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            "--baseline",
             metavar="STORE",
             help="Compare A with the nearest earlier commit in this folder, which `deploycc report baseline` fills.",
         ),
     ] = None,
     commit: Annotated[
-        str | None, typer.Option("--commit", metavar="COMMIT", help="With --baseline: compare with this commit.")
+        str | None, typer.Option(metavar="COMMIT", help="With --baseline: compare with this commit.")
     ] = None,
     max_regression: Annotated[
-        str | None,
-        typer.Option(metavar="PERCENT", help="Largest increase of B's median over A's median, such as 5%."),
+        str | None, typer.Option(metavar="PERCENT", help="Largest increase of B's median over A's median, such as 5%.")
     ] = None,
     budget_ms: Annotated[
         float | None,
@@ -167,7 +164,7 @@ def check(
         bool, typer.Option("--accept-invalid", help="Also judge measurements that are not valid.")
     ] = False,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the outcomes as JUnit XML, for CI.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the outcomes as JUnit XML, for CI.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -237,9 +234,9 @@ def keep(
     folders: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="Output folders, or folders that hold several.")
     ],
-    store: Annotated[Path, typer.Option("--store", metavar="STORE", help="Folder that CI keeps between runs.")],
+    store: Annotated[Path, typer.Option(metavar="STORE", help="Folder that CI keeps between runs.")],
     commit: Annotated[
-        str | None, typer.Option("--commit", metavar="COMMIT", help="Default: the one that is checked out here.")
+        str | None, typer.Option(metavar="COMMIT", help="Default: the one that is checked out here.")
     ] = None,
 ) -> None:
     """Keep measurements of a commit for later comparisons.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,56 +34,42 @@ def ssd(
         ),
     ],
     validation: Annotated[
-        str,
-        typer.Option("--validation", metavar="DATA", help="Pictures for scoring the result, in the same notation."),
+        str, typer.Option(metavar="DATA", help="Pictures for scoring the result, in the same notation.")
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for checkpoint, metrics and ONNX file.")
     ],
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Name of the detector and of its ONNX file.")
-    ] = "ssd",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the detector and of its ONNX file.")] = "ssd",
     architecture: Annotated[
         str, typer.Option("--arch", metavar="mobilenet|squeezenet", help="Architecture of the trunk.")
     ] = "mobilenet",
-    size: Annotated[
-        int, typer.Option("--size", metavar="PIXELS", help="Height and width of the input, a multiple of 32.")
-    ] = 160,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the input, a multiple of 32.")] = 160,
     width: Annotated[
-        float,
-        typer.Option(
-            "--width", metavar="FACTOR", min=0.01, max=100, help="Multiplier for the channel counts of the trunk."
-        ),
+        float, typer.Option(metavar="FACTOR", min=0.01, max=100, help="Multiplier for the channel counts of the trunk.")
     ] = 1.0,
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Number of training steps.")] = 8000,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Pictures per step.")] = 16,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of training steps.")] = 8000,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures per step.")] = 16,
     rate: Annotated[float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate.")] = 2e-3,
     seed: Annotated[
-        int,
-        typer.Option("--seed", metavar="SEED", min=0, help="Seed for initial weights, sample order and augmentation."),
+        int, typer.Option(metavar="SEED", min=0, help="Seed for initial weights, sample order and augmentation.")
     ] = 1,
     initial: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--from", metavar="CHECKPOINT", help="Start from the weights of another run."),
+        Path | None, typer.Option("--from", metavar="CHECKPOINT", help="Start from the weights of another run.")
     ] = None,
     teacher: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--teacher", metavar="CHECKPOINT", help="Also learn from the outputs of this detector."),
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Also learn from the outputs of this detector.")
     ] = None,
     gates: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--gates",
             metavar="kernel|block|nested",
             help="Insert gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
         ),
     ] = None,
     gate_layers: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--gate-layers",
-            metavar="LIST",
-            help="Convolutions to gate; * and [..] are wildcards; default: those with most MACs.",
+            metavar="LIST", help="Convolutions to gate; * and [..] are wildcards; default: those with most MACs."
         ),
     ] = None,
     place: Annotated[
@@ -93,24 +79,21 @@ def ssd(
         ),
     ] = "norm",
     block: Annotated[
-        int, typer.Option("--block", metavar="N", min=1, help="Kernels per block, with --gates block or nested.")
+        int, typer.Option(metavar="N", min=1, help="Kernels per block, with --gates block or nested.")
     ] = 32,
     shared: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--shared",
             metavar="BLOCKS",
             help="Use one gate for all layers, with this number of equal blocks, or with blocks that end at these "
             "percentages of the kernels, such as 40,60,80,100.",
         ),
     ] = None,
     keep: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--keep", metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged; default: no limit."
-        ),
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged; default: no limit."),
     ] = None,
-    gain: Annotated[float, typer.Option("--gain", metavar="GAIN", min=0, help="Weight of the sparsity loss.")] = 0.3,
+    gain: Annotated[float, typer.Option(metavar="GAIN", min=0, help="Weight of the sparsity loss.")] = 0.3,
     threshold: Annotated[
         float,
         typer.Option(
@@ -124,7 +107,6 @@ def ssd(
     explore: Annotated[
         float,
         typer.Option(
-            "--explore",
             metavar="SHARE",
             min=0,
             max=1,
@@ -134,29 +116,19 @@ def ssd(
     spread: Annotated[
         float,
         typer.Option(
-            "--spread",
-            metavar="SHARE",
-            min=0,
-            help="Target standard deviation, over pictures, of the engaged share of MACs.",
+            metavar="SHARE", min=0, help="Target standard deviation, over pictures, of the engaged share of MACs."
         ),
     ] = 0.05,
     freeze: Annotated[
-        float,
-        typer.Option(
-            "--freeze", metavar="SHARE", min=0, max=1, help="Share of the steps after which gates are frozen."
-        ),
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the steps after which gates are frozen.")
     ] = 0.75,
     retire: Annotated[
         float,
         typer.Option(
-            "--retire",
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="Switch off for good what less than this share of the pictures engages.",
+            metavar="SHARE", min=0, max=1, help="Switch off for good what less than this share of the pictures engages."
         ),
     ] = 0.0,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Number of CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Number of CPU threads.")] = 2,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print the records of the training history as JSON on stderr.")
     ] = False,
@@ -230,7 +202,7 @@ def export(
         typer.Option("--gates-metadata/--no-gates-metadata", help="Describe the gates in the metadata of the file."),
     ] = True,
     threshold: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(
             "--gate-threshold",
             metavar="T",

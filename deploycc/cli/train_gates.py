@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,16 +18,10 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Trained detector, as `inspect` takes it.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX file to write.")],
-    weights: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--weights", metavar="FILE", help="Caffe weights."),
-    ] = None,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Folder of pictures; they need no labels."),
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Caffe weights.")] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures; they need no labels.")] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -44,7 +38,7 @@ def command(
         ),
     ] = "kernel",
     layers: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--gate-layers",
             metavar="LIST",
@@ -53,60 +47,52 @@ def command(
         ),
     ] = None,
     block: Annotated[
-        int, typer.Option("--block", metavar="N", min=1, help="Kernels per block, with --gates block or nested.")
+        int, typer.Option(metavar="N", min=1, help="Kernels per block, with --gates block or nested.")
     ] = 32,
     shared: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
-            "--shared",
             metavar="BLOCKS",
             help="Use one gate for all layers, with this number of equal blocks, or with blocks that end at these "
             "percentages of the kernels, such as 40,60,80,100.",
         ),
     ] = None,
     keep: Annotated[
-        float, typer.Option("--keep", metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged.")
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged.")
     ] = 0.75,
-    gain: Annotated[float, typer.Option("--gain", metavar="GAIN", min=0, help="Weight of the sparsity loss.")] = 0.3,
+    gain: Annotated[float, typer.Option(metavar="GAIN", min=0, help="Weight of the sparsity loss.")] = 0.3,
     spread: Annotated[
         float,
         typer.Option(
-            "--spread",
-            metavar="SHARE",
-            min=0,
-            help="Target standard deviation, over pictures, of the engaged share of MACs.",
+            metavar="SHARE", min=0, help="Target standard deviation, over pictures, of the engaged share of MACs."
         ),
     ] = 0.05,
     freeze: Annotated[
         float,
-        typer.Option(
-            "--freeze", metavar="SHARE", min=0, max=0.99, help="Share of the training after which gates are frozen."
-        ),
+        typer.Option(metavar="SHARE", min=0, max=0.99, help="Share of the training after which gates are frozen."),
     ] = 0.75,
     retire: Annotated[
         float,
         typer.Option(
-            "--retire",
             metavar="SHARE",
             min=0,
             max=1,
             help="Then switch off for good what less than this share of the pictures engages.",
         ),
     ] = 0.0,
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Number of training steps.")] = 4000,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of training steps.")] = 4000,
     minutes: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--minutes", metavar="M", min=0.01, help="End after this time, if the steps take longer."),
+        float | None, typer.Option(metavar="M", min=0.01, help="End after this time, if the steps take longer.")
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=2, help="Pictures per step.")] = 8,
+    batch: Annotated[int, typer.Option(metavar="N", min=2, help="Pictures per step.")] = 8,
     rate: Annotated[
         float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate, relative to each layer's weights.")
     ] = 0.003,
     check_every: Annotated[
-        int, typer.Option("--check-every", metavar="N", min=1, help="Steps between two checks and checkpoints.")
+        int, typer.Option(metavar="N", min=1, help="Steps between two checks and checkpoints.")
     ] = 250,
-    seed: Annotated[int, typer.Option("--seed", metavar="SEED", min=0, help="Seed of gates, order and changes.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="SEED", min=0, help="Seed of gates, order and changes.")] = 1,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train kernel gates for a detector, from its file alone.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,20 +17,14 @@ if TYPE_CHECKING:
 
 def command(
     pruned: Annotated[str, typer.Argument(metavar="PRUNED", help="Pruned network (.onnx) that `prune` wrote.")],
-    teacher: Annotated[
-        str, typer.Option("--teacher", metavar="MODEL", help="Trained network that it was pruned from.")
-    ],
+    teacher: Annotated[str, typer.Option(metavar="MODEL", help="Trained network that it was pruned from.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX file to write.")],
     weights: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--teacher-weights", metavar="FILE", help="Caffe weights of the teacher."),
+        Path | None, typer.Option("--teacher-weights", metavar="FILE", help="Caffe weights of the teacher.")
     ] = None,
-    images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--images", metavar="DIR", help="Folder of pictures; they need no labels."),
-    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures; they need no labels.")] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -41,7 +35,6 @@ def command(
     stages: Annotated[
         int,
         typer.Option(
-            "--stages",
             metavar="N",
             min=0,
             help="Prune PRUNED (it may be MODEL itself) in this number of cuts by l1, and recover after each.",
@@ -49,31 +42,27 @@ def command(
     ] = 0,
     below: Annotated[
         float,
-        typer.Option(
-            "--below", metavar="SHARE", min=0.001, max=0.95, help="Share of each layer's kernels that --stages remove."
-        ),
+        typer.Option(metavar="SHARE", min=0.001, max=0.95, help="Share of each layer's kernels that --stages remove."),
     ] = 0.2,
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Number of training steps.")] = 4000,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of training steps.")] = 4000,
     minutes: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--minutes", metavar="M", min=0.01, help="End after this time, if the steps take longer."),
+        float | None, typer.Option(metavar="M", min=0.01, help="End after this time, if the steps take longer.")
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Pictures per step.")] = 8,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures per step.")] = 8,
     rate: Annotated[
         float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate, relative to each layer's weights.")
     ] = 0.003,
     check_every: Annotated[
-        int, typer.Option("--check-every", metavar="N", min=1, help="Steps between two checks and checkpoints.")
+        int, typer.Option(metavar="N", min=1, help="Steps between two checks and checkpoints.")
     ] = 250,
-    seed: Annotated[int, typer.Option("--seed", metavar="SEED", min=0, help="Seed of order and augmentation.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="SEED", min=0, help="Seed of order and augmentation.")] = 1,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16/--float32", help="Compute in 16 bits; weights keep 32.")
     ] = False,
     memory: Annotated[
-        int,
-        typer.Option("--memory", metavar="MIB", min=0, help="Memory for the teacher's answers, which come again."),
+        int, typer.Option(metavar="MIB", min=0, help="Memory for the teacher's answers, which come again.")
     ] = 2048,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
     """Train a pruned network on the outputs of its original.
 

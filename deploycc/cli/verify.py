@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,12 +16,10 @@ def command(
         typer.Argument(metavar="BUNDLE|DIR", help="A bundle, unpacked or not; or an output folder, without --key."),
     ],
     key: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time on Python 3.10
-        typer.Option("--key", metavar="PUB", help="Public key that must have signed the bundle (PEM)."),
+        Path | None, typer.Option(metavar="PUB", help="Public key that must have signed the bundle (PEM).")
     ] = None,
     root: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--root", metavar="DIR", help="Root file system that it must fit: TensorRT, release."),
+        Path | None, typer.Option(metavar="DIR", help="Root file system that it must fit: TensorRT, release.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
