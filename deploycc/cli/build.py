@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from deploycc.cli.shared_options import Device
+from deploycc.cli.shared_options import Device, OutputFolder
 from deploycc.terminal import console
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `deploycc compile`.")]
 
-
-def command(folder: Folder, device: Device = None) -> None:
+def command(folder: OutputFolder, device: Device = None) -> None:
     """Build the engines of a compiled folder.
 
     They are built on this machine or on --device, and the folder's report is updated. An engine that this machine

@@ -6,14 +6,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploycc.cli import complete
-from deploycc.cli.model_options import ModelChoice, comma_list, model_choice, warn_if_assumed
-from deploycc.cli.pruning_options import PruningChoice, pruning_choice
-from deploycc.cli.shared_options import Device, takes
+from deploycc.cli.model_options import ModelChoice, warn_if_assumed
+from deploycc.cli.option_classes import takes_options
+from deploycc.cli.pruning_options import PruningChoice
+from deploycc.cli.shared_options import ClassNames, Device, Precisions, comma_list, target_option
 from deploycc.errors import InputError
 from deploycc.terminal import console
 
@@ -26,20 +26,15 @@ if TYPE_CHECKING:
     from deploycc.workflows.report import Report
 
 
-@takes(choice=model_choice, pruning=pruning_choice)
+@takes_options
 def command(
-    choice: ModelChoice,
-    pruning: PruningChoice,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            "--target",
-            "-t",
-            metavar="TARGET",
-            autocompletion=complete.target,
-            help="Target name or .toml file; repeat it for several, each in a folder of its own inside DIR. Default: "
-            "that of --device.",
+        target_option(
+            "Target name or .toml file; repeat it for several, each in a folder of its own inside DIR. Default: "
+            "that of --device."
         ),
     ] = None,
     device: Device = None,
@@ -59,16 +54,11 @@ def command(
             metavar="DATA", help="Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]."
         ),
     ] = None,
-    names: Annotated[
-        str | None, typer.Option(metavar="LIST", help="The model's class names in order, background included.")
-    ] = None,
+    names: ClassNames = None,
     gate_plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Plan from `deploycc gates` that says how gates are lowered.")
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
-    ] = None,
+    precision: Precisions = None,
     detection: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +88,8 @@ def command(
         Path | None, typer.Option(metavar="DIR", help="Write the network as ONNX text after every pass.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of folder names.")] = False,
+    choice: ModelChoice,
+    pruning: PruningChoice,
 ) -> None:
     """Compile a trained SSD detector for one or more targets.
 
@@ -110,7 +102,8 @@ def command(
     from deploycc.files import check_writable, path_text
     from deploycc.timing.machine import check_threads
     from deploycc.workflows.compile import CompileSettings, compile_targets
-    from deploycc.workflows.compile_outputs import Refused, check_outputs, raise_refusals
+    from deploycc.workflows.compile_outputs import Refused, check_outputs, outcome_json, raise_refusals
+    from deploycc.workflows.devices import target_of
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.pictures import open_pictures
 
@@ -130,7 +123,7 @@ def command(
         dump_to=dump_each,
         command=path_text(shlex.join(["deploycc", *sys.argv[1:]])),
     )
-    chosen = [targets.load(name) for name in target or _target_of(device)]  # all of them before the first long step
+    chosen = [targets.load(name) for name in target or [target_of(device)]]  # all of them before the first long step
     plan = None if gate_plan is None else read_document(gate_plan, GatePlan)
     for one in chosen:
         if (images or keep_fp32) and "fp16" not in (settings.precisions or one.precisions):
@@ -169,34 +162,8 @@ def command(
             console.wrote(outcome.folder, answer=not as_json)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
     if as_json and len(refused) < len(chosen):
-        console.print_json([_facts(outcome) for outcome in outcomes])
+        console.print_json([outcome_json(outcome) for outcome in outcomes])
     raise_refusals(refused, len(chosen))
-
-
-def _target_of(device: str | None) -> list[str]:
-    """Return the target of a device from ``devices.toml``."""
-    from deploycc.agent_host.devices import LOCAL, find
-
-    for each in find(device or LOCAL):
-        if each.target is not None:
-            return [each.target]
-    raise InputError(
-        "no-target", "nothing says what to compile for", hint="give `target`; a device in devices.toml may name its own"
-    )
-
-
-def _facts(outcome: Report | Refused) -> dict[str, Any]:
-    """What became of one target, as plain values."""
-    from deploycc.report.terminal import latency_json
-    from deploycc.workflows.compile_outputs import Refused
-
-    if isinstance(outcome, Refused):
-        return {"target": outcome.target, "error": {"code": outcome.error.code, "message": outcome.error.message}}
-    return {
-        "folder": str(outcome.folder),
-        "compile": outcome.compiled.model_dump(mode="json", by_alias=True),
-        "latency": outcome.latency and latency_json(outcome.latency),
-    }
 
 
 def _prune(
@@ -206,7 +173,7 @@ def _prune(
     from deploycc.timing.machine import usable_cores
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.profile import measure_profile
-    from deploycc.workflows.prune import prune
+    from deploycc.workflows.target_pruning import prune_for_targets
 
     if not pruning.wanted and data is None:
         return None
@@ -219,9 +186,4 @@ def _prune(
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile = profiled.profile
         console.notes(profiled.notes)
-    pruned: dict[str, Pruned] = {}
-    for how in prunings:
-        made = prune(detector, how.settings, profile=profile, mask=mask, costs=how.costs, say=say)
-        pruning.write_costs(how.costs)
-        pruned.update((target.name, made) for target in how.targets)
-    return pruned
+    return prune_for_targets(detector, prunings, profile=profile, mask=mask, cost_file=pruning.costs, say=say)

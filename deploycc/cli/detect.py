@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, comma_list, one_source, takes_model, warn_if_assumed
-from deploycc.cli.shared_options import Device
+from deploycc.cli.model_options import ModelChoice, warn_if_assumed
+from deploycc.cli.option_classes import takes_options
+from deploycc.cli.shared_options import ClassNames, Device, FolderOfPictures, OrData, comma_list, one_source
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
 
 
-@takes_model
+@takes_options
 def command(
-    choice: ModelChoice,
+    *,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, drawn pictures and a contact sheet."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
-        ),
-    ] = None,
+    images: FolderOfPictures = None,
+    data: OrData = None,
     compare: Annotated[
         str | None,
         typer.Option(
@@ -48,14 +42,9 @@ def command(
     shown: Annotated[
         int, typer.Option(metavar="N", min=0, help="Pictures on the contact sheet; the others are in the JSON.")
     ] = 100,
-    names: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Class names of the model in order, including the background; default: those in its file.",
-        ),
-    ] = None,
+    names: ClassNames = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    choice: ModelChoice,
 ) -> None:
     """Draw what a detector finds in pictures, without labels.
 
@@ -64,31 +53,26 @@ def command(
     With --device, MODEL is an output folder, and what its engine finds there is shown beside its network. With
     --compare or --device, detections of one class are matched from IoU 0.5 on, and what has no partner is marked.
     """
-    import json
-
-    from deploycc.errors import InputError
     from deploycc.evaluation.accuracy import known_classes
-    from deploycc.report.detections import agreement_lines, detections_table
-    from deploycc.workflows.detect import detect
+    from deploycc.report.detections import agreement_lines, detections_table, empty_networks
+    from deploycc.workflows.detect import check_precision, detect
     from deploycc.workflows.pictures import open_pictures
 
     source = one_source(images, data)
-    if precision not in (None, "fp32", "fp16"):
-        raise InputError("wrong-precision", f"--precision {precision} is neither fp32 nor fp16")
+    check_precision(precision)
     with console.progress("detect") as say:
         say("reading")
         first = choice.load()
         second: Detector | str | None = compare
         if compare is not None and not compare.endswith(".json"):
             second = replace(choice, model=compare, weights=None, random_weights=None, describe=None).load()
-        pictures = open_pictures(source, first.input)
         report = detect(
             first if device is None else choice.model,
-            pictures,
+            open_pictures(source, first.input),
             output,
             compare=second,
             device=device,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             score_threshold=score,
             shown=shown,
             labels=[choice.model, *([compare] if compare is not None else [])],
@@ -103,8 +87,7 @@ def command(
         console.tables(detections_table(report))
         if lines := agreement_lines(report):
             console.say(" and ".join(network.model for network in report.networks), lines)
-    for side, network in enumerate(report.networks):
-        if not any(picture.detections[side] for picture in report.pictures):
-            console.warn(f"{network.model} detects nothing with a score of at least {score:g} in any picture")
+    for network in empty_networks(report):
+        console.warn(f"{network} detects nothing with a score of at least {score:g} in any picture")
     if output is not None:
         console.wrote(output, output / "detections.html")

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli import complete
+from deploycc.cli.shared_options import AsJson, target_option
 from deploycc.terminal import console
 
 app = typer.Typer(help="List, probe and check devices, and the work on them.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="DEVICE", help="Name from devices.toml, or ssh://[user@]host[:port].")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command("list")
@@ -50,16 +49,7 @@ def probe(name: Name, as_json: AsJson = False) -> None:
 @app.command("check")
 def check(
     name: Name,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            "-t",
-            metavar="TARGET",
-            autocompletion=complete.target,
-            help="What it should be; default: its target in devices.toml.",
-        ),
-    ] = None,
+    target: Annotated[str | None, target_option("What it should be; default: its target in devices.toml.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where a device differs from a target.

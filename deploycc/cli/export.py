@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.cli.model_options import ModelChoice
+from deploycc.cli.option_classes import takes_options
 from deploycc.terminal import console
 
 
-@takes_model
+@takes_options
 def command(
-    choice: ModelChoice,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that receives the files.")],
     format: Annotated[
         str, typer.Option(metavar="FORMAT", help="Format of the files; caffe is the only one.")
     ] = "caffe",
+    choice: ModelChoice,
 ) -> None:
     """Write a detector as Caffe with its SSD layers.
 

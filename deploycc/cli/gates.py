@@ -7,30 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploycc.cli import complete
-from deploycc.cli.model_options import ModelChoice, one_source, takes_model
+from deploycc.cli.model_options import ModelChoice
+from deploycc.cli.option_classes import takes_options
+from deploycc.cli.shared_options import AsJson, OrData, one_source, target_option
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
-    from deploycc.documents.gates import GateReport
-    from deploycc.gate_planning.costs import GateCosts
+    pass
 
 
-@takes_model
+@takes_options
 def command(
-    choice: ModelChoice,
+    *,
     profile: Annotated[
         Path, typer.Option(metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plan, the network and the report.")
     ],
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target", "-t", metavar="TARGET", autocompletion=complete.target, help="Target name or .toml file."
-        ),
-    ] = "x86-cpu",
+    target: Annotated[str, target_option("Target name or .toml file.")] = "x86-cpu",
     max_worst_case: Annotated[
         float, typer.Option(min=0, help="Longest time with every kernel on, as a multiple of the dense network's.")
     ] = 1.05,
@@ -47,15 +42,7 @@ def command(
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Pictures to check the plan on; default: those of the profile.")
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
-        ),
-    ] = None,
+    data: OrData = None,
     seconds: Annotated[
         float, typer.Option(metavar="S", min=0.1, help="Approximate time for each comparison of networks.")
     ] = 20.0,
@@ -63,7 +50,8 @@ def command(
         int, typer.Option(metavar="N", min=0, help="CPU threads of the measurements; 0: all cores.")
     ] = 0,
     explain: Annotated[bool, typer.Option("--explain", help="Show what was considered for each layer.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
+    choice: ModelChoice,
 ) -> None:
     """Plan which kernel gates become branches that skip work.
 
@@ -72,8 +60,9 @@ def command(
     from deploycc import target as targets
     from deploycc.documents.utilisation import read_profile
     from deploycc.files import check_writable
-    from deploycc.report.gates import gates_json
+    from deploycc.report.gates import gates_json, gates_tables
     from deploycc.timing.machine import check_threads, usable_cores
+    from deploycc.workflows.cost_files import kept_gate_costs
     from deploycc.workflows.gates import plan_gates
     from deploycc.workflows.pictures import open_pictures, profile_pictures
     from deploycc.workflows.staging import check_output_folder
@@ -83,62 +72,30 @@ def command(
     check_output_folder(output, [choice.model])
     source = None if images is None and data is None else one_source(images, data)
     chosen = targets.load(target)
-    known = _read_costs(costs, threads or usable_cores())
-    with console.progress("gates") as say:
+    with kept_gate_costs(costs, threads or usable_cores()) as known, console.progress("gates") as say:
         say("reading")
         detector, recorded = choice.load(), read_profile(profile)
         spec = detector.input
-        try:
-            planning = plan_gates(
-                detector,
-                recorded,
-                target=chosen,
-                pictures=profile_pictures(recorded, spec) if source is None else open_pictures(source, spec),
-                costs=known,
-                max_worst_case=max_worst_case,
-                max_time=max_time,
-                max_growth=max_growth,
-                seconds=seconds,
-                say=say,
-            )
-        finally:
-            _write_costs(costs, known)
+        planning = plan_gates(
+            detector,
+            recorded,
+            target=chosen,
+            pictures=profile_pictures(recorded, spec) if source is None else open_pictures(source, spec),
+            costs=known,
+            max_worst_case=max_worst_case,
+            max_time=max_time,
+            max_growth=max_growth,
+            seconds=seconds,
+            say=say,
+        )
         planning.write(output, [profile, Path(choice.model)], console.warn)
     console.notes(planning.notes)
     if as_json:
         console.print_json(gates_json(planning.report, considered=explain))
     else:
-        _show(planning.report, explain)
+        console.tables(*gates_tables(planning.report, considered=explain))
+        if planning.report.timings is None:
+            console.warn(
+                "nothing was run: the pictures of the profile are not there, so every figure above is predicted"
+            )
     console.wrote(output)
-
-
-def _read_costs(path: Path | None, threads: int) -> GateCosts:
-    """What the file of costs knows, of this machine; raises ArtefactError for another machine's."""
-    from deploycc.documents.costs import GateCostTable
-    from deploycc.documents.document import read_document
-    from deploycc.gate_planning.costs import GateCosts
-    from deploycc.timing.machine import this_machine
-
-    table = None
-    if path is not None and path.exists():
-        table = read_document(path, GateCostTable)
-    return GateCosts(this_machine(threads), table)
-
-
-def _write_costs(path: Path | None, costs: GateCosts) -> None:
-    """Keep what was measured, also where planning fails later."""
-    table = costs.table()
-    if path is not None and table.operations:
-        table.write(path)
-
-
-def _show(report: GateReport, explain: bool) -> None:
-    from deploycc.report.gates import considered_table, regions_table, summary_table
-
-    tables = [*([considered_table(report)] if explain else []), regions_table(report), summary_table(report)]
-    for number, table in enumerate(tables):
-        if number:
-            console.out()
-        console.table(table.columns, table.rows, title=table.title)
-    if report.timings is None:
-        console.warn("nothing was run: the pictures of the profile are not there, so every figure above is predicted")

@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli.model_options import ModelChoice, takes_model
+from deploycc.cli.model_options import ModelChoice
+from deploycc.cli.option_classes import takes_options
+from deploycc.cli.shared_options import AsJson
 from deploycc.terminal import console
 
 
-@takes_model
+@takes_options
 def command(
-    choice: ModelChoice,
+    *,
     layers: Annotated[bool, typer.Option("--layers", help="Also list every layer that multiplies.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
+    choice: ModelChoice,
 ) -> None:
     """Show layers, heads, gates, and which targets accept them."""
     from deploycc.report.inspection import inspection_json, inspection_notes, inspection_tables

@@ -6,23 +6,14 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli import complete
-from deploycc.cli.model_options import comma_list
+from deploycc.cli.shared_options import Precisions, comma_list, target_option
 from deploycc.terminal import console
 
 
 def command(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, as `deploycc compile` takes them.")],
-    target: Annotated[
-        list[str],
-        typer.Option(
-            "--target", "-t", metavar="TARGET", autocompletion=complete.target, help="Target; repeat it for several."
-        ),
-    ],
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
-    ] = None,
+    target: Annotated[list[str], target_option("Target; repeat it for several.")],
+    precision: Precisions = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(

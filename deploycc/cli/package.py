@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli.build import Folder
+from deploycc.cli.shared_options import OutputFolder
 from deploycc.terminal import console
 
 
 def command(
-    folder: Folder,
+    folder: OutputFolder,
     key: Annotated[Path, typer.Option(metavar="KEY", help="Ed25519 private key (PEM), as `keys` makes it.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The bundle: a signed tar.")],
     name: Annotated[

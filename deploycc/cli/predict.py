@@ -7,32 +7,21 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli import complete
-from deploycc.cli.model_options import ModelChoice, comma_list, takes_model
+from deploycc.cli.model_options import ModelChoice
+from deploycc.cli.option_classes import takes_options
+from deploycc.cli.shared_options import AsJson, Precisions, comma_list, target_option
 from deploycc.terminal import console
 
 
-@takes_model
+@takes_options
 def command(
-    choice: ModelChoice,
-    target: Annotated[
-        list[str],
-        typer.Option(
-            "--target",
-            "-t",
-            metavar="TARGET",
-            autocompletion=complete.target,
-            help="Target name or .toml file; repeat it to compare several.",
-        ),
-    ],
+    *,
+    target: Annotated[list[str], target_option("Target name or .toml file; repeat it to compare several.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for prediction.json and a page with pictures."),
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all."),
-    ] = None,
+    precision: Precisions = None,
     profile: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Profile of a gated network: predict with the kernels that it used."),
@@ -44,7 +33,8 @@ def command(
         str | None, typer.Option(metavar="caffe", help="Predict Caffe with cuDNN instead of the target's runtime.")
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="List every launch of every target.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
+    choice: ModelChoice,
 ) -> None:
     """Predict latency on boards that are not attached.
 

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from deploycc.cli.shared_options import AsJson
 from deploycc.terminal import console
 
 app = typer.Typer(no_args_is_help=True, help="Show, compare and check reports.")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command()

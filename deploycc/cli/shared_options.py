@@ -1,54 +1,66 @@
-"""Options that several commands share: a command asks for the value, and typer sees the options that make it."""
+"""Options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from deploycc.cli import complete
+from deploycc.errors import InputError
+
+
+def target_option(help: str) -> Any:
+    """The option --target; its help says what the target is for."""
+    return typer.Option("--target", "-t", metavar="TARGET", autocompletion=complete.target, help=help)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", help="Class names of the model in order, including the background; default: those in its file."
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help="Where: local (default), ssh://[user@]host[:port], or a name from devices.toml.",
+        metavar="DEVICE", help="Where: local (default), ssh://[user@]host[:port], or a name from devices.toml."
     ),
+]
+FolderOfPictures = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures.")]
+OrData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="DATA",
+        help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
+    ),
+]
+OutputFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `deploycc compile`.")]
+Precisions = Annotated[
+    str | None, typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all.")
+]
+ProfileFile = Annotated[
+    Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
 ]
 
 
-def takes(**factories: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Replace parameters of a command by the options that make their values.
+def comma_list(text: str | None) -> tuple[str, ...]:
+    """Split ``a,b`` and drop empty parts."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
-    Args:
-        factories: parameter name to a function whose own parameters are typer options or arguments; what it returns
-            is handed to the command. Positional arguments come first, then the command's options, then the others.
+
+def one_source(images: Path | None, data: str | None) -> Path | str:
+    """The pictures that either of two options names.
+
+    Raises:
+        InputError: ``calibration-pictures``: neither is given, or both are.
     """
-    options = {
-        name: list(inspect.signature(factory, eval_str=True).parameters.values()) for name, factory in factories.items()
-    }
-
-    def replace(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        shared = [parameter for parameters in options.values() for parameter in parameters]
-        first = [parameter for parameter in shared if parameter.default is inspect.Parameter.empty]
-        last = [parameter for parameter in shared if parameter.default is not inspect.Parameter.empty]
-        kept = [parameter for parameter in own if parameter.name not in factories]
-        keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*first, *kept, *last)]
-
-        @functools.wraps(command)
-        def with_options(**values: Any) -> None:
-            made = {
-                name: factory(**{parameter.name: values.pop(parameter.name) for parameter in options[name]})
-                for name, factory in factories.items()
-            }
-            command(**made, **values)
-
-        with_options.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-        with_options.__annotations__ = {each.name: each.annotation for each in keywords}
-        del with_options.__wrapped__  # typer would look through it, at the command's own parameters
-        return with_options
-
-    return replace
+    if images is not None and data is None:
+        return images
+    if data is not None and images is None:
+        return data
+    raise InputError("calibration-pictures", "give either --images or --data", hint="--images FOLDER")

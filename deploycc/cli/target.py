@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from deploycc.cli import complete
+from deploycc.cli.shared_options import AsJson
 from deploycc.terminal import console
 
 app = typer.Typer(help="List, show and check targets.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command("list")

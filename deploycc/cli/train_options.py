@@ -2,22 +2,223 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from deploycc.cli.model_options import comma_list
+import typer
+
+from deploycc.cli.shared_options import comma_list, one_source
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
-    from deploycc.documents.document import Granularity
+    from deploycc.distillation.loop import TrainingSettings
+    from deploycc.lkam.config import GateConfig
+    from deploycc.trainable.gated import GateShape
+
+OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX file to write.")]
 
 
-def read_blocks(shared: str | None) -> int | tuple[float, ...]:
-    """Read ``4`` as a number of blocks, and ``40,60,80,100`` as the shares where they end.
+@dataclass(frozen=True)
+class UnlabelledPictures:
+    """Pictures to train on."""
 
-    Raises:
-        InputError: ``train-shared``.
-    """
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures; they need no labels.")] = None
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; labels are not used.",
+        ),
+    ] = None
+
+    def source(self) -> Path | str:
+        """The folder or data set; raises InputError (``calibration-pictures``) unless one of them is given."""
+        return one_source(self.images, self.data)
+
+
+@dataclass(frozen=True)
+class TeachingOptions:
+    """How a network learns from its teacher; each field is one of `deploycc.distillation.loop.TrainingSettings`."""
+
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of training steps.")] = 4000
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", min=0.01, help="End after this time, if the steps take longer.")
+    ] = None
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures per step.")] = 8
+    rate: Annotated[
+        float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate, relative to each layer's weights.")
+    ] = 0.003
+    check_every: Annotated[int, typer.Option(metavar="N", min=1, help="Steps between two checks and checkpoints.")] = (
+        250
+    )
+    seed: Annotated[int, typer.Option(metavar="SEED", min=0, help="Seed of order and augmentation.")] = 1
+
+    def settings(self) -> TrainingSettings:
+        """The settings of the library."""
+        from deploycc.distillation.loop import TrainingSettings
+
+        return TrainingSettings(**vars(self))
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """Which gates a network gets, and how strongly they are pressed to switch kernels off."""
+
+    gates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="kernel|block|nested",
+            help="Gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
+        ),
+    ] = "kernel"
+    gate_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Convolutions to gate; * and [..] are wildcards; default: those of the back-end with at least 1 % "
+            "of its MACs.",
+        ),
+    ] = None
+    block: Annotated[int, typer.Option(metavar="N", min=1, help="Kernels per block, with --gates block or nested.")] = (
+        32
+    )
+    shared: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BLOCKS",
+            help="Use one gate for all layers, with this number of equal blocks, or with blocks that end at these "
+            "percentages of the kernels, such as 40,60,80,100.",
+        ),
+    ] = None
+    keep: Annotated[
+        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged.")
+    ] = 0.75
+    gain: Annotated[float, typer.Option(metavar="GAIN", min=0, help="Weight of the sparsity loss.")] = 0.3
+    spread: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, help="Target standard deviation, over pictures, of the engaged share of MACs."
+        ),
+    ] = 0.05
+    freeze: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, max=0.99, help="Share of the training after which gates are frozen."),
+    ] = 0.75
+    retire: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Then switch off for good what less than this share of the pictures engages.",
+        ),
+    ] = 0.0
+
+    def shape(self) -> GateShape:
+        """What one decision of a gate switches.
+
+        Raises:
+            InputError: ``train-gates``, ``train-shared``.
+        """
+        from deploycc.trainable.gated import GateShape
+        from deploycc.workflows.train import GRANULARITIES
+
+        if self.gates not in GRANULARITIES:
+            raise InputError(
+                "train-gates", f"{self.gates} is not a kind of gate", hint="--gates kernel, block or nested"
+            )
+        return GateShape(self.gates, self.block, _blocks(self.shared))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class GateOptionsFromScratch(GateOptions):
+    """The same for a detector that is trained with its gates; none by default."""
+
+    gates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="kernel|block|nested",
+            help="Insert gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
+        ),
+    ] = None
+    gate_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Convolutions to gate; * and [..] are wildcards; default: those with most MACs."
+        ),
+    ] = None
+    keep: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged; default: no limit."),
+    ] = None
+    freeze: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the training after which gates are frozen.")
+    ] = 0.75
+    place: Annotated[
+        str,
+        typer.Option(
+            "--gate-place", metavar="norm|conv", help="Let gates multiply after BatchNorm, or directly after conv."
+        ),
+    ] = "norm"
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--gate-threshold",
+            metavar="T",
+            min=0.01,
+            max=0.99,
+            help="Threshold of the gates; a higher one switches more kernels off.",
+        ),
+    ] = 0.5
+    explore: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of the steps, from the first, in which each picture engages a random number of nested blocks.",
+        ),
+    ] = 0.0
+
+    def config(self, architecture: str) -> GateConfig | None:
+        """The gates of a training run; None for a dense detector.
+
+        Raises:
+            InputError: ``train-gates``, ``train-shared``.
+        """
+        from deploycc.lkam.config import GateConfig
+        from deploycc.trainable.sparsity import Ramp
+        from deploycc.workflows.train import GATED_LAYERS
+
+        if self.gates is None:
+            for option in ("shared", "keep", "explore", "retire"):
+                if getattr(self, option):
+                    raise InputError(
+                        "train-gates", f"`{option}` is for gates, and there are none", hint="`gates=nested`"
+                    )
+            return None
+        return GateConfig(
+            comma_list(self.gate_layers) or GATED_LAYERS.get(architecture, ()),
+            self.gates,  # type: ignore[arg-type]
+            place=self.place,  # type: ignore[arg-type]
+            block=self.block,
+            shared=_blocks(self.shared),
+            target=self.keep,
+            gain=self.gain,
+            spread=self.spread,
+            explore=self.explore,
+            freeze=self.freeze,
+            retire=self.retire,
+            threshold=Ramp(self.threshold, self.threshold),
+        )
+
+
+def _blocks(shared: str | None) -> int | tuple[float, ...]:
+    """Read ``4`` as a number of blocks, and ``40,60,80,100`` as the shares where they end."""
     if shared is None:
         return 0
     try:
@@ -33,16 +234,3 @@ def read_blocks(shared: str | None) -> int | tuple[float, ...]:
         f"--shared {shared} is neither a number of blocks from 2 on nor rising percentages up to 100",
         hint="--shared 4 or --shared 40,60,80,100",
     )
-
-
-def read_granularity(text: str) -> Granularity:
-    """Read what one decision of a gate switches.
-
-    Raises:
-        InputError: ``train-gates``.
-    """
-    from deploycc.workflows.train import GRANULARITIES
-
-    if text not in GRANULARITIES:
-        raise InputError("train-gates", f"{text} is not a kind of gate", hint="--gates kernel, block or nested")
-    return text  # type: ignore[return-value]

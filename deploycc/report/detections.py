@@ -79,7 +79,7 @@ def render_detections_html(report: DetectionReport, drawn: Mapping[str, tuple[Dr
         totals=[
             sum(len(picture.detections[side]) for picture in report.pictures) for side in range(len(report.networks))
         ],
-        empty=_empty(report),
+        empty=empty_networks(report),
     )
 
 
@@ -87,8 +87,8 @@ def _cell(found: tuple[DetectedBox, ...], drawn: Drawn) -> tuple[str, Markup, st
     return summary_of(found), Markup(drawn.thumbnail), drawn.file
 
 
-def _empty(report: DetectionReport) -> list[str]:
-    """Networks that detect nothing anywhere."""
+def empty_networks(report: DetectionReport) -> list[str]:
+    """Return the networks that detect nothing anywhere."""
     return [
         network.model
         for side, network in enumerate(report.networks)

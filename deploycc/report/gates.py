@@ -137,6 +137,11 @@ def regions_table(report: GateReport) -> Table:
     return Table(title, columns, rows)
 
 
+def gates_tables(report: GateReport, considered: bool = False) -> list[Table]:
+    """Return what was planned and what it saves; first of all what was considered, where that is asked for."""
+    return [*([considered_table(report)] if considered else []), regions_table(report), summary_table(report)]
+
+
 def considered_table(report: GateReport) -> Table:
     """Return what the planner chose from, with predicted times."""
     columns = ("layers", "lowering", "pieces", "predicted mean ms", "all on ms", "added MiB", "chosen")

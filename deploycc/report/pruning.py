@@ -32,6 +32,19 @@ def layers_table(record: PruningRecord, network: str) -> Table | None:
     return Table(f"{network}: kernels {record.useless} are useless", columns, _tuples(rows))
 
 
+def pruning_tables(record: PruningRecord, network: str, explained: bool = False) -> list[Table]:
+    """What was removed, and with ``explained`` what was refitted and what had to stay."""
+    tables = [layers_table(record, network), parts_table(record), gates_table(record)]
+    if explained:
+        tables += [refitted_table(record), stays_table(record)]
+    return [table for table in tables if table is not None]
+
+
+def not_analysed(record: PruningRecord) -> list[str]:
+    """Say which nodes were not analysed, and why."""
+    return [f"not analysed: {note.node}: {note.reason} ({note.code})" for note in record.not_analysed]
+
+
 def parts_table(record: PruningRecord) -> Table:
     """Sizes by part of the network."""
     rows = [

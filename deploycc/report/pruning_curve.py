@@ -13,6 +13,7 @@ from deploycc.report import format as formats
 from deploycc.report.markdown import escape, table_of
 from deploycc.report.page import page_template
 from deploycc.report.plots import BAR, INK, LINE, grid, render
+from deploycc.report.table import Table
 
 TEMPLATE = "pruning_curve.html.j2"
 
@@ -49,6 +50,11 @@ def columns(curve: PruningCurve) -> tuple[str, ...]:
 def accuracy_columns(curve: PruningCurve) -> tuple[str, ...]:
     """Return the headings of the accuracies."""
     return tuple(f"mAP50 on {data} ({count} pictures)" for data, count in zip(curve.data, curve.pictures, strict=True))
+
+
+def curve_table(curve: PruningCurve) -> Table:
+    """One row per network."""
+    return Table(f"{curve.network} pruned", (*columns(curve), *accuracy_columns(curve)), tuple(cells(curve)))
 
 
 def render_curve_markdown(curve: PruningCurve) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from deploycc.documents.utilisation import LayerUse, UtilisationProfile
-from deploycc.report.format import preparation
+from deploycc.report.format import count, preparation
+from deploycc.report.table import Table
 from deploycc.report.utilisation import LayerPanel, ReductionFacts, UtilisationFigure
 
 
@@ -23,6 +24,34 @@ def utilisation_summary(profile: UtilisationProfile) -> dict[str, Any]:
         "reduction": None if reduction is None else {**reduction.model_dump(), "definition": REDUCTION},
         "layers": [_layer_summary(profile, layer) for layer in profile.layers],
     }
+
+
+def utilisation_tables(profile: UtilisationProfile) -> list[Table]:
+    """One row per layer; with gates also the operation reduction."""
+    facts = utilisation_summary(profile)
+    what = "gate" if profile.kind == "gates" else "activation"
+    rows = tuple(
+        (
+            layer["name"],
+            layer["place"] or layer["activation"] or "-",
+            str(layer["kernels"]),
+            count(layer["macs"]),
+            f"{100 * layer['mean_utilisation']:.1f} %",
+            str(layer["never"]),
+            str(layer["below_5_percent"]),
+            str(layer["always"]),
+        )
+        for layer in facts["layers"]
+    )
+    title = f"{profile.network}: {what} utilisation over {profile.pictures.count} pictures"
+    columns = ("layer", what, "kernels", "MACs", "mean", "never", "below 5 %", "always")
+    tables = [Table(title, columns, rows)]
+    if (reduction := facts["reduction"]) is not None:
+        percents = (f"{reduction[f'{name}_percent']:.1f} %" for name in ("average", "std", "min", "max"))
+        row = (f"of {count(profile.scope_macs)} MACs, {profile.scope}", *percents)
+        statistics = ("operation reduction", "average", "std", "minimum", "maximum")
+        tables.append(Table("", statistics, (row,)))
+    return tables
 
 
 def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import DeployError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.target import Target
+    from deploycc.workflows.report import Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,19 @@ class Refused:
 
     target: str
     error: DeployError
+
+
+def outcome_json(outcome: Report | Refused) -> dict[str, Any]:
+    """Return what became of one target, as plain values."""
+    from deploycc.report.terminal import latency_json
+
+    if isinstance(outcome, Refused):
+        return {"target": outcome.target, "error": {"code": outcome.error.code, "message": outcome.error.message}}
+    return {
+        "folder": str(outcome.folder),
+        "compile": outcome.compiled.model_dump(mode="json", by_alias=True),
+        "latency": outcome.latency and latency_json(outcome.latency),
+    }
 
 
 def raise_refusals(refused: Sequence[Refused], targets: int) -> None:

@@ -30,6 +30,11 @@ class CostSource:
     measured: bool
     predicted: PredictedCosts | None
 
+    @property
+    def known(self) -> bool:
+        """Return whether times are measured or predicted."""
+        return self.measured or self.predicted is not None
+
     def describe(self) -> str:
         """Say whose costs decide for which targets."""
         names = ", ".join(target.name for target in self.targets)

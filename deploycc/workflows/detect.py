@@ -31,7 +31,7 @@ def detect(
     *,
     compare: str | Path | Detector | None = None,
     device: str | None = None,
-    precision: Precision | None = None,
+    precision: str | None = None,
     score_threshold: float = SCORE_THRESHOLD,
     shown: int = SHOWN,
     labels: Sequence[str] = (),
@@ -57,7 +57,7 @@ def detect(
         say: progress.
 
     Raises:
-        InputError: the threshold is not a share, or ``detect-needs-a-folder``.
+        InputError: the threshold is not a share, ``wrong-precision``, or ``detect-needs-a-folder``.
         DeviceError: the device cannot be used.
         PictureError: a picture cannot be read.
         ModelError, MeasureError: a detector cannot run or be read.
@@ -71,6 +71,7 @@ def detect(
 
     if not 0 <= score_threshold <= 1:
         raise InputError("wrong-threshold", f"a score threshold of {score_threshold:g} is not from 0 to 1")
+    engine_precision = check_precision(precision)
     if device is not None and compare is not None:
         raise InputError("detect-two-seconds", "a device and a second detector cannot both be beside the first")
     if device is not None:
@@ -85,12 +86,23 @@ def detect(
     detectors = [each if isinstance(each, Detector) else load(each) for each in models[: 1 if engine else 2]]
     pictures = open_pictures(images, detectors[0].input)
     if device is not None:
-        engine = _on_device(_folder_of(model), device, precision, pictures, detectors[0].input, say)
+        engine = _on_device(_folder_of(model), device, engine_precision, pictures, detectors[0].input, say)
     named = [replace(each, class_names=known_classes(each, names)[0]) for each in detectors]
     report = detect_pictures(named, labels, pictures, score_threshold, say, engine)
     if output is not None:
         write_detections(report, pictures, Path(output), shown, say)
     return report
+
+
+def check_precision(precision: str | None) -> Precision | None:
+    """Return the precision of an engine as it was given.
+
+    Raises:
+        InputError: ``wrong-precision``: there is no such precision.
+    """
+    if precision not in (None, "fp32", "fp16"):
+        raise InputError("wrong-precision", f"`precision={precision}` is neither fp32 nor fp16")
+    return precision  # type: ignore[return-value]
 
 
 def _folder_of(model: str | Path | Detector) -> Path:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import DeviceError
+from deploycc.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     from deploycc.agent_host.devices import Device
@@ -21,6 +21,28 @@ def is_remote(name: str | None) -> bool:
     from deploycc.agent_host.devices import LOCAL
 
     return name is not None and name != LOCAL
+
+
+def target_of(name: str | None) -> str:
+    """Return the target of a device from ``devices.toml``.
+
+    Args:
+        name: as for `choose_device`.
+
+    Raises:
+        InputError: ``no-target``: no target is given for it there.
+        DeviceError: there is no such device.
+    """
+    from deploycc.agent_host.devices import LOCAL, find
+
+    for device in find(name or LOCAL):
+        if device.target is not None:
+            return device.target
+    raise InputError(
+        "no-target",
+        "nothing says what to compile for",
+        hint="give `target`; a device in devices.toml may name its own",
+    )
 
 
 def choose_device(name: str | None, target: str) -> Device | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.errors import ArtefactError, InputError
 from deploycc.progress import Say, quiet
+from deploycc.workflows.staging import make_folder
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -48,15 +49,7 @@ def export_detector(detector: Detector, folder: Path, *, format: str = "caffe", 
     if format not in FORMATS:
         raise InputError("export-format", f"`format={format}` is not one of {', '.join(FORMATS)}")
     files = _files(detector, folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(
-            "output-unwritable",
-            "the output folder cannot be made",
-            context={"path": folder},
-            note=error.strerror or str(error),
-        ) from None
+    make_folder(folder)
     return export_files(detector, *files, say=say)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deploycc.detector import Colour, Detector
+
+_COLOURS = ("BGR", "RGB", "GRAY")
 
 
 def load(
@@ -20,7 +25,7 @@ def load(
     describe: str | Path | None = None,
     mean: float | Sequence[float] | None = None,
     scale: float | Sequence[float] | None = None,
-    colour: Colour | None = None,
+    colour: str | None = None,
 ) -> Detector:
     """Read a trained detector.
 
@@ -31,15 +36,19 @@ def load(
         describe: detector description; None: ``MODEL.detector.toml`` where it exists.
         mean: subtracted from each pixel, one number or one per channel, in the order of ``colour``.
         scale: factor after the mean is subtracted, likewise.
-        colour: channel order that the network expects.
+        colour: channel order that the network expects: ``BGR``, ``RGB`` or ``GRAY``, in capitals or not.
 
     Raises:
+        InputError: ``wrong-colour``, ``wrong-number``, ``scale-zero``: a value that no preparation has.
         ModelError, InputError: the files are missing, unreadable, or do not describe a network that is supported.
         ArtefactError: ``chain-broken``: a file of an output folder was changed after it was written.
     """
     from deploycc import importers, models
     from deploycc.workflows.chain import check_chain, check_file
 
+    means, factors, order = _channels("mean", mean), _channels("scale", scale), _colour(colour)
+    if factors is not None and 0 in factors:
+        raise InputError("scale-zero", f"`scale={_listed(factors)}` holds a 0, with which every picture looks the same")
     file = models.resolve(_network_of(str(model)))
     if Path(model).is_dir():
         check_chain(Path(model), results=False)
@@ -50,9 +59,9 @@ def load(
         weights=None if weights is None else Path(weights),
         random_weights=random_weights,
         describe=None if describe is None else Path(describe),
-        mean=_channels(mean),
-        scale=_channels(scale),
-        colour=colour,
+        mean=means,
+        scale=factors,
+        colour=order,
     )
 
 
@@ -96,10 +105,26 @@ def find_original(detector: Detector) -> Detector | None:
     return replace(original, input=detector.input)  # what was given beside the files
 
 
-def _channels(values: float | Sequence[float] | None) -> tuple[float, ...] | None:
+def _channels(name: str, values: float | Sequence[float] | None) -> tuple[float, ...] | None:
     if values is None:
         return None
-    return (float(values),) if isinstance(values, int | float) else tuple(values)
+    numbers = (float(values),) if isinstance(values, int | float) else tuple(values)
+    if not all(map(math.isfinite, numbers)):
+        raise InputError(
+            "wrong-number", f"`{name}={_listed(numbers)}` is not a list of numbers", hint=f"`{name}=104,117,123`"
+        )
+    return numbers
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+def _colour(name: str | None) -> Colour | None:
+    order = None if name is None else name.upper()
+    if order not in (None, *_COLOURS):
+        raise InputError("wrong-colour", f"`colour={name}` is not one of {', '.join(_COLOURS)}")
+    return order  # type: ignore[return-value]
 
 
 def _network_of(model: str) -> str:

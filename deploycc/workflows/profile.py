@@ -63,3 +63,43 @@ def profile(detector: Detector, pictures: str | Path | PictureList, *, say: Say 
     from deploycc.workflows.pictures import open_pictures
 
     return measure_profile(detector, open_pictures(pictures, detector.input), say=say).profile
+
+
+def record_profile(
+    detector: Detector, pictures: str | Path | PictureList, output: Path, *, say: Say = quiet
+) -> Profiled:
+    """Record how much each kernel is used, and write it.
+
+    An interrupted run leaves ``output`` with the suffix ``.partial`` behind, and continues from it when called again.
+
+    Args:
+        detector: as for `profile`.
+        pictures: likewise.
+        output: file to write.
+        say: progress.
+
+    Raises:
+        InputError, PictureError: the pictures cannot be read.
+        MeasureError: the network does not run.
+        ArtefactError: the file cannot be written.
+    """
+    from deploycc.files import is_stream
+    from deploycc.workflows.pictures import open_pictures
+
+    partial = None if is_stream(output) else output.with_name(f"{output.name}.partial")
+    profiled = measure_profile(detector, open_pictures(pictures, detector.input), partial=partial, say=say)
+    profiled.profile.write(output)
+    if partial is not None:
+        partial.unlink(missing_ok=True)
+    return profiled
+
+
+def draw_profile(profile: UtilisationProfile, *, html: Path | None = None, svg: Path | None = None) -> None:
+    """Draw a profile as a page, as a picture, or as both; raises ArtefactError where a file cannot be written."""
+    from deploycc.files import write_text
+    from deploycc.report.utilisation import render_utilisation_html, render_utilisation_svg
+    from deploycc.report.utilisation_summary import utilisation_figure
+
+    for file, render in ((svg, render_utilisation_svg), (html, render_utilisation_html)):
+        if file is not None:
+            write_text(file, render(utilisation_figure(profile)))

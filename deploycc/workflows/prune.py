@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deploycc.detector.picture_list import PictureList
     from deploycc.documents.pruning import PruningRecord
     from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.errors import Note
     from deploycc.passes.prune_channels import PruneReport
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.pruning.reconstruct import Reconstruction
@@ -39,6 +40,21 @@ class Pruned:
     decision: PruneDecision
     record: PruningRecord
     profile: UtilisationProfile | None = None
+
+
+@dataclass(frozen=True)
+class WrittenDetector:
+    """A detector that was written.
+
+    Attributes:
+        files: that it is in, the network first.
+        sha256: of the first.
+        notes: what these files do not hold.
+    """
+
+    files: tuple[Path, ...]
+    sha256: str
+    notes: tuple[Note, ...] = ()
 
 
 def prune(
@@ -88,6 +104,30 @@ def prune(
     return Pruned(replace(small, prunings=(*detector.prunings, record)), decision, record, profile)
 
 
+def write_pruned(pruned: Pruned, output: Path) -> WrittenDetector:
+    """Write a pruned detector.
+
+    Args:
+        pruned: its record goes into an ONNX file; Caffe files hold none.
+        output: an ONNX file, or one of the two files of Caffe.
+
+    Raises:
+        ArtefactError: a file cannot be written.
+        ModelError: ``caffe-cannot-express``, ``written-unreadable``.
+    """
+    from deploycc.errors import Note
+    from deploycc.files import sha256_of
+    from deploycc.workflows.export import caffe_files, export_files
+    from deploycc.workflows.written import save_network
+
+    files = caffe_files(output)
+    if files is None:
+        return WrittenDetector((output,), save_network(pruned.detector, output))
+    notes = export_files(pruned.detector, *files).notes
+    reason = "Caffe files hold no record of what was removed: reports on them start at the pruned network"
+    return WrittenDetector(files, sha256_of(files[0]), (*notes, Note("", "caffe-no-record", reason)))
+
+
 def host_costs() -> Costs:
     """Costs that this machine measures, on all cores that the process may use."""
     from deploycc.timing.convolutions import Costs
@@ -126,4 +166,13 @@ def _reconstruct(
     return replace(small, notes=(*small.notes, note)) if changed else small, refit
 
 
-__all__ = ["PruneDecision", "PruneSettings", "Pruned", "cpu_options", "decide_pruning", "host_costs", "prune"]
+__all__ = [
+    "PruneDecision",
+    "PruneSettings",
+    "Pruned",
+    "cpu_options",
+    "decide_pruning",
+    "host_costs",
+    "prune",
+    "write_pruned",
+]

@@ -148,6 +148,20 @@ def all_coefficients(profile: UtilisationProfile, layer: LayerUse) -> dict[str, 
     return {"mean": profile.mean_utilisation(layer), "least-squares": least_squares_coefficients(layer)}
 
 
+def check_profile_given(settings: PruneSettings, given: bool) -> None:
+    """Refuse pruning by utilisation without a profile.
+
+    Raises:
+        InputError: ``prune-no-profile``.
+    """
+    if settings.by == "utilisation" and not given:
+        raise InputError(
+            "prune-no-profile",
+            "pruning by utilisation needs a profile",
+            hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with `profile=FILE`; or `by=l1`",
+        )
+
+
 def _check_inputs(
     original: Detector,
     profile: UtilisationProfile | None,
@@ -160,13 +174,8 @@ def _check_inputs(
 
     if settings.by == "mask" and mask is None:
         raise InputError("prune-no-mask", "pruning by a mask needs one", hint="`mask=FILE`")
+    check_profile_given(settings, profile is not None)
     if profile is None:
-        if settings.by == "utilisation":
-            raise InputError(
-                "prune-no-profile",
-                "pruning by utilisation needs a profile",
-                hint="`deploycc profile MODEL --images FOLDER -o FILE` makes it; give it with `profile=FILE`",
-            )
         return
     source = original.source
     check_profile(profile, source.sha256, source.random_weights, kernels_of(original.graph))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from deploycc.documents.pruning import Coefficient, Criterion, Scope
+from deploycc.errors import InputError
 
 if TYPE_CHECKING:
     from deploycc.passes.options import Options
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "by": get_args(Criterion),
+    "scope": get_args(Scope),
+    "coefficient": get_args(Coefficient),
+}
 _PASSES_OF = "x86-cpu"  # what precedes pruning is the same for every target
 
 
@@ -39,6 +45,16 @@ class PruneSettings:
     always_from: float = 0.95
     latency_ms: float | None = None
     speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that nothing knows.
+
+        Raises:
+            InputError: ``prune-option``.
+        """
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError("prune-option", f"`{name}={getattr(self, name)}` is none of {', '.join(choices)}")
 
     @property
     def has_goal(self) -> bool:

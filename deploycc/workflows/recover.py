@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
@@ -37,6 +37,17 @@ class Recovery:
     def improved(self) -> bool:
         """Whether the network agrees more with its teacher than before; otherwise its weights are those it had."""
         return self.training.after.map50 > self.training.before.map50
+
+    def facts(self) -> dict[str, Any]:
+        """Return agreement, effort and history as plain values."""
+        return {
+            "before": self.training.before.map50,
+            "after": self.training.after.map50,
+            "steps": self.training.steps,
+            "minutes": self.training.minutes,
+            "stopped": self.training.stopped,
+            "history": self.training.history,
+        }
 
 
 def recover(

@@ -138,6 +138,20 @@ def revised_folder(folder: Path, on_kept: Callable[[str], None] = lambda sentenc
         _commit(folder, work, set(), on_kept, revision)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder whose files are written one by one, where it is not there yet.
+
+    Raises:
+        ArtefactError: ``output-unwritable``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            "output-unwritable", "the output folder cannot be made", context={"folder": folder}, note=error.strerror
+        ) from None
+
+
 def _resolved(final: Path) -> Path:
     """Follow symbolic links, and ``..`` as the system does."""
     try:

@@ -146,6 +146,32 @@ def train_detector(
     return Trained(network, checkpoint, metrics, json.loads(metrics.read_text(encoding="utf-8"))["result"])
 
 
+def export_trained(
+    checkpoint: Path, output: Path, *, gates_metadata: bool = True, threshold: float | None = None
+) -> None:
+    """Write the detector of a training run as ONNX.
+
+    Args:
+        checkpoint: of the run.
+        output: file to write.
+        gates_metadata: describe the gates in the file's metadata.
+        threshold: of the gates; None: that of the run.
+
+    Raises:
+        DeployError: ``train-extra-missing``.
+        ArtefactError: the checkpoint cannot be read, or the file cannot be written.
+        ModelError: ``written-unreadable``.
+    """
+    require_torch()
+    from deploycc.files import check_writable
+    from deploycc.lkam.export import export_checkpoint
+    from deploycc.workflows.written import read_back
+
+    check_writable(output, inputs=[checkpoint])
+    export_checkpoint(checkpoint, output, gates_metadata=gates_metadata, threshold=threshold)
+    read_back(output)
+
+
 def _check_network(architecture: str, size: int) -> None:
     if architecture not in GATED_LAYERS:
         raise InputError("train-architecture", f"`architecture={architecture}` is not one of {', '.join(GATED_LAYERS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,28 @@ class GateTraining:
     training: Gated
     layers: tuple[str, ...]
     class_names: dict[int, str]
+
+    def write(self, output: Path, metrics: Path) -> None:
+        """Write the network as ONNX, and the history of the training as JSON.
+
+        Raises:
+            ArtefactError: a file cannot be written.
+        """
+        from deploycc.detector.file import save
+        from deploycc.files import write_text
+
+        facts = {
+            "layers": self.layers,
+            "agreement": self.training.agreement.map50,
+            "engaged": self.training.engaged,
+            "retired": self.training.retired,
+            "steps": self.training.steps,
+            "minutes": self.training.minutes,
+            "stopped": self.training.stopped,
+            "history": self.training.history,
+        }
+        write_text(metrics, json.dumps(facts, indent=1) + "\n")
+        save(self.detector, output)
 
 
 def train_gates(

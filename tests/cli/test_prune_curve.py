@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploycc.cli import main
-from deploycc.cli.pruning_options import pruning_choice, pruning_choices
+from deploycc.cli.pruning_options import PruningChoice, PruningSweep
 from deploycc.documents.document import read_document
 from deploycc.documents.pruning_curve import PruningCurve
 from deploycc.importers import load
@@ -73,11 +73,11 @@ def test_the_curve_is_told_what_prune_is_told() -> None:
     """The default criterion, multiple, scope and coefficient are those of `deploycc prune`, and so are given ones."""
     given = {"scope": "both", "coefficient": "none", "round_to": "16", "keep_gates": True, "always_from": 0.9}
     for options in ({}, given, {"by": "l1"}):
-        curve = pruning_choices(below="0.1,0.3", **options)  # type: ignore[arg-type]
-        alone = [pruning_choice(below=below, **options) for below in (0.1, 0.3)]  # type: ignore[arg-type]
+        curve = PruningSweep(below="0.1,0.3", **options).choices()  # type: ignore[arg-type]
+        alone = [PruningChoice(below=below, **options) for below in (0.1, 0.3)]  # type: ignore[arg-type]
         assert [each.settings() for each in curve] == [each.settings() for each in alone]
-    assert pruning_choices(below="0.05")[0].settings() == pruning_choice().settings() == PruneSettings()
-    assert [(each.by, each.below) for each in pruning_choices(below="0.1", by="utilisation,l1")] == [
+    assert PruningSweep(below="0.05").choices()[0].settings() == PruningChoice().settings() == PruneSettings()
+    assert [(each.by, each.below) for each in PruningSweep(below="0.1", by="utilisation,l1").choices()] == [
         ("utilisation", 0.1),
         ("l1", 0.1),
     ]

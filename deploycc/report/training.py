@@ -1,0 +1,88 @@
+"""Training runs as tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, pstdev
+from typing import Any, Protocol
+
+from deploycc.report.table import Table
+
+
+class Agreement(Protocol):
+    """How far a network agrees with its teacher, see `deploycc.distillation.agreement.Agreement`."""
+
+    @property
+    def map50(self) -> float:
+        """Mean over the classes, 0..1."""
+
+    @property
+    def by_class(self) -> Mapping[int, tuple[float, int]]:
+        """Class index to average precision and number of the teacher's detections."""
+
+
+def scores_table(result: Mapping[str, Any]) -> Table:
+    """Average precision of a detector that was trained on labels.
+
+    Args:
+        result: that of `deploycc.lkam.assess.assess`.
+    """
+    rows = [(name, _percent(value)) for name, value in result["classes"].items()]
+    rows.append(("mean", _percent(result["map50_area"])))
+    return Table(f"{result['data']}: {result['pictures']} pictures", ("class", "AP50"), tuple(rows))
+
+
+def agreement_table(agreement: Agreement, class_names: Mapping[int, str]) -> Table:
+    """How far a gated network agrees with the network that it was made from."""
+    rows = [
+        (class_names[number], str(objects), _percent(precision))
+        for number, (precision, objects) in sorted(agreement.by_class.items())
+    ]
+    rows.append(("mean", "", _percent(agreement.map50)))
+    title = "agreement with the network without gates, on pictures held out"
+    return Table(title, ("class", "objects", "AP50"), tuple(rows))
+
+
+def recovery_table(before: Agreement, after: Agreement, class_names: Mapping[int, str]) -> Table:
+    """How far a network agrees with its teacher before and after training."""
+    rows = [
+        (class_names[number], str(objects), _percent(before.by_class[number][0]), _percent(precision))
+        for number, (precision, objects) in sorted(after.by_class.items())
+    ]
+    rows.append(("mean", "", _percent(before.map50), _percent(after.map50)))
+    title = "agreement with the teacher, AP50 % on pictures held out"
+    return Table(title, ("class", "objects", "before", "after"), tuple(rows))
+
+
+def record_sentence(record: Mapping[str, float], teacher: str) -> str:
+    """Say where a training is.
+
+    Args:
+        record: of its history.
+        teacher: what the network learns from, in words.
+    """
+    stage = f"stage {record['stage']}, " if "stage" in record else ""
+    losses = " + ".join(f"{record[name]:.3f}" for name in ("scores", "locations", "maps"))
+    engaged = f", gated MACs engaged {100 * record['engaged']:.1f} %" if "engaged" in record else ""
+    agreement = f"agreement with the {teacher} {100 * record['agreement']:.1f} %"
+    return f"{stage}step {record['step']}: loss {losses}, {agreement}{engaged}"
+
+
+def gates_sentence(engaged: Sequence[float]) -> str:
+    """Say what gates switch off.
+
+    Args:
+        engaged: share of the gated MACs that each picture engages.
+    """
+    off = [100 * (1 - share) for share in engaged]
+    return saved_sentence({"mean": mean(off), "std": pstdev(off), "min": min(off), "max": max(off)})
+
+
+def saved_sentence(percent: Mapping[str, float]) -> str:
+    """Say what gates switch off, from the statistics over the pictures."""
+    spread = f"(std {percent['std']:.1f}, {percent['min']:.1f} to {percent['max']:.1f})"
+    return f"gates switch off {percent['mean']:.1f} % of their MACs {spread}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"

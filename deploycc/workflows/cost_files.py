@@ -1,0 +1,67 @@
+"""Costs of this machine with the files that keep them: what was measured once is not measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploycc.gate_planning.costs import GateCosts
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.timing.convolutions import Costs
+
+
+def read_costs(path: Path | None, threads: int) -> Costs:
+    """Return times of convolutions on this machine, with what a file knows already.
+
+    Args:
+        path: a cost table; None, or a file that does not exist: nothing is known.
+        threads: CPU threads of what is timed.
+
+    Raises:
+        ArtefactError: the file cannot be used, or holds times of another machine.
+    """
+    from deploycc.documents.costs import CostTable
+    from deploycc.documents.document import read_document
+    from deploycc.timing.convolutions import Costs
+    from deploycc.timing.machine import this_machine
+
+    table = None if path is None or not path.exists() else read_document(path, CostTable)
+    return Costs(this_machine(threads), table)
+
+
+def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
+    """Keep times of convolutions that were measured; nothing is written without a path, or of predicted times."""
+    if path is None or costs.evidence == "predicted":
+        return
+    table = costs.table()
+    if table.timings:
+        table.write(path)
+
+
+@contextmanager
+def kept_gate_costs(path: Path | None, threads: int) -> Iterator[GateCosts]:
+    """Yield costs of gate planning on this machine; what the block measures is kept, also where it fails.
+
+    Args:
+        path: a table of such costs; None: nothing is known, and nothing is kept.
+        threads: CPU threads of what is timed.
+
+    Raises:
+        ArtefactError: the file cannot be used, or holds times of another machine.
+    """
+    from deploycc.documents.costs import GateCostTable
+    from deploycc.documents.document import read_document
+    from deploycc.gate_planning.costs import GateCosts
+    from deploycc.timing.machine import this_machine
+
+    known = None if path is None or not path.exists() else read_document(path, GateCostTable)
+    costs = GateCosts(this_machine(threads), known)
+    try:
+        yield costs
+    finally:
+        table = costs.table()
+        if path is not None and table.operations and table != known:
+            table.write(path)

@@ -1,0 +1,115 @@
+"""How a network is pruned for several targets: targets whose costs are the same are pruned alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.errors import InputError
+from deploycc.progress import Say, quiet
+from deploycc.workflows.cost_files import read_costs, write_costs
+from deploycc.workflows.costs import TILE, CostSource, cost_sources
+from deploycc.workflows.prune import Pruned, PruneSettings, prune
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.target import Target
+    from deploycc.timing.convolutions import Costs
+
+
+@dataclass(frozen=True, eq=False)
+class TargetPruning:
+    """How the network of some targets is pruned.
+
+    Attributes:
+        targets: those.
+        settings: what goes.
+        costs: that decide how many kernels stay, or how many go.
+        source: where the costs come from; None where no time decides anything.
+    """
+
+    targets: tuple[Target, ...]
+    settings: PruneSettings
+    costs: Costs | PredictedCosts
+    source: CostSource | None = None
+
+
+def target_prunings(
+    targets: Sequence[Target], settings: PruneSettings, threads: int, cost_file: Path | None = None
+) -> list[TargetPruning]:
+    """Return how each target's network is pruned.
+
+    Where a target is neither measured here nor predicted, numbers of kernels are rounded to the tile of TensorRT's
+    convolutions.
+
+    Args:
+        targets: each is in one of the results.
+        settings: for all of them.
+        threads: CPU threads of what is timed here.
+        cost_file: times of convolutions that are known already (`deploycc.workflows.cost_files`).
+
+    Raises:
+        InputError: ``prune-option``: the settings do not fit one another or the targets.
+        ArtefactError: the cost table is another machine's.
+        TargetError: ``prediction-none``, ``prediction-facts``: a goal of latency for a target without costs.
+    """
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.workflows.prune_goal import check_goal
+
+    if settings.has_goal:
+        check_goal(settings)
+    elif settings.multiple is not None:  # no time decides anything
+        return [TargetPruning(tuple(targets), settings, read_costs(cost_file, threads))]
+    sources = cost_sources(targets)
+    if cost_file is not None and not any(source.measured for source in sources):
+        raise InputError("prune-option", "`costs` holds times of this machine, which is not the target")
+    prunings = []
+    for source in sources:
+        if source.measured:
+            costs = read_costs(cost_file, threads)
+            prunings.append(TargetPruning(source.targets, settings, costs, source))
+        elif source.predicted is not None and not settings.has_goal:
+            prunings.append(TargetPruning(source.targets, settings, source.predicted, source))
+        elif settings.has_goal:  # its own passes decide too
+            prunings += [TargetPruning((each,), settings, PredictedCosts(each), source) for each in source.targets]
+        else:
+            rounded = replace(settings, multiple=TILE)
+            prunings.append(TargetPruning(source.targets, rounded, read_costs(cost_file, threads), source))
+    return prunings
+
+
+def prune_for_targets(
+    detector: Detector,
+    prunings: Sequence[TargetPruning],
+    *,
+    profile: UtilisationProfile | None = None,
+    mask: Mapping[str, tuple[int, ...]] | None = None,
+    cost_file: Path | None = None,
+    say: Say = quiet,
+) -> dict[str, Pruned]:
+    """Prune a detector for each target.
+
+    Args:
+        detector: as imported.
+        prunings: as `target_prunings` returns them.
+        profile: as `deploycc.workflows.prune.prune` takes it.
+        mask: likewise.
+        cost_file: keeps what was measured.
+        say: progress.
+
+    Returns:
+        Name of a target to what it gets.
+
+    Raises:
+        InputError, ArtefactError, ModelError, PictureError, MeasureError: as `deploycc.workflows.prune.prune`.
+    """
+    pruned: dict[str, Pruned] = {}
+    for how in prunings:
+        made = prune(detector, how.settings, profile=profile, mask=mask, costs=how.costs, say=say)
+        write_costs(cost_file, how.costs)
+        pruned.update((target.name, made) for target in how.targets)
+    return pruned
