@@ -2,7 +2,8 @@
 
 Goals: each target's engine is built and measured at the other end of an OpenSSH connection, by the programs, flags and
 file formats of that target's release, and the report shows the median; every way in which a build fails is diagnosed,
-and leaves no job and no lock on the board.
+and leaves no job and no lock on the board. An FP16 engine that answers with zeros is refused by the smoke test, and
+gets through where the smoke test is taken out.
 
 The boards are simulated (`tests/helpers/simulated_board`): no figure here is a board's. `x86-cpu` is this machine, and
 `x86-rtx` is built where its builder is installed, and has no GPU to run on.
@@ -11,6 +12,8 @@ The boards are simulated (`tests/helpers/simulated_board`): no figure here is a 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.resources
 import importlib.util
 import json
 import os
@@ -18,8 +21,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
@@ -34,6 +38,8 @@ from deploycc.agent import device_lock
 from deploycc.agent_host import ssh
 from deploycc.agent_host.devices import Device, find
 from deploycc.agent_host.remote import Step, on_device
+from deploycc.detector import Detector
+from deploycc.documents.build import read_manifest
 from deploycc.errors import DeployError
 from deploycc.workflows.rebuild import build_folder
 
@@ -45,6 +51,7 @@ REFUSALS = {
     "crash": "was killed by signal 11",
     "empty": "without an engine",
 }
+SMOKE_CHECK = "smoke.check(plan, network, folder, answers.of(plan, network, partial, board))"
 
 
 class Campaign:
@@ -65,9 +72,9 @@ class Campaign:
         else:
             print(f"held    {what}: {said} ({time.perf_counter() - start:.1f} s)", flush=True)
 
-    def board(self, name: str) -> Board:
-        """Return a new board."""
-        return simulated.make(self.folder / f"board {name}", name, build_s=0.3)
+    def board(self, name: str, word: str = "board") -> Board:
+        """Return a new board, in a folder that its target and a word name."""
+        return simulated.make(self.folder / f"{word} {name}", name, build_s=0.3)
 
     def device(self, name: str, python: str) -> None:
         """Make a board the one in ``devices.toml``."""
@@ -81,11 +88,11 @@ class Campaign:
         [device] = find("board")
         return device
 
-    def compile(self, name: str, out: str) -> None:
-        """Compile for the device."""
+    def compile(self, name: str, out: str, detector: Detector | None = None) -> None:
+        """Compile a detector, or the small network, for the device."""
         shutil.rmtree(out, ignore_errors=True)
         settings = deploycc.CompileSettings(device="board", threads=1, quick=self.quick)
-        for _ in deploycc.compile(self.detector, [name], out, settings):
+        for _ in deploycc.compile(detector or self.detector, [name], out, settings):
             pass
 
     def check_clean(self, name: str) -> None:
@@ -110,6 +117,7 @@ class Campaign:
         assert [engine.precision for engine in report.compiled.engines] == list(facts.precisions)
         for engine in report.compiled.engines:
             assert engine.status == "built", engine.reason
+        self.check_smoke(name, out)
         if name == "x86-rtx":
             return f"built with {report.compiled.engines[0].builder_version}, not run: no GPU"
         assert report.latency is not None
@@ -122,6 +130,62 @@ class Campaign:
         assert median is not None
         assert f"{median:.3g}"[:3] in Path(out, "report.md").read_text()
         return f"median {median:.3f} ms of {len(report.latency.runs[0].samples_ms)} samples"
+
+    def check_smoke(self, name: str, out: str) -> None:
+        """Every engine that can be asked on its board saw the pictures of the smoke test."""
+        rows = [row.smoke for row in read_manifest(Path(out)).engines if row.smoke is not None]
+        expected = "not-run" if name.startswith("drive-px2") or name == "x86-rtx" else "passed"
+        assert rows, "no pictures came with the folder"
+        assert {row.status for row in rows} == {expected}, [row.reason for row in rows]
+
+    def check_zeros(self, name: str) -> None:
+        """Let the builder of a board write FP16 engines that answer with zeros, without a word of it."""
+        board, trained = self.board(name, "zeros"), deploycc.load("street_ssd")
+        self.device(name, board.python)
+        self.compile(name, "whole", trained)
+        before = Path("whole/engine-fp16.engine").read_bytes()
+        board.change(behaviour="fp16_zeros")
+
+        def refused(do: Callable[[], None]) -> str:
+            said = DeployError("", "an engine that detects nothing was built")
+            try:
+                do()
+            except DeployError as error:
+                said = error
+            assert "detects nothing" in str(said.note), said
+            assert "FP32" in str(said.hint), said.hint
+            self.check_clean(name)
+            return str(said.note)
+
+        def build() -> None:
+            folder = Path("whole")
+            with on_device(self.board_device(), folder, (Step("build"),)) as session:
+                build_folder(folder, lambda *_: None, session)
+
+        self.attempt(f"{name}, FP16 zeros, compile", lambda: refused(lambda: self.compile(name, "zeros", trained)))
+        self.attempt(f"{name}, FP16 zeros, build", lambda: refused(build))
+        engine = Path("whole/engine-fp16.engine")
+        assert not engine.exists() or engine.read_bytes() == before, "a broken engine lies in the folder"
+
+        def without() -> str:
+            with self.agent_without_smoke():
+                self.compile(name, "unseen", trained)
+            rows = read_manifest(Path("unseen")).engines
+            assert [row.status for row in rows] == ["built", "built"]
+            return "built, so the smoke test is what refuses it"
+
+        self.attempt(f"{name}, FP16 zeros, agent without its smoke test", without)
+
+    @contextlib.contextmanager
+    def agent_without_smoke(self) -> Iterator[None]:
+        """Pack agents that believe every engine."""
+        files = importlib.resources.files
+        copy = Path(shutil.copytree(str(files("deploycc.agent")), self.folder / "believing"))
+        build_job = copy / "build_job.py"
+        assert build_job.read_text().count(SMOKE_CHECK) == 1
+        build_job.write_text(build_job.read_text().replace(SMOKE_CHECK, "None"))
+        with mock.patch.object(importlib.resources, "files", lambda of: copy if of == "deploycc.agent" else files(of)):
+            yield
 
     def check_refusals(self, name: str) -> None:
         """Let the builder of a board fail in every way."""
@@ -179,6 +243,8 @@ def main() -> int:
                 campaign.attempt(name, lambda name=name: campaign.check_target(name))  # type: ignore[misc]
             if arguments.only is None or "jetson-orin-jp62" in arguments.only:
                 campaign.check_refusals("jetson-orin-jp62")
+            if arguments.only is None or "jetson-tx2-jp461" in arguments.only:
+                campaign.check_zeros("jetson-tx2-jp461")
         finally:
             os.chdir(here)
             process.terminate()

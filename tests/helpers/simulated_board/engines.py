@@ -138,9 +138,9 @@ class OnnxEngine:
         outputs: list[Any] = self.session.run(None, feed)
         return outputs if self._suppress is None else self._suppress(*outputs)
 
-    def run_once(self) -> None:
-        """Run the picture of the start."""
-        self.run(self._feed)
+    def run_once(self) -> list[Any]:
+        """Run the picture of the start and return the outputs."""
+        return self.run(self._feed)
 
 
 def layer_times(network: bytes, data: bytes | None) -> list[tuple[str, float]]:

@@ -7,7 +7,7 @@ Settings lie beside the program, in ``trtexec.json``:
     device        name and compute capability of the GPU
     capability
     behaviour     work, or what goes wrong: refuse, memory, parse, crash, garbage, empty, throttle, kill (its parent),
-                  hang (half an engine, deaf to SIGTERM), hang_measuring
+                  hang (half an engine, deaf to SIGTERM), hang_measuring, fp16_zeros (FP16 engines answer with zeros)
     times         onnxruntime, or the milliseconds that every picture takes
     build_s       how long a build takes
     longest_s     at most so long for pictures, whatever --duration says; null: as long as it says
@@ -142,6 +142,7 @@ class Program:
         time.sleep(self.settings["build_s"])
         network = Path(self.flags.get("--onnx") or self.flags["--deploy"]).read_bytes()
         facts = {"release": self.settings["release"], "capability": self.settings["capability"], "kind": "onnx"}
+        facts["zeros"] = behaviour == "fp16_zeros" and "--fp16" in self.flags
         if behaviour != "empty":
             Path(self.flags["--saveEngine"]).write_bytes(pack(facts, network))
         if "--timingCacheFile" in self.flags:
@@ -169,6 +170,9 @@ class Program:
             import hashlib
 
             sys.path.append(self.settings["packages"])
+            if "--exportOutput" in self.flags:
+                self._write_outputs(OnnxEngine(network, data), facts["zeros"])
+                return
             layers = self.folder / f"layers-{hashlib.sha256(network).hexdigest()}.json"
             if "--exportProfile" in self.flags and layers.exists():  # from the run before: loading a runtime takes long
                 self._write_profile(json.loads(layers.read_text()))
@@ -239,6 +243,15 @@ class Program:
                 row["endToEndMs"] = latency
             rows.append({name: float(f"{value:.6g}") for name, value in row.items()})
         Path(self.flags["--exportTimes"]).write_text(json.dumps(rows))
+
+    def _write_outputs(self, runner: OnnxEngine, zeros: bool) -> None:
+        """Write --exportOutput (sampleReporting.cpp): dimensions and values of each output in one list."""
+        records = []
+        for (name, _, shape), values in zip(runner.outputs(), runner.run_once(), strict=True):
+            flat = values.reshape(-1).astype(float)
+            numbers = [0.0] * flat.size if zeros else [float(f"{value:.6g}") for value in flat.tolist()]
+            records.append({"name": name, "dimensions": "x".join(map(str, shape)), "values": numbers})
+        Path(self.flags["--exportOutput"]).write_text(json.dumps(records))
 
     def _write_profile(self, layers: list[tuple[str, float]]) -> None:
         count, total = 50, sum(milliseconds for _, milliseconds in layers)
