@@ -74,6 +74,7 @@ def _detect_with(
             with answers.of(plan, network, path, board)() as answer:
                 for name, picture in pictures:
                     outputs = answer(decoding.prepare(contract["input"], picture))
+                    smoke.check_finite(described, outputs)
                     found = decoding.read_outputs(described, contract["nms"], tables, outputs)
                     row["pictures"].append(_picture(name, picture, found))
         row["engine_sha256"] = built["sha256"]
@@ -97,7 +98,7 @@ def _picture(name: str, picture: "Any", found: "Any") -> "Dict[str, Any]":
 
 
 def _pictures(source: str) -> "Any":
-    """Return (name, pixels) of each picture; they are all in memory where they come in one file."""
+    """Return (name, pixels) of each picture."""
     try:
         import numpy
     except ImportError as error:
@@ -109,12 +110,12 @@ def _pictures(source: str) -> "Any":
         read = _reader(numpy)
         return _Lazily([(name, os.path.join(source, name)) for name in names], read)
     try:
-        stack = numpy.load(source, allow_pickle=False)
+        stack = numpy.load(source, mmap_mode="r", allow_pickle=False)  # it may be larger than the memory
     except (OSError, ValueError) as error:
         raise Failed("cannot read the pictures {}: {}".format(source, error)) from error
     if stack.dtype != numpy.uint8 or stack.ndim != 4 or stack.shape[3] != 3:
         raise Failed("{} holds {} {}".format(source, stack.dtype, stack.shape), hint=_HINT)
-    return [("{:04d}".format(number), picture) for number, picture in enumerate(stack)]
+    return [("{:04d}".format(number), stack[number]) for number in range(len(stack))]
 
 
 class _Lazily:

@@ -71,10 +71,8 @@ def check(
             outputs = [answer(decoding.prepare(contract["input"], picture)) for picture in pictures]
     except NotPossible as error:
         return _not_run(error.reason)
-    for found in outputs if described["decoding"] == "host" else ():  # plugins leave rows that they do not fill
-        for name, values in sorted(found.items()):
-            if not numpy.isfinite(numpy.asarray(values, numpy.float64)).all():
-                raise Failed("the engine answers with NaN or infinity in {}".format(name), hint=_HINT)
+    for found in outputs:
+        check_finite(described, found)
     difference = _difference(numpy, contract, folder, smoke, outputs)
     detections = [_likely(decoding.read_outputs(described, contract["nms"], tables, found), smoke) for found in outputs]
     detected = sum(len(scores) for _, scores, _ in detections)
@@ -113,6 +111,23 @@ def _not_run(reason: str) -> "Dict[str, Any]":
     say("the pictures that came with the folder are not run: " + reason)
     empty = {"pictures": 0, "expected": 0, "detected": 0, "matched": 0, "largest_difference": None}
     return dict(empty, status="not-run", reason=reason)
+
+
+def check_finite(described: "Dict[str, Any]", outputs: "Dict[str, Any]") -> None:
+    """Refuse raw heads with NaN or infinity: they give no detections, as if there were nothing to see.
+
+    Args:
+        described: the network, as the contract says.
+        outputs: of its engine for one picture, by name.
+
+    Raises:
+        Failed: an output is not finite.
+    """
+    import numpy
+
+    for name, values in sorted(outputs.items()) if described["decoding"] == "host" else ():
+        if not numpy.isfinite(numpy.asarray(values, numpy.float64)).all():  # plugins leave rows that they do not fill
+            raise Failed("the engine answers with NaN or infinity in {}".format(name), hint=_HINT)
 
 
 def read_contract(folder: str) -> "Optional[Dict[str, Any]]":

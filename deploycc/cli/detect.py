@@ -11,7 +11,15 @@ import typer
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.option_classes import takes_options
-from deploycc.cli.shared_options import ClassNames, Device, FolderOfPictures, OrData, comma_list, one_source
+from deploycc.cli.shared_options import (
+    ClassNames,
+    Device,
+    EnginePrecision,
+    FolderOfPictures,
+    OrData,
+    comma_list,
+    one_source,
+)
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -35,9 +43,7 @@ def command(
         ),
     ] = None,
     device: Device = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="P", help="Engine for --device: fp32 or fp16; default: the first that runs.")
-    ] = None,
+    precision: EnginePrecision = None,
     score: Annotated[float, typer.Option(metavar="S", help="Leave out detections with a lower score.")] = 0.3,
     shown: Annotated[
         int, typer.Option(metavar="N", min=0, help="Pictures on the contact sheet; the others are in the JSON.")
@@ -55,7 +61,8 @@ def command(
     """
     from deploycc.evaluation.accuracy import known_classes
     from deploycc.report.detections import agreement_lines, detections_table, empty_networks
-    from deploycc.workflows.detect import check_precision, detect
+    from deploycc.workflows.detect import detect
+    from deploycc.workflows.engine_detections import check_precision
     from deploycc.workflows.pictures import open_pictures
 
     source = one_source(images, data)

@@ -10,7 +10,7 @@ import typer
 
 from deploycc.cli.model_options import ModelChoice
 from deploycc.cli.option_classes import takes_options
-from deploycc.cli.shared_options import ClassNames, comma_list
+from deploycc.cli.shared_options import ClassNames, Device, EnginePrecision, comma_list
 from deploycc.terminal import console
 
 
@@ -26,6 +26,8 @@ def command(
             help="Annotated pictures: voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].",
         ),
     ],
+    device: Device = None,
+    precision: EnginePrecision = None,
     detections: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write every detection to this JSON file.")
     ] = None,
@@ -36,6 +38,8 @@ def command(
     """Score a detector on annotated pictures.
 
     Shows VOC average precision (area under the curve and 11-point) and COCO average precision of every class.
+
+    With --device, MODEL is an output folder, and its engine detects there what is scored here.
     """
     from deploycc.files import check_writable, write_text
     from deploycc.report.accuracy import accuracy_table
@@ -44,13 +48,20 @@ def command(
     check_writable(detections, inputs=[choice.model, choice.weights])
     with console.progress("evaluate") as say:
         say("reading")
-        accuracy = evaluate_detector(choice.load(), data, names=comma_list(names), say=say)
+        accuracy = evaluate_detector(
+            choice.load() if device is None else choice.model,
+            data,
+            device=device,
+            precision=precision,
+            names=comma_list(names),
+            say=say,
+        )
     if detections is not None:
         write_text(detections, json.dumps(accuracy.detections(), indent=1) + "\n")
     console.notes(accuracy.notes)
     summary = accuracy.summary()
     if as_json:
-        console.print_json({"model": choice.model, **summary})
+        console.print_json({"model": choice.model, "device": device, **summary})
     else:
         console.tables(accuracy_table(summary))
     if detections is not None:

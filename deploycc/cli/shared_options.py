@@ -29,6 +29,10 @@ Device = Annotated[
         metavar="DEVICE", help="Where: local (default), ssh://[user@]host[:port], or a name from devices.toml."
     ),
 ]
+EnginePrecision = Annotated[
+    str | None,
+    typer.Option("--precision", metavar="P", help="Engine for --device: fp32 or fp16; default: the first that runs."),
+]
 FolderOfPictures = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures.")]
 OrData = Annotated[
     str | None,

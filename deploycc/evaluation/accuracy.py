@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
+from deploycc.documents.document import Evidence
 from deploycc.errors import InputError, MeasureError, Note
 from deploycc.evaluation.coco import CocoScore, coco_scores
 from deploycc.evaluation.dataset import Dataset
-from deploycc.evaluation.detect import OnnxRuntimeDetector
+from deploycc.evaluation.detect import THREADS, OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
 from deploycc.evaluation.truth import Predictions, Truth
 from deploycc.evaluation.voc import VocScore, mean_ap, voc_scores
 from deploycc.evaluation.voc_folder import VOC_CLASSES
 from deploycc.progress import Say, quiet
+from deploycc.timing.machine import this_machine
 
 _FARTHEST = 1e6  # pictures; an untrained network may decode to any size, and areas must not overflow
 
@@ -33,6 +35,8 @@ class Accuracy:
         truths, predictions: one per picture.
         voc, coco: one per class of the data set.
         notes: assumptions about the classes.
+        evidence: what detected.
+        engine_sha256: of the engine that detected; None where the network did, in ONNX Runtime.
     """
 
     dataset: Dataset
@@ -41,6 +45,8 @@ class Accuracy:
     voc: tuple[VocScore, ...]
     coco: tuple[CocoScore, ...]
     notes: tuple[Note, ...]
+    evidence: Evidence
+    engine_sha256: str | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return means over the classes that occur and one row per class, as JSON values."""
@@ -48,6 +54,8 @@ class Accuracy:
         return {
             "data": self.dataset.spelling,
             "pictures": len(self.dataset),
+            "evidence": self.evidence.model_dump(),
+            "engine_sha256": self.engine_sha256,
             "map50_area": mean_ap(self.voc),
             "map50_11point": mean_ap(self.voc, eleven_point=True),
             "coco_map": float(np.mean([score.ap for score in occurring])),
@@ -121,20 +129,69 @@ def measure_accuracies(
             found = runner.read(outputs)
             into.append(_in_pixels(found, picture.shape[1], picture.shape[0], label_of))
         say("evaluating pictures", number + 1, len(dataset))
+    evidence = Evidence(kind="measured", source=this_machine(THREADS).describe())
+    return [
+        _scored(dataset, truths, predicted, notes, evidence)
+        for predicted, (_, notes) in zip(predictions, matches, strict=True)
+    ]
+
+
+def score_detections(
+    detector: Detector,
+    dataset: Dataset,
+    found: Mapping[str, Detections],
+    evidence: Evidence,
+    *,
+    engine_sha256: str | None = None,
+    names: tuple[str, ...] = (),
+    say: Say = quiet,
+) -> Accuracy:
+    """Score what was detected elsewhere.
+
+    Args:
+        detector: says what the classes mean.
+        dataset: annotated pictures.
+        found: detections by name of the picture.
+        evidence: what detected.
+        engine_sha256: of the engine that did.
+        names: the detector's class names with the background, if it has none.
+        say: called with the number of pictures done.
+
+    Raises:
+        InputError: as `measure_accuracies`.
+    """
+    label_of, notes = match_classes(detector, dataset.class_names, names)
+    truths: list[Truth] = []
+    predictions: list[Predictions] = []
+    for number, name in enumerate(dataset.names):
+        picture, truth = dataset.sample(number)
+        truths.append(truth)
+        predictions.append(_in_pixels(found[name], picture.shape[1], picture.shape[0], label_of))
+        say("scoring pictures", number + 1, len(dataset))
+    return _scored(dataset, truths, predictions, notes, evidence, engine_sha256)
+
+
+def _scored(
+    dataset: Dataset,
+    truths: Sequence[Truth],
+    predictions: Sequence[Predictions],
+    notes: tuple[Note, ...],
+    evidence: Evidence,
+    engine_sha256: str | None = None,
+) -> Accuracy:
     if not any(np.count_nonzero(~truth.difficult) for truth in truths):
         raise InputError("data-no-objects", "no picture shows an object", context={"data": dataset.spelling})
     classes = len(dataset.class_names)
-    return [
-        Accuracy(
-            dataset,
-            tuple(truths),
-            tuple(predicted),
-            tuple(voc_scores(truths, predicted, classes)),
-            tuple(coco_scores(truths, predicted, classes)),
-            notes,
-        )
-        for predicted, (_, notes) in zip(predictions, matches, strict=True)
-    ]
+    return Accuracy(
+        dataset,
+        tuple(truths),
+        tuple(predictions),
+        tuple(voc_scores(truths, predictions, classes)),
+        tuple(coco_scores(truths, predictions, classes)),
+        notes,
+        evidence,
+        engine_sha256,
+    )
 
 
 def known_classes(detector: Detector, names: tuple[str, ...] = ()) -> tuple[tuple[str, ...], tuple[Note, ...]]:

@@ -21,7 +21,8 @@ def accuracy_table(summary: Mapping[str, Any]) -> Table:
         "coco_ap": summary["coco_map"],
     }
     rows.append(("mean", str(sum(row["objects"] for row in summary["classes"])), *_percents(mean)))
-    title = f"{summary['data']}: {summary['pictures']} pictures"
+    evidence = summary["evidence"]
+    title = f"{summary['data']}: {summary['pictures']} pictures, {evidence['kind']} with {evidence['source']}"
     return Table(title, ("class", "objects", "AP50 area", "AP50 11-point", "COCO AP"), tuple(rows))
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import InputError, MeasureError
+from deploycc.errors import InputError
 from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
-    from deploycc.detector import Detector, InputSpec
+    from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
-    from deploycc.documents.detections import Agreement, DetectedBox, DetectionReport, EngineDetections, PictureRecord
-    from deploycc.documents.plan import Precision
+    from deploycc.documents.detections import Agreement, DetectedBox, DetectionReport, PictureRecord
     from deploycc.evaluation.nms import Detections
     from deploycc.report.detections import Drawn
+    from deploycc.workflows.engine_detections import EngineSide
 
 SCORE_THRESHOLD = 0.3
 SHOWN = 100
@@ -57,7 +57,7 @@ def detect(
         say: progress.
 
     Raises:
-        InputError: the threshold is not a share, ``wrong-precision``, or ``detect-needs-a-folder``.
+        InputError: the threshold is not a share, ``wrong-precision``, or ``device-needs-a-folder``.
         DeviceError: the device cannot be used.
         PictureError: a picture cannot be read.
         ModelError, MeasureError: a detector cannot run or be read.
@@ -65,6 +65,7 @@ def detect(
     """
     from deploycc.detector import Detector
     from deploycc.evaluation.accuracy import known_classes
+    from deploycc.workflows.engine_detections import check_precision, engine_run, folder_of, run_on_device
     from deploycc.workflows.load import load
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.staging import check_output_folder
@@ -75,7 +76,7 @@ def detect(
     if device is not None and compare is not None:
         raise InputError("detect-two-seconds", "a device and a second detector cannot both be beside the first")
     if device is not None:
-        _folder_of(model)
+        folder_of(model)
     if output is not None:
         check_output_folder(Path(output))
     models = [model] if compare is None else [model, compare]
@@ -86,116 +87,13 @@ def detect(
     detectors = [each if isinstance(each, Detector) else load(each) for each in models[: 1 if engine else 2]]
     pictures = open_pictures(images, detectors[0].input)
     if device is not None:
-        engine = _on_device(_folder_of(model), device, engine_precision, pictures, detectors[0].input, say)
+        folder, spec = folder_of(model), detectors[0].input
+        engine = run_on_device(folder, device, engine_precision, pictures.names, pictures.read, spec, say)
     named = [replace(each, class_names=known_classes(each, names)[0]) for each in detectors]
     report = detect_pictures(named, labels, pictures, score_threshold, say, engine)
     if output is not None:
         write_detections(report, pictures, Path(output), shown, say)
     return report
-
-
-def check_precision(precision: str | None) -> Precision | None:
-    """Return the precision of an engine as it was given.
-
-    Raises:
-        InputError: ``wrong-precision``: there is no such precision.
-    """
-    if precision not in (None, "fp32", "fp16"):
-        raise InputError("wrong-precision", f"`precision={precision}` is neither fp32 nor fp16")
-    return precision  # type: ignore[return-value]
-
-
-def _folder_of(model: str | Path | Detector) -> Path:
-    """Return the output folder that a device runs an engine of.
-
-    Raises:
-        InputError: ``detect-needs-a-folder``.
-    """
-    from deploycc.detector import Detector
-    from deploycc.documents.plan import BuildPlan
-
-    if isinstance(model, Detector) or not (Path(model) / BuildPlan.FILE_NAME).is_file():
-        raise InputError(
-            "detect-needs-a-folder",
-            "an engine on a device is that of an output folder",
-            context={"model": model.name if isinstance(model, Detector) else model},
-            hint="`deploycc compile MODEL --device DEVICE -o DIR`, then give DIR",
-        )
-    return Path(model)
-
-
-def _on_device(
-    folder: Path, device: str, precision: Precision | None, pictures: PictureList, spec: InputSpec, say: Say
-) -> EngineSide:
-    """Run the engine of a folder on a device; pictures go there as large as its input."""
-    import numpy as np
-
-    from deploycc.agent_host.local import detect as run_engines
-    from deploycc.agent_host.remote import Step
-    from deploycc.agent_host.temporary import temporary_folder
-    from deploycc.detector.pictures import resize
-    from deploycc.workflows.chain import check_chain
-    from deploycc.workflows.devices import session_on
-
-    check_chain(folder)
-    with temporary_folder() as place:
-        file = place / "pictures.npy"
-        count = range(len(pictures.names))
-        np.save(file, np.stack([resize(pictures.read(number), spec.height, spec.width) for number in count]))
-        with session_on(device, folder, [Step("detect", precision, file)], say) as session:
-            document = run_engines(folder, file, say, precision, session=session)
-    return _side_of(document, f"device {device}", pictures.names)
-
-
-@dataclass(frozen=True, eq=False)
-class EngineSide:
-    """What an engine detected, by name of the picture.
-
-    Attributes:
-        found: detections per picture.
-        machine: that it ran on.
-    """
-
-    found: Mapping[str, Detections]
-    machine: str
-
-
-def engine_run(path: Path) -> EngineSide:
-    """Read what the agent wrote: the first engine that detected.
-
-    Raises:
-        ArtefactError: the file cannot be used.
-        MeasureError: ``engine-not-run``: no engine detected.
-    """
-    from deploycc.documents.detections import EngineDetections
-    from deploycc.documents.document import read_document
-
-    return _side_of(read_document(path, EngineDetections), str(path))
-
-
-def _side_of(document: EngineDetections, origin: str, names: Sequence[str] | None = None) -> EngineSide:
-    """Return the first engine that detected; ``names`` replace those of the pictures, in order."""
-    import numpy as np
-
-    from deploycc.evaluation.nms import Detections
-
-    run = next((run for run in document.runs if run.status == "detected"), None)
-    if run is None:
-        first = document.runs[0] if document.runs else None
-        raise MeasureError(
-            "engine-not-run",
-            "no engine detected anything, because none ran",
-            context={"from": origin},
-            note=None if first is None else first.reason,
-            hint=None if first is None else first.hint,
-        )
-    found = {}
-    for name, picture in zip(names or [each.name for each in run.pictures], run.pictures, strict=True):
-        rows = np.array(picture.detections, np.float64).reshape(-1, 6)
-        boxes, scores = rows[:, 2:].astype(np.float32), rows[:, 1].astype(np.float32)
-        found[name] = Detections(boxes, scores, rows[:, 0].astype(np.int64))
-    machine = document.environment.get("board_model") or document.environment.get("cpu_model") or document.target
-    return EngineSide(found, f"{run.label} engine on {machine}")
 
 
 def detect_pictures(

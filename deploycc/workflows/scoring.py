@@ -30,11 +30,8 @@ def score_variants(
         ModelError, MeasureError: a network cannot run, or its outputs cannot be decoded.
     """
     from deploycc.documents.compile import AccuracyRecord
-    from deploycc.documents.document import Evidence
     from deploycc.evaluation.accuracy import measure_accuracies
-    from deploycc.timing.machine import this_machine
 
-    evidence = Evidence(kind="measured", source=this_machine(1).describe())
     records = []
     accuracies = measure_accuracies(list(networks.values()), dataset, names=tuple(class_names), say=say)
     for variant, accuracy in zip(networks, accuracies, strict=True):
@@ -43,7 +40,7 @@ def score_variants(
             AccuracyRecord(
                 precision="fp32",
                 variant=variant,
-                evidence=evidence,
+                evidence=accuracy.evidence,
                 data=dataset.spelling,
                 pictures=len(dataset),
                 map50=summary["map50_area"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 import deploycc
-from deploycc.agent import build_file, build_job, detect_job, files, seal
+from deploycc.agent import answers, build_file, build_job, detect_job, files, seal
 from deploycc.agent.__main__ import EXIT_FAILED, EXIT_NOTHING, main
 from deploycc.agent.outcome import Failed
 from deploycc.errors import InputError, MeasureError
@@ -86,7 +88,20 @@ def test_an_engine_on_a_device_is_shown_beside_its_network(folder: Path) -> None
     assert [network.model for network in report.networks] == [str(folder / "out"), "local"]
     with pytest.raises(InputError) as refused:
         deploycc.detect(TINY, folder / "pictures", **options)  # type: ignore[arg-type]
-    assert refused.value.code == "detect-needs-a-folder"
+    assert refused.value.code == "device-needs-a-folder"
+
+
+def test_an_engine_without_numbers_is_said_to_have_failed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look like one that sees nothing."""
+
+    @contextlib.contextmanager
+    def answering() -> Iterator[Any]:
+        yield lambda tensor: {"mbox_loc": np.array([np.nan], np.float32)}
+
+    monkeypatch.setattr(answers, "of", lambda *_: answering)
+    [row] = detect_job.detect(str(folder / "out" / "plan.json"), str(folder / "stack.npy"))
+    assert (row["status"], row["pictures"]) == ("failed", [])
+    assert row["reason"] == "the engine answers with NaN or infinity in mbox_loc"
 
 
 def test_other_pictures_than_the_engines_are_refused(folder: Path, written: Path, tmp_path: Path) -> None:
