@@ -39,8 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="describe this machine")
     probe.add_argument("--out", help="JSON file (default: standard output)")
     build = commands.add_parser("build", help="build the engines")
-    build.add_argument("plan", metavar="PLAN")
-    build.add_argument("--out", help="JSON file (default: build.json beside the plan)")
+    build.add_argument("plans", metavar="PLAN", nargs="+", help="several are built one after the other")
+    build.add_argument(
+        "--out", help="JSON file, of several plans a list, besides build.json beside each (default: those)"
+    )
     bench = commands.add_parser("bench", help="measure the engines")
     bench.add_argument("plans", metavar="PLAN", nargs="+", help="several are measured in turns")
     bench.add_argument(
@@ -164,9 +166,9 @@ def _run(given: "Any") -> int:
             json.dump(rows, pipe)
         return 0
     if given.command == "build":
-        plans, name = [given.plan], build_file.FILE_NAME
-        results = [jobs.build_all(given.plan, given.program, given.time_limit)]
-        done = [row["status"] == "built" for row in results[0]["engines"]]
+        plans, name = given.plans, build_file.FILE_NAME
+        results = [jobs.build_all(plan, given.program, given.time_limit) for plan in plans]
+        done = [row["status"] == "built" for result in results for row in result["engines"]]
     elif given.command == "detect":
         from . import detect_job
 
@@ -180,7 +182,7 @@ def _run(given: "Any") -> int:
     results = [seal.sealed(result) for result in results]
     if given.out is not None:
         files.write_answer(results if len(results) > 1 else results[0], given.out)
-    else:
+    if given.out is None or (given.command == "build" and len(plans) > 1):  # where `bench` looks for it
         for plan, result in zip(plans, results):  # noqa: B905
             files.write_json(result, os.path.join(os.path.dirname(os.path.abspath(plan)), name))
     return 0 if all(done) else EXIT_PARTLY if any(done) else EXIT_NOTHING

@@ -28,6 +28,7 @@ from .scenario import LONGEST_PERIOD_MS, Scenario
 ANSWERED = (0, 4, 5)  # exit codes of an agent that wrote its JSON
 _RESULTS = {"build": "build.json", "bench": "latency.json", "detect": "engine-detections.json"}
 MOST_PLANS = 16  # whose engines are measured in turns
+MOST_STEPS = 17  # building, and measuring on 16 pictures
 _GRACE_S = 6.0  # the agent itself takes up to 2 s to end a job
 _LOOK_EVERY_S = 0.05
 
@@ -56,7 +57,7 @@ _JOB = fields.record(
         "owner": fields.text(most=200),
         "host": fields.text(most=200),
         "folders": fields.list_of(fields.text(), 1, MOST_PLANS),
-        "steps": fields.list_of(_STEP, 1, 4),
+        "steps": fields.list_of(_STEP, 1, MOST_STEPS),
         "files": fields.list_of(
             fields.record({"name": fields.text(most=1024), "sha256": _DIGEST}), 1, 100 * MOST_PLANS
         ),
@@ -206,7 +207,7 @@ def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "D
     name = "engines" if command == "build" else "runs"
     rows = [row for part in (written if isinstance(written, list) else [written]) for row in part[name]]
     result["failed"] = any(row["status"] == "failed" for row in rows)
-    for row in rows if command == "build" else []:
+    for row in rows if command == "build" and len(plans) == 1 else []:  # of several plans, only times are wanted
         if row["status"] == "built":
             sha256, size = where.adopt(files.inside(os.path.dirname(plans[0]), row["file"]))
             result["engines"].append({"name": row["file"], "sha256": sha256, "size": size})

@@ -165,6 +165,14 @@ class RemoteSession:
                 self._again(lambda board: board.ask({"ask": "forget", "job": self._job}))
             self._job = None
 
+    def abandon(self) -> None:
+        """End the job, if it still works, and forget it: nobody wants what is left of it."""
+        if self._job is not None:
+            with contextlib.suppress(DeviceError):
+                self._again(lambda board: board.ask({"ask": "cancel", "job": self._job}))
+            self.finish()
+        self.close()
+
     def close(self) -> None:
         """End the connection; a job goes on."""
         if self._board is not None:

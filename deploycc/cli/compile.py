@@ -170,7 +170,7 @@ def _prune(
     detector: Detector, pruning: PruningChoice, chosen: Sequence[Target], data: str | None, threads: int, say: Say
 ) -> dict[str, Pruned] | None:
     """Profile, and prune for each target, as far as options ask for it."""
-    from deploycc.timing.machine import usable_cores
+    from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.profile import measure_profile
     from deploycc.workflows.target_pruning import prune_for_targets
@@ -179,7 +179,8 @@ def _prune(
         return None
     if data is not None and pruning.profile is not None:
         raise InputError("prune-option", "give either --profile or --data, which makes one")
-    prunings = pruning.for_targets(chosen, threads or usable_cores())
+    with timer_on(None, chosen[0], threads, say) as timer:
+        prunings = pruning.for_targets(chosen, timer)
     mask, profile = pruning.read_mask(), pruning.read_profile()
     if data is not None:
         warn_if_assumed(detector.input, "the profile")

@@ -9,7 +9,7 @@ import typer
 
 from deploycc.cli.model_options import ModelChoice
 from deploycc.cli.option_classes import takes_options
-from deploycc.cli.shared_options import AsJson, OrData, one_source, target_option
+from deploycc.cli.shared_options import AsJson, Device, OrData, one_source, target_option
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ def command(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plan, the network and the report.")
     ],
-    target: Annotated[str, target_option("Target name or .toml file.")] = "x86-cpu",
+    target: Annotated[
+        str | None, target_option("Target name or .toml file; default: that of --device, else x86-cpu.")
+    ] = None,
+    device: Device = None,
     max_worst_case: Annotated[
         float, typer.Option(min=0, help="Longest time with every kernel on, as a multiple of the dense network's.")
     ] = 1.05,
@@ -55,24 +58,28 @@ def command(
 ) -> None:
     """Plan which kernel gates become branches that skip work.
 
-    The plan is checked by running it, and the lowered network is written.
+    The plan is checked by running it, here or on --device, and the lowered network is written.
     """
     from deploycc import target as targets
     from deploycc.documents.utilisation import read_profile
     from deploycc.files import check_writable
     from deploycc.report.gates import gates_json, gates_tables
-    from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.cost_files import kept_gate_costs
+    from deploycc.workflows.device_timer import timer_on
+    from deploycc.workflows.devices import planned_target
     from deploycc.workflows.gates import plan_gates
     from deploycc.workflows.pictures import open_pictures, profile_pictures
     from deploycc.workflows.staging import check_output_folder
 
-    check_threads(threads)
     check_writable(costs, inputs=[choice.model, profile])
     check_output_folder(output, [choice.model])
     source = None if images is None and data is None else one_source(images, data)
-    chosen = targets.load(target)
-    with kept_gate_costs(costs, threads or usable_cores()) as known, console.progress("gates") as say:
+    chosen = targets.load(planned_target(target, device))
+    with (
+        console.progress("gates") as say,
+        timer_on(device, chosen, threads, say) as timer,
+        kept_gate_costs(costs, timer) as known,
+    ):
         say("reading")
         detector, recorded = choice.load(), read_profile(profile)
         spec = detector.input

@@ -10,7 +10,7 @@ import typer
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.option_classes import takes_options
 from deploycc.cli.pruning_options import PruningChoice
-from deploycc.cli.shared_options import AsJson, OrData, one_source, target_option
+from deploycc.cli.shared_options import AsJson, Device, OrData, one_source, target_option
 from deploycc.errors import InputError
 from deploycc.terminal import console
 
@@ -26,9 +26,13 @@ def command(
         typer.Option("-o", "--output", metavar="FILE", help="Pruned detector: .onnx, or .prototxt with .caffemodel."),
     ],
     target: Annotated[
-        str,
-        target_option("Target whose times --round-to auto follows: measured for this machine's CPU, else predicted."),
-    ] = "x86-cpu",
+        str | None,
+        target_option(
+            "Target whose times --round-to auto follows: measured on --device and for this machine's CPU, else "
+            "predicted; default: that of --device, else x86-cpu."
+        ),
+    ] = None,
+    device: Device = None,
     threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of --round-to auto; 0: all cores.")] = 0,
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Refit the weights that are left on pictures, without labels.")
@@ -47,20 +51,22 @@ def command(
     from deploycc import target as targets
     from deploycc.files import check_writable
     from deploycc.report.pruning import not_analysed, pruning_tables, remarks
-    from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.cost_files import write_costs
+    from deploycc.workflows.device_timer import timer_on
+    from deploycc.workflows.devices import planned_target
     from deploycc.workflows.export import caffe_files
     from deploycc.workflows.prune import prune, write_pruned
 
-    check_threads(threads)
-    (how,) = pruning.for_targets([targets.load(target)], threads or usable_cores())
+    chosen = targets.load(planned_target(target, device))
+    pruning.check(device)
     source = one_source(images, data) if reconstruct else None
     if not reconstruct and (images is not None or data is not None):
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
     outputs = caffe_files(output) or (output,)
     check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
     profile, mask = pruning.read_profile(), pruning.read_mask()
-    with console.progress("prune") as say:
+    with console.progress("prune") as say, timer_on(device, chosen, threads, say) as timer:
+        (how,) = pruning.for_targets([chosen], timer)
         say("reading")
         detector = choice.load()
         pruned = prune(detector, how.settings, profile=profile, mask=mask, pictures=source, costs=how.costs, say=say)

@@ -10,7 +10,7 @@ import typer
 from deploycc.cli.model_options import ModelChoice
 from deploycc.cli.option_classes import takes_options
 from deploycc.cli.pruning_options import PruningSweep
-from deploycc.cli.shared_options import ClassNames, comma_list, one_source, target_option
+from deploycc.cli.shared_options import ClassNames, Device, comma_list, one_source, target_option
 from deploycc.terminal import console
 
 
@@ -28,11 +28,13 @@ def command(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, Markdown and HTML.")],
     target: Annotated[
-        str,
+        str | None,
         target_option(
-            "Target of --round-to auto and of the latencies: measured for this machine's CPU, else predicted."
+            "Target of --round-to auto and of the latencies: measured on --device and for this machine's CPU, else "
+            "predicted; default: that of --device, else x86-cpu."
         ),
-    ] = "x86-cpu",
+    ] = None,
+    device: Device = None,
     threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of what is timed; 0: all cores.")] = 0,
     calibrate: Annotated[
         str | None, typer.Option(metavar="DATA", help="Also refit weights, on these pictures without labels.")
@@ -50,25 +52,26 @@ def command(
     from deploycc import target as targets
     from deploycc.evaluation.dataset import open_dataset
     from deploycc.report.pruning_curve import curve_table
-    from deploycc.timing.machine import check_threads, usable_cores
     from deploycc.workflows.cost_files import write_costs
-    from deploycc.workflows.costs import cost_sources
+    from deploycc.workflows.device_timer import timer_on
+    from deploycc.workflows.devices import planned_target
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.prune_curve import prune_curve, write_curve
     from deploycc.workflows.prune_decision import check_profile_given
     from deploycc.workflows.staging import make_folder
+    from deploycc.workflows.target_pruning import latency_costs
 
-    check_threads(threads)
-    chosen = targets.load(target)
+    chosen = targets.load(planned_target(target, device))
     choices = pruning.choices()
     for one in choices:
-        check_profile_given(one.settings(), one.profile is not None)  # before anything is read
-    ways = [way for one in choices for way in one.for_targets([chosen], threads or usable_cores())]
-    recorded, costs = choices[0].read_profile(), ways[0].costs
-    (source,) = cost_sources([chosen])
+        one.check(device)  # before anything is read
+        check_profile_given(one.settings(), one.profile is not None)
+    recorded = choices[0].read_profile()
     refit_on = one_source(images, calibrate) if calibrate is not None or images is not None else None
-    make_folder(output)
-    with console.progress("prune-curve") as say:
+    with console.progress("prune-curve") as say, timer_on(device, chosen, threads, say) as timer:
+        ways = [way for one in choices for way in one.for_targets([chosen], timer)]
+        costs, known = latency_costs(ways[0])
+        make_folder(output)
         say("reading")
         detector = choice.load()
         for curve in prune_curve(
@@ -77,9 +80,9 @@ def command(
             [open_dataset(each, size=detector.input.height) for each in data],
             profile=recorded,
             pictures=None if refit_on is None else open_pictures(refit_on, detector.input),
-            costs=source.predicted or costs,
+            costs=costs,
             target=chosen.name,
-            latencies=source.known,
+            latencies=known,
             keep_in=output,
             names=comma_list(names),
             say=say,

@@ -16,6 +16,7 @@ from deploycc.terminal import console
 if TYPE_CHECKING:
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.target import Target
+    from deploycc.timing.timer import Timer
     from deploycc.workflows.prune import PruneSettings
     from deploycc.workflows.target_pruning import TargetPruning
 
@@ -138,11 +139,21 @@ class PruningChoice:
             speedup=None if self.speedup is None else _number("--speedup", self.speedup, "x", "1.3x"),
         )
 
-    def for_targets(self, targets: Sequence[Target], threads: int) -> list[TargetPruning]:
+    def check(self, device: str | None) -> None:
+        """Refuse options that do not go together, before anything is read; raises InputError."""
+        from deploycc.workflows.prune_goal import check_goal
+        from deploycc.workflows.target_pruning import check_device
+
+        settings = self.settings()
+        if settings.has_goal:
+            check_goal(settings)
+        check_device(device, settings)
+
+    def for_targets(self, targets: Sequence[Target], timer: Timer) -> list[TargetPruning]:
         """How each target's network is pruned; raises as `deploycc.workflows.target_pruning.target_prunings`."""
         from deploycc.workflows.target_pruning import target_prunings
 
-        prunings = target_prunings(targets, self.settings(), threads, self.costs)
+        prunings = target_prunings(targets, self.settings(), timer, self.costs)
         _say_sources(prunings)
         return prunings
 

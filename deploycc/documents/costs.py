@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from deploycc.documents.document import Document, Evidence, Record
+from deploycc.documents.plan import Precision
 
 Positive = Annotated[int, Field(gt=0)]
 Pair = tuple[Positive, Positive]
@@ -18,16 +19,40 @@ Operation = Literal["branch", "multiply", "pad", "concat", "zeros"]
 
 
 class Machine(Record):
-    """What ran: timings of another machine say nothing here."""
+    """What ran: timings of another machine say nothing here.
+
+    Attributes:
+        processor: its name.
+        onnxruntime: its release; None where another runtime ran.
+        threads: CPU threads of ONNX Runtime.
+        device: name of the device over SSH; None for the machine that the tool itself ran on.
+        runtime: which, with its release, where it is not ONNX Runtime.
+        precision: that networks were built in.
+        power_mode, clocks: how the device was set; None where it tells nothing.
+    """
 
     processor: str
-    onnxruntime: str
+    onnxruntime: str | None
     threads: Positive
+    device: str | None = None
+    runtime: str | None = None
+    precision: Precision = "fp32"
+    power_mode: str | None = None
+    clocks: str | None = None
 
     def describe(self) -> str:
         """The machine in words."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.processor}, ONNX Runtime {self.onnxruntime}, {threads}"
+        runtime, settings = (
+            f"ONNX Runtime {self.onnxruntime}",
+            "1 thread" if self.threads == 1 else f"{self.threads} threads",
+        )
+        if self.runtime is not None:
+            runtime, settings = self.runtime, self.precision
+        said = [self.processor, runtime, settings]
+        if self.device is not None:
+            said.insert(0, self.device)
+            said.append(f"power mode {self.power_mode or 'not told'}, clocks {self.clocks or 'not told'}")
+        return ", ".join(said)
 
 
 class Convolution(Record):

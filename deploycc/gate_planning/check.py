@@ -8,17 +8,15 @@ from typing import TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from deploycc.cpu_session import open_session
 from deploycc.documents.gate_plan import LayerPlan
 from deploycc.gate_planning.costs import Array
 from deploycc.gate_planning.planner import NEAR_TIE, Planned
 from deploycc.gate_planning.regions import Choice
 from deploycc.graph.export import to_onnx
 from deploycc.progress import Say, prefixed, quiet
-from deploycc.timing.turns import time_in_turns
+from deploycc.timing.timer import Loaded, Timer
 
 Tensors = Sequence[NDArray[np.float32]]
 Names = tuple[str, ...]
@@ -104,7 +102,7 @@ def check_plan(
     lower: Lower,
     pictures: Tensors,
     *,
-    threads: int,
+    timer: Timer,
     max_worst_case: float,
     max_time: float = 1.0,
     seconds: float = 20.0,
@@ -121,7 +119,7 @@ def check_plan(
         networks: to lower and to compare with.
         lower: returns a copy of a graph with a plan carried out.
         pictures: prepared tensors.
-        threads: of ONNX Runtime.
+        timer: of the machine that the plan is for.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_time: bound of the time on the pictures, likewise.
         seconds: for each comparison of networks, about.
@@ -139,17 +137,17 @@ def check_plan(
     def layers_of(changed: Mapping[Names, tuple[Choice, ...]] = {}) -> tuple[LayerPlan, ...]:
         return planned.layers({name: verdict.parts for name, verdict in verdicts.items()} | dict(changed))
 
-    def session(graph: gs.Graph, layers: Sequence[LayerPlan]) -> ort.InferenceSession:
+    def session(graph: gs.Graph, layers: Sequence[LayerPlan]) -> Loaded:
         if any(layer.lowering != "multiply" for layer in layers):
             graph = lower(graph, layers)
-        return graph_session(graph, threads)
+        return graph_session(graph, timer)
 
     measured: dict[Names, Mapping[str, float]] = {}
     for number, (name, verdict) in enumerate(verdicts.items(), start=1):
         here = prefixed(say, f"region {number} of {len(verdicts)}, {name[0]}")
         ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
         sessions = {way: session(networks.multiply, layers_of({name: parts})) for way, parts in ways.items()}
-        samples = time_pictures(sessions, pictures, seconds / 2, say=here)
+        samples = time_pictures(sessions, pictures, seconds / 2, timer=timer, say=here)
         measured[name] = {way: float(least(times).mean()) for way, times in samples.items()}
         verdicts[name] = _judge(verdict.choice, ways, measured[name])
 
@@ -161,6 +159,7 @@ def check_plan(
             seconds / 4,
             _WORST_LEAST_ROUNDS,
             most_rounds=_WORST_ROUNDS,
+            timer=timer,
             say=prefixed(say, "worst case"),
         )
 
@@ -180,10 +179,10 @@ def check_plan(
         "multiply": session(networks.multiply, ()),
         "lowered": session(networks.multiply, layers_of()),
     }
-    samples = time_pictures(three, pictures, seconds, say=prefixed(say, "whole network"))
+    samples = time_pictures(three, pictures, seconds, timer=timer, say=prefixed(say, "whole network"))
     for _ in range(1, _WORST_TRIES):
         if ratio_of(samples) > max_time:
-            more = time_pictures(three, pictures, seconds, say=prefixed(say, "whole network again"))
+            more = time_pictures(three, pictures, seconds, timer=timer, say=prefixed(say, "whole network again"))
             samples = {name: np.concatenate([samples[name], times]) for name, times in more.items()}
     return Checked(layers_of(), tuple(verdicts.values()), samples, worst)
 
@@ -229,47 +228,44 @@ def ratio_of(samples_ms: Mapping[str, Array]) -> float:
     return float(least(samples_ms["lowered"]).mean() / least(samples_ms["dense"]).mean())
 
 
-def graph_session(graph: gs.Graph, threads: int) -> ort.InferenceSession:
-    """Load a graph in ONNX Runtime; raises MeasureError."""
-    return open_session(to_onnx(graph), threads, {"network": graph.name or "network"})
+def graph_session(graph: gs.Graph, timer: Timer) -> Loaded:
+    """Load a graph; raises MeasureError."""
+    return timer.load(to_onnx(graph), {"network": graph.name or "network"})
 
 
 def time_pictures(
-    sessions: Mapping[Key, ort.InferenceSession],
+    sessions: Mapping[Key, Loaded],
     pictures: Tensors,
     seconds: float,
     least_rounds: int = 1,
     *,
+    timer: Timer,
     most_rounds: int = _MOST_ROUNDS,
     say: Say = quiet,
 ) -> dict[Key, Array]:
     """Time several networks on the same pictures, in turns and in changing order.
 
     Args:
-        sessions: of networks with one input.
+        sessions: networks with one input, as the timer loaded them.
         pictures: what they read.
         seconds: rounds are added as long as they are expected to end within this time.
         least_rounds: number of rounds that are timed however long they take.
+        timer: that loaded them.
         most_rounds: number of rounds at most.
         say: told how many seconds have passed.
 
     Returns:
         For each network its times in milliseconds, [rounds, pictures].
     """
-    return time_in_turns(
-        {name: _run(session) for name, session in sessions.items()},
+    return timer.time_pictures(
+        sessions,
         pictures,
-        most_rounds=most_rounds,
-        least_rounds=least_rounds,
         seconds=seconds,
+        least_rounds=least_rounds,
+        most_rounds=most_rounds,
         warm_up=_WARMUP,
         say=say,
     )
-
-
-def _run(session: ort.InferenceSession) -> Callable[[NDArray[np.float32]], object]:
-    name = session.get_inputs()[0].name
-    return lambda picture: session.run(None, {name: picture})
 
 
 def _all_on(parts: Sequence[Choice]) -> float:

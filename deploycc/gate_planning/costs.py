@@ -16,6 +16,7 @@ from deploycc.gate_planning.operations import Line, fit_lines, time_operations
 from deploycc.progress import Say, quiet
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.machine import check_machine
+from deploycc.timing.timer import Timer
 from deploycc.timing.turns import spread
 
 _ROUNDS = 9
@@ -67,8 +68,8 @@ class CostModel:
 class GateCosts:
     """Measured costs; those that are not known yet are measured on demand."""
 
-    def __init__(self, machine: Machine, table: GateCostTable | None = None) -> None:
-        """Start with a table of this machine, or with nothing.
+    def __init__(self, machine: Machine, table: GateCostTable | None = None, timer: Timer | None = None) -> None:
+        """Start with a table of the machine, or with nothing; see `deploycc.timing.convolutions.Costs`.
 
         Raises:
             ArtefactError: ``costs-other-machine``.
@@ -79,7 +80,7 @@ class GateCosts:
             known = CostTable(
                 tool=table.tool, evidence=table.evidence, machine=table.machine, timings=table.convolutions
             )
-        self._convolutions = Costs(machine, known, rounds=_ROUNDS)
+        self._convolutions = Costs(machine, known, rounds=_ROUNDS, timer=timer)
         self._operations = table.operations if table is not None else ()
 
     def model(self, convolutions: Iterable[tuple[Convolution, bool]], say: Say = quiet) -> CostModel:
@@ -105,7 +106,7 @@ class GateCosts:
             self._convolutions.measure(convolution.narrowed(i, k) for i in inputs for k in kernels)
         if not self._operations:
             say("timing what branches add")
-            self._operations = time_operations(self.machine.threads)
+            self._operations = time_operations(self.timer)
         grids = {}
         for convolution, (inputs, kernels) in counts.items():
             times = [[self._least_ms(convolution.narrowed(i, k)) for k in kernels] for i in inputs]
@@ -120,6 +121,11 @@ class GateCosts:
     def machine(self) -> Machine:
         """The machine that measures."""
         return self._convolutions.machine
+
+    @property
+    def timer(self) -> Timer:
+        """What measures there."""
+        return self._convolutions.timer
 
     def notes(self) -> tuple[Note, ...]:
         """Return a note ``costs-spread`` if samples differ as much as they do while other processes run."""

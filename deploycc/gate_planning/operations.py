@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -17,9 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from deploycc.cpu_session import open_session
 from deploycc.documents.costs import Operation, OperationTiming
-from deploycc.timing.turns import time_short_runs
+from deploycc.timing.timer import Timer
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 """The operations that are timed, between a convolution that makes a map and one that reads it.
@@ -50,11 +48,11 @@ class Line:
         return self.fixed_ms + self.element_ms * elements
 
 
-def time_operations(threads: int, rounds: int = ROUNDS) -> tuple[OperationTiming, ...]:
+def time_operations(timer: Timer, rounds: int = ROUNDS) -> tuple[OperationTiming, ...]:
     """Time every operation on maps of all `SIZES`.
 
     Args:
-        threads: of ONNX Runtime.
+        timer: of the machine.
         rounds: number of samples of each network.
 
     Raises:
@@ -63,7 +61,8 @@ def time_operations(threads: int, rounds: int = ROUNDS) -> tuple[OperationTiming
     timings = []
     for channels, side in SIZES:
         pairs = [network(operation, channels, side, present) for operation in OPERATIONS for present in (False, True)]
-        samples = time_short_runs([_run(model, threads) for model in pairs], rounds, most_calls=1)
+        networks = [timer.load(model, {"operation": model.graph.name}) for model in pairs]
+        samples = timer.time_calls(networks, rounds, most_calls=1)
         timings += [
             OperationTiming(
                 operation=operation, elements=channels * side * side, without_ms=without_ms, with_ms=with_ms
@@ -147,13 +146,6 @@ def _reads(node: onnx.NodeProto) -> list[str]:
 
 def _tensor(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def _run(model: onnx.ModelProto, threads: int) -> Callable[[], object]:
-    session = open_session(model, threads, {"operation": model.graph.name})
-    generator = np.random.default_rng(0)
-    feed = {source.name: generator.standard_normal(source.shape, np.float32) for source in session.get_inputs()}
-    return partial(session.run, None, feed)
 
 
 def _fit(points: Sequence[tuple[int, float]]) -> Line:

@@ -161,7 +161,7 @@ def fastest_counts(
     candidates = {key: going for going, key in first.items()}
     if len(candidates) == 1:
         return *decided[reference], {}
-    ratios = relative_times(graph, groups, candidates, reference, costs.machine.threads, say)
+    ratios = relative_times(graph, groups, candidates, reference, costs.timer, say)
     medians = {key: float(np.median(rounds)) for key, rounds in ratios.items()}
     return *decided[fastest(ratios, reference)], medians
 

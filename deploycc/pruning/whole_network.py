@@ -7,20 +7,18 @@ are not multiples of the runtime's block makes ONNX Runtime rearrange every map 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.cpu_session import open_session
 from deploycc.errors import MeasureError
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.removal import remove_channels
 from deploycc.graph.export import to_onnx
 from deploycc.progress import Say, prefixed, quiet
-from deploycc.timing.turns import time_in_turns
+from deploycc.timing.timer import Timer
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 6, 60
 _SECONDS = 10.0  # for all rounds, unless the least number of rounds takes longer
@@ -36,7 +34,7 @@ def relative_times(
     groups: ChannelGroups,
     candidates: Mapping[Key, frozenset[int]],
     reference: Key,
-    threads: int,
+    timer: Timer,
     say: Say = quiet,
 ) -> dict[Key, Ratios]:
     """Time a network with different channels removed, in turns.
@@ -46,7 +44,7 @@ def relative_times(
         groups: of the graph.
         candidates: for each candidate the groups to remove.
         reference: the candidate that the others are compared with.
-        threads: CPU threads.
+        timer: of the machine that they are for.
         say: told how many seconds of the rounds are over.
 
     Returns:
@@ -63,18 +61,18 @@ def relative_times(
             remove_channels(small, groups, going)  # what the channels hold does not matter here
             yield key, small
 
-    times_ms = network_times(networks(), threads, say)
+    times_ms = network_times(networks(), timer, say)
     return {key: times_ms[key] / times_ms[reference] for key in candidates}
 
 
 def network_times(
-    networks: Iterable[tuple[Key, gs.Graph]], threads: int, say: Say = quiet, seconds: float = _SECONDS
+    networks: Iterable[tuple[Key, gs.Graph]], timer: Timer, say: Say = quiet, seconds: float = _SECONDS
 ) -> dict[Key, Ratios]:
     """Time whole networks in turns.
 
     Args:
         networks: each with its name, all with the same input; one at a time is held.
-        threads: CPU threads.
+        timer: of the machine that they are for.
         say: told how many seconds of the rounds are over.
         seconds: for all rounds, unless the least number of rounds takes longer.
 
@@ -84,21 +82,21 @@ def network_times(
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    runs, feed = {}, dict[str, NDArray[np.float32]]()
+    loaded, shape = {}, ()
     for key, graph in networks:
-        tensor = graph.inputs[0]
-        feed = feed or {tensor.name: np.random.default_rng(0).standard_normal(tensor.shape, np.float32)}
+        shape = graph.inputs[0].shape
         try:
-            runs[key] = partial(open_session(to_onnx(graph), threads, {"network": graph.name}).run, None)
+            loaded[key] = timer.load(to_onnx(graph), {"network": graph.name})
         except MeasureError as error:
             error.hint = "`round_to=16` needs no timing"
             raise
-    times_ms = time_in_turns(
-        runs,
-        [feed],
+    times_ms = timer.time_pictures(
+        loaded,
+        [np.random.default_rng(0).standard_normal(shape, np.float32)],
         most_rounds=_MOST_ROUNDS,
         least_rounds=_LEAST_ROUNDS,
         seconds=seconds,
+        warm_up=1,
         say=prefixed(say, "pruned networks"),
     )
     return {key: times[:, 0] for key, times in times_ms.items()}

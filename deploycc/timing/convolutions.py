@@ -1,4 +1,4 @@
-"""How long single convolutions take on this machine: what decides how many kernels a layer keeps.
+"""How long single convolutions take on one machine: what decides how many kernels a layer keeps.
 
 The time of a convolution is a staircase over its channels, because kernels are computed in blocks of 8 or 16: a few
 channels more may cost nothing, and a few fewer may leave the fast path. Each convolution is timed in ONNX Runtime
@@ -7,8 +7,7 @@ between two small ones (`single_convolution`), whose time is included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -16,22 +15,34 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper
 
-from deploycc.cpu_session import open_session
 from deploycc.documents.costs import Convolution, CostTable, Machine, Timing
 from deploycc.documents.document import Evidence, this_tool
 from deploycc.graph.edit import static_shape
 from deploycc.timing.machine import check_machine
-from deploycc.timing.turns import time_short_runs
+from deploycc.timing.timer import Loaded, LocalTimer, Timer
 
 ROUNDS = 3
 _NEIGHBOUR = 16  # channels of the maps before and after a convolution that is timed
 
 
 class Costs:
-    """Times of convolutions; those that are not known yet are measured on demand."""
+    """Times of convolutions; those that are not known yet are measured on demand.
 
-    def __init__(self, machine: Machine, table: CostTable | None = None, *, rounds: int = ROUNDS) -> None:
-        """Start with a table of this machine, or with nothing.
+    Attributes:
+        machine: whose times they are.
+        timer: measures there.
+    """
+
+    def __init__(
+        self, machine: Machine, table: CostTable | None = None, *, rounds: int = ROUNDS, timer: Timer | None = None
+    ) -> None:
+        """Start with a table of the machine, or with nothing.
+
+        Args:
+            machine: whose times they are.
+            table: times that were measured there before.
+            rounds: number of samples of each convolution.
+            timer: of the machine; None: it is this one.
 
         Raises:
             ArtefactError: ``costs-other-machine``.
@@ -39,6 +50,7 @@ class Costs:
         if table is not None:
             check_machine(table.machine, machine)
         self.machine, self._rounds = machine, rounds
+        self.timer: Timer = timer or LocalTimer(machine)
         self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
 
     evidence: Literal["measured"] = "measured"
@@ -54,8 +66,8 @@ class Costs:
             MeasureError: ``onnxruntime-refuses``.
         """
         new = [convolution for convolution in dict.fromkeys(convolutions) if convolution not in self._known]
-        runs = [_run(convolution, self.machine.threads) for convolution in new]
-        for convolution, samples_ms in zip(new, time_short_runs(runs, self._rounds), strict=True):
+        networks = [_loaded(convolution, self.timer) for convolution in new]
+        for convolution, samples_ms in zip(new, self.timer.time_calls(networks, self._rounds), strict=True):
             self._known[convolution] = Timing(convolution=convolution, samples_ms=samples_ms)
 
     def time_ms(self, convolution: Convolution) -> float:
@@ -91,11 +103,8 @@ def convolution_of(node: gs.Node) -> Convolution | None:
     )
 
 
-def _run(convolution: Convolution, threads: int) -> Callable[[], object]:
-    model = single_convolution(convolution)
-    session = open_session(model, threads, {"convolution": convolution.model_dump_json()})
-    shape = (1, _NEIGHBOUR, *convolution.size)
-    return partial(session.run, None, {"x": np.random.default_rng(0).standard_normal(shape, np.float32)})
+def _loaded(convolution: Convolution, timer: Timer) -> Loaded:
+    return timer.load(single_convolution(convolution), {"convolution": convolution.model_dump_json()})
 
 
 def single_convolution(convolution: Convolution) -> onnx.ModelProto:

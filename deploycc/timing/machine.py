@@ -46,8 +46,15 @@ def check_machine(table: Machine, here: Machine) -> None:
             "costs-other-machine",
             "the cost table was measured on another machine",
             context={"table": table.describe(), "here": here.describe()},
+            note=_difference(table, here) if table.device == here.device is not None else None,
             hint="choose another file with `costs`; the times are measured again",
         )
+
+
+def _difference(table: Machine, here: Machine) -> str:
+    """Say which settings of a device are others."""
+    others = [name for name in type(table).model_fields if getattr(table, name) != getattr(here, name)]
+    return f"the device is set otherwise than it was: {', '.join(others).replace('_', ' ')}"
 
 
 def _processor() -> str:

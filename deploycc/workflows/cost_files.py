@@ -1,4 +1,4 @@
-"""Costs of this machine with the files that keep them: what was measured once is not measured again."""
+"""Costs of a machine with the files that keep them: what was measured once is not measured again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from deploycc.gate_planning.costs import GateCosts
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.timing.convolutions import Costs
+    from deploycc.timing.timer import Timer
 
 
-def read_costs(path: Path | None, threads: int) -> Costs:
-    """Return times of convolutions on this machine, with what a file knows already.
+def read_costs(path: Path | None, timer: Timer) -> Costs:
+    """Return times of convolutions on one machine, with what a file knows already.
 
     Args:
         path: a cost table; None, or a file that does not exist: nothing is known.
-        threads: CPU threads of what is timed.
+        timer: measures there what is missing.
 
     Raises:
         ArtefactError: the file cannot be used, or holds times of another machine.
@@ -26,10 +27,9 @@ def read_costs(path: Path | None, threads: int) -> Costs:
     from deploycc.documents.costs import CostTable
     from deploycc.documents.document import read_document
     from deploycc.timing.convolutions import Costs
-    from deploycc.timing.machine import this_machine
 
     table = None if path is None or not path.exists() else read_document(path, CostTable)
-    return Costs(this_machine(threads), table)
+    return Costs(timer.machine, table, timer=timer)
 
 
 def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
@@ -42,12 +42,12 @@ def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
 
 
 @contextmanager
-def kept_gate_costs(path: Path | None, threads: int) -> Iterator[GateCosts]:
-    """Yield costs of gate planning on this machine; what the block measures is kept, also where it fails.
+def kept_gate_costs(path: Path | None, timer: Timer) -> Iterator[GateCosts]:
+    """Yield costs of gate planning on one machine; what the block measures is kept, also where it fails.
 
     Args:
         path: a table of such costs; None: nothing is known, and nothing is kept.
-        threads: CPU threads of what is timed.
+        timer: measures there what is missing.
 
     Raises:
         ArtefactError: the file cannot be used, or holds times of another machine.
@@ -55,10 +55,9 @@ def kept_gate_costs(path: Path | None, threads: int) -> Iterator[GateCosts]:
     from deploycc.documents.costs import GateCostTable
     from deploycc.documents.document import read_document
     from deploycc.gate_planning.costs import GateCosts
-    from deploycc.timing.machine import this_machine
 
     known = None if path is None or not path.exists() else read_document(path, GateCostTable)
-    costs = GateCosts(this_machine(threads), known)
+    costs = GateCosts(timer.machine, known, timer)
     try:
         yield costs
     finally:

@@ -93,6 +93,16 @@ def _free_one(pool: Sequence[Device]) -> Device:
     return reached[0]
 
 
+def planned_target(target: str | None, device: str | None) -> str:
+    """Return the target that something is planned for: the one that is given, else the device's, else this machine.
+
+    Raises:
+        InputError: ``no-target``: a device that no target is given for.
+        DeviceError: there is no such device.
+    """
+    return target or (target_of(device) if is_remote(device) else "x86-cpu")
+
+
 @contextmanager
 def session_on(
     name: str | None, folder: Path | Sequence[Path], steps: Sequence[Step], say: Say

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploycc.gate_planning.shared_decisions import TimedDecision
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.graph.gates.search import Gate
+    from deploycc.timing.timer import Timer
 
 _SECONDS_PER_NETWORK = 2.0  # to time it before planning
 _TIMED_PICTURES = 8  # in that time: without branches, pictures hardly differ
@@ -98,7 +99,7 @@ def choose_lowerings(
     *,
     max_worst_case: float,
     max_growth: float,
-    threads: int,
+    timer: Timer,
     say: Say = quiet,
 ) -> tuple[Planned, tuple[Note, ...]]:
     """Time whole networks and plan, again as long as kernels of some layers cannot take the places planned for them.
@@ -111,7 +112,7 @@ def choose_lowerings(
         tensors: pictures to time them on; None: noise.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
-        threads: CPU threads.
+        timer: of the machine that the plan is for.
         say: progress.
 
     Raises:
@@ -121,7 +122,7 @@ def choose_lowerings(
     from deploycc.gate_planning.planner import plan_lowerings, surroundings
 
     here = prefixed(say, "network as it is")
-    dense_ms, multiply_ms, shared, notes = _time_networks(network, layers, networks, tensors, threads, here)
+    dense_ms, multiply_ms, shared, notes = _time_networks(network, layers, networks, tensors, timer, here)
     around = surroundings(layers, model, dense_ms, multiply_ms)
     say("planning")
     while True:
@@ -144,7 +145,7 @@ def _time_networks(
     layers: Sequence[PlannedLayer],
     networks: Networks,
     tensors: Tensors | None,
-    threads: int,
+    timer: Timer,
     say: Say,
 ) -> tuple[float, float, tuple[TimedDecision, ...], tuple[Note, ...]]:
     """Time the dense and the multiplying network, ms, and what shared decisions leave of the dense one."""
@@ -159,9 +160,9 @@ def _time_networks(
         graphs |= {(number, candidate): graph for candidate, graph in enumerate(decision.graphs)}
     if tensors is None:
         tensors = list(np.random.default_rng(0).standard_normal((4, *network.graph.inputs[0].shape), np.float32))
-    sessions = {name: graph_session(graph, threads) for name, graph in graphs.items()}
+    sessions = {name: graph_session(graph, timer) for name, graph in graphs.items()}
     seconds = _SECONDS_PER_NETWORK * len(sessions)
-    samples = time_pictures(sessions, tensors[:_TIMED_PICTURES], seconds, say=say)
+    samples = time_pictures(sessions, tensors[:_TIMED_PICTURES], seconds, timer=timer, say=say)
     mean_ms = {name: float(least(times).mean()) for name, times in samples.items()}
     timed = tuple(
         TimedDecision(decision, np.array([mean_ms[number, candidate] for candidate in range(len(decision.graphs))]))

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 NETWORK_FILE = "network.onnx"
 PAGE_FILE = "gates.html"
-_MOST_PICTURES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +92,11 @@ def plan_gates(
     Args:
         detector: as imported, with kernel gates; it stays as it is.
         profile: of this detector's gates (`deploycc.profile`).
-        target: what the plan is for; its runtime is ONNX Runtime on this machine.
-        pictures: the plan is checked on these, on 100 at most; None: it is only predicted, and nothing is checked.
-        costs: times that were measured before, and the machine that measures others; None: this machine, one thread
-            per core, nothing known.
+        target: what the plan is for: ONNX Runtime on this machine, or what the costs are measured on.
+        pictures: the plan is checked on these, on 100 at most (8 where a device times them); None: it is only
+            predicted, and nothing is checked.
+        costs: times that were measured before, and the machine that measures others, which may be a device
+            (`deploycc.workflows.device_timer`); None: this machine, one thread per core, nothing known.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_time: bound of the time on the pictures, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
@@ -117,10 +117,11 @@ def plan_gates(
     from deploycc.gate_planning.layers import planned_layers
     from deploycc.graph.branches.gated_network import read_gated_network
     from deploycc.graph.gates.search import as_described
+    from deploycc.timing.machine import usable_cores
 
-    _check_target(target)
     costs = costs or host_gate_costs()
-    threads = costs.machine.threads
+    _check_target(target, costs)
+    timer = costs.timer
     say("preparing the network")
     prepared, options = prepare_network(detector, target)
     network = read_gated_network(prepared.graph)
@@ -132,7 +133,14 @@ def plan_gates(
     networks = _networks(prepared, gates)
     recorded = None
     if pictures is not None:
-        recorded = record_decisions(prepared, gates, pictures, threads=threads, most=_MOST_PICTURES, say=say)
+        recorded = record_decisions(
+            prepared,
+            gates,
+            pictures,
+            threads=min(costs.machine.threads, usable_cores()),
+            most=timer.most_pictures,
+            say=say,
+        )
     planned, stuck = choose_lowerings(
         network,
         layers,
@@ -141,7 +149,7 @@ def plan_gates(
         None if recorded is None else recorded.tensors,
         max_worst_case=max_worst_case,
         max_growth=max_growth,
-        threads=threads,
+        timer=timer,
         say=say,
     )
     checked = None
@@ -151,7 +159,7 @@ def plan_gates(
             networks,
             _lowering(network),
             recorded.tensors,
-            threads=threads,
+            timer=timer,
             max_worst_case=max_worst_case,
             max_time=max_time,
             seconds=seconds,
@@ -183,13 +191,13 @@ def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Optio
     return run(detector, options, FOLD + DROP_DEAD + PRUNE).detector, options
 
 
-def _check_target(target: Target) -> None:
-    """Refuse a target whose branches are not timed here, and say what is missing."""
+def _check_target(target: Target, costs: GateCosts) -> None:
+    """Refuse a target whose branches are not timed, and say what is missing."""
     from deploycc.passes.for_target import options_for
 
-    if target.runtime == "onnxruntime":
-        return
     refusal = options_for(target, detection="raw").no_conditional
+    if target.runtime == "onnxruntime" or (costs.machine.device is not None and not refusal):
+        return
     if refusal:
         missing = refusal
     else:
@@ -202,7 +210,8 @@ def _check_target(target: Target) -> None:
         f"gates of target {target.name} cannot be planned here: costs of its branches are not known",
         context={"runtime": target.runtime, "missing": missing},
         note="a plan follows times that were measured with the target's own runtime; this machine's are another's",
-        hint=f"`deploycc predict MODEL --profile FILE --target {target.name}` gives a bound of what skipping saves; "
+        hint=("" if refusal else "`device=NAME` measures them there; ")
+        + f"`deploycc predict MODEL --profile FILE --target {target.name}` gives a bound of what skipping saves; "
         "`target=x86-cpu` plans for ONNX Runtime on this machine; `deploycc prune` makes constants of gates",
     )
 

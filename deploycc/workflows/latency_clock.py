@@ -76,7 +76,7 @@ class MeasuredClock:
             yield "original", self._original.graph
             yield "version", detector.graph
 
-        times_ms = network_times(networks(), self._costs.machine.threads, self._say, SECONDS)
+        times_ms = network_times(networks(), self._costs.timer, self._say, SECONDS)
         self.before_ms = self.before_ms or float(np.median(times_ms["original"]))
         return self.before_ms * float(np.median(times_ms["version"] / times_ms["original"]))
 

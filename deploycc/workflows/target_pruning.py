@@ -11,6 +11,7 @@ from deploycc.errors import InputError
 from deploycc.progress import Say, quiet
 from deploycc.workflows.cost_files import read_costs, write_costs
 from deploycc.workflows.costs import TILE, CostSource, cost_sources
+from deploycc.workflows.devices import is_remote
 from deploycc.workflows.prune import Pruned, PruneSettings, prune
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.target import Target
     from deploycc.timing.convolutions import Costs
+    from deploycc.timing.timer import Timer
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class TargetPruning:
         targets: those.
         settings: what goes.
         costs: that decide how many kernels stay, or how many go.
-        source: where the costs come from; None where no time decides anything.
+        source: where the costs come from; None where no time decides anything, or a device measures them.
     """
 
     targets: tuple[Target, ...]
@@ -38,18 +40,32 @@ class TargetPruning:
     source: CostSource | None = None
 
 
+def check_device(device: str | None, settings: PruneSettings) -> None:
+    """Refuse a device that would have nothing to measure.
+
+    Raises:
+        InputError: ``prune-option``.
+    """
+    if is_remote(device) and settings.multiple is not None and not settings.has_goal:
+        raise InputError(
+            "prune-option",
+            f"a device measures times, and with multiples of {settings.multiple} no time decides anything",
+            hint="leave out `device`, or `round_to`; a goal of latency needs times too",
+        )
+
+
 def target_prunings(
-    targets: Sequence[Target], settings: PruneSettings, threads: int, cost_file: Path | None = None
+    targets: Sequence[Target], settings: PruneSettings, timer: Timer, cost_file: Path | None = None
 ) -> list[TargetPruning]:
     """Return how each target's network is pruned.
 
-    Where a target is neither measured here nor predicted, numbers of kernels are rounded to the tile of TensorRT's
+    Where a target is neither measured nor predicted, numbers of kernels are rounded to the tile of TensorRT's
     convolutions.
 
     Args:
         targets: each is in one of the results.
         settings: for all of them.
-        threads: CPU threads of what is timed here.
+        timer: of this machine, or of the device that the one target is.
         cost_file: times of convolutions that are known already (`deploycc.workflows.cost_files`).
 
     Raises:
@@ -63,14 +79,16 @@ def target_prunings(
     if settings.has_goal:
         check_goal(settings)
     elif settings.multiple is not None:  # no time decides anything
-        return [TargetPruning(tuple(targets), settings, read_costs(cost_file, threads))]
+        return [TargetPruning(tuple(targets), settings, read_costs(cost_file, timer))]
+    if timer.machine.device is not None:
+        return [TargetPruning(tuple(targets), settings, read_costs(cost_file, timer))]
     sources = cost_sources(targets)
     if cost_file is not None and not any(source.measured for source in sources):
         raise InputError("prune-option", "`costs` holds times of this machine, which is not the target")
     prunings = []
     for source in sources:
         if source.measured:
-            costs = read_costs(cost_file, threads)
+            costs = read_costs(cost_file, timer)
             prunings.append(TargetPruning(source.targets, settings, costs, source))
         elif source.predicted is not None and not settings.has_goal:
             prunings.append(TargetPruning(source.targets, settings, source.predicted, source))
@@ -78,8 +96,16 @@ def target_prunings(
             prunings += [TargetPruning((each,), settings, PredictedCosts(each), source) for each in source.targets]
         else:
             rounded = replace(settings, multiple=TILE)
-            prunings.append(TargetPruning(source.targets, rounded, read_costs(cost_file, threads), source))
+            prunings.append(TargetPruning(source.targets, rounded, read_costs(cost_file, timer), source))
     return prunings
+
+
+def latency_costs(pruning: TargetPruning) -> tuple[Costs | PredictedCosts, bool]:
+    """Return what tells how long the networks of a target take, and whether anything does."""
+    if pruning.costs.evidence == "measured" and pruning.costs.machine.device is not None:
+        return pruning.costs, True
+    (source,) = cost_sources(pruning.targets)
+    return source.predicted or pruning.costs, source.known
 
 
 def prune_for_targets(

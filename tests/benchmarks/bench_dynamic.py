@@ -57,6 +57,7 @@ from deploycc.importers import load
 from deploycc.passes.lower_gates import lowered_copy
 from deploycc.report.gates import derive
 from deploycc.timing.machine import this_machine
+from deploycc.timing.timer import LocalTimer
 from deploycc.utilisation.probe import backend_macs
 from deploycc.workflows.gate_decision import record_decisions
 from deploycc.workflows.gates import GatePlanning, plan_gates, prepare_network
@@ -203,8 +204,9 @@ def bench(name: str, detector: Detector, counts: Counts, given: argparse.Namespa
     unseen = record_decisions(
         network, planned.gates, generated(given.seed, counts.timed, network), threads=given.threads
     )
-    sessions = {key: graph_session(graph, given.threads) for key, graph in graphs.items()}
-    samples = time_pictures(sessions, unseen.tensors, given.bench_seconds)
+    timer = LocalTimer(this_machine(given.threads))
+    sessions = {key: graph_session(graph, timer) for key, graph in graphs.items()}
+    samples = time_pictures(sessions, unseen.tensors, given.bench_seconds, timer=timer)
     scope, scope_macs = backend_macs(network)
     off = saved_by_kernels(network.graph, unseen.active) / scope_macs
     both = saved_with_inputs(planned.gated, unseen.active) / measure_cost(graphs["dense"]).macs

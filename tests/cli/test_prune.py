@@ -215,7 +215,7 @@ def test_one_more_kernel_is_dropped_where_the_clock_says(
     save(replace(found, graph=graph, input=InputSpec("x", 6, 6), gates=()), model)
 
     def pretended(
-        graph: object, groups: object, candidates: dict[str, object], reference: str, threads: int, say: object
+        graph: object, groups: object, candidates: dict[str, object], reference: str, timer: object, say: object
     ) -> dict[str, NDArray[np.float64]]:
         return {name: np.full(6, 0.9 if name == "down" else 1.0) for name in candidates}
 

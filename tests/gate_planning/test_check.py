@@ -16,8 +16,11 @@ from deploycc.documents.gate_plan import LayerPlan
 from deploycc.gate_planning import check
 from deploycc.gate_planning.check import Checked, Networks, check_plan, graph_session, least, time_pictures
 from deploycc.gate_planning.planner import plan_lowerings
+from deploycc.timing.machine import this_machine
+from deploycc.timing.timer import LocalTimer
 
 UNIT_OF = tuple(k // 32 for k in range(64))
+TIMER = LocalTimer(this_machine(1))
 
 
 def checked(
@@ -47,12 +50,12 @@ def checked(
             found[key] = np.full((2, len(pictures)), 10 + sum(costs[each] for each in lowered) + more)
         return found
 
-    monkeypatch.setattr(check, "graph_session", lambda graph, threads: graph)
+    monkeypatch.setattr(check, "graph_session", lambda graph, timer: graph)
     monkeypatch.setattr(check, "time_pictures", timed)
     multiply, dense, on = graph.copy(), graph.copy(), graph.copy()
     multiply.name, dense.name, on.name = "multiply", "dense", "all_on"
     pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 3
-    return check_plan(planned, Networks(multiply, dense, on), lower, pictures, threads=1, max_worst_case=1.05)
+    return check_plan(planned, Networks(multiply, dense, on), lower, pictures, timer=TIMER, max_worst_case=1.05)
 
 
 def lowered(result: Checked) -> list[str]:
@@ -119,10 +122,10 @@ def joined(
             found[key] = np.full((2, len(pictures)), 10 + added)
         return found
 
-    monkeypatch.setattr(check, "graph_session", lambda graph, threads: graph)
+    monkeypatch.setattr(check, "graph_session", lambda graph, timer: graph)
     monkeypatch.setattr(check, "time_pictures", timed)
     pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 3
-    return check_plan(planned, Networks(graph, graph, on), lower, pictures, threads=1, max_worst_case=1.05)
+    return check_plan(planned, Networks(graph, graph, on), lower, pictures, timer=TIMER, max_worst_case=1.05)
 
 
 def test_a_region_falls_back_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,9 +181,9 @@ def test_a_bound_that_multiplying_misses_too_is_left_to_the_caller(monkeypatch: 
 
 def test_networks_are_really_timed() -> None:
     graph = gated(Spelling()).graph
-    sessions = {name: graph_session(graph, 1) for name in ("a", "b")}
+    sessions = {name: graph_session(graph, TIMER) for name in ("a", "b")}
     pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 4
-    samples = time_pictures(sessions, pictures, 0.2, least_rounds=2)
+    samples = time_pictures(sessions, pictures, 0.2, least_rounds=2, timer=TIMER)
     assert set(samples) == {"a", "b"}
     assert samples["a"].shape == samples["b"].shape
     assert samples["a"].shape[0] >= 2

@@ -17,7 +17,7 @@ from deploycc.gate_planning.operations import OPERATIONS
 from deploycc.timing.machine import this_machine
 
 
-def few_operations(threads: int) -> tuple[OperationTiming, ...]:
+def few_operations(timer: object) -> tuple[OperationTiming, ...]:
     return tuple(
         OperationTiming(operation=name, elements=n, without_ms=(1.0,), with_ms=(1.0 + n * 1e-6,))
         for name in OPERATIONS

@@ -14,6 +14,7 @@ from deploycc.pruning.decide import Choice
 from deploycc.pruning.whole_network import fastest, relative_times
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.machine import this_machine
+from deploycc.timing.timer import LocalTimer
 
 CHAIN = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,64,64] x, float[64,3,3,3] w1, float[64,64,3,3] w2, float[2,64,1,1] w3) => (float[1,2,64,64] y) {
@@ -30,7 +31,7 @@ def test_a_sixteenth_of_the_kernels_takes_less_time_than_all() -> None:
     groups = channel_groups(graph)
     most = frozenset([*groups.layers["conv1"][4:].tolist(), *groups.layers["conv2"][4:].tolist()])
     before = run(graph)[0]
-    ratios = relative_times(graph, groups, {"all": frozenset(), "few": most}, "all", threads=1)
+    ratios = relative_times(graph, groups, {"all": frozenset(), "few": most}, "all", LocalTimer(this_machine(1)))
     assert len(ratios["few"]) == len(ratios["all"]) >= 6
     assert np.median(ratios["few"]) < 0.7
     assert (ratios["all"] == 1).all()
@@ -58,7 +59,7 @@ def test_what_is_fastest_as_a_whole_is_taken(winner: str, monkeypatch: pytest.Mo
     seen = {}
 
     def pretended(
-        graph: object, groups: object, candidates: dict[str, frozenset[int]], reference: str, threads: int, say: object
+        graph: object, groups: object, candidates: dict[str, frozenset[int]], reference: str, timer: object, say: object
     ) -> dict[str, NDArray[np.float64]]:
         seen.update(candidates)
         return {name: np.full(6, 0.5 if name == winner else 2.0 - (name == reference)) for name in candidates}
@@ -83,6 +84,6 @@ def test_a_network_that_does_not_load_is_a_diagnosed_failure() -> None:
     groups = channel_groups(graph)
     graph.nodes[1].op = "NoSuchOperator"
     with pytest.raises(MeasureError) as raised:
-        relative_times(graph, groups, {"all": frozenset()}, "all", threads=1)
+        relative_times(graph, groups, {"all": frozenset()}, "all", LocalTimer(this_machine(1)))
     assert raised.value.code == "onnxruntime-refuses"
     assert raised.value.hint == "`round_to=16` needs no timing"

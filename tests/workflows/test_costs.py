@@ -54,7 +54,7 @@ def test_each_of_several_targets_is_pruned_by_its_own_costs(
     save(replace(network(CHAIN), input=InputSpec("x", 32, 32)), model)
 
     def pretended(
-        graph: object, groups: object, candidates: Iterable[str], reference: str, threads: int, say: object
+        graph: object, groups: object, candidates: Iterable[str], reference: str, timer: object, say: object
     ) -> dict[str, NDArray[np.float64]]:
         return {name: np.full(6, 0.5 if name == "1" else 1.0) for name in candidates}
 

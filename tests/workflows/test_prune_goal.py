@@ -136,7 +136,7 @@ def test_a_goal_on_this_machine_is_corrected_by_timing_whole_networks(
         return 10.0 + 1e-6 * measure_cost(graph).macs
 
     def pretended(
-        networks: Iterable[tuple[str, gs.Graph]], threads: int, say: object, seconds: float
+        networks: Iterable[tuple[str, gs.Graph]], timer: object, say: object, seconds: float
     ) -> dict[str, NDArray[np.float64]]:
         load_now = random.uniform(1, 2, 9)  # other work on the machine
         return {name: network_ms(graph) * load_now for name, graph in networks}

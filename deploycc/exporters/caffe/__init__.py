@@ -32,7 +32,7 @@ def save(detector: Detector, prototxt: Path, caffemodel: Path) -> None:
         ArtefactError: ``file-unwritable``.
     """
     writer = Writer([tensor.name for tensor in detector.graph.outputs])
-    shape = {"shape": {"dim": list(detector.input.shape)}}
+    shape = {"shape": {"dim": list(detector.graph.inputs[0].shape)}}
     writer.layer("input", "Input", [], [detector.input.name], {"input_param": shape})
     for node in detector.graph.nodes:
         writer.node(node)

@@ -1,0 +1,102 @@
+"""Networks timed on a device: those of several plans are built there, and take turns on each picture."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from deploycc.agent_host.devices import Device
+from deploycc.agent_host.remote import RemoteSession, Step
+from deploycc.agent_host.session import AgentStopped
+from deploycc.documents.build import BuildResult
+from deploycc.documents.document import parse_document
+from deploycc.documents.latency import LatencyReport, Run
+from deploycc.documents.plan import BuildPlan
+from deploycc.errors import Detached, MeasureError
+
+MOST_NETWORKS = 16  # `deploycc.agent.device_jobs.MOST_PLANS`
+MOST_PICTURES = 16
+_PARTS = 8  # of a block that has no others beside it
+
+OnEnvironment = Callable[[dict[str, JsonValue]], None]
+
+
+def time_networks(
+    device: Device, folders: Sequence[Path], pictures: Sequence[Path], check: OnEnvironment
+) -> list[list[list[float]]]:
+    """Build and time networks on a device, in turns; nothing of them stays there.
+
+    Args:
+        device: where.
+        folders: one per network, `MOST_NETWORKS` at most, each with a plan of one engine.
+        pictures: .npy files, `MOST_PICTURES` at most; none: seeded noise.
+        check: told the environment that the device measured in; may raise an error.
+
+    Returns:
+        For each picture and each network the median time of each block, milliseconds. Of networks in turns, blocks of
+        one number were taken directly before or after one another; of one alone they are parts of the same block.
+
+    Raises:
+        DeviceError: the device cannot be used.
+        MeasureError: ``device-network-refused``: a network cannot be built or run there.
+    """
+    benches = [Step("bench", input_file=picture) for picture in pictures] or [Step("bench")]
+    session = RemoteSession(device, tuple(folders), (Step("build"), *benches))
+    plans = [folder / BuildPlan.FILE_NAME for folder in folders]
+    try:
+        for number, part in enumerate(_run(session, plans, Step("build"))):
+            built = parse_document(part, BuildResult, plans[number])
+            for engine in built.engines:
+                if engine.status != "built":
+                    raise _refused(device, engine.reason, engine.hint)
+        times = []
+        for step in benches:
+            runs = []
+            for number, part in enumerate(_run(session, plans, step)):
+                report = parse_document(part, LatencyReport, plans[number])
+                check(report.environment)
+                [run] = report.runs
+                if run.status != "measured":
+                    raise _refused(device, run.reason, run.hint)
+                runs.append(_medians(run))
+            times.append(runs)
+        return times
+    finally:
+        session.abandon()
+
+
+def _run(session: RemoteSession, plans: Sequence[Path], step: Step) -> list[bytes]:
+    """Return what the agent answers for each plan."""
+    arguments = [step.command]
+    if step.input_file is not None:
+        arguments += ["--input", str(step.input_file)]
+    try:
+        written = session.run_agent(plans, arguments, lambda line: None)
+    except AgentStopped as stopped:
+        raise _refused(session.device, " | ".join(stopped.last_lines), None) from stopped
+    except Detached:
+        raise KeyboardInterrupt from None  # nobody attaches to this later
+    parts = [json.loads(written)] if len(plans) == 1 else json.loads(written)
+    return [json.dumps(part).encode() for part in parts]
+
+
+def _refused(device: Device, reason: str | None, hint: str | None) -> MeasureError:
+    return MeasureError(
+        "device-network-refused",
+        "a network that is to be timed does not run on the device",
+        context={"device": device.name},
+        note=reason,
+        hint=hint,
+    )
+
+
+def _medians(run: Run) -> list[float]:
+    blocks = [run.samples_ms[part] for part in run.block_slices()]
+    if len(blocks) == 1:
+        length = -(-len(blocks[0]) // _PARTS)
+        blocks = [blocks[0][start : start + length] for start in range(0, len(blocks[0]), length)]
+    return [statistics.median(block) for block in blocks]

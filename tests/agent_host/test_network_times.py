@@ -1,0 +1,39 @@
+"""Networks timed on a device, over a real OpenSSH server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_networks import SHAPE, SHORT, conv_model, plan_folder, unknown_operator_model
+
+from deploycc import target
+from deploycc.agent import environment
+from deploycc.agent_host.board import Board
+from deploycc.agent_host.devices import Device
+from deploycc.agent_host.network_times import time_networks
+from deploycc.errors import MeasureError
+
+
+def test_networks_take_turns_on_each_picture_and_nothing_stays(tmp_path: Path, device: Device) -> None:
+    cpu = target.load("x86-cpu").model_copy(update={"architecture": environment.hardware()["architecture"]})
+    folders, pictures = [tmp_path / name for name in ("a", "b")], [tmp_path / f"{n}.npy" for n in range(2)]
+    for folder in folders:
+        folder.mkdir()
+        plan_folder(folder, cpu, {"fp32": conv_model()}, SHORT)
+    for number, picture in enumerate(pictures):
+        np.save(picture, np.full(SHAPE, number, np.float32))
+    told: list[object] = []
+    times = time_networks(device, folders, pictures, lambda facts: told.append(facts["architecture"]))
+    assert [[len(blocks) for blocks in row] for row in times] == [[8, 8], [8, 8]]
+    assert all(median > 0 for row in times for blocks in row for median in blocks)
+    assert told == [cpu.architecture] * 4
+    plan_folder(folders[0], cpu, {"fp32": unknown_operator_model()}, SHORT)
+    with pytest.raises(MeasureError) as caught:
+        time_networks(device, folders[:1], [], lambda facts: None)
+    assert caught.value.code == "device-network-refused"
+    assert "ONNX Runtime refuses the network" in (caught.value.note or "")
+    with Board(device) as board:
+        assert board.jobs() == []
+    assert sorted(path.name for path in folders[1].iterdir()) == ["network-fp32.onnx", "plan.json"]
