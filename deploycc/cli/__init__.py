@@ -69,26 +69,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("compile")(compile.command)
-app.command("inspect")(inspect.command)
-app.command("predict")(predict.command)
-app.command("build")(build.command)
-app.command("bench")(bench.command)
-app.command("evaluate")(evaluate.command)
-app.command("detect")(detect.command)
-app.command("export")(export.command)
-app.command("profile")(profile.command)
-app.command("prune")(prune.command)
-app.command("prune-curve")(prune_curve.command)
-app.command("gates")(gates.command)
-app.command("keys")(keys.command)
-app.command("package")(package.command)
-app.command("verify")(verify.command)
-app.add_typer(report.app, name="report")
-app.command("matrix")(matrix.command)
-app.add_typer(target.app, name="target")
-app.add_typer(device.app, name="device")
-app.add_typer(train.app, name="train")
+for _module in (
+    compile,
+    inspect,
+    predict,
+    build,
+    bench,
+    evaluate,
+    detect,
+    export,
+    profile,
+    prune,
+    prune_curve,
+    gates,
+    keys,
+    package,
+    verify,
+    report,
+    matrix,
+    target,
+    device,
+    train,
+):
+    _name = _module.__name__.rpartition(".")[2].replace("_", "-")
+    if hasattr(_module, "app"):
+        app.add_typer(_module.app, name=_name)
+    else:
+        app.command(_name)(_module.command)
 
 
 @app.callback(invoke_without_command=True)

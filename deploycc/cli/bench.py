@@ -8,52 +8,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploycc.cli.options import argument, option, switch
 from deploycc.cli.shared_options import Device
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
     from deploycc.agent_host.session import Scenario
-    from deploycc.documents.latency import LatencyReport
 
 _TIME = re.compile(r"(\d+(?:\.\d*)?) ?(ms|s)")
 
 
 def command(
     folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="DIR...", help="Output folder of `deploycc compile`; several are measured in turns."),
+        list[Path], argument("DIR...", "Output folder of `deploycc compile`; several are measured in turns.")
     ],
-    only: Annotated[
-        str | None, typer.Option(metavar="PRECISION", help="Time the engines of this precision only.")
-    ] = None,
+    only: Annotated[str | None, option("PRECISION", "Time the engines of this precision only.")] = None,
     input_file: Annotated[
-        Path | None,
-        typer.Option("--input", metavar="NPY", help="NumPy file with the input tensor; default: seeded random values."),
+        Path | None, option("NPY", "NumPy file with the input tensor; default: seeded random values.", "--input")
     ] = None,
     single_stream: Annotated[
-        bool,
-        typer.Option(
-            "--single-stream", help="As MLPerf Automotive: p99.9 of 600 s and 6,636 pictures, one after the other."
-        ),
+        bool, switch("--single-stream", "As MLPerf Automotive: p99.9 of 600 s and 6,636 pictures, one after the other.")
     ] = False,
     period: Annotated[
         str | None,
-        typer.Option(
-            metavar="TIME",
-            help="As MLPerf Automotive's constant stream: one picture per TIME, such as 66.7ms, 100,000 of them.",
+        option(
+            "TIME", "As MLPerf Automotive's constant stream: one picture per TIME, such as 66.7ms, 100,000 of them."
         ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(
-            metavar="S", min=0.001, max=86400.0, help="End --single-stream or --period early; the result is not valid."
-        ),
+        option("S", "End --single-stream or --period early; the result is not valid.", min=0.001, max=86400.0),
     ] = None,
     max_performance: Annotated[
         bool,
-        typer.Option(
+        switch(
             "--max-performance",
-            help="On a Jetson: in the fastest power mode with fixed clocks (needs root there); "
+            "On a Jetson: in the fastest power mode with fixed clocks (needs root there); "
             "what was before is back afterwards, however this ends.",
         ),
     ] = False,
@@ -69,31 +59,23 @@ def command(
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step
     from deploycc.documents.latency import LatencyReport
+    from deploycc.report.compare import comparison_lines
     from deploycc.workflows.devices import session_on
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.rebuild import bench_folders
 
     scenario = _scenario(single_stream, period, seconds)
-    said: list[str] = []
     step = Step("bench", only, None if input_file is None else input_file.resolve(), scenario, max_performance)
     with console.progress("bench") as say, session_on(device, folders, [step], say) as session:
-        measured = bench_folders(folders, say, only, input_file, session, said.append, scenario, max_performance)
-    for sentence in said:
-        console.note(sentence)
+        measured = bench_folders(folders, say, only, input_file, session, console.note, scenario, max_performance)
     for folder in folders:
         console.say(str(folder), summarise_folder(folder))
         console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
         console.wrote(folder / "report.md", folder / "report.html")
     for folder, latency in zip(folders[1:], measured[1:], strict=True):
-        console.say(f"{folder} against {folders[0]}", _compared(measured[0], latency))
+        console.say(f"{folder} against {folders[0]}", comparison_lines(measured[0], latency))
     for latency in measured:
         check_measured(latency, every=True)
-
-
-def _compared(baseline: LatencyReport, candidate: LatencyReport) -> list[str]:
-    from deploycc.report.compare import compare_reports, describe_row
-
-    return [f"{row.precision}: {describe_row(row)}" for row in compare_reports(baseline, candidate).rows]
 
 
 def _scenario(single_stream: bool, period: str | None, seconds: float | None) -> Scenario | None:

@@ -20,11 +20,8 @@ def command(folder: OutputFolder, device: Device = None) -> None:
     from deploycc.workflows.rebuild import build_folder
     from deploycc.workflows.report import read_report
 
-    said: list[str] = []
     with console.progress("build") as say, session_on(device, folder, [Step("build")], say) as session:
-        result = build_folder(folder, say, session, said.append)
-    for sentence in said:
-        console.note(sentence)
+        result = build_folder(folder, say, session, console.note)
     console.say(str(folder), summarise_folder(folder))
     built = [engine for engine in read_report(folder).compiled.engines if engine.status == "built"]
     console.wrote(*(folder / engine.file for engine in built), answer=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.pruning_options import PruningChoice
 from deploycc.cli.shared_options import ClassNames, Device, Precisions, comma_list, target_option
 from deploycc.errors import InputError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @takes_options
 def command(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")],
+    output: Annotated[Path, option("DIR", "Folder for everything that is made.", "--output", "-o")],
     target: Annotated[
         list[str] | None,
         target_option(
@@ -40,38 +40,32 @@ def command(
     device: Device = None,
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "DATA",
+            "Profile kernel use on these pictures and prune by it: a folder, voc:FOLDER[@SPLIT] or "
+            "generated:SEED[:COUNT].",
             "--data",
             "-d",
-            metavar="DATA",
-            help="Profile kernel use on these pictures and prune by it: a folder, voc:FOLDER[@SPLIT] or "
-            "generated:SEED[:COUNT].",
         ),
     ] = None,
     score: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATA", help="Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]."
-        ),
+        option("DATA", "Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]."),
     ] = None,
     names: ClassNames = None,
     gate_plan: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Plan from `deploycc gates` that says how gates are lowered.")
+        Path | None, option("FILE", "Plan from `deploycc gates` that says how gates are lowered.")
     ] = None,
     precision: Precisions = None,
     detection: Annotated[
         str | None,
-        typer.Option(
-            metavar="raw|onnx-nms|efficient-nms|nms-plugin",
-            help="Where boxes are decoded and suppressed; default: the target's best.",
+        option(
+            "raw|onnx-nms|efficient-nms|nms-plugin",
+            "Where boxes are decoded and suppressed; default: the target's best.",
         ),
     ] = None,
-    keep_fp32: Annotated[
-        str | None, typer.Option(metavar="LAYERS", help="Names of layers that stay FP32 in the FP16 network.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Compare FP16 with FP32 on the pictures of this folder.")
-    ] = None,
+    keep_fp32: Annotated[str | None, option("LAYERS", "Names of layers that stay FP32 in the FP16 network.")] = None,
+    images: Annotated[Path | None, option("DIR", "Compare FP16 with FP32 on the pictures of this folder.")] = None,
     verify: Annotated[
         bool, typer.Option(help="Run what was compiled beside the imported file on seeded pictures, and compare.")
     ] = True,
@@ -80,14 +74,10 @@ def command(
     ] = True,
     build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
     measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Measure for half a second only; the result is not valid.")
-    ] = False,
-    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of the runtime; 0: all cores.")] = 0,
-    dump_each: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the network as ONNX text after every pass.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of folder names.")] = False,
+    quick: Annotated[bool, switch("--quick", "Measure for half a second only; the result is not valid.")] = False,
+    threads: Annotated[int, option("N", "CPU threads of the runtime; 0: all cores.", min=0)] = 0,
+    dump_each: Annotated[Path | None, option("DIR", "Write the network as ONNX text after every pass.")] = None,
+    as_json: Annotated[bool, switch("--json", "Print JSON instead of folder names.")] = False,
     choice: ModelChoice,
     pruning: PruningChoice,
 ) -> None:

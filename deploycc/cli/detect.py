@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import (
     ClassNames,
     Device,
@@ -30,26 +28,20 @@ if TYPE_CHECKING:
 def command(
     *,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, drawn pictures and a contact sheet."),
+        Path | None, option("DIR", "Folder for JSON, drawn pictures and a contact sheet.", "-o", "--output")
     ] = None,
     images: FolderOfPictures = None,
     data: OrData = None,
     compare: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="A second detector or folder to show beside MODEL, or what `agent.pyz detect` wrote (.json).",
-        ),
+        option("MODEL", "A second detector or folder to show beside MODEL, or what `agent.pyz detect` wrote (.json)."),
     ] = None,
     device: Device = None,
     precision: EnginePrecision = None,
-    score: Annotated[float, typer.Option(metavar="S", help="Leave out detections with a lower score.")] = 0.3,
-    shown: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Pictures on the contact sheet; the others are in the JSON.")
-    ] = 100,
+    score: Annotated[float, option("S", "Leave out detections with a lower score.")] = 0.3,
+    shown: Annotated[int, option("N", "Pictures on the contact sheet; the others are in the JSON.", min=0)] = 100,
     names: ClassNames = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, switch("--json", "Print JSON instead of a table.")] = False,
     choice: ModelChoice,
 ) -> None:
     """Draw what a detector finds in pictures, without labels.

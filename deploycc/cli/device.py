@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from deploycc.cli.options import argument, switch
 from deploycc.cli.shared_options import AsJson, target_option
 from deploycc.terminal import console
 
 app = typer.Typer(help="List, probe and check devices, and the work on them.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="DEVICE", help="Name from devices.toml, or ssh://[user@]host[:port].")]
+Name = Annotated[str, argument("DEVICE", "Name from devices.toml, or ssh://[user@]host[:port].")]
 
 
 @app.command("list")
@@ -27,10 +28,7 @@ def list_(as_json: AsJson = False) -> None:
     from deploycc.report.device import devices_table
 
     devices = [device.model_dump(mode="json") for device in read_devices().values()]
-    if as_json:
-        console.print_json(devices)
-    else:
-        console.tables(devices_table(devices))
+    console.show(as_json, devices, devices_table(devices))
 
 
 @app.command("probe")
@@ -40,10 +38,7 @@ def probe(name: Name, as_json: AsJson = False) -> None:
     from deploycc.workflows.attach import probe as probe_device
 
     probed = probe_device(name)
-    if as_json:
-        console.print_json(probed)
-    else:
-        console.tables(*probe_tables(probed))
+    console.show(as_json, probed, *probe_tables(probed))
 
 
 @app.command("check")
@@ -58,35 +53,24 @@ def check(
     """
     from dataclasses import asdict
 
-    from deploycc.errors import DeviceError, InputError
     from deploycc.report.device import differences_table
-    from deploycc.target import load
-    from deploycc.target.device import differences
-    from deploycc.workflows.attach import probe as probe_device
-    from deploycc.workflows.attach import the_device
+    from deploycc.workflows.attach import check_device
 
-    wanted = target or the_device(name).target
-    if wanted is None:
-        raise InputError("no-target", "nothing says what the device should be", hint="give `target`")
-    found = differences(load(wanted), probe_device(name)["environment"])
+    checked = check_device(name, target)
     if as_json:
-        console.print_json([asdict(each) for each in found])
-    elif found:
-        console.tables(differences_table(found, f"{name} and {wanted}"))
+        console.print_json([asdict(difference) for difference in checked.differences])
+    elif checked.differences:
+        console.tables(differences_table(checked.differences, f"{name} and {checked.target}"))
     else:
-        console.note(f"{name} confirms every fact of {wanted} that can be read there")
-    wrong = [each.fact for each in found if each.matters]
-    if wrong:
-        raise DeviceError(
-            "device-differs", f"{name} is not a {wanted}", context={"facts": ", ".join(wrong)}, hint=found[0].todo
-        )
+        console.note(f"{name} confirms every fact of {checked.target} that can be read there")
+    checked.raise_if_other()
 
 
 @app.command("attach")
 def attach(
     name: Name,
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Output folder; default: every folder whose work is there.")
+        Path | None, argument("[DIR]", "Output folder; default: every folder whose work is there.")
     ] = None,
 ) -> None:
     """Follow your work to its end; fetch its results.
@@ -104,7 +88,7 @@ def attach(
 
 
 @app.command("cancel")
-def cancel(name: Name, everybody: Annotated[bool, typer.Option("--all", help="Work of others too.")] = False) -> None:
+def cancel(name: Name, everybody: Annotated[bool, switch("--all", "Work of others too.")] = False) -> None:
     """End your work on a device.
 
     What was built or measured by then can still be fetched with `deploycc device attach`.
@@ -117,7 +101,7 @@ def cancel(name: Name, everybody: Annotated[bool, typer.Option("--all", help="Wo
 
 @app.command("clean")
 def clean(
-    name: Name, everything: Annotated[bool, typer.Option("--all", help="Also results that nobody has fetched.")] = False
+    name: Name, everything: Annotated[bool, switch("--all", "Also results that nobody has fetched.")] = False
 ) -> None:
     """Remove files that no job on a device needs."""
     from deploycc.report.device import jobs_table

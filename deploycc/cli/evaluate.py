@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import ClassNames, Device, EnginePrecision, comma_list
 from deploycc.terminal import console
 
@@ -19,20 +17,13 @@ def command(
     *,
     data: Annotated[
         str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            help="Annotated pictures: voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].",
-        ),
+        option("DATA", "Annotated pictures: voc:FOLDER, voc:FOLDER@SPLIT or generated:SEED[:COUNT].", "--data", "-d"),
     ],
     device: Device = None,
     precision: EnginePrecision = None,
-    detections: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write every detection to this JSON file.")
-    ] = None,
+    detections: Annotated[Path | None, option("FILE", "Also write every detection to this JSON file.")] = None,
     names: ClassNames = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, switch("--json", "Print JSON instead of a table.")] = False,
     choice: ModelChoice,
 ) -> None:
     """Score a detector on annotated pictures.
@@ -60,9 +51,6 @@ def command(
         write_text(detections, json.dumps(accuracy.detections(), indent=1) + "\n")
     console.notes(accuracy.notes)
     summary = accuracy.summary()
-    if as_json:
-        console.print_json({"model": choice.model, "device": device, **summary})
-    else:
-        console.tables(accuracy_table(summary))
+    console.show(as_json, {"model": choice.model, "device": device, **summary}, accuracy_table(summary))
     if detections is not None:
         console.wrote(detections)

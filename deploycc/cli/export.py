@@ -5,20 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, takes_options
 from deploycc.terminal import console
 
 
 @takes_options
 def command(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that receives the files.")],
-    format: Annotated[
-        str, typer.Option(metavar="FORMAT", help="Format of the files; caffe is the only one.")
-    ] = "caffe",
+    output: Annotated[Path, option("DIR", "Folder that receives the files.", "--output", "-o")],
+    format: Annotated[str, option("FORMAT", "Format of the files; caffe is the only one.")] = "caffe",
     choice: ModelChoice,
 ) -> None:
     """Write a detector as Caffe with its SSD layers.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploycc.cli.model_options import ModelChoice
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import AsJson, Device, OrData, one_source, target_option
 from deploycc.terminal import console
 
@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 @takes_options
 def command(
     *,
-    profile: Annotated[
-        Path, typer.Option(metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plan, the network and the report.")
-    ],
+    profile: Annotated[Path, option("FILE", "Utilisation profile of this model (`deploycc profile`).")],
+    output: Annotated[Path, option("DIR", "Folder for the plan, the network and the report.", "-o", "--output")],
     target: Annotated[
         str | None, target_option("Target name or .toml file; default: that of --device, else x86-cpu.")
     ] = None,
@@ -36,23 +32,18 @@ def command(
         float, typer.Option(min=0, help="Longest time on the pictures, as a multiple of the dense network's.")
     ] = 1.0,
     max_growth: Annotated[
-        float,
-        typer.Option(metavar="FACTOR", min=0, help="Most weights that branches may add, as a multiple of all weights."),
+        float, option("FACTOR", "Most weights that branches may add, as a multiple of all weights.", min=0)
     ] = 1.0,
     costs: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Times of convolutions and branches: read, extended, written.")
+        Path | None, option("FILE", "Times of convolutions and branches: read, extended, written.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures to check the plan on; default: those of the profile.")
+        Path | None, option("DIR", "Pictures to check the plan on; default: those of the profile.")
     ] = None,
     data: OrData = None,
-    seconds: Annotated[
-        float, typer.Option(metavar="S", min=0.1, help="Approximate time for each comparison of networks.")
-    ] = 20.0,
-    threads: Annotated[
-        int, typer.Option(metavar="N", min=0, help="CPU threads of the measurements; 0: all cores.")
-    ] = 0,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what was considered for each layer.")] = False,
+    seconds: Annotated[float, option("S", "Approximate time for each comparison of networks.", min=0.1)] = 20.0,
+    threads: Annotated[int, option("N", "CPU threads of the measurements; 0: all cores.", min=0)] = 0,
+    explain: Annotated[bool, switch("--explain", "Show what was considered for each layer.")] = False,
     as_json: AsJson = False,
     choice: ModelChoice,
 ) -> None:

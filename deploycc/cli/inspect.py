@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import switch, takes_options
 from deploycc.cli.shared_options import AsJson
 from deploycc.terminal import console
 
@@ -15,7 +13,7 @@ from deploycc.terminal import console
 @takes_options
 def command(
     *,
-    layers: Annotated[bool, typer.Option("--layers", help="Also list every layer that multiplies.")] = False,
+    layers: Annotated[bool, switch("--layers", "Also list every layer that multiplies.")] = False,
     as_json: AsJson = False,
     choice: ModelChoice,
 ) -> None:

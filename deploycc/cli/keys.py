@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from deploycc.cli.options import argument
 from deploycc.terminal import console
 
 
-def command(
-    name: Annotated[
-        Path, typer.Argument(metavar="NAME", help="NAME.key and NAME.pub are written; nothing is replaced.")
-    ],
-) -> None:
+def command(name: Annotated[Path, argument("NAME", "NAME.key and NAME.pub are written; nothing is replaced.")]) -> None:
     """Make a pair of Ed25519 keys.
 
     NAME.key signs bundles: keep it to yourself. Boards verify with NAME.pub. OpenSSL reads both.

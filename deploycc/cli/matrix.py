@@ -6,24 +6,25 @@ from typing import Annotated
 
 import typer
 
+from deploycc.cli.options import argument, option, switch
 from deploycc.cli.shared_options import Precisions, comma_list, target_option
 from deploycc.terminal import console
 
 
 def command(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, as `deploycc compile` takes them.")],
+    models: Annotated[list[str], argument("MODEL...", "Models, as `deploycc compile` takes them.")],
     target: Annotated[list[str], target_option("Target; repeat it for several.")],
     precision: Precisions = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=OPTIONS",
-            help="A variant and its options of `deploycc compile`, such as 'pruned=--data voc:d --below 0.05'; repeat "
+        option(
+            "NAME=OPTIONS",
+            "A variant and its options of `deploycc compile`, such as 'pruned=--data voc:d --below 0.05'; repeat "
             "it for several. Default: one without options.",
         ),
     ] = None,
     gitlab: Annotated[
-        bool, typer.Option("--gitlab", help="A child pipeline of GitLab, instead of a matrix of GitHub Actions.")
+        bool, switch("--gitlab", "A child pipeline of GitLab, instead of a matrix of GitHub Actions.")
     ] = False,
 ) -> None:
     """Print a CI job for each combination, as JSON.

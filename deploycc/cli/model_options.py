@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from deploycc.cli import complete
+from deploycc.cli.options import argument, option
 from deploycc.errors import InputError
 from deploycc.terminal import console
 
@@ -22,33 +21,26 @@ class ModelChoice:
 
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL",
+        argument(
+            "MODEL",
+            "Trained detector: .prototxt, .caffemodel, .onnx, compiled folder, or the name of a shipped detector.",
             autocompletion=complete.model,
-            help="Trained detector: .prototxt, .caffemodel, .onnx, compiled folder, or the name of a shipped detector.",
         ),
     ]
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Caffe weights; default: MODEL with the suffix .caffemodel.")
-    ] = None
-    random_weights: Annotated[
-        int | None, typer.Option(metavar="SEED", help="Seed of random weights for a .prototxt without weights.")
-    ] = None
+    weights: Annotated[Path | None, option("FILE", "Caffe weights; default: MODEL with the suffix .caffemodel.")] = None
+    random_weights: Annotated[int | None, option("SEED", "Seed of random weights for a .prototxt without weights.")] = (
+        None
+    )
     describe: Annotated[
-        Path | None,
-        typer.Option(metavar="TOML", help="Detector description; default: MODEL.detector.toml where it exists."),
+        Path | None, option("TOML", "Detector description; default: MODEL.detector.toml where it exists.")
     ] = None
     mean: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,C", help="Mean to subtract from the pixels, per channel in the order of --colour."),
+        str | None, option("A,B,C", "Mean to subtract from the pixels, per channel in the order of --colour.")
     ] = None
-    scale: Annotated[
-        str | None,
-        typer.Option(metavar="S|A,B,C", help="Factor after the mean is subtracted: one, or one per channel."),
-    ] = None
-    colour: Annotated[
-        str | None, typer.Option(metavar="BGR|RGB|GRAY", help="Channel order that the network expects.")
-    ] = None
+    scale: Annotated[str | None, option("S|A,B,C", "Factor after the mean is subtracted: one, or one per channel.")] = (
+        None
+    )
+    colour: Annotated[str | None, option("BGR|RGB|GRAY", "Channel order that the network expects.")] = None
 
     def load(self, *, design: bool = False) -> Detector:
         """Read the detector.

@@ -5,39 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from deploycc.cli.options import option, switch
 from deploycc.cli.shared_options import OutputFolder
 from deploycc.terminal import console
 
 
 def command(
     folder: OutputFolder,
-    key: Annotated[Path, typer.Option(metavar="KEY", help="Ed25519 private key (PEM), as `keys` makes it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The bundle: a signed tar.")],
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the bundle; default: the detector's and the target's.")
-    ] = None,
-    bundle_version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Its version; default: 0+ and a digest.")
-    ] = None,
+    key: Annotated[Path, option("KEY", "Ed25519 private key (PEM), as `keys` makes it.")],
+    output: Annotated[Path, option("BUNDLE", "The bundle: a signed tar.", "--output", "-o")],
+    name: Annotated[str | None, option("NAME", "Name of the bundle; default: the detector's and the target's.")] = None,
+    bundle_version: Annotated[str | None, option("VERSION", "Its version; default: 0+ and a digest.")] = None,
     build_on_device: Annotated[
-        bool,
-        typer.Option(
-            "--build-on-device", help="Permit the board to build engines that do not fit it, or are not there."
-        ),
+        bool, switch("--build-on-device", "Permit the board to build engines that do not fit it, or are not there.")
     ] = False,
     notice: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A licence or notice that goes with it. May be given again."),
+        list[Path] | None, option("FILE", "A licence or notice that goes with it. May be given again.")
     ] = None,
-    deb: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a Debian package that installs the bundle.")
-    ] = None,
-    maintainer: Annotated[str | None, typer.Option(metavar="'NAME <MAIL>'", help="Of the Debian package.")] = None,
-    copytarget: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a manifest for CopyTarget of DRIVE OS.")
-    ] = None,
+    deb: Annotated[Path | None, option("FILE", "Also write a Debian package that installs the bundle.")] = None,
+    maintainer: Annotated[str | None, option("'NAME <MAIL>'", "Of the Debian package.")] = None,
+    copytarget: Annotated[Path | None, option("FILE", "Also write a manifest for CopyTarget of DRIVE OS.")] = None,
 ) -> None:
     """Pack a compiled folder into a signed bundle.
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import AsJson, Precisions, comma_list, target_option
 from deploycc.terminal import console
 
@@ -18,21 +16,17 @@ def command(
     *,
     target: Annotated[list[str], target_option("Target name or .toml file; repeat it to compare several.")],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for prediction.json and a page with pictures."),
+        Path | None, option("DIR", "Folder for prediction.json and a page with pictures.", "--output", "-o")
     ] = None,
     precision: Precisions = None,
     profile: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Profile of a gated network: predict with the kernels that it used."),
+        Path | None, option("FILE", "Profile of a gated network: predict with the kernels that it used.")
     ] = None,
     active: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of the kernels that gates leave on, without a profile.")
+        float | None, option("SHARE", "Share of the kernels that gates leave on, without a profile.")
     ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(metavar="caffe", help="Predict Caffe with cuDNN instead of the target's runtime.")
-    ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="List every launch of every target.")] = False,
+    runtime: Annotated[str | None, option("caffe", "Predict Caffe with cuDNN instead of the target's runtime.")] = None,
+    layers: Annotated[bool, switch("--layers", "List every launch of every target.")] = False,
     as_json: AsJson = False,
     choice: ModelChoice,
 ) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import OrData, one_source
 from deploycc.terminal import console
 
@@ -19,14 +17,12 @@ if TYPE_CHECKING:
 @takes_options
 def command(
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write (JSON).")],
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of calibration pictures.")] = None,
+    output: Annotated[Path, option("FILE", "Profile to write (JSON).", "-o", "--output")],
+    images: Annotated[Path | None, option("DIR", "Folder of calibration pictures.")] = None,
     data: OrData = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also draw the utilisation into an HTML file.")
-    ] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the utilisation as a picture.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    html: Annotated[Path | None, option("FILE", "Also draw the utilisation into an HTML file.")] = None,
+    svg: Annotated[Path | None, option("FILE", "Also draw the utilisation as a picture.")] = None,
+    as_json: Annotated[bool, switch("--json", "Print JSON instead of a table.")] = False,
     choice: ModelChoice,
 ) -> None:
     """Record how much each kernel is used on pictures.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.pruning_options import PruningChoice
 from deploycc.cli.shared_options import AsJson, Device, OrData, one_source, target_option
 from deploycc.errors import InputError
@@ -21,10 +19,7 @@ if TYPE_CHECKING:
 @takes_options
 def command(
     *,
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="FILE", help="Pruned detector: .onnx, or .prototxt with .caffemodel."),
-    ],
+    output: Annotated[Path, option("FILE", "Pruned detector: .onnx, or .prototxt with .caffemodel.", "-o", "--output")],
     target: Annotated[
         str | None,
         target_option(
@@ -33,13 +28,13 @@ def command(
         ),
     ] = None,
     device: Device = None,
-    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of --round-to auto; 0: all cores.")] = 0,
+    threads: Annotated[int, option("N", "CPU threads of --round-to auto; 0: all cores.", min=0)] = 0,
     reconstruct: Annotated[
-        bool, typer.Option("--reconstruct", help="Refit the weights that are left on pictures, without labels.")
+        bool, switch("--reconstruct", "Refit the weights that are left on pictures, without labels.")
     ] = False,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures for --reconstruct.")] = None,
+    images: Annotated[Path | None, option("DIR", "Folder of pictures for --reconstruct.")] = None,
     data: OrData = None,
-    explain: Annotated[bool, typer.Option("--explain", help="List every channel that had to stay, and why.")] = False,
+    explain: Annotated[bool, switch("--explain", "List every channel that had to stay, and why.")] = False,
     as_json: AsJson = False,
     choice: ModelChoice,
     pruning: PruningChoice,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from deploycc.cli.model_options import ModelChoice
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import option, takes_options
 from deploycc.cli.pruning_options import PruningSweep
 from deploycc.cli.shared_options import ClassNames, Device, comma_list, one_source, target_option
 from deploycc.terminal import console
@@ -19,14 +17,11 @@ def command(
     *,
     data: Annotated[
         list[str],
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="DATA",
-            help="Annotated pictures, voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; may be repeated.",
+        option(
+            "DATA", "Annotated pictures, voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; may be repeated.", "--data", "-d"
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for JSON, Markdown and HTML.")],
+    output: Annotated[Path, option("DIR", "Folder for JSON, Markdown and HTML.", "-o", "--output")],
     target: Annotated[
         str | None,
         target_option(
@@ -35,11 +30,9 @@ def command(
         ),
     ] = None,
     device: Device = None,
-    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of what is timed; 0: all cores.")] = 0,
-    calibrate: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Also refit weights, on these pictures without labels.")
-    ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Or: a folder of pictures to refit on.")] = None,
+    threads: Annotated[int, option("N", "CPU threads of what is timed; 0: all cores.", min=0)] = 0,
+    calibrate: Annotated[str | None, option("DATA", "Also refit weights, on these pictures without labels.")] = None,
+    images: Annotated[Path | None, option("DIR", "Or: a folder of pictures to refit on.")] = None,
     names: ClassNames = None,
     choice: ModelChoice,
     pruning: PruningSweep,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from deploycc.cli.options import option, switch
 from deploycc.cli.shared_options import comma_list
 from deploycc.errors import InputError
 from deploycc.terminal import console
@@ -25,55 +24,48 @@ _LISTED_CRITERIA = ("utilisation", "l1")  # a mask is one network, not a strengt
 _BELOW = 0.05
 
 _Profile = Annotated[
-    Path | None,
-    typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`)."),
+    Path | None, option("FILE", "Utilisation profile of this model (`deploycc profile`).", "--profile")
 ]
-_Scope = Annotated[str, typer.Option("--scope", metavar="back-end|front-end|both", help="Part that may lose kernels.")]
+_Scope = Annotated[str, option("back-end|front-end|both", "Part that may lose kernels.", "--scope")]
 _Coefficient = Annotated[
     str,
-    typer.Option(
-        "--coefficient",
-        metavar="mean|least-squares|none",
-        help="Constant that replaces a gate; mean is its utilisation, none is 1.",
+    option(
+        "mean|least-squares|none", "Constant that replaces a gate; mean is its utilisation, none is 1.", "--coefficient"
     ),
 ]
 _RoundTo = Annotated[
     str,
-    typer.Option(
+    option(
+        "auto|1|8|16|32",
+        "Multiple of kernels that each layer keeps; auto: the fastest counts on the target.",
         "--round-to",
-        metavar="auto|1|8|16|32",
-        help="Multiple of kernels that each layer keeps; auto: the fastest counts on the target.",
     ),
 ]
 _Costs = Annotated[
-    Path | None,
-    typer.Option("--costs", metavar="FILE", help="File of convolution times; missing ones are measured and added."),
+    Path | None, option("FILE", "File of convolution times; missing ones are measured and added.", "--costs")
 ]
-_KeepGates = Annotated[bool, typer.Option("--keep-gates", help="Keep the gates; they shrink with their kernels.")]
+_KeepGates = Annotated[bool, switch("--keep-gates", "Keep the gates; they shrink with their kernels.")]
 _AlwaysFrom = Annotated[
     float,
-    typer.Option(
+    option(
+        "SHARE",
+        "With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
         "--always-from",
-        metavar="SHARE",
         min=0,
         max=1,
-        help="With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
     ),
 ]
 _Latency = Annotated[
     str | None,
-    typer.Option(
-        "--latency",
-        metavar="MS",
-        help="Instead of --below: remove what is worth least per millisecond until the network takes no longer than "
+    option(
+        "MS",
+        "Instead of --below: remove what is worth least per millisecond until the network takes no longer than "
         "this on the target, as in 25ms.",
+        "--latency",
     ),
 ]
 _Speedup = Annotated[
-    str | None,
-    typer.Option(
-        "--speedup", metavar="FACTOR", help="As --latency, until the network is this many times as fast, as in 1.3x."
-    ),
+    str | None, option("FACTOR", "As --latency, until the network is this many times as fast, as in 1.3x.", "--speedup")
 ]
 
 
@@ -84,21 +76,20 @@ class PruningChoice:
     profile: _Profile = None
     below: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
+        option(
+            "SHARE",
+            "Remove kernels used in less than this share of the pictures "
+            f"(with --by l1: this share of each layer's kernels); default: {_BELOW:g}.",
             min=0,
             max=1,
-            help="Remove kernels used in less than this share of the pictures "
-            f"(with --by l1: this share of each layer's kernels); default: {_BELOW:g}.",
         ),
     ] = None
-    by: Annotated[
-        str, typer.Option(metavar="utilisation|l1|mask", help="What makes a kernel useless (l1: a small filter).")
-    ] = "utilisation"
-    mask: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.'),
-    ] = None
+    by: Annotated[str, option("utilisation|l1|mask", "What makes a kernel useless (l1: a small filter).")] = (
+        "utilisation"
+    )
+    mask: Annotated[Path | None, option("FILE", 'Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.')] = (
+        None
+    )
     scope: _Scope = "back-end"
     coefficient: _Coefficient = "mean"
     round_to: _RoundTo = "auto"
@@ -175,12 +166,10 @@ class PruningSweep:
     """Several criteria and strengths, for each of which the network is pruned."""
 
     profile: _Profile = None
-    below: Annotated[
-        str, typer.Option(metavar="LIST", help="Thresholds as in `deploycc prune --below`, separated by commas.")
-    ] = "0.05,0.1,0.2,0.3,0.4"
-    by: Annotated[
-        str, typer.Option(metavar="LIST", help="Criteria: utilisation, l1 or both, as in l1,utilisation.")
-    ] = "utilisation"
+    below: Annotated[str, option("LIST", "Thresholds as in `deploycc prune --below`, separated by commas.")] = (
+        "0.05,0.1,0.2,0.3,0.4"
+    )
+    by: Annotated[str, option("LIST", "Criteria: utilisation, l1 or both, as in l1,utilisation.")] = "utilisation"
     scope: _Scope = PruningChoice.scope
     coefficient: _Coefficient = PruningChoice.coefficient
     round_to: _RoundTo = PruningChoice.round_to

@@ -5,51 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from deploycc.cli import complete
+from deploycc.cli.options import argument, option, switch
 from deploycc.errors import InputError
 
 
 def target_option(help: str) -> Any:
     """The option --target; its help says what the target is for."""
-    return typer.Option("--target", "-t", metavar="TARGET", autocompletion=complete.target, help=help)
+    return option("TARGET", help, "--target", "-t", autocompletion=complete.target)
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+AsJson = Annotated[bool, switch("--json", "Print JSON instead of tables.")]
 ClassNames = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", help="Class names of the model in order, including the background; default: those in its file."
-    ),
+    option("LIST", "Class names of the model in order, including the background; default: those in its file."),
 ]
 Device = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DEVICE", help="Where: local (default), ssh://[user@]host[:port], or a name from devices.toml."
-    ),
+    str | None, option("DEVICE", "Where: local (default), ssh://[user@]host[:port], or a name from devices.toml.")
 ]
 EnginePrecision = Annotated[
-    str | None,
-    typer.Option("--precision", metavar="P", help="Engine for --device: fp32 or fp16; default: the first that runs."),
+    str | None, option("P", "Engine for --device: fp32 or fp16; default: the first that runs.", "--precision")
 ]
-FolderOfPictures = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures.")]
+FolderOfPictures = Annotated[Path | None, option("DIR", "Folder of pictures.")]
 OrData = Annotated[
     str | None,
-    typer.Option(
-        "--data",
-        "-d",
-        metavar="DATA",
-        help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].",
-    ),
+    option("DATA", "Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].", "--data", "-d"),
 ]
-OutputFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `deploycc compile`.")]
-Precisions = Annotated[
-    str | None, typer.Option("--precision", "-p", metavar="LIST", help="Precisions, such as fp32,fp16; default: all.")
-]
-ProfileFile = Annotated[
-    Path, typer.Option("--profile", metavar="FILE", help="Utilisation profile of this model (`deploycc profile`).")
-]
+OutputFolder = Annotated[Path, argument("DIR", "Output folder of `deploycc compile`.")]
+Precisions = Annotated[str | None, option("LIST", "Precisions, such as fp32,fp16; default: all.", "--precision", "-p")]
+ProfileFile = Annotated[Path, option("FILE", "Utilisation profile of this model (`deploycc profile`).", "--profile")]
 
 
 def comma_list(text: str | None) -> tuple[str, ...]:

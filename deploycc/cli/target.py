@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploycc.cli import complete
+from deploycc.cli.options import argument
 from deploycc.cli.shared_options import AsJson
 from deploycc.terminal import console
 
@@ -21,17 +22,12 @@ def list_(as_json: AsJson = False) -> None:
     from deploycc.target import load, names
 
     targets = [load(name) for name in names()]
-    if as_json:
-        console.print_json(targets_json(targets))
-    else:
-        console.tables(targets_table(targets))
+    console.show(as_json, targets_json(targets), targets_table(targets))
 
 
 @app.command("show")
 def show(
-    name: Annotated[
-        str, typer.Argument(metavar="TARGET", autocompletion=complete.target, help="Target name or .toml file.")
-    ],
+    name: Annotated[str, argument("TARGET", "Target name or .toml file.", autocompletion=complete.target)],
     as_json: AsJson = False,
 ) -> None:
     """Show the facts of a target and what follows from them.
@@ -43,43 +39,35 @@ def show(
 
     target = load(name)
     able = capabilities(target)
-    if as_json:
-        console.print_json(target_json(target, able))
-    else:
-        console.tables(*target_tables(target, able))
+    console.show(as_json, target_json(target, able), *target_tables(target, able))
 
 
 @app.command("check")
 def check(
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="TOML", help="Target files; default: all shipped ones.")
-    ] = None,
+    files: Annotated[list[Path] | None, argument("TOML", "Target files; default: all shipped ones.")] = None,
 ) -> None:
     """Check target files, and exit with 1 if a fact is wrong.
 
     Fields are checked against the schema, and facts against one another.
     """
     from deploycc.errors import TargetError
-    from deploycc.target import folder, load, names
-    from deploycc.target.check import check as inconsistencies
+    from deploycc.target import folder
+    from deploycc.target.check import check_file, takes_shipped_name
 
     paths = files or sorted(folder().glob("*.toml"))
     wrong = 0
     for path in paths:
         try:
-            if path.suffix != ".toml":
-                raise TargetError("target-not-toml", "a target file ends in .toml", context={"file": path})
-            target = load(str(path))
-            problems = inconsistencies(target, path)
+            problems = check_file(path)
         except TargetError as error:
             console.fail(error)
             wrong += 1
             continue
         for problem in problems:
             console.out(f"{path}: {problem}")
-        if target.name in names() and path.resolve().parent != folder().resolve():
+        if name := takes_shipped_name(path):
             console.note(
-                f"{path} carries the name of the shipped target {target.name}; reports cannot tell the two apart until"
+                f"{path} carries the name of the shipped target {name}; reports cannot tell the two apart until"
                 " it has a name of its own"
             )
         wrong += bool(problems)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from deploycc.cli import train_gates, train_recover
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import argument, option, switch, takes_options
 from deploycc.cli.train_options import GateOptionsFromScratch, OutputFile
 from deploycc.terminal import console
 
@@ -27,37 +27,22 @@ class RunOptions:
     """A training run; each field is a parameter of `deploycc.workflows.train.train_detector`."""
 
     data: Annotated[
-        str,
-        typer.Option(
-            "--data", "-d", metavar="DATA", help="Training pictures: voc:FOLDER[@SPLIT] or generated:SEED:COUNT."
-        ),
+        str, option("DATA", "Training pictures: voc:FOLDER[@SPLIT] or generated:SEED:COUNT.", "--data", "-d")
     ]
-    validation: Annotated[
-        str, typer.Option(metavar="DATA", help="Pictures for scoring the result, in the same notation.")
-    ]
-    folder: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for checkpoint, metrics and ONNX file.")
-    ]
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the detector and of its ONNX file.")] = "ssd"
-    architecture: Annotated[
-        str, typer.Option("--arch", metavar="mobilenet|squeezenet", help="Architecture of the trunk.")
-    ] = "mobilenet"
-    size: Annotated[int, typer.Option(metavar="PIXELS", help="Height and width of the input, a multiple of 32.")] = 160
-    width: Annotated[
-        float, typer.Option(metavar="FACTOR", min=0.01, max=100, help="Multiplier for the channel counts of the trunk.")
-    ] = 1.0
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of training steps.")] = 8000
-    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures per step.")] = 16
-    rate: Annotated[float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate.")] = 2e-3
-    seed: Annotated[
-        int, typer.Option(metavar="SEED", min=0, help="Seed for initial weights, sample order and augmentation.")
-    ] = 1
-    initial: Annotated[
-        Path | None, typer.Option("--from", metavar="CHECKPOINT", help="Start from the weights of another run.")
-    ] = None
-    teacher: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Also learn from the outputs of this detector.")
-    ] = None
+    validation: Annotated[str, option("DATA", "Pictures for scoring the result, in the same notation.")]
+    folder: Annotated[Path, option("DIR", "Folder for checkpoint, metrics and ONNX file.", "--output", "-o")]
+    name: Annotated[str, option("NAME", "Name of the detector and of its ONNX file.")] = "ssd"
+    architecture: Annotated[str, option("mobilenet|squeezenet", "Architecture of the trunk.", "--arch")] = "mobilenet"
+    size: Annotated[int, option("PIXELS", "Height and width of the input, a multiple of 32.")] = 160
+    width: Annotated[float, option("FACTOR", "Multiplier for the channel counts of the trunk.", min=0.01, max=100)] = (
+        1.0
+    )
+    steps: Annotated[int, option("N", "Number of training steps.", min=1)] = 8000
+    batch: Annotated[int, option("N", "Pictures per step.", min=1)] = 16
+    rate: Annotated[float, option("RATE", "Peak learning rate.", "--lr", min=0)] = 2e-3
+    seed: Annotated[int, option("SEED", "Seed for initial weights, sample order and augmentation.", min=0)] = 1
+    initial: Annotated[Path | None, option("CHECKPOINT", "Start from the weights of another run.", "--from")] = None
+    teacher: Annotated[Path | None, option("CHECKPOINT", "Also learn from the outputs of this detector.")] = None
 
 
 @app.command("ssd")
@@ -66,9 +51,9 @@ def ssd(
     *,
     run: RunOptions,
     gates: GateOptionsFromScratch,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Number of CPU threads.")] = 2,
+    threads: Annotated[int, option("N", "Number of CPU threads.", min=1, max=1024)] = 2,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Print the records of the training history as JSON on stderr.")
+        bool, switch("--verbose", "Print the records of the training history as JSON on stderr.")
     ] = False,
 ) -> None:
     """Train an SSD detector and write it as ONNX.
@@ -95,20 +80,19 @@ def ssd(
 
 @app.command("export")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="File checkpoint.pt of a training run.")],
+    checkpoint: Annotated[Path, argument("CHECKPOINT", "File checkpoint.pt of a training run.")],
     output: OutputFile,
     gates_metadata: Annotated[
-        bool,
-        typer.Option("--gates-metadata/--no-gates-metadata", help="Describe the gates in the metadata of the file."),
+        bool, switch("--gates-metadata/--no-gates-metadata", "Describe the gates in the metadata of the file.")
     ] = True,
     threshold: Annotated[
         float | None,
-        typer.Option(
+        option(
+            "T",
+            "Threshold of the gates; a higher one switches more kernels off; default: that of the run.",
             "--gate-threshold",
-            metavar="T",
             min=0.01,
             max=0.99,
-            help="Threshold of the gates; a higher one switches more kernels off; default: that of the run.",
         ),
     ] = None,
 ) -> None:

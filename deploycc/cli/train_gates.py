@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from deploycc.cli.model_options import warn_if_assumed
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import argument, option, takes_options
 from deploycc.cli.shared_options import comma_list
 from deploycc.cli.train_options import GateOptions, OutputFile, TeachingOptions, UnlabelledPictures
 from deploycc.terminal import console
@@ -22,20 +20,20 @@ if TYPE_CHECKING:
 class GateTeachingOptions(TeachingOptions):
     """Gates are calibrated on the pictures of a step: it takes two of them."""
 
-    batch: Annotated[int, typer.Option(metavar="N", min=2, help="Pictures per step.")] = 8
-    seed: Annotated[int, typer.Option(metavar="SEED", min=0, help="Seed of gates, order and changes.")] = 1
+    batch: Annotated[int, option("N", "Pictures per step.", min=2)] = 8
+    seed: Annotated[int, option("SEED", "Seed of gates, order and changes.", min=0)] = 1
 
 
 @takes_options
 def command(
     *,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Trained detector, as `inspect` takes it.")],
+    model: Annotated[str, argument("MODEL", "Trained detector, as `inspect` takes it.")],
     output: OutputFile,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Caffe weights.")] = None,
+    weights: Annotated[Path | None, option("FILE", "Caffe weights.")] = None,
     pictures: UnlabelledPictures,
     gates: GateOptions,
     teaching: GateTeachingOptions,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, option("N", "CPU threads.", min=1)] = 1,
 ) -> None:
     """Train kernel gates for a detector, from its file alone.
 

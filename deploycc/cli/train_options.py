@@ -7,8 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from deploycc.cli.options import option
 from deploycc.cli.shared_options import comma_list, one_source
 from deploycc.errors import InputError
 
@@ -17,21 +16,21 @@ if TYPE_CHECKING:
     from deploycc.lkam.config import GateConfig
     from deploycc.trainable.gated import GateShape
 
-OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX file to write.")]
+OutputFile = Annotated[Path, option("FILE", "ONNX file to write.", "--output", "-o")]
 
 
 @dataclass(frozen=True)
 class UnlabelledPictures:
     """Pictures to train on."""
 
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of pictures; they need no labels.")] = None
+    images: Annotated[Path | None, option("DIR", "Folder of pictures; they need no labels.")] = None
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "DATA",
+            "Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; labels are not used.",
             "--data",
             "-d",
-            metavar="DATA",
-            help="Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; labels are not used.",
         ),
     ] = None
 
@@ -44,18 +43,14 @@ class UnlabelledPictures:
 class TeachingOptions:
     """How a network learns from its teacher; each field is one of `deploycc.distillation.loop.TrainingSettings`."""
 
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Number of training steps.")] = 4000
-    minutes: Annotated[
-        float | None, typer.Option(metavar="M", min=0.01, help="End after this time, if the steps take longer.")
-    ] = None
-    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures per step.")] = 8
-    rate: Annotated[
-        float, typer.Option("--lr", metavar="RATE", min=0, help="Peak learning rate, relative to each layer's weights.")
-    ] = 0.003
-    check_every: Annotated[int, typer.Option(metavar="N", min=1, help="Steps between two checks and checkpoints.")] = (
-        250
+    steps: Annotated[int, option("N", "Number of training steps.", min=1)] = 4000
+    minutes: Annotated[float | None, option("M", "End after this time, if the steps take longer.", min=0.01)] = None
+    batch: Annotated[int, option("N", "Pictures per step.", min=1)] = 8
+    rate: Annotated[float, option("RATE", "Peak learning rate, relative to each layer's weights.", "--lr", min=0)] = (
+        0.003
     )
-    seed: Annotated[int, typer.Option(metavar="SEED", min=0, help="Seed of order and augmentation.")] = 1
+    check_every: Annotated[int, option("N", "Steps between two checks and checkpoints.", min=1)] = 250
+    seed: Annotated[int, option("SEED", "Seed of order and augmentation.", min=0)] = 1
 
     def settings(self) -> TrainingSettings:
         """The settings of the library."""
@@ -70,52 +65,38 @@ class GateOptions:
 
     gates: Annotated[
         str | None,
-        typer.Option(
-            metavar="kernel|block|nested",
-            help="Gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
+        option(
+            "kernel|block|nested", "Gates that switch single kernels, blocks of kernels, or blocks in a fixed order."
         ),
     ] = "kernel"
     gate_layers: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Convolutions to gate; * and [..] are wildcards; default: those of the back-end with at least 1 % "
+        option(
+            "LIST",
+            "Convolutions to gate; * and [..] are wildcards; default: those of the back-end with at least 1 % "
             "of its MACs.",
         ),
     ] = None
-    block: Annotated[int, typer.Option(metavar="N", min=1, help="Kernels per block, with --gates block or nested.")] = (
-        32
-    )
+    block: Annotated[int, option("N", "Kernels per block, with --gates block or nested.", min=1)] = 32
     shared: Annotated[
         str | None,
-        typer.Option(
-            metavar="BLOCKS",
-            help="Use one gate for all layers, with this number of equal blocks, or with blocks that end at these "
+        option(
+            "BLOCKS",
+            "Use one gate for all layers, with this number of equal blocks, or with blocks that end at these "
             "percentages of the kernels, such as 40,60,80,100.",
         ),
     ] = None
-    keep: Annotated[
-        float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged.")
-    ] = 0.75
-    gain: Annotated[float, typer.Option(metavar="GAIN", min=0, help="Weight of the sparsity loss.")] = 0.3
+    keep: Annotated[float | None, option("SHARE", "Share of the gated MACs to keep engaged.", min=0, max=1)] = 0.75
+    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 0.3
     spread: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", min=0, help="Target standard deviation, over pictures, of the engaged share of MACs."
-        ),
+        float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
     ] = 0.05
     freeze: Annotated[
-        float,
-        typer.Option(metavar="SHARE", min=0, max=0.99, help="Share of the training after which gates are frozen."),
+        float, option("SHARE", "Share of the training after which gates are frozen.", min=0, max=0.99)
     ] = 0.75
     retire: Annotated[
         float,
-        typer.Option(
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="Then switch off for good what less than this share of the pictures engages.",
-        ),
+        option("SHARE", "Then switch off for good what less than this share of the pictures engages.", min=0, max=1),
     ] = 0.0
 
     def shape(self) -> GateShape:
@@ -140,47 +121,40 @@ class GateOptionsFromScratch(GateOptions):
 
     gates: Annotated[
         str | None,
-        typer.Option(
-            metavar="kernel|block|nested",
-            help="Insert gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
+        option(
+            "kernel|block|nested",
+            "Insert gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
         ),
     ] = None
     gate_layers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST", help="Convolutions to gate; * and [..] are wildcards; default: those with most MACs."
-        ),
+        str | None, option("LIST", "Convolutions to gate; * and [..] are wildcards; default: those with most MACs.")
     ] = None
     keep: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", min=0, max=1, help="Share of the gated MACs to keep engaged; default: no limit."),
+        float | None, option("SHARE", "Share of the gated MACs to keep engaged; default: no limit.", min=0, max=1)
     ] = None
-    freeze: Annotated[
-        float, typer.Option(metavar="SHARE", min=0, max=1, help="Share of the training after which gates are frozen.")
-    ] = 0.75
+    freeze: Annotated[float, option("SHARE", "Share of the training after which gates are frozen.", min=0, max=1)] = (
+        0.75
+    )
     place: Annotated[
-        str,
-        typer.Option(
-            "--gate-place", metavar="norm|conv", help="Let gates multiply after BatchNorm, or directly after conv."
-        ),
+        str, option("norm|conv", "Let gates multiply after BatchNorm, or directly after conv.", "--gate-place")
     ] = "norm"
     threshold: Annotated[
         float,
-        typer.Option(
+        option(
+            "T",
+            "Threshold of the gates; a higher one switches more kernels off.",
             "--gate-threshold",
-            metavar="T",
             min=0.01,
             max=0.99,
-            help="Threshold of the gates; a higher one switches more kernels off.",
         ),
     ] = 0.5
     explore: Annotated[
         float,
-        typer.Option(
-            metavar="SHARE",
+        option(
+            "SHARE",
+            "Share of the steps, from the first, in which each picture engages a random number of nested blocks.",
             min=0,
             max=1,
-            help="Share of the steps, from the first, in which each picture engages a random number of nested blocks.",
         ),
     ] = 0.0
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from deploycc.cli.model_options import warn_if_assumed
-from deploycc.cli.option_classes import takes_options
+from deploycc.cli.options import argument, option, switch, takes_options
 from deploycc.cli.train_options import OutputFile, TeachingOptions, UnlabelledPictures
 from deploycc.terminal import console
 
@@ -19,36 +17,31 @@ from deploycc.terminal import console
 class RecoveryOptions(TeachingOptions):
     """How a pruned network learns."""
 
-    bfloat16: Annotated[bool, typer.Option("--bfloat16/--float32", help="Compute in 16 bits; weights keep 32.")] = False
+    bfloat16: Annotated[bool, switch("--bfloat16/--float32", "Compute in 16 bits; weights keep 32.")] = False
     memory_mib: Annotated[
-        int, typer.Option("--memory", metavar="MIB", min=0, help="Memory for the teacher's answers, which come again.")
+        int, option("MIB", "Memory for the teacher's answers, which come again.", "--memory", min=0)
     ] = 2048
 
 
 @takes_options
 def command(
     *,
-    pruned: Annotated[str, typer.Argument(metavar="PRUNED", help="Pruned network (.onnx) that `prune` wrote.")],
-    teacher: Annotated[str, typer.Option(metavar="MODEL", help="Trained network that it was pruned from.")],
+    pruned: Annotated[str, argument("PRUNED", "Pruned network (.onnx) that `prune` wrote.")],
+    teacher: Annotated[str, option("MODEL", "Trained network that it was pruned from.")],
     output: OutputFile,
-    weights: Annotated[
-        Path | None, typer.Option("--teacher-weights", metavar="FILE", help="Caffe weights of the teacher.")
-    ] = None,
+    weights: Annotated[Path | None, option("FILE", "Caffe weights of the teacher.", "--teacher-weights")] = None,
     pictures: UnlabelledPictures,
     stages: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Prune PRUNED (it may be MODEL itself) in this number of cuts by l1, and recover after each.",
+        option(
+            "N", "Prune PRUNED (it may be MODEL itself) in this number of cuts by l1, and recover after each.", min=0
         ),
     ] = 0,
     below: Annotated[
-        float,
-        typer.Option(metavar="SHARE", min=0.001, max=0.95, help="Share of each layer's kernels that --stages remove."),
+        float, option("SHARE", "Share of each layer's kernels that --stages remove.", min=0.001, max=0.95)
     ] = 0.2,
     teaching: RecoveryOptions,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="CPU threads.")] = 1,
+    threads: Annotated[int, option("N", "CPU threads.", min=1, max=1024)] = 1,
 ) -> None:
     """Train a pruned network on the outputs of its original.
 

@@ -5,23 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from deploycc.cli.options import argument, option, switch
 from deploycc.terminal import console
 
 
 def command(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE|DIR", help="A bundle, unpacked or not; or an output folder, without --key."),
-    ],
-    key: Annotated[
-        Path | None, typer.Option(metavar="PUB", help="Public key that must have signed the bundle (PEM).")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Root file system that it must fit: TensorRT, release.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    bundle: Annotated[Path, argument("BUNDLE|DIR", "A bundle, unpacked or not; or an output folder, without --key.")],
+    key: Annotated[Path | None, option("PUB", "Public key that must have signed the bundle (PEM).")] = None,
+    root: Annotated[Path | None, option("DIR", "Root file system that it must fit: TensorRT, release.")] = None,
+    as_json: Annotated[bool, switch("--json", "Print the manifest as JSON.")] = False,
 ) -> None:
     """Check a bundle: signature, bytes and digests.
 

@@ -126,6 +126,11 @@ def compare_reports(
     )
 
 
+def comparison_lines(baseline: LatencyReport, candidate: LatencyReport) -> list[str]:
+    """Say in a sentence per precision whether the candidate is faster or slower."""
+    return [f"{row.precision}: {describe_row(row)}" for row in compare_reports(baseline, candidate).rows]
+
+
 def describe_row(row: Row) -> str:
     """Return the result of one precision: what changed, or why nobody can tell."""
     if row.change is None:

@@ -141,6 +141,16 @@ def comparison_table(comparison: Comparison) -> Table:
     return Table(title, ("precision", "baseline p50 ms", "candidate p50 ms", "ratio", "result"), rows)
 
 
+def measured_table(latency: LatencyReport, comparison: Comparison | None) -> Table:
+    """The comparison, or the latencies alone where they are compared with nothing."""
+    return latency_table(latency) if comparison is None else comparison_table(comparison)
+
+
+def measured_json(latency: LatencyReport, comparison: Comparison | None) -> dict[str, Any]:
+    """The same with full precision."""
+    return latency_json(latency) if comparison is None else comparison_json(comparison)
+
+
 def latency_json(report: LatencyReport) -> dict[str, Any]:
     """The table's figures with full precision, and every verdict."""
     return {

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploycc.target import Target, folder, version_of
+from deploycc.errors import TargetError
+from deploycc.target import Target, folder, load, names, version_of
 
 _PEAK_TOLERANCE = 0.02
 """Relative; published peaks and clocks are rounded to three digits."""
@@ -76,6 +77,23 @@ def check(target: Target, path: Path | None = None) -> list[str]:
     if path is not None and path.stem != target.name and path.resolve().parent == folder().resolve():
         problems.insert(0, f"name '{target.name}' is not the file's name '{path.stem}'")
     return problems
+
+
+def check_file(path: Path) -> list[str]:
+    """Return the inconsistencies of a target file, one sentence each.
+
+    Raises:
+        TargetError: ``target-not-toml``; the file cannot be read, or its fields are wrong.
+    """
+    if path.suffix != ".toml":
+        raise TargetError("target-not-toml", "a target file ends in .toml", context={"file": path})
+    return check(load(str(path)), path)
+
+
+def takes_shipped_name(path: Path) -> str | None:
+    """Return the name of the shipped target that a file elsewhere carries; None where it has a name of its own."""
+    name = load(str(path)).name
+    return name if name in names() and path.resolve().parent != folder().resolve() else None
 
 
 def _peaks(t: Target) -> Iterator[str]:

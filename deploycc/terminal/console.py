@@ -70,6 +70,14 @@ def tables(*several: Table) -> None:
         table(each.columns, each.rows, each.title)
 
 
+def show(as_json: bool, value: Any, *shown: Table) -> None:
+    """Print what a command gives back on stdout: as JSON if that is asked for, else as tables."""
+    if as_json:
+        print_json(value)
+    else:
+        tables(*shown)
+
+
 def say(title: str, lines: Sequence[str]) -> None:
     """Print a title and indented lines on stderr."""
     _print(title, "", "bold")

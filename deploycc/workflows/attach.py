@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploycc.errors import DeviceError
+from deploycc.errors import DeviceError, InputError
 from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
     from deploycc.agent_host.board import Board
     from deploycc.agent_host.devices import Device
+    from deploycc.target.device import Difference
 
 _FOLLOWER_LOOKS_S = 1.0  # whoever follows a job that is cancelled learns of it before the job is forgotten
 
@@ -35,6 +37,57 @@ def the_device(name: str) -> Device:
             hint="name one that is reached over SSH",
         )
     return devices[0]
+
+
+@dataclass(frozen=True)
+class CheckedDevice:
+    """A device beside a target.
+
+    Attributes:
+        device: as it was named.
+        target: name of the target.
+        differences: facts of the target that the device does not confirm, those that matter first.
+    """
+
+    device: str
+    target: str
+    differences: tuple[Difference, ...]
+
+    def raise_if_other(self) -> None:
+        """Refuse a device where engines of the target cannot be built or run.
+
+        Raises:
+            DeviceError: ``device-differs``.
+        """
+        wrong = [difference.fact for difference in self.differences if difference.matters]
+        if wrong:
+            raise DeviceError(
+                "device-differs",
+                f"{self.device} is not a {self.target}",
+                context={"facts": ", ".join(wrong)},
+                hint=self.differences[0].todo,
+            )
+
+
+def check_device(name: str, target: str | None = None) -> CheckedDevice:
+    """Compare what a device says of itself with a target.
+
+    Args:
+        name: of the device.
+        target: what it should be; None: its target in ``devices.toml``.
+
+    Raises:
+        InputError: ``no-target``: nothing says what it should be.
+        DeviceError: it cannot be reached or used.
+        TargetError: there is no such target.
+    """
+    from deploycc.target import load
+    from deploycc.target.device import differences
+
+    wanted = target or the_device(name).target
+    if wanted is None:
+        raise InputError("no-target", "nothing says what the device should be", hint="give `target`")
+    return CheckedDevice(name, wanted, tuple(differences(load(wanted), probe(name)["environment"])))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deploycc.documents.gates import GateReport
     from deploycc.documents.latency import LatencyReport
     from deploycc.documents.plan import Precision, Variant
+    from deploycc.report.compare import Comparison
     from deploycc.report.overview import Folder
 
 
@@ -111,6 +112,18 @@ def read_measurements(path: Path) -> list[LatencyReport]:
     for each in (path, *earlier):
         _check(each)
     return [read_latency_report(each) for each in (path, *earlier)]
+
+
+def compare_measurements(baseline: Path, candidate: Path) -> Comparison:
+    """Compare the measurements of two files or folders; earlier runs that they keep count too.
+
+    Raises:
+        ArtefactError: as `read_measurements`.
+    """
+    from deploycc.report.compare import compare_reports
+
+    (before, *baselines), (after, *candidates) = read_measurements(baseline), read_measurements(candidate)
+    return compare_reports(before, after, more_baselines=baselines, more_candidates=candidates)
 
 
 def output_folders_in(path: Path) -> dict[str, Path]:

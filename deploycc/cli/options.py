@@ -1,4 +1,4 @@
-"""Classes of options, for options that several commands share or that make one value together."""
+"""How options are declared: one by one, and as classes for those that belong together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,45 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
+
+def option(
+    metavar: str,
+    help: str,
+    *names: str,
+    min: float | None = None,
+    max: float | None = None,
+    autocompletion: Callable[[str], list[str]] | None = None,
+) -> Any:
+    """Declare an option that takes a value.
+
+    Args:
+        metavar: what the help calls the value.
+        help: what it does.
+        names: spellings, where there are others than that of the parameter.
+        min: smallest value.
+        max: largest value.
+        autocompletion: what a shell offers for an unfinished value.
+    """
+    return typer.Option(*names, metavar=metavar, help=help, min=min, max=max, autocompletion=autocompletion)
+
+
+def switch(name: str, help: str) -> Any:
+    """Declare an option that takes no value; ``--this/--that`` for one with an opposite."""
+    return typer.Option(name, help=help)
+
+
+def argument(metavar: str, help: str, autocompletion: Callable[[str], list[str]] | None = None) -> Any:
+    """Declare an argument; see `option`."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=autocompletion)
+
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take dataclasses whose fields are options.
 
     typer sees the fields in place of the parameter, and the command receives an instance. A field is declared as a
-    parameter of a command is: ``steps: Annotated[int, typer.Option(help="Number of steps.")] = 4000``.
+    parameter of a command is: ``steps: Annotated[int, option("N", "Number of steps.")] = 4000``.
     """
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     classes: dict[str, Any] = {}
