@@ -6,48 +6,44 @@ answers at once, and heavy libraries load where a command uses them.
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from deploycc.cli import (
-    bench,
-    build,
-    compile,
-    detect,
-    device,
-    evaluate,
-    export,
-    gates,
-    inspect,
-    keys,
-    matrix,
-    package,
-    predict,
-    profile,
-    prune,
-    prune_curve,
-    report,
-    target,
-    train,
-    verify,
-)
 from deploycc.errors import EXIT_BUG, EXIT_INTERRUPTED, Detached
 from deploycc.system_errors import diagnose
-from deploycc.terminal import console
+from deploycc.terminal import console, process
+
+_COMMANDS = (
+    "compile",
+    "inspect",
+    "predict",
+    "build",
+    "bench",
+    "evaluate",
+    "detect",
+    "export",
+    "profile",
+    "prune",
+    "prune-curve",
+    "gates",
+    "keys",
+    "package",
+    "verify",
+    "report",
+    "matrix",
+    "target",
+    "device",
+    "train",
+)
+"""In the order of the help; each is a module of this package."""
 
 _MOST = (1 << 63) - 1
-
-_signals: list[int] = []
-"""Signals that asked this process to end."""
 
 _EXIT_STATUSES = """
 \b
@@ -69,29 +65,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _module in (
-    compile,
-    inspect,
-    predict,
-    build,
-    bench,
-    evaluate,
-    detect,
-    export,
-    profile,
-    prune,
-    prune_curve,
-    gates,
-    keys,
-    package,
-    verify,
-    report,
-    matrix,
-    target,
-    device,
-    train,
-):
-    _name = _module.__name__.rpartition(".")[2].replace("_", "-")
+for _name in _COMMANDS:
+    _module = import_module(f"deploycc.cli.{_name.replace('-', '_')}")
     if hasattr(_module, "app"):
         app.add_typer(_module.app, name=_name)
     else:
@@ -124,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
-        return EXIT_INTERRUPTED if _signals and not isinstance(error, Detached) else _report(error)
+        return EXIT_INTERRUPTED if process.was_interrupted() and not isinstance(error, Detached) else _report(error)
     return 0
 
 
@@ -180,29 +155,8 @@ def _report(error: Exception) -> int:
     return EXIT_BUG
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """Note the signal: libraries written in C turn a KeyboardInterrupt inside them into errors of their own."""
-    _signals.append(number)
-    raise KeyboardInterrupt
-
-
-def _open_missing_streams() -> None:
-    """Open what the caller closed of input, output and error, so that no file that is opened later takes its number."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(number, True)
-    os.close(number)
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
-
-
 def entry() -> None:
     """Console script."""
-    # `timeout`, CI and a closed terminal end a run as Ctrl-C does: cleaned up
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background job for Ctrl-C
-            signal.signal(number, _interrupt)
-    _open_missing_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a path that is not UTF-8 leaves as it came in
+    process.end_on_signals()
+    process.open_streams()
     sys.exit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +17,7 @@ from deploycc.errors import InputError
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
-    from deploycc.detector import Detector
-    from deploycc.progress import Say
-    from deploycc.target import Target
     from deploycc.workflows.compile_outputs import Refused
-    from deploycc.workflows.prune import Pruned
     from deploycc.workflows.report import Report
 
 
@@ -93,12 +88,17 @@ def command(
     from deploycc.timing.machine import check_threads
     from deploycc.workflows.compile import CompileSettings, compile_targets
     from deploycc.workflows.compile_outputs import Refused, check_outputs, outcome_json, raise_refusals
+    from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.devices import target_of
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.pictures import open_pictures
+    from deploycc.workflows.profile import measure_profile
+    from deploycc.workflows.target_pruning import prune_for_targets
 
     if build:
         check_threads(threads)
+    if data is not None and pruning.profile is not None:
+        raise InputError("prune-option", "give either --profile or --data, which makes one")
     settings = CompileSettings(
         precisions=comma_list(precision),  # type: ignore[arg-type]
         detection=detection,  # type: ignore[arg-type]
@@ -124,7 +124,17 @@ def command(
         say(f"reading {choice.model}")
         detector = choice.load()
         console.notes(detector.notes)
-        pruned = _prune(detector, pruning, chosen, data, threads, say)
+        pruned = None
+        if pruning.wanted or data is not None:
+            with timer_on(None, chosen[0], threads, say) as timer:
+                prunings = pruning.for_targets(chosen, timer)
+            profile, mask = pruning.read_inputs()
+            if data is not None:
+                warn_if_assumed(detector.input, "the profile")
+                profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
+                profile = profiled.profile
+                console.notes(profiled.notes)
+            pruned = prune_for_targets(detector, prunings, profile=profile, mask=mask, cost_file=pruning.costs, say=say)
         outcomes: list[Report | Refused] = []
         for outcome in compile_targets(
             detector,
@@ -154,27 +164,3 @@ def command(
     if as_json and len(refused) < len(chosen):
         console.print_json([outcome_json(outcome) for outcome in outcomes])
     raise_refusals(refused, len(chosen))
-
-
-def _prune(
-    detector: Detector, pruning: PruningChoice, chosen: Sequence[Target], data: str | None, threads: int, say: Say
-) -> dict[str, Pruned] | None:
-    """Profile, and prune for each target, as far as options ask for it."""
-    from deploycc.workflows.device_timer import timer_on
-    from deploycc.workflows.pictures import open_pictures
-    from deploycc.workflows.profile import measure_profile
-    from deploycc.workflows.target_pruning import prune_for_targets
-
-    if not pruning.wanted and data is None:
-        return None
-    if data is not None and pruning.profile is not None:
-        raise InputError("prune-option", "give either --profile or --data, which makes one")
-    with timer_on(None, chosen[0], threads, say) as timer:
-        prunings = pruning.for_targets(chosen, timer)
-    mask, profile = pruning.read_mask(), pruning.read_profile()
-    if data is not None:
-        warn_if_assumed(detector.input, "the profile")
-        profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
-        profile = profiled.profile
-        console.notes(profiled.notes)
-    return prune_for_targets(detector, prunings, profile=profile, mask=mask, cost_file=pruning.costs, say=say)

@@ -9,7 +9,7 @@ import typer
 
 from deploycc.cli.model_options import ModelChoice
 from deploycc.cli.options import option, switch, takes_options
-from deploycc.cli.shared_options import AsJson, Device, OrData, one_source, target_option
+from deploycc.cli.shared_options import AsJson, Device, OrData, ProfileFile, one_source, target_option
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @takes_options
 def command(
     *,
-    profile: Annotated[Path, option("FILE", "Utilisation profile of this model (`deploycc profile`).")],
+    profile: ProfileFile,
     output: Annotated[Path, option("DIR", "Folder for the plan, the network and the report.", "-o", "--output")],
     target: Annotated[
         str | None, target_option("Target name or .toml file; default: that of --device, else x86-cpu.")

@@ -24,9 +24,5 @@ def command(
     with console.progress("inspect") as say:
         say("reading")
         found = inspect_detector(choice.load(), say=say)
-    if as_json:
-        console.print_json(inspection_json(found))
-        return
-    console.tables(*inspection_tables(found, layers=layers))
-    for note in inspection_notes(found):
-        console.note(note)
+    tables = inspection_tables(found, layers=layers)
+    console.show(as_json, inspection_json(found), *tables, remarks=inspection_notes(found))

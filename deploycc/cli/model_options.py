@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from deploycc.cli import complete
 from deploycc.cli.options import argument, option
 from deploycc.errors import InputError
-from deploycc.terminal import console
+from deploycc.terminal import complete, console
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector, InputSpec

@@ -54,11 +54,7 @@ def command(
         )
         if output is not None:
             write_prediction(report, output)
-    if as_json:
-        console.print_json(prediction_json(report))
-    else:
-        console.tables(*prediction_tables(report, layers=layers))
-        for note in prediction_notes(report):
-            console.note(note)
+    tables = prediction_tables(report, layers=layers)
+    console.show(as_json, prediction_json(report), *tables, remarks=prediction_notes(report))
     if output is not None:
         console.wrote(output)

@@ -31,9 +31,8 @@ def command(
 
     An interrupted run leaves FILE.partial behind and continues from it when called again.
     """
-    from deploycc.documents.utilisation import REDUCTION
     from deploycc.files import check_writable
-    from deploycc.report.utilisation_summary import utilisation_summary, utilisation_tables
+    from deploycc.report.utilisation_summary import utilisation_remarks, utilisation_summary, utilisation_tables
     from deploycc.workflows.profile import draw_profile, record_profile
 
     source = one_source(images, data)
@@ -46,10 +45,6 @@ def command(
     console.notes(profiled.notes)
     warn_if_assumed(detector.input, "the profile")
     draw_profile(profile, html=html, svg=svg)
-    if as_json:
-        console.print_json(utilisation_summary(profile))
-    else:
-        console.tables(*utilisation_tables(profile))
-        if profile.reduction is not None:
-            console.note(f"operation reduction: {REDUCTION}")
+    tables = utilisation_tables(profile)
+    console.show(as_json, utilisation_summary(profile), *tables, remarks=utilisation_remarks(profile))
     console.wrote(*filter(None, (output, html, svg)))

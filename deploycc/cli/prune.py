@@ -59,7 +59,7 @@ def command(
         raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
     outputs = caffe_files(output) or (output,)
     check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
-    profile, mask = pruning.read_profile(), pruning.read_mask()
+    profile, mask = pruning.read_inputs()
     with console.progress("prune") as say, timer_on(device, chosen, threads, say) as timer:
         (how,) = pruning.for_targets([chosen], timer)
         say("reading")

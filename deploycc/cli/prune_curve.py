@@ -59,7 +59,7 @@ def command(
     for one in choices:
         one.check(device)  # before anything is read
         check_profile_given(one.settings(), one.profile is not None)
-    recorded = choices[0].read_profile()
+    recorded, _ = choices[0].read_inputs()
     refit_on = one_source(images, calibrate) if calibrate is not None or images is not None else None
     with console.progress("prune-curve") as say, timer_on(device, chosen, threads, say) as timer:
         ways = [way for one in choices for way in one.for_targets([chosen], timer)]

@@ -148,17 +148,13 @@ class PruningChoice:
         _say_sources(prunings)
         return prunings
 
-    def read_profile(self) -> UtilisationProfile | None:
-        """The profile; raises ArtefactError where it cannot be read."""
+    def read_inputs(self) -> tuple[UtilisationProfile | None, dict[str, tuple[int, ...]] | None]:
+        """The profile and the mask; raises ArtefactError and InputError where one cannot be read."""
+        from deploycc.documents.mask import read_mask
         from deploycc.documents.utilisation import read_profile
 
-        return None if self.profile is None else read_profile(self.profile)
-
-    def read_mask(self) -> dict[str, tuple[int, ...]] | None:
-        """The mask; raises InputError where it cannot be read."""
-        from deploycc.documents.mask import read_mask
-
-        return None if self.mask is None else read_mask(self.mask)
+        profile = None if self.profile is None else read_profile(self.profile)
+        return profile, None if self.mask is None else read_mask(self.mask)
 
 
 @dataclass(frozen=True)

@@ -89,13 +89,7 @@ def table(
     from deploycc.files import check_writable, write_text
     from deploycc.report.overview import overview
     from deploycc.report.overview_page import overview_html
-    from deploycc.report.overview_tables import (
-        demonstration_table,
-        latency_tables,
-        overview_json,
-        overview_markdown,
-        remarks,
-    )
+    from deploycc.report.overview_tables import overview_json, overview_markdown, remarks, terminal_tables
     from deploycc.workflows.report import read_folders
 
     check_writable(markdown, html, inputs=folders)
@@ -103,13 +97,8 @@ def table(
     for file, render in ((markdown, overview_markdown), (html, overview_html)):
         if file is not None:
             write_text(file, render(rows))
-    if as_json:
-        console.print_json(overview_json(rows))
-    else:
-        facts = demonstration_table(rows, wide=False)
-        console.tables(*latency_tables(rows, whole_paper=published), *([facts] if facts.rows else []))
-        for remark in remarks(rows):
-            console.note(remark)
+    tables = terminal_tables(rows, whole_paper=published)
+    console.show(as_json, overview_json(rows), *tables, remarks=remarks(rows))
     console.wrote(*filter(None, (markdown, html)))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from deploycc.cli import complete
 from deploycc.cli.options import argument, option, switch
 from deploycc.errors import InputError
+from deploycc.terminal import complete
 
 
 def target_option(help: str) -> Any:

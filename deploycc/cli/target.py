@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from deploycc.cli import complete
 from deploycc.cli.options import argument
 from deploycc.cli.shared_options import AsJson
-from deploycc.terminal import console
+from deploycc.terminal import complete, console
 
 app = typer.Typer(help="List, show and check targets.", no_args_is_help=True)
 
@@ -50,28 +49,18 @@ def check(
 
     Fields are checked against the schema, and facts against one another.
     """
-    from deploycc.errors import TargetError
-    from deploycc.target import folder
-    from deploycc.target.check import check_file, takes_shipped_name
+    from deploycc.target.check import check_files
 
-    paths = files or sorted(folder().glob("*.toml"))
-    wrong = 0
-    for path in paths:
-        try:
-            problems = check_file(path)
-        except TargetError as error:
-            console.fail(error)
-            wrong += 1
-            continue
-        for problem in problems:
-            console.out(f"{path}: {problem}")
-        if name := takes_shipped_name(path):
-            console.note(
-                f"{path} carries the name of the shipped target {name}; reports cannot tell the two apart until"
-                " it has a name of its own"
-            )
-        wrong += bool(problems)
+    checked = check_files(files or ())
+    for file in checked:
+        if file.error is not None:
+            console.fail(file.error)
+        for problem in file.problems:
+            console.out(f"{file.path}: {problem}")
+        if file.remark is not None:
+            console.note(file.remark)
+    wrong = sum(file.wrong for file in checked)
     if wrong:
-        console.note(f"{wrong} of {len(paths)} targets are wrong")
+        console.note(f"{wrong} of {len(checked)} targets are wrong")
         raise typer.Exit(1)
-    console.note(f"{len(paths)} {'target is' if len(paths) == 1 else 'targets are'} consistent")
+    console.note(f"{len(checked)} {'target is' if len(checked) == 1 else 'targets are'} consistent")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from deploycc.cli.model_options import warn_if_assumed
 from deploycc.cli.options import argument, option, takes_options
 from deploycc.cli.shared_options import comma_list
 from deploycc.cli.train_options import GateOptions, OutputFile, TeachingOptions, UnlabelledPictures
 from deploycc.terminal import console
-
-if TYPE_CHECKING:
-    from deploycc.distillation.gating import GatingSettings
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,9 @@ def command(
     from deploycc.workflows.train_gates import train_gates
 
     require_torch()
-    from deploycc.distillation.gating import GatingSettings
-
     checkpoint, metrics = output.with_suffix(".checkpoint.pt"), output.with_suffix(".metrics.json")
     check_writable(output, checkpoint, metrics, inputs=[model, weights])
-    shape, source = gates.shape(), pictures.source()
-
-    def gating(names: tuple[str, ...]) -> GatingSettings:
-        return GatingSettings(
-            names, shape, gates.keep, gates.gain, spread=gates.spread, freeze=gates.freeze, retire=gates.retire
-        )
+    gating, source = gates.settings(), pictures.source()
 
     with console.progress("train gates") as say:
         say("reading")

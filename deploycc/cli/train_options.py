@@ -12,9 +12,9 @@ from deploycc.cli.shared_options import comma_list, one_source
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
+    from deploycc.distillation.gating import GatingSettings
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.lkam.config import GateConfig
-    from deploycc.trainable.gated import GateShape
 
 OutputFile = Annotated[Path, option("FILE", "ONNX file to write.", "--output", "-o")]
 
@@ -99,12 +99,13 @@ class GateOptions:
         option("SHARE", "Then switch off for good what less than this share of the pictures engages.", min=0, max=1),
     ] = 0.0
 
-    def shape(self) -> GateShape:
-        """What one decision of a gate switches.
+    def settings(self) -> GatingSettings:
+        """The settings of the library, without the layers.
 
         Raises:
             InputError: ``train-gates``, ``train-shared``.
         """
+        from deploycc.distillation.gating import GatingSettings
         from deploycc.trainable.gated import GateShape
         from deploycc.workflows.train import GRANULARITIES
 
@@ -112,7 +113,10 @@ class GateOptions:
             raise InputError(
                 "train-gates", f"{self.gates} is not a kind of gate", hint="--gates kernel, block or nested"
             )
-        return GateShape(self.gates, self.block, _blocks(self.shared))  # type: ignore[arg-type]
+        shape = GateShape(self.gates, self.block, _blocks(self.shared))  # type: ignore[arg-type]
+        return GatingSettings(
+            (), shape, self.keep, self.gain, spread=self.spread, freeze=self.freeze, retire=self.retire
+        )
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from deploycc.documents.bundle import ChainLink
 from deploycc.documents.compile import CompileReport
 from deploycc.documents.latency import LatencyReport
+from deploycc.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ def _sources(report: CompileReport) -> list[Link]:
         else:  # an older version did not record them one by one
             found.append(Link(f"{what}s", ", ".join(source.files), source.sha256))
     return found
+
+
+def chain_table(chain: Iterable[ChainLink]) -> Table:
+    """One row per artefact of a bundle, from the trained files to the engines."""
+    rows = tuple((link.what, link.name, link.sha256 or "-") for link in chain)
+    return Table("", ("artefact", "name", "SHA-256"), rows)
 
 
 def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, ...]:

@@ -103,6 +103,12 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     return said
 
 
+def terminal_tables(rows: Sequence[Row], *, whole_paper: bool) -> list[Table]:
+    """Return the tables for a terminal; with ``whole_paper`` every figure of the white paper is in them."""
+    facts = demonstration_table(rows, wide=False)
+    return [*latency_tables(rows, whole_paper=whole_paper), *([facts] if facts.rows else [])]
+
+
 def overview_markdown(rows: Sequence[Row]) -> str:
     """Return the tables as Markdown."""
     blocks = ["# Networks, variants and platforms"]

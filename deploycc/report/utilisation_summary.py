@@ -54,6 +54,13 @@ def utilisation_tables(profile: UtilisationProfile) -> list[Table]:
     return tables
 
 
+def utilisation_remarks(profile: UtilisationProfile) -> list[str]:
+    """Say how the operation reduction is defined, where there is one."""
+    from deploycc.documents.utilisation import REDUCTION
+
+    return [] if profile.reduction is None else [f"operation reduction: {REDUCTION}"]
+
+
 def _layer_summary(profile: UtilisationProfile, layer: LayerUse) -> dict[str, Any]:
     used = profile.mean_utilisation(layer)
     return {

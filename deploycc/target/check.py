@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploycc.errors import TargetError
@@ -79,21 +80,52 @@ def check(target: Target, path: Path | None = None) -> list[str]:
     return problems
 
 
-def check_file(path: Path) -> list[str]:
-    """Return the inconsistencies of a target file, one sentence each.
+@dataclass(frozen=True)
+class CheckedFile:
+    """A target file that was checked.
 
-    Raises:
-        TargetError: ``target-not-toml``; the file cannot be read, or its fields are wrong.
+    Attributes:
+        path: the file.
+        problems: its inconsistencies, one sentence each.
+        error: why it is not a target at all.
+        remark: what else its author should know.
     """
-    if path.suffix != ".toml":
-        raise TargetError("target-not-toml", "a target file ends in .toml", context={"file": path})
-    return check(load(str(path)), path)
+
+    path: Path
+    problems: tuple[str, ...] = ()
+    error: TargetError | None = None
+    remark: str | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Return whether a fact is wrong, or the file cannot be used."""
+        return self.error is not None or bool(self.problems)
 
 
-def takes_shipped_name(path: Path) -> str | None:
-    """Return the name of the shipped target that a file elsewhere carries; None where it has a name of its own."""
-    name = load(str(path)).name
-    return name if name in names() and path.resolve().parent != folder().resolve() else None
+def check_files(paths: Sequence[Path] = ()) -> list[CheckedFile]:
+    """Check target files.
+
+    Args:
+        paths: files; none: every shipped target.
+    """
+    return [_checked(path) for path in paths or sorted(folder().glob("*.toml"))]
+
+
+def _checked(path: Path) -> CheckedFile:
+    try:
+        if path.suffix != ".toml":
+            raise TargetError("target-not-toml", "a target file ends in .toml", context={"file": path})
+        target = load(str(path))
+        problems = check(target, path)
+    except TargetError as error:
+        return CheckedFile(path, error=error)
+    remark = None
+    if target.name in names() and path.resolve().parent != folder().resolve():
+        remark = (
+            f"{path} carries the name of the shipped target {target.name}; reports cannot tell the two apart until"
+            " it has a name of its own"
+        )
+    return CheckedFile(path, tuple(problems), remark=remark)
 
 
 def _peaks(t: Target) -> Iterator[str]:

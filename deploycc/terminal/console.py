@@ -70,12 +70,21 @@ def tables(*several: Table) -> None:
         table(each.columns, each.rows, each.title)
 
 
-def show(as_json: bool, value: Any, *shown: Table) -> None:
-    """Print what a command gives back on stdout: as JSON if that is asked for, else as tables."""
+def show(as_json: bool, value: Any, *shown: Table, remarks: Iterable[str] = ()) -> None:
+    """Print what a command gives back.
+
+    Args:
+        as_json: print JSON instead of tables.
+        value: what the JSON holds.
+        shown: the tables.
+        remarks: sentences that explain the tables; they go to stderr.
+    """
     if as_json:
         print_json(value)
-    else:
-        tables(*shown)
+        return
+    tables(*shown)
+    for sentence in remarks:
+        note(sentence)
 
 
 def say(title: str, lines: Sequence[str]) -> None:

@@ -69,7 +69,7 @@ def train_gates(
     pictures: str | Path | PictureList,
     settings: TrainingSettings | None = None,
     *,
-    gates: Callable[[tuple[str, ...]], GatingSettings] | None = None,
+    gates: GatingSettings | None = None,
     layers: Sequence[str] = (),
     threads: int = 1,
     checkpoint: Path | None = None,
@@ -82,7 +82,7 @@ def train_gates(
         detector: with SSD heads that are known.
         pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
         settings: how to train.
-        gates: makes the settings of the gates from the names of the layers; None: a gate per kernel.
+        gates: settings of the gates; their layers are those of ``layers``. None: a gate per kernel.
         layers: names of convolutions, with ``*`` and ``[...]`` as in shell patterns; none: the back-end's convolutions
             that have at least `LEAST_SHARE` of its MACs.
         threads: of PyTorch.
@@ -112,7 +112,7 @@ def train_gates(
     torch.set_num_threads(threads)
     teacher = run(detector, cpu_options(), FOLD).detector
     chosen = layers_to_gate(teacher, layers)
-    gating = GatingSettings(chosen, GateShape()) if gates is None else gates(chosen)
+    gating = GatingSettings(chosen, GateShape()) if gates is None else replace(gates, layers=chosen)
     say("reading the pictures")
     opened = open_pictures(pictures, detector.input)
     settings = settings or TrainingSettings()

@@ -9,25 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.documents.bundle import BundleManifest
-from deploycc.errors import ArtefactError
+from deploycc.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from deploycc.agent_host.bundles import VerifiedBundle
 
 
-def verify_bundle(path: Path, key: Path, root: Path | None = None) -> VerifiedBundle:
+def verify_bundle(path: Path, key: Path | None, root: Path | None = None) -> VerifiedBundle:
     """Check a bundle: its signature, every byte, and the digests that its documents name.
 
     Args:
         path: the tar, or the folder that it was unpacked into.
-        key: the public key that must have signed it (PEM).
+        key: the public key that must have signed it (PEM); None is refused.
         root: of the file system that it is to go into, whose TensorRT and release it must fit; None: any.
 
     Raises:
         ArtefactError: ``bundle-refused``; ``chain-broken``: a figure, a count or a digest was changed before it was
             signed, and the file and the link are named; a document in it cannot be used.
+        InputError: ``bundle-without-key``.
         DeployError: ``agent-stopped``.
     """
+    if key is None:
+        raise InputError(
+            "bundle-without-key",
+            "a bundle is verified with the public key of whoever signed it",
+            context={"bundle": path},
+            hint="`key=PUB`",
+        )
     from deploycc.agent_host.bundles import verify_signed
     from deploycc.agent_host.temporary import temporary_folder
     from deploycc.workflows.chain import check_chain

@@ -26,6 +26,7 @@ from deploycc.errors import (
     EXIT_USAGE,
     DeployError,
 )
+from deploycc.terminal import process
 
 
 def test_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +86,7 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(
     """A closed terminal, `kill` and `timeout`: what is half done is cleaned up. Under nohup it goes on."""
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
     before = {each: signal.getsignal(each) for each in numbers}
-    monkeypatch.setattr(cli, "_signals", [])
+    monkeypatch.setattr(process, "_signals", [])
     monkeypatch.setattr(cli, "main", lambda: signal.raise_signal(number))
     if ignored:
         signal.signal(number, signal.SIG_IGN)
@@ -100,7 +101,7 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(
 def test_ctrl_c_inside_a_library_is_status_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_signals", [signal.SIGINT])
+    monkeypatch.setattr(process, "_signals", [signal.SIGINT])
     assert _failing(monkeypatch, ImportError("initialization failed")) == 130
     assert capsys.readouterr().err == ""
 

@@ -26,11 +26,8 @@ SETTINGS = TrainingSettings(steps=8, batch=3, check_every=2)
 LAYERS = ("backend.[12]*",)
 
 
-def hurried(layers: tuple[str, ...]) -> GatingSettings:
-    """Presses hard from the first step."""
-    return GatingSettings(
-        layers, GateShape(hidden=8), keep=0.7, gain=20.0, press=Ramp(1.0, 1.0), spread=0.1, retire=0.05
-    )
+HURRIED = GatingSettings((), GateShape(hidden=8), keep=0.7, gain=20.0, press=Ramp(1.0, 1.0), spread=0.1, retire=0.05)
+"""Press hard from the first step."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,7 @@ def teacher() -> Detector:
 
 @pytest.fixture(scope="module")
 def trained(teacher: Detector) -> GateTraining:
-    return train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=hurried)
+    return train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=HURRIED)
 
 
 def test_the_compiler_finds_the_gates(trained: GateTraining, teacher: Detector, tmp_path: Path) -> None:
@@ -87,8 +84,8 @@ def test_a_training_that_was_cut_goes_on_to_the_same_end(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=hurried, checkpoint=file, report=stop)
-    again = train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=hurried, checkpoint=file)
+        train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=HURRIED, checkpoint=file, report=stop)
+    again = train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=HURRIED, checkpoint=file)
     assert bytes_of(again.detector) == bytes_of(trained.detector)
 
 

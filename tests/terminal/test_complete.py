@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.cli import complete
+from deploycc.terminal import complete
 
 
 def test_targets_complete_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
