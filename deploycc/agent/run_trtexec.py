@@ -122,11 +122,15 @@ class Board:
         What goes wrong in between says nothing about the engine: it was loaded when it was built.
 
         Raises:
-            NotPossible: the program writes no outputs, or does not end well.
+            NotPossible: the program writes no outputs, does not end well, or cannot be made here.
             Failed: the engine answers with NaN or infinity.
         """
         if not self._is_trtexec:
-            raise NotPossible("{} runs no engine".format(self._builder))
+            variables = trtexec_commands.tensorrt_optimization_environment(self._board)
+            try:
+                return time_engine.answer(engine_path, tensor, variables, self._scratch)
+            except Failed as error:
+                raise NotPossible("nothing showed what the engine answers: " + error.reason) from error
         path = self._file(trtexec_commands.OUTPUT)
         files.remove(path)
         with open(self._file(trtexec_commands.INPUT), "wb") as file:

@@ -1,4 +1,4 @@
-// Times a TensorRT engine, one picture at a time, copies of input and output included. The agent compiles this on boards
+// Times a TensorRT engine, one picture at a time, copies of input and output included, or shows its answer. The agent compiles this on boards
 // whose TensorRT has neither a Python API nor a trtexec that keeps samples (DRIVE PX 2, TensorRT 3 and 4).
 //
 //   time_engine ENGINE INPUT RESULT WARMUP_S DURATION_S SAMPLES
@@ -11,6 +11,11 @@
 //   warmup    PICTURES  NANOSECONDS
 //   sample    START  LATENCY        in nanoseconds; START counts from the origin of CLOCK_MONOTONIC
 //   layer     MILLISECONDS  NAME    mean over the pictures of a run of its own
+//
+//   time_engine ENGINE INPUT OUTPUTS
+//
+// runs one picture and writes what the engine answers: for each output a line NAME, tab, TYPE (as NumPy spells it), tab,
+// BYTES; then that many bytes.
 
 #include <NvInfer.h>
 #include <cuda_runtime_api.h>
@@ -80,13 +85,21 @@ std::vector<char> contents(const char* path) {
   return data;
 }
 
+struct Type {
+  const char* name;
+  size_t bytes;
+};
+
+Type type_of(const nvinfer1::ICudaEngine& engine, int binding) {
+  const nvinfer1::DataType type = engine.getBindingDataType(binding);
+  if (type == nvinfer1::DataType::kHALF) return {"float16", 2};
+  if (type == nvinfer1::DataType::kINT8) return {"int8", 1};
+  if (static_cast<int>(type) == 3) return {"int32", 4};  // kINT32, which TensorRT 3 does not have
+  return {"float32", 4};
+}
+
 size_t bytes_of(const nvinfer1::ICudaEngine& engine, int binding) {
-  size_t bytes = 4;
-  switch (engine.getBindingDataType(binding)) {
-    case nvinfer1::DataType::kHALF: bytes = 2; break;
-    case nvinfer1::DataType::kINT8: bytes = 1; break;
-    default: break;
-  }
+  size_t bytes = type_of(engine, binding).bytes;
   const nvinfer1::Dims dims = engine.getBindingDimensions(binding);
   for (int i = 0; i < dims.nbDims; ++i) bytes *= dims.d[i];
   return bytes;
@@ -94,6 +107,8 @@ size_t bytes_of(const nvinfer1::ICudaEngine& engine, int binding) {
 
 struct Binding {
   bool input;
+  std::string name;
+  const char* type;
   size_t bytes;
   void* host;
 };
@@ -105,13 +120,14 @@ class Runner {
     if (!context_) fail("the engine gives no execution context");
     check(cudaStreamCreate(&stream_), "cudaStreamCreate");
     for (int i = 0; i < engine.getNbBindings(); ++i) {
-      Binding binding = {engine.bindingIsInput(i), bytes_of(engine, i), nullptr};
+      Binding binding = {engine.bindingIsInput(i), engine.getBindingName(i), type_of(engine, i).name, bytes_of(engine, i),
+                         nullptr};
       check(cudaMallocHost(&binding.host, binding.bytes), "cudaMallocHost");
       void* device = nullptr;
       check(cudaMalloc(&device, binding.bytes), "cudaMalloc");
       if (binding.input) {
         if (picture.size() != binding.bytes)
-          fail(std::string("the input ") + engine.getBindingName(i) + " takes " + std::to_string(binding.bytes) +
+          fail("the input " + binding.name + " takes " + std::to_string(binding.bytes) +
                " bytes, and the picture has " + std::to_string(picture.size()));
         std::memcpy(binding.host, picture.data(), binding.bytes);
       }
@@ -131,6 +147,17 @@ class Runner {
     context_->setProfiler(&profiler);
     for (int i = 0; i < kProfiledPictures; ++i)
       if (!context_->execute(1, devices_.data())) fail("the engine does not run");
+  }
+
+  bool write(std::FILE* file) const {
+    for (const Binding& binding : bindings_) {
+      if (binding.input) continue;
+      if (std::fprintf(file, "%s\t%s\t%lu\n", binding.name.c_str(), binding.type,
+                       static_cast<unsigned long>(binding.bytes)) < 0 ||
+          std::fwrite(binding.host, 1, binding.bytes, file) != binding.bytes)
+        return false;
+    }
+    return true;
   }
 
  private:
@@ -153,11 +180,8 @@ class Runner {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 7) fail("usage: time_engine ENGINE INPUT RESULT WARMUP_S DURATION_S SAMPLES");
-  const long long warmup = static_cast<long long>(std::atof(arguments[4]) * 1e9);
-  const long long duration = static_cast<long long>(std::atof(arguments[5]) * 1e9);
-  const size_t least = std::strtoul(arguments[6], nullptr, 10);
-
+  if (count != 7 && count != 4)
+    fail("usage: time_engine ENGINE INPUT RESULT WARMUP_S DURATION_S SAMPLES, or: time_engine ENGINE INPUT OUTPUTS");
   check(cudaSetDevice(0), "cudaSetDevice");  // the agent chooses the GPU by CUDA_VISIBLE_DEVICES
   cudaDeviceProp device;
   check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
@@ -168,7 +192,18 @@ int main(int count, char** arguments) {
   nvinfer1::ICudaEngine* engine = runtime->deserializeCudaEngine(data.data(), data.size(), nullptr);
   if (!engine) fail("the engine does not load");
   Runner runner(*engine, contents(arguments[2]));
+  if (count == 4) {
+    runner.run();
+    std::FILE* outputs = std::fopen(arguments[3], "wb");
+    if (!outputs) fail(std::string("cannot write ") + arguments[3]);
+    const bool whole = runner.write(outputs);
+    if (std::fclose(outputs) != 0 || !whole) fail(std::string("cannot write ") + arguments[3]);
+    return 0;
+  }
 
+  const long long warmup = static_cast<long long>(std::atof(arguments[4]) * 1e9);
+  const long long duration = static_cast<long long>(std::atof(arguments[5]) * 1e9);
+  const size_t least = std::strtoul(arguments[6], nullptr, 10);
   long long begin = now();
   size_t warm = 0;
   do {

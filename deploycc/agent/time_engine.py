@@ -1,4 +1,4 @@
-"""Times an engine where only TensorRT's C++ API is: by ``time_engine.cpp``, compiled with the board's own compiler.
+"""Times and runs an engine where only TensorRT's C++ API is: by ``time_engine.cpp``, which the board compiles.
 
 That is DRIVE PX 2, whose TensorRT has no Python API for its processor, and whose trtexec, where there is one, takes no
 input and times no copies. Written from the API's documentation: no board has compiled or run it yet.
@@ -8,7 +8,7 @@ import os
 import pkgutil
 import shutil
 import subprocess
-from typing import Any, Dict, List
+from typing import Any, BinaryIO, Dict, List
 
 from . import fields, processes, programs, timing
 from .outcome import Failed, NotPossible
@@ -98,6 +98,49 @@ def measure(
         return read_result([line.rstrip("\n").split("\t") for line in lines])
 
 
+def answer(engine: str, tensor: "Any", variables: "Dict[str, str]", folder: str) -> "Dict[str, Any]":
+    """Compile the program, run an engine on an input tensor with it and return the outputs by name.
+
+    Args:
+        engine: path of it.
+        tensor: the input, a NumPy array.
+        variables: that choose the GPU.
+        folder: an empty one to work in.
+
+    Raises:
+        NotPossible: the program cannot be made here.
+        Failed: the engine does not load or run, or what was written is not as documented.
+    """
+    program = build_program(folder)
+    data, result = os.path.join(folder, "input.raw"), os.path.join(folder, "outputs.raw")
+    with open(data, "wb") as file:
+        file.write(tensor.tobytes())
+    programs.run([program, engine, data, result], folder, variables)
+    with open(result, "rb") as file:
+        return read_outputs(file)
+
+
+def read_outputs(file: "BinaryIO") -> "Dict[str, Any]":
+    """Turn what the program wrote of an engine's answer into arrays of one dimension by name.
+
+    Raises:
+        Failed: it is not as documented.
+    """
+    import numpy
+
+    outputs = {}
+    for line in iter(lambda: file.readline(_LONGEST_MESSAGE), b""):
+        parts = line.decode("utf-8", "replace").rstrip("\n").rsplit("\t", 2)
+        if len(parts) != 3 or parts[1] not in _TYPES or not parts[2].isdigit():
+            raise Failed("the timing program's outputs are not as documented")
+        data = file.read(int(parts[2]))
+        if len(data) != int(parts[2]) or len(data) % _TYPES[parts[1]]:
+            raise Failed("the timing program's outputs are not as documented: {} is not whole".format(parts[0]))
+        outputs[parts[0]] = numpy.frombuffer(data, parts[1])
+    return outputs
+
+
+_TYPES = {"float32": 4, "float16": 2, "int32": 4, "int8": 1}  # bytes of an element
 _VERSION = fields.text(r"\d{1,3}\.\d{1,3}\.\d{1,3}")
 _CAPABILITY = fields.text(r"\d{1,2}\.\d")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deploycc.agent import time_engine
@@ -50,6 +52,16 @@ def test_a_result_is_read() -> None:
 def test_a_result_that_is_not_as_documented_is_refused(rows: list[list[str]]) -> None:
     with pytest.raises(Failed, match="not as documented"):
         time_engine.read_result(rows)
+
+
+def test_outputs_are_read() -> None:
+    values = [np.float32([1, -0.5]), np.float16([3]), np.int32([7])]
+    written = [f"b\t{n}\t{v.dtype}\t{v.nbytes}\n".encode() + v.tobytes() for n, v in enumerate(values)]
+    read = time_engine.read_outputs(io.BytesIO(b"".join(written)))
+    assert {name: array.tolist() for name, array in read.items()} == {"b\t0": [1, -0.5], "b\t1": [3], "b\t2": [7]}
+    for data in (written[0][:-1], b"loc\tfloat64\t8\n" + bytes(8), b"loc\tfloat32\n", b"loc\tint32\t3\n" + bytes(3)):
+        with pytest.raises(Failed, match="not as documented"):
+            time_engine.read_outputs(io.BytesIO(data))
 
 
 def test_a_board_without_a_compiler_or_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
