@@ -103,12 +103,13 @@ def _are_whole(folder: str) -> bool:
 
 
 def _inputs(plan: str) -> "Any":
-    """Return the names of the plan, and of the networks that it names, beside it."""
-    from . import plan_file
+    """Return the names of the plan, and beside it of the networks that it names and of what the smoke test reads."""
+    from . import plan_file, smoke
 
     networks = plan_file.read_plan(plan)["networks"]
     named = [network[key] for network in networks for key in ("file", "weights_file")]
-    return [os.path.basename(plan), *sorted({name for name in named if name is not None})]
+    smoking = smoke.inputs(os.path.dirname(plan))
+    return [os.path.basename(plan), *sorted({name for name in named if name is not None}), *smoking]
 
 
 def _to_disk(folder: str) -> None:

@@ -6,7 +6,7 @@ reported to detect nothing. A folder ships a few pictures and what the FP32 netw
 """
 
 import os
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import decoding, fields, files, seal
 from .outcome import Failed, NotPossible
@@ -152,6 +152,26 @@ def network_of(contract: "Dict[str, Any]", network: "Dict[str, Any]") -> "Option
         if (each["precision"], each["variant"]) == (network["precision"], network["variant"]):
             return each  # type: ignore[no-any-return]
     return None
+
+
+def inputs(folder: str) -> "List[str]":
+    """Return the names of the files in a folder that `check` reads; none where it has no contract.
+
+    Raises:
+        Failed: the contract cannot be used, or was changed.
+    """
+    contract = read_contract(folder)
+    names = set()
+    for network in contract["networks"] if contract is not None else ():
+        if network.get("smoke") is not None:
+            smoke = _checked(network["smoke"])
+            names |= {smoke["pictures"], *smoke["outputs"].values()}
+        if network.get("heads") is not None:
+            names |= {network["heads"]["priors"], network["heads"]["variances"]}
+    try:
+        return sorted({_NAME(name, CONTRACT) for name in names} | ({CONTRACT} if contract is not None else set()))
+    except fields.Wrong as error:
+        raise Failed("{} is not valid: {}".format(CONTRACT, error), hint="compile again") from error
 
 
 def _checked(smoke: "Any") -> "Dict[str, Any]":

@@ -8,12 +8,15 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from decoder_cases import contract_folder, head_detector, random_heads
 from small_networks import conv_model, plan_folder
 
 from deploycc import target
 from deploycc.agent import bundle_fit, first_boot, jobs, releases
 from deploycc.agent.outcome import Failed
+from deploycc.integration.contract_files import Expected
 
 FACTS = {"architecture": "x86_64", "board_model": "PC", "runtime_version": None, "gpus": [], "l4t": None}
 
@@ -67,6 +70,19 @@ def test_it_builds_once_and_keeps_the_engines(root: Path, builds: list[str]) -> 
     assert first_boot.prepare(str(root)) == folder
     assert len(builds) == 1
     assert [path.name for path in Path(folder).parent.iterdir()] == [Path(folder).name]
+
+
+def test_engines_of_the_first_boot_see_the_pictures_of_the_smoke_test(root: Path, builds: list[str]) -> None:
+    model = root / releases.BASE / releases.CURRENT / "model"
+    detector = head_detector(random_heads(3))
+    pictures = np.zeros((1, 4, 5, 3), np.uint8)
+    outputs = {"loc": np.zeros((1, 160), np.float32), "conf": np.zeros((1, 160), np.float32)}
+    contract = contract_folder(model, [detector], expected=Expected(pictures, 0.3, outputs, ((),)))
+    folder = Path(first_boot.prepare(str(root)))
+    smoke = contract.networks[0].smoke
+    assert smoke is not None
+    for name in ("contract.json", "priors.npy", "variances.npy", smoke.pictures, *smoke.outputs.values()):
+        assert (folder / name).read_bytes() == (model / name).read_bytes()
 
 
 def test_others_find_the_engines_while_somebody_installs(root: Path, builds: list[str]) -> None:
