@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from . import files, jetson
 from .outcome import Failed
 from .progress import say
-from .system import read
+from .system import listed, read
 
 _PREFIX = "performance-"
 _CLOCKS = "clocks"
@@ -42,6 +42,7 @@ class MaxPerformance:
         self._starter = starter
         self._pipe = -1
         self._keeper = None  # type: Any
+        self.radios = radios()
         self.before = None  # type: Any
         self.after = None  # type: Any
 
@@ -71,6 +72,8 @@ class MaxPerformance:
         finally:
             os.close(lock)  # the keeper holds it too
         say("power mode {} and fixed clocks; {} was before".format(name, self.before))
+        if self.radios:
+            say("radios that take power meanwhile: {}; `rfkill block all` switches them off".format(self.radios))
         try:
             _run(["nvpmodel", "-m", number])
             _run(["jetson_clocks"])
@@ -90,6 +93,7 @@ class MaxPerformance:
         """Write what was before and is now into the environment of a measurement."""
         environment["nvpmodel_before"] = self.before
         environment["nvpmodel_restored"] = self.after
+        environment["radios_on"] = self.radios
 
     def _start_keeper(self, folder: str, lock: int) -> None:
         watched, self._pipe = os.pipe()
@@ -109,6 +113,17 @@ class MaxPerformance:
     def _let_go(self) -> None:
         os.close(self._pipe)
         self._keeper.wait()
+
+
+def radios() -> "Optional[str]":
+    """Return the radios that are on, ``bluetooth hci0, wlan phy0``; an empty text where none is, None without any.
+
+    They are left as they are: this may be the link that the board is reached by.
+    """
+    folders = listed("/sys/class/rfkill/rfkill*")
+    facts = [[read("{}/{}".format(folder, name)) for name in ("type", "name", "soft", "hard")] for folder in folders]
+    on = ["{} {}".format(kind, name) for kind, name, soft, hard in facts if (soft, hard) == ("0", "0")]
+    return ", ".join(sorted(on)) if folders else None
 
 
 def keep(folder: str, pipe: int) -> int:

@@ -13,7 +13,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import processes, sensors, tegrastats
-from .system import find_program
+from .system import command_output, find_program
 
 PERIOD_S = 0.5
 _MOST_READINGS = 2000  # of a long run: the period grows
@@ -25,7 +25,15 @@ _SMI = {
     "temperature.gpu": "temperature_c:GPU",
     "power.draw": "power_mw:GPU",
 }
-_SMI_FIELDS = sorted(_SMI)
+_SMI_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # the newer driver's name first
+_REASONS = {
+    0x04: "SW power cap",
+    0x08: "HW slowdown",
+    0x20: "SW thermal slowdown",
+    0x40: "HW thermal slowdown",
+    0x80: "HW power brake",
+}
+"""Bits of NVML's ``nvmlClocksEventReasons`` that slow a busy GPU down (``nvml.h``); others are idle or chosen."""
 
 
 class Recorder:
@@ -137,10 +145,10 @@ def _others(found: "Dict[str, Any]", period_s: float) -> "List[_Program]":
     if find_program("tegrastats") and not ("gpu_clock_mhz" in found and has_rails):
         commands.append((["tegrastats", "--interval", str(int(period_s * 1e3))], _of_tegrastats))
     elif find_program("nvidia-smi") and "gpu_clock_mhz" not in found:
-        asked = "--query-gpu=" + ",".join(_SMI_FIELDS)
-        commands.append(
-            (["nvidia-smi", asked, "--format=csv,noheader,nounits", "-lms", str(int(period_s * 1e3))], _of_smi)
-        )
+        fields = _smi_fields()
+        asked = "--query-gpu=" + ",".join(fields)
+        repeated = ["nvidia-smi", asked, "--format=csv,noheader,nounits", "-lms", str(int(period_s * 1e3))]
+        commands.append((repeated, lambda line: _of_smi(line, fields)))
     programs = []
     for command, parse in commands:
         try:
@@ -158,12 +166,24 @@ def _of_tegrastats(line: str) -> "Dict[str, float]":
     return values
 
 
-def _of_smi(line: str) -> "Dict[str, float]":
+def _smi_fields() -> "List[str]":
+    """Return the fields to ask for; nvidia-smi answers nothing at all where it does not know one of them."""
+    for name in _SMI_REASONS:
+        if "0x" in (command_output(["nvidia-smi", "--query-gpu=" + name, "--format=csv,noheader"]) or ""):
+            return [*sorted(_SMI), name]
+    return sorted(_SMI)
+
+
+def _of_smi(line: str, fields: "List[str]") -> "Dict[str, float]":
     """Read a line of nvidia-smi; what it does not know is ``[N/A]``."""
     values = {}
-    for field, text in zip(_SMI_FIELDS, line.split(",")):  # noqa: B905 - strict came with Python 3.10
+    for field, text in zip(fields, line.split(",")):  # noqa: B905 - strict came with Python 3.10
         try:
-            values[_SMI[field]] = float(text) * (1e3 if field == "power.draw" else 1.0)
+            if field in _SMI_REASONS:
+                active = int(text.strip(), 16)
+                values.update({"throttled:" + name: float(bool(active & bit)) for bit, name in _REASONS.items()})
+            else:
+                values[_SMI[field]] = float(text) * (1e3 if field == "power.draw" else 1.0)
         except ValueError:
             pass
     return values

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploycc.cli.options import argument, option, switch
-from deploycc.cli.shared_options import Device
+from deploycc.cli.shared_options import Device, MaxPerformance
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ def command(
         float | None,
         option("S", "End --single-stream or --period early; the result is not valid.", min=0.001, max=86400.0),
     ] = None,
-    max_performance: Annotated[
-        bool,
-        switch(
-            "--max-performance",
-            "On a Jetson: in the fastest power mode with fixed clocks (needs root there); "
-            "what was before is back afterwards, however this ends.",
-        ),
-    ] = False,
+    max_performance: MaxPerformance = False,
     device: Device = None,
 ) -> None:
     """Time the engines of built folders.

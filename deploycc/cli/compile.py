@@ -12,7 +12,7 @@ import typer
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.pruning_options import PruningChoice
-from deploycc.cli.shared_options import ClassNames, Device, Precisions, comma_list, target_option
+from deploycc.cli.shared_options import ClassNames, Device, MaxPerformance, Precisions, comma_list, target_option
 from deploycc.errors import InputError
 from deploycc.terminal import console
 
@@ -69,6 +69,7 @@ def command(
     ] = True,
     build: Annotated[bool, typer.Option(help="Build the engines that can be built here.")] = True,
     measure: Annotated[bool, typer.Option(help="Time the engines that can run here.")] = True,
+    max_performance: MaxPerformance = False,
     quick: Annotated[bool, switch("--quick", "Measure for half a second only; the result is not valid.")] = False,
     threads: Annotated[int, option("N", "CPU threads of the runtime; 0: all cores.", min=0)] = 0,
     dump_each: Annotated[Path | None, option("DIR", "Write the network as ONNX text after every pass.")] = None,
@@ -108,6 +109,7 @@ def command(
         build=build,
         measure=measure,
         device=device,
+        max_performance=max_performance,
         quick=quick,
         threads=threads,
         dump_to=dump_each,

@@ -27,6 +27,14 @@ EnginePrecision = Annotated[
     str | None, option("P", "Engine for --device: fp32 or fp16; default: the first that runs.", "--precision")
 ]
 FolderOfPictures = Annotated[Path | None, option("DIR", "Folder of pictures.")]
+MaxPerformance = Annotated[
+    bool,
+    switch(
+        "--max-performance",
+        "On a Jetson: measure in the fastest power mode with fixed clocks (needs root there); what was before is back "
+        "afterwards, however this ends.",
+    ),
+]
 OrData = Annotated[
     str | None,
     option("DATA", "Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].", "--data", "-d"),

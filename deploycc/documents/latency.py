@@ -75,7 +75,7 @@ class Telemetry(Record):
         offsets_s: time of each reading, counted as `Run.start_offsets_s` are; below 0 during the warm-up.
         readings: by sensor, one value per reading, None where it told nothing. Names carry the unit, and after a colon
             what was measured: ``gpu_clock_mhz``, ``power_mw:VDD_IN``, ``temperature_c:GPU-therm``. Counters only grow:
-            ``energy_uj:package-0``, ``throttle_events:oc3``.
+            ``energy_uj:package-0``, ``throttle_events:oc3``. ``throttled:SW power cap`` is 1 while that reason holds.
     """
 
     period_s: Positive

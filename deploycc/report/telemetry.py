@@ -37,6 +37,7 @@ class Watched:
         clocks_mhz: mean of each clock, by unit.
         moved: clocks that differed by more than `CLOCK_TOLERANCE`.
         throttled: events counted, by kind.
+        held_back: number of readings in which the device said that it throttles, by reason.
         power_w: mean power of `rail`; None where none is measured.
         rail: the whole board's rail, else all rails together, or the processor's package.
         energy_mj: per picture, while samples were taken: mean power times the time of the samples, over their number.
@@ -47,6 +48,7 @@ class Watched:
     clocks_mhz: dict[str, float]
     moved: tuple[Moved, ...]
     throttled: dict[str, int]
+    held_back: dict[str, int]
     power_w: float | None
     rail: str | None
     energy_mj: float | None
@@ -84,6 +86,7 @@ def watched(run: Run) -> Watched | None:
             if max(series) - min(series) > CLOCK_TOLERANCE * max(series)
         ),
         dict(_throttled(run.telemetry)),
+        {reason: count for reason, series in _of_kind(values, "throttled") if (count := round(sum(series)))},
         power_w,
         rail,
         None if power_w is None else power_w * seconds / len(run.samples_ms) * 1e3,

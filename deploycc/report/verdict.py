@@ -149,9 +149,11 @@ def _from_conditions(
             )
         )
     seen_inside = watched(run)
-    if seen_inside is not None and seen_inside.throttled:
+    if seen_inside is not None and (seen_inside.throttled or seen_inside.held_back):
         disturbances.append("the device throttled")
-        events = ", ".join(f"{count} of {kind}" for kind, count in seen_inside.throttled.items())
+        said = [f"{count} of {kind}" for kind, count in seen_inside.throttled.items()]
+        said += [f"{why} in {count} of {seen_inside.readings} readings" for why, count in seen_inside.held_back.items()]
+        events = ", ".join(said)
         found.append(
             Advice(f"the device throttled while it was measured ({events})", "cool it, or look at its power supply")
         )

@@ -43,6 +43,8 @@ class CompileSettings:
         build: build the engines that can be built here, or on the device.
         measure: time the engines that can run here, or on the device.
         device: where they are built and timed, as `deploycc.agent_host.devices.find` takes it; None: here.
+        max_performance: time them in the fastest power mode of a Jetson, with fixed clocks; what was before is back
+            afterwards.
         quick: time for half a second: a smoke test, which is never valid.
         threads: CPU threads of the runtime; 0 for one per core.
         dump_to: folder for the network as ONNX text after every pass.
@@ -57,6 +59,7 @@ class CompileSettings:
     build: bool = True
     measure: bool = True
     device: str | None = None
+    max_performance: bool = False
     quick: bool = False
     threads: int = 0
     dump_to: Path | None = None
@@ -289,11 +292,11 @@ def _compile_one(
             gate_plan.write(folder / gate_plan.FILE_NAME)
         write_report(folder, _report(job, target, networks, verified, settings, pictures, accuracy, say))
         if settings.build and not is_remote(settings.device):
-            build_and_measure(folder, None, settings.measure, say)
+            build_and_measure(folder, None, settings.measure, say, settings.max_performance)
         say("writing the report")
         render_folder(folder)
     if settings.build and is_remote(settings.device):  # the folder is whole: whoever attaches later finds it
-        build_and_measure(output, settings.device, settings.measure, say)
+        build_and_measure(output, settings.device, settings.measure, say, settings.max_performance)
     return replace(read_report(output), kept=tuple(kept))
 
 

@@ -130,7 +130,7 @@ def session_on(
         yield session
 
 
-def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -> None:
+def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say, max_performance: bool = False) -> None:
     """Build the engines of a folder's plan, and time them.
 
     Args:
@@ -138,6 +138,7 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -
         name: as for `choose_device`.
         measure: time them too.
         say: progress.
+        max_performance: as for `deploycc.workflows.rebuild.bench_folders`.
 
     Raises:
         BuildError, MeasureError: an engine could not be built or timed by the device. That this machine cannot is not
@@ -147,16 +148,17 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say) -
     from deploycc.agent_host.local import check_built, check_measured
     from deploycc.agent_host.remote import Step
     from deploycc.workflows.output_folder import bench_staged, build_staged
-    from deploycc.workflows.rebuild import bench_folder, build_folder
+    from deploycc.workflows.rebuild import bench_folders, build_folder
 
-    steps = [Step("build"), Step("bench")] if measure else [Step("build")]
+    steps = [Step("build"), Step("bench", max_performance=max_performance)] if measure else [Step("build")]
     with session_on(name, folder, steps, say) as session:
         if session is None:
             build_staged(folder, say)
             if measure:
-                check_measured(bench_staged(folder, say))
+                check_measured(bench_staged(folder, say, max_performance))
             return
         built = build_folder(folder, say, session)
         if measure:
-            check_measured(bench_folder(folder, say, session=session), every=True)
+            [latency] = bench_folders([folder], say, session=session, max_performance=max_performance)
+            check_measured(latency, every=True)
         check_built(built)

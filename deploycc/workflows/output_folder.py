@@ -43,7 +43,7 @@ def build_staged(folder: Path, say: Say) -> None:
     write_report(folder, with_results(read_compile_report(folder), build, None))
 
 
-def bench_staged(folder: Path, say: Say) -> LatencyReport:
+def bench_staged(folder: Path, say: Say, max_performance: bool = False) -> LatencyReport:
     """Time the engines of a folder that is being made, and write ``latency.json``.
 
     Returns:
@@ -54,7 +54,7 @@ def bench_staged(folder: Path, say: Say) -> LatencyReport:
     from deploycc.documents.compile import read_compile_report
 
     say("measuring")
-    latency = local.bench(folder, say)
+    [latency] = local.bench_in_turns([folder], say, max_performance=max_performance)
     latency.write(folder / latency.FILE_NAME)
     write_report(folder, with_results(read_compile_report(folder), read_manifest(folder), latency))
     return latency

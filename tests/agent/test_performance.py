@@ -57,13 +57,20 @@ def wait_until_nothing_is_kept(board: Board) -> None:
 
 def test_it_is_fast_while_it_measures_and_as_before_afterwards(tmp_path: Path, board: Board) -> None:
     before = state(board)
+    for number, (kind, name, soft) in enumerate([("wlan", "phy0", "0"), ("bluetooth", "hci0", "1")]):
+        radio = board.root / f"sys/class/rfkill/rfkill{number}"
+        radio.mkdir(parents=True)
+        for file, content in (("type", kind), ("name", name), ("soft", soft), ("hard", "0")):
+            (radio / file).write_text(f"{content}\n")
     assert agent(board, "bench", "--max-performance").wait() == 0, (tmp_path / "said").read_text()
+    assert "radios that take power meanwhile: wlan phy0;" in (tmp_path / "said").read_text()
     assert state(board) == before
     assert kept(board) == []
     report = json.loads((tmp_path / "out" / "latency.json").read_text())
     environment = report["environment"]
     assert environment["nvpmodel_before"] == environment["nvpmodel_restored"] == "25W (3)"
     assert (environment["nvpmodel"], environment["jetson_clocks"]) == ("MAXN (0)", True)
+    assert environment["radios_on"] == "wlan phy0"
     assert report["runs"][0]["status"] == "measured"
 
 

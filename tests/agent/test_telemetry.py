@@ -83,11 +83,42 @@ def test_what_no_file_tells_comes_from_tegrastats(tmp_path: Path, monkeypatch: p
 
 
 def test_lines_of_nvidia_smi() -> None:
-    assert telemetry._of_smi("6000, 1410, 61.25, 54") == {
+    fields = sorted(telemetry._SMI)
+    assert telemetry._of_smi("6000, 1410, 61.25, 54", fields) == {
         "memory_clock_mhz": 6000.0, "gpu_clock_mhz": 1410.0, "power_mw:GPU": 61250.0, "temperature_c:GPU": 54.0,
     }  # fmt: skip
-    assert telemetry._of_smi("[N/A], 1410, [N/A], 54") == {"gpu_clock_mhz": 1410.0, "temperature_c:GPU": 54.0}
-    assert telemetry._of_smi("") == {}
+    found = telemetry._of_smi("[N/A], 1410, [N/A], 54", fields)
+    assert found == {"gpu_clock_mhz": 1410.0, "temperature_c:GPU": 54.0}
+    assert telemetry._of_smi("", fields) == {}
+
+
+def test_reasons_to_throttle_that_nvidia_smi_tells() -> None:
+    """Idle, chosen clocks and synchronous boost are none; a word for it is as good as no answer."""
+    fields = ["clocks.sm", "clocks_throttle_reasons.active"]
+    found = telemetry._of_smi("1410, 0x0000000000000024", fields)
+    assert {name for name, on in found.items() if on == 1.0} == {
+        "throttled:SW power cap", "throttled:SW thermal slowdown",
+    }  # fmt: skip
+    assert [on for name, on in telemetry._of_smi("1410, 0x0000000000000113", fields).items() if ":" in name] == [
+        0.0
+    ] * 5
+    assert telemetry._of_smi("1410, [Not Supported]", fields) == {"gpu_clock_mhz": 1410.0}
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        ("clocks_event_reasons.active", "clocks_event_reasons.active"),
+        ("clocks_throttle_reasons.active", "clocks_throttle_reasons.active"),
+        ("neither", "temperature.gpu"),
+    ],
+)
+def test_a_driver_is_only_asked_what_it_knows(known: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(command: list[str]) -> str | None:
+        return "0x0000000000000001" if known in command[1] else None
+
+    monkeypatch.setattr(telemetry, "command_output", said)
+    assert telemetry._smi_fields()[-1] == asked
 
 
 def test_what_is_too_short_to_be_valid_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:

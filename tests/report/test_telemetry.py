@@ -63,6 +63,13 @@ def test_throttling_is_in_the_verdict() -> None:
     assert "5 of oc3" in str(verdict.warnings[0])
 
 
+def test_a_reason_to_throttle_that_held_meanwhile_is_in_the_verdict() -> None:
+    verdict = judged(**{"throttled:SW power cap": [1.0, 1.0, *[0.0] * 20, *[1.0] * 3, *[0.0] * 4]})
+    assert verdict.label == "VALID, but the device throttled"
+    assert "SW power cap in 3 of " in str(verdict.warnings[0])
+    assert judged(**{"throttled:SW power cap": [1.0, 1.0, *[0.0] * 27]}).label == "VALID"
+
+
 def test_a_processors_energy_counter() -> None:
     told = [5e6 + 15.5e6 * (at - OFFSETS[0]) for at in OFFSETS]
     readings: dict[str, tuple[float | None, ...]] = {
