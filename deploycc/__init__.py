@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from deploycc.workflows.gates import plan_gates as plan_gates
     from deploycc.workflows.load import load as load
     from deploycc.workflows.load import save as save
+    from deploycc.workflows.package import package as package
+    from deploycc.workflows.package_contents import PackageSettings as PackageSettings
     from deploycc.workflows.predict import predict as predict
     from deploycc.workflows.profile import profile as profile
     from deploycc.workflows.prune import Pruned as Pruned
@@ -39,6 +41,7 @@ _HOME = {
     "Detector": "deploycc.detector:Detector",
     "GatePlanning": "deploycc.workflows.gates:GatePlanning",
     "Note": "deploycc.errors:Note",
+    "PackageSettings": "deploycc.workflows.package_contents:PackageSettings",
     "PruneSettings": "deploycc.workflows.prune:PruneSettings",
     "Pruned": "deploycc.workflows.prune:Pruned",
     "Report": "deploycc.workflows.report:Report",
@@ -49,6 +52,7 @@ _HOME = {
     "export": "deploycc.workflows.export:export_detector",
     "load": "deploycc.workflows.load:load",
     "load_target": "deploycc.target:load",
+    "package": "deploycc.workflows.package:package",
     "plan_gates": "deploycc.workflows.gates:plan_gates",
     "predict": "deploycc.workflows.predict:predict",
     "profile": "deploycc.workflows.profile:profile",
@@ -64,6 +68,7 @@ __all__ = [
     "Detector",
     "GatePlanning",
     "Note",
+    "PackageSettings",
     "PruneSettings",
     "Pruned",
     "Report",
@@ -75,6 +80,7 @@ __all__ = [
     "export",
     "load",
     "load_target",
+    "package",
     "plan_gates",
     "predict",
     "profile",

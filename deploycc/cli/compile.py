@@ -123,11 +123,10 @@ def command(
     check_outputs(None, chosen, output)
     check_writable(pruning.costs, inputs=[choice.model, choice.weights])
     with console.progress("compile") as say:
-        say(f"reading {choice.model}")
-        detector = choice.load()
+        detector = choice.load(say)
         console.notes(detector.notes)
         pruned = None
-        if pruning.wanted or data is not None:
+        if pruning != PruningChoice() or data is not None:
             with timer_on(None, chosen[0], threads, say) as timer:
                 prunings = pruning.for_targets(chosen, timer)
             profile, mask = pruning.read_inputs()

@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
-from deploycc.cli.shared_options import (
-    ClassNames,
-    Device,
-    EnginePrecision,
-    FolderOfPictures,
-    OrData,
-    comma_list,
-    one_source,
-)
+from deploycc.cli.shared_options import ClassNames, Device, EnginePrecision, Pictures, comma_list
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -30,8 +22,7 @@ def command(
     output: Annotated[
         Path | None, option("DIR", "Folder for JSON, drawn pictures and a contact sheet.", "-o", "--output")
     ] = None,
-    images: FolderOfPictures = None,
-    data: OrData = None,
+    pictures: Pictures,
     compare: Annotated[
         str | None,
         option("MODEL", "A second detector or folder to show beside MODEL, or what `agent.pyz detect` wrote (.json)."),
@@ -57,14 +48,13 @@ def command(
     from deploycc.workflows.engine_detections import check_precision
     from deploycc.workflows.pictures import open_pictures
 
-    source = one_source(images, data)
+    source = pictures.source()
     check_precision(precision)
     with console.progress("detect") as say:
-        say("reading")
-        first = choice.load()
+        first = choice.load(say)
         second: Detector | str | None = compare
         if compare is not None and not compare.endswith(".json"):
-            second = replace(choice, model=compare, weights=None, random_weights=None, describe=None).load()
+            second = replace(choice, model=compare, weights=None, random_weights=None, describe=None).load(say)
         report = detect(
             first if device is None else choice.model,
             open_pictures(source, first.input),
@@ -80,12 +70,9 @@ def command(
         )
     console.notes(known_classes(first, comma_list(names))[1])
     warn_if_assumed(first.input, "a detection")
-    if as_json:
-        console.print_json(json.loads(report.to_json()))
-    else:
-        console.tables(detections_table(report))
-        if lines := agreement_lines(report):
-            console.say(" and ".join(network.model for network in report.networks), lines)
+    console.show(as_json, json.loads(report.to_json()), detections_table(report))
+    if not as_json and (lines := agreement_lines(report)):
+        console.say(" and ".join(network.model for network in report.networks), lines)
     for network in empty_networks(report):
         console.warn(f"{network} detects nothing with a score of at least {score:g} in any picture")
     if output is not None:

@@ -38,9 +38,8 @@ def command(
 
     check_writable(detections, inputs=[choice.model, choice.weights])
     with console.progress("evaluate") as say:
-        say("reading")
         accuracy = evaluate_detector(
-            choice.load() if device is None else choice.model,
+            choice.load(say) if device is None else choice.model,
             data,
             device=device,
             precision=precision,
@@ -52,5 +51,4 @@ def command(
     console.notes(accuracy.notes)
     summary = accuracy.summary()
     console.show(as_json, {"model": choice.model, "device": device, **summary}, accuracy_table(summary))
-    if detections is not None:
-        console.wrote(detections)
+    console.wrote(detections)

@@ -24,7 +24,6 @@ def command(
     from deploycc.workflows.export import export_detector
 
     with console.progress("export") as say:
-        say("reading")
-        exported = export_detector(choice.load(), output, format=format, say=say)
+        exported = export_detector(choice.load(say), output, format=format, say=say)
     console.notes(exported.notes)
     console.wrote(*exported.files, answer=True)

@@ -71,8 +71,7 @@ def command(
         timer_on(device, chosen, threads, say) as timer,
         kept_gate_costs(costs, timer) as known,
     ):
-        say("reading")
-        detector, recorded = choice.load(), read_profile(profile)
+        detector, recorded = choice.load(say), read_profile(profile)
         spec = detector.input
         planning = plan_gates(
             detector,
@@ -88,12 +87,8 @@ def command(
         )
         planning.write(output, [profile, Path(choice.model)], console.warn)
     console.notes(planning.notes)
-    if as_json:
-        console.print_json(gates_json(planning.report, considered=explain))
-    else:
-        console.tables(*gates_tables(planning.report, considered=explain))
-        if planning.report.timings is None:
-            console.warn(
-                "nothing was run: the pictures of the profile are not there, so every figure above is predicted"
-            )
+    report = planning.report
+    console.show(as_json, gates_json(report, considered=explain), *gates_tables(report, considered=explain))
+    if report.timings is None and not as_json:
+        console.warn("nothing was run: the pictures of the profile are not there, so every figure above is predicted")
     console.wrote(output)

@@ -22,7 +22,6 @@ def command(
     from deploycc.workflows.inspect import inspect_detector
 
     with console.progress("inspect") as say:
-        say("reading")
-        found = inspect_detector(choice.load(), say=say)
+        found = inspect_detector(choice.load(say), say=say)
     tables = inspection_tables(found, layers=layers)
     console.show(as_json, inspection_json(found), *tables, remarks=inspection_notes(found))

@@ -12,6 +12,7 @@ from deploycc.terminal import complete, console
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector, InputSpec
+    from deploycc.progress import Say
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class ModelChoice:
     )
     colour: Annotated[str | None, option("BGR|RGB|GRAY", "Channel order that the network expects.")] = None
 
-    def load(self, *, design: bool = False) -> Detector:
+    def load(self, say: Say, *, design: bool = False) -> Detector:
         """Read the detector.
 
         Args:
+            say: told that it is read.
             design: a Caffe definition without weights is enough; it gets random ones.
 
         Raises:
@@ -52,6 +54,7 @@ class ModelChoice:
         """
         from deploycc.workflows.load import is_untrained, load
 
+        say(f"reading {self.model}")
         seed = self.random_weights
         if design and self.weights is None and seed is None and is_untrained(self.model):
             seed = 0
@@ -77,11 +80,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 
 def warn_if_assumed(spec: InputSpec, what: str) -> None:
     """Say that no file states the preparation, and that ``what`` depends on it."""
-    from deploycc.report.format import preparation
+    from deploycc.report.format import assumed_preparation
 
     if spec.assumed:
-        assumed = preparation(spec.colour, spec.mean, spec.scale)
-        console.warn(
-            f"no file says how this network expects its pictures; assumed: {assumed}. "
-            f"Give --mean, --scale and --colour: with wrong ones {what} means nothing"
-        )
+        console.warn(assumed_preparation(spec.colour, spec.mean, spec.scale, what))

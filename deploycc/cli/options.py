@@ -17,6 +17,7 @@ def option(
     *names: str,
     min: float | None = None,
     max: float | None = None,
+    parser: Callable[[str], Any] | None = None,
     autocompletion: Callable[[str], list[str]] | None = None,
 ) -> Any:
     """Declare an option that takes a value.
@@ -27,9 +28,12 @@ def option(
         names: spellings, where there are others than that of the parameter.
         min: smallest value.
         max: largest value.
+        parser: reads the value; raises typer.BadParameter for one that it does not know.
         autocompletion: what a shell offers for an unfinished value.
     """
-    return typer.Option(*names, metavar=metavar, help=help, min=min, max=max, autocompletion=autocompletion)
+    return typer.Option(
+        *names, metavar=metavar, help=help, min=min, max=max, parser=parser, autocompletion=autocompletion
+    )
 
 
 def switch(name: str, help: str) -> Any:

@@ -37,15 +37,7 @@ def command(
 
     notices = tuple(notice or ())
     check_writable(output, deb, copytarget, inputs=[key, *notices])
-    settings = PackageSettings(
-        name=name,
-        version=bundle_version,
-        build_on_device=build_on_device,
-        notices=notices,
-        deb=deb,
-        copytarget=copytarget,
-        maintainer=maintainer,
-    )
+    settings = PackageSettings(name, bundle_version, build_on_device, notices, deb, copytarget, maintainer)
     with console.progress("package") as say:
         say("signing")
         packaged = package(folder, key, output, settings)

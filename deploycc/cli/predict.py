@@ -42,9 +42,8 @@ def command(
     if output is not None:
         check_output_folder(output)
     with console.progress("predict") as say:
-        say("reading")
         report = predict(
-            choice.load(design=True),
+            choice.load(say, design=True),
             target,
             precisions=comma_list(precision),  # type: ignore[arg-type]
             profile=None if profile is None else read_profile(profile),
@@ -56,5 +55,4 @@ def command(
             write_prediction(report, output)
     tables = prediction_tables(report, layers=layers)
     console.show(as_json, prediction_json(report), *tables, remarks=prediction_notes(report))
-    if output is not None:
-        console.wrote(output)
+    console.wrote(output)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
-from deploycc.cli.shared_options import OrData, one_source
+from deploycc.cli.shared_options import Pictures
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def command(
     *,
     output: Annotated[Path, option("FILE", "Profile to write (JSON).", "-o", "--output")],
-    images: Annotated[Path | None, option("DIR", "Folder of calibration pictures.")] = None,
-    data: OrData = None,
+    pictures: Pictures,
     html: Annotated[Path | None, option("FILE", "Also draw the utilisation into an HTML file.")] = None,
     svg: Annotated[Path | None, option("FILE", "Also draw the utilisation as a picture.")] = None,
     as_json: Annotated[bool, switch("--json", "Print JSON instead of a table.")] = False,
@@ -35,11 +34,10 @@ def command(
     from deploycc.report.utilisation_summary import utilisation_remarks, utilisation_summary, utilisation_tables
     from deploycc.workflows.profile import draw_profile, record_profile
 
-    source = one_source(images, data)
+    source = pictures.source()
     check_writable(output, html, svg, inputs=[choice.model, choice.weights])
     with console.progress("profile") as say:
-        say("reading")
-        detector = choice.load()
+        detector = choice.load(say)
         profiled = record_profile(detector, source, output, say=say)
     profile = profiled.profile
     console.notes(profiled.notes)
@@ -47,4 +45,4 @@ def command(
     draw_profile(profile, html=html, svg=svg)
     tables = utilisation_tables(profile)
     console.show(as_json, utilisation_summary(profile), *tables, remarks=utilisation_remarks(profile))
-    console.wrote(*filter(None, (output, html, svg)))
+    console.wrote(output, html, svg)

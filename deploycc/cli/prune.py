@@ -62,21 +62,16 @@ def command(
     profile, mask = pruning.read_inputs()
     with console.progress("prune") as say, timer_on(device, chosen, threads, say) as timer:
         (how,) = pruning.for_targets([chosen], timer)
-        say("reading")
-        detector = choice.load()
+        detector = choice.load(say)
         pruned = prune(detector, how.settings, profile=profile, mask=mask, pictures=source, costs=how.costs, say=say)
     write_costs(pruning.costs, how.costs)
     if source is not None:
         warn_if_assumed(detector.input, "what was refitted")
     written = write_pruned(pruned, output)
-    if as_json:
-        facts = {"network": detector.name, "file": str(outputs[0]), "sha256": written.sha256}
-        console.print_json({**facts, **pruned.record.model_dump(mode="json")})
-    else:
-        console.tables(*pruning_tables(pruned.record, detector.name, explain))
-        for sentence in remarks(pruned.record, detector.name, explain):
-            console.note(sentence)
-        for line in not_analysed(pruned.record) if explain else ():
-            console.out(line)
+    record, name = pruned.record, detector.name
+    facts = {"network": name, "file": str(outputs[0]), "sha256": written.sha256, **record.model_dump(mode="json")}
+    console.show(as_json, facts, *pruning_tables(record, name, explain), remarks=remarks(record, name, explain))
+    for line in not_analysed(record) if explain and not as_json else ():
+        console.out(line)
     console.notes(written.notes)
     console.wrote(*outputs)

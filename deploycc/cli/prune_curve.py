@@ -65,8 +65,7 @@ def command(
         ways = [way for one in choices for way in one.for_targets([chosen], timer)]
         costs, known = latency_costs(ways[0])
         make_folder(output)
-        say("reading")
-        detector = choice.load()
+        detector = choice.load(say)
         for curve in prune_curve(
             detector,
             [way.settings for way in ways],

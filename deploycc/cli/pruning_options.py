@@ -23,10 +23,8 @@ _MULTIPLES = ("auto", "1", "8", "16", "32")
 _LISTED_CRITERIA = ("utilisation", "l1")  # a mask is one network, not a strength
 _BELOW = 0.05
 
-_Profile = Annotated[
-    Path | None, option("FILE", "Utilisation profile of this model (`deploycc profile`).", "--profile")
-]
-_Scope = Annotated[str, option("back-end|front-end|both", "Part that may lose kernels.", "--scope")]
+_Profile = Annotated[Path | None, option("FILE", "Utilisation profile of this model (`deploycc profile`).")]
+_Scope = Annotated[str, option("back-end|front-end|both", "Part that may lose kernels.")]
 _Coefficient = Annotated[
     str,
     option(
@@ -34,23 +32,15 @@ _Coefficient = Annotated[
     ),
 ]
 _RoundTo = Annotated[
-    str,
-    option(
-        "auto|1|8|16|32",
-        "Multiple of kernels that each layer keeps; auto: the fastest counts on the target.",
-        "--round-to",
-    ),
+    str, option("auto|1|8|16|32", "Multiple of kernels that each layer keeps; auto: the fastest counts on the target.")
 ]
-_Costs = Annotated[
-    Path | None, option("FILE", "File of convolution times; missing ones are measured and added.", "--costs")
-]
+_Costs = Annotated[Path | None, option("FILE", "File of convolution times; missing ones are measured and added.")]
 _KeepGates = Annotated[bool, switch("--keep-gates", "Keep the gates; they shrink with their kernels.")]
 _AlwaysFrom = Annotated[
     float,
     option(
         "SHARE",
         "With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
-        "--always-from",
         min=0,
         max=1,
     ),
@@ -61,11 +51,10 @@ _Latency = Annotated[
         "MS",
         "Instead of --below: remove what is worth least per millisecond until the network takes no longer than "
         "this on the target, as in 25ms.",
-        "--latency",
     ),
 ]
 _Speedup = Annotated[
-    str | None, option("FACTOR", "As --latency, until the network is this many times as fast, as in 1.3x.", "--speedup")
+    str | None, option("FACTOR", "As --latency, until the network is this many times as fast, as in 1.3x.")
 ]
 
 
@@ -99,11 +88,6 @@ class PruningChoice:
     latency: _Latency = None
     speedup: _Speedup = None
 
-    @property
-    def wanted(self) -> bool:
-        """Return whether any option of pruning was given."""
-        return self != PruningChoice()
-
     def settings(self) -> PruneSettings:
         """The settings.
 
@@ -132,13 +116,9 @@ class PruningChoice:
 
     def check(self, device: str | None) -> None:
         """Refuse options that do not go together, before anything is read; raises InputError."""
-        from deploycc.workflows.prune_goal import check_goal
-        from deploycc.workflows.target_pruning import check_device
+        from deploycc.workflows.target_pruning import check_settings
 
-        settings = self.settings()
-        if settings.has_goal:
-            check_goal(settings)
-        check_device(device, settings)
+        check_settings(self.settings(), device)
 
     def for_targets(self, targets: Sequence[Target], timer: Timer) -> list[TargetPruning]:
         """How each target's network is pruned; raises as `deploycc.workflows.target_pruning.target_prunings`."""

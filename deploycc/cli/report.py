@@ -26,32 +26,22 @@ def show(
 ) -> None:
     """Show networks, engines and latency, or what gates save."""
     from deploycc.documents.gates import find_gate_report
-    from deploycc.errors import ArtefactError
-    from deploycc.files import check_writable, write_text
-    from deploycc.report.html import render_html
-    from deploycc.report.markdown import render_markdown
+    from deploycc.files import check_writable
     from deploycc.report.terminal import folder_json, folder_tables, latency_remarks
-    from deploycc.workflows.report import read_results
+    from deploycc.workflows.report import render_results
 
     check_writable(markdown, html, inputs=[path])
     if (gates := find_gate_report(path)) is not None:
         _show_gates(gates, as_json, markdown, html)
         return
-    compiled, latency = read_results(path)
-    if compiled is None and (markdown or html):
-        raise ArtefactError("artefact-missing", f"there is no compile.json at {path}, which a full report needs")
-    for file, render in ((markdown, render_markdown), (html, render_html)):
-        if file is not None and compiled is not None:
-            write_text(file, render(compiled, latency))
-    if as_json:
-        console.print_json(folder_json(compiled, latency))
-    else:
-        console.tables(*folder_tables(compiled, latency))
+    compiled, latency = render_results(path, markdown=markdown, html=html)
+    console.show(as_json, folder_json(compiled, latency), *folder_tables(compiled, latency))
+    if not as_json:
         for remark in latency_remarks(latency) if latency else ():
             console.warn(remark)
         if compiled and latency is None and compiled.next_command:
             console.note(f"nothing was measured here; this does: {compiled.next_command}")
-    console.wrote(*filter(None, (markdown, html)))
+    console.wrote(markdown, html)
 
 
 @app.command()
@@ -99,7 +89,7 @@ def table(
             write_text(file, render(rows))
     tables = terminal_tables(rows, whole_paper=published)
     console.show(as_json, overview_json(rows), *tables, remarks=remarks(rows))
-    console.wrote(*filter(None, (markdown, html)))
+    console.wrote(markdown, html)
 
 
 app.command("check")(report_check.command)
@@ -133,5 +123,4 @@ def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | N
     if html is not None:
         write_text(html, render_gates_html(report))
     console.show(as_json, gates_json(report), summary_table(report), regions_table(report))
-    if html is not None:
-        console.wrote(html)
+    console.wrote(html)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,25 +16,40 @@ if TYPE_CHECKING:
     from deploycc.workflows.report_check import Limits
 
 
+def _percent(text: str) -> float:
+    """Read ``5%`` or ``5`` as 0.05."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise typer.BadParameter(f"{text!r} is not a percentage such as 5%")
+    return value / 100
+
+
+def _share(name: str, help: str) -> Any:
+    return option("PERCENT", help, name, parser=_percent)
+
+
 @dataclass(frozen=True)
 class LimitOptions:
-    """What is allowed."""
+    """What is allowed; each field is one of `deploycc.workflows.report_check.Limits`."""
 
-    max_regression: Annotated[
-        str | None, option("PERCENT", "Largest increase of B's median over A's median, such as 5%.")
+    regression: Annotated[
+        float | None, _share("--max-regression", "Largest increase of B's median over A's median, such as 5%.")
     ] = None
     budget_ms: Annotated[
         float | None, option("MS", "Largest 99th percentile of every precision, in milliseconds.", min=0)
     ] = None
-    max_missed: Annotated[
-        str | None, option("PERCENT", "Largest share of missed deadlines in a constant stream, such as 0.1%.")
+    missed: Annotated[
+        float | None, _share("--max-missed", "Largest share of missed deadlines in a constant stream, such as 0.1%.")
     ] = None
-    max_macs: Annotated[str | None, option("PERCENT", "Largest increase of B's MACs over A's MACs.")] = None
-    max_size: Annotated[str | None, option("PERCENT", "Largest increase of B's engine file over A's engine file.")] = (
-        None
-    )
-    max_accuracy_loss: Annotated[
-        float | None, option("POINTS", "Largest loss of mAP50, in points of 0 to 100.", min=0)
+    macs: Annotated[float | None, _share("--max-macs", "Largest increase of B's MACs over A's MACs.")] = None
+    engine_size: Annotated[
+        float | None, _share("--max-size", "Largest increase of B's engine file over A's engine file.")
+    ] = None
+    accuracy_loss: Annotated[
+        float | None, option("POINTS", "Largest loss of mAP50, in points of 0 to 100.", "--max-accuracy-loss", min=0)
     ] = None
 
     def limits(self, *, compared: bool) -> Limits:
@@ -44,18 +59,11 @@ class LimitOptions:
             compared: there is a baseline.
 
         Raises:
-            typer.BadParameter: a value is not a percentage, or there is no limit for what is given.
+            typer.BadParameter: there is no limit for what is given.
         """
         from deploycc.workflows.report_check import Limits
 
-        limits = Limits(
-            regression=_percent(self.max_regression, "--max-regression"),
-            budget_ms=self.budget_ms,
-            missed=_percent(self.max_missed, "--max-missed"),
-            macs=_percent(self.max_macs, "--max-macs"),
-            engine_size=_percent(self.max_size, "--max-size"),
-            accuracy_loss=self.max_accuracy_loss,
-        )
+        limits = Limits(**vars(self))
         if limits.compares and not compared:
             raise typer.BadParameter("comparing needs both A and B")
         if compared and not limits.compares:
@@ -117,16 +125,3 @@ def command(
             console.fail(outcome.error)
     if decisive is not None:
         raise decisive
-
-
-def _percent(text: str | None, option: str) -> float | None:
-    """Read ``5%`` or ``5`` as 0.05; None where the option is not given."""
-    if text is None:
-        return None
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise typer.BadParameter(f"{text!r} is not a percentage such as 5%", param_hint=option)
-    return value / 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,6 @@ Device = Annotated[
 EnginePrecision = Annotated[
     str | None, option("P", "Engine for --device: fp32 or fp16; default: the first that runs.", "--precision")
 ]
-FolderOfPictures = Annotated[Path | None, option("DIR", "Folder of pictures.")]
 MaxPerformance = Annotated[
     bool,
     switch(
@@ -60,3 +60,15 @@ def one_source(images: Path | None, data: str | None) -> Path | str:
     if data is not None and images is None:
         return data
     raise InputError("calibration-pictures", "give either --images or --data", hint="--images FOLDER")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures without labels: a folder or a data set."""
+
+    images: Annotated[Path | None, option("DIR", "Folder of pictures; they need no labels.")] = None
+    data: OrData = None
+
+    def source(self) -> Path | str:
+        """The one that is given; raises InputError as `one_source`."""
+        return one_source(self.images, self.data)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from deploycc.cli.model_options import warn_if_assumed
 from deploycc.cli.options import argument, option, takes_options
-from deploycc.cli.shared_options import comma_list
-from deploycc.cli.train_options import GateOptions, OutputFile, TeachingOptions, UnlabelledPictures
+from deploycc.cli.shared_options import Pictures, comma_list
+from deploycc.cli.train_options import GateOptions, OutputFile, TeachingOptions
 from deploycc.terminal import console
 
 
@@ -27,7 +27,7 @@ def command(
     model: Annotated[str, argument("MODEL", "Trained detector, as `inspect` takes it.")],
     output: OutputFile,
     weights: Annotated[Path | None, option("FILE", "Caffe weights.")] = None,
-    pictures: UnlabelledPictures,
+    pictures: Pictures,
     gates: GateOptions,
     teaching: GateTeachingOptions,
     threads: Annotated[int, option("N", "CPU threads.", min=1)] = 1,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from deploycc.cli.options import option
-from deploycc.cli.shared_options import comma_list, one_source
+from deploycc.cli.shared_options import comma_list
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,26 +17,10 @@ if TYPE_CHECKING:
     from deploycc.lkam.config import GateConfig
 
 OutputFile = Annotated[Path, option("FILE", "ONNX file to write.", "--output", "-o")]
-
-
-@dataclass(frozen=True)
-class UnlabelledPictures:
-    """Pictures to train on."""
-
-    images: Annotated[Path | None, option("DIR", "Folder of pictures; they need no labels.")] = None
-    data: Annotated[
-        str | None,
-        option(
-            "DATA",
-            "Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; labels are not used.",
-            "--data",
-            "-d",
-        ),
-    ] = None
-
-    def source(self) -> Path | str:
-        """The folder or data set; raises InputError (``calibration-pictures``) unless one of them is given."""
-        return one_source(self.images, self.data)
+_Gates = Annotated[
+    str | None,
+    option("kernel|block|nested", "Gates that switch single kernels, blocks of kernels, or blocks in a fixed order."),
+]
 
 
 @dataclass(frozen=True)
@@ -63,12 +47,7 @@ class TeachingOptions:
 class GateOptions:
     """Which gates a network gets, and how strongly they are pressed to switch kernels off."""
 
-    gates: Annotated[
-        str | None,
-        option(
-            "kernel|block|nested", "Gates that switch single kernels, blocks of kernels, or blocks in a fixed order."
-        ),
-    ] = "kernel"
+    gates: _Gates = "kernel"
     gate_layers: Annotated[
         str | None,
         option(
@@ -123,13 +102,7 @@ class GateOptions:
 class GateOptionsFromScratch(GateOptions):
     """The same for a detector that is trained with its gates; none by default."""
 
-    gates: Annotated[
-        str | None,
-        option(
-            "kernel|block|nested",
-            "Insert gates that switch single kernels, blocks of kernels, or blocks in a fixed order.",
-        ),
-    ] = None
+    gates: _Gates = None
     gate_layers: Annotated[
         str | None, option("LIST", "Convolutions to gate; * and [..] are wildcards; default: those with most MACs.")
     ] = None
@@ -179,19 +152,14 @@ class GateOptionsFromScratch(GateOptions):
                         "train-gates", f"`{option}` is for gates, and there are none", hint="`gates=nested`"
                     )
             return None
+        same = ("place", "block", "gain", "spread", "explore", "freeze", "retire")
         return GateConfig(
             comma_list(self.gate_layers) or GATED_LAYERS.get(architecture, ()),
             self.gates,  # type: ignore[arg-type]
-            place=self.place,  # type: ignore[arg-type]
-            block=self.block,
             shared=_blocks(self.shared),
             target=self.keep,
-            gain=self.gain,
-            spread=self.spread,
-            explore=self.explore,
-            freeze=self.freeze,
-            retire=self.retire,
             threshold=Ramp(self.threshold, self.threshold),
+            **{name: getattr(self, name) for name in same},
         )
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from deploycc.cli.model_options import warn_if_assumed
 from deploycc.cli.options import argument, option, switch, takes_options
-from deploycc.cli.train_options import OutputFile, TeachingOptions, UnlabelledPictures
+from deploycc.cli.shared_options import Pictures
+from deploycc.cli.train_options import OutputFile, TeachingOptions
 from deploycc.terminal import console
 
 
@@ -30,7 +31,7 @@ def command(
     teacher: Annotated[str, option("MODEL", "Trained network that it was pruned from.")],
     output: OutputFile,
     weights: Annotated[Path | None, option("FILE", "Caffe weights of the teacher.", "--teacher-weights")] = None,
-    pictures: UnlabelledPictures,
+    pictures: Pictures,
     stages: Annotated[
         int,
         option(

@@ -97,7 +97,7 @@ class BuildResult(Document):
     engines: tuple[BuiltEngine, ...]
 
 
-def read_manifest(path: Path) -> BuildResult:
+def read_build_result(path: Path) -> BuildResult:
     """Read ``build.json``, given itself or its folder.
 
     Raises:

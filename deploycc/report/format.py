@@ -71,3 +71,11 @@ def preparation(colour: str, mean: Sequence[float], scale: Sequence[float]) -> s
     """Describe how pictures become tensors."""
     means, factors = (", ".join(f"{value:g}" for value in dict.fromkeys(values)) for values in (mean, scale))
     return f"{colour}, (pixel - ({means})) * ({factors})"
+
+
+def assumed_preparation(colour: str, mean: Sequence[float], scale: Sequence[float], what: str) -> str:
+    """Say that no file states how pictures become tensors, and that ``what`` depends on it."""
+    return (
+        f"no file says how this network expects its pictures; assumed: {preparation(colour, mean, scale)}. "
+        f"Give `mean`, `scale` and `colour`: with wrong ones {what} means nothing"
+    )

@@ -118,15 +118,15 @@ def fail(error: DeployError) -> None:
         _print(f"{label}: ", text, "")
 
 
-def wrote(*paths: Path, answer: bool = False) -> None:
+def wrote(*paths: Path | None, answer: bool = False) -> None:
     """Say on stderr what was written.
 
     Args:
-        paths: files or folders.
+        paths: files or folders; None is none.
         answer: the paths are what the command gives back: another program reads them on stdout. On a terminal they
             appear once.
     """
-    for path in paths:
+    for path in filter(None, paths):
         if answer and not sys.stdout.isatty():
             out(str(path))
         _print("wrote ", str(path), "green")

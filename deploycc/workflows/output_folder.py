@@ -50,13 +50,13 @@ def bench_staged(folder: Path, say: Say, max_performance: bool = False) -> Laten
         what was measured just now, and why the rest was not (`deploycc.agent_host.local.check_measured`).
     """
     from deploycc.agent_host import local
-    from deploycc.documents.build import read_manifest
+    from deploycc.documents.build import read_build_result
     from deploycc.documents.compile import read_compile_report
 
     say("measuring")
     [latency] = local.bench_in_turns([folder], say, max_performance=max_performance)
     latency.write(folder / latency.FILE_NAME)
-    write_report(folder, with_results(read_compile_report(folder), read_manifest(folder), latency))
+    write_report(folder, with_results(read_compile_report(folder), read_build_result(folder), latency))
     return latency
 
 

@@ -38,7 +38,7 @@ class Packaged:
     files: tuple[Path, ...]
 
 
-def package(folder: Path, key: Path, out: Path, settings: PackageSettings | None = None) -> Packaged:
+def package(folder: str | Path, key: str | Path, out: str | Path, settings: PackageSettings | None = None) -> Packaged:
     """Write the files of an output folder as a signed bundle. The same files and settings give the same bytes.
 
     Args:
@@ -59,6 +59,7 @@ def package(folder: Path, key: Path, out: Path, settings: PackageSettings | None
     from deploycc.documents.plan import read_plan
     from deploycc.workflows.report import read_report
 
+    folder, key, out = Path(folder), Path(key), Path(out)
     settings = settings or PackageSettings()
     private = read_private_key(key)
     report, plan = read_report(folder), read_plan(folder)

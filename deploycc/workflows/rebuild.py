@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.documents.build import BuildResult, BuiltEngine, read_manifest
+from deploycc.documents.build import BuildResult, BuiltEngine, read_build_result
 from deploycc.documents.compile import CompileReport, read_compile_report
 from deploycc.documents.contract import IntegrationContract, files_for_agent
 from deploycc.documents.latency import LatencyReport
@@ -63,7 +63,7 @@ def build_folder(
         except BuildError as error:
             if not (change.scratch / BuildResult.FILE_NAME).exists():
                 raise
-            failure, built = error, read_manifest(change.scratch)
+            failure, built = error, read_build_result(change.scratch)
         merged = merge_builds(before, built)
         for engine in built.engines:
             if engine.status != "built" and engine not in merged.engines:

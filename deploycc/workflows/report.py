@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploycc.errors import ArtefactError
+
 if TYPE_CHECKING:
     from deploycc.documents.compile import CompileReport
     from deploycc.documents.gates import GateReport
@@ -95,6 +97,32 @@ def read_results(path: Path) -> tuple[CompileReport | None, LatencyReport | None
 
     _check(path)
     return read_documents(path)
+
+
+def render_results(
+    path: Path, *, markdown: Path | None = None, html: Path | None = None
+) -> tuple[CompileReport | None, LatencyReport | None]:
+    """Read the documents that a path means, and write them as a report.
+
+    Args:
+        path: as for `read_results`.
+        markdown: file for the report as Markdown.
+        html: file for the report as a page.
+
+    Raises:
+        ArtefactError: as `read_results`; ``artefact-missing``: a report needs ``compile.json``.
+    """
+    from deploycc.files import write_text
+    from deploycc.report.html import render_html
+    from deploycc.report.markdown import render_markdown
+
+    compiled, latency = read_results(path)
+    if compiled is None and (markdown or html):
+        raise ArtefactError("artefact-missing", f"there is no compile.json at {path}, which a full report needs")
+    for file, render in ((markdown, render_markdown), (html, render_html)):
+        if file is not None and compiled is not None:
+            write_text(file, render(compiled, latency))
+    return compiled, latency
 
 
 def read_measurements(path: Path) -> list[LatencyReport]:

@@ -40,12 +40,16 @@ class TargetPruning:
     source: CostSource | None = None
 
 
-def check_device(device: str | None, settings: PruneSettings) -> None:
-    """Refuse a device that would have nothing to measure.
+def check_settings(settings: PruneSettings, device: str | None) -> None:
+    """Refuse a goal that cannot be met, and a device that would have nothing to measure.
 
     Raises:
         InputError: ``prune-option``.
     """
+    from deploycc.workflows.prune_goal import check_goal
+
+    if settings.has_goal:
+        check_goal(settings)
     if is_remote(device) and settings.multiple is not None and not settings.has_goal:
         raise InputError(
             "prune-option",

@@ -23,7 +23,7 @@ from deploycc.agent.scratch import Scratch
 from deploycc.agent_host import local
 from deploycc.agent_host.session import AgentStopped
 from deploycc.agent_host.temporary import temporary_folder
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.errors import ArtefactError, BuildError, MeasureError
 from deploycc.files import sha256_of
 
@@ -44,7 +44,7 @@ def test_build_and_bench(tmp_path: Path, cpu: target.Target) -> None:
     said: list[str] = []
     result = local.build(tmp_path, said.append)
     assert [engine.status for engine in result.engines] == ["built", "built"]
-    assert result == read_manifest(tmp_path)
+    assert result == read_build_result(tmp_path)
     assert result.plan_sha256 == sha256_of(tmp_path / "plan.json")
     for engine in result.engines:
         assert engine.sha256 == sha256_of(tmp_path / engine.file)

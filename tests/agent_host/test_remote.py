@@ -18,7 +18,7 @@ from deploycc.agent_host.devices import Device
 from deploycc.agent_host.remote import Step, on_device
 from deploycc.agent_host.session import Scenario
 from deploycc.cli import main
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.errors import BuildError, DeviceError
 from deploycc.files import sha256_of
 from deploycc.workflows import attach
@@ -46,7 +46,7 @@ def test_one_job_builds_and_measures_and_is_forgotten(tmp_path: Path, device: De
         report = local.bench(folder, said.append, session=session)
     [engine], [run] = result.engines, report.runs
     assert engine.sha256 == sha256_of(folder / engine.file)
-    assert result == read_manifest(folder)
+    assert result == read_build_result(folder)
     assert result.plan_sha256 == sha256_of(folder / "plan.json")
     assert (run.status, run.engine and run.engine.sha256) == ("measured", engine.sha256)
     assert len(run.samples_ms) >= 10
@@ -87,7 +87,7 @@ def test_a_failed_build_comes_back_and_stops_the_job(tmp_path: Path, device: Dev
         on_device(device, folder, BOTH) as session,
     ):
         local.build(folder, session=session)
-    assert [engine.status for engine in read_manifest(folder).engines] == ["failed"]
+    assert [engine.status for engine in read_build_result(folder).engines] == ["failed"]
     assert jobs_on(device) == []
 
 

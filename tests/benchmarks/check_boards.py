@@ -39,7 +39,7 @@ from deploycc.agent_host import ssh
 from deploycc.agent_host.devices import Device, find
 from deploycc.agent_host.remote import Step, on_device
 from deploycc.detector import Detector
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.errors import DeployError
 from deploycc.workflows.rebuild import build_folder
 
@@ -133,7 +133,7 @@ class Campaign:
 
     def check_smoke(self, name: str, out: str) -> None:
         """Every engine that can be asked on its board saw the pictures of the smoke test."""
-        rows = [row.smoke for row in read_manifest(Path(out)).engines if row.smoke is not None]
+        rows = [row.smoke for row in read_build_result(Path(out)).engines if row.smoke is not None]
         expected = "not-run" if name == "x86-rtx" else "passed"
         assert rows, "no pictures came with the folder"
         assert {row.status for row in rows} == {expected}, [row.reason for row in rows]
@@ -170,7 +170,7 @@ class Campaign:
         def without() -> str:
             with self.agent_without_smoke():
                 self.compile(name, "unseen", trained)
-            rows = read_manifest(Path("unseen")).engines
+            rows = read_build_result(Path("unseen")).engines
             assert [row.status for row in rows] == ["built", "built"]
             return "built, so the smoke test is what refuses it"
 

@@ -33,7 +33,7 @@ from deploycc.agent_host import local, ssh
 from deploycc.agent_host.board import Board, StoredFile
 from deploycc.agent_host.devices import Device
 from deploycc.agent_host.remote import Step, on_device
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.errors import DeployError, Detached
 from deploycc.files import sha256_of
 
@@ -69,7 +69,7 @@ class Campaign:
         with on_device(device or self.device, folder, BOTH, job=job) as session:
             local.build(folder, session=session)
             report = local.bench(folder, session=session)
-        [engine], [run] = read_manifest(folder).engines, report.runs
+        [engine], [run] = read_build_result(folder).engines, report.runs
         assert engine.status == "built"
         assert engine.sha256 == sha256_of(folder / engine.file)
         assert run.status == "measured"

@@ -20,7 +20,7 @@ from PIL import Image
 import deploycc
 from deploycc import importers, models
 from deploycc.cli import main
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.documents.compile import read_compile_report
 from deploycc.documents.latency import read_latency_report
 from deploycc.documents.utilisation import read_profile
@@ -108,7 +108,7 @@ def test_compile_is_the_steps_in_a_row(tmp_path: Path, capsys: pytest.CaptureFix
     assert compile_("-t", "x86-cpu", "-o", str(out), "--quick", "--no-build", "--threads", "1") == 0
     assert not (out / "build.json").exists()
     assert main(["build", str(out)]) == 0
-    assert read_compile_report(out).engines == read_manifest(out).engines
+    assert read_compile_report(out).engines == read_build_result(out).engines
     assert main(["bench", str(out)]) == 0
     assert main(["report", "show", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.documents.seal import sealed
 from deploycc.errors import ArtefactError
 
@@ -24,19 +24,19 @@ RECORD = {
 
 def test_reading(tmp_path: Path) -> None:
     (tmp_path / "build.json").write_text(sealed(json.dumps(RECORD)))
-    assert read_manifest(tmp_path) == read_manifest(tmp_path / "build.json")
-    assert read_manifest(tmp_path).engines[0].file == "e.onnx"
+    assert read_build_result(tmp_path) == read_build_result(tmp_path / "build.json")
+    assert read_build_result(tmp_path).engines[0].file == "e.onnx"
 
 
 @pytest.mark.parametrize("change", [{"more": 1}, {"plan_sha256": "x"}, {"engines": [{}]}])
 def test_a_wrong_file_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     (tmp_path / "build.json").write_text(json.dumps({**RECORD, **change}))
     with pytest.raises(ArtefactError) as caught:
-        read_manifest(tmp_path)
+        read_build_result(tmp_path)
     assert caught.value.code == "artefact-invalid"
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError) as caught:
-        read_manifest(tmp_path)
+        read_build_result(tmp_path)
     assert caught.value.code == "artefact-missing"

@@ -15,7 +15,7 @@ from json_edits import edit
 
 from deploycc.agent_host import local
 from deploycc.cli import main
-from deploycc.documents.build import read_manifest
+from deploycc.documents.build import read_build_result
 from deploycc.documents.latency import read_latency_report
 from deploycc.errors import ArtefactError, BuildError, InputError
 from deploycc.report import html
@@ -49,7 +49,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return result
 
         def bench(folders: Any, say: Any, only: Any, **more: Any) -> Any:
-            return [board_folders.measured(folder, read_manifest(folder), PC, *measures) for folder in folders]
+            return [board_folders.measured(folder, read_build_result(folder), PC, *measures) for folder in folders]
 
         monkeypatch.setattr(local, "build", build)
         monkeypatch.setattr(local, "bench_in_turns", bench)
