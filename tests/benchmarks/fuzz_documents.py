@@ -4,32 +4,28 @@
 
 Goals: no traceback and no exit status 70, no run over 20 s of processor time, none over 3 GB, no control character on
 the terminal, no figure that is not finite in a successful answer, no file outside the case's folder made or changed,
-and the edited file itself left as it was. Exits 1 where one is missed. ``--only NUMBER`` repeats a case.
+no process left, and the edited file itself left as it was. Exits 1 where one is missed. ``--only NUMBER`` repeats a case.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
 import json
 import os
 import random
 import re
-import resource
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+import forked_command
 from document_edits import digests, edit_bytes, edit_values, reseal, toml_text
 
 if sys.version_info >= (3, 11):
@@ -37,13 +33,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LIMIT_CPU_S = 20  # a loaded machine is not a hang
-LIMIT_S = 5 * LIMIT_CPU_S
-LIMIT_BYTES = 3 << 30
 CODE = re.compile(r"error\[([\w-]+)\]")
 NOT_FINITE = re.compile(r"(?<![\w./-])(nan|inf|infinity)(?![\w./-])", re.IGNORECASE)
 IN_ORDER = (  # each before the documents that name it
-    *("plan.json", "build.json", "latency.json", "compile.json", "gate-plan.json", "gates.json"),
+    *("plan.json", "contract.json", "build.json", "latency.json", "compile.json", "gate-plan.json", "gates.json"),
     *("prediction.json", "pruning-curve.json", "deploycc-manifest.json"),
 )
 
@@ -99,6 +92,7 @@ def artefacts() -> list[Artefact]:
         ),
         Artefact("devices.toml", (("device", "list"), ("device", "list", "--json"), ("device", "probe", "tx2"))),
         Artefact("out/plan.json", (*folder, *runs, again, scored), kept=False),
+        Artefact("out/contract.json", (*folder, *runs, again, scored), kept=False),
         Artefact("out/build.json", (*folder, *runs, again), kept=False),
         Artefact("out/latency.json", (*folder, *runs, again), kept=False),
         Artefact("out/compile.json", (*folder, *runs, again, scored), kept=False),
@@ -194,7 +188,7 @@ def make_base(folder: Path) -> None:
     for command in commands:
         if command[-1] == "gates":  # a plan without branches would leave its readers little to read
             pretend_branches_pay(pytest.MonkeyPatch())
-        if deploycc(command) != 0:
+        if forked_command.deploycc(command) != 0:
             raise SystemExit(f"the base could not be made: {' '.join(command)}")
 
 
@@ -257,56 +251,6 @@ def _edit_metadata(model: Path, chance: random.Random) -> str:
     return f"metadata {entry.key}"
 
 
-def run(command: Sequence[str], place: Path) -> tuple[int, str]:
-    """Run a command in a child of this process, within the limits; return its wait status and what it said."""
-    said = place.parent / "said.txt"
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            _become(command, place, said)
-        os._exit(99)
-    timer = threading.Timer(LIMIT_S, os.killpg, (child, signal.SIGKILL))
-    timer.start()
-    _, status = os.waitpid(child, 0)
-    timer.cancel()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    return status, said.read_text(encoding="utf-8", errors="surrogateescape") if said.exists() else ""
-
-
-def _become(command: Sequence[str], place: Path, said: Path) -> None:
-    """Turn this child into the command."""
-    os.setsid()
-    os.chdir(place)
-    output = os.open(said, os.O_CREAT | os.O_WRONLY, 0o600)
-    for number in (1, 2):
-        os.dup2(output, number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ.update(
-        TMPDIR=str(place / "tmp"), COLUMNS="200", XDG_CACHE_HOME=str(place / "tmp"), XDG_CONFIG_HOME=str(place / "tmp")
-    )
-    tempfile.tempdir = None
-    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + LIMIT_BYTES, in_use + LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S + 2))
-    status = deploycc(command)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def deploycc(command: Sequence[str]) -> int:
-    """Do what ``python -m deploycc`` does, in this process; return the exit status."""
-    before, sys.argv = sys.argv, ["deploycc", *command]
-    try:
-        runpy.run_module("deploycc", run_name="__main__")
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
 def check(number: int, seed: int, base: Path, work: Path, show: bool) -> tuple[list[str], str, list[str]]:
     """Make one case and run it; return what went wrong, its outcome, and the codes of its errors."""
     chance = random.Random(f"{seed}/{number}")
@@ -322,8 +266,12 @@ def check(number: int, seed: int, base: Path, work: Path, show: bool) -> tuple[l
     file = place / artefact.file
     edited = file.read_bytes() if artefact.kept and file.is_file() and file.stat().st_size < 1 << 24 else None
     start = time.monotonic()
-    status, said = run(command, place)
-    faults = _faults(status, said, command)
+    mark = f"{os.getpid()}-{number}"
+    variables = {forked_command.MARK: mark, **_environment(place / "tmp")}
+    status, said = forked_command.run(command, place, place.parent / "said.txt", variables)
+    faults = _faults(status, said)
+    if left := forked_command.strays(mark):
+        faults.append(f"processes left: {left}")
     if (
         sorted(path.name for path in place.parent.iterdir()) != ["folder", "said.txt", "victim"]
         or outside.read_text() != "{}"
@@ -331,7 +279,7 @@ def check(number: int, seed: int, base: Path, work: Path, show: bool) -> tuple[l
         faults.append("files outside the folder changed")
     if edited is not None and (not file.is_file() or file.read_bytes() != edited):
         faults.append("the edited file was changed")
-    outcome = f"status {os.waitstatus_to_exitcode(status)}"
+    outcome = f"status {status}"
     if show:
         print(
             f"{number} {did}: deploycc {' '.join(command)}: {outcome}, {time.monotonic() - start:.1f} s\n{said[-3000:]}"
@@ -342,39 +290,26 @@ def check(number: int, seed: int, base: Path, work: Path, show: bool) -> tuple[l
     return wrong, outcome, CODE.findall(said)[:1]
 
 
-def _faults(status: int, said: str, command: Sequence[str]) -> list[str]:
-    code = os.waitstatus_to_exitcode(status)
+def _environment(temporary: Path) -> dict[str, str]:
+    folders = ("TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    return {"COLUMNS": "200", **dict.fromkeys(folders, str(temporary))}
+
+
+def _faults(status: int, said: str) -> list[str]:
     faults = []
-    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+    if status in (-signal.SIGXCPU, -signal.SIGKILL):
         faults.append("hang")
-    elif code not in (0, 1, 2, 3, 4):
-        faults.append(f"exit status {code}")
+    elif status not in (0, 1, 2, 3, 4):
+        faults.append(f"exit status {status}")
     if "MemoryError" in said or "error[out-of-memory]" in said:
         faults.append("memory")
     elif "Traceback" in said:
         faults.append("traceback")
     if not said.replace("\n", "").isprintable():
         faults.append("control characters on the terminal")
-    if code == 0 and NOT_FINITE.search(said):
+    if status == 0 and NOT_FINITE.search(said):
         faults.append("a figure that is not finite")
     return faults
-
-
-def _imports() -> None:
-    """Load what commands load, once: every child has it. No session is opened here, which a fork would not survive."""
-    import importlib
-
-    for name in (
-        *("onnxruntime", "numpy", "PIL.Image", "onnx", "onnx_graphsurgeon", "jinja2"),
-        *("deploycc.passes", "deploycc.workflows.compile", "deploycc.workflows.evaluate"),
-        *(
-            "deploycc.workflows.gates",
-            "deploycc.workflows.predict",
-            "deploycc.workflows.report",
-            "deploycc.report.html",
-        ),
-    ):
-        importlib.import_module(name)
 
 
 def main() -> int:
@@ -396,7 +331,7 @@ def main() -> int:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _imports()
+    forked_command.import_all()
     outcomes: collections.Counter[str] = collections.Counter()
     refusals: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []

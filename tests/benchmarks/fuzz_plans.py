@@ -16,80 +16,72 @@ import argparse
 import collections
 import concurrent.futures
 import json
+import multiprocessing
 import os
 import platform
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 import fake_trtexec
+import forked_command
 from document_edits import digests, edit_bytes, edit_values, reseal
 
 import deploycc
 from deploycc import CompileSettings, target
 from deploycc.agent_host import local
-from deploycc.documents.compile import read_compile_report
 from deploycc.documents.plan import Measurement, read_plan
-from deploycc.files import sha256_of
 from deploycc.workflows.rebuild import bench_folder, build_folder
 from deploycc.workflows.staging import revised_folder
 
-LIMIT_CPU_S = 20  # of each process: a loaded machine is not a hang
-LIMIT_S = 8.0 * LIMIT_CPU_S
+BASES = ("x86-cpu", "jetson-tx2-jp461")
 SEAL = "content_sha256"
 ONNX_RUNTIME = {".ses"}  # which the library leaves in the temporary folder
-DOCUMENTS = ("plan.json", "build.json", "latency.json", "compile.json", "deploycc-manifest.json")
+DOCUMENTS = ("plan.json", "contract.json", "build.json", "latency.json", "compile.json", "deploycc-manifest.json")
 IN_ORDER = (  # each before the documents that name it
     *("network-fp32.onnx", "engine-fp32.onnx", "engine-fp32.engine"),
     *DOCUMENTS,
 )
 CODE = re.compile(r"error\[([\w-]+)\]")
-PYTHON = [sys.executable]
-COMMANDS: dict[str, Callable[[Path], list[str]]] = {
-    "agent build": lambda folder: [*PYTHON, "agent.pyz", "build", str(folder / "plan.json")],
-    "agent bench": lambda folder: [*PYTHON, "agent.pyz", "bench", str(folder / "plan.json")],
-    "deploycc build": lambda folder: [*PYTHON, "-m", "deploycc", "build", str(folder)],
-    "deploycc bench": lambda folder: [*PYTHON, "-m", "deploycc", "bench", str(folder)],
-    "deploycc report show": lambda folder: [*PYTHON, "-m", "deploycc", "report", "show", str(folder)],
-    "deploycc report check": lambda folder: [
-        *(*PYTHON, "-m", "deploycc", "report", "check", str(folder), str(folder)),
+COMMANDS = {
+    "agent build": ("agent.pyz", "build", "{folder}/plan.json"),
+    "agent bench": ("agent.pyz", "bench", "{folder}/plan.json"),
+    "deploycc build": ("build", "{folder}"),
+    "deploycc bench": ("bench", "{folder}"),
+    "deploycc report show": ("report", "show", "{folder}"),
+    "deploycc report check": (
+        *("report", "check", "{folder}", "{folder}"),
         *("--max-regression", "5%", "--max-macs", "1%", "--max-size", "1%", "--accept-invalid"),
-    ],
+    ),
 }
 ALLOWED = {"agent": {0, 1, 4, 5}, "deploycc": {0, 1, 3, 4}}
 
 
-def make_bases(folder: Path) -> list[Path]:
-    """Return two compiled, built and measured folders: for this processor, and for a board whose trtexec is simulated."""
+def make_bases(folder: Path) -> None:
+    """Make two compiled, built and measured folders: for this processor, and for a board whose trtexec is simulated."""
     detector = deploycc.load("street_ssd")
-    cpu = target.load("x86-cpu").model_copy(update={"architecture": platform.machine()})
-    board = target.load("jetson-tx2-jp461").model_copy(update={"architecture": platform.machine()})
-    bases = []
-    for each in (cpu, board):
-        base = folder / each.name
-        deploycc.compile(
-            detector, each, base, CompileSettings(precisions=("fp32",), build=False, quick=True, threads=1)
-        )
+    for name in BASES:
+        chosen = target.load(name).model_copy(update={"architecture": platform.machine()})
+        base = folder / name
+        settings = CompileSettings(precisions=("fp32",), build=False, quick=True, threads=1)
+        deploycc.compile(detector, chosen, base, settings)
         short = Measurement(warmup_s=0.01, min_duration_s=0.05, min_samples=10, quick=True)
         with revised_folder(base) as change:
-            plan = change.new / "plan.json"
-            read_plan(base).model_copy(update={"measurement": short}).write(plan)
-            report = read_compile_report(base).model_copy(update={"plan_sha256": sha256_of(plan)})
-            report.write(change.new / report.FILE_NAME)
+            before = digests(base, IN_ORDER)
+            for name in ("contract.json", "compile.json"):
+                shutil.copy(base / name, change.new / name)
+            read_plan(base).model_copy(update={"measurement": short}).write(change.new / "plan.json")
+            reseal(change.new, IN_ORDER, before)
         build_folder(base, lambda *said: None)
         local.check_measured(bench_folder(base, lambda *said: None), every=True)
-        bases.append(base)
-    return bases
 
 
 def edit(folder: Path, chance: random.Random) -> str:
@@ -186,44 +178,31 @@ def snapshot(top: Path, without: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def strays(mark: str) -> list[int]:
-    """Return the processes that a case has left."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def run(command: list[str], place: Path, mark: str) -> tuple[int | None, str, float]:
-    """Run a command; return its exit status, what it said, and its seconds. Status None: it took too long."""
-    environment = {**os.environ, "TMPDIR": str(place / "tmp"), "DEPLOYCC_FUZZ": mark, "COLUMNS": "200"}
-    environment["XDG_CACHE_HOME"] = str(place.parent / "cache")
+def run(name: str, folder: Path, mark: str) -> tuple[int, str, float]:
+    """Run a command on a folder; return its exit status, negative for a signal, what it said, and its seconds."""
+    place = folder.parent
+    variables = {"TMPDIR": str(place / "tmp"), forked_command.MARK: mark, "COLUMNS": "200"}
+    variables["XDG_CACHE_HOME"] = str(place.parent / f"cache-{os.getpid()}")
     start = time.monotonic()
+    command = [word.format(folder=folder) for word in COMMANDS[name]]
+    if name.startswith("deploycc"):
+        status, said = forked_command.run(command, place, place.parent / f"said-{mark}.txt", variables)
+        return status, said, time.monotonic() - start
     with subprocess.Popen(
-        command,
+        [sys.executable, *command],
         cwd=place,
-        env=environment,
+        env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_limit,
+        preexec_fn=forked_command.limit,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=LIMIT_S)
-            status: int | None = process.returncode
+            output, _ = process.communicate(timeout=forked_command.LIMIT_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
-            status = None
-    return status, said.decode("utf-8", "surrogateescape"), time.monotonic() - start
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S))
+            output, _ = process.communicate()
+    return process.returncode, output.decode("utf-8", "surrogateescape"), time.monotonic() - start
 
 
 def chosen_commands(number: int, every: bool) -> list[str]:
@@ -246,11 +225,12 @@ def check(number: int, seed: int, base: Path, work: Path, every: bool) -> tuple[
     wrong, runs = [], []
     for name in chosen_commands(number, every):
         before = snapshot(place, folder)
-        status, said, seconds = run(COMMANDS[name](folder), place, mark)
+        status, said, seconds = run(name, folder, mark)
         runs.append((name, status, seconds, *CODE.findall(said)[:1]))
         faults = []
-        if status is None or status in (-signal.SIGXCPU, -signal.SIGKILL):
-            faults.append(f"took over {LIMIT_CPU_S} s of processor time, or {LIMIT_S:g} s")
+        if status in (-signal.SIGXCPU, -signal.SIGKILL):
+            limits = f"{forked_command.LIMIT_CPU_S} s of processor time, or {forked_command.LIMIT_S:g} s"
+            faults.append(f"took over {limits}")
         elif status not in ALLOWED[name.split()[0]]:
             faults.append(f"exit status {status}")
         if "Traceback" in said:
@@ -259,7 +239,7 @@ def check(number: int, seed: int, base: Path, work: Path, every: bool) -> tuple[
             faults.append("control characters on the terminal")
         if snapshot(place, folder) != before:
             faults.append("files outside the folder changed")
-        left = strays(f"DEPLOYCC_FUZZ={mark}")
+        left = forked_command.strays(mark)
         if left:
             faults.append(f"processes left: {left}")
         wrong += [f"case {number}, {did}, {name}: {fault}\n    {said[-600:]!r}" for fault in faults]
@@ -274,17 +254,24 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--every", action="store_true", help="give each folder to every command")
     chosen = parser.parse_args()
+    if chosen.make:
+        make_bases(chosen.make)
+        return 0
     work = Path(tempfile.mkdtemp(prefix="fuzz-plans-"))
     fake_trtexec.write(work / "bin" / "trtexec")
     os.environ["PATH"] = f"{work / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    bases = make_bases(work)
+    subprocess.run([sys.executable, __file__, "--make", str(work)], check=True, stdout=subprocess.DEVNULL)
+    bases = [work / name for name in BASES]
+    forked_command.import_all()
     wrong: list[str] = []
-    statuses: dict[str, collections.Counter[int | None]] = collections.defaultdict(collections.Counter)
+    statuses: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
     refusals: collections.Counter[str] = collections.Counter()
     slowest = ("", 0.0)
-    with concurrent.futures.ThreadPoolExecutor(chosen.workers) as pool:
+    processes = multiprocessing.get_context("fork")  # without threads, because each of them forks again
+    with concurrent.futures.ProcessPoolExecutor(chosen.workers, processes) as pool:
         numbers = range(chosen.first, chosen.first + chosen.count)
         cases = [pool.submit(check, number, chosen.seed, bases[number % 2], work, chosen.every) for number in numbers]
         for case in concurrent.futures.as_completed(cases):
