@@ -134,9 +134,11 @@ def _read_priors(described: HeadsDescription, source: Path, path: Path) -> tuple
     if values.dtype.kind != "f" or values.ndim != 2 or values.shape[1] not in (4, 8) or not len(values):
         message = f"priors must be [P, 4] or [P, 8] floats, but the file holds {list(values.shape)} of {values.dtype}"
         raise ModelError("description-priors", message, context=context)
-    if not np.isfinite(values).all():
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32)
+    if not np.isfinite(numbers).all():
         raise ModelError("description-priors", "the priors contain values that are not finite", context=context)
-    boxes = values[:, :4].astype(np.float32)
+    boxes = numbers[:, :4]
     if described.priors_form == "centers":
         half = boxes[:, 2:] / 2
         boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
@@ -155,8 +157,12 @@ def _read_priors(described: HeadsDescription, source: Path, path: Path) -> tuple
             context=context,
             hint="remove one of them",
         )
-    variances = values[:, 4:] if values.shape[1] == 8 else np.broadcast_to(described.variance, boxes.shape)
-    return boxes, variances.astype(np.float32)
+    variances = numbers[:, 4:]
+    if not variances.size:
+        variances = np.broadcast_to(np.array(described.variance, np.float32), boxes.shape)
+    if (variances <= 0).any():
+        raise ModelError("description-priors", "variances must be positive as numbers of 32 bits", context=context)
+    return boxes, variances.copy()
 
 
 def _mismatch(path: Path, tensor: gs.Variable, why: str) -> ModelError:

@@ -36,17 +36,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from deploycc.detector import BoxCoding, Colour
 from deploycc.errors import ModelError
 from deploycc.files import parse_toml, read_text
 
 SUFFIX = ".detector.toml"
+_LEAST_FLOAT, _LARGEST_FLOAT = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _fit_float32(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, float) and number and not _LEAST_FLOAT <= abs(number) <= _LARGEST_FLOAT:
+                raise ValueError(f"{number:g} is 0 or infinite as a number of 32 bits")
+        return value
 
 
 def _not_zero(factor: float) -> float:

@@ -22,7 +22,7 @@ from deploycc.importers.head_scores import resolve_scores
 from deploycc.importers.onnx_half import widen_half
 from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
 from deploycc.importers.onnx_read import first_line, read_model
-from deploycc.importers.onnx_sizes import check_operands, check_sizes
+from deploycc.importers.onnx_sizes import check_operands, check_operators, check_sizes
 from deploycc.importers.onnx_tensors import check_output_types
 from deploycc.importers.own_preparation import drop_idle_resizing
 from deploycc.importers.picture_input import describe_picture, fix_picture_input, override
@@ -86,6 +86,7 @@ def _restored(
     detector = read_detector(model, path)
     _infer(detector.graph, path)
     check_operands(detector.graph, path)
+    check_operators(detector.graph, path)
     source = replace(_source(files, digest), random_weights=detector.source.random_weights)
     detector = replace(detector, source=source, input=override(detector.input, description.input, path))
     return describe_known_heads(detector, description)
@@ -139,6 +140,7 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
         if output.shape is None:  # it follows operators that inference does not understand
             output.shape = shape
     check_operands(graph, path)
+    check_operators(graph, path)
 
 
 def _infer(graph: gs.Graph, path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
+import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc.errors import ModelError
 from deploycc.graph.edit import static_shape
+from deploycc.graph.shapes import without_weights_as_onnx
+from deploycc.importers.onnx_tensors import graphs
 
 LARGEST = 1 << 28
 """Elements of one tensor: 1 GiB in FP32, more than a board can hold twice."""
 
+_WRONG_NODE = re.compile(r"\(op_type:(\w+), node name: (.*?)\): (?:\[\w+\] )?(.*)")
 _BROADCASTS = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu")
 
 
@@ -66,6 +71,33 @@ def check_operands(graph: gs.Graph, path: Path) -> None:
                 )
 
 
+def check_operators(graph: gs.Graph, path: Path) -> None:
+    """Refuse nodes whose attributes or types do not fit what they are given, by ONNX's own rules.
+
+    What the file states of the tensors between nodes is left out, because exporters leave old shapes there.
+
+    Raises:
+        ModelError: ``onnx-operator``.
+    """
+    proto = without_weights_as_onnx(graph)
+    for scope in graphs(proto.graph):
+        scope.ClearField("value_info")
+    for output in proto.graph.output:
+        output.ClearField("type")
+    try:
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as reason:
+        found = _WRONG_NODE.search(str(reason))
+        operator, node, cause = found.groups() if found else ("an operator", None, str(reason).strip())
+        raise ModelError(
+            "onnx-operator",
+            f"{operator} does not fit what it is given",
+            context={"file": path, **({"node": node} if node else {})},
+            note=cause.strip(),
+            hint="export the network again",
+        ) from None
+
+
 def _problem(node: gs.Node) -> str | None:
     """Return what does not fit; None if everything does, or if a shape is unknown."""
     if node.domain not in (None, "", "ai.onnx"):
@@ -83,6 +115,10 @@ def _problem(node: gs.Node) -> str | None:
     if node.op == "MatMul" and rest and rest[0] and first:
         wanted = rest[0][-2] if len(rest[0]) > 1 else rest[0][0]
         return None if first[-1] == wanted else f"{first[-1]} columns are multiplied by {wanted} rows"
+    if node.op == "Reshape":
+        made = static_shape(node.outputs[0])
+        if made is not None and math.prod(made) != math.prod(first):
+            return f"{math.prod(first)} elements do not fill the shape {list(made)}"
     if node.op == "Gemm" and rest and rest[0] is not None:
         if len(first) != 2 or len(rest[0]) != 2:
             return "both matrices need two axes"

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from deploycc.errors import ModelError
 from deploycc.graph.shapes import without_weights_as_onnx
+from deploycc.importers.onnx_attributes import TYPES, check_attributes
 
-_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 _WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "PRelu", "Mul")
 """Operators whose constants are weights. Elsewhere infinity has a use: a bound of Clip, a masked score."""
-_FACTORS = ("alpha", "beta", "gamma", "epsilon", "bias")
 
 
 def check_types(model: onnx.ModelProto, path: Path) -> None:
@@ -39,12 +38,12 @@ def check_types(model: onnx.ModelProto, path: Path) -> None:
         described += [(info.name, info.type.tensor_type.elem_type) for info in graph.value_info]
         described += [(name, tensor.data_type) for name, _, tensor in _constants(graph)]
         for name, kind in described:
-            if kind not in _TYPES and kind != onnx.TensorProto.UNDEFINED:
+            if kind not in TYPES and kind != onnx.TensorProto.UNDEFINED:
                 raise ModelError(
                     "onnx-element-type",
                     f"the tensor {name} has the element type {kind}, which ONNX does not define",
                     context={"file": path, "tensor": name},
-                    note=f"ONNX {onnx.__version__} defines 1 to {max(_TYPES)}",
+                    note=f"ONNX {onnx.__version__} defines 1 to {max(TYPES)}",
                 )
             if kind == onnx.TensorProto.STRING:
                 raise ModelError(
@@ -84,7 +83,7 @@ def check_output_types(graph: gs.Graph, path: Path) -> None:
 
 
 def check_numbers(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse data that do not match their shape and type, NaN, and weights or factors that are infinite.
+    """Refuse data that do not match their shape and type, NaN, infinite weights, and undefined values of attributes.
 
     Raises:
         ModelError: ``onnx-weight-data``, ``nan-weights``, ``infinite-weights``, ``onnx-attribute-value``.
@@ -111,7 +110,7 @@ def check_numbers(model: onnx.ModelProto, path: Path) -> None:
                     hint="the training diverged, or the weights overflowed when they were converted to a smaller type",
                 )
         for node in graph.node:
-            _check_attributes(node, path)
+            check_attributes(node, path)
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -144,22 +143,3 @@ def _values(tensor: onnx.TensorProto, name: str, path: Path) -> NDArray[np.gener
             context={"file": path, "tensor": name, "shape": list(tensor.dims)},
             note=str(reason).strip().splitlines()[0] if str(reason).strip() else type(reason).__name__,
         ) from None
-
-
-def _check_attributes(node: onnx.NodeProto, path: Path) -> None:
-    for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i not in _TYPES:
-            raise ModelError(
-                "onnx-element-type",
-                f"Cast makes elements of the type {attribute.i}, which ONNX does not define",
-                context={"file": path, "node": node.name or node.output[0]},
-                note=f"ONNX {onnx.__version__} defines 1 to {max(_TYPES)}",
-            )
-        numbers = [attribute.f] if attribute.type == onnx.AttributeProto.FLOAT else list(attribute.floats)
-        finite = attribute.name in _FACTORS
-        if any(np.isnan(number) or (finite and np.isinf(number)) for number in numbers):
-            raise ModelError(
-                "onnx-attribute-value",
-                f"the attribute {attribute.name} of {node.op_type} is not a finite number",
-                context={"file": path, "node": node.name or node.output[0], attribute.name: numbers[0]},
-            )

@@ -56,13 +56,19 @@ class Agreement:
 
 
 def export_checkpoint(
-    checkpoint: Path, path: Path, *, gates_metadata: bool = True, threshold: float | None = None
+    checkpoint: Path,
+    path: Path,
+    *,
+    name: str | None = None,
+    gates_metadata: bool = True,
+    threshold: float | None = None,
 ) -> None:
     """Write a finished training run as an ONNX detector.
 
     Args:
         checkpoint: file written by `train`.
         path: the ONNX file, which appears whole or not at all.
+        name: of the network; default: that of the file.
         gates_metadata: also describe the gates; otherwise they can only be recognised by structure.
         threshold: replaces the run's threshold of the gates' decisions; a higher one switches more kernels off.
 
@@ -77,7 +83,7 @@ def export_checkpoint(
     network = restore_model(state)
     if threshold is not None:
         _set_threshold(network, threshold)
-    model = to_model(network, state.config.class_names, source, path.stem, gates_metadata=gates_metadata)
+    model = to_model(network, state.config.class_names, source, name or path.stem, gates_metadata=gates_metadata)
     with replacing(path) as temporary:
         onnx.save(model, str(temporary))
 

@@ -101,11 +101,11 @@ def write_curve(curve: PruningCurve, folder: Path) -> None:
 
 def _keep(detector: Detector, point: CurvePoint, folder: Path) -> str:
     """Write a network, and return its path in the folder."""
-    from deploycc.detector.file import save
+    from deploycc.workflows.written import save_network
 
     name = f"{point.criterion}-{point.below:g}{'-refitted' if point.refitted else ''}.onnx"
     (folder / NETWORKS).mkdir(exist_ok=True)
-    save(detector, folder / NETWORKS / name)
+    save_network(detector, folder / NETWORKS / name)
     return f"{NETWORKS}/{name}"
 
 

@@ -117,7 +117,7 @@ def train_detector(
     from deploycc.lkam.network import SsdConfig
     from deploycc.lkam.samples import Samples
     from deploycc.lkam.training import CHECKPOINT, METRICS, train
-    from deploycc.workflows.written import read_back
+    from deploycc.workflows.written import checked
 
     torch.set_num_threads(threads)
     dataset = open_dataset(data, size=size)
@@ -141,8 +141,7 @@ def train_detector(
     train(config, samples, held_out, folder, report=report, say=say)
     network, checkpoint, metrics = folder / f"{name}.onnx", folder / CHECKPOINT, folder / METRICS
     say("writing the network")
-    export_checkpoint(checkpoint, network)
-    read_back(network)
+    checked((network,), lambda file: export_checkpoint(checkpoint, file, name=network.stem))
     return Trained(network, checkpoint, metrics, json.loads(metrics.read_text(encoding="utf-8"))["result"])
 
 
@@ -165,11 +164,14 @@ def export_trained(
     require_torch()
     from deploycc.files import check_writable
     from deploycc.lkam.export import export_checkpoint
-    from deploycc.workflows.written import read_back
+    from deploycc.workflows.written import checked
 
     check_writable(output, inputs=[checkpoint])
-    export_checkpoint(checkpoint, output, gates_metadata=gates_metadata, threshold=threshold)
-    read_back(output)
+
+    def write(file: Path) -> None:
+        export_checkpoint(checkpoint, file, name=output.stem, gates_metadata=gates_metadata, threshold=threshold)
+
+    checked((output,), write)
 
 
 def _check_network(architecture: str, size: int) -> None:

@@ -46,9 +46,10 @@ class GateTraining:
 
         Raises:
             ArtefactError: a file cannot be written.
+            ModelError: ``written-unreadable``.
         """
-        from deploycc.detector.file import save
         from deploycc.files import write_text
+        from deploycc.workflows.written import save_network
 
         facts = {
             "layers": self.layers,
@@ -61,7 +62,7 @@ class GateTraining:
             "history": self.training.history,
         }
         write_text(metrics, json.dumps(facts, indent=1) + "\n")
-        save(self.detector, output)
+        save_network(self.detector, output)
 
 
 def train_gates(

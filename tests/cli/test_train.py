@@ -41,6 +41,29 @@ def test_training_evaluating_and_compiling_speak_of_one_file(
     assert json.loads(capsys.readouterr().out)["pictures"] == 3
 
 
+@pytest.mark.parametrize("command", ["ssd", "export"])
+def test_a_network_that_cannot_be_read_back_leaves_the_old_one(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+    from deploycc.lkam import export, training
+
+    def train(config: object, samples: object, held_out: object, folder: Path, **options: object) -> None:
+        (folder / training.METRICS).write_text('{"result": {}}')
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(export, "export_checkpoint", lambda checkpoint, path, **options: path.write_bytes(b"spoilt"))
+    (tmp_path / "net.onnx").write_bytes(b"old")
+    (tmp_path / "checkpoint.pt").touch()
+    options = {
+        "ssd": ["--data", "generated:1:1", "--validation", "generated:2:1", "--size", "96", "-o", str(tmp_path)],
+        "export": [str(tmp_path / "checkpoint.pt"), "-o", str(tmp_path / "net.onnx")],
+    }[command]
+    assert main(["train", command, *options, *(["--name", "net"] if command == "ssd" else [])]) == 1
+    assert "error[written-unreadable]: net.onnx, which was just written" in capsys.readouterr().err
+    assert (tmp_path / "net.onnx").read_bytes() == b"old"
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [

@@ -89,6 +89,8 @@ def test_priors_that_do_not_fit(model: Path) -> None:
         (np.zeros((4, 5), np.float32), "priors must be [P, 4] or [P, 8] floats, but the file holds [4, 5] of float32"),
         (np.zeros((24, 4), np.int64), "priors must be [P, 4] or [P, 8] floats, but the file holds [24, 4] of int64"),
         (np.full((24, 4), np.nan), "the priors contain values that are not finite"),
+        (np.tile([0, 0, 1, 1e39], (24, 1)), "the priors contain values that are not finite"),
+        (np.tile([0, 0, 1, 1, 0.1, 0.1, 0.2, 1e-50], (24, 1)), "variances must be positive as numbers of 32 bits"),
         (PRIORS, "prior 2 has no area: [0.375, 0.1666666716337204, 0.25, 0.5]"),
     ],
 )

@@ -97,6 +97,12 @@ def test_unknown_keys(text: str, key: str, hint: str | None, tmp_path: Path) -> 
         ("[input]\ncolour = 'rgb'", "input.colour cannot be 'rgb': input should be 'BGR', 'RGB' or 'GRAY'"),
         ("[input]\nmean = [nan]", "input.mean[1] cannot be nan: input should be a finite number"),
         ("[input]\nscale = [0.0]", "input.scale[1] cannot be 0.0: value error, a factor of 0 makes every picture the same"),
+        ("[input]\nmean = 1e39", "input.mean cannot be [1e+39]: value error, 1e+39 is 0 or infinite as a number of 32 bits"),
+        ("[input]\nscale = 1e-50", "input.scale cannot be [1e-50]: value error, 1e-50 is 0 or infinite as a number of 32 bits"),
+        ("[heads]\npriors = 'a'\nvariance = [0.1, 0.1, 0.2, 1e-50]", "heads.variance cannot be [0.1, 0.1, 0.2, 1e-50]: "
+         "value error, 1e-50 is 0 or infinite as a number of 32 bits"),
+        ("[nms]\niou_threshold = 1e-50", "nms.iou_threshold cannot be 1e-50: value error, 1e-50 is 0 or infinite as a "
+         "number of 32 bits"),
         ("[input]\nmean = '3'", "input.mean[1] cannot be '3': input should be a valid number"),
         ("[heads]\nvariance = 0.1", "heads.variance belongs to priors, but the description gives none"),
         ("[heads]\npriors_form = 'centers'\n[[heads.prior_box]]\nfeature=1\nmin_size=1",

@@ -82,9 +82,38 @@ UNFIT = {
         "g (float[1,3,1,1] x) => (float[1,1] y) <float[5,1] s = {1,2,3,4,5}> { f = Flatten (x)  y = Gemm (f, s) }",
         "3 columns are multiplied by 5 rows",
     ),
+    "reshape": (
+        "g (float[1,3,8,8] x) => (float[1,3,9] y) <int64[3] s = {1,3,9}> { y = Reshape (x, s) }",
+        "192 elements do not fill the shape [1, 3, 9]",
+    ),
 }
 
 
 @pytest.mark.parametrize(("text", "note"), UNFIT.values(), ids=UNFIT.keys())
 def test_operands_that_do_not_fit_are_refused_by_node(text: str, note: str, tmp_path: Path) -> None:
     assert loaded(text, tmp_path).startswith(("onnx-operand-shape: " + note, "onnx-shapes: "))
+
+
+WRONG = {
+    "axis": ("s = Softmax <axis = 9> (x)", "'axis' must be in [-4 , 3]. Its actual value is: 9"),
+    "perm": ("s = Transpose <perm = [0, 2, 3, 9]> (x)", "Invalid attribute perm {0, 2, 3, 9}"),
+    "twice": ("s = Transpose <perm = [0, 2, 3, 3]> (x)", "Attribute perm for Transpose has repeated value"),
+    "flatten": ("s = Flatten <axis = 1000> (x)", "Invalid value(1000) for attribute 'axis'"),
+    "concat": ("s = Concat <axis = 4> (x, x)", "axis must be in [-rank, rank-1]"),
+    "window": ("s = MaxPool <kernel_shape = [3]> (x)", "Attribute kernel_shape has incorrect size"),
+    "strides": ("s = MaxPool <kernel_shape = [3, 3], strides = [1]> (x)", "Attribute strides has incorrect size"),
+    "type": ("i = Cast <to = 3> (x)  s = Sigmoid (i)", "X typestr: T, has unsupported type: tensor(int8)"),
+}
+
+
+@pytest.mark.parametrize(("nodes", "note"), WRONG.values(), ids=WRONG.keys())
+def test_operators_that_do_not_fit_their_input_are_refused(nodes: str, note: str, tmp_path: Path) -> None:
+    """They passed wherever no runtime looked at the network: with --no-verify, for boards."""
+    text = f"g (float[1,3,8,8] x) => (float[a,b,c,d] y) <float[1,3,8,8] s> {{ {nodes}  y = Relu (s) }}"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 13]> {text}')
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert caught.value.code == "onnx-operator"
+    assert note in (caught.value.note or "")

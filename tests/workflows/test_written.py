@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from ssd_tails import Tail, build, grid_priors
 
+import deploycc
 from deploycc.cli import main
 from deploycc.detector import Detector
 from deploycc.errors import ModelError
@@ -75,3 +76,15 @@ def test_prune_writes_nothing_that_it_cannot_read_back(
     assert main(["prune", str(tmp_path / "net.onnx"), "--by", "l1", "--round-to", "1", "-o", str(output)]) == 1
     assert "error[written-unreadable]" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_nothing_else_writes_networks_of_the_user() -> None:
+    """Whatever saves a detector otherwise does it in a folder that is not the user's yet, or never will be."""
+    package = Path(deploycc.__file__).parent
+    unchecked = {
+        path.relative_to(package).as_posix()
+        for room in ("cli", "workflows")
+        for path in (package / room).glob("*.py")
+        if "from deploycc.detector.file import save\n" in path.read_text(encoding="utf-8")
+    }
+    assert unchecked == {"workflows/written.py", "workflows/networks.py", "workflows/device_timer.py"}

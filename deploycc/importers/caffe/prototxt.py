@@ -32,6 +32,7 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _WIDEST = 1 << 32
+_LEAST_FLOAT = 2.0**-126  # GPUs may take smaller float32 numbers for 0, and most of them are 0
 _BEYOND_FLOAT = (2 - 2.0**-24) * 2.0**127  # numbers from here on round to infinity as float32
 _DEEPEST = 64  # protobuf stops at 100, Caffe needs 5
 _TRUE, _FALSE = ("true", "True", "t", "1"), ("false", "False", "f", "0")
@@ -221,9 +222,11 @@ def _to_number(value: Scalar) -> float:
         except (ValueError, OverflowError):
             pass
         else:
-            if abs(number) < _BEYOND_FLOAT:  # false for NaN
-                return number
-            raise ValueError("a finite number of 32 bits")
+            if not abs(number) < _BEYOND_FLOAT:  # true for NaN
+                raise ValueError("a finite number of 32 bits")
+            if number and abs(number) < _LEAST_FLOAT:
+                raise ValueError("0, or a number of 32 bits that is not taken for 0")
+            return number
     raise ValueError("a number")
 
 

@@ -148,6 +148,15 @@ def test_files_that_are_not_definitions(tmp_path: Path) -> None:
     assert read(path)[0].text("name") == "x"
 
 
+@pytest.mark.parametrize("written", ["1e-50", "-1e-39", "1e-45f"])
+def test_numbers_that_become_zero_as_float32_are_refused(written: str) -> None:
+    """A variance of 1e-50 would make every offset 0."""
+    message = parse(f"variance: {written} eps: 1.2e-38 zero: 0 none: -0.0", "net")
+    assert [message.number(name) for name in ("eps", "zero", "none")] == [1.2e-38, 0, 0]
+    with pytest.raises(ModelError, match="must be 0, or a number of 32 bits that is not taken for 0"):
+        message.numbers("variance")
+
+
 @pytest.mark.parametrize("written", ["nan", "inf", "-inf", "1e39", "-3.5e38", "0x" + "f" * 40, "1e999"])
 def test_numbers_that_are_not_finite_as_float32_are_refused(written: str) -> None:
     with pytest.raises(ModelError) as caught:
