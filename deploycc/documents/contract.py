@@ -17,6 +17,10 @@ from deploycc.documents.folder import ListedFile
 from deploycc.documents.plan import EngineName, FileName, Identified, check_unique
 from deploycc.documents.source import SourceRecord
 
+NO_PRIORS = (
+    "final detections: the network applies its own priors and suppression, so an application needs no priors, no "
+    "variances and no NMS; it only unpacks"
+)
 Meaning = Literal["locations", "scores", "boxes", "classes", "count", "rows", "other"]
 
 
@@ -125,13 +129,19 @@ class HeadsContract(Record):
 
 
 class DetectionsContract(Record):
-    """Outputs of a network that decodes and suppresses itself (`deploycc.detector.DetectionOutputs`)."""
+    """Outputs of a network that decodes and suppresses itself (`deploycc.detector.DetectionOutputs`).
+
+    Attributes:
+        boxes, scores, classes, count, layout: outputs, as there.
+        text: what is left to the application, in words.
+    """
 
     boxes: str
     scores: str
     classes: str
     count: str | None
     layout: Literal["columns", "rows"]
+    text: str = NO_PRIORS
 
 
 class NmsContract(Record):

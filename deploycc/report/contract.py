@@ -51,6 +51,8 @@ def _boxes(contract: IntegrationContract, network: NetworkContract) -> list[tupl
     rows = [("decoding", where[network.decoding])]
     if network.heads is not None:
         rows += _heads(network.heads)
+    if network.detections is not None:
+        rows.append(("priors", "none needed: the network applies its own"))
     if network.decoding != "unknown":
         limits = f"top_k {nms.top_k}, keep_top_k {nms.keep_top_k}"
         thresholds = f"score above {nms.score_threshold:g}, IoU above {nms.iou_threshold:g} is suppressed"

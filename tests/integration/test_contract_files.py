@@ -11,11 +11,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 from anchor_networks import AnchorNetwork, build
-from decoder_cases import contract_folder, head_detector, random_heads
+from decoder_cases import contract_folder, head_detector, random_heads, unpacking_detector
 from graph_text import network
 from small_networks import SHAPE
 
-from deploycc.detector import Detector
+from deploycc.detector import DetectionOutputs, Detector
 from deploycc.documents.contract import IntegrationContract, read_contract
 from deploycc.errors import ArtefactError
 from deploycc.files import sha256_of
@@ -23,6 +23,7 @@ from deploycc.integration.outputs import activation
 from deploycc.parsers.support import Contract
 from deploycc.passes import DROP_DEAD, FOLD, run
 from deploycc.passes.options import Options
+from deploycc.report.contract import contract_tables
 from deploycc.workflows.chain import check_chain
 
 HEADS = random_heads(7, background=None)
@@ -149,3 +150,14 @@ def test_a_folder_whose_contract_or_files_were_changed_is_refused(folder: Path, 
         check_chain(copy)
     assert refused.value.code == "chain-broken"
     assert refused.value.context["priors.npy"] == "is not the file that contract.json lists"
+
+
+def test_a_network_that_decodes_itself_is_said_to_need_no_priors(tmp_path: Path) -> None:
+    found = DetectionOutputs("boxes", "scores", "classes", "count")
+    contract = contract_folder(tmp_path, [unpacking_detector(found, 9)])
+    [described] = contract.networks
+    assert described.detections is not None
+    assert "needs no priors" in described.detections.text
+    assert not list(tmp_path.glob("priors*"))
+    [boxes] = [table for table in contract_tables(contract) if table.title.startswith("Boxes")]
+    assert ("priors", "none needed: the network applies its own") in boxes.rows
