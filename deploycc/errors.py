@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_DIAGNOSED = 1
 EXIT_USAGE = 2
@@ -72,6 +73,16 @@ class DeployError(Exception):
 
     def __str__(self) -> str:
         return self.render()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come whole out of another process."""
+        return _rebuilt, (type(self), vars(self))
+
+
+def _rebuilt(kind: type[DeployError], fields: dict[str, Any]) -> DeployError:
+    error = kind(fields["code"], fields["message"])
+    vars(error).update(fields)
+    return error
 
 
 class InputError(DeployError):

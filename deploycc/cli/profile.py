@@ -21,6 +21,7 @@ def command(
     pictures: Pictures,
     html: Annotated[Path | None, option("FILE", "Also draw the utilisation into an HTML file.")] = None,
     svg: Annotated[Path | None, option("FILE", "Also draw the utilisation as a picture.")] = None,
+    jobs: Annotated[int, option("N", "Processes that run the network; the profile is the same.", min=1)] = 1,
     as_json: Annotated[bool, switch("--json", "Print JSON instead of a table.")] = False,
     choice: ModelChoice,
 ) -> None:
@@ -32,13 +33,14 @@ def command(
     """
     from deploycc.files import check_writable
     from deploycc.report.utilisation_summary import utilisation_remarks, utilisation_summary, utilisation_tables
+    from deploycc.workflows.processes import local_processes
     from deploycc.workflows.profile import draw_profile, record_profile
 
     source = pictures.source()
     check_writable(output, html, svg, inputs=[choice.model, choice.weights])
-    with console.progress("profile") as say:
+    with console.progress("profile") as say, local_processes(jobs) as executor:
         detector = choice.load(say)
-        profiled = record_profile(detector, source, output, say=say)
+        profiled = record_profile(detector, source, output, executor=executor, say=say)
     profile = profiled.profile
     console.notes(profiled.notes)
     warn_if_assumed(detector.input, "the profile")

@@ -11,6 +11,7 @@ import json
 import time
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from deploycc import __version__
 from deploycc.detector import Detector
 from deploycc.detector.picture_list import PictureList
-from deploycc.detector.pictures import prepare
 from deploycc.documents.document import Evidence, this_tool
 from deploycc.documents.utilisation import (
     GateRecord,
@@ -36,6 +36,7 @@ from deploycc.errors import Note
 from deploycc.files import replacing
 from deploycc.progress import Say, quiet
 from deploycc.utilisation.probe import Probe, ProbedLayer, Reading, backend_macs, layers_to_probe
+from deploycc.utilisation.shards import readings
 
 DEVICE = "ONNX Runtime CPU, FP32"
 _SAVE_EVERY_S = 10.0
@@ -67,6 +68,7 @@ def measure_utilisation(
     pictures: PictureList,
     *,
     partial: Path | None = None,
+    executor: Executor | None = None,
     say: Say = quiet,
 ) -> tuple[UtilisationProfile, tuple[Note, ...]]:
     """Run every picture and sum up the use of each kernel.
@@ -77,6 +79,7 @@ def measure_utilisation(
         partial: file to which the sums are saved every few seconds, and when an error or an interrupt ends the run. A
             later run of the same network on the same pictures resumes from it, with the same result as an
             uninterrupted one. The caller removes it once the profile is written.
+        executor: whose workers run the network; None: this process does. The profile is the same.
         say: called with the number of pictures done.
 
     Returns:
@@ -94,13 +97,12 @@ def measure_utilisation(
     done, sums, notes = _resume(partial, job, layers)
     saved, saved_at = done, time.monotonic()
     try:
-        while done < len(pictures.names):
-            say("measuring pictures", done, len(pictures.names))
-            name = pictures.names[done]
-            readings = probe.read(prepare(pictures.read(done), detector.input), name)
-            for layer, total, reading in zip(layers, sums, readings, strict=True):
+        say("measuring pictures", done, len(pictures.names))
+        for taken in readings(probe, pictures, done, executor):
+            for layer, total, reading in zip(layers, sums, taken, strict=True):
                 total.add(reading, layer.gate is not None)
             done += 1
+            say("measuring pictures", done, len(pictures.names))
             if partial is not None and time.monotonic() - saved_at > _SAVE_EVERY_S:
                 _save(partial, job, done, sums)
                 saved, saved_at = done, time.monotonic()
@@ -108,7 +110,6 @@ def measure_utilisation(
         if partial is not None and done > saved:
             _save(partial, job, done, sums)
         raise
-    say("measuring pictures", done, len(pictures.names))
     return _profile(detector, pictures, layers, sums), notes
 
 

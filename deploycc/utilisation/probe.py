@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
@@ -100,7 +101,13 @@ def backend_macs(detector: Detector) -> tuple[Literal["back-end", "network"], in
 
 
 class Probe:
-    """A detector in ONNX Runtime that returns readings instead of detections."""
+    """A detector in ONNX Runtime that returns readings instead of detections; another process can get a copy.
+
+    Attributes:
+        network: its name.
+        input: the picture tensor.
+        layers: that are read.
+    """
 
     def __init__(self, detector: Detector, layers: Sequence[ProbedLayer], *, threads: int = 2) -> None:
         """Load the detector with the extra outputs instead of its own.
@@ -108,7 +115,7 @@ class Probe:
         Raises:
             MeasureError: ``onnxruntime-refuses``.
         """
-        self.detector, self.layers = detector, tuple(layers)
+        self.network, self.input, self.layers = detector.name, detector.input, tuple(layers)
         graph = detector.graph.copy()
         tensors = graph.tensors()
         graph.outputs = []
@@ -122,21 +129,33 @@ class Probe:
             used = tensors[layer.gate.vector] if layer.gate else _share_of_non_zeros(graph, response)
             graph.outputs += [_as_output(graph, used), _reduce(graph, "ReduceSumSquare", response)]
         graph.cleanup().toposort()
-        self._session = open_session(to_onnx(graph), threads, {"network": detector.name})
+        self._graph, self._threads = graph, threads
+        self._session = open_session(to_onnx(graph), threads, {"network": self.network})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The network as a file, in place of the session."""
+        state = {name: value for name, value in vars(self).items() if name not in ("_graph", "_session")}
+        return {**state, "model": to_onnx(self._graph).SerializeToString()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open a session on the network."""
+        model = onnx.load_from_string(state.pop("model"))
+        vars(self).update(state, _graph=gs.import_onnx(model))
+        self._session = open_session(model, self._threads, {"network": self.network})
 
     def read(self, tensor: NDArray[np.float32], picture: str) -> list[Reading]:
         """Run one picture.
 
         Args:
-            tensor: shape ``detector.input.shape``.
+            tensor: shape ``input.shape``.
             picture: its name, for messages.
 
         Raises:
             MeasureError: ``response-not-finite``: a response is NaN or infinite, or its square overflows;
                 ``onnxruntime-fails``.
         """
-        context = {"network": self.detector.name, "picture": picture}
-        outputs = run_session(self._session, None, {self.detector.input.name: tensor}, context)
+        context = {"network": self.network, "picture": picture}
+        outputs = run_session(self._session, None, {self.input.name: tensor}, context)
         readings = []
         for layer, area, used, squares in zip(self.layers, self._areas, outputs[0::2], outputs[1::2], strict=True):
             reading = Reading(

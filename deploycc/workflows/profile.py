@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
     from deploycc.documents.utilisation import UtilisationProfile
@@ -24,7 +26,12 @@ class Profiled:
 
 
 def measure_profile(
-    detector: Detector, pictures: PictureList, *, partial: Path | None = None, say: Say = quiet
+    detector: Detector,
+    pictures: PictureList,
+    *,
+    partial: Path | None = None,
+    executor: Executor | None = None,
+    say: Say = quiet,
 ) -> Profiled:
     """Record how often each gated kernel fires; without gates, how often each kernel's activation is not zero.
 
@@ -33,6 +40,7 @@ def measure_profile(
         pictures: calibration pictures, at least one.
         partial: file that keeps the sums of an interrupted run, which continues from it when called again; the caller
             removes it once the profile is written.
+        executor: whose workers run the network; None: this process does. The profile is the same.
         say: progress.
 
     Raises:
@@ -44,16 +52,20 @@ def measure_profile(
     from deploycc.workflows.prune import cpu_options
 
     optimised = run(detector, cpu_options(), PIPELINE).detector
-    profile, notes = measure_utilisation(optimised, pictures, partial=partial, say=say)
+    profile, notes = measure_utilisation(optimised, pictures, partial=partial, executor=executor, say=say)
     return Profiled(profile, notes)
 
 
-def profile(detector: Detector, pictures: str | Path | PictureList, *, say: Say = quiet) -> UtilisationProfile:
+def profile(
+    detector: Detector, pictures: str | Path | PictureList, *, executor: Executor | None = None, say: Say = quiet
+) -> UtilisationProfile:
     """Record how much each kernel is used.
 
     Args:
         detector: as `deploycc.load` reads it.
         pictures: a folder, ``voc:FOLDER[@SPLIT]``, ``generated:SEED[:COUNT]``, or pictures that are open already.
+        executor: of ``concurrent.futures``, whose workers run the network, such as a ``ProcessPoolExecutor``, or
+            ``get_executor()`` of a Dask client (extra ``farm``); None: this process does. The profile is the same.
         say: progress.
 
     Raises:
@@ -62,11 +74,17 @@ def profile(detector: Detector, pictures: str | Path | PictureList, *, say: Say 
     """
     from deploycc.workflows.pictures import open_pictures
 
-    return measure_profile(detector, open_pictures(pictures, detector.input), say=say).profile
+    opened = open_pictures(pictures, detector.input)
+    return measure_profile(detector, opened, executor=executor, say=say).profile
 
 
 def record_profile(
-    detector: Detector, pictures: str | Path | PictureList, output: Path, *, say: Say = quiet
+    detector: Detector,
+    pictures: str | Path | PictureList,
+    output: Path,
+    *,
+    executor: Executor | None = None,
+    say: Say = quiet,
 ) -> Profiled:
     """Record how much each kernel is used, and write it.
 
@@ -76,6 +94,7 @@ def record_profile(
         detector: as for `profile`.
         pictures: likewise.
         output: file to write.
+        executor: as for `profile`.
         say: progress.
 
     Raises:
@@ -87,7 +106,8 @@ def record_profile(
     from deploycc.workflows.pictures import open_pictures
 
     partial = None if is_stream(output) else output.with_name(f"{output.name}.partial")
-    profiled = measure_profile(detector, open_pictures(pictures, detector.input), partial=partial, say=say)
+    opened = open_pictures(pictures, detector.input)
+    profiled = measure_profile(detector, opened, partial=partial, executor=executor, say=say)
     profiled.profile.write(output)
     if partial is not None:
         partial.unlink(missing_ok=True)
