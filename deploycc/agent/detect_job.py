@@ -4,7 +4,7 @@ import os
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from . import answers, bench_job, decoding, files, plan_file, run_trtexec, smoke
+from . import answers, bench_job, contract_file, decoding, files, plan_file, run_trtexec, smoke
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
 from .scratch import Scratch
@@ -33,9 +33,9 @@ def detect(
     """
     plan = plan_file.read_plan(plan_path)
     folder = os.path.dirname(os.path.abspath(plan_path))
-    contract = smoke.read_contract(folder)
+    contract = contract_file.read_contract(folder)
     if contract is None:
-        raise Failed("there is no {} beside the plan".format(smoke.CONTRACT), hint="compile again")
+        raise Failed("there is no {} beside the plan".format(contract_file.FILE_NAME), hint="compile again")
     engines = [each for each in plan["engines"] if only in (None, each["precision"]) and each["variant"] == "compiled"]
     if not engines:
         raise Failed("the plan has no {} engine".format(only))
@@ -63,10 +63,10 @@ def _detect_with(
     network = plan_file.network_of(plan, engine)
     try:
         built = bench_job.check_engine(engine, folder)
-        described = smoke.network_of(contract, network)
+        described = contract_file.network_of(contract, network)
         if described is None or described["decoding"] == "unknown":
             raise NotPossible("nothing says how the outputs of {} are read".format(engine["file"]))
-        tables = decoding.load_tables(described, folder)
+        tables = contract_file.tables_of(contract, described, folder)
         path = files.inside(folder, engine["file"])
         with Scratch(tempfile.gettempdir()) as scratch:
             in_program = plan["target"]["builder"] in plan_file.PROGRAMS
@@ -75,7 +75,7 @@ def _detect_with(
                 for name, picture in pictures:
                     outputs = answer(decoding.prepare(contract["input"], picture))
                     smoke.check_finite(described, outputs)
-                    found = decoding.read_outputs(described, contract["nms"], tables, outputs)
+                    found = contract_file.detections(contract, described, tables, outputs)
                     row["pictures"].append(_picture(name, picture, found))
         row["engine_sha256"] = built["sha256"]
     except (NotPossible, Failed) as error:

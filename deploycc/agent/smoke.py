@@ -5,30 +5,16 @@ reported to detect nothing. A folder ships a few pictures and what the FP32 netw
 (``smoke`` in ``contract.json``); an engine that fails is not put in its place.
 """
 
-import os
 from typing import Any, Callable, Dict, List, Optional
 
-from . import decoding, fields, files, seal
+from . import contract_file, decoding
 from .outcome import Failed, NotPossible
 from .progress import say
 
-CONTRACT = "contract.json"
-MOST_BYTES = 64 << 20
 _MATCH_IOU = 0.5
 _MATCHED_SHARE = 0.5
 _MOST_DIFFERENCE = {"fp32": 0.02, "fp16": 0.25}  # root mean square over that of the reference: grossly wrong is above
 _HINT = "build it in FP32, or keep layers in FP32: deploycc compile --keep-fp32 LAYER,..."
-
-_NAME = fields.text("[A-Za-z0-9][A-Za-z0-9._-]*", 255, "the name of a file beside the contract")
-_SMOKE = fields.record(
-    {
-        "pictures": _NAME,
-        "score_threshold": fields.number(0.0, 1.0),
-        "outputs": lambda value, where: value,
-        "detections": fields.list_of(fields.list_of(lambda value, where: value, 0, 100000), 1, 100),
-    },
-    others=True,
-)
 
 
 def check(
@@ -51,20 +37,20 @@ def check(
     Raises:
         Failed: the engine does not find what it should, or what the folder ships cannot be used.
     """
-    contract = read_contract(folder)
+    contract = contract_file.read_contract(folder)
     if contract is None:
         return None
-    described = network_of(contract, network)
-    if described is None or described.get("smoke") is None:
+    described = contract_file.network_of(contract, network)
+    if described is None or described["smoke"] is None:
         return None
     try:
         import numpy
     except ImportError:
         return _not_run("Python has no NumPy here")
-    smoke = _checked(described["smoke"])
-    pictures = _array(numpy, contract, folder, smoke["pictures"])
+    smoke = described["smoke"]
+    pictures = contract_file.array_of(contract, folder, smoke["pictures"], (None, None, None, 3), "u")
     expected = sum(len(found) for found in smoke["detections"])
-    tables = decoding.load_tables(described, folder)
+    tables = contract_file.tables_of(contract, described, folder)
     say("run {} pictures that came with the folder".format(len(pictures)))
     try:
         with answering() as answer:
@@ -74,7 +60,7 @@ def check(
     for found in outputs:
         check_finite(described, found)
     difference = _difference(numpy, contract, folder, smoke, outputs)
-    detections = [_likely(decoding.read_outputs(described, contract["nms"], tables, found), smoke) for found in outputs]
+    detections = [_likely(contract_file.detections(contract, described, tables, found), smoke) for found in outputs]
     detected = sum(len(scores) for _, scores, _ in detections)
     if expected and not detected:
         raise Failed(
@@ -130,64 +116,22 @@ def check_finite(described: "Dict[str, Any]", outputs: "Dict[str, Any]") -> None
             raise Failed("the engine answers with NaN or infinity in {}".format(name), hint=_HINT)
 
 
-def read_contract(folder: str) -> "Optional[Dict[str, Any]]":
-    """Return the contract of a folder; None where there is none.
-
-    Raises:
-        Failed: it cannot be used, or was changed.
-    """
-    path = os.path.join(folder, CONTRACT)
-    if not os.path.exists(path):
-        return None
-    raw = files.read_json(path, MOST_BYTES)
-    if not isinstance(raw, dict) or not isinstance(raw.get("networks"), list):
-        raise Failed("{} is not a contract".format(CONTRACT))
-    seal.check(raw, CONTRACT)
-    return raw
-
-
-def network_of(contract: "Dict[str, Any]", network: "Dict[str, Any]") -> "Optional[Dict[str, Any]]":
-    """Return what the contract says of a network of the plan; None where it says nothing."""
-    for each in contract["networks"]:
-        if (each["precision"], each["variant"]) == (network["precision"], network["variant"]):
-            return each  # type: ignore[no-any-return]
-    return None
-
-
 def inputs(folder: str) -> "List[str]":
     """Return the names of the files in a folder that `check` reads; none where it has no contract.
 
     Raises:
         Failed: the contract cannot be used, or was changed.
     """
-    contract = read_contract(folder)
-    names = set()
-    for network in contract["networks"] if contract is not None else ():
-        if network.get("smoke") is not None:
-            smoke = _checked(network["smoke"])
-            names |= {smoke["pictures"], *smoke["outputs"].values()}
-        if network.get("heads") is not None:
+    contract = contract_file.read_contract(folder)
+    if contract is None:
+        return []
+    names = {contract_file.FILE_NAME}
+    for network in contract["networks"]:
+        if network["smoke"] is not None:
+            names |= {network["smoke"]["pictures"], *network["smoke"]["outputs"].values()}
+        if network["heads"] is not None:
             names |= {network["heads"]["priors"], network["heads"]["variances"]}
-    try:
-        return sorted({_NAME(name, CONTRACT) for name in names} | ({CONTRACT} if contract is not None else set()))
-    except fields.Wrong as error:
-        raise Failed("{} is not valid: {}".format(CONTRACT, error), hint="compile again") from error
-
-
-def _checked(smoke: "Any") -> "Dict[str, Any]":
-    try:
-        checked = _SMOKE(smoke, "smoke")  # type: Dict[str, Any]
-    except fields.Wrong as error:
-        raise Failed("{} is not valid: {}".format(CONTRACT, error), hint="compile again") from error
-    return checked
-
-
-def _array(numpy: "Any", contract: "Dict[str, Any]", folder: str, name: str) -> "Any":
-    """Return an array that the contract lists by its digest."""
-    for file in contract["files"]:
-        if file["name"] == name:
-            return numpy.load(files.checked(folder, name, file["sha256"]), allow_pickle=False)
-    raise Failed("{} does not list {}".format(CONTRACT, name), hint="compile again")
+    return sorted(names)
 
 
 def _difference(
@@ -196,8 +140,8 @@ def _difference(
     """Return the largest relative difference of raw outputs and its output; None where none are shipped."""
     worst = None
     for name, file in sorted(smoke["outputs"].items()):
-        reference = _array(numpy, contract, folder, file).astype(numpy.float64)
         got = numpy.stack([numpy.asarray(found[name], numpy.float64).reshape(-1) for found in outputs])
+        reference = contract_file.array_of(contract, folder, file, got.shape, "f").astype(numpy.float64)
         scale = numpy.sqrt(numpy.mean(reference**2))
         share = float(numpy.sqrt(numpy.mean((got - reference) ** 2)) / max(scale, 1e-30))
         if worst is None or share > worst[0]:

@@ -20,7 +20,12 @@ from deploycc.integration.contract_files import Expected
 
 Outputs = dict[str, NDArray[np.float32]]
 DETECTOR = head_detector(random_heads(3))
-NETWORK = {"precision": "fp32", "variant": "compiled"}
+NETWORK = {
+    "precision": "fp32",
+    "variant": "compiled",
+    "input": {"name": DETECTOR.input.name, "shape": list(DETECTOR.input.shape)},
+    "outputs": ["loc", "conf"],
+}
 
 
 def outputs_of(seed: int) -> Outputs:
