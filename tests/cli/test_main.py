@@ -55,7 +55,7 @@ def test_a_diagnosed_error_is_status_1_on_stderr_without_a_traceback(
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-    def load(self: object) -> None:
+    def load(self: object, say: object) -> None:
         raise error
 
     monkeypatch.setattr(inspect.ModelChoice, "load", load)
@@ -162,7 +162,7 @@ def test_no_numeric_option_takes_what_is_not_a_number_or_what_no_counter_holds(
 ) -> None:
     for option in numeric_options:
         if option.whole or not number.isdigit():
-            with pytest.raises(Exception, match=r"Input should|finite|larger") as caught:
+            with pytest.raises(Exception, match=r"Input should|finite|larger|not a percentage") as caught:
                 option.command.make_context("command", [option.spelling, number])
             assert type(caught.value).__name__ == "BadParameter"  # typer may have its own click
             assert caught.value.param.opts[-1] == option.spelling

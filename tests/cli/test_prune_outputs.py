@@ -48,7 +48,7 @@ def test_for_a_board_the_counts_follow_predicted_times_and_nothing_is_timed_here
     def timed(*arguments: object) -> None:
         raise AssertionError("this machine was timed for another target")
 
-    monkeypatch.setattr("deploycc.timing.convolutions.time_short_runs", timed)
+    monkeypatch.setattr("deploycc.timing.timer.time_short_runs", timed)
     monkeypatch.setattr("deploycc.pruning.kept_counts.relative_times", timed)
     arguments = [
         "prune",
