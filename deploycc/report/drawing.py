@@ -29,7 +29,7 @@ _QUALITY = 82
 
 
 def draw_detections(picture: NDArray[np.uint8], found: Sequence[DetectedBox], *, marked: bool = False) -> Image.Image:
-    """Return a picture with its detections, the best on top.
+    """Return a picture with its detections, the best on top; no label covers another where there is room.
 
     Args:
         picture: [height, width, 3] uint8, red first.
@@ -48,12 +48,16 @@ def draw_detections(picture: NDArray[np.uint8], found: Sequence[DetectedBox], *,
         if alone:
             canvas.rectangle(_grown(box, unit), outline="#000000", width=width + 2 * unit)
         canvas.rectangle(box, outline=colour, width=width)
+    taken: list[tuple[float, float, float, float]] = []
+    for detected in found:
+        box = _inside(detected.box, image.size)
         text = f"{detected.name} {detected.score:.2f}"
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
         wide, high = right - left + 2 * unit, bottom - top + 2 * unit
         x = max(0, min(box[0], image.width - wide))
-        y = box[1] - high if box[1] >= high else box[1]
-        canvas.rectangle((x, y, x + wide, y + high), fill=colour)
+        y = _free(x, box[1] - high if box[1] >= high else box[1], wide, high, taken, image.height)
+        taken.append((x, y, x + wide, y + high))
+        canvas.rectangle(taken[-1], fill=_COLOURS[detected.label % len(_COLOURS)])
         canvas.text((x + unit - left, y + unit - top), text, fill="#ffffff", font=font)
     return image
 
@@ -83,6 +87,19 @@ def _inside(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, 
     width, height = size
     left, top = min(max(box[0], 0), width - 1), min(max(box[1], 0), height - 1)
     return left, top, max(left, min(box[2], width - 1)), max(top, min(box[3], height - 1))
+
+
+def _free(
+    x: float, y: float, wide: float, high: float, taken: Sequence[tuple[float, float, float, float]], height: int
+) -> float:
+    """Return where a label covers none of those before it: at ``y``, else lower, else at ``y`` all the same."""
+    lower = y
+    while lower + high < height:
+        under = [b for left, t, right, b in taken if left < x + wide and x < right and t < lower + high and lower < b]
+        if not under:
+            return lower
+        lower = max(under) + 1
+    return y
 
 
 def _grown(box: Sequence[float], by: int) -> tuple[float, float, float, float]:
