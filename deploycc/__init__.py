@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deploycc.workflows.detect import detect as detect
     from deploycc.workflows.evaluate import evaluate_detector as evaluate
     from deploycc.workflows.export import export_detector as export
+    from deploycc.workflows.fisher import fisher_importance as fisher_importance
     from deploycc.workflows.gates import GatePlanning as GatePlanning
     from deploycc.workflows.gates import plan_gates as plan_gates
     from deploycc.workflows.load import load as load
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from deploycc.workflows.prune import Pruned as Pruned
     from deploycc.workflows.prune import PruneSettings as PruneSettings
     from deploycc.workflows.prune import prune as prune
+    from deploycc.workflows.recover import recover as recover
     from deploycc.workflows.report import Report as Report
     from deploycc.workflows.report import read_report as read_report
 
@@ -50,6 +52,7 @@ _HOME = {
     "detect": "deploycc.workflows.detect:detect",
     "evaluate": "deploycc.workflows.evaluate:evaluate_detector",
     "export": "deploycc.workflows.export:export_detector",
+    "fisher_importance": "deploycc.workflows.fisher:fisher_importance",
     "load": "deploycc.workflows.load:load",
     "load_target": "deploycc.target:load",
     "package": "deploycc.workflows.package:package",
@@ -58,6 +61,7 @@ _HOME = {
     "profile": "deploycc.workflows.profile:profile",
     "prune": "deploycc.workflows.prune:prune",
     "read_report": "deploycc.workflows.report:read_report",
+    "recover": "deploycc.workflows.recover:recover",
     "save": "deploycc.workflows.load:save",
 }
 """Public name to the module that defines it and its name there."""
@@ -78,6 +82,7 @@ __all__ = [
     "detect",
     "evaluate",
     "export",
+    "fisher_importance",
     "load",
     "load_target",
     "package",
@@ -86,6 +91,7 @@ __all__ = [
     "profile",
     "prune",
     "read_report",
+    "recover",
     "save",
 ]
 

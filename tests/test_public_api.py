@@ -34,6 +34,7 @@ def test_the_names_are_these() -> None:
         "detect",
         "evaluate",
         "export",
+        "fisher_importance",
         "load",
         "load_target",
         "package",
@@ -42,6 +43,7 @@ def test_the_names_are_these() -> None:
         "profile",
         "prune",
         "read_report",
+        "recover",
         "save",
     ]
 

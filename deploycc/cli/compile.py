@@ -37,12 +37,21 @@ def command(
         str | None,
         option(
             "DATA",
-            "Profile kernel use on these pictures and prune by it: a folder, voc:FOLDER[@SPLIT] or "
-            "generated:SEED[:COUNT].",
+            "Prune by what kernels do on these pictures, by their use or as --by says: a folder, voc:FOLDER[@SPLIT] "
+            "or generated:SEED[:COUNT].",
             "--data",
             "-d",
         ),
     ] = None,
+    recover: Annotated[
+        str | None,
+        option(
+            "DATA",
+            "After pruning, refit and train what is left on the original's outputs for these pictures, without labels "
+            "(needs the extra train).",
+        ),
+    ] = None,
+    recover_steps: Annotated[int, option("N", "Training steps of --recover.", min=1)] = 4000,
     score: Annotated[
         str | None,
         option("DATA", "Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]."),
@@ -79,7 +88,7 @@ def command(
 ) -> None:
     """Compile a trained SSD detector for one or more targets.
 
-    With --data, --profile, --mask or --by l1 it is pruned on the way.
+    With --data, --profile, --mask or --by it is pruned on the way.
     """
     from deploycc import target as targets
     from deploycc.documents.document import read_document
@@ -91,15 +100,19 @@ def command(
     from deploycc.workflows.compile_outputs import Refused, check_outputs, outcome_json, raise_refusals
     from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.devices import target_of
+    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.pictures import open_pictures
     from deploycc.workflows.profile import measure_profile
+    from deploycc.workflows.recover import recover_for_targets
     from deploycc.workflows.target_pruning import prune_for_targets
 
     if build:
         check_threads(threads)
     if data is not None and pruning.profile is not None:
         raise InputError("prune-option", "give either --profile or --data, which makes one")
+    if recover is not None and data is None and not pruning.wanted:
+        raise InputError("prune-option", "--recover trains what pruning left", hint="say what to prune: --by, --data")
     settings = CompileSettings(
         precisions=comma_list(precision),  # type: ignore[arg-type]
         detection=detection,  # type: ignore[arg-type]
@@ -129,13 +142,29 @@ def command(
         if pruning != PruningChoice() or data is not None:
             with timer_on(None, chosen[0], threads, say) as timer:
                 prunings = pruning.for_targets(chosen, timer)
-            profile, mask = pruning.read_inputs()
-            if data is not None:
+            (profile, mask), importance = pruning.read_inputs(), None
+            if data is not None and pruning.by == "fisher":
+                warn_if_assumed(detector.input, "the order of the kernels")
+                importance = fisher_importance(detector, data, say=say)
+            elif data is not None:
                 warn_if_assumed(detector.input, "the profile")
                 profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
                 profile = profiled.profile
                 console.notes(profiled.notes)
-            pruned = prune_for_targets(detector, prunings, profile=profile, mask=mask, cost_file=pruning.costs, say=say)
+            pruned = prune_for_targets(
+                detector,
+                prunings,
+                profile=profile,
+                mask=mask,
+                importance=importance,
+                pictures=recover,
+                cost_file=pruning.costs,
+                say=say,
+            )
+            if recover is not None:
+                pruned = recover_for_targets(detector, pruned, recover, steps=recover_steps, threads=threads, say=say)
+                for name in (name for name, one in pruned.items() if not one.recovered):
+                    console.warn(f"{name}: training made the network no better; its weights are as pruning left them")
         outcomes: list[Report | Refused] = []
         for outcome in compile_targets(
             detector,

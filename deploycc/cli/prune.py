@@ -32,7 +32,7 @@ def command(
     reconstruct: Annotated[
         bool, switch("--reconstruct", "Refit the weights that are left on pictures, without labels.")
     ] = False,
-    images: Annotated[Path | None, option("DIR", "Folder of pictures for --reconstruct.")] = None,
+    images: Annotated[Path | None, option("DIR", "Folder of pictures for --reconstruct and --by fisher.")] = None,
     data: OrData = None,
     explain: Annotated[bool, switch("--explain", "List every channel that had to stay, and why.")] = False,
     as_json: AsJson = False,
@@ -50,23 +50,36 @@ def command(
     from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.devices import planned_target
     from deploycc.workflows.export import caffe_files
+    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.prune import prune, write_pruned
 
     chosen = targets.load(planned_target(target, device))
     pruning.check(device)
-    source = one_source(images, data) if reconstruct else None
-    if not reconstruct and (images is not None or data is not None):
-        raise InputError("prune-option", "--images and --data are for --reconstruct", hint="add --reconstruct")
+    ranked = pruning.by == "fisher"
+    source = one_source(images, data) if reconstruct or ranked else None
+    if source is None and (images is not None or data is not None):
+        message = "--images and --data are for --reconstruct and --by fisher"
+        raise InputError("prune-option", message, hint="add --reconstruct")
     outputs = caffe_files(output) or (output,)
     check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
     profile, mask = pruning.read_inputs()
     with console.progress("prune") as say, timer_on(device, chosen, threads, say) as timer:
         (how,) = pruning.for_targets([chosen], timer)
         detector = choice.load(say)
-        pruned = prune(detector, how.settings, profile=profile, mask=mask, pictures=source, costs=how.costs, say=say)
+        importance = fisher_importance(detector, source, say=say) if ranked and source is not None else None
+        pruned = prune(
+            detector,
+            how.settings,
+            profile=profile,
+            mask=mask,
+            importance=importance,
+            pictures=source if reconstruct else None,
+            costs=how.costs,
+            say=say,
+        )
     write_costs(pruning.costs, how.costs)
     if source is not None:
-        warn_if_assumed(detector.input, "what was refitted")
+        warn_if_assumed(detector.input, "what was refitted" if reconstruct else "the order of the kernels")
     written = write_pruned(pruned, output)
     record, name = pruned.record, detector.name
     facts = {"network": name, "file": str(outputs[0]), "sha256": written.sha256, **record.model_dump(mode="json")}

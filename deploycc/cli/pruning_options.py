@@ -68,14 +68,20 @@ class PruningChoice:
         option(
             "SHARE",
             "Remove kernels used in less than this share of the pictures "
-            f"(with --by l1: this share of each layer's kernels); default: {_BELOW:g}.",
+            "(with --by l1: this share of each layer's kernels; with --by fisher: as many as do this share of the "
+            f"MACs); default: {_BELOW:g}.",
             min=0,
             max=1,
         ),
     ] = None
-    by: Annotated[str, option("utilisation|l1|mask", "What makes a kernel useless (l1: a small filter).")] = (
-        "utilisation"
-    )
+    by: Annotated[
+        str,
+        option(
+            "utilisation|l1|fisher|mask",
+            "What makes a kernel useless: it is hardly used, its filter is small (l1), or the network's outputs hardly "
+            "depend on it (fisher: needs pictures without labels, and the extra train).",
+        ),
+    ] = "utilisation"
     mask: Annotated[Path | None, option("FILE", 'Kernels to remove, as JSON {"layer": [0, 5]}; implies --by mask.')] = (
         None
     )

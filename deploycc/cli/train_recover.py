@@ -35,12 +35,12 @@ def command(
     stages: Annotated[
         int,
         option(
-            "N", "Prune PRUNED (it may be MODEL itself) in this number of cuts by l1, and recover after each.", min=0
+            "N",
+            "Prune PRUNED (it may be MODEL itself) in this number of cuts by fisher, and recover after each.",
+            min=0,
         ),
     ] = 0,
-    below: Annotated[
-        float, option("SHARE", "Share of each layer's kernels that --stages remove.", min=0.001, max=0.95)
-    ] = 0.2,
+    below: Annotated[float, option("SHARE", "Share of the MACs that --stages remove.", min=0.001, max=0.95)] = 0.2,
     teaching: RecoveryOptions,
     threads: Annotated[int, option("N", "CPU threads.", min=1, max=1024)] = 1,
 ) -> None:

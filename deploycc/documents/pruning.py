@@ -15,7 +15,7 @@ from deploycc.documents.source import SourceRecord
 
 Pair = tuple[Count, Count]
 """Before and after."""
-Criterion = Literal["utilisation", "l1", "mask"]
+Criterion = Literal["utilisation", "l1", "fisher", "mask"]
 Scope = Literal["back-end", "front-end", "both"]
 Coefficient = Literal["mean", "least-squares", "none"]
 Share = Annotated[float, Field(ge=0)]
@@ -112,8 +112,7 @@ class LatencyGoalRecord(Record):
         asked: the goal as it was given.
         goal_ms: the latency that it means on the target.
         before_ms, after_ms: latency of the network before and after.
-        loss: sum over layers of -log of the share that stays of what their kernels are worth
-            (`deploycc.pruning.latency_goal`).
+        loss: of what the kernels are worth that are gone (`deploycc.pruning.worth`).
     """
 
     asked: str

@@ -1,18 +1,13 @@
 """Choose the kernels whose removal makes a network fast enough at the least loss.
 
-Kernels go in order of what they are worth per millisecond that their removal saves, not per multiply-accumulate. The
-worth of a kernel is its share of what its layer has left, so the loss of a network is
-
-    loss = sum over layers of -log(worth of the kernels that stay / worth of all kernels of the layer)
-
-A layer that loses half costs the same wherever it is, the second half costs more than the first, and no layer is
-emptied. Times are staircases over the number of kernels: a step goes to the count that saves most per loss, which is
-the edge of a stair.
+Kernels go in order of what they are worth (`deploycc.pruning.worth`) per millisecond that their removal saves, not per
+multiply-accumulate, and no layer is emptied. Times are staircases over the number of kernels: a step goes to the count
+that saves most per loss, which is the edge of a stair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +16,7 @@ from numpy.typing import NDArray
 
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.pruning.decide import Bundle, bundles
+from deploycc.pruning.worth import Worth
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -68,7 +64,7 @@ class LatencySearch:
     def __init__(
         self,
         groups: ChannelGroups,
-        use: Mapping[str, Array],
+        worth: Worth,
         removable: Iterable[int],
         layers: Iterable[str],
         parts: Sequence[Part],
@@ -78,14 +74,14 @@ class LatencySearch:
 
         Args:
             groups: channel groups of the graph.
-            use: what each kernel is worth within its layer, [kernels] by layer.
+            worth: what is lost with kernels.
             removable: groups that may go.
             layers: names of layers that may lose kernels.
             parts: of the network, those whose time depends on channels.
             multiple: of kernels that layers keep; half of it, a quarter... in layers narrower than twice that.
         """
         able = frozenset(removable)
-        found = (_stairs(groups, use, able & bundle.groups, bundle, multiple) for bundle in bundles(groups, layers))
+        found = (_stairs(groups, worth, able & bundle.groups, bundle, multiple) for bundle in bundles(groups, layers))
         self._stairs = [stairs for stairs in found if len(stairs.removed) > 1]
         self._parts = _Parts(groups, self._stairs, parts)
         self._steps: dict[tuple[int, ...], tuple[float, int]] = {}
@@ -278,12 +274,9 @@ def channels_of(groups: ChannelGroups) -> dict[str, int]:
     return {name: len(labelled.groups) for name, labelled in groups.tensors.items()}
 
 
-def _stairs(
-    groups: ChannelGroups, use: Mapping[str, Array], able: frozenset[int], bundle: Bundle, multiple: int
-) -> _Stairs:
-    shares = _shares(groups, use, bundle)
-    order = np.array(sorted(able, key=lambda group: (sum(of[group] for of in shares.values()), group)), np.int64)
-    lost = {name: np.cumsum([0.0, *of[order]]) for name, of in shares.items()}
+def _stairs(groups: ChannelGroups, worth: Worth, able: frozenset[int], bundle: Bundle, multiple: int) -> _Stairs:
+    worths = worth.of_groups(groups, bundle)
+    order = np.array(sorted(able, key=lambda group: (worths[group], group)), np.int64)
     left = {name: _left(groups.layers[name], order) for name in bundle.layers}
     largest = left[bundle.layers[0]]
     while multiple > 1 and largest[0] < 2 * multiple:
@@ -296,21 +289,9 @@ def _stairs(
             if min(int(of[first]) for of in left.values()) == 0:
                 break
             removed.append(first)
-    loss = np.zeros(len(removed))
-    for of in lost.values():
-        with np.errstate(divide="ignore"):
-            loss += -np.log(np.maximum(1 - of[removed], 0.0))
+    loss = worth.losses(groups, bundle, order)[removed]
     finite = np.isfinite(loss)
     return _Stairs(bundle, order, np.array(removed, np.int64)[finite], loss[finite])
-
-
-def _shares(groups: ChannelGroups, use: Mapping[str, Array], bundle: Bundle) -> dict[str, Array]:
-    """What each group is worth, as a share of each layer's kernels, [groups] by layer."""
-    shares = {}
-    for name in bundle.layers:
-        if name in use and use[name].sum() > 0:
-            shares[name] = np.bincount(groups.layers[name], use[name], groups.count) / use[name].sum()
-    return shares
 
 
 def _left(labels: Counts, order: Counts) -> Counts:

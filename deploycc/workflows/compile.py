@@ -209,6 +209,8 @@ def compile_targets(
     for pruning in dict.fromkeys(prunings):
         job = replace(_job(detector, pruning, settings, changed=gate_plan is not None), verifier=verifier)
         jobs[pruning] = job
+        if verifier is not None and pruning is not None and pruning.changes_weights:
+            verifier.compare_with_itself(job.detector)
         if score is not None:
             scored = _score(job, gate_plan, score, class_names, scored, say)
         accuracies[pruning] = scored
@@ -231,7 +233,7 @@ def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *
         return _Job(detector, None, original if settings.original else None, detector)
     named = replace(detector, prunings=pruned.detector.prunings)
     original = detector if settings.original else None
-    if pruned.record.reconstruction is not None:  # the pipeline cannot refit weights
+    if pruned.changes_weights:  # the pipeline does not
         return _Job(pruned.detector, None, original, named, pruned.profile)
     return _Job(named, pruned.decision.prune, original, named, pruned.profile)
 

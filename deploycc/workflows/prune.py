@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, quiet
+from deploycc.workflows.fisher import FisherImportance, fisher_importance
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_decision import PruneDecision, decide_pruning
 from deploycc.workflows.prune_settings import PruneSettings, cpu_options
@@ -34,12 +35,19 @@ class Pruned:
         decision: what was to be removed, for compilers that run the same pruning inside their pipeline.
         record: what was removed.
         profile: that it was decided by, if any.
+        recovered: its weights were trained again afterwards.
     """
 
     detector: Detector
     decision: PruneDecision
     record: PruningRecord
     profile: UtilisationProfile | None = None
+    recovered: bool = False
+
+    @property
+    def changes_weights(self) -> bool:
+        """Return whether the weights that are left are no longer the trained ones."""
+        return self.recovered or self.record.reconstruction is not None
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ def prune(
     *,
     profile: UtilisationProfile | None = None,
     mask: Mapping[str, tuple[int, ...]] | None = None,
+    importance: FisherImportance | None = None,
     pictures: str | Path | PictureList | None = None,
     costs: Costs | PredictedCosts | None = None,
     say: Say = quiet,
@@ -74,6 +83,7 @@ def prune(
         settings: how to prune; None: kernels used in less than 5 % of the pictures.
         profile: of this network (`deploycc.profile`).
         mask: layer to kernels, for ``by="mask"``.
+        importance: of the kernels, for ``by="fisher"``; None: found on ``pictures``.
         pictures: refit the weights that are left on these, without labels (`deploycc.workflows.pictures`); None: leave
             them as they are.
         costs: times of convolutions, by which each layer's number of kernels is chosen: predicted for a target
@@ -91,7 +101,11 @@ def prune(
     from deploycc.passes.prune_channels import prune as remove
 
     settings, costs = settings or PruneSettings(), costs or host_costs()
-    decision = decide_pruning(detector, settings, profile=profile, mask=mask, costs=costs, say=say)
+    if settings.by == "fisher" and importance is None and pictures is not None:
+        importance = fisher_importance(detector, pictures, say=say)
+    decision = decide_pruning(
+        detector, settings, profile=profile, mask=mask, importance=importance, costs=costs, say=say
+    )
     say("removing channels")
     small = replace(decision.dense, graph=decision.dense.graph.copy())
     report = remove(small, decision.prune)

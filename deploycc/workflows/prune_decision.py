@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.kept_counts import Rounded
     from deploycc.timing.convolutions import Costs
+    from deploycc.workflows.fisher import FisherImportance
 
 _ALL = 1.01  # a limit below which every kernel is
 
@@ -63,6 +64,7 @@ def decide_pruning(
     *,
     profile: UtilisationProfile | None,
     mask: Mapping[str, tuple[int, ...]] | None,
+    importance: FisherImportance | None = None,
     costs: Costs | PredictedCosts,
     say: Say,
 ) -> PruneDecision:
@@ -73,6 +75,7 @@ def decide_pruning(
         settings: how to prune.
         profile: of this network; needed by ``utilisation`` and for gates that become constants.
         mask: layer to kernels, for ``by="mask"``.
+        importance: of the kernels, for ``by="fisher"``.
         costs: where ``settings.multiple`` is None: predicted for a target, or measured, also what is not known yet.
         say: progress.
 
@@ -80,7 +83,7 @@ def decide_pruning(
         InputError, ArtefactError: the profile, the mask or the settings do not fit the network.
         ModelError: the mask names a layer or a kernel that the network does not have.
         MeasureError: ONNX Runtime refuses a network that is timed.
-        BudgetMissed: ``latency-goal``: no pruning meets the goal.
+        BudgetMissed: ``latency-goal``, ``macs-goal``: no pruning meets the goal.
     """
     from dataclasses import replace
 
@@ -92,12 +95,13 @@ def decide_pruning(
     from deploycc.passes.prune_channels import check_kernels, choose
     from deploycc.pruning.decide import kernels_of
     from deploycc.workflows.prune_goal import GoalInputs, choose_for_goal
+    from deploycc.workflows.prune_macs import choose_for_macs
 
     options = cpu_options()
     say("preparing the network")
     original = dense = run(detector, options, FOLD + DROP_DEAD).detector
     gates = find_gates(original.graph, original.gates)
-    _check_inputs(original, profile, mask, settings)
+    _check_inputs(original, profile, mask, importance, settings)
     layers = _layers(original, gates, settings.scope)
     folded = tuple(gate for gate in gates if not settings.keep_gates or _hardly_switches(gate, profile, settings))
     coefficients = {gate.layer: _coefficients(gate, profile, settings) for gate in folded}
@@ -106,10 +110,13 @@ def decide_pruning(
     say("finding the channels")
     groups = channel_groups(dense.graph)
     check_kernels(groups, mask or {})
-    if settings.has_goal:
-        possible = _choose(dense, groups, profile, {}, layers, replace(settings, below=_ALL))
-        goal = GoalInputs(original, dense, groups, possible, layers)
-        choice, going, rounded, met = choose_for_goal(goal, settings, costs, say)
+    if settings.has_goal or settings.by == "fisher":
+        possible = _everything(dense, groups, profile, importance, layers, settings)
+        inputs, met = GoalInputs(original, dense, groups, possible, layers), None
+        if settings.has_goal:
+            choice, going, rounded, met = choose_for_goal(inputs, settings, costs, say)
+        else:
+            choice, going, rounded = choose_for_macs(inputs, settings)
         return PruneDecision(
             original=original,
             dense=dense,
@@ -166,6 +173,7 @@ def _check_inputs(
     original: Detector,
     profile: UtilisationProfile | None,
     mask: Mapping[str, tuple[int, ...]] | None,
+    importance: FisherImportance | None,
     settings: PruneSettings,
 ) -> None:
     """Refuse a profile of another network, and what the criterion needs and does not get."""
@@ -175,6 +183,13 @@ def _check_inputs(
     if settings.by == "mask" and mask is None:
         raise InputError("prune-no-mask", "pruning by a mask needs one", hint="`mask=FILE`")
     check_profile_given(settings, profile is not None)
+    if settings.by == "fisher" and importance is None:
+        raise InputError(
+            "prune-no-pictures",
+            "pruning by Fisher information needs pictures",
+            note="they show which kernels the network's own outputs depend on; no labels are needed",
+            hint="`pictures=FOLDER`",
+        )
     if profile is None:
         return
     source = original.source
@@ -224,6 +239,26 @@ def _coefficients(gate: Gate, profile: UtilisationProfile | None, settings: Prun
             hint="give `profile=FILE`, or `keep_gates`, or `coefficient=none`",
         )
     return all_coefficients(profile, profile.layer(gate.layer))[settings.coefficient]
+
+
+def _everything(
+    dense: Detector,
+    groups: ChannelGroups,
+    profile: UtilisationProfile | None,
+    importance: FisherImportance | None,
+    layers: set[str],
+    settings: PruneSettings,
+) -> Choice:
+    """Every kernel that may go, and what each is worth."""
+    from dataclasses import replace
+
+    from deploycc.pruning.decide import Choice
+
+    if importance is None:
+        return _choose(dense, groups, profile, {}, layers, replace(settings, below=_ALL))
+    every = {name: tuple(range(len(groups.layers[name]))) for name in groups.layers if name in layers}
+    known = {name: importance.values[name] for name in every if name in importance.values}
+    return Choice(every, known, "")
 
 
 def _choose(

@@ -63,6 +63,7 @@ def choose_for_goal(
     from deploycc.pruning.decide import Choice, bundles, kernels_of
     from deploycc.pruning.kept_counts import rounded
     from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+    from deploycc.pruning.worth import OutputChange, ShareOfLayer
     from deploycc.workflows.latency_clock import latency_clock
 
     check_goal(settings)
@@ -79,8 +80,9 @@ def choose_for_goal(
     tolerance = _TOLERANCE[costs.evidence]
     multiples = list(_MULTIPLES[costs.evidence]) if settings.multiple is None else [settings.multiple]
     parts = _parts(inputs, able, multiples[0], costs, say)
+    worth = OutputChange(possible.use) if settings.by == "fisher" else ShareOfLayer(possible.use)
     while True:
-        search = LatencySearch(groups, possible.use, able, inputs.layers, parts, multiples[0])
+        search = LatencySearch(groups, worth, able, inputs.layers, parts, multiples[0])
         say("choosing kernels for the goal")
         going, after_ms = meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=_CORRECTIONS)
         kernels = kernels_of(groups, possible, going)

@@ -24,9 +24,10 @@ class PruneSettings:
     """How to prune.
 
     Attributes:
-        by: what makes a kernel useless: ``utilisation`` (needs a profile), ``l1`` (the smallest filters), or ``mask``
-            (listed one by one).
-        below: remove kernels used in less than this share of the pictures; by ``l1``, this share of each layer's.
+        by: what makes a kernel useless: ``utilisation`` (needs a profile), ``l1`` (the smallest filters), ``fisher``
+            (the network's own outputs depend on it least; needs pictures), or ``mask`` (listed one by one).
+        below: remove kernels used in less than this share of the pictures; by ``l1``, this share of each layer's; by
+            ``fisher``, as many as do this share of the scope's MACs, wherever the outputs depend on them least.
         scope: part of the network that may lose kernels.
         coefficient: what replaces a gate: its ``mean`` utilisation, the ``least-squares`` constant, or ``none`` (1).
         multiple: of kernels that each layer keeps; None for what is measured to be fastest.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deploycc.detector.picture_list import PictureList
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.recovery import Recovered
+    from deploycc.workflows.prune import Pruned
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,44 @@ def recover(
     return Recovery(detector, training, names)
 
 
+def recover_for_targets(
+    detector: Detector,
+    pruned: Mapping[str, Pruned],
+    pictures: str | Path | PictureList,
+    *,
+    steps: int,
+    threads: int = 1,
+    say: Say = quiet,
+) -> dict[str, Pruned]:
+    """Recover what a detector was pruned to for each target; targets that share a network share its training.
+
+    Args:
+        detector: the trained network, which teaches.
+        pruned: name of a target to what it gets (`deploycc.workflows.target_pruning.prune_for_targets`).
+        pictures: see `recover`.
+        steps: of each training.
+        threads: of PyTorch; 0: one per core.
+        say: progress.
+
+    Returns:
+        The same with trained weights; where training did not help, with the weights that were there.
+
+    Raises:
+        DeployError, ModelError, InputError, PictureError: as `recover`.
+    """
+    require_torch()
+    from deploycc.distillation.loop import TrainingSettings
+    from deploycc.timing.machine import usable_cores
+
+    settings, threads = TrainingSettings(steps=steps), threads or usable_cores()
+    done: dict[int, Pruned] = {}
+    for one in pruned.values():
+        if id(one) not in done:
+            recovery = recover(one.detector, detector, pictures, settings, threads=threads, say=say)
+            done[id(one)] = replace(one, detector=recovery.detector, recovered=recovery.improved)
+    return {target: done[id(one)] for target, one in pruned.items()}
+
+
 def recover_in_stages(
     detector: Detector,
     teacher: Detector,
@@ -129,15 +168,15 @@ def recover_in_stages(
 ) -> tuple[Recovery, ...]:
     """Prune a little, recover, and again: many small cuts are easier to mend than one large one.
 
-    Each stage removes the same share of the kernels that each layer of the back-end has left, those with the smallest
-    filters (l1), and gets an equal part of the steps and minutes.
+    Each stage removes the same share of the multiply-accumulates that the back-end has left, those kernels on which the
+    outputs depend least (`deploycc.workflows.fisher`), and gets an equal part of the steps and minutes.
 
     Args:
         detector: the trained network, or a pruned one.
         teacher: the trained network.
         pictures: see `recover`.
         settings: of all stages together.
-        below: share of each layer's kernels that all stages remove together.
+        below: share of the back-end's MACs that all stages remove together.
         stages: number of cuts.
         threads: see `recover`.
         checkpoint: its name gets the number of the stage.
@@ -152,17 +191,20 @@ def recover_in_stages(
     """
     require_torch()
     from deploycc.distillation.loop import TrainingSettings
+    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.prune import PruneSettings, prune
 
     if not 0 < below < 1:
-        raise InputError("recover-stages", f"{below} of the kernels cannot be removed", hint="a share such as 0.2")
+        raise InputError("recover-stages", f"{below} of the MACs cannot be removed", hint="a share such as 0.2")
     settings = settings or TrainingSettings()
     minutes = None if settings.minutes is None else settings.minutes / stages
     part = replace(settings, steps=-(-settings.steps // stages), minutes=minutes)
-    cut = PruneSettings(by="l1", below=1 - (1 - below) ** (1 / stages), multiple=1)
+    cut = PruneSettings(by="fisher", below=1 - (1 - below) ** (1 / stages))
     done: list[Recovery] = []
     for stage in range(1, stages + 1):
-        smaller = prune(done[-1].detector if done else detector, cut, say=say).detector
+        before = done[-1].detector if done else detector
+        importance = fisher_importance(before, pictures, threads=threads, seed=settings.seed, say=say)
+        smaller = prune(before, cut, importance=importance, say=say).detector
         file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.stem}.{stage}{checkpoint.suffix}")
 
         def report_stage(record: dict[str, float], stage: int = stage) -> None:

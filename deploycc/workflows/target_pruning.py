@@ -16,11 +16,13 @@ from deploycc.workflows.prune import Pruned, PruneSettings, prune
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.detector.picture_list import PictureList
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.target import Target
     from deploycc.timing.convolutions import Costs
     from deploycc.timing.timer import Timer
+    from deploycc.workflows.fisher import FisherImportance
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def target_prunings(
 
     if settings.has_goal:
         check_goal(settings)
-    elif settings.multiple is not None:  # no time decides anything
+    elif settings.multiple is not None or settings.by == "fisher":  # no time decides anything
         return [TargetPruning(tuple(targets), settings, read_costs(cost_file, timer))]
     if timer.machine.device is not None:
         return [TargetPruning(tuple(targets), settings, read_costs(cost_file, timer))]
@@ -118,6 +120,8 @@ def prune_for_targets(
     *,
     profile: UtilisationProfile | None = None,
     mask: Mapping[str, tuple[int, ...]] | None = None,
+    importance: FisherImportance | None = None,
+    pictures: str | Path | PictureList | None = None,
     cost_file: Path | None = None,
     say: Say = quiet,
 ) -> dict[str, Pruned]:
@@ -128,6 +132,8 @@ def prune_for_targets(
         prunings: as `target_prunings` returns them.
         profile: as `deploycc.workflows.prune.prune` takes it.
         mask: likewise.
+        importance: likewise.
+        pictures: likewise.
         cost_file: keeps what was measured.
         say: progress.
 
@@ -139,7 +145,16 @@ def prune_for_targets(
     """
     pruned: dict[str, Pruned] = {}
     for how in prunings:
-        made = prune(detector, how.settings, profile=profile, mask=mask, costs=how.costs, say=say)
+        made = prune(
+            detector,
+            how.settings,
+            profile=profile,
+            mask=mask,
+            importance=importance,
+            pictures=pictures,
+            costs=how.costs,
+            say=say,
+        )
         write_costs(cost_file, how.costs)
         pruned.update((target.name, made) for target in how.targets)
     return pruned

@@ -42,6 +42,7 @@ from deploycc.prediction.stacks import Basis, basis_for
 from deploycc.pruning.decide import by_norm
 from deploycc.pruning.kept_counts import fixed_multiple
 from deploycc.pruning.latency_goal import LatencySearch, channels_of
+from deploycc.pruning.worth import ShareOfLayer
 from deploycc.target import load as load_target
 from deploycc.timing.machine import usable_cores
 from deploycc.timing.turns import time_in_turns
@@ -95,7 +96,7 @@ def board(assets: Path) -> bool:
         layers = set(groups.layers)
         everything = by_norm(dense.graph, groups, 1.0, layers)
         parts = narrowed_launches(dense.graph, channels_of(groups), basis, PRECISION)
-        search = LatencySearch(groups, everything.use, groups.free.tolist(), layers, parts, 8)
+        search = LatencySearch(groups, ShareOfLayer(everything.use), groups.free.tolist(), layers, parts, 8)
 
         def by_goal(strength: float, search: LatencySearch = search) -> frozenset[int]:
             return search.least_loss(search.full_ms - strength * (search.full_ms - search.least_ms))

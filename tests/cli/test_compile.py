@@ -322,13 +322,21 @@ def run_file(path: Path, picture: np.ndarray) -> list[np.ndarray]:
 
 
 def test_refitted_weights_are_compiled(tmp_path: Path) -> None:
-    small, out = tmp_path / "small.onnx", tmp_path / "out"
-    command = ["street_ssd", "--by", "l1", "--below", "0.1", "--round-to", "8", "-o", str(small)]
-    assert main(["prune", *command, "--reconstruct", "--data", "generated:7:8"]) == 0
+    """From memory and from the file that was written, where only the latter can be compared with a file."""
+    small, out, direct = tmp_path / "small.onnx", tmp_path / "out", tmp_path / "direct"
+    detector = deploycc.load("street_ssd")
+    settings = deploycc.PruneSettings(by="l1", below=0.1, multiple=8)
+    pruned = deploycc.prune(detector, settings, pictures="generated:7:8")
+    deploycc.save(pruned.detector, small)
     assert main(["compile", str(small), "-t", "x86-cpu", "-o", str(out), "--no-build"]) == 0
-    [record] = read_compile_report(out).prunings
-    assert record.reconstruction is not None
-    assert record.reconstruction.source == "generated:7:8"
+    deploycc.compile(detector, ["x86-cpu"], direct, deploycc.CompileSettings(build=False), pruned=pruned)
+    found = [read_compile_report(folder) for folder in (out, direct)]
+    for report, against in zip(found, ("file", "pruned"), strict=True):
+        [record] = report.prunings
+        assert record.reconstruction is not None
+        assert record.reconstruction.source == "generated:7:8"
+        (compiled,) = (verified for verified in report.verified if verified.variant == "compiled")
+        assert compiled.against == against
 
 
 @pytest.mark.parametrize(
@@ -340,6 +348,8 @@ def test_refitted_weights_are_compiled(tmp_path: Path) -> None:
         (["--keep-gates"], "prune-no-profile"),
         (["--profile", "nowhere.json"], "artefact-missing"),
         (["--data", "generated:3:4", "--scope", "all"], "prune-option"),
+        (["--by", "fisher"], "prune-no-pictures"),
+        (["--recover", "generated:3:40"], "prune-option"),
     ],
 )
 def test_pruning_options_that_do_not_fit_are_refused(

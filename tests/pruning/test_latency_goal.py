@@ -17,6 +17,7 @@ from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.pruning import latency_goal
 from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+from deploycc.pruning.worth import ShareOfLayer
 
 WITHIN = 1.02  # of the best loss that exhaustive search finds
 
@@ -46,7 +47,7 @@ class Case:
 
     def search(self, module: ModuleType = latency_goal, multiple: int = 16) -> LatencySearch:
         search: LatencySearch = module.LatencySearch(
-            self.groups, self.use, self.groups.free.tolist(), self.layers, self.parts, multiple
+            self.groups, ShareOfLayer(self.use), self.groups.free.tolist(), self.layers, self.parts, multiple
         )
         return search
 
@@ -137,10 +138,10 @@ def test_the_loss_is_that_of_exhaustive_search(number: int) -> None:
     [
         ("if self._loss(state) < best_loss:", "if self._loss(state) > best_loss:"),
         ("fits = np.flatnonzero(times_ms[:now] <= times_ms[now] + spare_ms)", "fits = np.arange(now)"),
-        ("sorted(able, key=lambda group: (sum(", "sorted(able, key=lambda group: (-sum("),
+        ("key=lambda group: (worths[group], group)", "key=lambda group: (-worths[group], group)"),
         ("removed if other == number else removed[state[other]]", "removed if other == number else removed[0]"),
         ("state[other] for other in self._part_bundles[index] if other != number", "0 for _ in ()"),
-        ("loss += -np.log(np.maximum(1 - of[removed], 0.0))", "loss += of[removed]"),
+        ("loss = worth.losses(groups, bundle, order)[removed]", "loss = np.arange(len(removed), dtype=float)"),
     ],
 )
 def test_planted_bugs_are_noticed(old: str, new: str) -> None:
