@@ -16,7 +16,7 @@ from deploycc.detector import Detector
 from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
 from deploycc.evaluation.truth import Predictions, Truth
-from deploycc.evaluation.voc import mean_ap, voc_scores
+from deploycc.evaluation.voc import voc_scores
 
 CONFIDENT = 0.5
 """Score from which a teacher's detection is an object; those below are neither right nor wrong."""
@@ -28,7 +28,9 @@ class Agreement:
     """Average precision of the student against the teacher's detections.
 
     Attributes:
-        map50: mean over the classes that the teacher detects, 0..1; NaN where it detects nothing.
+        map50: mean over the classes that the teacher detects, each weighted by how often, 0..1; NaN where it detects
+            nothing. Few pictures are held out: a class seen once would otherwise move the mean as much as one seen in
+            half of them, and decide which weights are the best.
         by_class: class index to average precision and number of the teacher's detections.
     """
 
@@ -62,9 +64,10 @@ class Judge:
         found = [runner.detect(picture) for picture in self._pictures]
         predictions = [Predictions(d.boxes, np.asarray(d.classes, np.int64), d.scores) for d in found]
         scores = voc_scores(self._truths, predictions, self._classes)
-        return Agreement(
-            mean_ap(scores), {k: (score.area, score.objects) for k, score in enumerate(scores) if score.objects}
-        )
+        by_class = {k: (score.area, score.objects) for k, score in enumerate(scores) if score.objects}
+        if not by_class:
+            return Agreement(float("nan"), {})
+        return Agreement(sum(area * count for area, count in by_class.values()) / self.objects, by_class)
 
 
 def _truth(detections: Detections) -> Truth:
