@@ -8,7 +8,7 @@ derivative by them (p (1 - p) for sigmoids, diag(p) - p p' for softmax),
 
 (Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018; by channel group: Liu et al., Group
 Fisher Pruning, 2021). For random e with E[e e'] = H, it is 1/2 E[(e' dz/dm)^2], one backward pass per picture and e.
-Offsets of priors that see an object count likewise, as in `deploycc.distillation.loss`.
+Softened scores and the offsets of priors that see an object count likewise, as in `deploycc.distillation.loss`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from deploycc.detector import Detector
 from deploycc.distillation.heads import Activation, score_tensor
-from deploycc.distillation.loss import SEEN, foreground, probabilities_of
+from deploycc.distillation.loss import SEEN, foreground, probabilities_of, soft_probabilities
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.progress import Say, quiet
 from deploycc.trainable.network import TrainableNetwork
@@ -73,6 +73,10 @@ def output_change(
         seen = foreground(probabilities[None], background)[0]
         weight = torch.where(seen > SEEN, seen, torch.zeros_like(seen)).sqrt()[:, None]
         direction = _direction(probabilities, scores.activation, generator)
+        soft = soft_probabilities(probabilities, scores.activation)
+        direction = direction + weight / classes**0.5 * _direction(soft, scores.activation, generator)
+        if scores.activation == "probabilities":  # the directions are of logits
+            direction = direction / (probabilities * (1 - probabilities)).clamp(min=1e-4)
         noise = torch.randn(offsets.shape, generator=generator)
         network.zero_grad(set_to_none=True)
         ((direction * logits).sum() + (weight * noise * offsets).sum()).backward()
@@ -117,11 +121,9 @@ def _by_kernel(parameters: Sequence[torch.nn.Parameter], axis: int) -> Array:
 
 
 def _direction(probabilities: Tensor, activation: Activation, generator: torch.Generator) -> Tensor:
-    """Random values with the divergence's second derivative by the scores as their covariance, [P, C]."""
+    """Random values with the divergence's second derivative by the logits as their covariance, [P, C]."""
     noise = torch.randn(probabilities.shape, generator=generator)
     if activation == "softmax":
         root = probabilities.sqrt()
         return root * noise - probabilities * (root * noise).sum(1, keepdim=True)
-    if activation == "sigmoid":
-        return (probabilities * (1 - probabilities)).sqrt() * noise
-    return noise / (probabilities * (1 - probabilities)).clamp(min=1e-4).sqrt()
+    return (probabilities * (1 - probabilities)).sqrt() * noise

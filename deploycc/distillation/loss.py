@@ -1,4 +1,9 @@
-"""How far a student's raw heads are from its teacher's (Hinton et al., 2015, at temperature 1)."""
+"""How far a student's raw heads are from its teacher's (Hinton et al., Distilling the knowledge, 2015).
+
+Scores are compared twice: as they are, over all priors, and softened where the teacher sees an object. As they are,
+only the class that is seen has a gradient; softened, the scores of all other classes have one too, so that a class
+which the pictures hardly show is not forgotten.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,8 @@ from deploycc.distillation.processes import total
 
 SEEN = 0.05
 """Probability from which a teacher's prior counts as one that sees an object."""
+TEMPERATURE = 4.0
+"""By which logits are divided where they are softened: Hinton et al. use 2 to 20."""
 _LEAST = 1e-6
 
 
@@ -21,7 +28,7 @@ class Loss:
     """Terms of a batch, each a scalar; they are added as they are.
 
     Attributes:
-        scores: divergence from the teacher's scores, summed over priors.
+        scores: divergence from the teacher's scores, summed over priors, plus that of the softened ones.
         locations: smooth L1 of the offsets where the teacher sees an object.
         maps: mean square of what the feature maps differ by, relative to the teacher's.
     """
@@ -63,6 +70,8 @@ def distillation_loss(
     weight = torch.where(seen > SEEN, seen, torch.zeros_like(seen))
     distance = functional.smooth_l1_loss(locations, teacher_locations, reduction="none").sum(2)
     divergence = _divergence(scores, teacher_probabilities, activation)
+    softened = _divergence(*_softened(scores, teacher_probabilities, activation), _soft(activation))
+    divergence = divergence + weight * TEMPERATURE**2 / scores.shape[2] * softened
     return Loss(divergence.sum() / count, (weight * distance).sum() / count, torch.zeros(()))
 
 
@@ -84,6 +93,23 @@ def probabilities_of(scores: Tensor, activation: Activation) -> Tensor:
     if activation == "sigmoid":
         return scores.sigmoid()
     return scores.softmax(2) if activation == "softmax" else scores
+
+
+def soft_probabilities(probabilities: Tensor, activation: Activation) -> Tensor:
+    """Return the probabilities, [..., C], that the same scores divided by `TEMPERATURE` give."""
+    if activation == "softmax":
+        return (probabilities.clamp(min=_LEAST).log() / TEMPERATURE).softmax(-1)
+    return (torch.logit(probabilities, _LEAST) / TEMPERATURE).sigmoid()
+
+
+def _softened(scores: Tensor, teacher_probabilities: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
+    logits = torch.logit(scores, _LEAST) if activation == "probabilities" else scores
+    return logits / TEMPERATURE, soft_probabilities(teacher_probabilities, activation)
+
+
+def _soft(activation: Activation) -> Activation:
+    """The activation of softened scores, which are logits."""
+    return "sigmoid" if activation == "probabilities" else activation
 
 
 def _divergence(scores: Tensor, target: Tensor, activation: Activation) -> Tensor:
