@@ -111,7 +111,7 @@ def command(
         check_threads(threads)
     if data is not None and pruning.profile is not None:
         raise InputError("prune-option", "give either --profile or --data, which makes one")
-    if recover is not None and data is None and not pruning.wanted:
+    if recover is not None and data is None and pruning == PruningChoice():
         raise InputError("prune-option", "--recover trains what pruning left", hint="say what to prune: --by, --data")
     settings = CompileSettings(
         precisions=comma_list(precision),  # type: ignore[arg-type]
