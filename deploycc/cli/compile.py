@@ -13,7 +13,6 @@ from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.pruning_options import PruningChoice
 from deploycc.cli.shared_options import ClassNames, Device, MaxPerformance, Precisions, comma_list, target_option
-from deploycc.errors import InputError
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -100,19 +99,13 @@ def command(
     from deploycc.workflows.compile_outputs import Refused, check_outputs, outcome_json, raise_refusals
     from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.devices import target_of
-    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.pictures import open_pictures
-    from deploycc.workflows.profile import measure_profile
-    from deploycc.workflows.recover import recover_for_targets
-    from deploycc.workflows.target_pruning import prune_for_targets
+    from deploycc.workflows.prune_on_the_way import Recovering, check_on_the_way, prune_on_the_way
 
     if build:
         check_threads(threads)
-    if data is not None and pruning.profile is not None:
-        raise InputError("prune-option", "give either --profile or --data, which makes one")
-    if recover is not None and data is None and pruning == PruningChoice():
-        raise InputError("prune-option", "--recover trains what pruning left", hint="say what to prune: --by, --data")
+    check_on_the_way(pruning.profile, data, recover, pruned=pruning != PruningChoice())
     settings = CompileSettings(
         precisions=comma_list(precision),  # type: ignore[arg-type]
         detection=detection,  # type: ignore[arg-type]
@@ -142,29 +135,20 @@ def command(
         if pruning != PruningChoice() or data is not None:
             with timer_on(None, chosen[0], threads, say) as timer:
                 prunings = pruning.for_targets(chosen, timer)
-            (profile, mask), importance = pruning.read_inputs(), None
-            if data is not None and pruning.by == "fisher":
-                warn_if_assumed(detector.input, "the order of the kernels")
-                importance = fisher_importance(detector, data, say=say)
-            elif data is not None:
-                warn_if_assumed(detector.input, "the profile")
-                profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
-                profile = profiled.profile
-                console.notes(profiled.notes)
-            pruned = prune_for_targets(
+            if data is not None or recover is not None:
+                warn_if_assumed(detector.input, "what is pruned")
+            profile, mask = pruning.read_inputs()
+            pruned, notes = prune_on_the_way(
                 detector,
                 prunings,
                 profile=profile,
                 mask=mask,
-                importance=importance,
-                pictures=recover,
+                data=data,
+                recovering=Recovering(recover, recover_steps, threads),
                 cost_file=pruning.costs,
                 say=say,
             )
-            if recover is not None:
-                pruned = recover_for_targets(detector, pruned, recover, steps=recover_steps, threads=threads, say=say)
-                for name in (name for name, one in pruned.items() if not one.recovered):
-                    console.warn(f"{name}: training made the network no better; its weights are as pruning left them")
+            console.notes(notes)
         outcomes: list[Report | Refused] = []
         for outcome in compile_targets(
             detector,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from deploycc.cli.model_options import ModelChoice
 from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import AsJson, Device, OrData, ProfileFile, one_source, target_option
 from deploycc.terminal import console
-
-if TYPE_CHECKING:
-    pass
 
 
 @takes_options

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.shared_options import Pictures
 from deploycc.terminal import console
-
-if TYPE_CHECKING:
-    pass
 
 
 @takes_options

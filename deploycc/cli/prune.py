@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
@@ -11,9 +11,6 @@ from deploycc.cli.pruning_options import PruningChoice
 from deploycc.cli.shared_options import AsJson, Device, OrData, one_source, target_option
 from deploycc.errors import InputError
 from deploycc.terminal import console
-
-if TYPE_CHECKING:
-    pass
 
 
 @takes_options
@@ -50,13 +47,11 @@ def command(
     from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.devices import planned_target
     from deploycc.workflows.export import caffe_files
-    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.prune import prune, write_pruned
 
     chosen = targets.load(planned_target(target, device))
     pruning.check(device)
-    ranked = pruning.by == "fisher"
-    source = one_source(images, data) if reconstruct or ranked else None
+    source = one_source(images, data) if reconstruct or pruning.by == "fisher" else None
     if source is None and (images is not None or data is not None):
         message = "--images and --data are for --reconstruct and --by fisher"
         raise InputError("prune-option", message, hint="add --reconstruct")
@@ -66,17 +61,8 @@ def command(
     with console.progress("prune") as say, timer_on(device, chosen, threads, say) as timer:
         (how,) = pruning.for_targets([chosen], timer)
         detector = choice.load(say)
-        importance = fisher_importance(detector, source, say=say) if ranked and source is not None else None
-        pruned = prune(
-            detector,
-            how.settings,
-            profile=profile,
-            mask=mask,
-            importance=importance,
-            pictures=source if reconstruct else None,
-            costs=how.costs,
-            say=say,
-        )
+        known: dict[str, Any] = {"profile": profile, "mask": mask, "pictures": source, "costs": how.costs}
+        pruned = prune(detector, how.settings, refit=reconstruct, **known, say=say)
     write_costs(pruning.costs, how.costs)
     if source is not None:
         warn_if_assumed(detector.input, "what was refitted" if reconstruct else "the order of the kernels")

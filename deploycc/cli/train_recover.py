@@ -52,7 +52,7 @@ def command(
     from deploycc.files import check_writable, write_text
     from deploycc.report.training import record_sentence, recovery_table
     from deploycc.workflows.load import load
-    from deploycc.workflows.recover import recover, recover_in_stages
+    from deploycc.workflows.recover import recover_in_stages
     from deploycc.workflows.train import require_torch
     from deploycc.workflows.written import save_network
 
@@ -72,10 +72,7 @@ def command(
             "report": lambda record: console.note(record_sentence(record, "teacher")),
             "say": say,
         }
-        if stages:
-            staged = recover_in_stages(student, original, source, below=below, stages=stages, **how)
-        else:
-            staged = (recover(student, original, source, **how),)
+        staged = recover_in_stages(student, original, source, below=below, stages=stages, **how)
     done = staged[-1]
     if not is_first():  # of the processes of torchrun, one writes
         return

@@ -73,6 +73,7 @@ def prune(
     mask: Mapping[str, tuple[int, ...]] | None = None,
     importance: FisherImportance | None = None,
     pictures: str | Path | PictureList | None = None,
+    refit: bool = True,
     costs: Costs | PredictedCosts | None = None,
     say: Say = quiet,
 ) -> Pruned:
@@ -84,8 +85,8 @@ def prune(
         profile: of this network (`deploycc.profile`).
         mask: layer to kernels, for ``by="mask"``.
         importance: of the kernels, for ``by="fisher"``; None: found on ``pictures``.
-        pictures: refit the weights that are left on these, without labels (`deploycc.workflows.pictures`); None: leave
-            them as they are.
+        pictures: without labels (`deploycc.workflows.pictures`); None: none are looked at.
+        refit: the weights that are left on ``pictures``.
         costs: times of convolutions, by which each layer's number of kernels is chosen: predicted for a target
             (`deploycc.workflows.costs.predicted_costs`), or measured on a machine that also measures what is missing;
             None: this machine, one thread per core, nothing known.
@@ -110,7 +111,7 @@ def prune(
     small = replace(decision.dense, graph=decision.dense.graph.copy())
     report = remove(small, decision.prune)
     small = _describe_gates(fold_affine(small, cpu_options()).detector)
-    refit_on = None if pictures is None else open_pictures(pictures, detector.input)
+    refit_on = None if pictures is None or not refit else open_pictures(pictures, detector.input)
     reconstruction = None
     if refit_on is not None:
         small, reconstruction = _reconstruct(decision, small, report, refit_on, say)

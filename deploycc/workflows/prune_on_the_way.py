@@ -1,0 +1,109 @@
+"""Pruning as a step of compiling: what it needs is found on pictures first, and what is left may be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploycc.errors import InputError, Note
+from deploycc.progress import Say, quiet
+from deploycc.workflows.fisher import fisher_importance
+from deploycc.workflows.pictures import open_pictures
+from deploycc.workflows.profile import measure_profile
+from deploycc.workflows.recover import recover_for_targets
+from deploycc.workflows.target_pruning import TargetPruning, prune_for_targets
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.workflows.prune import Pruned
+
+
+@dataclass(frozen=True)
+class Recovering:
+    """How what is left is trained.
+
+    Attributes:
+        pictures: a folder or a data set without labels; None: it is not trained.
+        steps: of each training.
+        threads: CPU threads; 0: one per core.
+    """
+
+    pictures: str | None = None
+    steps: int = 4000
+    threads: int = 0
+
+
+def check_on_the_way(profile: Path | None, data: str | None, recover: str | None, *, pruned: bool) -> None:
+    """Refuse options that do not go together.
+
+    Args:
+        profile: of the network.
+        data: pictures that a profile is made from.
+        recover: pictures to train on.
+        pruned: anything says what to prune.
+
+    Raises:
+        InputError: ``prune-option``.
+    """
+    if data is not None and profile is not None:
+        raise InputError("prune-option", "give either `profile=FILE` or `data`, which makes one")
+    if recover is not None and data is None and not pruned:
+        message = "`recover` trains what pruning left, and nothing is pruned"
+        raise InputError("prune-option", message, hint="say what to prune: `by`, `data`")
+
+
+def prune_on_the_way(
+    detector: Detector,
+    prunings: Sequence[TargetPruning],
+    *,
+    profile: UtilisationProfile | None,
+    mask: Mapping[str, tuple[int, ...]] | None,
+    data: str | None,
+    recovering: Recovering,
+    cost_file: Path | None,
+    say: Say = quiet,
+) -> tuple[dict[str, Pruned], tuple[Note, ...]]:
+    """Find out what kernels do, prune for each target, and recover.
+
+    Args:
+        detector: as imported.
+        prunings: see `deploycc.workflows.target_pruning.target_prunings`.
+        profile: see `deploycc.workflows.prune.prune`.
+        mask: likewise.
+        data: pictures to profile or to rank kernels on, as the criterion needs; None: nothing is found out.
+        recovering: how what is left is trained.
+        cost_file: keeps what was measured.
+        say: progress.
+
+    Returns:
+        Name of a target to what it gets, and what is to be said of the profile and of the training.
+
+    Raises:
+        DeployError: as the workflows that it calls.
+    """
+    importance = None
+    notes: tuple[Note, ...] = ()
+    if data is not None and prunings[0].settings.by == "fisher":
+        importance = fisher_importance(detector, data, say=say)
+    elif data is not None:
+        profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
+        profile, notes = profiled.profile, profiled.notes
+    pruned = prune_for_targets(
+        detector,
+        prunings,
+        profile=profile,
+        mask=mask,
+        importance=importance,
+        pictures=recovering.pictures,
+        cost_file=cost_file,
+        say=say,
+    )
+    if recovering.pictures is not None:
+        steps, threads = recovering.steps, recovering.threads
+        pruned = recover_for_targets(detector, pruned, recovering.pictures, steps=steps, threads=threads, say=say)
+        reason = "training made the network no better; its weights are as pruning left them"
+        notes += tuple(Note(name, "recovery-no-better", reason) for name, one in pruned.items() if not one.recovered)
+    return pruned, notes
