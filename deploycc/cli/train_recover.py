@@ -69,9 +69,9 @@ def command(
             "settings": teaching.settings(),
             "threads": threads,
             "checkpoint": checkpoint,
-            "report": lambda record: console.note(record_sentence(record, "teacher")),
             "say": say,
         }
+        how["report"] = lambda record: console.note(record_sentence(record, "teacher"))
         staged = recover_in_stages(student, original, source, below=below, stages=stages, **how)
     done = staged[-1]
     if not is_first():  # of the processes of torchrun, one writes

@@ -177,7 +177,7 @@ def recover_in_stages(
         pictures: see `recover`.
         settings: of all stages together.
         below: share of the back-end's MACs that all stages remove together.
-        stages: number of cuts.
+        stages: number of cuts; 0: it is only recovered.
         threads: see `recover`.
         checkpoint: its name gets the number of the stage.
         report: called with every record of the history, which then says its stage.
@@ -197,6 +197,9 @@ def recover_in_stages(
     if not 0 < below < 1:
         raise InputError("recover-stages", f"{below} of the MACs cannot be removed", hint="a share such as 0.2")
     settings = settings or TrainingSettings()
+    if not stages:
+        how: dict[str, Any] = {"threads": threads, "checkpoint": checkpoint, "report": report, "say": say}
+        return (recover(detector, teacher, pictures, settings, **how),)
     minutes = None if settings.minutes is None else settings.minutes / stages
     part = replace(settings, steps=-(-settings.steps // stages), minutes=minutes)
     cut = PruneSettings(by="fisher", below=1 - (1 - below) ** (1 / stages))
