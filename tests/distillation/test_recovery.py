@@ -22,7 +22,7 @@ from deploycc.errors import ArtefactError, DeployError, InputError, PictureError
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.workflows.pictures import open_pictures  # noqa: E402
 
-PICTURES = "generated:5:40"
+PICTURES = "generated:5:120"
 SETTINGS = TrainingSettings(steps=30, batch=4, check_every=15, bfloat16=False)
 
 
@@ -149,9 +149,9 @@ def test_a_network_agrees_with_itself_and_less_with_a_pruned_one(
 
 
 def test_held_out_pictures_are_never_trained_on(samples: Samples) -> None:
-    assert len(samples.held_out) == 4
+    assert len(samples.held_out) == 12
     assert not set(samples.held_out) & set(samples.trained_on)
-    assert len(samples.held_out) + len(samples.trained_on) == 40
+    assert len(samples.held_out) + len(samples.trained_on) == 120
 
 
 def test_a_step_has_the_same_batch_whenever_it_is_asked_for(samples: Samples) -> None:
