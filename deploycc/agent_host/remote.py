@@ -161,8 +161,10 @@ class RemoteSession:
     def finish(self) -> None:
         """Forget the job on the device: its results are in the folder."""
         if self._job is not None:
-            with contextlib.suppress(DeviceError):
+            try:
                 self._again(lambda board: board.ask({"ask": "forget", "job": self._job}))
+            except DeviceError as error:
+                self.say(f"job {self._job} stays on the device, `deploycc device clean` removes it: {error}")
             self._job = None
 
     def abandon(self) -> None:

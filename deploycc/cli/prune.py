@@ -53,8 +53,7 @@ def command(
     pruning.check(device)
     source = one_source(images, data) if reconstruct or pruning.by == "fisher" else None
     if source is None and (images is not None or data is not None):
-        message = "--images and --data are for --reconstruct and --by fisher"
-        raise InputError("prune-option", message, hint="add --reconstruct")
+        raise InputError("prune-option", "--images and --data are for --reconstruct and --by fisher", hint="add one")
     outputs = caffe_files(output) or (output,)
     check_writable(*outputs, pruning.costs, inputs=[choice.model, choice.weights, pruning.profile, pruning.mask])
     profile, mask = pruning.read_inputs()

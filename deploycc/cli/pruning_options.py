@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,11 +127,16 @@ class PruningChoice:
         check_settings(self.settings(), device)
 
     def for_targets(self, targets: Sequence[Target], timer: Timer) -> list[TargetPruning]:
-        """How each target's network is pruned; raises as `deploycc.workflows.target_pruning.target_prunings`."""
+        """How each target's network is pruned (`deploycc.workflows.target_pruning`), saying whose times decide."""
         from deploycc.workflows.target_pruning import target_prunings
 
         prunings = target_prunings(targets, self.settings(), timer, self.costs)
-        _say_sources(prunings)
+        sources = list(dict.fromkeys(pruning.source for pruning in prunings if pruning.source is not None))
+        for source in sources:
+            if not source.known:
+                console.warn(source.describe())
+            elif len(sources) > 1:
+                console.note(source.describe())
         return prunings
 
     def read_inputs(self) -> tuple[UtilisationProfile | None, dict[str, tuple[int, ...]] | None]:
@@ -170,16 +175,6 @@ class PruningSweep:
             for criterion in _criteria(self.by)
             for strength in _strengths(self.below)
         ]
-
-
-def _say_sources(prunings: Iterable[TargetPruning]) -> None:
-    """Say whose times decide, where that is not the same for all targets, or where there are none."""
-    sources = list(dict.fromkeys(pruning.source for pruning in prunings if pruning.source is not None))
-    for source in sources:
-        if not source.known:
-            console.warn(source.describe())
-        elif len(sources) > 1:
-            console.note(source.describe())
 
 
 def _number(option: str, text: str, unit: str, example: str) -> float:

@@ -149,7 +149,8 @@ def _times(record: PruningRecord) -> str:
     shown = ", ".join(
         f"{spelled.get(name, f'multiples of {name}')} {value:.2f}" for name, value in record.relative_times.items()
     )
-    return f"the whole network's time by kernels kept, measured here: {shown}; on equal terms 16 is kept"
+    kept = f"{shown}; on equal terms 16 is kept"
+    return f"the whole network's time by kernels kept, measured on {record.timed_on}: {kept}"
 
 
 def _refit(record: PruningRecord, explained: bool) -> list[str]:
