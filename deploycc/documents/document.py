@@ -16,6 +16,7 @@ from deploycc.files import read_bytes, write_text
 SCHEMA = 1
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_MOST_WHOLE = 1 << 63
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Provenance = Literal["measured", "predicted", "published"]
@@ -141,6 +142,14 @@ def read_document(path: Path, kind: type[D]) -> D:
     return parse_document(data, kind, file)
 
 
+def _whole(text: str) -> int:
+    """Return a whole number of 64 bits: a float, which means and plots are made of, holds no larger ones safely."""
+    number = int(text)
+    if not -_MOST_WHOLE <= number < _MOST_WHOLE:
+        raise ValueError(f"{text[:20]}{'...' if len(text) > 20 else ''} is not a whole number of 64 bits")
+    return number
+
+
 def parse_document(data: bytes, kind: type[D], file: Path) -> D:
     """Return the document that these bytes are.
 
@@ -154,7 +163,7 @@ def parse_document(data: bytes, kind: type[D], file: Path) -> D:
     """
     try:
         text = data.decode("utf-8")
-        raw = json.loads(text)
+        raw = json.loads(text, parse_int=_whole)
         digest = content_digest(raw) if isinstance(raw, dict) else None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise ArtefactError(

@@ -164,6 +164,14 @@ def test_the_agent_computes_the_same_digest(value: Any) -> None:
     assert json.loads(text) == agent_seal.sealed({"value": value})
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**70), 10**39])
+def test_whole_numbers_have_64_bits(number: int) -> None:
+    """A mean of larger ones overflows."""
+    with pytest.raises(ArtefactError, match="is not JSON") as caught:
+        parse_document(json.dumps({"schema": 1, "count": [number]}).encode(), CompileReport, Path("compile.json"))
+    assert "is not a whole number of 64 bits" in (caught.value.note or "")
+
+
 def test_many_problems_are_counted_not_listed(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="and 15 more"):
         read_latency_report(_written(tmp_path, lambda v: v.update({f"extra{n}": n for n in range(20)})))

@@ -59,7 +59,7 @@ def detection_output(layer: Layer) -> Emitted:
             priors=priors,
             variances=variances,
             classes=classes,
-            background=background if background >= 0 else None,
+            background=background if 0 <= background < classes else None,  # as Caffe: another label skips no class
             box_coding=_CODINGS[coding],
             variance_encoded=param.flag("variance_encoded_in_target"),
             clip=param.flag("clip"),

@@ -49,6 +49,13 @@ def test_everything_given() -> None:
     assert detector.input.assumed  # a transform_param outside the data layers says nothing about the picture
 
 
+@pytest.mark.parametrize("label", [-1, 3, 4294967295])
+def test_a_background_that_is_not_a_class_skips_none(label: int) -> None:
+    heads = import_text(NETWORK % (f"background_label_id: {label}", "")).heads
+    assert heads is not None
+    assert heads.background is None
+
+
 def test_code_types() -> None:
     for name, coding in (
         ("CORNER", "corner"),
