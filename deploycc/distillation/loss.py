@@ -7,6 +7,7 @@ which the pictures hardly show is not forgotten.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +104,12 @@ def soft_probabilities(probabilities: Tensor, activation: Activation) -> Tensor:
 
 
 def _softened(scores: Tensor, teacher_probabilities: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
-    logits = torch.logit(scores, _LEAST) if activation == "probabilities" else scores
+    """Both sides end at the same least probability, so that equal scores are equal here too."""
+    if activation == "softmax":
+        logits = functional.log_softmax(scores, 2).clamp(min=math.log(_LEAST))
+    else:
+        most = math.log(1 / _LEAST - 1)
+        logits = torch.logit(scores, _LEAST) if activation == "probabilities" else scores.clamp(-most, most)
     return logits / TEMPERATURE, soft_probabilities(teacher_probabilities, activation)
 
 
