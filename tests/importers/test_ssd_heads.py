@@ -11,10 +11,11 @@ import pytest
 from examples import examples
 from hypothesis import HealthCheck, given, settings
 from numpy.typing import NDArray
-from ssd_tails import Tail, build, grid_priors, to_corners
+from ssd_tail_edits import PRIORS, TAIL, add, codes, constant, give, load
+from ssd_tails import Tail, build, to_corners
 from strategies import ssd_tails
 
-from deploycc.detector import Detector, Nms, file
+from deploycc.detector import Detector, file
 from deploycc.errors import ModelError
 from deploycc.evaluation.decode import decode_boxes
 from deploycc.importers import onnx_file
@@ -24,25 +25,11 @@ from deploycc.passes.drop_dead_priors import drop_dead_priors
 from deploycc.passes.lower_detection import lower_detection
 from deploycc.passes.options import Options
 
-PRIORS = grid_priors((3, 4), np.array([[0.25, 0.5], [0.5, 0.25]], dtype=np.float32))
-VARIANCES = np.tile(np.array([0.1, 0.1, 0.2, 0.2], dtype=np.float32), (len(PRIORS), 1))
-TAIL = Tail(grid=(3, 4), centres=PRIORS, variances=VARIANCES)
-
 
 def run(model: onnx.ModelProto, picture: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"data": picture}), strict=True))
-
-
-def load(model: onnx.ModelProto, folder: Path) -> Detector:
-    path = folder / "tail.onnx"
-    onnx.save(model, path)
-    return onnx_file.load(path)
-
-
-def codes(detector: Detector) -> set[str]:
-    return {note.code for note in detector.notes}
 
 
 @given(tail=ssd_tails())
@@ -186,19 +173,6 @@ def test_an_operator_that_cannot_be_run_here_leaves_the_network_whole(tmp_path: 
     assert "Exp" in {node.op for node in detector.graph.nodes}
 
 
-def add(model: onnx.ModelProto, op: str, inputs: list[str], output: str, **attrs: object) -> None:
-    model.graph.node.append(onnx.helper.make_node(op, inputs, [output], **attrs))
-
-
-def constant(model: onnx.ModelProto, name: str, values: object, dtype: type = np.float32) -> str:
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, dtype), name))
-    return name
-
-
-def give(model: onnx.ModelProto, name: str, shape: list[int | str], kind: int = onnx.TensorProto.FLOAT) -> None:
-    model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-
-
 def predict(model: onnx.ModelProto, name: str, width: int, rows: int) -> None:
     """Values from a convolution of their own, ``width`` for each prior."""
     weight = np.random.default_rng(5).normal(0, 1, (2 * width, 3, 1, 1))
@@ -272,74 +246,6 @@ def test_logits_of_an_untrained_network_are_not_taken_for_scores(tmp_path: Path)
         assert (detector.heads is None) == logits
     # scores that are all alike show no background
     assert "ssd-background-assumed" in codes(detector)
-
-
-def test_heads_are_found_before_a_suppression_for_each_class(tmp_path: Path) -> None:
-    """As TensorFlow writes it: one suppression per class, the background left out, the scores outside the outputs."""
-    model = build(TAIL)
-    del model.graph.output[:]
-    limits = [constant(model, "most", 5, np.int64), constant(model, "overlap", 0.6), constant(model, "least", 0.3)]
-    axis = constant(model, "axis", [2], np.int64)
-    for label in (1, 2):
-        ends = [
-            constant(model, f"{name}{label}", [value], np.int64) for name, value in (("b", label), ("e", label + 1))
-        ]
-        add(model, "Slice", ["scores", *ends, axis], f"of{label}")
-        add(model, "Transpose", [f"of{label}"], f"row{label}", perm=[0, 2, 1])
-        add(model, "NonMaxSuppression", ["boxes", f"row{label}", *limits], f"kept{label}")
-        give(model, f"kept{label}", ["n", 3], onnx.TensorProto.INT64)
-    detector = load(model, tmp_path)
-    heads = detector.heads
-    assert heads is not None
-    assert (heads.scores, heads.classes, heads.background) == ("scores", 3, 0)
-    assert detector.nms == Nms(score_threshold=float(np.float32(0.3)), iou_threshold=float(np.float32(0.6)))
-    assert {"ssd-background-found", "ssd-nms-removed", "ssd-nms-limit"} <= codes(detector)
-
-
-def test_thresholds_and_limits_around_a_suppression_inside_a_branch(tmp_path: Path) -> None:
-    """As torchvision writes it: scores compared, the best taken, suppression in a branch, the best of all classes."""
-    model = build(TAIL)
-    del model.graph.output[:]
-    for name, value in (("i1", [1]), ("flat4", [-1, 4]), ("none", [0]), ("top", [7]), ("last", [3]), ("first", [0])):
-        constant(model, name, value, np.int64)
-    add(model, "Gather", ["scores", constant(model, "one", 1, np.int64)], "of1", axis=2)
-    add(model, "Reshape", ["of1", constant(model, "flat", [-1], np.int64)], "row")
-    add(model, "Reshape", ["boxes", "flat4"], "corners")
-    add(model, "Greater", ["row", constant(model, "limit", 0.25)], "above")
-    add(model, "NonZero", ["above"], "where")
-    add(model, "Transpose", ["where"], "places", perm=[1, 0])
-    add(model, "GatherND", ["row", "places"], "good")
-    add(model, "GatherND", ["corners", "places"], "good_boxes")
-    add(model, "Shape", ["good"], "amount")
-    add(model, "Concat", ["top", "amount"], "counts", axis=0)
-    add(model, "ReduceMin", ["counts"], "least", keepdims=1)
-    model.graph.node.append(onnx.helper.make_node("TopK", ["good", "least"], ["best", "index"]))
-    add(model, "Gather", ["good_boxes", "index"], "best_boxes", axis=0)
-    add(model, "Shape", ["good_boxes"], "left")
-    add(model, "ReduceProd", ["left"], "number", keepdims=0)
-    add(model, "Cast", ["number"], "any", to=onnx.TensorProto.BOOL)
-    add(model, "Reshape", ["any", constant(model, "scalar", [], np.int64)], "some")
-    suppress = onnx.parser.parse_graph("""then () => (int64[n] kept) {
-        overlap = Constant <value = float[1] {0.55}> ()
-        most = Constant <value = int64[1] {9223372036854775807}> ()
-        axes = Constant <value = int64[1] {0}> ()
-        both = Constant <value = int64[2] {0, 1}> ()
-        b = Unsqueeze (best_boxes, axes)
-        s = Unsqueeze (best, both)
-        rows = NonMaxSuppression (b, s, most, overlap)
-        two = Constant <value = int64 {2}> ()
-        kept = Gather <axis = 1> (rows, two)
-    }""")
-    nothing = onnx.parser.parse_graph("otherwise () => (int64[n] empty) { empty = Constant <value = int64[0] {}> () }")
-    add(model, "If", ["some"], "kept", then_branch=suppress, else_branch=nothing)
-    add(model, "Slice", ["kept", "first", "last", "none"], "few")
-    add(model, "Gather", ["best_boxes", "few"], "found", axis=0)
-    give(model, "found", ["n", 4])
-    detector = load(model, tmp_path)
-    assert detector.heads is not None, detector.notes
-    nms = detector.nms
-    assert (round(nms.score_threshold, 6), round(nms.iou_threshold, 6)) == (0.25, 0.55)
-    assert (nms.top_k, nms.keep_top_k) == (7, 3)
 
 
 def test_boxes_that_are_decoded_map_by_map_are_put_together(tmp_path: Path) -> None:
