@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from decoder_cases import contract_folder, head_detector, random_heads
+from decoder_cases import contract_folder, head_detector, plan_entry, random_heads
 
 from deploycc.agent import contract_file, smoke
 from deploycc.agent.outcome import Failed
@@ -20,12 +20,7 @@ from deploycc.files import sha256_of
 from deploycc.integration.contract_files import Expected
 
 DETECTOR = head_detector(random_heads(3))
-NETWORK = {
-    "precision": "fp32",
-    "variant": "compiled",
-    "input": {"name": DETECTOR.input.name, "shape": list(DETECTOR.input.shape)},
-    "outputs": ["loc", "conf"],
-}
+NETWORK = plan_entry(DETECTOR)
 OUTPUTS = {"loc": np.zeros((1, 160), np.float32), "conf": np.zeros((1, 40, 4), np.float32)}
 Edit = Callable[[dict[str, Any]], Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from decoder_cases import contract_folder, head_detector, random_heads
+from decoder_cases import contract_folder, head_detector, plan_entry, random_heads
 from numpy.typing import NDArray
 
 from deploycc.agent import run_trtexec, smoke
@@ -20,12 +20,7 @@ from deploycc.integration.contract_files import Expected
 
 Outputs = dict[str, NDArray[np.float32]]
 DETECTOR = head_detector(random_heads(3))
-NETWORK = {
-    "precision": "fp32",
-    "variant": "compiled",
-    "input": {"name": DETECTOR.input.name, "shape": list(DETECTOR.input.shape)},
-    "outputs": ["loc", "conf"],
-}
+NETWORK = plan_entry(DETECTOR)
 
 
 def outputs_of(seed: int) -> Outputs:

@@ -51,6 +51,17 @@ def head_detector(heads: SsdHeads, spec: InputSpec = SPEC, nms: Nms = NMS) -> De
     return Detector(graph, spec, Source(("test",), "0" * 64, "onnx"), heads, nms, class_names=("none", 'a "b"', "c"))
 
 
+def plan_entry(detector: Detector) -> dict[str, object]:
+    """What a plan says of the network of `head_detector`."""
+    shape = list(detector.input.shape)
+    return {
+        "precision": "fp32",
+        "variant": "compiled",
+        "input": {"name": detector.input.name, "shape": shape},
+        "outputs": ["loc", "conf"],
+    }
+
+
 def unpacking_detector(outputs: DetectionOutputs, rows: int | None, kind: type = np.int32) -> Detector:
     """A detector that decodes itself; ``rows`` is None where that depends on the picture."""
     size = [rows if rows is not None else "n"]
