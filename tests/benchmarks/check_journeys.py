@@ -30,7 +30,7 @@ from real_models import ASSETS  # noqa: E402
 from simulated_board import board as simulated  # noqa: E402
 from simulated_board.board import Board  # noqa: E402
 
-from deploycc.documents.build import read_manifest  # noqa: E402
+from deploycc.documents.build import read_build_result  # noqa: E402
 from deploycc.documents.detections import read_detection_report  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ class Journey:
         shutil.copytree(there, self.out, dirs_exist_ok=True)
         assert "`deploycc report show DIR`" in README
         said = self.run(f"deploycc report show {self.out.name}")
-        engines = read_manifest(self.out).engines
+        engines = read_build_result(self.out).engines
         assert len(engines) == 2, engines
         for engine in engines:
             assert engine.status == "built", engine.reason
