@@ -54,17 +54,20 @@ def inspect_detector(detector: Detector, targets: Sequence[Target] | None = None
 
 def _acceptance(detector: Detector, targets: Sequence[Target], say: Say) -> tuple[Acceptance, ...]:
     """Run the passes for each target in FP32 and keep what its parser would refuse."""
-    from deploycc.passes import PIPELINE, run
+    from deploycc.passes import CHECK, DROP_DEAD, FIT, FOLD, LOWER, PRUNE, run
     from deploycc.passes.for_target import options_for
     from deploycc.report.inspection import Acceptance
 
     answers = []
     said: dict[Options, tuple[Note, ...]] = {}  # targets with the same options share one run
+    folded = None  # the passes up to here read no options, so all targets share them
     for number, target in enumerate(targets):
         say("asking the targets", number, len(targets))
         options = options_for(target)
+        if folded is None:
+            folded = run(detector, options, FOLD + DROP_DEAD).detector
         if options not in said:
-            said[options] = tuple(run(detector, options, PIPELINE).notes)
+            said[options] = run(folded, options, PRUNE + LOWER + FIT + CHECK).notes
         refused, unproven = (
             tuple(note for note in said[options] if note.code == code) for code in ("parser-refuses", "parser-unproven")
         )

@@ -12,7 +12,7 @@ from deploycc.detector import Detector
 from deploycc.errors import Note, TargetError
 from deploycc.graph.text import to_text
 from deploycc.parsers.support import Contract
-from deploycc.passes import PIPELINE, Options, Result, run
+from deploycc.passes import DROP_DEAD, FOLD, PIPELINE, Options, Result, run
 from deploycc.passes.for_target import options_for
 from deploycc.target import load
 
@@ -83,3 +83,10 @@ def test_pipeline_gives_the_same_network_twice(detector: Detector) -> None:
     assert to_text(run(detector, options, PIPELINE).detector.graph) == to_text(
         run(detector, options, PIPELINE).detector.graph
     )
+
+
+def test_folding_reads_no_options(detector: Detector) -> None:
+    """`inspect` folds once for all targets."""
+    unread: Options = object()  # type: ignore[assignment]
+    text = to_text(run(detector, unread, FOLD + DROP_DEAD).detector.graph)
+    assert text == to_text(run(detector, ANYTHING, FOLD + DROP_DEAD).detector.graph)
