@@ -35,7 +35,7 @@ class NarrowedLaunch:
         self._elements = np.array([elements for _, elements in both], np.float64)
         self._channels = np.array([channels.get(name, 1) for name in self.tensors], np.float64)
 
-    def times_ms(self, kept: NDArray[np.int64]) -> Array:
+    def costs(self, kept: NDArray[np.int64]) -> Array:
         """Return the times.
 
         Args:

@@ -13,7 +13,7 @@ from deploycc.graph.cost import node_macs
 
 
 class LayerMacs:
-    """A layer whose multiply-accumulates all take the same time.
+    """The multiply-accumulates of one layer, as the cost of a part (`deploycc.pruning.goal_search.Part`).
 
     Attributes:
         tensors: that it reads and writes; a depthwise layer's work depends on what it writes alone.
@@ -30,7 +30,7 @@ class LayerMacs:
         self.tensors = tensors
         self._channels, self._macs = np.array(channels, np.float64), macs
 
-    def times_ms(self, kept: NDArray[np.int64]) -> NDArray[np.float64]:
+    def costs(self, kept: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the MACs, [cases], for the channels that stay, [cases, tensors]."""
         return np.asarray(self._macs * (kept / self._channels).prod(1), np.float64)
 

@@ -39,7 +39,7 @@ class MeasuredConvolution:
         self._inputs, self._kernels = _curve(inputs), _curve(kernels)
         self._full_ms = float(self._kernels[1][-1])
 
-    def times_ms(self, kept: NDArray[np.int64]) -> Array:
+    def costs(self, kept: NDArray[np.int64]) -> Array:
         """Return the times in milliseconds, [cases], for inputs and kernels that stay, [cases, 2]."""
         by_inputs, by_kernels = (
             np.interp(kept[:, axis], *curve) for axis, curve in enumerate((self._inputs, self._kernels))

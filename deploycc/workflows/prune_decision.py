@@ -94,7 +94,8 @@ def decide_pruning(
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import check_kernels, choose
     from deploycc.pruning.decide import kernels_of
-    from deploycc.workflows.prune_goal import GoalInputs, choose_for_goal
+    from deploycc.workflows.goal_choice import GoalInputs
+    from deploycc.workflows.prune_goal import choose_for_goal
     from deploycc.workflows.prune_macs import choose_for_macs
 
     options = cpu_options()

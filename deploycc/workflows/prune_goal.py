@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploycc.errors import BudgetMissed, InputError
@@ -10,38 +10,19 @@ from deploycc.errors import BudgetMissed, InputError
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.documents.pruning import LatencyGoalRecord
-    from deploycc.graph.channels.groups import ChannelGroups
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.progress import Say
     from deploycc.pruning.decide import Choice
+    from deploycc.pruning.goal_search import GoalSearch, Part
     from deploycc.pruning.kept_counts import Rounded
-    from deploycc.pruning.latency_goal import LatencySearch, Part
     from deploycc.timing.convolutions import Costs
+    from deploycc.workflows.goal_choice import GoalInputs
     from deploycc.workflows.prune_settings import PruneSettings
 
 _TOLERANCE = {"measured": 0.03, "predicted": 0.005}  # below the goal, as a share of it
 _CORRECTIONS = 6
 _MULTIPLES = {"measured": (16, 8), "predicted": (8,)}  # of kernels: the next where the first do not come near the goal
 _WHY = "worth least per millisecond that their removal saves"
-
-
-@dataclass(frozen=True, eq=False)
-class GoalInputs:
-    """What is pruned.
-
-    Attributes:
-        original: gates included; what a speed-up is relative to.
-        dense: with the gates that go replaced by constants.
-        groups: of ``dense``.
-        possible: every kernel that may go, and what each is worth.
-        layers: names of layers that may lose kernels.
-    """
-
-    original: Detector
-    dense: Detector
-    groups: ChannelGroups
-    possible: Choice
-    layers: set[str]
 
 
 def choose_for_goal(
@@ -58,16 +39,14 @@ def choose_for_goal(
         MeasureError: ONNX Runtime refuses a network that is timed.
     """
     from deploycc.documents.pruning import LatencyGoalRecord
-    from deploycc.passes.options import Prune
-    from deploycc.passes.prune_channels import choose
-    from deploycc.pruning.decide import Choice, bundles, kernels_of
-    from deploycc.pruning.kept_counts import rounded
-    from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+    from deploycc.pruning.decide import Choice
+    from deploycc.pruning.goal_search import meet_goal
     from deploycc.pruning.worth import OutputChange, ShareOfLayer
+    from deploycc.workflows.goal_choice import counts_kept, thin
     from deploycc.workflows.latency_clock import latency_clock
 
     check_goal(settings)
-    groups, possible, clock = inputs.groups, inputs.possible, latency_clock(inputs.original, costs, say)
+    possible, clock = inputs.possible, latency_clock(inputs.original, costs, say)
     known: dict[frozenset[int], float] = {}
 
     def whole_ms(gone: frozenset[int]) -> float:
@@ -76,38 +55,32 @@ def choose_for_goal(
         return known[gone]
 
     goal_ms = settings.latency_ms or clock.before_ms / (settings.speedup or 1.0)
-    able = choose(inputs.dense.graph, groups, Prune(possible.kernels))[0]
     tolerance = _TOLERANCE[costs.evidence]
     multiples = list(_MULTIPLES[costs.evidence]) if settings.multiple is None else [settings.multiple]
-    parts = _parts(inputs, able, multiples[0], costs, say)
+    parts = _parts(inputs, multiples[0], costs, say)
     worth = OutputChange(possible.use) if settings.by == "fisher" else ShareOfLayer(possible.use)
-    while True:
-        search = LatencySearch(groups, worth, able, inputs.layers, parts, multiples[0])
+
+    def solve(search: GoalSearch) -> frozenset[int]:
         say("choosing kernels for the goal")
-        going, after_ms = meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=_CORRECTIONS)
-        kernels = kernels_of(groups, possible, going)
-        stuck = going - choose(inputs.dense.graph, groups, Prune(kernels))[0]
-        if stuck:
-            able = able - stuck  # they could only go together with kernels that stay
-        elif going and len(multiples) > 1 and not goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
-            multiples.pop(0)
-        else:
+        return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=_CORRECTIONS)
+
+    while True:
+        thinning = thin(inputs, worth, parts, multiples[0], solve)
+        after_ms = whole_ms(thinning.going)
+        if not thinning.going or len(multiples) == 1 or goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
             break
+        multiples.pop(0)
     if after_ms > goal_ms:
-        raise _unreachable(settings, goal_ms, clock.before_ms, after_ms, search, going, costs)
+        raise _unreachable(settings, goal_ms, clock.before_ms, after_ms, thinning.going, costs)
     met = LatencyGoalRecord(
         asked=_asked(settings),
         goal_ms=goal_ms,
         before_ms=clock.before_ms,
         after_ms=after_ms,
-        loss=max(0.0, search.loss_of(going)),
+        loss=thinning.loss,
     )
-    decided = tuple(
-        rounded(groups, bundle, going & bundle.groups, going & bundle.groups, multiples[0])
-        for bundle in bundles(groups, inputs.layers)
-        if going & bundle.groups
-    )
-    return Choice(kernels, possible.use, _WHY), going, decided, met
+    decided = counts_kept(inputs, thinning.going, multiples[0])
+    return Choice(thinning.kernels, possible.use, _WHY), thinning.going, decided, met
 
 
 def check_goal(settings: PruneSettings) -> None:
@@ -140,7 +113,6 @@ def _unreachable(
     goal_ms: float,
     before_ms: float,
     least_ms: float,
-    search: LatencySearch,
     going: frozenset[int],
     costs: Costs | PredictedCosts,
 ) -> BudgetMissed:
@@ -158,17 +130,17 @@ def _unreachable(
     )
 
 
-def _parts(inputs: GoalInputs, able: set[int], multiple: int, costs: Costs | PredictedCosts, say: Say) -> list[Part]:
+def _parts(inputs: GoalInputs, multiple: int, costs: Costs | PredictedCosts, say: Say) -> list[Part]:
     """What takes less time with fewer channels: launches that are predicted, or convolutions that are timed."""
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.prediction.narrowing import narrowed_launches
-    from deploycc.pruning.latency_goal import channels_of
+    from deploycc.pruning.goal_search import channels_of
     from deploycc.pruning.measured_parts import measured_parts
 
     graph, groups = inputs.dense.graph, inputs.groups
     if isinstance(costs, PredictedCosts):
         return [*narrowed_launches(graph, channels_of(groups), costs.basis, costs.precision)]
-    return [*measured_parts(graph, groups, able, multiple, costs, say)]
+    return [*measured_parts(graph, groups, inputs.removable(), multiple, costs, say)]
 
 
 def _smaller(inputs: GoalInputs, gone: frozenset[int]) -> Detector:

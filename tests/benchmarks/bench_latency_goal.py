@@ -40,8 +40,8 @@ from deploycc.prediction.narrowing import narrowed_launches
 from deploycc.prediction.network import predict_network
 from deploycc.prediction.stacks import Basis, basis_for
 from deploycc.pruning.decide import by_norm
+from deploycc.pruning.goal_search import GoalSearch, channels_of
 from deploycc.pruning.kept_counts import fixed_multiple
-from deploycc.pruning.latency_goal import LatencySearch, channels_of
 from deploycc.pruning.worth import ShareOfLayer
 from deploycc.target import load as load_target
 from deploycc.timing.machine import usable_cores
@@ -96,10 +96,10 @@ def board(assets: Path) -> bool:
         layers = set(groups.layers)
         everything = by_norm(dense.graph, groups, 1.0, layers)
         parts = narrowed_launches(dense.graph, channels_of(groups), basis, PRECISION)
-        search = LatencySearch(groups, ShareOfLayer(everything.use), groups.free.tolist(), layers, parts, 8)
+        search = GoalSearch(groups, ShareOfLayer(everything.use), groups.free.tolist(), layers, parts, 8)
 
-        def by_goal(strength: float, search: LatencySearch = search) -> frozenset[int]:
-            return search.least_loss(search.full_ms - strength * (search.full_ms - search.least_ms))
+        def by_goal(strength: float, search: GoalSearch = search) -> frozenset[int]:
+            return search.least_loss(search.full_cost - strength * (search.full_cost - search.least_cost))
 
         def by_share(strength: float, dense: Detector = dense, groups: ChannelGroups = groups) -> frozenset[int]:
             choice = by_norm(dense.graph, groups, strength, set(groups.layers))

@@ -48,7 +48,7 @@ def difference(seed: int, launches: list[narrowing.NarrowedLaunch]) -> float:
             int((~np.isin(GROUPS.tensors[name].groups, gone)).sum()) if name in CHANNELS else 1
             for name in launch.tensors
         ]
-        before, after = launch.times_ms(np.array([full, kept]))
+        before, after = launch.costs(np.array([full, kept]))
         saved_ms += float(before - after)
     expected = predict_network(GRAPH, BASIS, "fp16").time.ms - predict_network(small, BASIS, "fp16").time.ms
     assert expected > 0.005

@@ -55,10 +55,10 @@ def test_the_least_sample_counts_and_times_between_are_interpolated() -> None:
     found = parts(costs, ("conv1", "conv3"))
     assert set(found) == {"conv1", "depthwise", "conv3", "conv4"}
     kept = np.array([[64, 40], [48, 40], [40, 16], [8, 8]])
-    np.testing.assert_allclose(found["conv3"].times_ms(kept), kept.prod(axis=1), rtol=1e-9, atol=0)
-    np.testing.assert_allclose(found["conv1"].times_ms(np.array([[1, 24]])), [72], rtol=1e-9, atol=0)  # x keeps all
-    np.testing.assert_allclose(found["conv4"].times_ms(np.array([[10, 2]])), [20], rtol=1e-9, atol=0)
-    np.testing.assert_allclose(found["depthwise"].times_ms(np.array([[20, 20]])), [20], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(found["conv3"].costs(kept), kept.prod(axis=1), rtol=1e-9, atol=0)
+    np.testing.assert_allclose(found["conv1"].costs(np.array([[1, 24]])), [72], rtol=1e-9, atol=0)  # x keeps all
+    np.testing.assert_allclose(found["conv4"].costs(np.array([[10, 2]])), [20], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(found["depthwise"].costs(np.array([[20, 20]])), [20], rtol=1e-9, atol=0)
     assert {c.kernels for c in costs.asked if c.inputs == 64 and c.kernel == (1, 1)} == {16, 32, 40}
     assert all(c.groups in (1, c.inputs) for c in costs.asked)
 
@@ -72,5 +72,5 @@ def test_only_what_may_shrink_is_timed() -> None:
 def test_noise_does_not_make_more_channels_faster() -> None:
     node = gs.Node("Conv", inputs=[gs.Variable("x")], outputs=[gs.Variable("y")])
     part = MeasuredConvolution(node, {64: 4.0}, {16: 1.0, 32: 3.5, 48: 3.0, 64: 4.0})
-    times_ms = part.times_ms(np.array([[64, count] for count in (16, 32, 48, 64)]))
+    times_ms = part.costs(np.array([[64, count] for count in (16, 32, 48, 64)]))
     assert times_ms.tolist() == pytest.approx([1.0, 3.0, 3.0, 4.0], rel=1e-9, abs=0)

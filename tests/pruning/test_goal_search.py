@@ -1,4 +1,4 @@
-"""The least loss that meets a goal of latency, against exhaustive search on planted staircases."""
+"""The least loss that meets a goal, against exhaustive search on planted staircases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from published_networks.builder import Builder
 
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.labels import channel_groups
-from deploycc.pruning import latency_goal
-from deploycc.pruning.latency_goal import LatencySearch, meet_goal
+from deploycc.pruning import goal_search
+from deploycc.pruning.goal_search import GoalSearch, meet_goal
 from deploycc.pruning.worth import ShareOfLayer
 
 WITHIN = 1.02  # of the best loss that exhaustive search finds
@@ -31,7 +31,7 @@ class Planted:
     factor: float
     launch_ms: float = 0.0
 
-    def times_ms(self, kept: NDArray[np.int64]) -> NDArray[np.float64]:
+    def costs(self, kept: NDArray[np.int64]) -> NDArray[np.float64]:
         tiles = np.ceil(kept[:, 1] / self.width) * self.width
         return np.asarray(self.launch_ms + self.factor * kept[:, 0] * tiles, np.float64)
 
@@ -45,8 +45,8 @@ class Case:
     parts: list[Planted]
     layers: list[str]
 
-    def search(self, module: ModuleType = latency_goal, multiple: int = 16) -> LatencySearch:
-        search: LatencySearch = module.LatencySearch(
+    def search(self, module: ModuleType = goal_search, multiple: int = 16) -> GoalSearch:
+        search: GoalSearch = module.GoalSearch(
             self.groups, ShareOfLayer(self.use), self.groups.free.tolist(), self.layers, self.parts, multiple
         )
         return search
@@ -64,7 +64,7 @@ class Case:
         total = 0.0
         for part in self.parts:
             kept = [[self.kept(name, gone) for name in part.tensors]]
-            total += float(part.times_ms(np.array(kept))[0])
+            total += float(part.costs(np.array(kept))[0])
         return total
 
     def kept(self, tensor: str, gone: Sequence[int]) -> int:
@@ -87,7 +87,7 @@ class Case:
         full = np.ones(math.prod(map(len, counts)), np.int64)
         ms, loss = np.zeros(len(full)), np.zeros(len(full))
         for part in self.parts:
-            ms += part.times_ms(np.stack([made.get(name, full * self.kept(name, ())) for name in part.tensors], axis=1))
+            ms += part.costs(np.stack([made.get(name, full * self.kept(name, ())) for name in part.tensors], axis=1))
         for name, left in cases.items():
             worth = np.cumsum(np.sort(self.use[name])[::-1])
             loss -= np.log(worth[left - 1] / worth[-1])
@@ -130,14 +130,14 @@ def misses(module: ModuleType, planted: Case, share: float) -> bool:
 
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_the_loss_is_that_of_exhaustive_search(number: int) -> None:
-    assert not any(misses(latency_goal, CASES[number], share) for share in SHARES)
+    assert not any(misses(goal_search, CASES[number], share) for share in SHARES)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("if self._loss(state) < best_loss:", "if self._loss(state) > best_loss:"),
-        ("fits = np.flatnonzero(times_ms[:now] <= times_ms[now] + spare_ms)", "fits = np.arange(now)"),
+        ("fits = np.flatnonzero(costs[:now] <= costs[now] + spare)", "fits = np.arange(now)"),
         ("key=lambda group: (worths[group], group)", "key=lambda group: (-worths[group], group)"),
         ("removed if other == number else removed[state[other]]", "removed if other == number else removed[0]"),
         ("state[other] for other in self._part_bundles[index] if other != number", "0 for _ in ()"),
@@ -145,7 +145,7 @@ def test_the_loss_is_that_of_exhaustive_search(number: int) -> None:
     ],
 )
 def test_planted_bugs_are_noticed(old: str, new: str) -> None:
-    broken = mutant(latency_goal, old, new)
+    broken = mutant(goal_search, old, new)
     assert any(misses(broken, planted, share) for planted in CASES for share in SHARES)
 
 
@@ -153,12 +153,12 @@ def test_the_loss_and_the_times_are_those_of_the_choice() -> None:
     planted = CASES[0]
     search = planted.search()
     everything = {name: len(use) for name, use in planted.use.items()}
-    assert search.full_ms == pytest.approx(planted.ms(everything), rel=1e-9, abs=0)
+    assert search.full_cost == pytest.approx(planted.ms(everything), rel=1e-9, abs=0)
     assert planted.left(search.all_that_may_go()) == dict.fromkeys(planted.layers, 16)
-    assert search.least_ms == pytest.approx(planted.ms(dict.fromkeys(planted.layers, 16)), rel=1e-9, abs=0)
-    assert search.least_loss(search.full_ms) == frozenset()
-    assert search.least_loss(0.5 * search.least_ms) == search.all_that_may_go()
-    gone = search.least_loss(0.6 * search.full_ms)
+    assert search.least_cost == pytest.approx(planted.ms(dict.fromkeys(planted.layers, 16)), rel=1e-9, abs=0)
+    assert search.least_loss(search.full_cost) == frozenset()
+    assert search.least_loss(0.5 * search.least_cost) == search.all_that_may_go()
+    gone = search.least_loss(0.6 * search.full_cost)
     assert search.loss_of(gone) == pytest.approx(planted.loss(planted.left(gone)), rel=1e-9, abs=0)
 
 
@@ -167,7 +167,7 @@ def test_kernels_that_are_never_used_go_first() -> None:
     name = planted.layers[1]
     planted.use[name][:20] = 0
     search = planted.search()
-    gone = search.least_loss(0.99 * search.full_ms)
+    gone = search.least_loss(0.99 * search.full_cost)
     assert search.loss_of(gone) == 0
     assert gone < set(planted.groups.layers[name][:20].tolist())
 
@@ -185,9 +185,8 @@ def test_a_goal_of_the_whole_network_is_met_although_its_time_is_not_that_of_its
     for share in (0.3, 0.7):
         goal_ms = fast + share * (slow - fast)
         asked.clear()
-        gone, took = meet_goal(search, goal_ms, whole_ms, tolerance=0.03, most=6)
-        assert took == whole_ms(gone)
-        assert 0.97 * goal_ms <= took <= goal_ms
-        assert len(asked) <= 9
-    assert meet_goal(search, slow, whole_ms, tolerance=0.03, most=6) == (frozenset(), slow)
-    assert meet_goal(search, 0.9 * fast, whole_ms, tolerance=0.03, most=6) == (search.all_that_may_go(), fast)
+        gone = meet_goal(search, goal_ms, whole_ms, tolerance=0.03, most=6)
+        assert len(asked) <= 8
+        assert 0.97 * goal_ms <= whole_ms(gone) <= goal_ms
+    assert meet_goal(search, slow, whole_ms, tolerance=0.03, most=6) == frozenset()
+    assert meet_goal(search, 0.9 * fast, whole_ms, tolerance=0.03, most=6) == search.all_that_may_go()

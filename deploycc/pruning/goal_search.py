@@ -1,8 +1,8 @@
-"""Choose the kernels whose removal makes a network fast enough at the least loss.
+"""Choose the kernels whose removal brings a network's cost down to a goal at the least loss.
 
-Kernels go in order of what they are worth (`deploycc.pruning.worth`) per millisecond that their removal saves, not per
-multiply-accumulate, and no layer is emptied. Times are staircases over the number of kernels: a step goes to the count
-that saves most per loss, which is the edge of a stair.
+A cost is in whatever unit the parts count: milliseconds on a target, or multiply-accumulates. Kernels go in order of
+what they are worth (`deploycc.pruning.worth`) per cost that their removal saves, and no layer is emptied. Times are
+staircases over the number of kernels: a step goes to the count that saves most per loss, which is the edge of a stair.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Counts = NDArray[np.int64]
 
 _AHEAD = 3  # later counts of a layer that an exchange tries
 _EXCHANGES = 50
-_LEAST_SAVING = 1e-9  # of the whole time: less is rounding
+_LEAST_SAVING = 1e-9  # of the whole cost: less is rounding
 
 
 class Part(Protocol):
-    """Something that runs at once and takes less time where its tensors have fewer channels."""
+    """Something that runs at once and costs less where its tensors have fewer channels."""
 
     @property
     def tensors(self) -> Sequence[str]:
         """Tensors that it reads and writes, by name."""
 
-    def times_ms(self, kept: Counts) -> Array:
-        """Return its times, [cases], for the channels that `tensors` keep, [cases, tensors]."""
+    def costs(self, kept: Counts) -> Array:
+        """Return its costs, [cases], for the channels that `tensors` keep, [cases, tensors]; all parts in one unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +54,11 @@ class _Stairs:
     loss: Array
 
 
-class LatencySearch:
-    """Looks for the least loss at which a network's parts take no longer than a goal.
+class GoalSearch:
+    """Looks for the least loss at which a network's parts cost no more than a goal.
 
     Attributes:
-        full_ms, least_ms: time of all parts with every kernel, and with as few as possible.
+        full_cost, least_cost: cost of all parts with every kernel, and with as few as possible.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LatencySearch:
             worth: what is lost with kernels.
             removable: groups that may go.
             layers: names of layers that may lose kernels.
-            parts: of the network, those whose time depends on channels.
+            parts: of the network, those whose cost depends on channels.
             multiple: of kernels that layers keep; half of it, a quarter... in layers narrower than twice that.
         """
         able = frozenset(removable)
@@ -85,19 +85,19 @@ class LatencySearch:
         self._stairs = [stairs for stairs in found if len(stairs.removed) > 1]
         self._parts = _Parts(groups, self._stairs, parts)
         self._steps: dict[tuple[int, ...], tuple[float, int]] = {}
-        self.full_ms = self._parts.total_ms(self._nothing())
-        self.least_ms = self._parts.total_ms(self._everything())
+        self.full_cost = self._parts.total_cost(self._nothing())
+        self.least_cost = self._parts.total_cost(self._everything())
 
     def all_that_may_go(self) -> frozenset[int]:
-        """Return the groups whose removal gives ``least_ms``."""
+        """Return the groups whose removal gives ``least_cost``."""
         return self._gone(self._everything())
 
-    def least_loss(self, goal_ms: float) -> frozenset[int]:
-        """Return the groups to remove so that the parts take at most ``goal_ms``; all that may go if none suffice."""
+    def least_loss(self, goal: float) -> frozenset[int]:
+        """Return the groups to remove so that the parts cost at most ``goal``; all that may go if none suffice."""
         state = self._nothing()
-        total = self._give_back(state, self._descend(state, self.full_ms, goal_ms), goal_ms)
+        total = self._give_back(state, self._descend(state, self.full_cost, goal), goal)
         for _ in range(_EXCHANGES):
-            better = self._exchange(state, total, goal_ms)
+            better = self._exchange(state, total, goal)
             if better is None:
                 break
             state, total = better
@@ -127,56 +127,56 @@ class LatencySearch:
     def _loss(self, state: Sequence[int]) -> float:
         return sum(float(stairs.loss[index]) for stairs, index in zip(self._stairs, state, strict=True))
 
-    def _descend(self, state: list[int], total_ms: float, goal_ms: float) -> float:
-        """Take the step of least loss per millisecond saved until the goal is met; returns the time then."""
-        while total_ms > goal_ms:
+    def _descend(self, state: list[int], total_cost: float, goal: float) -> float:
+        """Take the step of least loss per cost saved until the goal is met; returns the cost then."""
+        while total_cost > goal:
             steps = [self._best_step(number, state) for number in range(len(state))]
             number = min(range(len(steps)), key=lambda n: steps[n][0], default=None)
             if number is None or not np.isfinite(steps[number][0]):
                 break
-            total_ms -= self._move(state, number, steps[number][1])
-        return total_ms
+            total_cost -= self._move(state, number, steps[number][1])
+        return total_cost
 
     def _best_step(self, number: int, state: Sequence[int]) -> tuple[float, int]:
-        """Loss per millisecond of a bundle's best step from here, and the candidate that it leads to."""
+        """Loss per cost saved of a bundle's best step from here, and the candidate that it leads to."""
         key = (number, state[number], *self._parts.others(number, state))
         if key not in self._steps:
-            now, loss, times_ms = state[number], self._stairs[number].loss, self._parts.times_ms(number, state)
-            saved = times_ms[now] - times_ms[now + 1 :]
+            now, loss, costs = state[number], self._stairs[number].loss, self._parts.costs(number, state)
+            saved = costs[now] - costs[now + 1 :]
             rates = np.full(saved.shape, np.inf)
-            pays = saved > _LEAST_SAVING * self.full_ms
+            pays = saved > _LEAST_SAVING * self.full_cost
             rates[pays] = (loss[now + 1 :] - loss[now])[pays] / saved[pays]
             best = int(np.argmin(rates)) if pays.any() else -1
             self._steps[key] = (np.inf, now) if best < 0 else (float(rates[best]), now + 1 + best)
         return self._steps[key]
 
     def _move(self, state: list[int], number: int, index: int) -> float:
-        """Take a candidate, and return the milliseconds saved."""
-        times_ms = self._parts.times_ms(number, state)
-        saved = float(times_ms[state[number]] - times_ms[index])
+        """Take a candidate, and return the cost saved."""
+        costs = self._parts.costs(number, state)
+        saved = float(costs[state[number]] - costs[index])
         state[number] = index
         return saved
 
-    def _give_back(self, state: list[int], total_ms: float, goal_ms: float) -> float:
-        """Undo what the goal does not need, the largest loss first; returns the time then."""
+    def _give_back(self, state: list[int], total_cost: float, goal: float) -> float:
+        """Undo what the goal does not need, the largest loss first; returns the cost then."""
         while True:
-            best = max((self._back(number, state, goal_ms - total_ms) for number in range(len(state))), default=None)
+            best = max((self._back(number, state, goal - total_cost) for number in range(len(state))), default=None)
             if best is None or best[0] <= 0:
-                return total_ms
-            total_ms -= self._move(state, best[1], best[2])
+                return total_cost
+            total_cost -= self._move(state, best[1], best[2])
 
-    def _back(self, number: int, state: Sequence[int], spare_ms: float) -> tuple[float, int, int]:
-        """Loss that a bundle can get back within some time, the bundle, and the candidate that does it."""
+    def _back(self, number: int, state: Sequence[int], spare: float) -> tuple[float, int, int]:
+        """Loss that a bundle can get back within some cost, the bundle, and the candidate that does it."""
         now, loss = state[number], self._stairs[number].loss
         if now:
-            times_ms = self._parts.times_ms(number, state)
-            fits = np.flatnonzero(times_ms[:now] <= times_ms[now] + spare_ms)
+            costs = self._parts.costs(number, state)
+            fits = np.flatnonzero(costs[:now] <= costs[now] + spare)
             if fits.size:
                 least = int(fits[np.argmin(loss[fits])])
                 return float(loss[now] - loss[least]), number, least
         return 0.0, number, now
 
-    def _exchange(self, start: list[int], start_ms: float, goal_ms: float) -> tuple[list[int], float] | None:
+    def _exchange(self, start: list[int], start_cost: float, goal: float) -> tuple[list[int], float] | None:
         """Let one bundle lose more or fewer kernels, and others make up for it, if that loses less in all."""
         best, best_loss = None, self._loss(start) * (1 - 1e-9)
         for number, stairs in enumerate(self._stairs):
@@ -185,17 +185,17 @@ class LatencySearch:
             behind = range(max(0, now - _AHEAD), now)
             for index in (*ahead, *behind):
                 state = list(start)
-                total_ms = start_ms - self._move(state, number, index)
-                total_ms = self._descend(state, total_ms, goal_ms)
-                if total_ms <= goal_ms:
-                    total_ms = self._give_back(state, total_ms, goal_ms)
+                total_cost = start_cost - self._move(state, number, index)
+                total_cost = self._descend(state, total_cost, goal)
+                if total_cost <= goal:
+                    total_cost = self._give_back(state, total_cost, goal)
                     if self._loss(state) < best_loss:
-                        best, best_loss = (state, total_ms), self._loss(state)
+                        best, best_loss = (state, total_cost), self._loss(state)
         return best
 
 
 class _Parts:
-    """Times of all parts, by the candidate of each bundle."""
+    """Costs of all parts, by the candidate of each bundle."""
 
     def __init__(self, groups: ChannelGroups, stairs: Sequence[_Stairs], parts: Sequence[Part]) -> None:
         self._stairs = stairs
@@ -210,39 +210,39 @@ class _Parts:
             sorted({n for index in of for n in self._part_bundles[index]} - {number})
             for number, of in enumerate(self._of_bundle)
         ]
-        self._times: dict[tuple[int, ...], Array] = {}
+        self._costs: dict[tuple[int, ...], Array] = {}
         self._known: dict[tuple[int, ...], Array] = {}
 
-    def total_ms(self, state: Sequence[int]) -> float:
-        """Time of all parts."""
+    def total_cost(self, state: Sequence[int]) -> float:
+        """Cost of all parts."""
         return sum(
-            float(self._part_ms(index, numbers[0], state)[state[numbers[0]]]) if numbers else self._whole_ms(index)
+            float(self._part_costs(index, numbers[0], state)[state[numbers[0]]]) if numbers else self._whole_cost(index)
             for index, numbers in enumerate(self._part_bundles)
         )
 
     def others(self, number: int, state: Sequence[int]) -> tuple[int, ...]:
-        """Candidates of the bundles on which the times of a bundle depend."""
+        """Candidates of the bundles on which the costs of a bundle depend."""
         return tuple([state[other] for other in self._neighbours[number]])
 
-    def times_ms(self, number: int, state: Sequence[int]) -> Array:
-        """Time of the parts that a bundle affects, by its candidate, the other bundles as they are."""
+    def costs(self, number: int, state: Sequence[int]) -> Array:
+        """Cost of the parts that a bundle affects, by its candidate, the other bundles as they are."""
         key = number, *self.others(number, state)
-        if key not in self._times:
+        if key not in self._costs:
             zeros = np.zeros(len(self._stairs[number].removed))
-            self._times[key] = sum((self._part_ms(index, number, state) for index in self._of_bundle[number]), zeros)
-        return self._times[key]
+            self._costs[key] = sum((self._part_costs(index, number, state) for index in self._of_bundle[number]), zeros)
+        return self._costs[key]
 
-    def _part_ms(self, index: int, number: int, state: Sequence[int]) -> Array:
+    def _part_costs(self, index: int, number: int, state: Sequence[int]) -> Array:
         key = index, number, *(state[other] for other in self._part_bundles[index] if other != number)
         if key not in self._known:
             part, widths = self._parts[index]
             kept = np.stack([width.kept(number, state, len(self._stairs[number].removed)) for width in widths], axis=1)
-            self._known[key] = part.times_ms(kept)
+            self._known[key] = part.costs(kept)
         return self._known[key]
 
-    def _whole_ms(self, index: int) -> float:
+    def _whole_cost(self, index: int) -> float:
         part, widths = self._parts[index]
-        return float(part.times_ms(np.array([[width.total for width in widths]]))[0])
+        return float(part.costs(np.array([[width.total for width in widths]]))[0])
 
 
 class _Width:
@@ -303,45 +303,45 @@ def _left(labels: Counts, order: Counts) -> Counts:
 
 
 def meet_goal(
-    search: LatencySearch,
-    goal_ms: float,
+    search: GoalSearch,
+    goal: float,
     whole_ms: Callable[[frozenset[int]], float],
     *,
     tolerance: float,
     most: int,
-) -> tuple[frozenset[int], float]:
-    """Choose for a goal of the whole network, whose time is not the sum of its parts.
+) -> frozenset[int]:
+    """Choose for a latency of the whole network, whose time is not the sum of its parts.
 
     The parts get a goal of their own, which is corrected until the whole network meets its goal closely.
 
     Args:
         search: over the parts.
-        goal_ms: for the whole network.
+        goal: for the whole network.
         whole_ms: time of the whole network without these groups.
         tolerance: how far below the goal the time may be, as a share of the goal, for the search to end.
         most: corrections.
 
     Returns:
-        The groups to remove and the whole network's time without them; more than the goal where it cannot be met.
+        The groups to remove; all that may go where the goal cannot be met.
     """
     nothing, everything = frozenset[int](), search.all_that_may_go()
     took = {nothing: whole_ms(nothing), everything: whole_ms(everything)}
-    best, high, low = everything, search.full_ms, search.least_ms
+    best, high, low = everything, search.full_cost, search.least_cost
     slow, fast = took[nothing], took[everything]
-    if slow <= goal_ms:
-        return nothing, slow
-    for number in range(most if fast < goal_ms * (1 - tolerance) else 0):
-        share = (goal_ms - fast) / max(slow - fast, 1e-12) if number % 3 < 2 else 0.5
-        parts_ms = low + (high - low) * float(np.clip(share, 0.02, 0.98))
-        going = search.least_loss(parts_ms)
+    if slow <= goal:
+        return nothing
+    for number in range(most if fast < goal * (1 - tolerance) else 0):
+        share = (goal - fast) / max(slow - fast, 1e-12) if number % 3 < 2 else 0.5
+        parts_cost = low + (high - low) * float(np.clip(share, 0.02, 0.98))
+        going = search.least_loss(parts_cost)
         if going not in took:
             took[going] = whole_ms(going)
-        if took[going] > goal_ms:
-            high, slow = parts_ms, took[going]
+        if took[going] > goal:
+            high, slow = parts_cost, took[going]
             continue
-        low, fast = parts_ms, took[going]
+        low, fast = parts_cost, took[going]
         if search.loss_of(going) <= search.loss_of(best):
             best = going
-        if took[going] >= goal_ms * (1 - tolerance):
+        if took[going] >= goal * (1 - tolerance):
             break
-    return best, took[best]
+    return best

@@ -1,0 +1,105 @@
+"""Which kernels go for a goal: the least loss whose kernels can really go, whatever the goal is a number of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploycc.detector import Detector
+    from deploycc.graph.channels.groups import ChannelGroups
+    from deploycc.pruning.decide import Choice, Kernels
+    from deploycc.pruning.goal_search import GoalSearch, Part
+    from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.worth import Worth
+
+
+@dataclass(frozen=True, eq=False)
+class GoalInputs:
+    """What is pruned.
+
+    Attributes:
+        original: gates included; what a speed-up is relative to.
+        dense: with the gates that go replaced by constants.
+        groups: of ``dense``.
+        possible: every kernel that may go, and what each is worth.
+        layers: names of layers that may lose kernels.
+    """
+
+    original: Detector
+    dense: Detector
+    groups: ChannelGroups
+    possible: Choice
+    layers: set[str]
+
+    def removable(self) -> set[int]:
+        """Return the channel groups that may go."""
+        from deploycc.passes.options import Prune
+        from deploycc.passes.prune_channels import choose
+
+        return choose(self.dense.graph, self.groups, Prune(self.possible.kernels))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Thinning:
+    """Kernels that go.
+
+    Attributes:
+        search: that chose them.
+        going: their channel groups.
+        kernels: by layer.
+    """
+
+    search: GoalSearch
+    going: frozenset[int]
+    kernels: Kernels
+
+    @property
+    def loss(self) -> float:
+        """Return what is lost with the kernels."""
+        return max(0.0, self.search.loss_of(self.going))
+
+
+def thin(
+    inputs: GoalInputs,
+    worth: Worth,
+    parts: Sequence[Part],
+    multiple: int,
+    solve: Callable[[GoalSearch], frozenset[int]],
+) -> Thinning:
+    """Choose the kernels that go, and choose again without those that could only go together with kernels that stay.
+
+    Args:
+        inputs: what is pruned.
+        worth: what is lost with kernels.
+        parts: of the network, which cost milliseconds or multiply-accumulates.
+        multiple: of kernels that layers keep.
+        solve: chooses channel groups.
+    """
+    from deploycc.passes.options import Prune
+    from deploycc.passes.prune_channels import choose
+    from deploycc.pruning.decide import kernels_of
+    from deploycc.pruning.goal_search import GoalSearch
+
+    able = inputs.removable()
+    while True:
+        search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, multiple)
+        going = solve(search)
+        kernels = kernels_of(inputs.groups, inputs.possible, going)
+        stuck = going - choose(inputs.dense.graph, inputs.groups, Prune(kernels))[0]
+        if not stuck:
+            return Thinning(search, going, kernels)
+        able = able - stuck
+
+
+def counts_kept(inputs: GoalInputs, going: frozenset[int], multiple: int) -> tuple[Rounded, ...]:
+    """Return how many kernels each bundle of layers keeps that loses any."""
+    from deploycc.pruning.decide import bundles
+    from deploycc.pruning.kept_counts import rounded
+
+    return tuple(
+        rounded(inputs.groups, bundle, going & bundle.groups, going & bundle.groups, multiple)
+        for bundle in bundles(inputs.groups, inputs.layers)
+        if going & bundle.groups
+    )
