@@ -49,3 +49,14 @@ def layers_macs(graph: gs.Graph, groups: ChannelGroups, layers: Collection[str])
         if tensors:
             found.append(LayerMacs(tensors, tuple(len(groups.tensors[tensor].groups) for tensor in tensors), macs))
     return found
+
+
+def macs_left(groups: ChannelGroups, parts: Collection[LayerMacs], gone: Collection[int]) -> float:
+    """Return the MACs of all layers without these channel groups."""
+    going = np.zeros(groups.count, np.bool_)
+    going[list(gone)] = True
+    kept = {
+        name: np.count_nonzero(~going[groups.tensors[name].groups])
+        for name in dict.fromkeys(tensor for part in parts for tensor in part.tensors)
+    }
+    return sum(float(part.costs(np.array([[kept[name] for name in part.tensors]]))[0]) for part in parts)

@@ -67,6 +67,7 @@ def thin(
     parts: Sequence[Part],
     multiple: int,
     solve: Callable[[GoalSearch], frozenset[int]],
+    spared: frozenset[int] = frozenset(),
 ) -> Thinning:
     """Choose the kernels that go, and choose again without those that could only go together with kernels that stay.
 
@@ -76,13 +77,14 @@ def thin(
         parts: of the network, which cost milliseconds or multiply-accumulates.
         multiple: of kernels that layers keep.
         solve: chooses channel groups.
+        spared: channel groups that stay.
     """
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import choose
     from deploycc.pruning.decide import kernels_of
     from deploycc.pruning.goal_search import GoalSearch
 
-    able = inputs.removable()
+    able = inputs.removable() - spared
     while True:
         search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, multiple)
         going = solve(search)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deploycc.errors import BudgetMissed, InputError
@@ -10,15 +11,20 @@ if TYPE_CHECKING:
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.goal_search import GoalSearch
     from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.macs import LayerMacs
     from deploycc.workflows.goal_choice import GoalInputs
     from deploycc.workflows.prune_settings import PruneSettings
 
 _MULTIPLE = 8  # of kernels where none is asked for: vectors and tensor cores are whole
+_LEAST_SHARE = 0.05  # of the MACs that are to go: a layer that saves less is not cut where the others can save it
+_MOST_LOSS = 1.1  # of the least loss: more is not paid for leaving layers uncut
 _WHY = "those on which the network's outputs depend least per multiply-accumulate"
 
 
 def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> tuple[Choice, frozenset[int], tuple[Rounded, ...]]:
     """Choose the kernels whose removal takes ``settings.below`` of the MACs of the layers and changes outputs least.
+
+    A layer that would save hardly any of them is not cut where the others can save it at about the same loss.
 
     Returns:
         The chosen kernels with their groups, and how many each bundle of layers keeps.
@@ -52,5 +58,34 @@ def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> tuple[Choice
         return search.least_loss(goal)
 
     parts = layers_macs(graph, inputs.groups, inputs.layers)
-    thinning = thin(inputs, OutputChange(possible.use), parts, multiple, solve)
+    worth, spared = OutputChange(possible.use), frozenset[int]()
+    thinning = thin(inputs, worth, parts, multiple, solve)
+    most_loss = _MOST_LOSS * thinning.loss
+    while idle := _saves_least(inputs, parts, thinning.going, _LEAST_SHARE * settings.below * whole):
+        spared |= idle
+        try:
+            other = thin(inputs, worth, parts, multiple, solve, spared)
+        except BudgetMissed:
+            break  # the layer is needed
+        if other.loss > most_loss:
+            break
+        thinning = other
     return Choice(thinning.kernels, possible.use, _WHY), thinning.going, counts_kept(inputs, thinning.going, multiple)
+
+
+def _saves_least(inputs: GoalInputs, parts: Sequence[LayerMacs], going: frozenset[int], least: float) -> frozenset[int]:
+    """Return the groups of the layers that save least, if that is less than `least` MACs; otherwise none.
+
+    Every layer that is cut is one more to train again, and the first of them decides how much of the network is.
+    """
+    from deploycc.pruning.decide import bundles
+    from deploycc.pruning.macs import macs_left
+
+    left = macs_left(inputs.groups, parts, going)
+    saved = [
+        (macs_left(inputs.groups, parts, going - bundle.groups) - left, bundle.groups)
+        for bundle in bundles(inputs.groups, inputs.layers)
+        if going & bundle.groups
+    ]
+    macs, idle = min(saved, key=lambda pair: pair[0])
+    return idle if macs < least else frozenset()
