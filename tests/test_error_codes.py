@@ -10,20 +10,23 @@ from golden_files import assert_file
 
 from deploycc import errors
 
-USES = find_uses(package_sources())
+
+@pytest.fixture(scope="module")
+def uses() -> list[Use]:
+    return find_uses(package_sources())
 
 
 def given(source: str) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(use.code, use.kind, use.messages) for use in find_uses({"a.py": source})]
 
 
-def test_the_index_is_what_the_code_says() -> None:
-    assert_file(ROOT / "ERRORS.md", as_markdown(USES))
+def test_the_index_is_what_the_code_says(uses: list[Use]) -> None:
+    assert_file(ROOT / "ERRORS.md", as_markdown(uses))
 
 
-def test_a_code_has_one_class_of_errors() -> None:
+def test_a_code_has_one_class_of_errors(uses: list[Use]) -> None:
     classes: dict[str, set[str]] = {}
-    for use in USES:
+    for use in uses:
         if use.kind != "Note":
             classes.setdefault(use.code, set()).add(use.kind)
     for code, names in classes.items():

@@ -131,7 +131,7 @@ def find_uses(sources: Mapping[str, str]) -> list[Use]:
     Raises:
         ValueError: a code is computed, or not in kebab-case.
     """
-    calls = [call for module, source in sources.items() for call in _calls(module, ast.parse(source), None)]
+    calls = [call for module, source in sources.items() for call in _calls(module, ast.parse(source))]
     makers: dict[str, list[_Maker]] = {kind: [_Maker(kind, "code", "message", ("code", "message"))] for kind in kinds()}
     makers["Note"] = [_Maker("Note", "code", "reason", ("node", "code", "reason"))]
     classes = set(makers)
@@ -149,11 +149,15 @@ def find_uses(sources: Mapping[str, str]) -> list[Use]:
     return sorted(uses)
 
 
-def _calls(module: str, node: ast.AST, inside: Function | None) -> Iterator[_Call]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Call):
-            yield _Call(module, child, inside)
-        yield from _calls(module, child, child if isinstance(child, Function) else inside)
+def _calls(module: str, tree: ast.Module) -> Iterator[_Call]:
+    """Every call of a module, in the order of the source."""
+    waiting: list[tuple[ast.AST, Function | None]] = [(tree, None)]
+    while waiting:
+        node, inside = waiting.pop()
+        if isinstance(node, ast.Call):
+            yield _Call(module, node, inside)
+        inside = node if isinstance(node, Function) else inside
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)][::-1]
 
 
 def _add_functions(makers: dict[str, list[_Maker]], calls: list[_Call]) -> None:
@@ -194,8 +198,9 @@ def _makers_of(call: _Call, makers: Mapping[str, list[_Maker]]) -> list[_Maker]:
     named = call.node.func
     if isinstance(named, ast.Name) and call.inside is not None:
         for parameter in call.inside.args.args:
-            kind = re.fullmatch(r"type\[(\w+)\]", ast.unparse(parameter.annotation) if parameter.annotation else "")
-            if parameter.arg == named.id and kind:
+            if parameter.arg != named.id or parameter.annotation is None:
+                continue
+            if kind := re.fullmatch(r"type\[(\w+)\]", ast.unparse(parameter.annotation)):
                 return makers.get(kind.group(1), [])
     return [
         maker

@@ -13,8 +13,6 @@ from pathlib import Path
 import onnx
 import pytest
 from bundles import ENGINE, L4T, board_bundle, board_folder, keys
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from json_edits import edit
 from small_networks import SOURCE
 
@@ -85,6 +83,9 @@ def test_the_same_bytes_from_another_place_under_another_umask(made: tuple[Packa
 
 
 def test_the_bill_of_materials(made: tuple[Packaged, Path]) -> None:
+    from cyclonedx.schema import SchemaVersion  # here: importing the validator takes seconds
+    from cyclonedx.validation.json import JsonStrictValidator
+
     text = content(made, "sbom.cdx.json").decode()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bill = json.loads(text)
