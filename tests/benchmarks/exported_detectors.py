@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
 # ---- torchvision -----------------------------------------------------------------------------------------------------
 
 
+@cache
 def register_nms() -> None:
     """Give torchvision its NMS in Python where its compiled operators do not fit the installed PyTorch.
 
     Exported files are the same: exporters write the operator, not what it computes.
     """
-    library = operator_libraries.Library("torchvision", "DEF")
     try:
+        library = operator_libraries.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     except RuntimeError:  # it is there
