@@ -45,6 +45,33 @@ def time_networks(
         MeasureError: ``device-network-refused``: a network cannot be built or run there.
     """
     benches = [Step("bench", input_file=picture) for picture in pictures] or [Step("bench")]
+    return [[_medians(run) for run in runs] for runs in _build_and_bench(device, folders, benches, check)]
+
+
+def profile_network(device: Device, folder: Path, profiles: int, check: OnEnvironment) -> list[list[tuple[str, float]]]:
+    """Build a network on a device and profile it several times; nothing of it stays there.
+
+    Args:
+        device: where.
+        folder: with a plan of one engine.
+        profiles: how often.
+        check: told the environment that the device measured in; may raise an error.
+
+    Returns:
+        For each profile the layers in the runtime's words, each with its median time in milliseconds.
+
+    Raises:
+        DeviceError: the device cannot be used.
+        MeasureError: ``device-network-refused``: the network cannot be built or run there.
+    """
+    rounds = _build_and_bench(device, [folder], [Step("bench")] * profiles, check)
+    return [[(layer.name, layer.median_ms) for layer in run.layers] for [run] in rounds]
+
+
+def _build_and_bench(
+    device: Device, folders: Sequence[Path], benches: Sequence[Step], check: OnEnvironment
+) -> list[list[Run]]:
+    """Return the runs of each bench, one per folder."""
     session = RemoteSession(device, tuple(folders), (Step("build"), *benches))
     plans = [folder / BuildPlan.FILE_NAME for folder in folders]
     try:
@@ -53,7 +80,7 @@ def time_networks(
             for engine in built.engines:
                 if engine.status != "built":
                     raise _refused(device, engine.reason, engine.hint)
-        times = []
+        rounds = []
         for step in benches:
             runs = []
             for number, part in enumerate(_run(session, plans, step)):
@@ -62,9 +89,9 @@ def time_networks(
                 [run] = report.runs
                 if run.status != "measured":
                     raise _refused(device, run.reason, run.hint)
-                runs.append(_medians(run))
-            times.append(runs)
-        return times
+                runs.append(run)
+            rounds.append(runs)
+        return rounds
     finally:
         session.abandon()
 

@@ -133,21 +133,21 @@ def command(
         console.notes(detector.notes)
         pruned = None
         if pruning != PruningChoice() or data is not None:
-            with timer_on(None, chosen[0], threads, say) as timer:
+            with timer_on(device if pruning.budget else None, chosen[0], threads, say) as timer:
                 prunings = pruning.for_targets(chosen, timer)
-            if data is not None or recover is not None:
-                warn_if_assumed(detector.input, "what is pruned")
-            profile, mask = pruning.read_inputs()
-            pruned, notes = prune_on_the_way(
-                detector,
-                prunings,
-                profile=profile,
-                mask=mask,
-                data=data,
-                recovering=Recovering(recover, recover_steps, threads),
-                cost_file=pruning.costs,
-                say=say,
-            )
+                if data is not None or recover is not None:
+                    warn_if_assumed(detector.input, "what is pruned")
+                profile, mask = pruning.read_inputs()
+                pruned, notes = prune_on_the_way(
+                    detector,
+                    prunings,
+                    profile=profile,
+                    mask=mask,
+                    data=data,
+                    recovering=Recovering(recover, recover_steps, threads),
+                    cost_file=pruning.costs,
+                    say=say,
+                )
             console.notes(notes)
         outcomes: list[Report | Refused] = []
         for outcome in compile_targets(

@@ -26,15 +26,16 @@ _BELOW = 0.05
 _Profile = Annotated[Path | None, option("FILE", "Utilisation profile of this model (`deploycc profile`).")]
 _Scope = Annotated[str, option("back-end|front-end|both", "Part that may lose kernels.")]
 _Coefficient = Annotated[
-    str,
-    option(
-        "mean|least-squares|none", "Constant that replaces a gate; mean is its utilisation, none is 1.", "--coefficient"
-    ),
+    str, option("mean|least-squares|none", "Constant that replaces a gate; mean is its utilisation, none is 1.")
 ]
 _RoundTo = Annotated[
     str, option("auto|1|8|16|32", "Multiple of kernels that each layer keeps; auto: the fastest counts on the target.")
 ]
 _Costs = Annotated[Path | None, option("FILE", "File of convolution times; missing ones are measured and added.")]
+_Budget = Annotated[
+    str | None,
+    option("MIN", "With --device: choose counts by profiles of networks that it builds in so many minutes, as in 30m."),
+]
 _KeepGates = Annotated[bool, switch("--keep-gates", "Keep the gates; they shrink with their kernels.")]
 _AlwaysFrom = Annotated[
     float,
@@ -93,6 +94,7 @@ class PruningChoice:
     always_from: _AlwaysFrom = 0.95
     latency: _Latency = None
     speedup: _Speedup = None
+    budget: _Budget = None
 
     def settings(self) -> PruneSettings:
         """The settings.
@@ -118,6 +120,7 @@ class PruningChoice:
             always_from=self.always_from,
             latency_ms=None if self.latency is None else _number("--latency", self.latency, "ms", "25ms"),
             speedup=None if self.speedup is None else _number("--speedup", self.speedup, "x", "1.3x"),
+            budget_s=None if self.budget is None else 60 * _number("--budget", self.budget, "m", "30m"),
         )
 
     def check(self, device: str | None) -> None:

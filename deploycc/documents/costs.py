@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from deploycc.documents.document import Document, Evidence, Record
+from deploycc.documents.document import Document, Evidence, Record, Seconds, Sha256
 from deploycc.documents.plan import Precision
 
 Positive = Annotated[int, Field(gt=0)]
@@ -99,6 +99,44 @@ class Timing(Record):
         return statistics.median(self.samples_ms)
 
 
+class ProfiledLayer(Record):
+    """One convolution of a network, as profiles of its engine tell it.
+
+    Attributes:
+        layer: its name.
+        convolution: what ran, with the channels that are left.
+        samples_ms: one number per profile that names it.
+    """
+
+    layer: str
+    convolution: Convolution
+    samples_ms: tuple[Annotated[float, Field(gt=0)], ...]
+
+
+class ProfiledNetwork(Record):
+    """An engine of a whole network, some of whose kernels were removed.
+
+    Attributes:
+        source_sha256: file of the network that the kernels were removed from.
+        layers: its convolutions, no layer twice.
+        others_ms: everything else that the profiles list, one sum per profile.
+        seconds: that building and profiling took.
+    """
+
+    source_sha256: Sha256
+    layers: tuple[ProfiledLayer, ...]
+    others_ms: tuple[Annotated[float, Field(ge=0)], ...]
+    seconds: Seconds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ProfiledNetwork:
+        if len({row.layer for row in self.layers}) != len(self.layers):
+            raise ValueError("a layer is listed twice")
+        if any(len(row.samples_ms) > len(self.others_ms) for row in self.layers):
+            raise ValueError("a layer has more samples than there are profiles")
+        return self
+
+
 class CostTable(Document):
     """The file.
 
@@ -106,6 +144,7 @@ class CostTable(Document):
         evidence: measured, and on which machine.
         machine: the same, to compare.
         timings: no convolution twice.
+        profiles: of whole networks.
     """
 
     FILE_NAME: ClassVar[str] = "convolution-costs.json"
@@ -115,6 +154,7 @@ class CostTable(Document):
     evidence: Evidence
     machine: Machine
     timings: tuple[Timing, ...]
+    profiles: tuple[ProfiledNetwork, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> CostTable:

@@ -135,8 +135,8 @@ class PruningRecord(Record):
         coefficient: what replaced the gates; None where none was replaced.
         round_to: multiple of kernels that each layer keeps, or ``auto`` where measured times chose.
         profile_sha256: of the profile's content; None without.
-        relative_times: candidate counts to time of the whole network, relative to multiples of 16; empty where
-            nothing was timed.
+        relative_times: candidate counts to time of the whole network, relative to multiples of 16, or to ``all``
+            kernels where ``profiles`` of whole networks chose; empty where nothing was timed.
         timed_on: machine of these times, of ``predicted_ms`` and of the goal's, or target that they were predicted
             for; None where no time was asked for.
         times: whether they were measured, or predicted.

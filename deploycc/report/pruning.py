@@ -145,11 +145,16 @@ def _reason(layer: PrunedLayer) -> str:
 
 
 def _times(record: PruningRecord) -> str:
-    spelled = {"each": "each layer's fastest", "down": "multiples of 16, down where few are over"}
+    spelled = {
+        "each": "each layer's fastest",
+        "down": "multiples of 16, down where few are over",
+        "all": "all",
+        "profiles": "those that profiles of whole networks chose",
+    }
     shown = ", ".join(
         f"{spelled.get(name, f'multiples of {name}')} {value:.2f}" for name, value in record.relative_times.items()
     )
-    kept = f"{shown}; on equal terms 16 is kept"
+    kept = shown if "all" in record.relative_times else f"{shown}; on equal terms 16 is kept"
     return f"the whole network's time by kernels kept, measured on {record.timed_on}: {kept}"
 
 

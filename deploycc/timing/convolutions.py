@@ -7,7 +7,7 @@ between two small ones (`single_convolution`), whose time is included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper
 
-from deploycc.documents.costs import Convolution, CostTable, Machine, Timing
+from deploycc.documents.costs import Convolution, CostTable, Machine, ProfiledNetwork, Timing
 from deploycc.documents.document import Evidence, this_tool
 from deploycc.graph.edit import static_shape
 from deploycc.timing.machine import check_machine
@@ -31,10 +31,17 @@ class Costs:
     Attributes:
         machine: whose times they are.
         timer: measures there.
+        profiles: of whole networks.
     """
 
     def __init__(
-        self, machine: Machine, table: CostTable | None = None, *, rounds: int = ROUNDS, timer: Timer | None = None
+        self,
+        machine: Machine,
+        table: CostTable | None = None,
+        *,
+        rounds: int = ROUNDS,
+        timer: Timer | None = None,
+        keep: Callable[[CostTable], None] | None = None,
     ) -> None:
         """Start with a table of the machine, or with nothing.
 
@@ -43,6 +50,7 @@ class Costs:
             table: times that were measured there before.
             rounds: number of samples of each convolution.
             timer: of the machine; None: it is this one.
+            keep: told everything that is known after each profile, which takes long to measure again.
 
         Raises:
             ArtefactError: ``costs-other-machine``.
@@ -52,6 +60,8 @@ class Costs:
         self.machine, self._rounds = machine, rounds
         self.timer: Timer = timer or LocalTimer(machine)
         self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
+        self.profiles = [] if table is None else list(table.profiles)
+        self._keep = keep
 
     evidence: Literal["measured"] = "measured"
 
@@ -78,10 +88,22 @@ class Costs:
         """Return all samples of a convolution that was measured."""
         return self._known[convolution].samples_ms
 
+    def add_profile(self, profile: ProfiledNetwork) -> None:
+        """Add what the profiles of one network told."""
+        self.profiles.append(profile)
+        if self._keep is not None:
+            self._keep(self.table())
+
     def table(self) -> CostTable:
         """Return everything that is known, as a document."""
         evidence = Evidence(kind="measured", source=self.machine.describe())
-        return CostTable(tool=this_tool(), evidence=evidence, machine=self.machine, timings=tuple(self._known.values()))
+        return CostTable(
+            tool=this_tool(),
+            evidence=evidence,
+            machine=self.machine,
+            timings=tuple(self._known.values()),
+            profiles=tuple(self.profiles),
+        )
 
 
 def convolution_of(node: gs.Node) -> Convolution | None:

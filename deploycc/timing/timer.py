@@ -71,6 +71,13 @@ class Timer(Protocol):
         """
 
 
+class Profiler(Timer, Protocol):
+    """Times networks, and tells how long each of their layers takes."""
+
+    def profile(self, network: Loaded, profiles: int) -> list[list[tuple[str, float]]]:
+        """Return for each profile the layers in the runtime's words, each with its time in milliseconds."""
+
+
 class LocalTimer:
     """Times networks in this process, with ONNX Runtime."""
 

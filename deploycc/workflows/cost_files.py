@@ -18,7 +18,8 @@ def read_costs(path: Path | None, timer: Timer) -> Costs:
     """Return times of convolutions on one machine, with what a file knows already.
 
     Args:
-        path: a cost table; None, or a file that does not exist: nothing is known.
+        path: a cost table; None, or a file that does not exist: nothing is known. Profiles of whole networks are
+            written there one by one.
         timer: measures there what is missing.
 
     Raises:
@@ -29,7 +30,7 @@ def read_costs(path: Path | None, timer: Timer) -> Costs:
     from deploycc.timing.convolutions import Costs
 
     table = None if path is None or not path.exists() else read_document(path, CostTable)
-    return Costs(timer.machine, table, timer=timer)
+    return Costs(timer.machine, table, timer=timer, keep=None if path is None else lambda known: known.write(path))
 
 
 def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
@@ -37,7 +38,7 @@ def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
     if path is None or costs.evidence == "predicted":
         return
     table = costs.table()
-    if table.timings:
+    if table.timings or table.profiles:
         table.write(path)
 
 

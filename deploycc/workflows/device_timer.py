@@ -117,6 +117,13 @@ class DeviceTimer:
         rounds = min(len(blocks) for row in times for blocks in row)
         return {key: np.array([row[number][:rounds] for row in times]).T for number, key in enumerate(networks)}
 
+    def profile(self, network: Path, profiles: int) -> list[list[tuple[str, float]]]:
+        """Build a network and profile it; see `deploycc.timing.timer.Profiler`."""
+        from deploycc.agent_host.network_times import profile_network
+
+        self._plan(network, _CALLS_S)
+        return profile_network(self._device, network, profiles, self._check_settings)
+
     def _time(
         self, networks: Sequence[Path], pictures: Sequence[Path], seconds: float, together: int
     ) -> list[list[list[float]]]:

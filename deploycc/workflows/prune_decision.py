@@ -39,8 +39,8 @@ class PruneDecision:
         prune: what the passes `fold_gates` and `prune_channels` are told.
         choice: the useless kernels.
         rounded: how many kernels the layers keep.
-        relative_times: of whole networks (`deploycc.pruning.kept_counts.fastest_counts`); empty where nothing was
-            timed.
+        relative_times: of whole networks (`deploycc.pruning.kept_counts.fastest_counts`,
+            `deploycc.workflows.profiled_pruning.profiled_counts`); empty where nothing was timed.
         stays: useless channels that stay, whatever their number.
         folded: the gates that become constants.
         goal: of latency, and how it was met; None where none was given.
@@ -295,9 +295,12 @@ def _round(
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.pruning.kept_counts import fastest_counts, fixed_multiple
     from deploycc.pruning.predicted_counts import cheapest_counts
+    from deploycc.workflows.profiled_pruning import profiled_counts
 
     if settings.multiple is not None:
         return *fixed_multiple(groups, choice, able, layers, settings.multiple), {}
+    if settings.budget_s is not None and not isinstance(costs, PredictedCosts):
+        return profiled_counts(dense, groups, choice, able, layers, costs, spare, settings.budget_s, say)
     if isinstance(costs, PredictedCosts):
         return *cheapest_counts(dense.graph, groups, choice, able, layers, costs.time_ms, spare), {}
     return fastest_counts(dense.graph, groups, choice, able, layers, costs, spare, say)

@@ -35,6 +35,8 @@ class PruneSettings:
         always_from: utilisation from which a kernel counts as always on.
         latency_ms, speedup: a goal instead of ``below``, one of them: the latency on the target, or how many times as
             fast the network becomes. The kernels worth least per millisecond go, until the goal is met.
+        budget_s: with a device: choose numbers of kernels by profiles of a few whole networks that are built there in
+            this time; None: convolutions are timed one by one, however long it takes.
     """
 
     by: Criterion = "utilisation"
@@ -46,6 +48,7 @@ class PruneSettings:
     always_from: float = 0.95
     latency_ms: float | None = None
     speedup: float | None = None
+    budget_s: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that nothing knows.

@@ -52,12 +52,29 @@ def check_settings(settings: PruneSettings, device: str | None) -> None:
 
     if settings.has_goal:
         check_goal(settings)
+    check_budget(settings, is_remote(device))
     if is_remote(device) and settings.multiple is not None and not settings.has_goal:
         raise InputError(
             "prune-option",
             f"a device measures times, and with multiples of {settings.multiple} no time decides anything",
             hint="leave out `device`, or `round_to`; a goal of latency needs times too",
         )
+
+
+def check_budget(settings: PruneSettings, on_device: bool) -> None:
+    """Refuse a budget where no network is built for it.
+
+    Raises:
+        InputError: ``prune-option``.
+    """
+    if settings.budget_s is None:
+        return
+    if not on_device:
+        message = "a budget is for networks that a device builds, and no device is given"
+        raise InputError("prune-option", message, hint="`device=NAME`, or leave out `budget`")
+    if settings.has_goal or settings.by == "fisher" or settings.multiple is not None:
+        message = "with a goal of latency, `by=fisher` or `round_to`, no profiles choose how many kernels stay"
+        raise InputError("prune-option", message, hint="leave out `budget`")
 
 
 def target_prunings(
@@ -82,6 +99,7 @@ def target_prunings(
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.workflows.prune_goal import check_goal
 
+    check_budget(settings, timer.machine.device is not None)
     if settings.has_goal:
         check_goal(settings)
     elif settings.multiple is not None or settings.by == "fisher":  # no time decides anything
