@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploycc.documents.costs import Convolution
-from deploycc.pruning.count_options import CountOptions, State, tiled_channels
+from deploycc.pruning.count_options import CountOptions, State
 from deploycc.timing.staircase import NetworkTimes
 
 LAUNCH_MS = 0.02
@@ -43,19 +43,31 @@ class PlantedBoard:
 
     def __post_init__(self) -> None:
         self._generator = np.random.default_rng(self.seed)
+        self._windows = np.array([_window(convolution) for convolution in self.options.convolutions])
 
-    def exact_ms(self, convolutions: tuple[Convolution, ...]) -> NDArray[np.float64]:
+    def exact_ms(self, state: State) -> NDArray[np.float64]:
         """Launches and multiply-accumulates of whole tiles, [convolutions]."""
-        inputs, kernels = tiled_channels(convolutions).T
+        inputs, kernels = self.options.channels(state).T
         inputs, kernels = -(-inputs // self.step) * self.step, -(-kernels // self.width) * self.width
-        return LAUNCH_MS + inputs * kernels * np.array([_window(conv) for conv in convolutions]) / MACS_PER_MS
+        return np.asarray(LAUNCH_MS + inputs * kernels * self._windows / MACS_PER_MS, np.float64)
 
     def total_ms(self, state: State) -> float:
-        return float(self.exact_ms(self.options.narrowed(state)).sum())
+        return float(self.exact_ms(state).sum())
+
+    def best(self) -> State:
+        """The options of least time, and of those the ones with the most kernels: a staircase never falls."""
+        state = [0] * len(self.options.bundles)
+        for number, of in enumerate(self.options.bundles):
+            least_ms = self.total_ms(tuple(state))
+            for option in range(1, len(of.gone)):
+                higher = (*state[:number], option, *state[number + 1 :])
+                if self.total_ms(higher) <= least_ms * (1 + 1e-9):
+                    state[number] = option
+        return tuple(state)
 
     def __call__(self, state: State) -> NetworkTimes:
         self.engines.append(state)
-        exact_ms = self.exact_ms(self.options.narrowed(state))
+        exact_ms = self.exact_ms(state)
         shape = (self.profiles, len(exact_ms))
         hit = self._generator.random(shape) < self.disturbed
         factor = self._generator.uniform(*DISTURBED, shape)
