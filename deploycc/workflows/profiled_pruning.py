@@ -182,6 +182,6 @@ def _decided(options: CountOptions, chosen: Chosen) -> tuple[Rounded, ...]:
             if first is not None:
                 shown[multiple] = float(times_ms[first])
         kept = of.kept[option]
-        multiple = width if kept % width == 0 else STEP
+        multiple = next((number for number in (width, 64, 32, 16, STEP) if kept % number == 0), 1)
         decided.append(Rounded(of.bundle.layers, of.kept[-1], of.asked, kept, multiple, tuple(shown.items())))
     return tuple(decided)
