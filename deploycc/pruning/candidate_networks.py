@@ -66,28 +66,41 @@ def choose_by_profiles(
     Returns:
         The choice.
     """
+    timed = time_networks(options, oracle, known, most=most - 1, go_on=go_on)  # one is left for the choice
+    while True:
+        stairs = Staircases(timed)
+        best = fastest_state(options, stairs)
+        if _is_known(options, best, timed) or len(timed) >= most or not go_on():
+            return Chosen(best, stairs, tuple(_expected_ms(options, stairs, best)))
+        timed.append(oracle(best))
+
+
+def time_networks(
+    options: CountOptions,
+    oracle: Oracle,
+    known: Sequence[NetworkTimes] = (),
+    *,
+    most: int = MOST_NETWORKS,
+    go_on: Callable[[], bool] = lambda: True,
+) -> list[NetworkTimes]:
+    """Time networks until the staircases are clear; see `choose_by_profiles`.
+
+    Returns:
+        The known networks and those that were timed.
+    """
     timed = list(known)
-
-    def time(state: State) -> None:
-        timed.append(oracle(state))
-
     for state in (options.everything(), (0,) * len(options.bundles)):  # with all kernels, and with the fewest
         if not _is_known(options, state, timed) and (not timed or (len(timed) < most and go_on())):
-            time(state)
-    while len(timed) < most - 1:  # one is left for the choice
+            timed.append(oracle(state))
+    while len(timed) < most:
         stairs = Staircases(timed)
         best = fastest_state(options, stairs)
         disputed, dispute_ms = most_disputed(options, stairs, best, timed)
         clear = dispute_ms < _AGREE * stairs.total_ms(options.channels(best))
         if disputed is None or (clear and len(timed) >= _LEAST_NETWORKS) or not go_on():
             break
-        time(disputed)
-    while True:
-        stairs = Staircases(timed)
-        best = fastest_state(options, stairs)
-        if _is_known(options, best, timed) or len(timed) >= most or not go_on():
-            return Chosen(best, stairs, tuple(_expected_ms(options, stairs, best)))
-        time(best)
+        timed.append(oracle(disputed))
+    return timed
 
 
 def fastest_state(options: CountOptions, stairs: Staircases) -> State:

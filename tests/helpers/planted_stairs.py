@@ -47,9 +47,16 @@ class PlantedBoard:
 
     def exact_ms(self, state: State) -> NDArray[np.float64]:
         """Launches and multiply-accumulates of whole tiles, [convolutions]."""
-        inputs, kernels = self.options.channels(state).T
+        return self._times_ms(self.options.channels(state), self._windows)
+
+    def times_ms(self, layer: int, channels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As fitted staircases tell the times of one convolution, without a doubt."""
+        return self._times_ms(channels, self._windows[layer]), np.zeros(len(channels))
+
+    def _times_ms(self, channels: NDArray[np.int64], windows: NDArray[np.int64]) -> NDArray[np.float64]:
+        inputs, kernels = channels.T
         inputs, kernels = -(-inputs // self.step) * self.step, -(-kernels // self.width) * self.width
-        return np.asarray(LAUNCH_MS + inputs * kernels * self._windows / MACS_PER_MS, np.float64)
+        return np.asarray(LAUNCH_MS + inputs * kernels * windows / MACS_PER_MS, np.float64)
 
     def total_ms(self, state: State) -> float:
         return float(self.exact_ms(state).sum())
