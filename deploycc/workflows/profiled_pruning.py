@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from deploycc.errors import MeasureError
-from deploycc.pruning.candidate_networks import MOST_NETWORKS, choose_by_profiles
+from deploycc.pruning.candidate_networks import MOST_NETWORKS, choose_by_profiles, time_networks
 from deploycc.pruning.count_options import STEP, CountOptions, State, tiled_channels
-from deploycc.timing.staircase import WIDTHS, NetworkTimes
+from deploycc.timing.staircase import WIDTHS, NetworkTimes, Staircases
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deploycc.pruning.candidate_networks import Chosen
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.stair_parts import StairPart
     from deploycc.timing.convolutions import Costs
     from deploycc.timing.timer import Profiler
 
@@ -29,6 +30,7 @@ ALL, CHOSEN = "all", "profiles"
 
 _PROFILES = 3  # of each engine: building takes minutes, a profile seconds
 _TO_CONFIRM = 2  # engines: with all kernels, and as chosen
+_TO_MEET_A_GOAL = 6  # engines: three comparisons with the original
 
 
 def profiled_counts(
@@ -70,7 +72,7 @@ def profiled_counts(
     options = CountOptions(dense.graph, groups, choice, removable, layers, spare)
     if not options.bundles:
         return frozenset(), (), {}
-    oracle = _Oracle(dense, groups, options, costs, budget_s, say, clock)
+    oracle = _Oracle(dense, groups, options, costs, budget_s, _TO_CONFIRM, say, clock)
     chosen = choose_by_profiles(options, oracle.profile, oracle.known(), go_on=oracle.may_go_on)
     going = options.gone(chosen.state)
     ratios: dict[str, float] = {}
@@ -79,6 +81,33 @@ def profiled_counts(
         timed = relative_times(dense.graph, groups, {ALL: frozenset(), CHOSEN: going}, ALL, costs.timer, say)
         ratios = {name: float(np.median(rounds)) for name, rounds in timed.items()}
     return going, _decided(options, chosen), ratios
+
+
+def profiled_parts(
+    dense: Detector,
+    groups: ChannelGroups,
+    possible: Choice,
+    removable: Iterable[int],
+    layers: Iterable[str],
+    costs: Costs,
+    budget_s: float,
+    say: Say,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[StairPart]:
+    """Return the convolutions of a network that is to meet a goal of latency, with staircases fitted to profiles.
+
+    The arguments are those of `profiled_counts`; ``possible`` names every kernel that may go, and of the budget as much
+    is left as three comparisons with the original take.
+
+    Raises:
+        MeasureError: as `profiled_counts`.
+    """
+    from deploycc.pruning.stair_parts import stair_parts
+
+    options = CountOptions(dense.graph, groups, possible, removable, layers)
+    oracle = _Oracle(dense, groups, options, costs, budget_s, _TO_MEET_A_GOAL, say, clock)
+    timed = time_networks(options, oracle.profile, oracle.known(), go_on=oracle.may_go_on)
+    return stair_parts(dense.graph, options, Staircases(timed))
 
 
 class _Oracle:
@@ -91,16 +120,19 @@ class _Oracle:
         options: CountOptions,
         costs: Costs,
         budget_s: float,
+        reserve: int,
         say: Say,
         clock: Callable[[], float],
     ) -> None:
+        """Start the budget; time for a reserve of so many networks is left of it in the end."""
+        self._reserve = reserve
         self._dense, self._groups, self._options, self._costs = dense, groups, options, costs
         self._budget_s, self._say, self._clock, self._start_s = budget_s, say, clock, clock()
         names = set(options.layers)
         self._profiles = [
             profile
             for profile in costs.profiles
-            if profile.source_sha256 == dense.source.sha256 and {row.layer for row in profile.layers} == names
+            if profile.source_sha256 == dense.source.sha256 and {row.layer for row in profile.layers} >= names
         ]
 
     def known(self) -> list[NetworkTimes]:
@@ -113,8 +145,8 @@ class _Oracle:
         return self._clock() - self._start_s + networks * longest_s <= self._budget_s
 
     def may_go_on(self) -> bool:
-        """Return whether there is time for a network, and afterwards to compare the choice."""
-        return self.has_time_for(1 + _TO_CONFIRM)
+        """Return whether there is time for a network, and afterwards for those that the reserve is for."""
+        return self.has_time_for(1 + self._reserve)
 
     def profile(self, state: State) -> NetworkTimes:
         """Build and profile a network; see `deploycc.pruning.candidate_networks.Oracle`."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _TOLERANCE = {"measured": 0.03, "predicted": 0.005}  # below the goal, as a share of it
 _CORRECTIONS = 6
+_CORRECTIONS_IN_BUDGET = 2
 _MULTIPLES = {"measured": (16, 8), "predicted": (8,)}  # of kernels: the next where the first do not come near the goal
 _WHY = "worth least per millisecond that their removal saves"
 
@@ -56,13 +57,16 @@ def choose_for_goal(
 
     goal_ms = settings.latency_ms or clock.before_ms / (settings.speedup or 1.0)
     tolerance = _TOLERANCE[costs.evidence]
+    corrections = _CORRECTIONS if settings.budget_s is None else _CORRECTIONS_IN_BUDGET
     multiples = list(_MULTIPLES[costs.evidence]) if settings.multiple is None else [settings.multiple]
-    parts = _parts(inputs, multiples[0], costs, say)
+    if settings.budget_s is not None:
+        multiples = multiples[-1:]  # staircases show where a finer one does not pay
+    parts = _parts(inputs, multiples[0], settings.budget_s, costs, say)
     worth = OutputChange(possible.use) if settings.by == "fisher" else ShareOfLayer(possible.use)
 
     def solve(search: GoalSearch) -> frozenset[int]:
         say("choosing kernels for the goal")
-        return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=_CORRECTIONS)
+        return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=corrections)
 
     while True:
         thinning = thin(inputs, worth, parts, multiples[0], solve)
@@ -130,16 +134,22 @@ def _unreachable(
     )
 
 
-def _parts(inputs: GoalInputs, multiple: int, costs: Costs | PredictedCosts, say: Say) -> list[Part]:
+def _parts(
+    inputs: GoalInputs, multiple: int, budget_s: float | None, costs: Costs | PredictedCosts, say: Say
+) -> list[Part]:
     """What takes less time with fewer channels: launches that are predicted, or convolutions that are timed."""
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.prediction.narrowing import narrowed_launches
     from deploycc.pruning.goal_search import channels_of
     from deploycc.pruning.measured_parts import measured_parts
+    from deploycc.workflows.profiled_pruning import profiled_parts
 
     graph, groups = inputs.dense.graph, inputs.groups
     if isinstance(costs, PredictedCosts):
         return [*narrowed_launches(graph, channels_of(groups), costs.basis, costs.precision)]
+    if budget_s is not None:
+        possible, able = inputs.possible, inputs.removable()
+        return [*profiled_parts(inputs.dense, groups, possible, able, inputs.layers, costs, budget_s, say)]
     return [*measured_parts(graph, groups, inputs.removable(), multiple, costs, say)]
 
 

@@ -72,8 +72,8 @@ def check_budget(settings: PruneSettings, on_device: bool) -> None:
     if not on_device:
         message = "a budget is for networks that a device builds, and no device is given"
         raise InputError("prune-option", message, hint="`device=NAME`, or leave out `budget`")
-    if settings.has_goal or settings.by == "fisher" or settings.multiple is not None:
-        message = "with a goal of latency, `by=fisher` or `round_to`, no profiles choose how many kernels stay"
+    if not settings.has_goal and (settings.by == "fisher" or settings.multiple is not None):
+        message = "with `by=fisher` or `round_to`, and no goal of latency, no time decides how many kernels stay"
         raise InputError("prune-option", message, hint="leave out `budget`")
 
 

@@ -10,10 +10,13 @@ from graph_text import network
 from planted_stairs import PlantedBoard
 
 from deploycc.graph.channels.labels import channel_groups
-from deploycc.pruning.candidate_networks import choose_by_profiles
+from deploycc.pruning.candidate_networks import choose_by_profiles, time_networks
 from deploycc.pruning.count_options import CountOptions
-from deploycc.pruning.decide import by_norm
-from deploycc.timing.staircase import NetworkTimes
+from deploycc.pruning.decide import by_norm, kept
+from deploycc.pruning.goal_search import GoalSearch
+from deploycc.pruning.stair_parts import stair_parts
+from deploycc.pruning.worth import ShareOfLayer
+from deploycc.timing.staircase import NetworkTimes, Staircases
 
 CHAIN = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,64,64] x, float[96,3,3,3] w1, float[160,96,3,3] w2, float[160,1,3,3] w3, float[192,160,1,1] w4,
@@ -61,6 +64,31 @@ def test_the_choice_is_the_best_that_exhaustive_search_finds(options: CountOptio
     assert board.total_ms(chosen.state) <= 1.02 * best_ms
     assert chosen.state in board.engines  # it was built too
     assert len(board.engines) == len(set(board.engines)) <= 12
+
+
+def test_the_least_loss_for_a_goal_is_the_best_that_exhaustive_search_finds(options: CountOptions) -> None:
+    """On tiles of 32 kernels, though a fifth of the times is disturbed, no other choice loses less and is 2 % faster."""
+    graph = network(CHAIN).graph
+    groups = channel_groups(graph)
+    every = by_norm(graph, groups, 1.0, groups.layers)
+    able = groups.of_kernels(every.kernels)
+    wide = CountOptions(graph, groups, every, able, groups.layers)
+    board = PlantedBoard(wide, 32, seed=5)
+    stairs = Staircases(time_networks(wide, board))
+    search = GoalSearch(groups, ShareOfLayer(every.use), able, groups.layers, stair_parts(graph, wide, stairs), 8)
+    gone = search.least_loss(0.7 * search.full_cost)
+    state = tuple(of.kept.index(kept(groups, of.bundle.layers[0], gone)) for of in wide.bundles)
+    took_ms = board.total_ms(state)
+    assert took_ms == pytest.approx(0.7 * board.total_ms(wide.everything()), rel=0.02)
+    losses = [[search.loss_of(of.gone[option]) for option in range(len(of.gone))] for of in wide.bundles]
+    loss = sum(row[option] for row, option in zip(losses, state, strict=True))
+    better = [
+        board.total_ms(other)
+        for other in itertools.product(*(range(len(of.gone)) for of in wide.bundles))
+        if sum(row[option] for row, option in zip(losses, other, strict=True)) <= loss
+    ]
+    assert took_ms <= 1.02 * min(better)
+    assert len(board.engines) <= 12
 
 
 def test_kernels_that_cost_nothing_stay(options: CountOptions) -> None:

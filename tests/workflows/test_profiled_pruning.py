@@ -137,6 +137,17 @@ def test_the_record_says_what_chose(detector: Detector) -> None:
     assert sentence.endswith(f"those that profiles of whole networks chose {record.relative_times['profiles']:.2f}")
 
 
+def test_a_goal_of_latency_is_met_with_few_engines(detector: Detector) -> None:
+    board = Board()
+    settings = PruneSettings(by="l1", speedup=1.4, scope="both", budget_s=3600)
+    record = prune(detector, settings, costs=Costs(MACHINE, timer=board)).record
+    assert [layer.kernels for layer in record.layers] == [(96, 64), (96, 96), (8, 8)]  # a full tile less of one layer
+    assert record.goal is not None
+    assert 0.95 * record.goal.goal_ms <= record.goal.after_ms <= record.goal.goal_ms
+    assert len(board.kept) <= 12
+    assert board.now_s <= 3600
+
+
 def test_a_profile_in_other_words_is_said(detector: Detector) -> None:
     with pytest.raises(MeasureError) as caught:
         chosen(detector, Board(words="__myl_{}"), 3600)
@@ -145,7 +156,7 @@ def test_a_profile_in_other_words_is_said(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "others"), [(None, {}), ("local", {}), ("tx2", {"speedup": 1.3}), ("tx2", {"by": "fisher"})]
+    ("device", "others"), [(None, {}), ("local", {}), ("tx2", {"multiple": 16}), ("tx2", {"by": "fisher"})]
 )
 def test_a_budget_needs_a_device_and_counts_to_choose(device: str | None, others: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
