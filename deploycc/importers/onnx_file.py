@@ -23,7 +23,7 @@ from deploycc.importers.onnx_half import widen_half
 from deploycc.importers.onnx_opset import OPSET, ROUNDS_DOWN, round_up_where_shrinking, to_common_opset
 from deploycc.importers.onnx_read import first_line, read_model
 from deploycc.importers.onnx_sizes import check_operands, check_operators, check_sizes
-from deploycc.importers.onnx_tensors import check_output_types
+from deploycc.importers.onnx_tensors import check_folded, check_output_types
 from deploycc.importers.own_preparation import drop_idle_resizing
 from deploycc.importers.picture_input import describe_picture, fix_picture_input, override
 from deploycc.importers.single_loops import inline_single_loops
@@ -68,6 +68,7 @@ def _load(path: Path, description: Description) -> Detector:
     spec, picture_notes = describe_picture(graph, fixed, description.input, path)
     notes += [*fixed.notes, *picture_notes]
     graph, heads, nms, head_notes = _heads(graph, spec, description)
+    check_folded(graph, path)
     return Detector(
         graph=graph,
         input=spec,

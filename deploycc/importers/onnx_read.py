@@ -13,6 +13,7 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 
 from deploycc.errors import ModelError, Note
 from deploycc.files import MODEL_BYTES, read_bytes
+from deploycc.importers.onnx_sparse import expand_sparse
 from deploycc.importers.onnx_tensors import check_numbers, check_types
 
 _ADVISED_OPSET = 13  # which every target accepts
@@ -47,6 +48,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...], str, tupl
     _check(model, path)
     for extra in files[1:]:
         digest.update(_read_bytes(extra, sys.maxsize))
+    expand_sparse(model, path)
     check_numbers(model, path)
     return model, files, digest.hexdigest(), notes
 

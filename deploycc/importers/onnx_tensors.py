@@ -46,13 +46,27 @@ def check_types(model: onnx.ModelProto, path: Path) -> None:
                     note=f"ONNX {onnx.__version__} defines 1 to {max(TYPES)}",
                 )
             if kind == onnx.TensorProto.STRING:
-                raise ModelError(
-                    "onnx-strings",
-                    f"the tensor {name} holds strings",
-                    context={"file": path, "tensor": name},
-                    note="an engine computes with numbers only",
-                    hint="export the network without what makes text of its results",
-                )
+                raise _strings_error(name, path)
+        for node in graph.node:
+            if _makes_strings(node):
+                raise _strings_error(node.output[0] if node.output else node.name, path)
+
+
+def _makes_strings(node: onnx.NodeProto) -> bool:
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type == "Constant":
+        return "value_string" in attributes or "value_strings" in attributes
+    return node.op_type == "Cast" and "to" in attributes and attributes["to"].i == onnx.TensorProto.STRING
+
+
+def _strings_error(name: str, path: Path) -> ModelError:
+    return ModelError(
+        "onnx-strings",
+        f"the tensor {name} holds strings",
+        context={"file": path, "tensor": name},
+        note="an engine computes with numbers only",
+        hint="export the network without what makes text of its results",
+    )
 
 
 def check_output_types(graph: gs.Graph, path: Path) -> None:
@@ -111,6 +125,40 @@ def check_numbers(model: onnx.ModelProto, path: Path) -> None:
                 )
         for node in graph.node:
             check_attributes(node, path)
+
+
+def check_folded(graph: gs.Graph, path: Path) -> None:
+    """Refuse NaN and infinite weights among constants that were computed from the file's own ones.
+
+    A type that is converted to a smaller one overflows, and so does arithmetic on constants.
+
+    Args:
+        graph: after its constants were folded.
+        path: the file.
+
+    Raises:
+        ModelError: ``nan-weights``, ``infinite-weights``.
+    """
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        for node in scope.nodes:
+            for tensor in node.inputs:
+                if isinstance(tensor, gs.Constant) and np.dtype(tensor.dtype).kind == "f":
+                    _check_folded(tensor, node, path)
+
+
+def _check_folded(tensor: gs.Constant, node: gs.Node, path: Path) -> None:
+    values = np.asarray(tensor.values)
+    wrong, code, word = np.isnan(values), "nan-weights", "NaN"
+    if not wrong.any() and node.op in _WEIGHED:
+        wrong, code, word = np.isinf(values), "infinite-weights", "infinite"
+    if wrong.any():
+        raise ModelError(
+            code,
+            f"{int(wrong.sum())} of {values.size} values of {tensor.name} are {word}",
+            context={"file": path, "node": node.name, "tensor": tensor.name},
+            note="they are computed from constants of the file",
+            hint="check the constants of the layer, and whether a smaller type holds them",
+        )
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -62,6 +62,8 @@ def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) 
     integer = tensor.dtype is not None and not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iu"
     if integer:
         kind = np.dtype(tensor.dtype).name
+        if kind == "int8":
+            raise _not_a_picture(tensor, path, "its type is int8, which does not hold pixels of 0..255")
         _take_float(graph, tensor, path)
         reason = f"the file takes pixels as {kind}; the input is now float32, with the same values of 0..255"
         notes.append(Note(tensor.name, "onnx-integer-input", reason))
@@ -74,7 +76,7 @@ def fix_picture_input(graph: gs.Graph, described: InputDescription, path: Path) 
         tensor = graph.inputs[0]
         notes.append(Note(tensor.name, "onnx-nhwc-input", "the file takes NHWC pictures; its input is now NCHW"))
     if shape[1] not in (1, 3):
-        raise _not_a_picture(tensor, path, f"it has {shape[1]} channels")
+        raise _not_a_picture(tensor, path, f"it has {shape[1]} channels, or {shape[3]} if it is NHWC")
     tensor.shape = list(shape)
     return FixedInput(bool(integer), tuple(notes))
 

@@ -227,7 +227,8 @@ def _through(node: gs.Node, weight: Weights, shift: Array) -> Array:
 
 
 def _checked(node: gs.Node, weight: Weights, bias: Array | None) -> _Linear | str:
-    rounded = None if bias is None else bias.astype(weight.dtype)
+    with np.errstate(over="ignore"):
+        rounded = None if bias is None else bias.astype(weight.dtype)
     if np.isfinite(weight).all() and (rounded is None or np.isfinite(rounded).all()):
         return _Linear(node, weight, rounded)
     return f"the weights of {node.name} would not be finite"
@@ -250,7 +251,10 @@ def _merge(graph: gs.Graph, chain: list[Step]) -> bool:
     if len(chain) == 1 or shape is None or len(shape) != 4 or not affine.finite:
         return False
     dtype, channels, name = np.dtype(data.dtype or np.float32), shape[1], chain[0].node.name
-    scale, shift = (np.broadcast_to(part, channels).astype(dtype) for part in (affine.scale, affine.shift))
+    with np.errstate(over="ignore"):
+        scale, shift = (np.broadcast_to(part, channels).astype(dtype) for part in (affine.scale, affine.shift))
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        return False
     result = chain[-1].node.outputs[0]
     for step in chain:
         step.node.outputs.clear()

@@ -74,7 +74,15 @@ def not_finite_error(graph: gs.Graph, detector: Detector, output: str, picture: 
         {detector.input.name: picture}
     )
     first = first_not_finite((name, values[name]) for name in names)
-    name, count, size = first or (output, 0, 0)
+    if first is None:
+        return ModelError(
+            "network-not-finite",
+            f"the file gives NaN or infinity in {output}",
+            context={"file": detector.source.files[0]},
+            note="its own nodes do, for a seeded picture; as imported, in FP32 throughout, the network does not",
+            hint="export the network in FP32",
+        )
+    name, count, size = first
     tensor = graph.tensors()[name]
     half = np.dtype(tensor.dtype) == np.float16
     node = tensor.inputs[0]

@@ -262,9 +262,11 @@ def test_another_size_than_the_files(tmp_path: Path) -> None:
     ("inputs", "first_line"),
     [
         ("float[2,3,4,4] x", "error[onnx-batch]: the network takes 2 pictures at once, but only batch 1 is supported"),
-        ("float[1,5,4,4] x", "error[onnx-no-picture]: the input x is not a picture: it has 5 channels"),
+        ("float[1,5,4,4] x", "error[onnx-no-picture]: the input x is not a picture: it has 5 channels, or 4 if it is NHWC"),
         ("float[1,3] x", "error[onnx-no-picture]: the input x is not a picture: its shape is [1, 3], not "
          "[1, channels, height, width]"),
+        ("int8[1,3,4,4] x", "error[onnx-no-picture]: the input x is not a picture: its type is int8, which does not hold "
+            "pixels of 0..255"),
         ("double[1,3,4,4] x", "error[onnx-no-picture]: the input x is not a picture: its type is float64, not float32"),
         ("float[1,3,4,4] x, float[1] z", "error[onnx-several-inputs]: the network has 2 inputs, but a detector takes one "
          "picture"),

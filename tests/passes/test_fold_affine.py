@@ -193,6 +193,23 @@ def test_zero_variance_is_left_alone() -> None:
     assert "would not be finite" in result.notes[0].reason
 
 
+def test_a_scale_that_32_bits_cannot_hold_is_left_alone_without_a_warning_of_numpy() -> None:
+    """A warning is an error here; on a terminal, numpy's warnings with their source lines came between the notes."""
+    small = np.full(2, 1e-5, np.float32)
+    result = fold(network(BN, {"gamma": np.full(2, 3e38, np.float32), "mean": small, "var": small}))
+    assert not result.changed
+    assert "would not be finite" in result.notes[0].reason
+
+
+def test_affine_nodes_that_would_overflow_together_are_not_merged() -> None:
+    text = """<ir_version: 8, opset_import: ["": 13]>
+    g (float[1,2,4,4] x, float[1,2,1,1] a, float[1,2,1,1] b) => (float[1,2,4,4] y) {
+      r = Relu (x)  m = Mul (r, a)  y = Mul (m, b) }"""
+    huge = np.full((1, 2, 1, 1), 1e30, np.float32)
+    result = fold(network(text, {"a": huge, "b": huge}))
+    assert operators(result.detector.graph) == ["Relu", "Mul", "Mul"]
+
+
 def test_a_lone_batch_norm_stays_with_a_note() -> None:
     result = fold(
         network(

@@ -125,6 +125,19 @@ def test_a_file_that_gives_infinity_is_refused_with_the_first_node_that_does(tmp
     assert error.context["tensor"].startswith("y: ")
 
 
+def test_a_file_that_overflows_in_its_own_fp16_nodes_is_named_as_the_cause(tmp_path: Path) -> None:
+    """The import computes in FP32, where nothing overflows: no tensor of it can be named."""
+    text = """<ir_version: 8, opset_import: ["": 13]>
+    net (float[1,3,16,16] x) => (float[1,3,16,16] y) <float k = {70000}>
+    { h = Cast <to = 10> (k)  f = Cast <to = 1> (h)  y = Mul (x, f) }"""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        compiled(path, tmp_path)
+    assert caught.value.message == "the file gives NaN or infinity in y"
+    assert list(caught.value.context) == ["file"]
+
+
 def test_an_fp16_network_that_overflows_is_refused_with_the_layer_to_keep(tmp_path: Path) -> None:
     large = np.full((4, 4, 1, 1), 3e4, np.float32)
     with pytest.raises(ModelError) as caught:
