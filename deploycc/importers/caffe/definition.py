@@ -69,6 +69,7 @@ class InputDef:
         line: in the file.
         transform: ``transform_param`` of the layer that feeds it, or None.
         lent: the transform is that of another layer, which feeds the blob in training.
+        stage: the only one that it is fed in when testing, for a blob that is not fed; empty: it is fed in training.
     """
 
     blob: str
@@ -76,6 +77,7 @@ class InputDef:
     line: int
     transform: Message | None = None
     lent: bool = False
+    stage: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ class Definition:
         inputs: blobs fed from outside, pictures and labels alike.
         layers: the layers that run, in file order.
         dropped: names of layers for training or evaluation.
-        training: blobs that only the training phase feeds.
+        training: blobs that only the training phase, or another stage, feeds.
         stages: chosen because the file states none, and its Input layer runs only in these.
         elsewhere: names of layers that run in other stages only.
     """
@@ -133,7 +135,7 @@ def define(root: Message) -> Definition:
             transform = message.message("transform_param") if "transform_param" in message else None
             if not _runs(message, level, stages):
                 spare_transform = spare_transform or transform
-                training += _fed_blobs(layer, transform)
+                training += [replace(fed, stage=_stage_of(message, level)) for fed in _fed_blobs(layer, transform)]
                 continue
             inputs += _fed_blobs(layer, transform)
         elif not _runs(message, level, stages):
@@ -216,6 +218,12 @@ def _stages_of_input(root: Message, level: int) -> list[str]:
         return []
     rules = [rule for entry in inputs for rule in entry.messages("include") if _meets(rule, level, None)]
     return next((rule.texts("stage") for rule in rules if "stage" in rule), [])
+
+
+def _stage_of(message: Message, level: int) -> str:
+    """Return the stages, joined, in which a layer runs when testing; empty if it runs in none."""
+    rules = [rule for rule in message.messages("include") if _meets(rule, level, None)]
+    return ", ".join(rules[0].texts("stage")) if rules else ""
 
 
 def _runs(message: Message, level: int, stages: set[str] | None) -> bool:

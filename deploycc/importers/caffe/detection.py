@@ -41,6 +41,9 @@ def detection_output(layer: Layer) -> Emitted:
     for name, line in nms.unread():
         if name not in ("nms_threshold", "top_k"):
             raise layer.unsupported(f"nms_param {name} (line {line})")
+    overlap = nms.number("nms_threshold", 0.3)
+    if overlap < 0:
+        raise layer.error("caffe-wrong-value", f"nms_threshold is {overlap:g}, but must not be negative")
     classes = positive(layer, "num_classes")
     background = param.integer("background_label_id", 0)
     coding = param.choice("code_type", {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3}, "CORNER")
@@ -67,7 +70,7 @@ def detection_output(layer: Layer) -> Emitted:
         nms=Nms(
             # Caffe's default keeps every box: the lowest float32.
             score_threshold=param.number("confidence_threshold", float(np.finfo(np.float32).min)),
-            iou_threshold=nms.number("nms_threshold", 0.3),
+            iou_threshold=min(overlap, 1.0),  # no overlap is larger
             top_k=nms.integer("top_k", _KEEP_ALL),
             keep_top_k=param.integer("keep_top_k", _KEEP_ALL),
         ),

@@ -61,6 +61,15 @@ def _refuse_training_definition(definition: Definition, context: dict[str, objec
     size = f", with {fed.shape[3]}x{fed.shape[2]} pixels" if _is_picture(fed.shape) else ""
     height, width = fed.shape[2:] if size else ("HEIGHT", "WIDTH")
     channels = fed.shape[1] if size else 3
+    if fed.stage:
+        raise ModelError(
+            "caffe-training-definition",
+            f"the input {fed.blob} is fed in the stage {fed.stage} only (line {fed.line}){size}",
+            context=context | {"input": fed.blob, "line": fed.line},
+            note="the definition states no stage, so that layer does not run",
+            hint="use the deploy file of the same network, or replace the layer by: "
+            f'input: "{fed.blob}" input_shape {{ dim: 1 dim: {channels} dim: {height} dim: {width} }}',
+        )
     raise ModelError(
         "caffe-training-definition",
         f"this is a definition for training: its input {fed.blob} is fed in training only (line {fed.line}){size}",

@@ -127,7 +127,8 @@ class Network:
         ):
             if not low <= count <= high:
                 allowed = str(low) if low == high else f"{low} or more" if high == MANY else f"{low} to {high}"
-                raise layer.error("caffe-wrong-count", f"{layer.type} takes {allowed} {what}, but has {count}")
+                plural = "" if allowed == "1" else "s"
+                raise layer.error("caffe-wrong-count", f"{layer.type} takes {allowed} {what}{plural}, but has {count}")
 
     def _bottom(self, layer: LayerDef, blob: str) -> gs.Tensor:
         tensor = self.blobs.get(blob)

@@ -101,6 +101,14 @@ def test_wrong_detection_layers_are_refused(text: str, code: str, says: str) -> 
     assert (caught.value.code, caught.value.message) == (code, says)
 
 
+def test_an_overlap_that_nothing_exceeds_suppresses_nothing() -> None:
+    """Caffe takes any threshold of 0 or more; ONNX and TensorRT take at most 1, which was a traceback."""
+    assert import_text(NETWORK % ("nms_param { nms_threshold: 2 }", "")).nms.iou_threshold == 1.0
+    with pytest.raises(ModelError) as caught:
+        import_text(NETWORK % ("nms_param { nms_threshold: -0.5 }", ""))
+    assert caught.value.message == "nms_threshold is -0.5, but must not be negative"
+
+
 def test_a_second_top_counts_the_detections() -> None:
     # sampleSSD of TensorRT
     plain, counted = NETWORK % ("", ""), NETWORK % ("", "top: 'keep_count'")

@@ -137,6 +137,13 @@ def test_a_training_definition_is_named_with_its_size() -> None:
     assert caught.value.message.endswith("in training only (line 1)")
 
 
+def test_data_that_only_another_stage_feeds_is_not_called_training() -> None:
+    with pytest.raises(ModelError) as caught:
+        import_text((TRAIN % "").replace("TRAIN", "TEST stage: 'deploy'") + CONV)
+    assert caught.value.message == "the input data is fed in the stage deploy only (line 1)"
+    assert caught.value.note == "the definition states no stage, so that layer does not run"
+
+
 FIRST = "layer {{ name: 'first' type: '{}' bottom: 'data' top: '{}' {} }}"
 INPUT = "input: 'data' input_shape { dim: [1, 3, 6, 8] } "
 READS_X = CONV.replace("bottom: 'data'", "bottom: 'x'")

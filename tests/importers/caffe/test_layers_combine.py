@@ -56,7 +56,7 @@ def test_axpy_scales_channels_and_adds() -> None:
         ("Eltwise", "eltwise_param { operation: MAX coeff: 1 coeff: 2 }", ["a"], "2 coeff for 2 inputs of MAX"),
         ("Concat", "", ["s"], "inputs of Concat differ in more than axis 1: [1, 4, 5, 6] and [1, 4, 4, 5]"),
         ("Axpy", "", ["a", "b"], "inputs a, x, y of Axpy do not match: [1, 4, 5, 6], [1, 4, 5, 6], [1, 4, 5, 6]"),
-        ("Axpy", "", ["a"], "Axpy takes 3 bottom, but has 2"),
+        ("Axpy", "", ["a"], "Axpy takes 3 bottoms, but has 2"),
     ],
 )
 def test_wrong_combination_is_refused(kind: str, params: str, extra: list[str], says: str) -> None:

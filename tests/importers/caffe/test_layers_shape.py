@@ -99,7 +99,7 @@ def test_silence_keeps_blobs_from_being_outputs() -> None:
         ("Permute", "permute_param { order: 7 }", "order 7 does not exist in 4 dimensions"),
         ("ShuffleChannel", "shuffle_channel_param { group: 3 }", "group 3 does not divide 4 channels"),
         ("ArgMax", "argmax_param { top_k: 2 }", "ArgMax with out_max_val or top_k above 1 is not supported"),
-        ("Slice", "slice_param { slice_point: 4 }", "Slice takes 1 or more top, but has 0"),
+        ("Slice", "slice_param { slice_point: 4 }", "Slice takes 1 or more tops, but has 0"),
     ],
 )
 def test_wrong_shape_layer_is_refused(kind: str, params: str, says: str) -> None:
