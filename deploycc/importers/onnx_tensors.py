@@ -148,17 +148,15 @@ def check_folded(graph: gs.Graph, path: Path) -> None:
 
 def _check_folded(tensor: gs.Constant, node: gs.Node, path: Path) -> None:
     values = np.asarray(tensor.values)
-    wrong, code, word = np.isnan(values), "nan-weights", "NaN"
-    if not wrong.any() and node.op in _WEIGHED:
-        wrong, code, word = np.isinf(values), "infinite-weights", "infinite"
-    if wrong.any():
-        raise ModelError(
-            code,
-            f"{int(wrong.sum())} of {values.size} values of {tensor.name} are {word}",
-            context={"file": path, "node": node.name, "tensor": tensor.name},
-            note="they are computed from constants of the file",
-            hint="check the constants of the layer, and whether a smaller type holds them",
-        )
+    facts = {
+        "context": {"file": path, "node": node.name, "tensor": tensor.name},
+        "note": "they are computed from constants of the file",
+        "hint": "check the constants of the layer, and whether a smaller type holds them",
+    }
+    if count := int(np.isnan(values).sum()):
+        raise ModelError("nan-weights", f"{count} of {values.size} values of {tensor.name} are NaN", **facts)  # type: ignore[arg-type]
+    if node.op in _WEIGHED and (count := int(np.isinf(values).sum())):
+        raise ModelError("infinite-weights", f"{count} of {values.size} values of {tensor.name} are infinite", **facts)  # type: ignore[arg-type]
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
