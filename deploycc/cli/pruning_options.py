@@ -95,6 +95,7 @@ class PruningChoice:
     latency: _Latency = None
     speedup: _Speedup = None
     budget: _Budget = None
+    blocks: Annotated[bool, switch("--blocks", "For such a goal, whole branches and layers may go too.")] = False
 
     def settings(self) -> PruneSettings:
         """The settings.
@@ -119,6 +120,7 @@ class PruningChoice:
             keep_gates=self.keep_gates,
             always_from=self.always_from,
             latency_ms=None if self.latency is None else _number("--latency", self.latency, "ms", "25ms"),
+            blocks=self.blocks,
             speedup=None if self.speedup is None else _number("--speedup", self.speedup, "x", "1.3x"),
             budget_s=None if self.budget is None else 60 * _number("--budget", self.budget, "m", "30m"),
         )

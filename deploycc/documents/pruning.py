@@ -26,7 +26,7 @@ class PrunedLayer(Record):
 
     Attributes:
         name, op: the node.
-        kernels, macs, params: before and after; MACs for one picture.
+        kernels, macs, params: before and after, none where the layer went whole; MACs for one picture.
         useless: kernels that the criterion found useless.
         kept_for_multiple: of those, how many stay so that the count is a multiple.
         dropped_for_multiple: kernels removed beyond the useless ones, so that the count is a multiple.
@@ -73,6 +73,20 @@ class FoldedGateRecord(Record):
     response_error: Mapping[str, float] | None
 
 
+class PrunedBlock(Record):
+    """A part of the network that went whole (`deploycc.graph.blocks`).
+
+    Attributes:
+        kind: ``sum`` and ``concat``: a branch of one, which counts as zero; ``identity``: what it reads took its place.
+        tensor: that it computed.
+        layers: with kernels, in graph order.
+    """
+
+    kind: Literal["sum", "concat", "identity"]
+    tensor: str
+    layers: tuple[str, ...]
+
+
 class RefittedLayer(Record):
     """A layer whose weights were refitted, or not.
 
@@ -112,7 +126,7 @@ class LatencyGoalRecord(Record):
         asked: the goal as it was given.
         goal_ms: the latency that it means on the target.
         before_ms, after_ms: latency of the network before and after.
-        loss: of what the kernels are worth that are gone (`deploycc.pruning.worth`).
+        loss: of what the kernels and blocks are worth that are gone (`deploycc.pruning.worth`).
     """
 
     asked: str
@@ -144,6 +158,7 @@ class PruningRecord(Record):
         layers: every layer with kernels, in graph order.
         removed: layer to the kernels that it lost, as numbered before; layers that lost none are left out. Files of
             earlier versions do not say it.
+        blocks: that went whole, in the order in which they went.
         gates: those that became constants.
         reconstruction: None where weights were not refitted.
         stays: useless channels that had to stay, and why.
@@ -165,6 +180,7 @@ class PruningRecord(Record):
     parts: tuple[PrunedPart, ...]
     layers: tuple[PrunedLayer, ...]
     removed: Mapping[str, tuple[Count, ...]] = Field(default_factory=dict)
+    blocks: tuple[PrunedBlock, ...] = ()
     gates: tuple[FoldedGateRecord, ...]
     reconstruction: ReconstructionRecord | None
     stays: tuple[NoteRecord, ...]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from deploycc.documents.gate_plan import LayerPlan
+    from deploycc.graph.blocks.search import Key
     from deploycc.parsers.support import Contract
 
 Detection = Literal["raw", "onnx-nms", "efficient-nms", "nms-plugin"]
@@ -16,19 +17,22 @@ Precision = Literal["fp32", "fp16"]
 
 @dataclass(frozen=True)
 class Prune:
-    """Kernels to remove for good, and gates to replace by constants.
+    """Kernels and blocks to remove for good, and gates to replace by constants.
 
     Attributes:
-        kernels: layer name to the kernels whose output, after bias and folded BatchNorm, counts as zero.
+        kernels: layer name to the kernels whose output, after bias and folded BatchNorm, counts as zero; numbered as
+            they are without the blocks.
         dead: also remove every channel that holds a constant in the network as it is, for example because all
             weights of its kernel are zero.
         coefficients: gated layer to the constants that replace its gate, one per kernel, none negative
             (`deploycc.passes.fold_gates`).
+        blocks: that go whole, before the kernels, in this order (`deploycc.graph.blocks`).
     """
 
     kernels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dead: bool = False
     coefficients: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    blocks: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Removing kernels that do nothing, with every channel that depends on them."""
+"""Removing whole blocks, and kernels that do nothing with every channel that depends on them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
 from deploycc.errors import ModelError, Note
+from deploycc.graph.blocks.removal import remove_block
+from deploycc.graph.blocks.search import Key
 from deploycc.graph.channels.constants import ChannelConstants, channel_constants, removable
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.graph.channels.labels import channel_groups
@@ -28,7 +30,7 @@ class LayerChange:
 
     Attributes:
         name, op: the node.
-        kernels: before and after.
+        kernels: before and after; none where the layer is gone.
         macs: multiply-accumulates for one picture, before and after.
         params: elements of its constants, before and after.
     """
@@ -48,7 +50,7 @@ class PruneReport:
         before, after: size of the network.
         split: back-end and front-end before and after; None for a detector without raw heads.
         layers: every layer with kernels, in graph order.
-        removed: kernels that were removed, by layer.
+        removed: kernels that were removed, by layer, numbered as before.
         stays: every group that was to be removed and stays, with the reason and the node.
         unknown: what the channel analysis had to pin, whether it was to be removed or not.
     """
@@ -63,7 +65,7 @@ class PruneReport:
 
 
 def prune_channels(detector: Detector, options: Options) -> Result:
-    """Remove the kernels of ``options.prune``; does nothing without.
+    """Remove the blocks and the kernels of ``options.prune``; does nothing without.
 
     A kernel's output counts as zero. The operators after it turn that zero into a constant (a shift, the bias of a
     depthwise convolution), and the readers add the constant to their bias: ``W x + b = W_A x_A + (b + W_R c)``. A
@@ -84,27 +86,69 @@ def prune(detector: Detector, wanted: Prune) -> PruneReport:
     """Prune a detector's graph in place and report what was done.
 
     Raises:
-        ModelError: ``wanted`` names a layer or a kernel that is not there.
+        ModelError: ``wanted`` names a block, a layer or a kernel that is not there.
     """
     graph = detector.graph
     groups = channel_groups(graph)
-    check_kernels(groups, wanted.kernels)
     before, layers, split = measure_cost(graph), _layers(graph, groups), _split(detector)
+    left = {name: tuple(range(len(labels))) for name, labels in groups.layers.items()}
+    for key in wanted.blocks:
+        left = remove_whole(graph, key, left)
+    if wanted.blocks:
+        groups = channel_groups(graph)
+    check_kernels(groups, wanted.kernels)
     chosen, constants, stays = choose(graph, groups, wanted)
     removal = remove_channels(graph, groups, chosen, constants)
     after = _layers(graph, groups)
+    stay = {name: _picked(kernels, removal.layers.get(name, ())) for name, kernels in left.items()}
+    gone = ("", 0, 0, 0)
     return PruneReport(
         before=before,
         after=measure_cost(graph),
         split=None if split is None else (split, _split(detector) or split),
         layers=tuple(
-            LayerChange(name, op, (k, after[name][1]), (m, after[name][2]), (p, after[name][3]))
+            LayerChange(name, op, *zip((k, m, p), after.get(name, gone)[1:], strict=True))
             for name, (op, k, m, p) in layers.items()
         ),
-        removed=removal.layers,
+        removed={name: lost for name, (_, k, *_) in layers.items() if (lost := _without(range(k), stay.get(name, ())))},
         stays=(*stays, *removal.notes),
         unknown=groups.notes,
     )
+
+
+def remove_whole(graph: gs.Graph, key: Key, left: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Remove a block from a graph.
+
+    Args:
+        graph: changed in place.
+        key: of the block.
+        left: layer to its kernels, numbered as in the whole network.
+
+    Returns:
+        The same without what is gone.
+
+    Raises:
+        ModelError: ``prune-unknown-block``.
+    """
+    lost = remove_block(graph, key)
+    if lost is None:
+        raise ModelError(
+            "prune-unknown-block",
+            f"the network has no block that computes {key[1]} and can go",
+            context={"block": f"{key[0]} {key[1]}"},
+            hint="decide the pruning again for this network",
+        )
+    return {name: stay for name, kernels in left.items() if (stay := _picked(kernels, lost.get(name, ())))}
+
+
+def _without(kernels: Iterable[int], gone: Iterable[int]) -> tuple[int, ...]:
+    dropped = set(gone)
+    return tuple(kernel for kernel in kernels if kernel not in dropped)
+
+
+def _picked(kernels: tuple[int, ...], lost: Iterable[int]) -> tuple[int, ...]:
+    """The kernels that are not at the lost positions."""
+    return tuple(kernels[index] for index in _without(range(len(kernels)), lost))
 
 
 def check_kernels(groups: ChannelGroups, kernels: Mapping[str, Iterable[int]]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,8 @@ def reconstruct(
     read: Read,
     count: int,
     say: Say = quiet,
+    *,
+    rewired: Collection[str] = (),
 ) -> Reconstruction:
     """Refit, in place, every convolution whose input or gate was changed by pruning.
 
@@ -98,6 +100,7 @@ def reconstruct(
         read: returns the input tensor of a picture, shape ``pruned.input.shape``.
         count: number of pictures, at least `HELD_OUT`.
         say: called with the progress.
+        rewired: nodes that read other tensors than in the original (`rewired_nodes`).
 
     Raises:
         InputError: ``reconstruct-few-pictures``.
@@ -110,7 +113,7 @@ def reconstruct(
             note=f"one in {HELD_OUT} is held out to detect overfitting",
             hint=f"give at least {HELD_OUT}, better 50 or more, similar to those of the task",
         )
-    levels, notes = _levels(original, pruned, removed, {gate.layer: gate for gate in folded})
+    levels, notes = _levels(original, pruned, removed, {gate.layer: gate for gate in folded}, rewired)
     tasks = [task for level in levels for task in level]
     if not tasks:
         return Reconstruction((), (0, 0), notes)
@@ -132,8 +135,25 @@ def reconstruct(
     return Reconstruction(tuple(fits[name] for name in order), (count - len(held_out), len(held_out)), notes)
 
 
+def rewired_nodes(before: gs.Graph, after: gs.Graph) -> frozenset[str]:
+    """Return the nodes, by the name of their layer, that read other tensors than before."""
+
+    def reads(graph: gs.Graph) -> dict[str, list[str]]:
+        return {
+            name: [tensor.name for tensor in node.inputs if isinstance(tensor, gs.Variable)]
+            for node, name in layer_names(graph.nodes)
+        }
+
+    known = reads(before)
+    return frozenset(name for name, tensors in reads(after).items() if known.get(name) != tensors)
+
+
 def _levels(
-    original: Detector, pruned: Detector, removed: Mapping[str, tuple[int, ...]], folded: Mapping[str, Gate]
+    original: Detector,
+    pruned: Detector,
+    removed: Mapping[str, tuple[int, ...]],
+    folded: Mapping[str, Gate],
+    rewired: Collection[str],
 ) -> tuple[list[list[_Task]], tuple[Note, ...]]:
     """Sort the convolutions to refit into levels by dependence; also return notes on those that cannot be refitted."""
     first: dict[str, int] = {}  # step from which on a tensor is final; absent if pruning did not change it
@@ -142,6 +162,7 @@ def _levels(
     widths = {name: _width(node) for node, name in layer_names(original.graph.nodes) if node.op in _LINEAR}
     for node, name in layer_names(pruned.graph.nodes):
         step = max((first[tensor.name] for tensor in node.inputs if tensor.name in first), default=None)
+        step = 0 if step is None and name in rewired else step
         linear = node.op in _LINEAR and isinstance(node.inputs[1], gs.Constant)
         if linear and (step is not None or name in folded or _width(node) != widths.get(name, _width(node))):
             step = step or 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from deploycc.graph.channels.groups import ChannelGroups
+from deploycc.graph.blocks.search import Block, Key
+from deploycc.graph.channels.groups import ChannelGroups, layer_names
+from deploycc.graph.edit import constant_values
 from deploycc.pruning.decide import Bundle
 
 Array = NDArray[np.float64]
@@ -24,12 +27,21 @@ class Worth(Protocol):
     def losses(self, groups: ChannelGroups, bundle: Bundle, order: Groups) -> Array:
         """Return the loss without the first 0, 1, 2... groups of an order, [order + 1]; infinite if nothing is left."""
 
+    def of_block(self, graph: gs.Graph, groups: ChannelGroups, block: Block) -> float:
+        """Return the loss without a block of a graph; infinite where it is not known."""
+
 
 class ShareOfLayer:
     """Kernels are worth their share of their layer, so that layers can be compared whatever their kernels count.
 
     ``loss = sum over layers of -log(worth of the kernels that stay / worth of all kernels of the layer)``: a layer that
     loses half costs the same wherever it is, and the second half costs more than the first.
+
+    A block costs 1 for each of its layers: the sum of the shares of all kernels, and as much as a layer that keeps 1/e
+    of its worth. Its readers lose a share too: where it is larger, a branch costs what they lose,
+    ``-log(worth of the other branches / worth of all branches)`` for each of the branches, as if all had been thinned
+    to that share. Layers that become the identity keep what they have in common with it: the share of their weights, by
+    absolute value, that lies on the channel itself and in the middle of the window.
 
     Args:
         use: what each kernel is worth within its layer, [kernels] by layer.
@@ -50,6 +62,19 @@ class ShareOfLayer:
                 loss -= np.log(np.maximum(1 - np.cumsum([0.0, *shares[order]]), 0.0))
         return loss
 
+    def of_block(self, graph: gs.Graph, groups: ChannelGroups, block: Block) -> float:
+        """Return the loss of the block's layers or of what reads them, whichever is larger."""
+        if block.kind == "identity":
+            layers = {name: node for node, name in layer_names(graph.nodes)}
+            return sum(1 - identity_share(layers[name]) for name in block.layers)
+        own = self._worth_of(block.makers)
+        rest = sum(self._worth_of(makers) or own for makers in block.others)
+        readers = (1 + len(block.others)) * np.log1p(own / rest) if rest > 0 else np.inf
+        return float(max(len(block.layers), readers))
+
+    def _worth_of(self, layers: Iterable[str]) -> float:
+        return sum(float(self._use[name].sum()) for name in layers if name in self._use)
+
     def _shares(self, groups: ChannelGroups, bundle: Bundle) -> list[Array]:
         return [
             np.bincount(groups.layers[name], self._use[name], groups.count) / self._use[name].sum()
@@ -65,10 +90,11 @@ class OutputChange:
 
     Args:
         importance: of each kernel, [kernels] by layer (`deploycc.distillation.importance`).
+        blocks: likewise, of whole blocks, by what identifies them.
     """
 
-    def __init__(self, importance: Mapping[str, Array]) -> None:
-        self._importance = importance
+    def __init__(self, importance: Mapping[str, Array], blocks: Mapping[Key, float] | None = None) -> None:
+        self._importance, self._blocks = importance, blocks or {}
 
     def of_groups(self, groups: ChannelGroups, bundle: Bundle) -> Array:
         """Return the groups' importance."""
@@ -81,3 +107,19 @@ class OutputChange:
     def losses(self, groups: ChannelGroups, bundle: Bundle, order: Groups) -> Array:
         """Return the sum of what is gone."""
         return np.cumsum([0.0, *self.of_groups(groups, bundle)[order]])
+
+    def of_block(self, graph: gs.Graph, groups: ChannelGroups, block: Block) -> float:
+        """Return what was found for the block; infinite where nothing was."""
+        return self._blocks.get(block.key, np.inf)
+
+
+def identity_share(node: gs.Node) -> float:
+    """Return the share of a convolution's weights that the identity has, by absolute value."""
+    weight = constant_values(node.inputs[1])
+    groups = int(node.attrs.get("group", 1))
+    if weight is None or weight.shape[0] != weight.shape[1] * groups or not all(size % 2 for size in weight.shape[2:]):
+        return 0.0
+    sizes = np.abs(weight.astype(np.float64))
+    middle = sizes[(..., *(size // 2 for size in weight.shape[2:]))]
+    kernels = np.arange(len(weight))
+    return float(middle[kernels, kernels % weight.shape[1]].sum() / (sizes.sum() or 1.0))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
-from deploycc.documents.pruning import PrunedLayer, PruningRecord
+from deploycc.documents.pruning import PrunedBlock, PrunedLayer, PruningRecord
 from deploycc.report.format import change, count
 from deploycc.report.table import Table
 
@@ -102,6 +102,8 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
     sentences = []
     if layers_table(record, network) is None:
         sentences.append(f"{network}: kernels {record.useless} are useless; no layer has any that could be removed")
+    if record.blocks:
+        sentences.append(f"removed whole: {'; '.join(map(_block, record.blocks))}")
     if record.goal is not None:
         goal = record.goal
         sentences.append(
@@ -128,6 +130,8 @@ def _tuples(rows: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
 def _reason(layer: PrunedLayer) -> str:
     before, after = layer.kernels
     parts = []
+    if before and not after:
+        return "removed whole"
     if layer.useless:
         parts.append(f"{layer.useless} useless")
         stay = layer.useless - (before - after) - layer.kept_for_multiple + layer.dropped_for_multiple
@@ -142,6 +146,11 @@ def _reason(layer: PrunedLayer) -> str:
     else:
         parts.append("fewer inputs")
     return ", ".join(parts)
+
+
+def _block(block: PrunedBlock) -> str:
+    how = {"sum": "a branch of a sum", "concat": "a branch of a concatenation", "identity": "its input takes its place"}
+    return f"{', '.join(block.layers)} ({how[block.kind]})"
 
 
 def _times(record: PruningRecord) -> str:

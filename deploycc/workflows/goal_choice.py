@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
+    from deploycc.graph.blocks.search import Block
     from deploycc.graph.channels.groups import ChannelGroups
     from deploycc.pruning.decide import Choice, Kernels
     from deploycc.pruning.goal_search import GoalSearch, Part
@@ -39,6 +40,21 @@ class GoalInputs:
         from deploycc.passes.prune_channels import choose
 
         return choose(self.dense.graph, self.groups, Prune(self.possible.kernels))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What goes for a goal.
+
+    Attributes:
+        choice: the kernels, numbered as they are without the blocks.
+        rounded: how many kernels each bundle of layers keeps.
+        blocks: that go whole, before the kernels.
+    """
+
+    choice: Choice
+    rounded: tuple[Rounded, ...]
+    blocks: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,7 @@ def prune(
     """
     from deploycc.passes.fold_affine import fold_affine
     from deploycc.passes.prune_channels import prune as remove
+    from deploycc.pruning.reconstruct import rewired_nodes
 
     settings, costs = settings or PruneSettings(), costs or host_costs()
     if settings.by == "fisher" and importance is None and pictures is not None:
@@ -110,11 +111,12 @@ def prune(
     say("removing channels")
     small = replace(decision.dense, graph=decision.dense.graph.copy())
     report = remove(small, decision.prune)
+    rewired = rewired_nodes(decision.dense.graph, small.graph) if decision.blocks else frozenset()
     small = _describe_gates(fold_affine(small, cpu_options()).detector)
     refit_on = None if pictures is None or not refit else open_pictures(pictures, detector.input)
     reconstruction = None
     if refit_on is not None:
-        small, reconstruction = _reconstruct(decision, small, report, refit_on, say)
+        small, reconstruction = _reconstruct(decision, small, report, rewired, refit_on, say)
     record = pruning_record(decision, settings, small, report, profile, costs, reconstruction, refit_on)
     return Pruned(replace(small, prunings=(*detector.prunings, record)), decision, record, profile)
 
@@ -158,7 +160,12 @@ def _describe_gates(small: Detector) -> Detector:
 
 
 def _reconstruct(
-    decision: PruneDecision, small: Detector, report: PruneReport, pictures: PictureList, say: Say
+    decision: PruneDecision,
+    small: Detector,
+    report: PruneReport,
+    rewired: frozenset[str],
+    pictures: PictureList,
+    say: Say,
 ) -> tuple[Detector, Reconstruction]:
     """Refit weights; the detector then says that its weights are not the trained ones any more."""
     from deploycc.detector.pictures import prepare
@@ -174,6 +181,7 @@ def _reconstruct(
         lambda number: prepare(pictures.read(number), original.input),
         len(pictures.names),
         say,
+        rewired=rewired,
     )
     changed = sum(layer.ridge is not None for layer in refit.layers)
     reason = f"weights of {changed} layers were refitted on {len(pictures.names)} pictures without labels"

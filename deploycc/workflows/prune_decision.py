@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deploycc.documents.pruning import LatencyGoalRecord
     from deploycc.documents.utilisation import LayerUse, UtilisationProfile
     from deploycc.errors import Note
+    from deploycc.graph.blocks.search import Block
     from deploycc.graph.channels.groups import ChannelGroups
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Prune
@@ -44,6 +45,7 @@ class PruneDecision:
         stays: useless channels that stay, whatever their number.
         folded: the gates that become constants.
         goal: of latency, and how it was met; None where none was given.
+        blocks: that go whole.
     """
 
     original: Detector
@@ -56,6 +58,7 @@ class PruneDecision:
     stays: tuple[Note, ...]
     folded: tuple[Gate, ...]
     goal: LatencyGoalRecord | None = None
+    blocks: tuple[Block, ...] = ()
 
 
 def decide_pruning(
@@ -115,20 +118,21 @@ def decide_pruning(
         possible = _everything(dense, groups, profile, importance, layers, settings)
         inputs, met = GoalInputs(original, dense, groups, possible, layers), None
         if settings.has_goal:
-            choice, going, rounded, met = choose_for_goal(inputs, settings, costs, say)
+            chosen, met = choose_for_goal(inputs, settings, costs, say)
         else:
-            choice, going, rounded = choose_for_macs(inputs, settings)
+            chosen = choose_for_macs(inputs, settings)
         return PruneDecision(
             original=original,
             dense=dense,
             groups=groups,
-            prune=Prune(kernels_of(groups, choice, going), coefficients=coefficients),
-            choice=choice,
-            rounded=rounded,
+            prune=Prune(chosen.choice.kernels, coefficients=coefficients, blocks=tuple(b.key for b in chosen.blocks)),
+            choice=chosen.choice,
+            rounded=chosen.rounded,
             relative_times={},
             stays=(),
             folded=folded,
             goal=met,
+            blocks=chosen.blocks,
         )
     choice = _choose(dense, groups, profile, mask or {}, layers, settings)
     able, _, stays = choose(dense.graph, groups, Prune(choice.kernels))

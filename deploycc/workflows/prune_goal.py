@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ from deploycc.errors import BudgetMissed, InputError
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.documents.pruning import LatencyGoalRecord
+    from deploycc.graph.blocks.search import Block
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.progress import Say
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.goal_search import GoalSearch, Part
-    from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.worth import Worth
     from deploycc.timing.convolutions import Costs
-    from deploycc.workflows.goal_choice import GoalInputs
+    from deploycc.workflows.goal_choice import Chosen, GoalInputs
     from deploycc.workflows.prune_settings import PruneSettings
 
 _TOLERANCE = {"measured": 0.03, "predicted": 0.005}  # below the goal, as a share of it
@@ -28,11 +30,8 @@ _WHY = "worth least per millisecond that their removal saves"
 
 def choose_for_goal(
     inputs: GoalInputs, settings: PruneSettings, costs: Costs | PredictedCosts, say: Say
-) -> tuple[Choice, frozenset[int], tuple[Rounded, ...], LatencyGoalRecord]:
-    """Choose the kernels that go.
-
-    Returns:
-        The chosen kernels with their groups, how many each bundle of layers keeps, and how the goal is met.
+) -> tuple[Chosen, LatencyGoalRecord]:
+    """Choose what goes, and say how the goal is met.
 
     Raises:
         InputError: ``prune-option``: the goal does not fit the other settings.
@@ -43,11 +42,12 @@ def choose_for_goal(
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.goal_search import meet_goal
     from deploycc.pruning.worth import OutputChange, ShareOfLayer
-    from deploycc.workflows.goal_choice import counts_kept, thin
+    from deploycc.workflows.block_choice import BlockSearch
+    from deploycc.workflows.goal_choice import Chosen, counts_kept, thin
     from deploycc.workflows.latency_clock import latency_clock
 
     check_goal(settings)
-    possible, clock = inputs.possible, latency_clock(inputs.original, costs, say)
+    clock = latency_clock(inputs.original, costs, say)
     known: dict[frozenset[int], float] = {}
 
     def whole_ms(gone: frozenset[int]) -> float:
@@ -61,15 +61,28 @@ def choose_for_goal(
     multiples = list(_MULTIPLES[costs.evidence]) if settings.multiple is None else [settings.multiple]
     if settings.budget_s is not None:
         multiples = multiples[-1:]  # staircases show where a finer one does not pay
-    parts = _parts(inputs, multiples[0], settings.budget_s, costs, say)
-    worth = OutputChange(possible.use) if settings.by == "fisher" else ShareOfLayer(possible.use)
+
+    def worth(choice: Choice) -> Worth:
+        return OutputChange(choice.use) if settings.by == "fisher" else ShareOfLayer(choice.use)
+
+    def parts(part: GoalInputs) -> Sequence[Part]:
+        return _parts(part, multiples[0], settings.budget_s, costs, say)
+
+    blocks: tuple[Block, ...] = ()
+    without_blocks = 0.0
+    if settings.blocks:
+        search = BlockSearch(inputs, worth, parts, multiples[0])
+        spread = search.cost / clock.before_ms if costs.evidence == "measured" else 1.0  # what is not timed saves too
+        found = search.choose(search.cost - spread * max(0.0, clock.before_ms - goal_ms), say)
+        inputs, blocks, without_blocks = found.inputs, found.blocks, found.loss
+    left = parts(inputs)
 
     def solve(search: GoalSearch) -> frozenset[int]:
         say("choosing kernels for the goal")
         return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=corrections)
 
     while True:
-        thinning = thin(inputs, worth, parts, multiples[0], solve)
+        thinning = thin(inputs, worth(inputs.possible), left, multiples[0], solve)
         after_ms = whole_ms(thinning.going)
         if not thinning.going or len(multiples) == 1 or goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
             break
@@ -81,10 +94,10 @@ def choose_for_goal(
         goal_ms=goal_ms,
         before_ms=clock.before_ms,
         after_ms=after_ms,
-        loss=thinning.loss,
+        loss=without_blocks + thinning.loss,
     )
     decided = counts_kept(inputs, thinning.going, multiples[0])
-    return Choice(thinning.kernels, possible.use, _WHY), thinning.going, decided, met
+    return Chosen(Choice(thinning.kernels, inputs.possible.use, _WHY), decided, blocks), met
 
 
 def check_goal(settings: PruneSettings) -> None:
@@ -100,6 +113,15 @@ def check_goal(settings: PruneSettings) -> None:
     if settings.speedup is not None and not 1 < settings.speedup < float("inf"):
         message = f"{settings.speedup:g} times as fast is not faster"
         raise InputError("prune-option", message, hint="speedup=1.3 makes the network 1.3 times as fast")
+    if settings.blocks and settings.budget_s is not None:
+        message = "blocks are tried in many networks, more than a budget has time to profile"
+        raise InputError("prune-option", message, hint="leave out `blocks` or `budget`")
+    if settings.blocks and settings.by == "fisher":
+        raise InputError(
+            "prune-option",
+            "what the outputs lose without a whole block is not estimated",
+            hint="leave out `blocks`, or rank by `by=utilisation` or `by=l1`",
+        )
     if settings.by == "mask":
         raise InputError(
             "prune-option",

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from deploycc.errors import BudgetMissed, InputError
 
 if TYPE_CHECKING:
-    from deploycc.pruning.decide import Choice
     from deploycc.pruning.goal_search import GoalSearch
-    from deploycc.pruning.kept_counts import Rounded
     from deploycc.pruning.macs import LayerMacs
-    from deploycc.workflows.goal_choice import GoalInputs
+    from deploycc.workflows.goal_choice import Chosen, GoalInputs
     from deploycc.workflows.prune_settings import PruneSettings
 
 _MULTIPLE = 8  # of kernels where none is asked for: vectors and tensor cores are whole
@@ -21,13 +19,10 @@ _MOST_LOSS = 1.1  # of the least loss: more is not paid for leaving layers uncut
 _WHY = "those on which the network's outputs depend least per multiply-accumulate"
 
 
-def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> tuple[Choice, frozenset[int], tuple[Rounded, ...]]:
+def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> Chosen:
     """Choose the kernels whose removal takes ``settings.below`` of the MACs of the layers and changes outputs least.
 
     A layer that would save hardly any of them is not cut where the others can save it at about the same loss.
-
-    Returns:
-        The chosen kernels with their groups, and how many each bundle of layers keeps.
 
     Raises:
         InputError: ``prune-option``: the share is not between 0 and 1.
@@ -38,7 +33,7 @@ def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> tuple[Choice
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.macs import layers_macs
     from deploycc.pruning.worth import OutputChange
-    from deploycc.workflows.goal_choice import counts_kept, thin
+    from deploycc.workflows.goal_choice import Chosen, counts_kept, thin
 
     if not 0 < settings.below < 1:
         raise InputError("prune-option", f"{settings.below:g} of the MACs cannot be removed", hint="below=0.2")
@@ -70,7 +65,8 @@ def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> tuple[Choice
         if other.loss > most_loss:
             break
         thinning = other
-    return Choice(thinning.kernels, possible.use, _WHY), thinning.going, counts_kept(inputs, thinning.going, multiple)
+    rounded = counts_kept(inputs, thinning.going, multiple)
+    return Chosen(Choice(thinning.kernels, possible.use, _WHY), rounded)
 
 
 def _saves_least(inputs: GoalInputs, parts: Sequence[LayerMacs], going: frozenset[int], least: float) -> frozenset[int]:

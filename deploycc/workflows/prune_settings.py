@@ -37,6 +37,7 @@ class PruneSettings:
             fast the network becomes. The kernels worth least per millisecond go, until the goal is met.
         budget_s: with a device: choose numbers of kernels by profiles of a few whole networks that are built there in
             this time; None: convolutions are timed one by one, however long it takes.
+        blocks: for such a goal, whole branches and layers may go too, where that loses less.
     """
 
     by: Criterion = "utilisation"
@@ -49,6 +50,7 @@ class PruneSettings:
     latency_ms: float | None = None
     speedup: float | None = None
     budget_s: float | None = None
+    blocks: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that nothing knows.

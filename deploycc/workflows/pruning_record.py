@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.documents.pruning import (
     FoldedGateRecord,
+    PrunedBlock,
     PrunedLayer,
     PrunedPart,
     PruningRecord,
@@ -58,6 +59,9 @@ def pruning_record(
         parts=_parts(decision, small),
         layers=_layers(decision, report.layers),
         removed={name: kernels for name, kernels in report.removed.items() if kernels},
+        blocks=tuple(
+            PrunedBlock(kind=block.kind, tensor=block.tensor, layers=block.layers) for block in decision.blocks
+        ),
         gates=tuple(_folded_gate(gate, profile, report) for gate in decision.folded),
         reconstruction=None
         if reconstruction is None or pictures is None

@@ -52,6 +52,9 @@ def check_settings(settings: PruneSettings, device: str | None) -> None:
 
     if settings.has_goal:
         check_goal(settings)
+    elif settings.blocks:
+        message = "blocks go where a goal of latency says how much goes"
+        raise InputError("prune-option", message, hint="give `latency` or `speedup` too, or leave out `blocks`")
     check_budget(settings, is_remote(device))
     if is_remote(device) and settings.multiple is not None and not settings.has_goal:
         raise InputError(

@@ -8,19 +8,19 @@ from dataclasses import replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploycc.graph.blocks.search import Block
+from deploycc.graph.blocks.search import Block, Key, find_blocks
 from deploycc.graph.channels.constants import channel_constants, removable
 from deploycc.graph.channels.groups import layer_names, node_key
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import keep_back, remove_channels
 from deploycc.graph.channels.rules import RULES
 from deploycc.graph.channels.site import Site
-from deploycc.graph.edit import bypass, fresh_name, is_output, static_shape
+from deploycc.graph.edit import bypass, fresh_name, static_shape
 
 _ZEROS = "BlockOfZeros"  # writes the channels that count as zero, only while they are analysed
 
 
-def remove_block(graph: gs.Graph, block: Block) -> Mapping[str, tuple[int, ...]] | None:
+def remove_block(graph: gs.Graph, key: Key) -> Mapping[str, tuple[int, ...]] | None:
     """Remove a block.
 
     The result equals the graph in which the block's tensor is zero, or, of an identity, its source. Channels of a
@@ -30,7 +30,8 @@ def remove_block(graph: gs.Graph, block: Block) -> Mapping[str, tuple[int, ...]]
     Args:
         graph: changed in place. Nodes that have no name of their own, which channel groups know by their result, get
             that as their name, so that the names of layers stay the same.
-        block: as `deploycc.graph.blocks.search.find_blocks` found it in this graph or in one with more blocks.
+        key: of the block, as `deploycc.graph.blocks.search.find_blocks` found it in this graph or in one with more
+            blocks.
 
     Returns:
         Layer to kernels that it lost, numbered as before: all of them where the layer is gone. None, and the graph
@@ -38,33 +39,24 @@ def remove_block(graph: gs.Graph, block: Block) -> Mapping[str, tuple[int, ...]]
     """
     for node, name in list(layer_names(graph.nodes)):
         node.name = name
-    tensors = graph.tensors()
-    before = channel_groups(graph).layers
-    lost: Mapping[str, tuple[int, ...]] | None = None
-    if block.tensor in tensors:
-        if block.kind == "identity":
-            lost = _bypass_layers(graph, tensors[block.tensor], block)
-        else:
-            join = next((node for node in graph.nodes if node_key(node) == block.join), None)
-            if join is not None and any(side is tensors[block.tensor] for side in join.inputs):
-                take = _drop_summand if block.kind == "sum" else _drop_part
-                lost = take(graph, join, tensors[block.tensor])
+    groups = channel_groups(graph)
+    block = next((block for block in find_blocks(graph, groups) if block.key == key), None)
+    lost = None if block is None else _take_out(graph, block)
     if lost is None:
         return None
     graph.cleanup().toposort()
     left = {name for _, name in layer_names(graph.nodes)}
-    whole = {name: tuple(range(len(groups))) for name, groups in before.items() if name not in left}
+    whole = {name: tuple(range(len(labels))) for name, labels in groups.layers.items() if name not in left}
     return {**{name: kernels for name, kernels in lost.items() if name in left}, **whole}
 
 
-def _bypass_layers(graph: gs.Graph, result: gs.Tensor, block: Block) -> Mapping[str, tuple[int, ...]] | None:
-    first = next((node for node in graph.nodes if node.name == block.layers[0]), None)
-    if first is None or not result.inputs or is_output(graph, result):
-        return None
-    source = first.inputs[0]  # another one than in the whole network where a block before it is gone
-    if static_shape(source) != static_shape(result):
-        return None
-    return {} if bypass(graph, result.inputs[0], source) else None
+def _take_out(graph: gs.Graph, block: Block) -> Mapping[str, tuple[int, ...]] | None:
+    tensors = graph.tensors()
+    tensor = tensors[block.tensor]
+    if block.kind == "identity":
+        return {} if bypass(graph, tensor.inputs[0], tensors[block.source]) else None
+    join = next(node for node in graph.nodes if node_key(node) == block.join)
+    return _drop_summand(graph, join, tensor) if block.kind == "sum" else _drop_part(graph, join, tensor)
 
 
 def _drop_summand(graph: gs.Graph, join: gs.Node, tensor: gs.Tensor) -> Mapping[str, tuple[int, ...]] | None:

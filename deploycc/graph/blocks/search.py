@@ -6,7 +6,7 @@ Three kinds, each with what takes its place:
 | --- | --- | --- |
 | sum | ``y = Add(a, F(x))`` | ``y = a``: the branch counts as zero |
 | concat | ``y = Concat(a, F(x))`` | ``y = a``: the branch counts as zero, and its channels leave all readers |
-| identity | ``y = Relu(Conv(x))``, of the shape of x | ``y = x`` |
+| identity | ``y = Relu(Conv(x))`` or ``y = Concat(F(x), G(x))``, of the shape of x | ``y = x`` |
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from deploycc.graph.cost import node_macs
 from deploycc.graph.edit import is_output, producer, sole_reader, static_shape
 
 Kind = Literal["sum", "concat", "identity"]
+Key = tuple[Kind, str]
+"""What identifies a block in a graph and its copies: its kind, and the name of the tensor that it computes."""
 
 _SUMS = ("Add", "Sum")
 _ACTIVATIONS = frozenset({
     "Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus",
 })  # fmt: skip
 _AFFINE = frozenset({"BatchNormalization", "Mul", "Add", "Sub", "Div"})  # with constants
-_MOST_LAYERS = 3  # of one identity: narrow, convolve, widen again
+_MOST_LAYERS = 8  # of one identity: more than the branches of an inception have
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Block:
     others: tuple[tuple[str, ...], ...] = ()
 
     @property
-    def key(self) -> tuple[Kind, str]:
-        """Return what identifies the block in the graph and its copies."""
+    def key(self) -> Key:
+        """Return what identifies the block."""
         return self.kind, self.tensor
 
 
@@ -70,11 +72,11 @@ def find_blocks(graph: gs.Graph, groups: ChannelGroups) -> list[Block]:
         groups: channel groups of the graph.
     """
     names = {id(node): name for node, name in layer_names(graph.nodes)}
-    found = []
+    found: list[Block] = []
     for node in graph.nodes:
         if node.op in _SUMS or node.op == "Concat":
             found += _branches(graph, groups, node, names)
-        elif node.op == "Conv":
+        if node.op in ("Conv", "Concat"):
             found += _identity(graph, groups, node, names)
     return found
 
@@ -89,6 +91,7 @@ def _branches(graph: gs.Graph, groups: ChannelGroups, join: gs.Node, names: dict
         return
     if join.op in _SUMS and any(static_shape(side) != shape for side in sides):
         return  # one of them is repeated along an axis
+    op = str(join.op)
     for side in sides:
         if sole_reader(graph, side) is not join or _pinned(groups, side):
             continue
@@ -96,7 +99,7 @@ def _branches(graph: gs.Graph, groups: ChannelGroups, join: gs.Node, names: dict
         layers = tuple(names[id(node)] for node in nodes if node_macs(node) and names[id(node)] in groups.layers)
         if layers:
             yield Block(
-                kind="concat" if join.op == "Concat" else "sum",
+                kind="concat" if op == "Concat" else "sum",
                 tensor=side.name,
                 source="",
                 join=node_key(join),
@@ -137,25 +140,38 @@ def _makers(groups: ChannelGroups, tensor: gs.Tensor, names: dict[int, str]) -> 
     return tuple(reversed(makers))
 
 
-def _identity(graph: gs.Graph, groups: ChannelGroups, first: gs.Node, names: dict[int, str]) -> Iterator[Block]:
-    source = first.inputs[0]
-    shape = static_shape(source)
-    if not isinstance(source, gs.Variable) or shape is None or _after_depthwise(graph, first):
-        return
-    layers, node = [names[id(first)]], first
-    while node is not None and len(layers) <= _MOST_LAYERS:
-        result = node.outputs[0]
-        if static_shape(result) == shape and not _is_depthwise(node):
-            result = _with_activation(graph, result)
-            beside = any(reader in source.outputs for reader in result.outputs)  # the identity is there already
-            stays = is_output(graph, result) or _pinned(groups, result) or beside
-            if not stays and all(name in groups.layers for name in layers):
-                yield Block("identity", result.name, source.name, "", tuple(layers), tuple(layers))
+def _identity(graph: gs.Graph, groups: ChannelGroups, last: gs.Node, names: dict[int, str]) -> Iterator[Block]:
+    """The shortest part of the network that ends with a node and gives what it gets, by shape."""
+    if _is_depthwise(last):
+        return  # it goes with the convolution after it
+    result = _with_activation(graph, last.outputs[0])
+    order = {id(node): index for index, node in enumerate(graph.nodes)}
+    inside, read = {id(last): last}, _variables(last)
+    while True:
+        if len(read) == 1 and static_shape(read[0]) == static_shape(result) and not _of_depthwise(read[0]):
+            break
+        makers = [tensor.inputs[0] for tensor in read if tensor.inputs and id(tensor.inputs[0]) in order]
+        if len(makers) < len(read):
             return
-        node = sole_reader(graph, _with_activation(graph, result))
-        if node is None or node.op != "Conv":
+        node = max(makers, key=lambda maker: order[id(maker)])
+        outside = [reader for tensor in node.outputs for reader in tensor.outputs if id(reader) not in inside]
+        if outside or any(is_output(graph, tensor) for tensor in node.outputs):
             return
-        layers.append(names[id(node)])
+        inside[id(node)] = node
+        read = [tensor for tensor in read if tensor.inputs[0] is not node]
+        read += [tensor for tensor in _variables(node) if all(tensor is not other for other in read)]
+        if sum(node_macs(each) > 0 for each in inside.values()) > _MOST_LAYERS:
+            return
+    source = read[0]
+    layers = [names[id(node)] for node in sorted(inside.values(), key=lambda node: order[id(node)]) if node_macs(node)]
+    beside = any(reader in source.outputs for reader in result.outputs)  # the identity is there already
+    stays = is_output(graph, result) or _pinned(groups, result) or beside
+    if layers and not stays and all(name in groups.layers for name in layers):
+        yield Block("identity", result.name, source.name, "", tuple(layers), tuple(layers))
+
+
+def _variables(node: gs.Node) -> list[gs.Variable]:
+    return list({id(tensor): tensor for tensor in node.inputs if isinstance(tensor, gs.Variable)}.values())
 
 
 def _with_activation(graph: gs.Graph, tensor: gs.Tensor) -> gs.Tensor:
@@ -174,12 +190,12 @@ def _is_depthwise(node: gs.Node) -> bool:
     return node.op == "Conv" and groups > 1 and groups == (static_shape(node.inputs[0]) or (0, 0))[1]
 
 
-def _after_depthwise(graph: gs.Graph, node: gs.Node) -> bool:
-    """Return whether a convolution belongs to the depthwise one before it."""
-    before = producer(node.inputs[0])
-    while before is not None and before.op in _ACTIVATIONS | _AFFINE and before.inputs:
-        before = producer(before.inputs[0])
-    return before is not None and _is_depthwise(before) and not _is_depthwise(node)
+def _of_depthwise(tensor: gs.Tensor) -> bool:
+    """Return whether a depthwise convolution made a tensor, maybe with an activation."""
+    node = producer(tensor)
+    while node is not None and node.op in _ACTIVATIONS | _AFFINE and node.inputs:
+        node = producer(node.inputs[0])
+    return node is not None and _is_depthwise(node)
 
 
 def _pinned(groups: ChannelGroups, tensor: gs.Tensor) -> bool:

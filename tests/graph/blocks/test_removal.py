@@ -93,7 +93,7 @@ def removals(
     groups = channel_groups(graph)
     for block in finder.find_blocks(graph, groups):
         small = graph.copy()
-        lost = remover.remove_block(small, block)
+        lost = remover.remove_block(small, block.key)
         if lost is None:
             assert len(small.nodes) == len(graph.nodes)
             assert error(run(small), run(graph)) == 0
@@ -134,12 +134,12 @@ def test_one_block_after_another_goes(graphs: dict[str, gs.Graph]) -> None:
     small = graphs["mixed"].copy()
     reference = graphs["mixed"].copy()
     for block in search.find_blocks(small, channel_groups(small)):
-        if block.kind != "concat" and removal.remove_block(small, block) is not None:
+        if block.kind != "concat" and removal.remove_block(small, block.key) is not None:
             reference = without(reference, block)
     assert [node.name for node in small.nodes if node.op == "Conv"] == ["c2", "c4", "c9"]
     assert error(run(small), run(reference)) <= 1.0
     again = search.find_blocks(graphs["mixed"], channel_groups(graphs["mixed"]))
-    assert all(removal.remove_block(small, block) is None for block in again if block.tensor in ("b3", "b6"))
+    assert all(removal.remove_block(small, block.key) is None for block in again if block.tensor in ("b3", "b6"))
 
 
 def fails(graph: gs.Graph, finder: ModuleType, remover: ModuleType) -> bool:
