@@ -48,11 +48,7 @@ _AlwaysFrom = Annotated[
 ]
 _Latency = Annotated[
     str | None,
-    option(
-        "MS",
-        "Instead of --below: remove what is worth least per millisecond until the network takes no longer than "
-        "this on the target, as in 25ms.",
-    ),
+    option("MS", "Instead of --below: remove what is worth least per ms until the target takes this, as 25ms."),
 ]
 _Speedup = Annotated[
     str | None, option("FACTOR", "As --latency, until the network is this many times as fast, as in 1.3x.")
