@@ -154,7 +154,7 @@ def compile_targets(
     output: Path,
     settings: CompileSettings | None = None,
     *,
-    pruned: Pruned | Mapping[str, Pruned] | None = None,
+    pruned: Pruned | Mapping[str, Pruned | Refused] | None = None,
     gate_plan: GatePlan | None = None,
     pictures: PictureList | None = None,
     score: Dataset | None = None,
@@ -172,6 +172,7 @@ def compile_targets(
         output: folder; what this tool wrote into it before is replaced, other files stay.
         settings: how to compile.
         pruned: what `deploycc.prune` made of this detector, for all targets or by target: the pipeline prunes the same.
+            A target whose goal could not be met is refused (`deploycc.workflows.target_pruning.prune_for_targets`).
         gate_plan: how gates are carried out; for one target.
         pictures: FP16 is compared with FP32 on these.
         score: annotated pictures on which the network is scored, and the original one too.
@@ -207,6 +208,8 @@ def compile_targets(
     accuracies: dict[Pruned | None, tuple[AccuracyRecord, ...]] = {}
     scored: tuple[AccuracyRecord, ...] = ()
     for pruning in dict.fromkeys(prunings):
+        if isinstance(pruning, Refused):
+            continue
         job = replace(_job(detector, pruning, settings, changed=gate_plan is not None), verifier=verifier)
         jobs[pruning] = job
         if verifier is not None and pruning is not None and pruning.changes_weights:
@@ -216,6 +219,9 @@ def compile_targets(
         accuracies[pruning] = scored
     inputs = (*inputs, *trained_files(detector))
     for target, folder, pruning in zip(targets, output_folders(targets, output), prunings, strict=True):
+        if isinstance(pruning, Refused):
+            yield pruning
+            continue
         named, job, accuracy = prefixed(say, target.name), jobs[pruning], accuracies[pruning]
         try:
             yield _compile_one(job, target, folder, settings, gate_plan, pictures, accuracy, inputs, named)

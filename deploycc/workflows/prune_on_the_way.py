@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
+from deploycc.workflows.compile_outputs import Refused
 from deploycc.workflows.fisher import fisher_importance
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.profile import measure_profile
@@ -65,7 +66,7 @@ def prune_on_the_way(
     recovering: Recovering,
     cost_file: Path | None,
     say: Say = quiet,
-) -> tuple[dict[str, Pruned], tuple[Note, ...]]:
+) -> tuple[dict[str, Pruned | Refused], tuple[Note, ...]]:
     """Find out what kernels do, prune for each target, and recover.
 
     Args:
@@ -79,7 +80,8 @@ def prune_on_the_way(
         say: progress.
 
     Returns:
-        Name of a target to what it gets, and what is to be said of the profile and of the training.
+        Name of a target to what it gets, or to why nothing meets its goal, and what is to be said of the profile and of
+        the training.
 
     Raises:
         DeployError: as the workflows that it calls.
@@ -103,7 +105,9 @@ def prune_on_the_way(
     )
     if recovering.pictures is not None:
         steps, threads = recovering.steps, recovering.threads
-        pruned = recover_for_targets(detector, pruned, recovering.pictures, steps=steps, threads=threads, say=say)
+        left = {name: made for name, made in pruned.items() if not isinstance(made, Refused)}
+        left = recover_for_targets(detector, left, recovering.pictures, steps=steps, threads=threads, say=say)
+        pruned |= left
         reason = "training made the network no better; its weights are as pruning left them"
-        notes += tuple(Note(name, "recovery-no-better", reason) for name, one in pruned.items() if not one.recovered)
+        notes += tuple(Note(name, "recovery-no-better", reason) for name, one in left.items() if not one.recovered)
     return pruned, notes

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import InputError
+from deploycc.errors import BudgetMissed, InputError
 from deploycc.progress import Say, quiet
+from deploycc.workflows.compile_outputs import Refused
 from deploycc.workflows.cost_files import read_costs, write_costs
 from deploycc.workflows.costs import TILE, CostSource, cost_sources
 from deploycc.workflows.devices import is_remote
@@ -145,8 +146,10 @@ def prune_for_targets(
     pictures: str | Path | PictureList | None = None,
     cost_file: Path | None = None,
     say: Say = quiet,
-) -> dict[str, Pruned]:
+) -> dict[str, Pruned | Refused]:
     """Prune a detector for each target.
+
+    A target whose goal cannot be met does not keep the others from being pruned.
 
     Args:
         detector: as imported.
@@ -159,23 +162,32 @@ def prune_for_targets(
         say: progress.
 
     Returns:
-        Name of a target to what it gets.
+        Name of a target to what it gets, or to why nothing meets its goal; of a goal for all of them, the error is
+        raised.
 
     Raises:
         InputError, ArtefactError, ModelError, PictureError, MeasureError: as `deploycc.workflows.prune.prune`.
+        BudgetMissed: likewise, where all targets are pruned alike.
     """
-    pruned: dict[str, Pruned] = {}
+    pruned: dict[str, Pruned | Refused] = {}
     for how in prunings:
-        made = prune(
-            detector,
-            how.settings,
-            profile=profile,
-            mask=mask,
-            importance=importance,
-            pictures=pictures,
-            costs=how.costs,
-            say=say,
-        )
-        write_costs(cost_file, how.costs)
+        try:
+            made = prune(
+                detector,
+                how.settings,
+                profile=profile,
+                mask=mask,
+                importance=importance,
+                pictures=pictures,
+                costs=how.costs,
+                say=say,
+            )
+        except BudgetMissed as error:
+            if len(prunings) == 1:
+                raise
+            pruned.update((target.name, Refused(target.name, error)) for target in how.targets)
+            continue
+        finally:
+            write_costs(cost_file, how.costs)
         pruned.update((target.name, made) for target in how.targets)
     return pruned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,8 +28,9 @@ from deploycc.pruning import whole_network
 from deploycc.report.pruning import remarks
 from deploycc.target import load as load_target
 from deploycc.timing.convolutions import Costs
+from deploycc.workflows import target_pruning
 from deploycc.workflows.predict import predict
-from deploycc.workflows.prune import PruneSettings, prune
+from deploycc.workflows.prune import Pruned, PruneSettings, prune
 
 CHAIN = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,64,64] x, float[64,3,3,3] w1, float[96,64,3,3] w2, float[96,96,3,3] w3, float[4,96,1,1] w4)
@@ -86,6 +88,32 @@ def test_a_goal_that_cannot_be_met_is_refused_with_the_fastest_that_can(
     fastest = capsys.readouterr().err.partition("fastest that can be takes ")[2].split()[0]
     assert main([*command, "--latency", f"{1.01 * float(fastest):g}ms"]) == 0
     assert out.exists()
+
+
+def test_a_goal_that_one_board_misses_does_not_keep_the_others_from_being_compiled(
+    chain: tuple[Path, Detector], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    slow, fast = "jetson-tx2-jp461", "jetson-xavier-jp512"
+
+    def pretended(detector: Detector, settings: PruneSettings, costs: PredictedCosts, **known: object) -> Pruned:
+        assert settings.latency_ms == 1
+        if costs.target.name == slow:
+            raise BudgetMissed("latency-goal", "no pruning makes the network take 1 ms")
+        return prune(detector, PruneSettings(by="l1", below=0.2, multiple=8))
+
+    monkeypatch.setattr(target_pruning, "prune", pretended)
+    command = ["compile", str(chain[0]), "-t", slow, "-t", fast, "--by", "l1", "--latency", "1ms", "-o", str(out)]
+    assert main([*command, "--json", "--precision", "fp16", "--no-build", "--no-verify", "--no-original"]) == 1
+    said = capsys.readouterr()
+    assert f"{slow} is refused" in said.err
+    assert "error[latency-goal]" in said.err
+    assert "error[targets-refused]: 1 of 2 targets" in said.err
+    refused, compiled = json.loads(said.out)
+    assert refused["target"] == slow
+    assert refused["error"]["code"] == "latency-goal"
+    assert compiled["compile"]["prunings"]
+    assert [folder.name for folder in out.iterdir()] == [fast]
 
 
 @pytest.mark.parametrize(
