@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,21 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
 
 def fresh_name(graph: gs.Graph, stem: str) -> str:
     """Return a tensor name that the graph and its subgraphs do not use: ``stem``, ``stem_2``, ``stem_3``..."""
-    taken = {name for scope in (graph, *graph.subgraphs(recursive=True)) for name in scope.tensors()}
+    taken = set(_tensor_names(graph))
     name, number = stem, 1
     while name in taken:
         number += 1
         name = f"{stem}_{number}"
     return name
+
+
+def _tensor_names(graph: gs.Graph) -> Iterator[str]:
+    yield from (tensor.name for tensor in (*graph.inputs, *graph.outputs))
+    for node in graph.nodes:
+        yield from (tensor.name for tensor in (*node.inputs, *node.outputs))
+        for value in node.attrs.values():
+            if isinstance(value, gs.Graph):
+                yield from _tensor_names(value)
 
 
 def redirect_readers(old: gs.Tensor, new: gs.Tensor) -> None:

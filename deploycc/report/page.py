@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def _finalize(value: Any) -> Any:
     return formats.without_controls(value) if type(value) is str else value
 
 
+@lru_cache
 def page_template(name: str) -> Template:
     """Return a template, which escapes every value and raises an error for an undefined name."""
     environment = Environment(

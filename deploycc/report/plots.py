@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from deploycc.documents.compile import NetworkRecord
@@ -43,6 +44,8 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a layer may be called $x$
     "font.family": "DejaVu Sans",
     "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "text.color": INK,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -197,9 +200,14 @@ def render(key: str, title: str, description: str, draw: Callable[[Figure], None
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser renders text with its own fonts
         figure = Figure(figsize=(width, height), layout="constrained")
+        canvas = FigureCanvasSVG(figure)
         draw(figure)
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)
+        figure.set_layout_engine("none")
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        canvas.print_svg(buffer, metadata={"Date": None})  # `savefig` would draw everything twice
     return _inline(buffer.getvalue(), key, title, description)
 
 
