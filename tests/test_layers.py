@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def allowed(room: str) -> set[str]:
     return BASE | PARTS | {"workflows", "cli"}
 
 
-def imported_modules(source: str) -> set[str]:
+@cache
+def imported_modules(source: str) -> frozenset[str]:
     """Modules of the package that a source imports, wherever in it, dotted and without the package's own name."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -35,7 +37,7 @@ def imported_modules(source: str) -> set[str]:
         else:
             continue
         found |= {module.removeprefix("deploycc.") for module in modules if module.startswith("deploycc.")}
-    return found
+    return frozenset(found)
 
 
 def violations(room: str, source: str) -> set[str]:
