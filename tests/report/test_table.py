@@ -78,7 +78,9 @@ def test_a_table_without_rows_is_its_head() -> None:
 
 
 @given(
-    st.lists(st.lists(st.text("abcdefghijklmnopqrstuvwxyz0123456789/._ ", max_size=12), min_size=4, max_size=4), max_size=5),
+    st.lists(
+        st.lists(st.text("abcdefghijklmnopqrstuvwxyz0123456789/._ ", max_size=12), min_size=4, max_size=4), max_size=5
+    ),
     st.integers(60, 90),
 )
 def test_lines_fit_and_nothing_is_lost(rows: list[list[str]], width: int) -> None:
