@@ -207,7 +207,8 @@ def render(key: str, title: str, description: str, draw: Callable[[Figure], None
         layout.execute(figure)
         figure.set_layout_engine("none")
         buffer = io.StringIO()
-        canvas.print_svg(buffer, metadata={"Date": None})  # `savefig` would draw everything twice
+        # `savefig` would draw everything twice.
+        canvas.print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return _inline(buffer.getvalue(), key, title, description)
 
 
