@@ -65,6 +65,11 @@ class BoxDecoding:
     error: float
     to_corners: Callable[[Array], Array]
 
+    @property
+    def centred(self) -> bool:
+        """Return whether the function's own boxes are centre and size."""
+        return bool(self.to_corners(np.array([[1.0, 1.0, 2.0, 2.0]]))[0, 0] == 0)
+
     def decode(self, offsets: Array) -> Array:
         """Decode offsets [P, 4], in the function's order, to corners [P, 4] without clipping."""
         if self.y_first:
@@ -141,15 +146,18 @@ def _forms(
 ) -> Iterator[Callable[[Array], Array]]:
     """Yield what brings the function's boxes to corners x y x y in 0..1, once per form that they may have."""
     for swapped in (False, True):
-        height, width = picture
-        if limits is not None:
-            bounds = limits if swapped else limits[::-1]
-            if not all(size - 1 <= bound <= size for size, bound in zip(picture, bounds, strict=True)):
-                height, width = (round(bound) for bound in bounds)
         for form in (_from_corners, _from_centre, _from_top_left):
             corners = form(priors[:, _SWAP] if swapped else priors)
+            farthest = (corners[:, :2] + corners[:, 2:]).max(axis=0) / 2
+            height, width = picture
+            if limits is not None:
+                bounds = limits if swapped else limits[::-1]
+                if not all(size - 1 <= bound <= size for size, bound in zip(picture, bounds, strict=True)) and all(
+                    bound / 2 <= centre <= bound for centre, bound in zip(farthest[::-1], bounds, strict=True)
+                ):  # far limits belong to no picture: priors reach beyond the middle of theirs
+                    height, width = (round(bound) for bound in bounds)
             # a prior centred beyond 2 must be in pixels
-            size = np.array([width, height] * 2) if (corners[:, :2] + corners[:, 2:]).max() > 4 else np.ones(4)
+            size = np.array([width, height] * 2) if farthest.max() > 2 else np.ones(4)
 
             def convert(
                 boxes: Array, swapped: bool = swapped, form: Callable[[Array], Array] = form, size: Array = size

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploycc.detector import Nms
-from deploycc.errors import Note
+from deploycc.errors import ModelError, Note
 
 _NO_LIMIT = 1 << 31
 _PASSES_ON = frozenset(  # operators between scores and detections
@@ -70,6 +70,47 @@ def stated_nms(graph: gs.Graph, scores: gs.Variable) -> tuple[Nms | None, list[N
             )
         )
     return nms, notes
+
+
+def unlike_ssd(graph: gs.Graph, boxes: gs.Variable, centred: bool, selects: bool) -> Note | None:
+    """Say why the graph's suppression finds other boxes than an SSD's would; None if it does not.
+
+    Args:
+        graph: with everything that follows the boxes.
+        boxes: decoded boxes.
+        centred: they are stored as centre and size, not as corners.
+        selects: only some of them are decoded.
+
+    Raises:
+        ModelError: ``nms-threshold``.
+    """
+    for node in _nodes(graph):
+        reason = None
+        if node.op == "NonMaxSuppression":
+            _check_overlap(graph, node)
+            most = _number(node, 2, 0.0)
+            if most is not None and most <= 0:
+                reason = (
+                    f"it keeps {most:.0f} boxes per class (max_output_boxes_per_class), so the file detects nothing"
+                )
+            elif node.inputs[0] is boxes and node.attrs.get("center_point_box", 0) and not centred:
+                reason = f"it takes boxes as centre and size (center_point_box), but {boxes.name} holds corners"
+        elif node.op == "TopK" and selects and not node.attrs.get("largest", 1):
+            reason = "it selects the boxes with the lowest scores (largest=0)"
+        if reason is not None:
+            return Note(node.name, "ssd-nms-unlike", f"{node.op} is not an SSD's, so the heads are not cut: {reason}")
+    return None
+
+
+def _check_overlap(graph: gs.Graph, node: gs.Node) -> None:
+    overlap = _number(node, 3, 0.0)
+    if overlap is not None and not 0 <= overlap <= 1:
+        raise ModelError(
+            "nms-threshold",
+            f"NonMaxSuppression has the overlap threshold {overlap:g}, outside 0..1",
+            context={"network": graph.name, "node": node.name},
+            note="ONNX Runtime refuses to run such a file, too",
+        )
 
 
 def _nodes(graph: gs.Graph) -> Iterator[gs.Node]:

@@ -21,7 +21,7 @@ from deploycc.importers.box_search import DecodedBoxes, Failure, find_decoded_bo
 from deploycc.importers.description import Description
 from deploycc.importers.head_rows import as_rows, concatenated
 from deploycc.importers.network_part import elements
-from deploycc.importers.nms_parameters import stated_nms
+from deploycc.importers.nms_parameters import stated_nms, unlike_ssd
 from deploycc.importers.score_search import Kind, Scores, find_scores, scores_of, unused_class
 
 _DESCRIBE = "give them as [heads] in a description (`describe`)"
@@ -83,7 +83,8 @@ def find_decoded_heads(
     scores = _scores(graph, found, description)
     if isinstance(scores, Note):
         return None, [scores]
-    return _cut(graph, found, scores)
+    unlike = unlike_ssd(graph, found.boxes, found.decoding.centred, found.selects)
+    return (None, [unlike]) if unlike else _cut(graph, found, scores)
 
 
 def output_pairs(graph: gs.Graph) -> Iterator[tuple[gs.Variable, gs.Variable]]:

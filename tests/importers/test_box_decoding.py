@@ -61,6 +61,18 @@ def test_priors_without_an_order_leave_the_axes_unknown() -> None:
     assert (found.axes_known, found.y_first) == (False, False)
 
 
+@pytest.mark.parametrize(("limit", "width"), [(1e4, 400), (640.0, 640)])
+def test_limits_in_pixels_are_a_picture_only_where_priors_fill_it(limit: float, width: int) -> None:
+    """A clip to 10,000 pixels was read as a picture of that size, and priors became specks in its corner."""
+    scale = np.array([width, 300] * 2)
+
+    def pixels(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (decode_boxes(x.astype(np.float64), CORNERS, VARIANCES, "center_size") * scale).astype(np.float32)
+
+    found = identify(pixels, len(CORNERS), (300, 400), (limit, limit if limit > 1000 else 300.0))
+    np.testing.assert_allclose(found.priors, CORNERS, rtol=0, atol=1e-5)
+
+
 def test_a_limit_on_box_sizes_is_seen() -> None:
     def limited(x: Array) -> Array:
         offsets = x.astype(np.float64)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from ssd_tail_edits import TAIL, add, codes, constant, give, load
 from ssd_tails import build
 
 from deploycc.detector import Nms
+from deploycc.errors import ModelError
 
 
 def test_heads_are_found_before_a_suppression_for_each_class(tmp_path: Path) -> None:
@@ -32,6 +35,57 @@ def test_heads_are_found_before_a_suppression_for_each_class(tmp_path: Path) -> 
     assert (heads.scores, heads.classes, heads.background) == ("scores", 3, 0)
     assert detector.nms == Nms(score_threshold=float(np.float32(0.3)), iou_threshold=float(np.float32(0.6)))
     assert {"ssd-background-found", "ssd-nms-removed", "ssd-nms-limit"} <= codes(detector)
+
+
+def suppressed(most: int | None, overlap: float, form: str = "corners", **attrs: int) -> onnx.ModelProto:
+    """A network whose boxes and scores go into one NonMaxSuppression."""
+    model = build(replace(TAIL, form=form))  # type: ignore[arg-type]
+    add(model, "Transpose", ["scores"], "turned", perm=[0, 2, 1])
+    limits = [] if most is None else [constant(model, "most", most, np.int64), constant(model, "overlap", overlap)]
+    add(model, "NonMaxSuppression", ["boxes", "turned", *limits], "kept", **attrs)
+    give(model, "kept", ["n", 3], onnx.TensorProto.INT64)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (
+            suppressed(9, 0.5, center_point_box=1),
+            "it takes boxes as centre and size (center_point_box), but boxes holds",
+        ),
+        (suppressed(0, 0.5), "it keeps 0 boxes per class (max_output_boxes_per_class), so the file detects nothing"),
+        (suppressed(None, 0.5), "it keeps 0 boxes per class"),
+        (suppressed(-1, 0.5), "it keeps -1 boxes per class"),
+    ],
+)
+def test_a_suppression_that_finds_other_boxes_is_not_cut(model: onnx.ModelProto, says: str, tmp_path: Path) -> None:
+    """All of these were replaced in silence by a suppression of corners with limits of its own."""
+    detector = load(model, tmp_path)
+    assert detector.heads is None
+    [note] = [note for note in detector.notes if note.code == "ssd-nms-unlike"]
+    assert says in note.reason
+
+
+def test_centred_boxes_that_are_suppressed_as_such_are_heads(tmp_path: Path) -> None:
+    assert load(suppressed(9, 0.5, "centre", center_point_box=1), tmp_path).heads is not None
+
+
+@pytest.mark.parametrize("overlap", [2.0, -1.0])
+def test_an_overlap_outside_the_standard_is_refused(overlap: float, tmp_path: Path) -> None:
+    """It became a traceback of ONNX Runtime's operator."""
+    with pytest.raises(ModelError) as caught:
+        load(suppressed(9, overlap), tmp_path)
+    assert caught.value.message == f"NonMaxSuppression has the overlap threshold {overlap:g}, outside 0..1"
+
+
+def test_a_selection_of_the_worst_boxes_is_not_cut(tmp_path: Path) -> None:
+    model = build(replace(TAIL, best=5))
+    [selects] = [node for node in model.graph.node if node.op_type == "TopK"]
+    selects.attribute.append(onnx.helper.make_attribute("largest", 0))
+    detector = load(model, tmp_path)
+    assert detector.heads is None
+    assert "ssd-nms-unlike" in codes(detector)
 
 
 def test_thresholds_and_limits_around_a_suppression_inside_a_branch(tmp_path: Path) -> None:
