@@ -37,11 +37,12 @@ class ShareOfLayer:
     ``loss = sum over layers of -log(worth of the kernels that stay / worth of all kernels of the layer)``: a layer that
     loses half costs the same wherever it is, and the second half costs more than the first.
 
-    A block costs 1 for each of its layers: the sum of the shares of all kernels, and as much as a layer that keeps 1/e
-    of its worth. Its readers lose a share too: where it is larger, a branch costs what they lose,
-    ``-log(worth of the other branches / worth of all branches)`` for each of the branches, as if all had been thinned
-    to that share. Layers that become the identity keep what they have in common with it: the share of their weights, by
-    absolute value, that lies on the channel itself and in the middle of the window.
+    A branch costs what its readers lose, ``-log(worth of the other branches / worth of all branches)``, for each layer
+    that makes the branches: as if all of them had been thinned to that share. What lies deeper in a branch matters to
+    nothing else (Veit et al., Residual networks behave like ensembles of relatively shallow networks, 2016). A layer
+    that becomes the identity costs 1, the sum of the shares of its kernels, without what it has in common with the
+    identity: the share of its weights, by absolute value, that lies on the channel itself and in the middle of the
+    window.
 
     Args:
         use: what each kernel is worth within its layer, [kernels] by layer.
@@ -63,14 +64,14 @@ class ShareOfLayer:
         return loss
 
     def of_block(self, graph: gs.Graph, groups: ChannelGroups, block: Block) -> float:
-        """Return the loss of the block's layers or of what reads them, whichever is larger."""
+        """Return what the readers of a branch lose, or what the layers of an identity do."""
         if block.kind == "identity":
             layers = {name: node for node, name in layer_names(graph.nodes)}
             return sum(1 - identity_share(layers[name]) for name in block.layers)
         own = self._worth_of(block.makers)
         rest = sum(self._worth_of(makers) or own for makers in block.others)
-        readers = (1 + len(block.others)) * np.log1p(own / rest) if rest > 0 else np.inf
-        return float(max(len(block.layers), readers))
+        makers = len(block.makers) + sum(max(1, len(makers)) for makers in block.others)
+        return float(makers * np.log1p(own / rest)) if rest > 0 else np.inf
 
     def _worth_of(self, layers: Iterable[str]) -> float:
         return sum(float(self._use[name].sum()) for name in layers if name in self._use)

@@ -94,9 +94,8 @@ def test_what_a_block_is_worth() -> None:
     search = block_search(0.0)
     losses = {" ".join(key): loss for key, (_, loss) in search.losses().items()}
     graph = {node.name: node for node in search.inputs.dense.graph.nodes}
-    assert losses["sum a5"] == 2  # two layers; its readers lose less: log(1 + 1) for two branches
-    assert losses["concat b1"] == 1  # a third of the channels: 2 log(24 / 16) is less than one layer
-    assert losses["concat a9"] == pytest.approx(2 * np.log(3), rel=1e-9, abs=0)  # two thirds of them
+    for block, share in {"sum a5": 1 / 2, "concat b1": 1 / 3, "concat a9": 2 / 3}.items():  # of what the readers get
+        assert losses[block] == pytest.approx(-2 * np.log(1 - share), rel=1e-9, abs=0)
     assert losses["identity a8"] == 1 - identity_share(graph["plain"])
     weight = np.zeros((4, 4, 3, 3), np.float32)
     weight[range(4), range(4), 1, 1] = [1, -2, 3, 4]
