@@ -65,6 +65,7 @@ class State:
         student, optimiser: their states.
         best: state of the student that agreed most with its teacher; empty before there is one.
         best_map50: that agreement.
+        best_step: when it was reached; 0: by the weights that the training began with.
         history: a record per check.
     """
 
@@ -75,6 +76,7 @@ class State:
     optimiser: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     best_map50: float = -1.0
+    best_step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -184,8 +186,10 @@ def _check(
     state.history.append(record)
     if is_first():
         report(record)
-    if task.may_keep(progress) and map50 > state.best_map50:
-        state.best, state.best_map50 = copied(pair.student), map50
+    # Few objects are soon all found: of weights that agree equally, those that were trained longer are better.
+    equal = map50 == state.best_map50 and state.best_step > 0
+    if task.may_keep(progress) and (map50 > state.best_map50 or equal):
+        state.best, state.best_map50, state.best_step = copied(pair.student), map50, state.step
     if checkpoint is not None and is_first():
         state.student, state.optimiser = pair.student.state_dict(), optimiser.state_dict()
         partial = checkpoint.with_name(checkpoint.name + ".partial")

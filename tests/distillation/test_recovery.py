@@ -13,7 +13,7 @@ import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.detector.picture_list import PictureList  # noqa: E402
 from deploycc.distillation import pair  # noqa: E402
-from deploycc.distillation.agreement import Judge  # noqa: E402
+from deploycc.distillation.agreement import Agreement, Judge  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.distillation.loss import Loss  # noqa: E402
 from deploycc.distillation.recovery import Recovered, recover  # noqa: E402
@@ -101,6 +101,27 @@ def test_weights_that_get_worse_are_not_kept(teacher: Detector, samples: Samples
     done = recover(teacher, teacher, samples, wild)
     assert done.after.map50 == done.before.map50 == 1.0
     assert bytes_of(done.detector) == bytes_of(teacher)
+
+
+@pytest.mark.parametrize(("before", "kept"), [(0.5, 2), (0.8, 0)])
+def test_of_weights_that_agree_equally_the_last_are_kept_unless_none_is_better_than_the_first(
+    pruned: Detector,
+    teacher: Detector,
+    samples: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    before: float,
+    kept: int,
+) -> None:
+    judged = []
+
+    def agreement(_: Judge, student: Detector) -> Agreement:
+        judged.append(bytes_of(student))
+        return Agreement(before if len(judged) == 1 else 0.8, {})
+
+    monkeypatch.setattr(Judge, "agreement", agreement)
+    done = recover(pruned, teacher, samples, TrainingSettings(steps=2, batch=1, check_every=1))
+    assert len({*judged[:3]}) == 3
+    assert bytes_of(done.detector) == judged[kept]
 
 
 def test_a_loss_that_is_no_number_ends_the_training(
