@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from deploycc.errors import Note as Note
     from deploycc.target import Target as Target
     from deploycc.target import load as load_target
-    from deploycc.workflows.compile import CompileSettings as CompileSettings
     from deploycc.workflows.compile import compile as compile
+    from deploycc.workflows.compile_settings import CompileSettings as CompileSettings
     from deploycc.workflows.detect import detect as detect
     from deploycc.workflows.evaluate import evaluate_detector as evaluate
     from deploycc.workflows.export import export_detector as export
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "CompileSettings": "deploycc.workflows.compile:CompileSettings",
+    "CompileSettings": "deploycc.workflows.compile_settings:CompileSettings",
     "DeployError": "deploycc.errors:DeployError",
     "Detector": "deploycc.detector:Detector",
     "GatePlanning": "deploycc.workflows.gates:GatePlanning",

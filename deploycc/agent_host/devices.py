@@ -68,16 +68,19 @@ class Device(BaseModel):
 
 
 def find(name: str) -> tuple[Device, ...]:
-    """Return the devices that a user means: none for ``local``, several for the target of a pool.
+    """Return the devices that a user means: none for ``local``, several for a pool.
 
     Args:
-        name: ``local``, an address, a name from ``devices.toml``, or a target that devices there have.
+        name: ``local``, an address, a name from ``devices.toml``, or a target that devices there have; several of them
+            with commas between them are a pool too.
 
     Raises:
         DeviceError: there is no such device, or a file cannot be used.
     """
     if name == LOCAL:
         return ()
+    if "," in name and name not in read_devices():
+        return _listed(name)
     if "://" in name:
         device = Device(name=name, url=name)
         device.destination()
@@ -95,6 +98,17 @@ def find(name: str) -> tuple[Device, ...]:
         context={"devices": ", ".join(known) or "none", "files": ", ".join(map(str, places()))},
         hint=f"did you mean {similar[0]}?" if similar else f"name it in {FILE_NAME}, or write {_FORMS}",
     )
+
+
+def _listed(names: str) -> tuple[Device, ...]:
+    devices: dict[str, Device] = {}
+    for name in filter(None, map(str.strip, names.split(","))):
+        if name == LOCAL:
+            raise DeviceError(
+                "device-pool-local", "this machine cannot be one of several devices", context={"devices": names}
+            )
+        devices |= {device.name: device for device in find(name)}
+    return tuple(devices.values())
 
 
 def places() -> tuple[Path, ...]:

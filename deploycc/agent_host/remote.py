@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import secrets
+import signal
 import socket
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,6 +88,7 @@ class RemoteSession:
     _offset: int = 0
     _fetched: int = 0
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    _interrupted: threading.Event = field(default_factory=threading.Event)
 
     @property
     def folder(self) -> Path:
@@ -175,6 +178,14 @@ class RemoteSession:
             self.finish()
         self.close()
 
+    def interrupt(self) -> None:
+        """Let the thread that works with this session leave it, as Ctrl-C does in the main thread; the job goes on."""
+        self._interrupted.set()
+        board = self._board
+        if board is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(board.ssh_pid, signal.SIGTERM)  # whoever waits for an answer is told that the link is lost
+
     def close(self) -> None:
         """End the connection; a job goes on."""
         if self._board is not None:
@@ -185,6 +196,8 @@ class RemoteSession:
         """Do something with the board; where the link is lost, connect and do it again."""
         attempts = iter(_PAUSES_S if self._job is not None or self._board is not None else _PAUSES_S[:2])
         while True:
+            if self._interrupted.is_set():
+                raise KeyboardInterrupt
             try:
                 if self._board is None:
                     self._board = Board(self.device)
@@ -196,7 +209,7 @@ class RemoteSession:
                 if pause is None:
                     raise self._given_up(error) from error
                 self.say(f"the link to {self.device.name} is lost; connecting again")
-                time.sleep(pause)
+                self._interrupted.wait(pause)
             except DeviceError as error:
                 if self._board is None and self._job is not None:  # it could be reached before
                     raise self._given_up(error) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploycc.cli.options import argument, option, switch
-from deploycc.cli.shared_options import Device, MaxPerformance
+from deploycc.cli.options import option, switch
+from deploycc.cli.shared_options import Device, MaxPerformance, OutputFolders
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ _TIME = re.compile(r"(\d+(?:\.\d*)?) ?(ms|s)")
 
 
 def command(
-    folders: Annotated[
-        list[Path], argument("DIR...", "Output folder of `deploycc compile`; several are measured in turns.")
-    ],
+    folders: OutputFolders,
+    apart: Annotated[
+        bool, switch("--apart", "Measure each folder by itself, with --device on as many of its boards as are free.")
+    ] = False,
     only: Annotated[str | None, option("PRECISION", "Time the engines of this precision only.")] = None,
     input_file: Annotated[
         Path | None, option("NPY", "NumPy file with the input tensor; default: seeded random values.", "--input")
@@ -53,22 +55,21 @@ def command(
     from deploycc.agent_host.remote import Step
     from deploycc.documents.latency import LatencyReport
     from deploycc.report.compare import comparison_lines
-    from deploycc.workflows.devices import session_on
+    from deploycc.workflows.board_jobs import bench_each, raise_failures
     from deploycc.workflows.output_folder import summarise_folder
-    from deploycc.workflows.rebuild import bench_folders
 
     scenario = _scenario(single_stream, period, seconds)
     step = Step("bench", only, None if input_file is None else input_file.resolve(), scenario, max_performance)
-    with console.progress("bench") as say, session_on(device, folders, [step], say) as session:
-        measured = bench_folders(folders, say, only, input_file, session, console.note, scenario, max_performance)
-    for folder in folders:
+    with console.progress("bench") as say:
+        outcomes = bench_each(folders, device, step, say, console.note, apart=apart)
+    for folder in console.succeeded(folders, outcomes):
         console.say(str(folder), summarise_folder(folder))
         console.wrote(folder / LatencyReport.FILE_NAME, answer=True)
         console.wrote(folder / "report.md", folder / "report.html")
-    for folder, latency in zip(folders[1:], measured[1:], strict=True):
+    measured = [outcome for outcome in outcomes if isinstance(outcome, LatencyReport)]
+    for folder, latency in [] if apart else zip(folders[1:], measured[1:], strict=True):
         console.say(f"{folder} against {folders[0]}", comparison_lines(measured[0], latency))
-    for latency in measured:
-        check_measured(latency, every=True)
+    raise_failures(folders, outcomes, partial(check_measured, every=True))
 
 
 def _scenario(single_stream: bool, period: str | None, seconds: float | None) -> Scenario | None:
@@ -76,10 +77,9 @@ def _scenario(single_stream: bool, period: str | None, seconds: float | None) ->
 
     if single_stream and period is not None:
         raise typer.BadParameter("a run is either a --single-stream or has a --period")
-    if single_stream:
-        return Scenario("single-stream", seconds=seconds)
-    if period is not None:
-        return Scenario("constant-stream", _milliseconds(period), seconds)
+    if single_stream or period is not None:
+        name = "single-stream" if single_stream else "constant-stream"
+        return Scenario(name, None if period is None else _milliseconds(period), seconds)
     if seconds is not None:
         raise typer.BadParameter(
             "--seconds ends --single-stream or --period; otherwise the plan says how long it takes"

@@ -12,7 +12,7 @@ import typer
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
 from deploycc.cli.pruning_options import PruningChoice
-from deploycc.cli.shared_options import ClassNames, Device, MaxPerformance, Precisions, comma_list, target_option
+from deploycc.cli.shared_options import ClassNames, Device, Jobs, MaxPerformance, Precisions, comma_list, target_option
 from deploycc.terminal import console
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def command(
     max_performance: MaxPerformance = False,
     quick: Annotated[bool, switch("--quick", "Measure for half a second only; the result is not valid.")] = False,
     threads: Annotated[int, option("N", "CPU threads of the runtime; 0: all cores.", min=0)] = 0,
+    jobs: Jobs = 1,
     dump_each: Annotated[Path | None, option("DIR", "Write the network as ONNX text after every pass.")] = None,
     as_json: Annotated[bool, switch("--json", "Print JSON instead of folder names.")] = False,
     choice: ModelChoice,
@@ -95,12 +96,14 @@ def command(
     from deploycc.evaluation.dataset import open_dataset
     from deploycc.files import check_writable, path_text
     from deploycc.timing.machine import check_threads
-    from deploycc.workflows.compile import CompileSettings, compile_targets
+    from deploycc.workflows.compile import compile_targets
     from deploycc.workflows.compile_outputs import Refused, check_outputs, outcome_json, raise_refusals
+    from deploycc.workflows.compile_settings import CompileSettings
     from deploycc.workflows.device_timer import timer_on
     from deploycc.workflows.devices import target_of
     from deploycc.workflows.output_folder import summarise_folder
     from deploycc.workflows.pictures import open_pictures
+    from deploycc.workflows.processes import local_processes
     from deploycc.workflows.prune_on_the_way import Recovering, check_on_the_way, prune_on_the_way
 
     if build:
@@ -128,7 +131,7 @@ def command(
             console.warn(f"{one.name}: --images and --keep-fp32 concern FP16, which is not compiled here")
     check_outputs(None, chosen, output)
     check_writable(pruning.costs, inputs=[choice.model, choice.weights])
-    with console.progress("compile") as say:
+    with console.progress("compile") as say, local_processes(jobs) as executor:
         detector = choice.load(say)
         console.notes(detector.notes)
         pruned = None
@@ -161,6 +164,7 @@ def command(
             score=None if score is None else open_dataset(score, size=detector.input.height),
             class_names=comma_list(names),
             inputs=tuple(filter(None, (pruning.profile, pruning.mask, gate_plan))),
+            executor=executor,
             say=say,
         ):
             outcomes.append(outcome)

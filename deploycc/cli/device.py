@@ -20,9 +20,8 @@ Name = Annotated[str, argument("DEVICE", "Name from devices.toml, or ssh://[user
 def list_(as_json: AsJson = False) -> None:
     """List the devices of devices.toml.
 
-    The file is in this folder or in ~/.config/deploycc.
-
-    Devices of one target form a pool: --device TARGET takes one that nobody works on.
+    The file is in this folder or in ~/.config/deploycc. Devices of one target form a pool, and so do names with commas
+    between them: --device TARGET and --device A,B take one that nobody works on, or several for several folders.
     """
     from deploycc.agent_host.devices import read_devices
     from deploycc.report.device import devices_table

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from deploycc.cli.model_options import ModelChoice, warn_if_assumed
 from deploycc.cli.options import option, switch, takes_options
-from deploycc.cli.shared_options import Pictures
+from deploycc.cli.shared_options import Jobs, Pictures
 from deploycc.terminal import console
 
 
@@ -18,7 +18,7 @@ def command(
     pictures: Pictures,
     html: Annotated[Path | None, option("FILE", "Also draw the utilisation into an HTML file.")] = None,
     svg: Annotated[Path | None, option("FILE", "Also draw the utilisation as a picture.")] = None,
-    jobs: Annotated[int, option("N", "Processes that run the network; the profile is the same.", min=1)] = 1,
+    jobs: Jobs = 1,
     as_json: Annotated[bool, switch("--json", "Print JSON instead of a table.")] = False,
     choice: ModelChoice,
 ) -> None:

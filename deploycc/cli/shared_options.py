@@ -27,6 +27,7 @@ Device = Annotated[
 EnginePrecision = Annotated[
     str | None, option("P", "Engine for --device: fp32 or fp16; default: the first that runs.", "--precision")
 ]
+Jobs = Annotated[int, option("N", "Processes that share the work; the result is the same.", min=1)]
 MaxPerformance = Annotated[
     bool,
     switch(
@@ -40,6 +41,7 @@ OrData = Annotated[
     option("DATA", "Pictures instead of --images: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT].", "--data", "-d"),
 ]
 OutputFolder = Annotated[Path, argument("DIR", "Output folder of `deploycc compile`.")]
+OutputFolders = Annotated[list[Path], argument("DIR...", "Output folders of `deploycc compile`.")]
 Precisions = Annotated[str | None, option("LIST", "Precisions, such as fp32,fp16; default: all.", "--precision", "-p")]
 ProfileFile = Annotated[Path, option("FILE", "Utilisation profile of this model (`deploycc profile`).", "--profile")]
 

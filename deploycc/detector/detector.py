@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import deploycc.graph.pickling  # noqa: F401 - lets detectors travel to other processes
 from deploycc.errors import ModelError, Note
 
 if TYPE_CHECKING:

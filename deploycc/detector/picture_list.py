@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from deploycc.files import sha256_of
 
 @dataclass(frozen=True, eq=False)
 class PictureList:
-    """Pictures in order, read one at a time.
+    """Pictures in order, read one at a time; another process on this machine reads them too.
 
     Attributes:
         source: as the user wrote it.
@@ -49,4 +50,8 @@ def folder_pictures(folder: Path) -> PictureList:
             ) from None
         digest.update(f"{path.name}\0{content}\n".encode())
     names = tuple(path.name for path in paths)
-    return PictureList(str(folder), names, digest.hexdigest(), lambda number: read_picture(paths[number]))
+    return PictureList(str(folder), names, digest.hexdigest(), partial(_read, paths))
+
+
+def _read(paths: Sequence[Path], number: int) -> NDArray[np.uint8]:
+    return read_picture(paths[number])

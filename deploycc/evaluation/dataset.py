@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from deploycc.detector.pictures import read_picture
 from deploycc.errors import InputError
 from deploycc.evaluation.truth import Truth
-from deploycc.evaluation.voc_folder import read_voc_folder
+from deploycc.evaluation.voc_folder import AnnotatedPicture, read_voc_folder
 from deploycc.scenes import CLASS_NAMES, draw_scene
 
 GENERATED_COUNT = 500  # default number of generated pictures
@@ -68,16 +69,18 @@ def _open_voc(spelling: str, rest: str, classes: tuple[str, ...] | None) -> Data
         path, _, split = rest.rpartition("@")
         folder = Path(path)
     names, pictures = read_voc_folder(folder, classes, split)
+    return Dataset(spelling, names, tuple(p.picture.name for p in pictures), partial(_read, pictures))
 
-    def sample(number: int) -> tuple[NDArray[np.uint8], Truth]:
-        return read_picture(pictures[number].picture), pictures[number].truth
 
-    return Dataset(spelling, names, tuple(p.picture.name for p in pictures), sample)
+def _read(pictures: Sequence[AnnotatedPicture], number: int) -> tuple[NDArray[np.uint8], Truth]:
+    return read_picture(pictures[number].picture), pictures[number].truth
 
 
 def _open_generated(spelling: str, seed: int, count: int, size: int) -> Dataset:
-    def sample(number: int) -> tuple[NDArray[np.uint8], Truth]:
-        scene = draw_scene(seed, number, size)
-        return scene.pixels, Truth(scene.boxes, scene.classes, scene.difficult)
+    names = tuple(f"scene-{seed}-{number}" for number in range(count))
+    return Dataset(spelling, CLASS_NAMES, names, partial(_draw, seed, size))
 
-    return Dataset(spelling, CLASS_NAMES, tuple(f"scene-{seed}-{n}" for n in range(count)), sample)
+
+def _draw(seed: int, size: int, number: int) -> tuple[NDArray[np.uint8], Truth]:
+    scene = draw_scene(seed, number, size)
+    return scene.pixels, Truth(scene.boxes, scene.classes, scene.difficult)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from html import escape
@@ -27,6 +28,8 @@ MAX_DOTS = 400
 TIME_BINS = 240
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # hide "building the font cache"
+
+_DRAWING = threading.Lock()  # matplotlib's settings are those of the process
 
 # Placeholder colours for matplotlib; `_inline` replaces them by the page's colours.
 INK, FAINT, BAR, BAND, LINE, PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
@@ -197,7 +200,7 @@ def render(key: str, title: str, description: str, draw: Callable[[Figure], None
     Ids start with ``key``, so that several plots fit on a page.
     """
     key = re.sub(r"[^a-z0-9-]", "-", key.lower())
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+    with _DRAWING, matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser renders text with its own fonts
         figure = Figure(figsize=(width, height), layout="constrained")
         canvas = FigureCanvasSVG(figure)

@@ -118,6 +118,16 @@ def fail(error: DeployError) -> None:
         _print(f"{label}: ", text, "")
 
 
+def succeeded(folders: Sequence[Path], outcomes: Sequence[object]) -> Iterator[Path]:
+    """Yield the folders whose outcome is not an error; where there are several, show the errors of the others."""
+    for folder, outcome in zip(folders, outcomes, strict=True):
+        if not isinstance(outcome, DeployError):
+            yield folder
+        elif len(folders) > 1:
+            warn(f"{folder} failed")
+            fail(outcome)
+
+
 def wrote(*paths: Path | None, answer: bool = False) -> None:
     """Say on stderr what was written.
 

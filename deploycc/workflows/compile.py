@@ -3,88 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.errors import DeployError, InputError
 from deploycc.progress import Say, prefixed, quiet
 from deploycc.workflows.compile_outputs import Refused, check_outputs, output_folders, raise_refusals, trained_files
+from deploycc.workflows.compile_settings import CompileSettings
 from deploycc.workflows.gate_plan_check import check_gate_plan
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from deploycc.agent_host.remote import RemoteSession
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
-    from deploycc.documents.compile import AccuracyRecord, CompileReport, VerificationRecord
-    from deploycc.documents.gate_plan import GatePlan, LayerPlan
-    from deploycc.documents.plan import Measurement, Variant
-    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.documents.compile import AccuracyRecord
+    from deploycc.documents.gate_plan import GatePlan
+    from deploycc.documents.plan import Variant
     from deploycc.evaluation.dataset import Dataset
-    from deploycc.integration.contract_files import Expected
-    from deploycc.passes.options import Detection, Precision, Prune
     from deploycc.target import Target
-    from deploycc.workflows.networks import WrittenNetwork
+    from deploycc.workflows.compile_networks import Compilation, Start
+    from deploycc.workflows.compile_workers import Write
     from deploycc.workflows.prune import Pruned
     from deploycc.workflows.report import Report
-    from deploycc.workflows.verify import Verifier
-
-
-@dataclass(frozen=True)
-class CompileSettings:
-    """How to compile.
-
-    Attributes:
-        precisions: to build; empty for all that a target does.
-        detection: where decoding and suppression happen; None for the target's preferred place.
-        keep_fp32: layers that stay FP32 in an FP16 network, by name.
-        verify: read every network back and compare it with what it was compiled from; every engine that is built is
-            then run on pictures, where that is possible.
-        original: where the network is pruned or its gates become branches, also build and time it as it was.
-        build: build the engines that can be built here, or on the device.
-        measure: time the engines that can run here, or on the device.
-        device: where they are built and timed, as `deploycc.agent_host.devices.find` takes it; None: here.
-        max_performance: time them in the fastest power mode of a Jetson, with fixed clocks; what was before is back
-            afterwards.
-        quick: time for half a second: a smoke test, which is never valid.
-        threads: CPU threads of the runtime; 0 for one per core.
-        dump_to: folder for the network as ONNX text after every pass.
-        command: the command line, for the report.
-    """
-
-    precisions: tuple[Precision, ...] = ()
-    detection: Detection | None = None
-    keep_fp32: tuple[str, ...] = ()
-    verify: bool = True
-    original: bool = True
-    build: bool = True
-    measure: bool = True
-    device: str | None = None
-    max_performance: bool = False
-    quick: bool = False
-    threads: int = 0
-    dump_to: Path | None = None
-    command: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One compilation, whatever the target.
-
-    Attributes:
-        detector: what the pipeline starts from.
-        prune: what its pruning passes are told.
-        original: the network to compare with; None where there is no other.
-        shown: the detector that the report describes.
-        profile: that it was pruned by on the way, if any.
-        verifier: compares what is written with what it was compiled from; None where nothing is compared.
-    """
-
-    detector: Detector
-    prune: Prune | None
-    original: Detector | None
-    shown: Detector
-    profile: UtilisationProfile | None = None
-    verifier: Verifier | None = None
 
 
 def compile(
@@ -98,6 +43,7 @@ def compile(
     pictures: str | Path | PictureList | None = None,
     score: str | None = None,
     class_names: Sequence[str] = (),
+    executor: Executor | None = None,
     say: Say = quiet,
 ) -> list[Report]:
     """Compile for one or more targets.
@@ -112,6 +58,10 @@ def compile(
         pictures: FP16 is compared with FP32 on these (`deploycc.workflows.pictures.open_pictures`).
         score: annotated pictures, ``voc:FOLDER[@SPLIT]`` or ``generated:SEED[:COUNT]``.
         class_names: the model's class names in order, for ``score``, where the detector does not know them.
+        executor: of ``concurrent.futures``, whose workers make the networks of several targets at once, such as a
+            ``ProcessPoolExecutor``, or ``get_executor()`` of a Dask client (extra ``farm``); they read the detector's
+            files and the pictures under the same paths. Engines are built and timed one after the other, once all
+            networks are made. None: this process makes them. What is made is the same.
         say: progress.
 
     Returns:
@@ -136,6 +86,7 @@ def compile(
         pictures=None if pictures is None else open_pictures(pictures, detector.input),
         score=None if score is None else open_dataset(score, size=detector.input.height),
         class_names=class_names,
+        executor=executor,
         say=say,
     )
     reports, refused = [], []
@@ -160,6 +111,7 @@ def compile_targets(
     score: Dataset | None = None,
     class_names: Sequence[str] = (),
     inputs: Sequence[Path] = (),
+    executor: Executor | None = None,
     say: Say = quiet,
 ) -> Iterator[Report | Refused]:
     """Compile for one target after the other; yields each report when its folder is whole.
@@ -178,13 +130,17 @@ def compile_targets(
         score: annotated pictures on which the network is scored, and the original one too.
         class_names: the model's class names in order, for ``score``, where the detector does not know them.
         inputs: other files that were read, which stay where they are in an output folder.
+        executor: as for `compile`.
         say: progress.
 
     Raises:
         InputError, ArtefactError: something does not fit, or an output folder cannot be written; nothing is compiled.
         PictureError: a picture cannot be read.
     """
-    from deploycc.workflows.devices import choose_device
+    from deploycc.timing.machine import usable_cores
+    from deploycc.workflows.compile_networks import Compilation
+    from deploycc.workflows.compile_workers import written_by_workers
+    from deploycc.workflows.devices import choose_device, is_remote
 
     settings = settings or CompileSettings()
     check_outputs(detector, targets, output)
@@ -198,54 +154,75 @@ def compile_targets(
         choose_device(settings.device, target.name)
     for target in targets:
         check_gate_plan(gate_plan, detector, target)
+    settings = replace(settings, threads=settings.threads or usable_cores())
     verifier = None
     if settings.verify:
         from deploycc.workflows.verify import Verifier
 
         verifier = Verifier()
     prunings = [pruned.get(target.name) if isinstance(pruned, Mapping) else pruned for target in targets]
-    jobs: dict[Pruned | None, _Job] = {}
+    starts: dict[Pruned | None, Start] = {}
     accuracies: dict[Pruned | None, tuple[AccuracyRecord, ...]] = {}
     scored: tuple[AccuracyRecord, ...] = ()
     for pruning in dict.fromkeys(prunings):
         if isinstance(pruning, Refused):
             continue
-        job = replace(_job(detector, pruning, settings, changed=gate_plan is not None), verifier=verifier)
-        jobs[pruning] = job
-        if verifier is not None and pruning is not None and pruning.changes_weights:
-            verifier.compare_with_itself(job.detector)
+        start = starts[pruning] = _start(detector, pruning, settings, changed=gate_plan is not None)
+        if verifier is not None and start.own_weights:
+            verifier.compare_with_itself(start.detector)
         if score is not None:
-            scored = _score(job, gate_plan, score, class_names, scored, say)
+            scored = _score(start, gate_plan, score, class_names, scored, say)
         accuracies[pruning] = scored
+    compilations = [
+        Compilation(starts[pruning], target, settings, gate_plan, pictures, accuracies[pruning])
+        for target, pruning in zip(targets, prunings, strict=True)
+        if not isinstance(pruning, Refused)
+    ]
     inputs = (*inputs, *trained_files(detector))
-    for target, folder, pruning in zip(targets, output_folders(targets, output), prunings, strict=True):
-        if isinstance(pruning, Refused):
-            yield pruning
-            continue
-        named, job, accuracy = prefixed(say, target.name), jobs[pruning], accuracies[pruning]
-        try:
-            yield _compile_one(job, target, folder, settings, gate_plan, pictures, accuracy, inputs, named)
-        except DeployError as error:
-            yield Refused(target.name, error)
+    with ExitStack() as stack:
+        writers: list[Write]
+        if executor is None:
+            writers = [partial(compilation.write, verifier=verifier) for compilation in compilations]
+        else:
+            writers = stack.enter_context(written_by_workers(compilations, executor, say))
+        ready = iter(zip(compilations, writers, strict=True))
+        written: list[Report | Refused] = []
+        on_boards = settings.build and is_remote(settings.device)
+        for target, folder, pruning in zip(targets, output_folders(targets, output), prunings, strict=True):
+            outcome: Report | Refused
+            if isinstance(pruning, Refused):
+                outcome = pruning
+            else:
+                try:
+                    outcome = _compile_one(*next(ready), folder, inputs, prefixed(say, target.name))
+                except DeployError as error:
+                    outcome = Refused(target.name, error)
+            if on_boards:  # the folder is whole: whoever attaches later finds it
+                written.append(outcome)
+            else:
+                yield outcome
+    if on_boards:
+        yield from _built_on_boards(written, settings, say)
 
 
-def _job(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *, changed: bool) -> _Job:
+def _start(detector: Detector, pruned: Pruned | None, settings: CompileSettings, *, changed: bool) -> Start:
+    from deploycc.workflows.compile_networks import Start
     from deploycc.workflows.load import find_original
 
     if pruned is None:
         original = (find_original(detector) or detector) if detector.prunings or changed else None
         if original is detector and not changed:
             original = None  # the pruned network alone: its original is gone
-        return _Job(detector, None, original if settings.original else None, detector)
+        return Start(detector, None, original if settings.original else None, detector)
     named = replace(detector, prunings=pruned.detector.prunings)
     original = detector if settings.original else None
     if pruned.changes_weights:  # the pipeline does not
-        return _Job(pruned.detector, None, original, named, pruned.profile)
-    return _Job(named, pruned.decision.prune, original, named, pruned.profile)
+        return Start(pruned.detector, None, original, named, pruned.profile, own_weights=True)
+    return Start(named, pruned.decision.prune, original, named, pruned.profile)
 
 
 def _score(
-    job: _Job,
+    start: Start,
     gate_plan: GatePlan | None,
     dataset: Dataset,
     class_names: Sequence[str],
@@ -258,148 +235,51 @@ def _score(
     from deploycc.workflows.scoring import score_variants
 
     plan = () if gate_plan is None else gate_plan.layers
-    options = replace(cpu_options(), prune=job.prune, gate_plan=plan)
-    networks: dict[Variant, Detector] = {"compiled": run(job.detector, options, PIPELINE).detector}
-    known = tuple(record for record in before if record.variant == "original" and job.original is not None)
-    if job.original is not None and not known:
-        networks["original"] = run(job.original, cpu_options(), PIPELINE).detector
+    options = replace(cpu_options(), prune=start.prune, gate_plan=plan)
+    networks: dict[Variant, Detector] = {"compiled": run(start.detector, options, PIPELINE).detector}
+    known = tuple(record for record in before if record.variant == "original" and start.original is not None)
+    if start.original is not None and not known:
+        networks["original"] = run(start.original, cpu_options(), PIPELINE).detector
     return (*score_variants(networks, dataset, class_names, say), *known)
 
 
-def _compile_one(
-    job: _Job,
-    target: Target,
-    output: Path,
-    settings: CompileSettings,
-    gate_plan: GatePlan | None,
-    pictures: PictureList | None,
-    accuracy: tuple[AccuracyRecord, ...],
-    inputs: Sequence[Path],
-    say: Say,
-) -> Report:
-    from deploycc.workflows.contract import write_folder_contract
+def _compile_one(compilation: Compilation, write: Write, output: Path, inputs: Sequence[Path], say: Say) -> Report:
     from deploycc.workflows.devices import build_and_measure, is_remote
-    from deploycc.workflows.networks import write_plan_and_agent
-    from deploycc.workflows.output_folder import render_folder, write_report
+    from deploycc.workflows.output_folder import render_folder
     from deploycc.workflows.report import read_report
     from deploycc.workflows.staging import staged_folder
-    from deploycc.workflows.verify import verify_networks
 
-    plan = () if gate_plan is None else gate_plan.layers
+    settings = compilation.settings
     kept: list[str] = []
     with staged_folder(output, inputs, kept.append) as folder:
-        networks = _networks(job, target, folder, settings, plan, say)
-        started = [(_start(job, network), network) for network in networks]
-        verified = verify_networks(started, folder, job.verifier, say) if job.verifier is not None else ()
-        written = [each.network for each in networks]
-        build_plan = write_plan_and_agent(folder, target, written, job.detector, _measurement(settings))
-        write_folder_contract(folder, build_plan, networks, job.shown, _expected(settings, networks, pictures, say))
-        if job.profile is not None:
-            job.profile.write(folder / job.profile.FILE_NAME)
-        if gate_plan is not None:
-            gate_plan.write(folder / gate_plan.FILE_NAME)
-        write_report(folder, _report(job, target, networks, verified, settings, pictures, accuracy, say))
+        write(folder, say=say)
         if settings.build and not is_remote(settings.device):
             build_and_measure(folder, None, settings.measure, say, settings.max_performance)
         say("writing the report")
         render_folder(folder)
-    if settings.build and is_remote(settings.device):  # the folder is whole: whoever attaches later finds it
-        build_and_measure(output, settings.device, settings.measure, say, settings.max_performance)
     return replace(read_report(output), kept=tuple(kept))
 
 
-def _expected(
-    settings: CompileSettings, networks: list[WrittenNetwork], pictures: PictureList | None, say: Say
-) -> dict[str, Expected]:
-    """What engines must find in a few pictures; nothing where networks are not verified."""
-    from deploycc.workflows.smoke import expected_of, smoke_pictures
+def _built_on_boards(
+    written: Sequence[Report | Refused], settings: CompileSettings, say: Say
+) -> Iterator[Report | Refused]:
+    """Build and time what was written on the boards of ``settings.device``, as many at once as there are."""
+    from deploycc.workflows.board_pool import BoardJob, run_on_boards
+    from deploycc.workflows.devices import build_and_measure_there, build_steps
+    from deploycc.workflows.report import read_report
 
-    if not settings.verify:
-        return {}
-    return expected_of(networks, smoke_pictures(networks[0].compiled.detector.input, pictures), say)
+    def work(session: RemoteSession, say: Say) -> None:
+        build_and_measure_there(session.folder, session, settings.measure, say, settings.max_performance)
 
-
-def _networks(
-    job: _Job,
-    target: Target,
-    folder: Path,
-    settings: CompileSettings,
-    plan: tuple[LayerPlan, ...],
-    say: Say,
-) -> list[WrittenNetwork]:
-    from deploycc.workflows.networks import run_passes, write_network
-
-    written = []
-    for precision in settings.precisions or target.precisions:
-        keep_fp32 = settings.keep_fp32 if precision == "fp16" else ()
-        compiled = run_passes(
-            job.detector,
-            target,
-            precision,
-            detection=settings.detection,
-            keep_fp32=keep_fp32,
-            prune=job.prune,
-            gate_plan=plan,
-            dump_to=settings.dump_to,
-            say=say,
-        )
-        say(f"{precision} writing the network")
-        written.append(write_network(compiled, target, folder, "compiled"))
-        if job.original is not None:
-            compiled = run_passes(
-                job.original,
-                target,
-                precision,
-                detection=settings.detection,
-                keep_fp32=keep_fp32,
-                say=prefixed(say, "original network"),
-            )
-            written.append(write_network(compiled, target, folder, "original"))
-    return written
-
-
-def _start(job: _Job, written: WrittenNetwork) -> Detector:
-    """Return the detector that the pipeline of a network started from."""
-    return job.original if written.network.variant == "original" and job.original is not None else job.detector
-
-
-def _measurement(settings: CompileSettings) -> Measurement:
-    from deploycc.documents.plan import QUICK, Measurement
-    from deploycc.timing.machine import usable_cores
-
-    threads = settings.threads or usable_cores()
-    return QUICK.model_copy(update={"threads": threads}) if settings.quick else Measurement(threads=threads)
-
-
-def _report(
-    job: _Job,
-    target: Target,
-    networks: Sequence[WrittenNetwork],
-    verified: tuple[VerificationRecord, ...],
-    settings: CompileSettings,
-    pictures: PictureList | None,
-    accuracy: tuple[AccuracyRecord, ...],
-    say: Say,
-) -> CompileReport:
-    from deploycc.documents.compile import CompileReport
-    from deploycc.documents.document import this_tool
-    from deploycc.workflows.precision import compare
-    from deploycc.workflows.predict import predicted_latencies
-    from deploycc.workflows.records import detector_record, source_record, target_record
-
-    comparison = None
-    if pictures is not None and any(network.network.precision == "fp16" for network in networks):
-        comparison = compare(job.detector, target, pictures, settings.keep_fp32, job.prune, say)
-    return CompileReport(
-        tool=this_tool(),
-        command=settings.command,
-        source=source_record(job.shown),
-        detector=detector_record(job.shown),
-        target=target_record(target),
-        prunings=job.shown.prunings,
-        accuracy=accuracy,
-        networks=tuple(network.record for network in networks),
-        verified=verified,
-        predictions=predicted_latencies(networks, target),
-        comparison=comparison,
-    )
+    steps = tuple(build_steps(settings.measure, settings.max_performance))
+    reports = [outcome for outcome in written if not isinstance(outcome, Refused)]
+    jobs = [BoardJob(report.target, (report.folder,), steps, work) for report in reports]
+    results = run_on_boards(settings.device or "", jobs, say)
+    ends = iter(results)
+    for outcome in written:
+        if isinstance(outcome, Refused):
+            yield outcome
+        elif (error := next(ends)) is not None:
+            yield Refused(outcome.target, error)
+        else:
+            yield replace(read_report(outcome.folder), kept=outcome.kept)

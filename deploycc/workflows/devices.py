@@ -56,18 +56,36 @@ def choose_device(name: str | None, target: str) -> Device | None:
         DeviceError: there is no such device, or it is known to be another board than the target.
     """
     from deploycc.agent_host.devices import LOCAL, find
-    from deploycc.target import load
 
     devices = find(name or LOCAL)
-    for device in devices:
-        if device.target is not None and load(device.target).name != target:
-            raise DeviceError(
-                "device-other-target",
-                f"{device.name} is a {device.target}, and this is for {target}",
-                context={"device": device.name},
-                hint=f"compile with --target {device.target}, or choose another device",
-            )
-    return _free_one(devices) if len(devices) > 1 else devices[0] if devices else None
+    if not devices:
+        return None
+    devices = fitting(devices, target)
+    return _free_one(devices) if len(devices) > 1 else devices[0]
+
+
+def fitting(devices: Sequence[Device], target: str) -> tuple[Device, ...]:
+    """Return those of some devices that may be a target: all of which nothing else is known.
+
+    Args:
+        devices: at least one.
+        target: name of what is to be built and measured there.
+
+    Raises:
+        DeviceError: ``device-other-target``: all of them are known to be other boards.
+    """
+    from deploycc.target import load
+
+    fit = tuple(device for device in devices if device.target is None or load(device.target).name == target)
+    if not fit:
+        other = devices[0]
+        raise DeviceError(
+            "device-other-target",
+            f"{other.name} is a {other.target}, and this is for {target}",
+            context={"device": other.name},
+            hint=f"compile with --target {other.target}, or choose another device",
+        )
+    return fit
 
 
 def _free_one(pool: Sequence[Device]) -> Device:
@@ -145,20 +163,34 @@ def build_and_measure(folder: Path, name: str | None, measure: bool, say: Say, m
             an error.
         DeviceError: as `session_on`.
     """
-    from deploycc.agent_host.local import check_built, check_measured
+    with session_on(name, folder, build_steps(measure, max_performance), say) as session:
+        if session is not None:
+            build_and_measure_there(folder, session, measure, say, max_performance)
+            return
+        from deploycc.agent_host.local import check_measured
+        from deploycc.workflows.output_folder import bench_staged, build_staged
+
+        build_staged(folder, say)
+        if measure:
+            check_measured(bench_staged(folder, say, max_performance))
+
+
+def build_steps(measure: bool, max_performance: bool) -> list[Step]:
+    """Return the steps of a job that builds, and maybe measures."""
     from deploycc.agent_host.remote import Step
-    from deploycc.workflows.output_folder import bench_staged, build_staged
+
+    return [Step("build"), Step("bench", max_performance=max_performance)] if measure else [Step("build")]
+
+
+def build_and_measure_there(
+    folder: Path, session: Session, measure: bool, say: Say, max_performance: bool = False
+) -> None:
+    """Build and time on a device; see `build_and_measure`."""
+    from deploycc.agent_host.local import check_built, check_measured
     from deploycc.workflows.rebuild import bench_folders, build_folder
 
-    steps = [Step("build"), Step("bench", max_performance=max_performance)] if measure else [Step("build")]
-    with session_on(name, folder, steps, say) as session:
-        if session is None:
-            build_staged(folder, say)
-            if measure:
-                check_measured(bench_staged(folder, say, max_performance))
-            return
-        built = build_folder(folder, say, session)
-        if measure:
-            [latency] = bench_folders([folder], say, session=session, max_performance=max_performance)
-            check_measured(latency, every=True)
-        check_built(built)
+    built = build_folder(folder, say, session)
+    if measure:
+        [latency] = bench_folders([folder], say, session=session, max_performance=max_performance)
+        check_measured(latency, every=True)
+    check_built(built)

@@ -104,3 +104,8 @@ def summarise_folder(folder: Path) -> list[str]:
         lines.append(f"on the device: {report.next_command}")
     lines.append(f"report: {folder / 'report.html'}")
     return lines
+
+
+def built_engines(folder: Path) -> list[Path]:
+    """Return the engines that were built."""
+    return [folder / engine.file for engine in read_unchecked(folder).compiled.engines if engine.status == "built"]

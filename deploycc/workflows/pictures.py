@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.errors import InputError, PictureError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from deploycc.detector import InputSpec
     from deploycc.detector.picture_list import PictureList
     from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.evaluation.dataset import Dataset
 
 _DATA_SETS = ("voc:", "generated:")
 
@@ -41,7 +46,11 @@ def open_pictures(source: str | Path | PictureList, spec: InputSpec) -> PictureL
         digest.update(f"{name}\0".encode())
         if not source.startswith("generated:"):  # there the name says it all
             digest.update(dataset.sample(number)[0].tobytes())
-    return PictureList(source, dataset.names, digest.hexdigest(), lambda number: dataset.sample(number)[0])
+    return PictureList(source, dataset.names, digest.hexdigest(), partial(_read, dataset))
+
+
+def _read(dataset: Dataset, number: int) -> NDArray[np.uint8]:
+    return dataset.sample(number)[0]
 
 
 def profile_pictures(profile: UtilisationProfile, spec: InputSpec) -> PictureList | None:

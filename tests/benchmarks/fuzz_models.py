@@ -192,8 +192,9 @@ def _inspected(model: Path) -> tuple[str, str]:
 
 def _compiled(model: Path) -> tuple[str, str]:
     from deploycc import target
-    from deploycc.workflows.compile import CompileSettings, compile_targets
+    from deploycc.workflows.compile import compile_targets
     from deploycc.workflows.compile_outputs import Refused
+    from deploycc.workflows.compile_settings import CompileSettings
 
     detector, output = _load(model), model.parent / "out"
     results = compile_targets(detector, [target.load("x86-cpu")], output, CompileSettings(build=False))

@@ -12,6 +12,7 @@ from deploycc.documents.compile import AccuracyRecord
 from deploycc.documents.document import Evidence
 from deploycc.workflows import compile as compiling
 from deploycc.workflows import scoring
+from deploycc.workflows.compile_networks import Start
 
 TINY = """<ir_version: 8, opset_import: ["": 13]>
 tiny (float[1, 3, 8, 8] x) => (float[1, 3, 8, 8] y) { y = Relu (x) }"""
@@ -38,11 +39,11 @@ def test_what_was_scored_before_is_not_scored_again(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(scoring, "score_variants", score)
     detector = network(TINY)
-    job = compiling._Job(detector, None, detector, detector)
+    job = Start(detector, None, detector, detector)
     dataset: Any = None
     first = compiling._score(job, None, dataset, (), (), print)
     second = compiling._score(job, None, dataset, (), first, print)
     assert asked == [["compiled", "original"], ["compiled"]]
     assert [(record.variant, record.map50) for record in second] == [("compiled", 0.2), ("original", 0.1)]
-    alone = compiling._Job(detector, None, None, detector)
+    alone = Start(detector, None, None, detector)
     assert [record.variant for record in compiling._score(alone, None, dataset, (), first, print)] == ["compiled"]
