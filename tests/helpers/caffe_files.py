@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,11 @@ def import_text(
 
 def run(detector: Detector, picture: Array) -> dict[str, Array]:
     """Outputs in ONNX Runtime, after the checks that every imported graph must pass."""
+    return runner(detector)(picture)
+
+
+def runner(detector: Detector) -> Callable[[Array], dict[str, Array]]:
+    """Run many pictures in one session, after the checks that every imported graph must pass."""
     model = gs.export_onnx(detector.graph)
     onnx.checker.check_model(model, full_check=True)
     check_shapes(detector)
@@ -154,10 +159,14 @@ def run(detector: Detector, picture: Array) -> dict[str, Array]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in detector.graph.outputs]
-    found = dict(zip(names, session.run(names, {detector.input.name: picture}), strict=True))
-    for output in detector.graph.outputs:
-        assert found[output.name].shape == tuple(output.shape)
-    return found
+
+    def outputs(picture: Array) -> dict[str, Array]:
+        found = dict(zip(names, session.run(names, {detector.input.name: picture}), strict=True))
+        for output in detector.graph.outputs:
+            assert found[output.name].shape == tuple(output.shape)
+        return found
+
+    return outputs
 
 
 def check_shapes(detector: Detector) -> None:
