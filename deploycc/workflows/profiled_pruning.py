@@ -80,6 +80,8 @@ def profiled_counts(
         say("comparing the chosen network with all kernels")
         timed = relative_times(dense.graph, groups, {ALL: frozenset(), CHOSEN: going}, ALL, costs.timer, say)
         ratios = {name: float(np.median(rounds)) for name, rounds in timed.items()}
+    else:
+        say("the budget is over: the chosen network is not compared with all kernels")
     return going, _decided(options, chosen), ratios
 
 

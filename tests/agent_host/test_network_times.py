@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_reports import run
 from small_networks import SHAPE, SHORT, conv_model, plan_folder, unknown_operator_model
 
 from deploycc import target
 from deploycc.agent import environment
+from deploycc.agent_host import network_times
 from deploycc.agent_host.board import Board
 from deploycc.agent_host.devices import Device
-from deploycc.agent_host.network_times import time_networks
+from deploycc.agent_host.network_times import profile_network, time_networks
+from deploycc.agent_host.remote import Step
+from deploycc.documents.latency import LayerTime, Run
 from deploycc.errors import MeasureError
 
 
@@ -31,9 +35,29 @@ def test_networks_take_turns_on_each_picture_and_nothing_stays(tmp_path: Path, d
     assert told == [cpu.architecture] * 4
     plan_folder(folders[0], cpu, {"fp32": unknown_operator_model()}, SHORT)
     with pytest.raises(MeasureError) as caught:
-        time_networks(device, folders[:1], [], lambda facts: None)
+        profile_network(device, folders[0], 2, lambda facts: None)
     assert caught.value.code == "device-network-refused"
     assert "ONNX Runtime refuses the network" in (caught.value.note or "")
     with Board(device) as board:
         assert board.jobs() == []
     assert sorted(path.name for path in folders[1].iterdir()) == ["network-fp32.onnx", "plan.json"]
+
+
+def test_a_network_is_built_once_and_profiled_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, asked = Device(name="tx2", url="ssh://board"), list[object]()
+
+    def benched(device: Device, folders: list[Path], benches: list[Step], check: object) -> list[list[Run]]:
+        asked.append((device, folders, benches))
+        return [[run((1.0,) * 9, layers=_layers(2.0 + number))] for number, _ in enumerate(benches)]
+
+    monkeypatch.setattr(network_times, "_build_and_bench", benched)
+    profiles = profile_network(board, tmp_path, 3, lambda facts: None)
+    assert asked == [(board, [tmp_path], [Step("bench")] * 3)]
+    assert profiles == [[("conv1 + relu1", ms), ("pool", 0.5)] for ms in (2.0, 3.0, 4.0)]
+
+
+def _layers(median_ms: float) -> tuple[LayerTime, ...]:
+    return (
+        LayerTime(name="conv1 + relu1", op="", median_ms=median_ms, share=0.8),
+        LayerTime(name="pool", op="", median_ms=0.5, share=0.2),
+    )

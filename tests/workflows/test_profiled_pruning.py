@@ -82,9 +82,14 @@ def chosen(detector: Detector, board: Board, budget_s: float, costs: Costs | Non
         said.append(f"{what} {done}/{total}")
 
     costs = costs or Costs(MACHINE, timer=board)
+    known = len(costs.profiles)
     clock = lambda: board.now_s  # noqa: E731
     made = profiled_counts(detector, groups, choice, able, groups.layers, costs, (), budget_s, say, clock)
-    assert all("profiling networks on tx2, " in words or "comparing" in words or "networks" in words for words in said)
+    assert said[-1].startswith("the budget is over" if not made[2] else "comparing the chosen network")
+    assert [words for words in said if words.startswith("profiling")] == [
+        f"profiling networks on tx2, {2 * number:g} minutes of {budget_s / 60:g} {known + number}/12"
+        for number in range(len(costs.profiles) - known)
+    ]
     return made
 
 

@@ -143,6 +143,29 @@ class OnnxEngine:
         return self.run(self._feed)
 
 
+def stair_times(network: bytes, width: int) -> list[tuple[str, float]]:
+    """Return name and milliseconds of every convolution as TensorRT merges it, in whole tiles of so many kernels."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(network))
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.value_info, *model.graph.output)
+    }
+    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    readers = {name: node for node in model.graph.node for name in node.input}
+    rows = []
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            kernels, inputs, *window = weights[node.input[1]]
+            tiles, depth = -(-kernels // width) * width, -(-inputs // 8) * 8
+            positions = shapes[node.output[0]][2] * shapes[node.output[0]][3]
+            after = readers.get(node.output[0])
+            name = f"{node.name} + {after.name}" if after is not None and after.op_type == "Relu" else node.name
+            rows.append((name, 0.02 + tiles * depth * window[0] * window[1] * positions / 3e8))
+    return rows
+
+
 def layer_times(network: bytes, data: bytes | None) -> list[tuple[str, float]]:
     """Return name and mean milliseconds of every node, over ten pictures."""
     import tempfile

@@ -8,7 +8,8 @@ Settings lie beside the program, in ``trtexec.json``:
     capability
     behaviour     work, or what goes wrong: refuse, memory, parse, crash, garbage, empty, throttle, kill (its parent),
                   hang (half an engine, deaf to SIGTERM), hang_measuring, fp16_zeros (FP16 engines answer with zeros)
-    times         onnxruntime, or the milliseconds that every picture takes
+    times         onnxruntime; or the milliseconds that every picture takes; or stairs:WIDTH:SHARE: each convolution
+                  takes whole tiles of WIDTH kernels, and a SHARE of a profile's layers 1.5 to 3 times as long
     build_s       how long a build takes
     longest_s     at most so long for pictures, whatever --duration says; null: as long as it says
     packages      where ONNX Runtime and NumPy are
@@ -21,13 +22,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from simulated_board.engines import OnnxEngine, layer_times, pack, unpack
+from simulated_board.engines import OnnxEngine, layer_times, pack, stair_times, unpack
 
 FLAGS = Path(__file__).parent / "trtexec_flags.txt"
 _INCLUDES_WARMUP = (8, 4)  # and older: --exportTimes holds every query
@@ -186,14 +188,30 @@ class Program:
             if "--exportProfile" in self.flags:
                 self._write_profile(json.loads(layers.read_text()))
             return
-        constant = float(self.settings["times"])
+        layers = [("conv1 + relu1", 6.0), ("conv2", 2.0)]
+        if str(self.settings["times"]).startswith("stairs:"):
+            layers, constant = self._stairs(network)
+        else:
+            constant = float(self.settings["times"])
         if "--exportTimes" in self.flags:
             warmup, step = float(self.flags["--warmUp"]), constant + 1.0
             count = int(self.flags["--iterations"]) + _WARMUP_QUERIES
             starts = [warmup + (number - _WARMUP_QUERIES) * step for number in range(count)]
             self._write_times([(start, constant) for start in starts])
         if "--exportProfile" in self.flags:
-            self._write_profile([("conv1 + relu1", 6.0), ("conv2", 2.0)])
+            self._write_profile(layers)
+
+    def _stairs(self, network: bytes) -> tuple[list[tuple[str, float]], float]:
+        """Return the layers of a profile, some of them disturbed, and the milliseconds of an undisturbed picture."""
+        sys.path.append(self.settings["packages"])
+        _, width, share = self.settings["times"].split(":")
+        exact = stair_times(network, int(width))
+        chance = random.Random(len((self.folder / "calls.jsonl").read_text().splitlines()))
+        layers = [
+            (name, ms * chance.gauss(1, 0.02) * (chance.uniform(1.5, 3) if chance.random() < float(share) else 1))
+            for name, ms in exact
+        ]
+        return layers, sum(ms for _, ms in exact)
 
     def _timed(self, run_once: Any) -> list[tuple[float, float]]:
         """Return start and latency of every query, in milliseconds."""
