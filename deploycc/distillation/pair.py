@@ -68,12 +68,13 @@ class Pair:
         begin, (scores, locations, *its_maps) = answers[: self._starts], answers[self._starts :]
         with torch.autocast(begin[0].device.type, torch.bfloat16, enabled=bfloat16):
             my_scores, my_locations, *my_maps = self.student(*begin)
-        target = probabilities_of(self._per_prior(scores, self._classes), self._its.activation)[:, self._rows]
+        count, classes = len(views), self._classes
+        target = probabilities_of(_per_prior(scores, count, classes), self._its.activation)[:, self._rows]
         loss = distillation_loss(
-            self._per_prior(my_scores, self._classes),
-            self._per_prior(my_locations, 4),
+            _per_prior(my_scores, count, classes),
+            _per_prior(my_locations, count, 4),
             target,
-            self._per_prior(locations, 4)[:, self._rows],
+            _per_prior(locations, count, 4)[:, self._rows],
             self._mine.activation,
             self._background,
         )
@@ -85,7 +86,7 @@ class Pair:
         ]
         return Loss(loss.scores, loss.locations, self._map_weight * torch.stack(distances).mean())
 
-    @staticmethod
-    def _per_prior(values: Tensor, width: int) -> Tensor:
-        """As [N, P, width], in 32 bits."""
-        return values.float().reshape(values.shape[0], -1, width)
+
+def _per_prior(values: Tensor, count: int, width: int) -> Tensor:
+    """As [count, P, width], in 32 bits: a softmax may see all priors of all pictures as rows."""
+    return values.float().reshape(count, -1, width)
