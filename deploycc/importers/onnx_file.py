@@ -14,6 +14,7 @@ from deploycc.detector.file import holds_detector, read_detector, read_gates
 from deploycc.errors import ModelError, Note
 from deploycc.files import path_text, sha256_of
 from deploycc.graph.edit import type_float_constants
+from deploycc.graph.padding import pad_dilated_convolutions
 from deploycc.graph.shapes import infer_shapes
 from deploycc.importers.described_detector import describe_known_heads, refuse_keys_of_raw_heads
 from deploycc.importers.described_heads import describe_heads
@@ -140,6 +141,7 @@ def _fix_shapes(graph: gs.Graph, path: Path) -> None:
     for output, shape in stated:
         if output.shape is None:  # it follows operators that inference does not understand
             output.shape = shape
+    pad_dilated_convolutions(graph)
     check_operands(graph, path)
     check_operators(graph, path)
 

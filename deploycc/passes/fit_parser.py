@@ -8,11 +8,11 @@ import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
 from deploycc.errors import Note
-from deploycc.graph.edit import static_shape
 from deploycc.graph.expansions import expand
 from deploycc.graph.half import all_nodes
 from deploycc.graph.narrow_types import narrow_floats, narrow_integers
 from deploycc.graph.opset import lower_opset
+from deploycc.graph.padding import explicit_pads
 from deploycc.graph.shapes import infer_shapes
 from deploycc.parsers.support import Contract, has_operator
 from deploycc.passes.options import Options
@@ -79,7 +79,7 @@ def _plain_attributes(node: gs.Node) -> bool:
     if auto_pad == "NOTSET":
         changed |= node.attrs.pop("auto_pad", None) is not None
         return bool(changed)
-    pads = _explicit_pads(node, auto_pad)
+    pads = explicit_pads(node, auto_pad)
     if pads is None:
         return bool(changed)
     del node.attrs["auto_pad"]
@@ -95,21 +95,3 @@ def _plain_resize(node: gs.Node) -> bool:
         return False
     attrs |= {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
     return True
-
-
-def _explicit_pads(node: gs.Node, auto_pad: str) -> list[int] | None:
-    """Return the pads of SAME_UPPER, SAME_LOWER or VALID (ONNX, Conv): output = ceil(input / stride) for SAME."""
-    shape = static_shape(node.inputs[0])
-    kernel = node.attrs.get("kernel_shape") or (static_shape(node.inputs[1]) or ())[2:]
-    if shape is None or not kernel or node.attrs.get("ceil_mode", 0):
-        return None
-    spatial = len(kernel)
-    strides, dilations = node.attrs.get("strides", [1] * spatial), node.attrs.get("dilations", [1] * spatial)
-    first, last = [], []
-    for size, taps, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
-        reach = (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1
-        total = max(reach - size, 0) if auto_pad != "VALID" else 0
-        smaller, larger = total // 2, total - total // 2
-        first.append(smaller if auto_pad == "SAME_UPPER" else larger)
-        last.append(larger if auto_pad == "SAME_UPPER" else smaller)
-    return first + last
