@@ -13,7 +13,7 @@ Softened scores and the offsets of priors that see an object count likewise, as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -56,15 +56,47 @@ def output_change(
     Raises:
         ModelError: ``distillation-no-heads``; ``training-operator``.
     """
-    scores = score_tensor(detector)
-    assert detector.heads is not None
-    classes, background = detector.heads.classes, detector.heads.background
-    network = TrainableNetwork(detector, [scores.name, detector.heads.locations])
+    network = TrainableNetwork(detector, compared(detector))
     layers = _layers(network, detector, groups)
-    generator = torch.Generator().manual_seed(seed)
     squares, members = np.zeros(groups.count), np.zeros(groups.count)
     for labels, _, _ in layers.values():
         members += np.bincount(labels, minlength=groups.count)
+    for seen in backward_passes(network, detector, picture, numbers, seed=seed, say=say):
+        change = np.zeros(groups.count)
+        for labels, weights, axis in layers.values():
+            change += np.bincount(labels, _by_kernel(weights, axis), groups.count)
+        squares += 0.5 * change**2 / max(1, seen)
+    worth = squares / max(1, len(numbers)) / np.maximum(members, 1)
+    return {name: worth[labels] for name, (labels, _, _) in layers.items()}
+
+
+def backward_passes(
+    network: TrainableNetwork,
+    detector: Detector,
+    picture: Callable[[int], NDArray[np.float32]],
+    numbers: Sequence[int],
+    *,
+    seed: int,
+    say: Say,
+) -> Iterator[int]:
+    """Let gradients flow back from random directions of the outputs, one picture after the other.
+
+    Args:
+        network: of ``detector``, with the outputs that `compared` names; its parameters have their gradients whenever
+            this yields.
+        detector: the trained network, with SSD heads.
+        picture: returns a picture as the network's input, [1, C, H, W].
+        numbers: of the pictures to use.
+        seed: of the random directions.
+        say: progress.
+
+    Yields:
+        Number of priors that see an object in a picture.
+    """
+    scores = score_tensor(detector)
+    assert detector.heads is not None
+    classes, background = detector.heads.classes, detector.heads.background
+    generator = torch.Generator().manual_seed(seed)
     for done, number in enumerate(numbers):
         say("finding what the outputs depend on", done, len(numbers))
         logits, offsets = (values.float() for values in network(torch.from_numpy(picture(number))))
@@ -80,12 +112,18 @@ def output_change(
         noise = torch.randn(offsets.shape, generator=generator)
         network.zero_grad(set_to_none=True)
         ((direction * logits).sum() + (weight * noise * offsets).sum()).backward()
-        change = np.zeros(groups.count)
-        for labels, weights, axis in layers.values():
-            change += np.bincount(labels, _by_kernel(weights, axis), groups.count)
-        squares += 0.5 * change**2 / max(1, int((seen > SEEN).sum()))
-    worth = squares / max(1, len(numbers)) / np.maximum(members, 1)
-    return {name: worth[labels] for name, (labels, _, _) in layers.items()}
+        yield int((seen > SEEN).sum())
+
+
+def compared(detector: Detector) -> list[str]:
+    """Return the names of the outputs that count: scores before their activation where that is known, and offsets.
+
+    Raises:
+        ModelError: ``distillation-no-heads``.
+    """
+    scores = score_tensor(detector)
+    assert detector.heads is not None
+    return [scores.name, detector.heads.locations]
 
 
 def _layers(

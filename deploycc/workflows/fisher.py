@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from deploycc.workflows.prune_settings import cpu_options
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
+    from deploycc.graph.blocks.search import Key
 
 PICTURES = 400
 """Enough for the order of the kernels: each picture gives one random direction, and 400 leave about 7 % of error."""
@@ -25,6 +26,8 @@ class FisherImportance:
 
     Attributes:
         values: see `deploycc.distillation.importance.output_change`.
+        blocks: likewise of whole blocks, by what identifies them (`deploycc.distillation.block_importance`); empty
+            where they were not asked for.
         source: of the pictures, as it was given.
         pictures: how many of them were used.
     """
@@ -32,6 +35,7 @@ class FisherImportance:
     values: Mapping[str, Any]
     source: str
     pictures: int
+    blocks: Mapping[Key, float] = field(default_factory=dict)
 
 
 def fisher_importance(
@@ -41,6 +45,7 @@ def fisher_importance(
     count: int = PICTURES,
     threads: int = 1,
     seed: int = 1,
+    blocks: bool = False,
     say: Say = quiet,
 ) -> FisherImportance:
     """Estimate how much the outputs of a trained network change without each kernel, by Fisher information.
@@ -51,6 +56,7 @@ def fisher_importance(
         count: pictures to use at most, chosen at random.
         threads: of PyTorch.
         seed: of the choice of pictures and of the directions.
+        blocks: also estimate it for whole blocks.
         say: progress.
 
     Raises:
@@ -65,7 +71,9 @@ def fisher_importance(
     import torch
 
     from deploycc.detector.pictures import prepare
+    from deploycc.distillation.block_importance import block_change
     from deploycc.distillation.importance import output_change
+    from deploycc.graph.blocks.search import find_blocks
     from deploycc.graph.channels.labels import channel_groups
     from deploycc.passes import DROP_DEAD, FOLD, run
 
@@ -73,12 +81,12 @@ def fisher_importance(
     network = run(detector, cpu_options(), FOLD + DROP_DEAD).detector
     opened = open_pictures(pictures, detector.input)
     numbers = np.random.default_rng([seed, 3]).permutation(len(opened.names))[:count].tolist()
-    values = output_change(
-        network,
-        channel_groups(network.graph),
-        lambda number: prepare(opened.read(number), network.input),
-        numbers,
-        seed=seed,
-        say=say,
-    )
-    return FisherImportance(values, opened.source, len(numbers))
+    groups = channel_groups(network.graph)
+
+    def picture(number: int) -> Any:
+        return prepare(opened.read(number), network.input)
+
+    values = output_change(network, groups, picture, numbers, seed=seed, say=say)
+    found = find_blocks(network.graph, groups) if blocks else []
+    changes = block_change(network, found, picture, numbers, seed=seed, say=say) if found else {}
+    return FisherImportance(values, opened.source, len(numbers), changes)

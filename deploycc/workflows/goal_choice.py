@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.graph.blocks.search import Block
+    from deploycc.graph.blocks.search import Block, Key
     from deploycc.graph.channels.groups import ChannelGroups
     from deploycc.pruning.decide import Choice, Kernels
     from deploycc.pruning.goal_search import GoalSearch, Part
@@ -26,6 +26,7 @@ class GoalInputs:
         groups: of ``dense``.
         possible: every kernel that may go, and what each is worth.
         layers: names of layers that may lose kernels.
+        block_worth: of whole blocks, where it was estimated on pictures.
     """
 
     original: Detector
@@ -33,6 +34,7 @@ class GoalInputs:
     groups: ChannelGroups
     possible: Choice
     layers: set[str]
+    block_worth: Mapping[Key, float] = field(default_factory=dict)
 
     def removable(self) -> set[int]:
         """Return the channel groups that may go."""

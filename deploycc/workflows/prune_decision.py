@@ -116,7 +116,8 @@ def decide_pruning(
     check_kernels(groups, mask or {})
     if settings.has_goal or settings.by == "fisher":
         possible = _everything(dense, groups, profile, importance, layers, settings)
-        inputs, met = GoalInputs(original, dense, groups, possible, layers), None
+        known = importance.blocks if importance is not None else {}
+        inputs, met = GoalInputs(original, dense, groups, possible, layers, known), None
         if settings.has_goal:
             chosen, met = choose_for_goal(inputs, settings, costs, say)
         else:

@@ -63,7 +63,7 @@ def choose_for_goal(
         multiples = multiples[-1:]  # staircases show where a finer one does not pay
 
     def worth(choice: Choice) -> Worth:
-        return OutputChange(choice.use) if settings.by == "fisher" else ShareOfLayer(choice.use)
+        return OutputChange(choice.use, inputs.block_worth) if settings.by == "fisher" else ShareOfLayer(choice.use)
 
     def parts(part: GoalInputs) -> Sequence[Part]:
         return _parts(part, multiples[0], settings.budget_s, costs, say)
@@ -116,12 +116,6 @@ def check_goal(settings: PruneSettings) -> None:
     if settings.blocks and settings.budget_s is not None:
         message = "blocks are tried in many networks, more than a budget has time to profile"
         raise InputError("prune-option", message, hint="leave out `blocks` or `budget`")
-    if settings.blocks and settings.by == "fisher":
-        raise InputError(
-            "prune-option",
-            "what the outputs lose without a whole block is not estimated",
-            hint="leave out `blocks`, or rank by `by=utilisation` or `by=l1`",
-        )
     if settings.by == "mask":
         raise InputError(
             "prune-option",

@@ -89,7 +89,7 @@ def prune_on_the_way(
     importance = None
     notes: tuple[Note, ...] = ()
     if data is not None and prunings[0].settings.by == "fisher":
-        importance = fisher_importance(detector, data, say=say)
+        importance = fisher_importance(detector, data, blocks=prunings[0].settings.blocks, say=say)
     elif data is not None:
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile, notes = profiled.profile, profiled.notes
