@@ -82,6 +82,7 @@ def check_operators(graph: gs.Graph, path: Path) -> None:
     proto = without_weights_as_onnx(graph)
     for scope in graphs(proto.graph):
         scope.ClearField("value_info")
+        _state_axes(scope)
     for output in proto.graph.output:
         output.ClearField("type")
     try:
@@ -96,6 +97,13 @@ def check_operators(graph: gs.Graph, path: Path) -> None:
             note=cause.strip(),
             hint="export the network again",
         ) from None
+
+
+def _state_axes(graph: onnx.GraphProto) -> None:
+    """Write out the default axes of MeanVarianceNormalization, without which ONNX's inference contradicts itself."""
+    for node in graph.node:
+        if node.op_type == "MeanVarianceNormalization" and not any(a.name == "axes" for a in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute("axes", [0, 2, 3]))
 
 
 def _problem(node: gs.Node) -> str | None:

@@ -117,3 +117,11 @@ def test_operators_that_do_not_fit_their_input_are_refused(nodes: str, note: str
         load(path)
     assert caught.value.code == "onnx-operator"
     assert note in (caught.value.note or "")
+
+
+def test_normalisation_over_its_default_axes_is_not_refused(tmp_path: Path) -> None:
+    """ONNX's strict inference cannot expand this operator without its axes; the file is valid."""
+    text = "g (float[1,3,4,4] x) => (float[1,3,4,4] y) { y = MeanVarianceNormalization (x) }"
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 13]> {text}'), path)
+    assert load(path).graph.outputs[0].shape == [1, 3, 4, 4]
