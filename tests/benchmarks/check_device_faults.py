@@ -215,6 +215,31 @@ def check_clock_set_back(campaign: Campaign) -> None:
     campaign.work(campaign.planned())
 
 
+def check_faked_clocks(campaign: Campaign) -> None:
+    """Whatever starts on the board has clocks three days back or ahead, or fast or slow ones.
+
+    Once the wall clock alone is like that, once the monotonic clock too.
+    """
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not libraries:
+        print("left out: libfaketime is not installed")
+        return
+    for shift in ("-3d", "+3d", "+0 x3", "+0 x0.3"):
+        for kept in (1, 0):
+            name = f"clock {shift}, monotonic {'as it is' if kept else 'too'}"
+            python = campaign.folder / f"python {shift} {kept}"
+            faked = f"LD_PRELOAD={libraries[0]} FAKETIME={shlex.quote(shift)} FAKETIME_DONT_FAKE_MONOTONIC={kept}"
+            python.write_text(f'#!/bin/sh\nexport {faked}\nexec {shlex.quote(sys.executable)} "$@"\n')
+            python.chmod(0o755)
+            device = campaign.device.model_copy(update={"python": str(python)})
+
+            def do(device: Device = device) -> None:
+                campaign.work(campaign.planned(), device=device)
+                campaign.work(campaign.planned())
+
+            campaign.attempt(name, do)
+
+
 def check_reboot(campaign: Campaign) -> None:
     """Everything of a job is gone at once, with its whole group and the agent that served: said, and the next is right."""
     folder = campaign.planned()
@@ -322,6 +347,7 @@ def run(campaign: Campaign, cuts: int, kills: int) -> int:
     check_host_killed(campaign, kills, whole_s)
     check_job_killed(campaign, kills, whole_s)
     campaign.attempt("clock set back", lambda: check_clock_set_back(campaign))
+    check_faked_clocks(campaign)
     campaign.attempt("reboot", lambda: check_reboot(campaign))
     campaign.attempt("two hosts at once", lambda: check_two_hosts(campaign))
     campaign.attempt("disk full", lambda: check_full_disk(campaign))
