@@ -174,11 +174,15 @@ def cut_by(way: str, subject: Subject, calibration: PictureList) -> tuple[deploy
         pruned, refitted = by(deploycc.PruneSettings(by="fisher", below=subject.below), importance)
         return pruned, refitted
     low, high = 0.0, 0.9
+    tried: list[tuple[float, deploycc.PruneSettings]] = []
     for _ in range(8):
         share = (low + high) / 2
-        tried = deploycc.prune(subject.teacher, deploycc.PruneSettings(by="l1", below=share, multiple=8))
-        low, high = (share, high) if saved_by(tried.detector) < subject.below else (low, share)
-    pruned, refitted = by(deploycc.PruneSettings(by="l1", below=high, multiple=8))
+        # Single kernels: whole tiles of all layers at once would overshoot.
+        settings = deploycc.PruneSettings(by="l1", below=share, multiple=1)
+        saved = saved_by(deploycc.prune(subject.teacher, settings).detector)
+        low, high = (share, high) if saved < subject.below else (low, share)
+        tried.append((abs(saved - subject.below), settings))
+    pruned, refitted = by(min(tried, key=lambda pair: pair[0])[1])
     return pruned, refitted
 
 
