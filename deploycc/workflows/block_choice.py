@@ -123,13 +123,13 @@ class BlockSearch:
         return [block for _, _, block in sorted(rates, key=lambda rate: rate[:2])]
 
     def score(self, state: WithoutBlocks, goal: float) -> tuple[float, float]:
-        """Return by how much the goal is missed, and the loss; kernels that may turn out to be stuck count too."""
+        """Return by how much the goal is missed, and the loss."""
         from deploycc.pruning.goal_search import GoalSearch
 
         inputs = state.inputs
-        free = inputs.groups.of_kernels(inputs.possible.kernels) - inputs.groups.pins.keys()
+        able = inputs.removable()
         worth, parts = self.worth(inputs.possible), self.parts(inputs)
-        search = GoalSearch(inputs.groups, worth, free, inputs.layers, parts, self.multiple)
+        search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, self.multiple)
         loss = search.loss_of(search.least_loss(goal))
         return max(0.0, search.least_cost - goal), state.loss + max(0.0, loss)
 
