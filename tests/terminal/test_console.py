@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from deploycc.cli import main
 from deploycc.errors import DeployError
 from deploycc.progress import prefixed, quiet
 from deploycc.target import names
@@ -204,9 +205,12 @@ def _on_a_pty(command: list[str], width: int) -> str:
     "command",
     [["target", "list"], ["target", "show", "jetson-xavier-jp512"], ["inspect", "street_ssd_lkam", "--layers"]],
 )
-def test_on_a_terminal_of_80_columns_lines_fit_and_names_stay_whole(command: list[str]) -> None:
-    program = [sys.executable, "-m", "deploycc", *command]
-    shown, piped = _on_a_pty(program, 80), subprocess.check_output(program, text=True)
+def test_on_a_terminal_of_80_columns_lines_fit_and_names_stay_whole(
+    command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    shown = _on_a_pty([sys.executable, "-m", "deploycc", *command], 80)
+    assert main(command) == 0
+    piped = capfd.readouterr().out
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80 < max(map(len, piped.splitlines()))
     if command[1] == "list":
