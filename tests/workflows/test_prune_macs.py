@@ -40,8 +40,9 @@ def inputs(worth: float = 0.1) -> GoalInputs:
 
 def cut(case: GoalInputs, settings: deploycc.PruneSettings = SETTINGS) -> dict[str, int]:
     """Number of kernels that go, by layer."""
-    choice, going, _ = choose_for_macs(case, settings)
+    choice = choose_for_macs(case, settings).choice
     parts = layers_macs(case.dense.graph, case.groups, case.layers)
+    going = case.groups.of_kernels(choice.kernels)
     assert macs_left(case.groups, parts, going) <= (1 - settings.below) * macs_left(case.groups, parts, ())
     return {name: len(kernels) for name, kernels in choice.kernels.items()}
 
