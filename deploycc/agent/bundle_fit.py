@@ -22,7 +22,8 @@ def board_facts(root: str, runtime: str) -> "Dict[str, Any]":
     hardware = environment.hardware() if is_here else {}
     version = environment.tensorrt_library(root) if runtime == "tensorrt" else None
     if version is None and is_here:
-        version = environment.library_version(runtime.replace("-", "_"))
+        module = "tensorrt_rtx" if runtime == "tensorrt-rtx" else runtime
+        version = environment.library_version(module)
     return {
         "architecture": hardware.get("architecture"),
         "board_model": hardware.get("board_model"),
