@@ -1,10 +1,20 @@
 """Building one engine, in this process."""
 
 import os
-import time
 from typing import Any, Dict, Optional
 
-from . import answers, build_rtx, build_tensorrt, environment, files, plan_file, run_onnxruntime, run_trtexec, smoke
+from . import (
+    answers,
+    build_rtx,
+    build_tensorrt,
+    environment,
+    files,
+    plan_file,
+    run_onnxruntime,
+    run_trtexec,
+    smoke,
+    steady,
+)
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
 from .scratch import Scratch
@@ -52,7 +62,7 @@ def build(plan_path: str, file: str, program: "Optional[str]" = None) -> "Dict[s
     engine = plan_file.engine_of(plan, file)
     row = empty_row(plan, engine)
     say("build {} with {}".format(engine["file"], row["builder"]))
-    start = time.perf_counter()
+    start = steady.now()
     try:
         row.update(_built(plan, engine, folder, program))
     except (NotPossible, Failed) as error:
@@ -60,7 +70,7 @@ def build(plan_path: str, file: str, program: "Optional[str]" = None) -> "Dict[s
         say("{}: {}".format(engine["file"], error.reason))
         return row
     path = os.path.join(folder, engine["file"])
-    row["build_seconds"] = time.perf_counter() - start
+    row["build_seconds"] = steady.now() - start
     row["peak_memory_mib"] = environment.peak_memory_mib()
     row["sha256"] = files.sha256_of(path)
     row["size_bytes"] = os.path.getsize(path)

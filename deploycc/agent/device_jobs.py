@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import device_lock, fields, files, plan_file, processes, store
+from . import device_lock, fields, files, plan_file, processes, steady, store
 from .outcome import Failed
 from .progress import say
 from .scenario import LONGEST_PERIOD_MS, Scenario
@@ -263,9 +263,9 @@ class Job:
 
     def cancel(self) -> None:
         """End it: in order, then for good."""
-        deadline = time.monotonic() + _GRACE_S + 4
+        deadline = steady.now() + _GRACE_S + 4
         asked = False
-        while self.is_alive() and time.monotonic() < deadline:
+        while self.is_alive() and steady.now() < deadline:
             pid = self.state().get("pid")
             if pid and not asked:
                 _signal(pid, signal.SIGTERM)
@@ -277,8 +277,8 @@ class Job:
 
     def remove(self) -> None:
         """Forget it, unless its process lives; one that is about to end is waited for."""
-        deadline = time.monotonic() + _GRACE_S
-        while self.is_ending() and time.monotonic() < deadline:
+        deadline = steady.now() + _GRACE_S
+        while self.is_ending() and steady.now() < deadline:
             _pause()
         if not self.is_alive():
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import Any, Callable, List, Optional
 
+from . import steady
+
 GRACE_S = 2.0
 _LOOK_EVERY_S = 0.5
 _SET_PDEATHSIG = 1  # linux/prctl.h
@@ -98,12 +100,12 @@ class Child:
 
     def read(self, pipe: int, limit_s: float) -> "Any":
         """Return what it writes into a pipe until it closes its end; None where that takes longer than the limit."""
-        deadline = time.monotonic() + limit_s
+        deadline = steady.now() + limit_s
         parts = []  # type: Any
         while True:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, min(deadline - time.monotonic(), 3600.0)))
+            ready, _, _ = select.select([pipe], [], [], max(0.0, min(deadline - steady.now(), 3600.0)))
             if not ready:
-                if time.monotonic() >= deadline:
+                if steady.now() >= deadline:
                     return None
                 continue
             part = os.read(pipe, 1 << 16)
@@ -123,8 +125,8 @@ class Child:
             return
         if grace_s:
             self._process.terminate()
-        deadline = time.monotonic() + grace_s
-        while time.monotonic() < deadline and not _has_ended(self._process.pid):
+        deadline = steady.now() + grace_s
+        while steady.now() < deadline and not _has_ended(self._process.pid):
             time.sleep(0.01)
         self._kill()
         self._process.wait()

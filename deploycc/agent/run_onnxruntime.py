@@ -6,10 +6,9 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
 from typing import Any, Callable, Dict, List, Optional
 
-from . import environment, files, timing
+from . import environment, files, steady, timing
 from .outcome import Failed, NotPossible
 from .picture import make_input
 
@@ -181,10 +180,10 @@ def profile_layers(
     """Median time of every node over some profiled runs, in the order of execution."""
     with tempfile.TemporaryDirectory() as folder:
         session = load(engine, threads, os.path.join(folder, "profile"), optimised)
-        start = time.perf_counter()
+        start = steady.now()
         for number in range(_PROFILE_WARMUP + _PROFILE_RUNS[1]):
             session.run(None, picture)
-            if number + 1 >= _PROFILE_WARMUP + _PROFILE_RUNS[0] and time.perf_counter() - start > _PROFILE_S:
+            if number + 1 >= _PROFILE_WARMUP + _PROFILE_RUNS[0] and steady.now() - start > _PROFILE_S:
                 break
         with open(session.end_profiling(), encoding="utf-8") as file:
             events = json.load(file)

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Dict, List, Optional
 
-from . import processes, sensors, tegrastats
+from . import processes, sensors, steady, tegrastats
 from .system import command_output, find_program
 
 PERIOD_S = 0.5
@@ -61,8 +61,8 @@ class Recorder:
             return self
         finally:
             os.close(watched)
-        deadline = time.monotonic() + _FIRST_WAIT_S
-        while os.fstat(self._file.fileno()).st_size == 0 and time.monotonic() < deadline:
+        deadline = steady.now() + _FIRST_WAIT_S
+        while os.fstat(self._file.fileno()).st_size == 0 and steady.now() < deadline:
             time.sleep(0.01)
         return self
 
@@ -102,7 +102,7 @@ def watch(period_s: float) -> int:
     """
     found = sensors.find()
     others = _others(found, period_s)
-    due = time.perf_counter()
+    due = steady.now()
     while True:
         at = time.perf_counter()
         values = sensors.read_all(found)
@@ -113,9 +113,9 @@ def watch(period_s: float) -> int:
         except OSError:
             return 1
         due += period_s
-        if due < time.perf_counter():
-            due = time.perf_counter() + period_s
-        time.sleep(max(0.0, due - time.perf_counter()))
+        if due < steady.now():
+            due = steady.now() + period_s
+        time.sleep(max(0.0, due - steady.now()))
 
 
 class _Program:

@@ -10,11 +10,19 @@ import gc
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from .outcome import Failed
+
 _BLOCK_S = 0.3  # of a block, where that is enough pictures: a steady state, and short beside what changes on a machine
 _BLOCK_SAMPLES = 10  # of a block: the picture that is dropped before it stays a small part
 ROUNDS = 8  # at least: of fewer pairs of blocks not even the extremes are a 99 % interval of their median
 _SPIN_S = 0.002  # before a picture is due: a sleep may last that much longer than it should
 _DROPPED_S = 0.02  # before each block, and one picture at least: the caches still hold the other engine's data
+
+
+def _check_forward(*times: float) -> None:
+    """Refuse a clock that went backwards: a loop that waits for its end would wait for as long again."""
+    if list(times) != sorted(times):
+        raise Failed("the board's monotonic clock went backwards while it measured")
 
 
 class Stopwatch:
@@ -54,14 +62,20 @@ class Stopwatch:
         return self._warmup_s / self._warmup_samples
 
     def warm_up(self, seconds: float) -> None:
-        """Run pictures that are not kept: at least one."""
-        begin = self._clock()
+        """Run pictures that are not kept: at least one.
+
+        Raises:
+            Failed: the clock went backwards.
+        """
+        begin = now = self._clock()
         count = 0
-        while count == 0 or self._clock() - begin < seconds:
+        while count == 0 or now - begin < seconds:
             self._run_once()
+            before, now = now, self._clock()
+            _check_forward(before, now)
             count += 1
         self._warmup_samples += count
-        self._warmup_s += self._clock() - begin
+        self._warmup_s += now - begin
 
     def take_block(self, min_duration_s: float, min_samples: int) -> None:
         """Time pictures until both limits are reached.
@@ -69,14 +83,20 @@ class Stopwatch:
         Args:
             min_duration_s: from the first sample's start to the last one's end.
             min_samples: number of samples.
+
+        Raises:
+            Failed: the clock went backwards.
         """
         run_once, clock, starts, ends = self._run_once, self._clock, self._starts, self._ends
         first = len(ends)
+        before = clock()
         while len(ends) - first < min_samples or ends[-1] - starts[first] < min_duration_s:
             start = clock()
             run_once()
             ends.append(clock())
             starts.append(start)
+            _check_forward(before, start, ends[-1])
+            before = ends[-1]
         self._blocks.append(len(ends) - first)
         self._duration_s += ends[-1] - starts[first]
 
@@ -90,19 +110,28 @@ class Stopwatch:
             period_s: from one picture to the next.
             min_duration_s: until the last picture's period ends.
             min_samples: number of samples.
+
+        Raises:
+            Failed: the clock went backwards.
         """
         run_once, clock, starts, ends = self._run_once, self._clock, self._starts, self._ends
-        begin = clock()
+        begin = before = clock()
         count = 0
         while count < min_samples or count * period_s < min_duration_s:
             due = begin + count * period_s
-            if due - clock() > _SPIN_S:
-                self._sleep(due - clock() - _SPIN_S)
-            while clock() < due:
-                pass
+            now = clock()
+            _check_forward(before, now)  # else the wait for the next picture would be that much longer
+            if due - now > _SPIN_S:
+                self._sleep(due - now - _SPIN_S)
+            now = clock()
+            while now < due:
+                earlier, now = now, clock()
+                _check_forward(earlier, now)
             run_once()
             ends.append(clock())
             starts.append(due)
+            _check_forward(now, ends[-1])
+            before = ends[-1]
             count += 1
         self._blocks.append(count)
         self._duration_s += ends[-1] - begin
@@ -137,7 +166,7 @@ class Blocks:
         Args:
             clock: seconds, monotonic; the same for all that take turns.
         """
-        self._clock = clock
+        self._clock, self._last = clock, clock()
         self._blocks = []  # type: List[Any]
 
     def add(self, result: "Dict[str, Any]") -> None:
@@ -146,8 +175,14 @@ class Blocks:
         Args:
             result: the fields of `Stopwatch.result`, counted from the block's first sample, and others, of which the
                 last block's count.
+
+        Raises:
+            Failed: the clock went backwards.
         """
-        self._blocks.append((self._clock() - result["duration_s"], result))
+        now = self._clock()
+        _check_forward(self._last, now)
+        self._last = now
+        self._blocks.append((now - result["duration_s"], result))
 
     @property
     def first_start(self) -> float:

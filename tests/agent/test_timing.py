@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from deploycc.agent import timing
+from deploycc.agent.outcome import Failed
 
 
 class Engine:
@@ -225,3 +226,24 @@ def test_shares_add_up() -> None:
     layers = timing.with_shares([{"median_ms": 3.0}, {"median_ms": 1.0}])
     assert [layer["share"] for layer in layers] == [0.75, 0.25]
     assert timing.with_shares([{"median_ms": 0.0}])[0]["share"] == 0.0
+
+
+@pytest.mark.parametrize("back_at", [1, 5, 12])
+@pytest.mark.parametrize("period_s", [None, 0.5])
+def test_a_clock_that_goes_backwards_is_said(back_at: int, period_s: float | None) -> None:
+    """In the warm-up, or while samples are taken: nothing waits for three days to come again."""
+    engine = Engine(*[0.125] * back_at, -3 * 86400.0, 0.125)
+
+    def sleep(seconds: float) -> None:
+        assert seconds < 1
+        engine.now += seconds + 0.002
+
+    watch = timing.Stopwatch(engine.run, engine.clock, sleep)
+
+    def whole() -> None:
+        watch.warm_up(0.5)
+        timing.take_samples([watch], 20.0, 40, period_s)
+
+    with pytest.raises(Failed, match="went backwards"):
+        whole()
+    assert engine.runs <= back_at + 1

@@ -215,6 +215,41 @@ def check_clock_set_back(campaign: Campaign) -> None:
     campaign.work(campaign.planned())
 
 
+def check_clock_jumps_back(campaign: Campaign) -> None:
+    """The monotonic clock of each process on the board goes back three days while it works: that is said, if it matters.
+
+    Nothing waits for the time to come again, and the next result is right.
+    """
+    site = campaign.folder / "jump"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os, time\n"
+        "_real, _at = time.monotonic, time.monotonic() + float(os.environ['JUMP_AFTER_S'])\n"
+        "time.monotonic = time.perf_counter = lambda: _real() - (3 * 86400 if _real() > _at else 0)\n"
+    )
+    for after_s in (0.2, 0.5, 1.0, 2.0):
+        python = site / f"python {after_s}"
+        variables = f"PYTHONPATH={shlex.quote(str(site))} JUMP_AFTER_S={after_s}"
+        python.write_text(f'#!/bin/sh\nexport {variables}\nexec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o755)
+        device = campaign.device.model_copy(update={"python": str(python)})
+
+        def do(device: Device = device) -> None:
+            start = time.monotonic()
+            folder = campaign.planned()
+            with on_device(device, folder, BOTH) as session:
+                built = local.build(folder, session=session)
+                report = local.bench(folder, session=session)
+            assert time.monotonic() - start < 60
+            assert (built.engines[0].build_seconds or 0) >= 0
+            [run] = report.runs
+            assert run.status == "measured" or "went backwards" in str(run.reason), run.reason
+            assert all(0 < ms < 60_000 for ms in run.samples_ms)
+            campaign.work(campaign.planned())
+
+        campaign.attempt(f"monotonic clock goes back after {after_s} s of each process", do)
+
+
 def check_faked_clocks(campaign: Campaign) -> None:
     """Whatever starts on the board has clocks three days back or ahead, or fast or slow ones.
 
@@ -347,6 +382,7 @@ def run(campaign: Campaign, cuts: int, kills: int) -> int:
     check_host_killed(campaign, kills, whole_s)
     check_job_killed(campaign, kills, whole_s)
     campaign.attempt("clock set back", lambda: check_clock_set_back(campaign))
+    check_clock_jumps_back(campaign)
     check_faked_clocks(campaign)
     campaign.attempt("reboot", lambda: check_reboot(campaign))
     campaign.attempt("two hosts at once", lambda: check_two_hosts(campaign))
