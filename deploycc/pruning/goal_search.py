@@ -3,11 +3,15 @@
 A cost is in whatever unit the parts count: milliseconds on a target, or multiply-accumulates. Kernels go in order of
 what they are worth (`deploycc.pruning.worth`) per cost that their removal saves, and no layer is emptied. Times are
 staircases over the number of kernels: a step goes to the count that saves most per loss, which is the edge of a stair.
+
+Many choices lose about the same. A price of work decides among them: multiply-accumulates that save no cost are kept.
+More than a tie is not paid for that: what is kept at a greater loss made networks less accurate, not more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +28,9 @@ Counts = NDArray[np.int64]
 _AHEAD = 3  # later counts of a layer that an exchange tries
 _EXCHANGES = 50
 _LEAST_SAVING = 1e-9  # of the whole cost: less is rounding
+_TIE = 1.02  # of the least loss: the search itself comes no nearer to it
+_PRICES = 2.0 ** np.arange(-3, 4)  # of all work that the least loss saves, in units of that loss
+_HALVINGS = 3  # between two of these prices
 
 
 class Part(Protocol):
@@ -59,6 +66,7 @@ class GoalSearch:
 
     Attributes:
         full_cost, least_cost: cost of all parts with every kernel, and with as few as possible.
+        full_work: with every kernel.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class GoalSearch:
         layers: Iterable[str],
         parts: Sequence[Part],
         multiple: int,
+        work: Sequence[Part] = (),
     ) -> None:
         """Prepare.
 
@@ -79,37 +88,84 @@ class GoalSearch:
             layers: names of layers that may lose kernels.
             parts: of the network, those whose cost depends on channels.
             multiple: of kernels that layers keep; half of it, a quarter... in layers narrower than twice that.
+            work: parts that cost what the network computes, where that has a price.
         """
         able = frozenset(removable)
         found = (_stairs(groups, worth, able & bundle.groups, bundle, multiple) for bundle in bundles(groups, layers))
         self._stairs = [stairs for stairs in found if len(stairs.removed) > 1]
         self._parts = _Parts(groups, self._stairs, parts)
-        self._steps: dict[tuple[int, ...], tuple[float, int]] = {}
+        self._work = _Parts(groups, self._stairs, work)
+        self._steps: dict[tuple[float, ...], tuple[float, int]] = {}
         self.full_cost = self._parts.total_cost(self._nothing())
         self.least_cost = self._parts.total_cost(self._everything())
+        self.full_work = self._work.total_cost(self._nothing())
 
     def all_that_may_go(self) -> frozenset[int]:
         """Return the groups whose removal gives ``least_cost``."""
         return self._gone(self._everything())
 
-    def least_loss(self, goal: float) -> frozenset[int]:
-        """Return the groups to remove so that the parts cost at most ``goal``; all that may go if none suffice."""
+    def least_loss(self, goal: float, price: float = 0.0) -> frozenset[int]:
+        """Return the groups to remove so that the parts cost at most ``goal``; all that may go if none suffice.
+
+        Args:
+            goal: for the cost of all parts.
+            price: what removing one unit of work counts as, beside the loss.
+        """
+        loss = _Loss(self._stairs, self._work, price)
         state = self._nothing()
-        total = self._give_back(state, self._descend(state, self.full_cost, goal), goal)
+        total = self._give_back(state, self._descend(state, self.full_cost, goal, loss), goal, loss)
         for _ in range(_EXCHANGES):
-            better = self._exchange(state, total, goal)
+            better = self._exchange(state, total, goal, loss)
             if better is None:
                 break
             state, total = better
         return self._gone(state)
 
-    def loss_of(self, gone: Iterable[int]) -> float:
-        """Return the loss of removing these groups, which `least_loss` returned."""
+    def loss_of(self, gone: Iterable[int], price: float = 0.0) -> float:
+        """Return the loss of removing these groups, which `least_loss` returned, and the price of their work."""
+        return _Loss(self._stairs, self._work, price).total(self._state(gone)) + price * self.full_work
+
+    def work_of(self, gone: Iterable[int]) -> float:
+        """Return the work that removing these groups saves, which `least_loss` returned."""
+        return self.full_work - self._work.total_cost(self._state(gone))
+
+    def price_of_work(self, goal: float, most_loss: float = _TIE) -> float:
+        """Return the price at which least work goes for a goal.
+
+        Args:
+            goal: for the cost of all parts.
+            most_loss: that it may cost, as a multiple of the least loss.
+        """
+        least_work = self.work_of(gone := self.least_loss(goal))
+        least = self.loss_of(gone)
+        if least <= 0 or least_work <= 0 or self.least_cost >= goal:
+            return 0.0
+        unit, best = least / least_work, 0.0
+
+        def pays(price: float) -> bool:
+            nonlocal least, least_work, best
+            gone = self.least_loss(goal, price)
+            least = min(least, self.loss_of(gone))
+            if self.loss_of(gone) > most_loss * least:
+                return False
+            if (work := self.work_of(gone)) < least_work:
+                least_work, best = work, price
+            return True
+
+        low = 0.0
+        for factor in _PRICES.tolist():
+            if not pays(unit * factor):
+                for _ in range(_HALVINGS if low else 0):
+                    middle = math.sqrt(low * factor)
+                    low, factor = (middle, factor) if pays(unit * middle) else (low, middle)
+                break
+            low = factor
+        return best
+
+    def _state(self, gone: Iterable[int]) -> list[int]:
         gone = set(gone)
         counts = [sum(group in gone for group in stairs.order.tolist()) for stairs in self._stairs]
-        return self._loss(
-            [int(np.searchsorted(of.removed, count)) for of, count in zip(self._stairs, counts, strict=True)]
-        )
+        return [int(np.searchsorted(of.removed, count)) for of, count in zip(self._stairs, counts, strict=True)]
 
     def _nothing(self) -> list[int]:
         return [0] * len(self._stairs)
@@ -124,24 +180,21 @@ class GoalSearch:
             for group in stairs.order[: stairs.removed[index]].tolist()
         )
 
-    def _loss(self, state: Sequence[int]) -> float:
-        return sum(float(stairs.loss[index]) for stairs, index in zip(self._stairs, state, strict=True))
-
-    def _descend(self, state: list[int], total_cost: float, goal: float) -> float:
+    def _descend(self, state: list[int], total_cost: float, goal: float, loss: _Loss) -> float:
         """Take the step of least loss per cost saved until the goal is met; returns the cost then."""
         while total_cost > goal:
-            steps = [self._best_step(number, state) for number in range(len(state))]
+            steps = [self._best_step(number, state, loss) for number in range(len(state))]
             number = min(range(len(steps)), key=lambda n: steps[n][0], default=None)
             if number is None or not np.isfinite(steps[number][0]):
                 break
             total_cost -= self._move(state, number, steps[number][1])
         return total_cost
 
-    def _best_step(self, number: int, state: Sequence[int]) -> tuple[float, int]:
+    def _best_step(self, number: int, state: Sequence[int], of: _Loss) -> tuple[float, int]:
         """Loss per cost saved of a bundle's best step from here, and the candidate that it leads to."""
-        key = (number, state[number], *self._parts.others(number, state))
+        key = (of.price, number, state[number], *self._parts.others(number, state), *of.others(number, state))
         if key not in self._steps:
-            now, loss, costs = state[number], self._stairs[number].loss, self._parts.costs(number, state)
+            now, loss, costs = state[number], of.by_candidate(number, state), self._parts.costs(number, state)
             saved = costs[now] - costs[now + 1 :]
             rates = np.full(saved.shape, np.inf)
             pays = saved > _LEAST_SAVING * self.full_cost
@@ -157,18 +210,20 @@ class GoalSearch:
         state[number] = index
         return saved
 
-    def _give_back(self, state: list[int], total_cost: float, goal: float) -> float:
+    def _give_back(self, state: list[int], total_cost: float, goal: float, loss: _Loss) -> float:
         """Undo what the goal does not need, the largest loss first; returns the cost then."""
         while True:
-            best = max((self._back(number, state, goal - total_cost) for number in range(len(state))), default=None)
+            spare = goal - total_cost
+            best = max((self._back(number, state, spare, loss) for number in range(len(state))), default=None)
             if best is None or best[0] <= 0:
                 return total_cost
             total_cost -= self._move(state, best[1], best[2])
 
-    def _back(self, number: int, state: Sequence[int], spare: float) -> tuple[float, int, int]:
+    def _back(self, number: int, state: Sequence[int], spare: float, of: _Loss) -> tuple[float, int, int]:
         """Loss that a bundle can get back within some cost, the bundle, and the candidate that does it."""
-        now, loss = state[number], self._stairs[number].loss
+        now = state[number]
         if now:
+            loss = of.by_candidate(number, state)
             costs = self._parts.costs(number, state)
             fits = np.flatnonzero(costs[:now] <= costs[now] + spare)
             if fits.size:
@@ -176,9 +231,12 @@ class GoalSearch:
                 return float(loss[now] - loss[least]), number, least
         return 0.0, number, now
 
-    def _exchange(self, start: list[int], start_cost: float, goal: float) -> tuple[list[int], float] | None:
+    def _exchange(
+        self, start: list[int], start_cost: float, goal: float, loss: _Loss
+    ) -> tuple[list[int], float] | None:
         """Let one bundle lose more or fewer kernels, and others make up for it, if that loses less in all."""
-        best, best_loss = None, self._loss(start) * (1 - 1e-9)
+        least = loss.total(start)
+        best, best_loss = None, least - 1e-9 * abs(least)
         for number, stairs in enumerate(self._stairs):
             now = start[number]
             ahead = range(now + 1, min(now + 1 + _AHEAD, len(stairs.removed)))
@@ -186,12 +244,35 @@ class GoalSearch:
             for index in (*ahead, *behind):
                 state = list(start)
                 total_cost = start_cost - self._move(state, number, index)
-                total_cost = self._descend(state, total_cost, goal)
+                total_cost = self._descend(state, total_cost, goal, loss)
                 if total_cost <= goal:
-                    total_cost = self._give_back(state, total_cost, goal)
-                    if self._loss(state) < best_loss:
-                        best, best_loss = (state, total_cost), self._loss(state)
+                    total_cost = self._give_back(state, total_cost, goal, loss)
+                    if (total_loss := loss.total(state)) < best_loss:
+                        best, best_loss = (state, total_cost), total_loss
         return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Loss:
+    """What is lost by the candidate of each bundle, less the price of the work that is left."""
+
+    stairs: Sequence[_Stairs]
+    work: _Parts
+    price: float
+
+    def total(self, state: Sequence[int]) -> float:
+        """All of it."""
+        lost = sum(float(stairs.loss[index]) for stairs, index in zip(self.stairs, state, strict=True))
+        return lost - (self.price * self.work.total_cost(state) if self.price else 0.0)
+
+    def by_candidate(self, number: int, state: Sequence[int]) -> Array:
+        """Return the loss by the candidate of one bundle, the others as they are, up to a constant."""
+        loss = self.stairs[number].loss
+        return loss - self.price * self.work.costs(number, state) if self.price else loss
+
+    def others(self, number: int, state: Sequence[int]) -> tuple[int, ...]:
+        """Candidates of the bundles on which the loss of a bundle depends."""
+        return self.work.others(number, state) if self.price else ()
 
 
 class _Parts:
@@ -300,48 +381,3 @@ def _left(labels: Counts, order: Counts) -> Counts:
     counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
     lost = np.cumsum([0, *(counts.get(group, 0) if is_gone else 0 for group, is_gone in zip(order, gone, strict=True))])
     return np.asarray(len(labels) - lost, np.int64)
-
-
-def meet_goal(
-    search: GoalSearch,
-    goal: float,
-    whole_ms: Callable[[frozenset[int]], float],
-    *,
-    tolerance: float,
-    most: int,
-) -> frozenset[int]:
-    """Choose for a latency of the whole network, whose time is not the sum of its parts.
-
-    The parts get a goal of their own, which is corrected until the whole network meets its goal closely.
-
-    Args:
-        search: over the parts.
-        goal: for the whole network.
-        whole_ms: time of the whole network without these groups.
-        tolerance: how far below the goal the time may be, as a share of the goal, for the search to end.
-        most: corrections.
-
-    Returns:
-        The groups to remove; all that may go where the goal cannot be met.
-    """
-    nothing, everything = frozenset[int](), search.all_that_may_go()
-    took = {nothing: whole_ms(nothing), everything: whole_ms(everything)}
-    best, high, low = everything, search.full_cost, search.least_cost
-    slow, fast = took[nothing], took[everything]
-    if slow <= goal:
-        return nothing
-    for number in range(most if fast < goal * (1 - tolerance) else 0):
-        share = (goal - fast) / max(slow - fast, 1e-12) if number % 3 < 2 else 0.5
-        parts_cost = low + (high - low) * float(np.clip(share, 0.02, 0.98))
-        going = search.least_loss(parts_cost)
-        if going not in took:
-            took[going] = whole_ms(going)
-        if took[going] > goal:
-            high, slow = parts_cost, took[going]
-            continue
-        low, fast = parts_cost, took[going]
-        if search.loss_of(going) <= search.loss_of(best):
-            best = going
-        if took[going] >= goal * (1 - tolerance):
-            break
-    return best

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
-from deploycc.documents.pruning import PrunedBlock, PrunedLayer, PruningRecord
+from deploycc.documents.pruning import LatencyGoalRecord, PrunedBlock, PrunedLayer, PruningRecord
 from deploycc.report.format import change, count
 from deploycc.report.table import Table
 
 _CODES_SHOWN = 3
+_PAYS = 0.9  # of the time, per share of the multiply-accumulates: below that, a goal's price is explained
 
 
 def layers_table(record: PruningRecord, network: str) -> Table | None:
@@ -105,11 +106,7 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
     if record.blocks:
         sentences.append(f"removed whole: {'; '.join(map(_block, record.blocks))}")
     if record.goal is not None:
-        goal = record.goal
-        sentences.append(
-            f"goal {goal.asked}, at most {goal.goal_ms:.3g} ms: {goal.before_ms:.3g} ms before, {goal.after_ms:.3g} ms "
-            f"after, {record.times} on {record.timed_on}"
-        )
+        sentences += _goal(record, record.goal)
     if record.relative_times:
         sentences.append(_times(record))
     if record.times == "predicted" and record.timed_on is not None and record.goal is None:
@@ -120,6 +117,24 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
         codes = Counter(note.code for note in record.stays)
         listed = ", ".join(f"{number} {code}" for code, number in codes.most_common(_CODES_SHOWN))
         sentences.append(f"{len(record.stays)} useless channels had to stay ({listed}); `explain` lists them")
+    return sentences
+
+
+def _goal(record: PruningRecord, goal: LatencyGoalRecord) -> list[str]:
+    """Say how a goal was met, and what time it saved beside the multiply-accumulates."""
+    sentences = [
+        f"goal {goal.asked}, at most {goal.goal_ms:.3g} ms: {goal.before_ms:.3g} ms before, {goal.after_ms:.3g} ms "
+        f"after, {record.times} on {record.timed_on}"
+    ]
+    total = record.part("total")
+    if total is not None and total.macs[1] < total.macs[0]:
+        macs, time = 1 - total.macs[1] / total.macs[0], 1 - goal.after_ms / goal.before_ms
+        said = f"{time:.1%} of the time for {macs:.1%} of the multiply-accumulates"
+        if time < _PAYS * macs:
+            said += ": layers that lost kernels had a smaller share of the time than of these"
+            if record.times == "predicted":
+                said += "; `deploycc predict` names what bounds each launch"
+        sentences.append(said)
     return sentences
 
 

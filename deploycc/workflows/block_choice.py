@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, quiet
@@ -12,7 +13,7 @@ from deploycc.workflows.goal_choice import GoalInputs
 if TYPE_CHECKING:
     from deploycc.graph.blocks.search import Block, Key
     from deploycc.pruning.decide import Choice
-    from deploycc.pruning.goal_search import Part
+    from deploycc.pruning.goal_search import GoalSearch, Part
     from deploycc.pruning.worth import Worth
 
 _IN_VAIN = 4  # blocks in a row that do not pay before the search ends: later ones lose more per cost
@@ -51,6 +52,7 @@ class BlockSearch:
     worth: Callable[[Choice], Worth]
     parts: Callable[[GoalInputs], Sequence[Part]]
     multiple: int
+    _ranking: list[Block] = field(default_factory=list, init=False, repr=False)  # the same whatever the goal
 
     @property
     def cost(self) -> float:
@@ -65,14 +67,15 @@ class BlockSearch:
         """
         losses = self.losses()
         best = self._start()
-        best_score = self.score(best, goal)
+        price = self._search(best.inputs).price_of_work(goal)
+        best_score = self.score(best, goal, price)
         in_vain = 0
         left_out: list[Block] = []
         ranked = self._ranked(losses, say)
         for number, block in enumerate(ranked):
             say("choosing blocks", number, len(ranked))
             tried = self._without(best, block, losses)
-            if tried is not None and (score := self.score(tried, goal)) < best_score:
+            if tried is not None and (score := self.score(tried, goal, price)) < best_score:
                 best, best_score, in_vain = tried, score, 0
                 continue
             left_out.append(block)
@@ -83,7 +86,7 @@ class BlockSearch:
             others = [other for other in best.blocks if other is not block]
             for instead in ([], *([other] for other in left_out[-_IN_VAIN:])):
                 tried = self.without([*others, *instead])
-                if (score := self.score(tried, goal)) < best_score:
+                if (score := self.score(tried, goal, price)) < best_score:
                     best, best_score = tried, score
         return best
 
@@ -113,6 +116,8 @@ class BlockSearch:
 
     def _ranked(self, losses: Mapping[Key, tuple[Block, float]], say: Say) -> list[Block]:
         """Blocks that can go and save something, those with the least loss per cost first."""
+        if self._ranking:
+            return self._ranking
         start, full = self._start(), self._cost(self.inputs)
         rates: list[tuple[float, int, Block]] = []
         for number, (block, loss) in enumerate(losses.values()):
@@ -120,18 +125,27 @@ class BlockSearch:
             reduced = self._without(start, block, losses) if loss < float("inf") else None
             if reduced is not None and (saved := full - self._cost(reduced.inputs)) > 0:
                 rates.append((loss / saved, number, block))
-        return [block for _, _, block in sorted(rates, key=lambda rate: rate[:2])]
+        self._ranking.extend(block for _, _, block in sorted(rates, key=lambda rate: rate[:2]))
+        return self._ranking
 
-    def score(self, state: WithoutBlocks, goal: float) -> tuple[float, float]:
-        """Return by how much the goal is missed, and the loss."""
+    def score(self, state: WithoutBlocks, goal: float, price: float = 0.0) -> tuple[float, float]:
+        """Return by how much the goal is missed, and the loss with the price of the work that goes."""
+        search = self._search(state.inputs)
+        loss = search.loss_of(search.least_loss(goal, price), price)
+        work = price * (self._work - search.full_work) if state.blocks and price else 0.0
+        return max(0.0, search.least_cost - goal), state.loss + max(0.0, loss) + work
+
+    @functools.cached_property
+    def _work(self) -> float:
+        return self._search(self.inputs).full_work
+
+    def _search(self, inputs: GoalInputs) -> GoalSearch:
         from deploycc.pruning.goal_search import GoalSearch
+        from deploycc.pruning.macs import layers_macs
 
-        inputs = state.inputs
-        able = inputs.removable()
-        worth, parts = self.worth(inputs.possible), self.parts(inputs)
-        search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, self.multiple)
-        loss = search.loss_of(search.least_loss(goal))
-        return max(0.0, search.least_cost - goal), state.loss + max(0.0, loss)
+        able, worth, parts = inputs.removable(), self.worth(inputs.possible), self.parts(inputs)
+        work = layers_macs(inputs.dense.graph, inputs.groups, inputs.layers)
+        return GoalSearch(inputs.groups, worth, able, inputs.layers, parts, self.multiple, work)
 
     def _cost(self, inputs: GoalInputs) -> float:
         import numpy as np
@@ -183,10 +197,10 @@ def _possible(choice: Choice, left: Mapping[str, tuple[int, ...]]) -> Choice:
     """Number the kernels of a choice as they are numbered without those that are gone."""
     from deploycc.pruning.decide import Choice
 
-    chosen = {
-        name: tuple(index for index, kernel in enumerate(left[name]) if kernel in set(kernels))
-        for name, kernels in choice.kernels.items()
-        if name in left
-    }
+    chosen = {}
+    for name, kernels in choice.kernels.items():
+        if name in left:
+            possible = set(kernels)
+            chosen[name] = tuple(index for index, kernel in enumerate(left[name]) if kernel in possible)
     use = {name: values[list(left[name])] for name, values in choice.use.items() if name in left}
     return Choice(chosen, use, choice.why)

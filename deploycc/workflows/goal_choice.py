@@ -85,7 +85,9 @@ def thin(
     parts: Sequence[Part],
     multiple: int,
     solve: Callable[[GoalSearch], frozenset[int]],
+    *,
     spared: frozenset[int] = frozenset(),
+    work: Sequence[Part] = (),
 ) -> Thinning:
     """Choose the kernels that go, and choose again without those that could only go together with kernels that stay.
 
@@ -96,6 +98,7 @@ def thin(
         multiple: of kernels that layers keep.
         solve: chooses channel groups.
         spared: channel groups that stay.
+        work: parts that cost what the network computes, where that has a price.
     """
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import choose
@@ -104,7 +107,7 @@ def thin(
 
     able = inputs.removable() - spared
     while True:
-        search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, multiple)
+        search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, multiple, work)
         going = solve(search)
         kernels = kernels_of(inputs.groups, inputs.possible, going)
         stuck = going - choose(inputs.dense.graph, inputs.groups, Prune(kernels))[0]

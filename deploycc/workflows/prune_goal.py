@@ -40,7 +40,8 @@ def choose_for_goal(
     """
     from deploycc.documents.pruning import LatencyGoalRecord
     from deploycc.pruning.decide import Choice
-    from deploycc.pruning.goal_search import meet_goal
+    from deploycc.pruning.latency_goal import meet_goal
+    from deploycc.pruning.macs import layers_macs
     from deploycc.pruning.worth import OutputChange, ShareOfLayer
     from deploycc.workflows.block_choice import BlockSearch
     from deploycc.workflows.goal_choice import Chosen, counts_kept, thin
@@ -68,21 +69,26 @@ def choose_for_goal(
     def parts(part: GoalInputs) -> Sequence[Part]:
         return _parts(part, multiples[0], settings.budget_s, costs, say)
 
+    def parts_goal(cost: float) -> float:
+        spread = cost / clock.before_ms if costs.evidence == "measured" else 1.0  # what is not timed saves too
+        return cost - spread * max(0.0, clock.before_ms - goal_ms)
+
     blocks: tuple[Block, ...] = ()
     without_blocks = 0.0
     if settings.blocks:
         search = BlockSearch(inputs, worth, parts, multiples[0])
-        spread = search.cost / clock.before_ms if costs.evidence == "measured" else 1.0  # what is not timed saves too
-        found = search.choose(search.cost - spread * max(0.0, clock.before_ms - goal_ms), say)
+        found = search.choose(parts_goal(search.cost), say)
         inputs, blocks, without_blocks = found.inputs, found.blocks, found.loss
     left = parts(inputs)
+    work = layers_macs(inputs.dense.graph, inputs.groups, inputs.layers)
 
     def solve(search: GoalSearch) -> frozenset[int]:
         say("choosing kernels for the goal")
-        return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=corrections)
+        price = search.price_of_work(parts_goal(search.full_cost))
+        return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=corrections, price=price)
 
     while True:
-        thinning = thin(inputs, worth(inputs.possible), left, multiples[0], solve)
+        thinning = thin(inputs, worth(inputs.possible), left, multiples[0], solve, work=work)
         after_ms = whole_ms(thinning.going)
         if not thinning.going or len(multiples) == 1 or goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
             break

@@ -59,7 +59,7 @@ def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> Chosen:
     while idle := _saves_least(inputs, parts, thinning.going, _LEAST_SHARE * settings.below * whole):
         spared |= idle
         try:
-            other = thin(inputs, worth, parts, multiple, solve, spared)
+            other = thin(inputs, worth, parts, multiple, solve, spared=spared)
         except BudgetMissed:
             break  # the layer is needed
         if other.loss > most_loss:

@@ -16,7 +16,8 @@ from published_networks.builder import Builder
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.pruning import goal_search
-from deploycc.pruning.goal_search import GoalSearch, meet_goal
+from deploycc.pruning.goal_search import GoalSearch
+from deploycc.pruning.latency_goal import meet_goal
 from deploycc.pruning.worth import ShareOfLayer
 
 WITHIN = 1.02  # of the best loss that exhaustive search finds
@@ -46,10 +47,14 @@ class Case:
     layers: list[str]
 
     def search(self, module: ModuleType = goal_search, multiple: int = 16) -> GoalSearch:
-        search: GoalSearch = module.GoalSearch(
-            self.groups, ShareOfLayer(self.use), self.groups.free.tolist(), self.layers, self.parts, multiple
-        )
+        able, worth = self.groups.free.tolist(), ShareOfLayer(self.use)
+        search: GoalSearch = module.GoalSearch(self.groups, worth, able, self.layers, self.parts, multiple, self.work)
         return search
+
+    @property
+    def work(self) -> list[Planted]:
+        """Multiply-accumulates: every kernel counts, whether it fills a tile or not."""
+        return [Planted(part.tensors, 1, 1.0) for part in self.parts]
 
     def gone(self, left: Mapping[str, int]) -> list[int]:
         """Groups that go if each layer keeps so many kernels, the most useful ones."""
@@ -81,17 +86,24 @@ class Case:
 
     def best_loss(self, goal_ms: float, multiple: int = 16) -> float:
         """The least loss of all counts that are multiples."""
+        return self.best(goal_ms, multiple)[0]
+
+    def best(self, goal_ms: float, multiple: int = 16) -> tuple[float, float]:
+        """The least loss of all counts that are multiples, and the most work that is left at 1.1 times of it."""
         counts = [np.arange(multiple, len(self.use[name]) + 1, multiple) for name in self.layers]
         cases = dict(zip(self.layers, (axis.ravel() for axis in np.meshgrid(*counts)), strict=True))
         made = {self.groups.outputs[name]: left for name, left in cases.items()}
         full = np.ones(math.prod(map(len, counts)), np.int64)
-        ms, loss = np.zeros(len(full)), np.zeros(len(full))
-        for part in self.parts:
-            ms += part.costs(np.stack([made.get(name, full * self.kept(name, ())) for name in part.tensors], axis=1))
-        for name, left in cases.items():
+        ms, work, loss = np.zeros(len(full)), np.zeros(len(full)), np.zeros(len(full))
+        for total, parts in ((ms, self.parts), (work, self.work)):
+            for part in parts:
+                left = [made.get(name, full * self.kept(name, ())) for name in part.tensors]
+                total += part.costs(np.stack(left, axis=1))
+        for name, count in cases.items():
             worth = np.cumsum(np.sort(self.use[name])[::-1])
-            loss -= np.log(worth[left - 1] / worth[-1])
-        return float(loss[ms <= goal_ms].min())
+            loss -= np.log(worth[count - 1] / worth[-1])
+        least = float(loss[ms <= goal_ms].min())
+        return least, float(work[(ms <= goal_ms) & (loss <= 1.1 * least)].max())
 
 
 def case(seed: int, width: int) -> Case:
@@ -136,7 +148,7 @@ def test_the_loss_is_that_of_exhaustive_search(number: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("if self._loss(state) < best_loss:", "if self._loss(state) > best_loss:"),
+        ("if (total_loss := loss.total(state)) < best_loss:", "if (total_loss := loss.total(state)) > best_loss:"),
         ("fits = np.flatnonzero(costs[:now] <= costs[now] + spare)", "fits = np.arange(now)"),
         ("key=lambda group: (worths[group], group)", "key=lambda group: (-worths[group], group)"),
         ("removed if other == number else removed[state[other]]", "removed if other == number else removed[0]"),
@@ -147,6 +159,42 @@ def test_the_loss_is_that_of_exhaustive_search(number: int) -> None:
 def test_planted_bugs_are_noticed(old: str, new: str) -> None:
     broken = mutant(goal_search, old, new)
     assert any(misses(broken, planted, share) for planted in CASES for share in SHARES)
+
+
+KEPT = ((3, 0.6), (8, 0.8))
+"""Cases and goals at which work that saves no time can be kept at 1.1 times the least loss."""
+
+
+def saves_in_vain(module: ModuleType, number: int, share: float) -> bool:
+    """Whether work goes that exhaustive search keeps at 1.1 times the least loss, or more than that is lost."""
+    planted, search = CASES[number], CASES[number].search(module)
+    goal_ms = share * search.full_cost
+    least, most_work = planted.best(goal_ms)
+    gone = search.least_loss(goal_ms, search.price_of_work(goal_ms, 1.1))
+    missed = planted.ms(planted.left(gone)) > goal_ms or planted.loss(planted.left(gone)) > 1.1 * least
+    return missed or search.work_of(gone) > 1.02 * (search.full_work - most_work)
+
+
+def test_work_that_saves_no_time_is_kept() -> None:
+    for number, share in KEPT:
+        assert not saves_in_vain(goal_search, number, share)
+        search = CASES[number].search()
+        cheapest = search.least_loss(share * search.full_cost)
+        priced = search.least_loss(share * search.full_cost, search.price_of_work(share * search.full_cost, 1.1))
+        assert search.work_of(priced) < 0.8 * search.work_of(cheapest)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("> most_loss * least:", "> 1.4 * most_loss * least:"),
+        ("loss - self.price * self.work.costs", "loss + self.price * self.work.costs"),
+        ("if (work := self.work_of(gone)) < least_work:", "if (work := self.work_of(gone)) > least_work:"),
+    ],
+)
+def test_planted_bugs_in_the_price_are_noticed(old: str, new: str) -> None:
+    broken = mutant(goal_search, old, new)
+    assert any(saves_in_vain(broken, number, share) for number, share in KEPT)
 
 
 def test_the_loss_and_the_times_are_those_of_the_choice() -> None:

@@ -130,6 +130,10 @@ def test_blocks_go_where_launches_are_what_takes_time(detector: tuple[Path, Dete
     )
     (said,) = [sentence for sentence in remarks(record, "blocks") if sentence.startswith("removed whole: ")]
     assert all(name in said for name in gone)
+    (pays,) = [sentence for sentence in remarks(record, "blocks") if " of the time for " in sentence]
+    saved = 1 - record.goal.after_ms / record.goal.before_ms
+    assert pays.startswith(f"{saved:.1%} of the time for ")
+    assert ("a smaller share of the time" in pays) == ("names what bounds each launch" in pays)
     table = layers_table(record, "blocks")
     assert table is not None
     assert {row[0] for row in table.rows if row[-1] == "removed whole"} == set(gone)
