@@ -1,4 +1,4 @@
-"""``deploycc gates MODEL --profile P -o DIR``: which gates become branches, by measured times."""
+"""``deploycc gates MODEL --profile P -o DIR``: which gates become branches, by times measured or predicted."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def command(
 ) -> None:
     """Plan which kernel gates become branches that skip work.
 
-    The plan is checked by running it, here or on --device, and the lowered network is written.
+    The plan is checked by running it, here or on --device, and the lowered network is written. For another target
+    without --device it is predicted, with intervals and the worst case.
     """
     from deploycc import target as targets
     from deploycc.documents.utilisation import read_profile
     from deploycc.files import check_writable
     from deploycc.report.gates import gates_json, gates_tables
-    from deploycc.workflows.cost_files import kept_gate_costs
-    from deploycc.workflows.device_timer import timer_on
+    from deploycc.workflows.cost_files import gate_costs_of
     from deploycc.workflows.devices import planned_target
     from deploycc.workflows.gates import plan_gates
     from deploycc.workflows.pictures import open_pictures, profile_pictures
@@ -65,8 +65,7 @@ def command(
     chosen = targets.load(planned_target(target, device))
     with (
         console.progress("gates") as say,
-        timer_on(device, chosen, threads, say) as timer,
-        kept_gate_costs(costs, timer) as known,
+        gate_costs_of(chosen, device, costs, threads, say) as known,
     ):
         detector, recorded = choice.load(say), read_profile(profile)
         spec = detector.input
@@ -86,6 +85,6 @@ def command(
     console.notes(planning.notes)
     report = planning.report
     console.show(as_json, gates_json(report, considered=explain), *gates_tables(report, considered=explain))
-    if report.timings is None and not as_json:
+    if report.timings is None and report.intervals is None and not as_json:
         console.warn("nothing was run: the pictures of the profile are not there, so every figure above is predicted")
     console.wrote(output)

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from deploycc.documents.document import Count, Document, Evidence, Record, Sha256, read_document
 from deploycc.documents.gate_plan import Lowering
+from deploycc.documents.prediction import Interval
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -110,6 +111,18 @@ class Timings(Record):
         return self
 
 
+class PredictedTimes(Record):
+    """Intervals of 90 % of the whole network's times on a board that is not here.
+
+    Attributes:
+        dense, expected, all_on: without gates, the mean over the recorded pictures, and with every kernel on.
+    """
+
+    dense: Interval
+    expected: Interval
+    all_on: Interval
+
+
 class GateReport(Document):
     """The file.
 
@@ -119,13 +132,14 @@ class GateReport(Document):
         plan_sha256: of ``gate-plan.json``.
         profile_sha256: of the profile that it was planned with.
         target: that it was planned for.
-        threads: CPU threads of the measurements.
+        threads: CPU threads of the measurements; 0 where everything is predicted from facts of a board.
         network_macs, scope_macs: of the dense network, and of what the paper counts: its back-end.
         max_worst_case: bound that was asked for.
         max_growth: copies of weights that branches may hold, as a multiple of all weights.
         weight_bytes, added_bytes: of the network, and what branches hold beyond that.
         predicted: where the predictions come from.
         predicted_dense_ms, predicted_expected_ms, predicted_all_on_ms: of the whole network as planned.
+        intervals: of these three; None where they follow from measured times of parts.
         considered: what the planner chose from.
         regions: those that it lowered.
         timings: None where no pictures were there to run.
@@ -139,7 +153,7 @@ class GateReport(Document):
     plan_sha256: Sha256
     profile_sha256: Sha256
     target: str
-    threads: Annotated[int, Field(gt=0)]
+    threads: Count
     network_macs: Annotated[int, Field(gt=0)]
     scope_macs: Annotated[int, Field(gt=0)]
     max_worst_case: Positive
@@ -150,6 +164,7 @@ class GateReport(Document):
     predicted_dense_ms: float
     predicted_expected_ms: float
     predicted_all_on_ms: float
+    intervals: PredictedTimes | None = None
     considered: tuple[ConsideredRecord, ...]
     regions: tuple[RegionRecord, ...]
     timings: Timings | None

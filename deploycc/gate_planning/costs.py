@@ -123,6 +123,15 @@ class GateCosts:
         return self._convolutions.machine
 
     @property
+    def threads(self) -> int:
+        """CPU threads of the measurements."""
+        return self.machine.threads
+
+    def describe(self) -> str:
+        """Say what measures."""
+        return self.machine.describe()
+
+    @property
     def timer(self) -> Timer:
         """What measures there."""
         return self._convolutions.timer

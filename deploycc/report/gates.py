@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from deploycc.documents.gates import GateReport
+from deploycc.documents.prediction import Interval
 from deploycc.report import gates_plots as plots
 from deploycc.report.format import bare_ms
 from deploycc.report.page import page_template
@@ -107,14 +108,23 @@ def summary_table(report: GateReport) -> Table:
     ratio = report.predicted_all_on_ms / report.predicted_dense_ms
     saved = 1 - report.predicted_expected_ms / report.predicted_dense_ms
     times = bare_ms(report.predicted_dense_ms), "-", bare_ms(report.predicted_expected_ms)
-    rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", "-", "-", f"{ratio:.3f}")]
+    worst = f"{ratio:.3f}"
+    if report.intervals is not None:
+        of = report.intervals
+        times, worst = (_within(of.dense), "-", _within(of.expected)), f"{worst}: {_within(of.all_on)} ms"
+    rows: list[tuple[str, ...]] = [("predicted", *times, f"{saved:.1%}", "-", "-", "-", "-", worst)]
     if report.timings is not None:
         d = derive(report)
         kernels = f"{d.saved_macs:.1%}", "-" if d.pays is None else f"{d.pays:.2f}"
         both = f"{d.saved_macs_with_inputs:.1%}", "-" if d.pays_with_inputs is None else f"{d.pays_with_inputs:.2f}"
         times = bare_ms(d.dense_ms), bare_ms(d.multiply_ms), bare_ms(d.lowered_ms)
         rows.append(("measured", *times, f"{d.saved:.1%}", *kernels, *both, f"{d.worst_case:.3f}"))
-    return Table(f"{report.network} for {report.target}, {report.threads} threads", columns, tuple(rows))
+    how = f"{report.threads} threads" if report.threads else report.predicted.source
+    return Table(f"{report.network} for {report.target}, {how}", columns, tuple(rows))
+
+
+def _within(time: Interval) -> str:
+    return f"{bare_ms(time.ms)} ({bare_ms(time.low_ms)} to {bare_ms(time.high_ms)})"
 
 
 def regions_table(report: GateReport) -> Table:

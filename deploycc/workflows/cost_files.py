@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploycc.progress import Say, quiet
+
 if TYPE_CHECKING:
     from deploycc.gate_planning.costs import GateCosts
     from deploycc.prediction.costs import PredictedCosts
+    from deploycc.target import Target
     from deploycc.timing.convolutions import Costs
     from deploycc.timing.timer import Timer
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
 
 def read_costs(path: Path | None, timer: Timer) -> Costs:
@@ -40,6 +44,34 @@ def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
     table = costs.table()
     if table.timings or table.profiles:
         table.write(path)
+
+
+@contextmanager
+def gate_costs_of(
+    target: Target, device: str | None, path: Path | None, threads: int, say: Say = quiet
+) -> Iterator[GateCosts | PredictedGateCosts]:
+    """Yield the costs of gates on a target: measured on its device or on this machine, otherwise predicted.
+
+    Args:
+        target: that gates are planned for.
+        device: that is one; None: this machine, or nothing.
+        path: see `kept_gate_costs`; nothing is read or written where costs are predicted.
+        threads: of the CPU, for this machine; 0: all cores.
+        say: progress.
+
+    Raises:
+        DeployError: see `kept_gate_costs`, `deploycc.workflows.device_timer.timer_on` and
+            `deploycc.workflows.gates.target_gate_costs`.
+    """
+    from deploycc.workflows.costs import measured_here
+    from deploycc.workflows.device_timer import timer_on
+    from deploycc.workflows.gates import target_gate_costs
+
+    if device is None and not measured_here(target):
+        yield target_gate_costs(target)
+        return
+    with timer_on(device, target, threads, say) as timer, kept_gate_costs(path, timer) as known:
+        yield known
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deploycc.progress import Say, prefixed, quiet
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.graph.gates.search import Gate
     from deploycc.timing.timer import Timer
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
+
+Key = TypeVar("Key", bound=Hashable)
 
 _SECONDS_PER_NETWORK = 2.0  # to time it before planning
 _TIMED_PICTURES = 8  # in that time: without branches, pictures hardly differ
@@ -99,7 +102,7 @@ def choose_lowerings(
     *,
     max_worst_case: float,
     max_growth: float,
-    timer: Timer,
+    timer: Timer | PredictedGateCosts,
     say: Say = quiet,
 ) -> tuple[Planned, tuple[Note, ...]]:
     """Time whole networks and plan, again as long as kernels of some layers cannot take the places planned for them.
@@ -107,12 +110,12 @@ def choose_lowerings(
     Args:
         network: stays as it is.
         layers: of the network.
-        model: measured costs.
+        model: costs.
         networks: the network without gates and with them.
         tensors: pictures to time them on; None: noise.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
-        timer: of the machine that the plan is for.
+        timer: of the machine that the plan is for, or what predicts times there.
         say: progress.
 
     Raises:
@@ -145,27 +148,41 @@ def _time_networks(
     layers: Sequence[PlannedLayer],
     networks: Networks,
     tensors: Tensors | None,
-    timer: Timer,
+    timer: Timer | PredictedGateCosts,
     say: Say,
 ) -> tuple[float, float, tuple[TimedDecision, ...], tuple[Note, ...]]:
     """Time the dense and the multiplying network, ms, and what shared decisions leave of the dense one."""
     import numpy as np
 
-    from deploycc.gate_planning.check import graph_session, least, time_pictures
     from deploycc.gate_planning.shared_decisions import TimedDecision, shared_decisions
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
     decisions, notes = shared_decisions(network, layers)
     graphs: dict[str | tuple[int, int], gs.Graph] = {"dense": networks.dense, "multiply": networks.multiply}
     for number, decision in enumerate(decisions):
         graphs |= {(number, candidate): graph for candidate, graph in enumerate(decision.graphs)}
-    if tensors is None:
-        tensors = list(np.random.default_rng(0).standard_normal((4, *network.graph.inputs[0].shape), np.float32))
-    sessions = {name: graph_session(graph, timer) for name, graph in graphs.items()}
-    seconds = _SECONDS_PER_NETWORK * len(sessions)
-    samples = time_pictures(sessions, tensors[:_TIMED_PICTURES], seconds, timer=timer, say=say)
-    mean_ms = {name: float(least(times).mean()) for name, times in samples.items()}
+    if isinstance(timer, PredictedGateCosts):
+        mean_ms = {name: timer.network_ms(graph) for name, graph in graphs.items()}
+    else:
+        mean_ms = _measured_ms(graphs, network.graph.inputs[0].shape, tensors, timer, say)
     timed = tuple(
         TimedDecision(decision, np.array([mean_ms[number, candidate] for candidate in range(len(decision.graphs))]))
         for number, decision in enumerate(decisions)
     )
     return mean_ms["dense"], mean_ms["multiply"], timed, notes
+
+
+def _measured_ms(
+    graphs: Mapping[Key, gs.Graph], shape: Sequence[int], tensors: Tensors | None, timer: Timer, say: Say
+) -> dict[Key, float]:
+    """Return the mean time of each network over the pictures, or over noise of a shape."""
+    import numpy as np
+
+    from deploycc.gate_planning.check import graph_session, least, time_pictures
+
+    if tensors is None:
+        tensors = list(np.random.default_rng(0).standard_normal((4, *shape), np.float32))
+    sessions = {name: graph_session(graph, timer) for name, graph in graphs.items()}
+    seconds = _SECONDS_PER_NETWORK * len(sessions)
+    samples = time_pictures(sessions, tensors[:_TIMED_PICTURES], seconds, timer=timer, say=say)
+    return {name: float(least(times).mean()) for name, times in samples.items()}

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploycc.errors import ArtefactError, BudgetMissed, InputError, TargetError
+from deploycc.errors import ArtefactError, InputError, TargetError
 from deploycc.progress import Say, quiet
 from deploycc.workflows.gate_decision import RecordedPictures, choose_lowerings, record_decisions
+from deploycc.workflows.gate_limits import check_limits
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Options
     from deploycc.target import Target
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
+
+    AnyGateCosts = GateCosts | PredictedGateCosts
 
 NETWORK_FILE = "network.onnx"
 PAGE_FILE = "gates.html"
@@ -80,7 +84,7 @@ def plan_gates(
     *,
     target: Target,
     pictures: PictureList | None = None,
-    costs: GateCosts | None = None,
+    costs: AnyGateCosts | None = None,
     max_worst_case: float = 1.05,
     max_time: float = 1.0,
     max_growth: float = 1.0,
@@ -92,11 +96,12 @@ def plan_gates(
     Args:
         detector: as imported, with kernel gates; it stays as it is.
         profile: of this detector's gates (`deploycc.profile`).
-        target: what the plan is for: ONNX Runtime on this machine, or what the costs are measured on.
-        pictures: the plan is checked on these, on 100 at most (8 where a device times them); None: it is only
-            predicted, and nothing is checked.
+        target: what the plan is for: ONNX Runtime on this machine, what the costs are measured on, or a board that is
+            not here, whose times are predicted.
+        pictures: the plan is checked on these, on 100 at most (8 where a device times them); None, or predicted costs:
+            it is only predicted, and nothing is checked.
         costs: times that were measured before, and the machine that measures others, which may be a device
-            (`deploycc.workflows.device_timer`); None: this machine, one thread per core, nothing known.
+            (`deploycc.workflows.device_timer`), or predicted ones; None: `target_gate_costs`.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_time: bound of the time on the pictures, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
@@ -106,7 +111,7 @@ def plan_gates(
     Raises:
         InputError: ``gates-none``: there are no gates to plan.
         ArtefactError: the profile or the costs do not fit.
-        TargetError: ``gates-not-measurable``.
+        TargetError: ``gates-not-measurable``: no branch runs there, or costs are neither measured nor predicted.
         BudgetMissed: ``gates-worst-case``, ``gates-slower``.
         ModelError: ``gate-not-fixed``: the worst case cannot be timed.
         PictureError: a picture cannot be read.
@@ -118,10 +123,11 @@ def plan_gates(
     from deploycc.graph.branches.gated_network import read_gated_network
     from deploycc.graph.gates.search import as_described
     from deploycc.timing.machine import usable_cores
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
-    costs = costs or host_gate_costs()
+    costs = costs or target_gate_costs(target)
     _check_target(target, costs)
-    timer = costs.timer
+    timer = costs if isinstance(costs, PredictedGateCosts) else costs.timer
     say("preparing the network")
     prepared, options = prepare_network(detector, target)
     network = read_gated_network(prepared.graph)
@@ -132,13 +138,13 @@ def plan_gates(
     model = costs.model(((layer.convolution, layer.joins) for layer in layers), say)
     networks = _networks(prepared, gates)
     recorded = None
-    if pictures is not None:
+    if pictures is not None and not isinstance(costs, PredictedGateCosts):
         recorded = record_decisions(
             prepared,
             gates,
             pictures,
             threads=min(costs.machine.threads, usable_cores()),
-            most=timer.most_pictures,
+            most=costs.timer.most_pictures,
             say=say,
         )
     planned, stuck = choose_lowerings(
@@ -153,20 +159,19 @@ def plan_gates(
         say=say,
     )
     checked = None
-    if recorded is not None:
+    if recorded is not None and not isinstance(costs, PredictedGateCosts):
         checked = check_plan(
             planned,
             networks,
             _lowering(network),
             recorded.tensors,
-            timer=timer,
+            timer=costs.timer,
             max_worst_case=max_worst_case,
             max_time=max_time,
             seconds=seconds,
             say=say,
         )
-    _check_bound(planned, checked, max_worst_case)
-    _check_saving(planned, checked, max_time)
+    check_limits(planned, checked, costs, max_worst_case=max_worst_case, max_time=max_time)
     say("lowering the network")
     plan = _plan(prepared, target, planned, checked, costs)
     report = _report(plan, network, networks, profile, planned, checked, recorded, costs, max_worst_case, max_growth)
@@ -182,6 +187,28 @@ def host_gate_costs() -> GateCosts:
     return GateCosts(this_machine(usable_cores()))
 
 
+def target_gate_costs(target: Target) -> AnyGateCosts:
+    """Return the costs of gates on a target without a device: measured here for this machine, otherwise predicted.
+
+    Raises:
+        TargetError: ``gates-not-measurable``: no branch runs there, or the target cannot be predicted.
+    """
+    from deploycc.passes.for_target import options_for
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.workflows.costs import measured_here
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
+
+    if measured_here(target):
+        return host_gate_costs()
+    refusal = options_for(target, detection="raw").no_conditional
+    if refusal:
+        raise _not_known(target, refusal, measurable=False)
+    try:
+        return PredictedGateCosts(PredictedCosts(target))
+    except TargetError as error:
+        raise _not_known(target, error.message, measurable=True, predictable=False) from error
+
+
 def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Options]:
     """Return the network that gates are lowered in, and the options that the passes before have followed."""
     from deploycc.passes import DROP_DEAD, FOLD, PRUNE, run
@@ -191,28 +218,30 @@ def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Optio
     return run(detector, options, FOLD + DROP_DEAD + PRUNE).detector, options
 
 
-def _check_target(target: Target, costs: GateCosts) -> None:
-    """Refuse a target whose branches are not timed, and say what is missing."""
+def _check_target(target: Target, costs: AnyGateCosts) -> None:
+    """Refuse a target whose branches are not timed or predicted, and say what is missing."""
     from deploycc.passes.for_target import options_for
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
-    refusal = options_for(target, detection="raw").no_conditional
-    if target.runtime == "onnxruntime" or (costs.machine.device is not None and not refusal):
+    if target.runtime == "onnxruntime":
         return
+    refusal = options_for(target, detection="raw").no_conditional
     if refusal:
-        missing = refusal
-    else:
-        missing = (
-            "an If there costs a copy to the host, a wait and the CUDA graph: no measurement says how much, so that a "
-            "prediction of what branches save would be a guess"
-        )
-    raise TargetError(
+        raise _not_known(target, refusal, measurable=False)
+    if not isinstance(costs, PredictedGateCosts) and costs.machine.device is None:
+        raise _not_known(target, "times of this machine are another runtime's", measurable=True)
+
+
+def _not_known(target: Target, missing: str, *, measurable: bool, predictable: bool = True) -> TargetError:
+    bound = f"`deploycc predict MODEL --profile FILE --target {target.name}` gives a bound of what skipping saves; "
+    return TargetError(
         "gates-not-measurable",
         f"gates of target {target.name} cannot be planned here: costs of its branches are not known",
         context={"runtime": target.runtime, "missing": missing},
-        note="a plan follows times that were measured with the target's own runtime; this machine's are another's",
-        hint=("" if refusal else "`device=NAME` measures them there; ")
-        + f"`deploycc predict MODEL --profile FILE --target {target.name}` gives a bound of what skipping saves; "
-        "`target=x86-cpu` plans for ONNX Runtime on this machine; `deploycc prune` makes constants of gates",
+        note="a plan follows times of the target's own runtime; this machine's are another's",
+        hint=("`device=NAME` measures them there; " if measurable else "")
+        + (bound if predictable else "")
+        + "`target=x86-cpu` plans for ONNX Runtime on this machine; `deploycc prune` makes constants of gates",
     )
 
 
@@ -254,44 +283,15 @@ def _lowering(network: GatedNetwork) -> Lower:
     return lower
 
 
-def _check_bound(planned: Planned, checked: Checked | None, max_worst_case: float) -> None:
-    if checked is None:
-        kind, ratio = "predicted", planned.all_on_ms / planned.dense_ms
-    else:
-        kind, ratio = "measured", checked.worst_case
-    if ratio > max_worst_case:
-        raise BudgetMissed(
-            "gates-worst-case",
-            f"with every kernel on the network takes {ratio:.3f} of the dense one's time, more than {max_worst_case:g}",
-            context={"evidence": kind},
-            note="the gates themselves are computed for every picture, and entering a branch takes time",
-            hint=f"`max_worst_case={ratio * 1.02:.2f}` allows it; `deploycc prune` makes constants of gates instead",
-        )
-
-
-def _check_saving(planned: Planned, checked: Checked | None, max_time: float) -> None:
-    """Refuse a plan that takes longer than the network without gates: it costs time instead of saving it."""
-    if checked is None:
-        kind, ratio = "predicted", planned.expected_ms / planned.dense_ms
-    else:
-        kind, ratio = "measured", checked.relative_time
-    if ratio > max_time:
-        raise BudgetMissed(
-            "gates-slower",
-            f"with its gates the network takes {ratio:.3f} of the dense one's time, more than {max_time:g}",
-            context={"evidence": kind},
-            note="what branches skip must outweigh computing the gates, entering branches and multiplying",
-            hint=f"`deploycc prune` makes constants of gates instead; `max_time={ratio * 1.02:.2f}` allows it",
-        )
-
-
-def _plan(network: Detector, target: Target, planned: Planned, checked: Checked | None, costs: GateCosts) -> GatePlan:
+def _plan(
+    network: Detector, target: Target, planned: Planned, checked: Checked | None, costs: AnyGateCosts
+) -> GatePlan:
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.gate_plan import GatePlan
 
     return GatePlan(
         tool=this_tool(),
-        evidence=Evidence(kind="measured" if checked else "predicted", source=costs.machine.describe()),
+        evidence=Evidence(kind="measured" if checked else "predicted", source=costs.describe()),
         source_sha256=network.source.sha256,
         random_weights=network.source.random_weights,
         network=network.name,
@@ -314,16 +314,25 @@ def _report(
     planned: Planned,
     checked: Checked | None,
     recorded: RecordedPictures | None,
-    costs: GateCosts,
+    costs: AnyGateCosts,
     max_worst_case: float,
     max_growth: float,
 ) -> GateReport:
     from deploycc.documents.document import Evidence, this_tool
-    from deploycc.documents.gates import GateReport
+    from deploycc.documents.gates import GateReport, PredictedTimes
     from deploycc.graph.cost import measure_cost
     from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
+    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
-    machine = costs.machine.describe()
+    machine, intervals = costs.describe(), None
+    source = f"from convolutions, branches and variants, timed on {machine}"
+    if isinstance(costs, PredictedGateCosts):
+        source = machine
+        intervals = PredictedTimes(
+            dense=costs.interval(planned.dense_ms),
+            expected=costs.interval(planned.expected_ms),
+            all_on=costs.interval(planned.all_on_ms),
+        )
     return GateReport(
         tool=this_tool(),
         network=plan.network,
@@ -331,17 +340,18 @@ def _report(
         plan_sha256=_sha256(plan.to_json()),
         profile_sha256=_sha256(profile.to_json()),
         target=plan.target,
-        threads=costs.machine.threads,
+        threads=costs.threads,
         network_macs=measure_cost(networks.dense).macs,
         scope_macs=profile.scope_macs,
         max_worst_case=max_worst_case,
         max_growth=max_growth,
         weight_bytes=4 * measure_cost(network.graph).params,
         added_bytes=added_bytes_of(planned, checked),
-        predicted=Evidence(kind="predicted", source=f"from convolutions, branches and variants, timed on {machine}"),
+        predicted=Evidence(kind="predicted", source=source),
         predicted_dense_ms=planned.dense_ms,
         predicted_expected_ms=planned.expected_ms,
         predicted_all_on_ms=planned.all_on_ms,
+        intervals=intervals,
         considered=considered_records(planned),
         regions=region_records(planned, checked),
         timings=timings_record(network, recorded, checked, machine) if recorded and checked else None,
