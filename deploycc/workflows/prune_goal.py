@@ -94,7 +94,10 @@ def choose_for_goal(
             break
         multiples.pop(0)
     if after_ms > goal_ms:
-        raise _unreachable(settings, goal_ms, clock.before_ms, after_ms, thinning.going, costs)
+        left = _what_is_left(_smaller(inputs, thinning.going), costs)
+        raise _unreachable(
+            settings, goal_ms, clock.before_ms, after_ms, f"{len(thinning.going)} are gone){remains}", costs
+        )
     met = LatencyGoalRecord(
         asked=_asked(settings),
         goal_ms=goal_ms,
@@ -139,9 +142,12 @@ def _unreachable(
     goal_ms: float,
     before_ms: float,
     least_ms: float,
-    going: frozenset[int],
+    gone: str,
     costs: Costs | PredictedCosts,
 ) -> BudgetMissed:
+    wider = [] if settings.scope == "both" else ["`scope=both` lets the whole network lose kernels"]
+    if not settings.blocks and settings.budget_s is None:
+        wider.append("`blocks` lets branches and layers go whole, with their launches")
     return BudgetMissed(
         "latency-goal",
         f"no pruning makes the network take {goal_ms:.3g} ms: the fastest that can be takes {least_ms:.3g} ms",
@@ -151,8 +157,24 @@ def _unreachable(
             costs.evidence: costs.describe(),
             "scope": settings.scope,
         },
-        note=f"at {least_ms:.3g} ms every layer of the scope has lost all kernels but a few ({len(going)} are gone)",
-        hint=None if settings.scope == "both" else "`scope=both` lets the whole network lose kernels",
+        note=f"at {least_ms:.3g} ms every layer of the scope has lost all kernels but a few ({gone}",
+        hint="; ".join(wider) or None,
+    )
+
+
+def _what_is_left(fastest: Detector, costs: Costs | PredictedCosts) -> str:
+    """Say what takes the time of the fastest network, where it is predicted: kernels do not shorten all of it."""
+    from deploycc.prediction.costs import PredictedCosts
+    from deploycc.prediction.network import predict_network
+
+    if not isinstance(costs, PredictedCosts):
+        return ""
+    found = predict_network(fastest.graph, costs.basis, costs.precision)
+    launching_ms = sum(launch.launch_ms for launch in found.launches)
+    longest = max(found.launches, key=lambda launch: launch.time.ms - launch.launch_ms)
+    return (
+        f"; of what is left, {launching_ms + found.network_ms:.3g} ms start {len(found.launches)} launches and the "
+        f"network, and {longest.name} computes for {longest.time.ms - longest.launch_ms:.3g} ms"
     )
 
 

@@ -85,7 +85,10 @@ def test_a_goal_that_cannot_be_met_is_refused_with_the_fastest_that_can(
     command = ["prune", str(path), "-t", "jetson-tx2-jp461", "--by", "l1", "-o", str(out)]
     assert main([*command, "--latency", "0.001ms"]) == 3
     assert not out.exists()
-    fastest = capsys.readouterr().err.partition("fastest that can be takes ")[2].split()[0]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "ms start 4 launches and the network, and " in said
+    assert "--blocks lets branches and layers go whole" in said
+    fastest = said.partition("fastest that can be takes ")[2].split()[0]
     assert main([*command, "--latency", f"{1.01 * float(fastest):g}ms"]) == 0
     assert out.exists()
 
