@@ -94,7 +94,7 @@ def choose_for_goal(
             break
         multiples.pop(0)
     if after_ms > goal_ms:
-        left = _what_is_left(_smaller(inputs, thinning.going), costs)
+        remains = _what_is_left(_smaller(inputs, thinning.going), costs)
         raise _unreachable(
             settings, goal_ms, clock.before_ms, after_ms, f"{len(thinning.going)} are gone){remains}", costs
         )
