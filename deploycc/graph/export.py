@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
-from deploycc.graph.skeleton import without_weights
+from deploycc.graph.skeleton import export_without_weights
 
 _SMALL = 1024  # elements; larger constants bypass graphsurgeon's export, which copies them four times
 
@@ -24,8 +24,8 @@ def to_onnx(graph: gs.Graph) -> onnx.ModelProto:
 
 def without_own_weights(graph: gs.Graph) -> tuple[onnx.ModelProto, list[gs.Constant]]:
     """Return the model without the large constants of the outermost graph, and these constants."""
-    model: onnx.ModelProto = gs.export_onnx(without_weights(graph, _SMALL))
-    del model.graph.input[len(graph.inputs) :]  # `without_weights` appended the weights
+    model = export_without_weights(graph, _SMALL)
+    del model.graph.input[len(graph.inputs) :]  # the weights were appended
     weights = []
     for tensor in _large(graph):
         if isinstance(tensor._values, SparseValues):

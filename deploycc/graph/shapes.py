@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import onnx_graphsurgeon as gs
 
-from deploycc.graph.skeleton import without_weights
+from deploycc.graph.skeleton import export_without_weights
 
 _READ_BY_INFERENCE = 4096  # elements: inference reads operands of Reshape and Slice, not weights
 
@@ -18,8 +18,7 @@ def infer_shapes(graph: gs.Graph) -> None:
 
 def without_weights_as_onnx(graph: gs.Graph) -> onnx.ModelProto:
     """Return what inference needs of a graph: all but the values of its weights."""
-    proto: onnx.ModelProto = gs.export_onnx(without_weights(graph, _READ_BY_INFERENCE))
-    return proto
+    return export_without_weights(graph, _READ_BY_INFERENCE)
 
 
 def _fill(graph: gs.Graph, inferred: onnx.GraphProto) -> None:

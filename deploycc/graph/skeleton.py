@@ -3,8 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from collections.abc import Mapping
 
+import onnx
 import onnx_graphsurgeon as gs
+
+
+def export_without_weights(graph: gs.Graph, keep_up_to: int) -> onnx.ModelProto:
+    """Export what `without_weights` returns; a graph without branches is not copied for it.
+
+    Args:
+        graph: stays as it is.
+        keep_up_to: constants of more elements become inputs.
+    """
+    if next(graph.subgraphs(), None) is not None:
+        model: onnx.ModelProto = gs.export_onnx(without_weights(graph, keep_up_to))
+        return model
+    left_out: dict[str, gs.Tensor] = {}
+    for name, tensor in graph.tensors().items():
+        if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) > keep_up_to:
+            left_out[name] = gs.Variable(name, tensor.dtype, list(tensor.shape))
+    model = gs.export_onnx(_Skeleton(graph, left_out))
+    return model
+
+
+class _Skeleton(gs.Graph):  # type: ignore[misc]
+    """The nodes of a graph, whose exporter meets inputs in the place of the constants that are left out."""
+
+    def __init__(self, graph: gs.Graph, left_out: Mapping[str, gs.Tensor]) -> None:
+        super().__init__(
+            nodes=graph.nodes,
+            inputs=[*graph.inputs, *left_out.values()],
+            outputs=graph.outputs,
+            name=graph.name,
+            doc_string=graph.doc_string,
+            opset=graph.opset,
+            import_domains=graph.import_domains,
+            functions=graph.functions,
+            ir_version=graph.ir_version,
+        )
+        self._graph, self._left_out = graph, left_out
+
+    def tensors(self, check_duplicates: bool = False) -> OrderedDict[str, gs.Tensor]:
+        """Return the tensors by name, in the order of the nodes."""
+        tensors = self._graph.tensors(check_duplicates)
+        return OrderedDict((name, self._left_out.get(name, tensor)) for name, tensor in tensors.items())
 
 
 def without_weights(graph: gs.Graph, keep_up_to: int) -> gs.Graph:

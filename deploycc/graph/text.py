@@ -9,14 +9,14 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from deploycc import files
-from deploycc.graph.skeleton import without_weights
+from deploycc.graph.skeleton import export_without_weights
 
 _SHOWN = 16  # elements of a constant that are printed
 
 
 def to_text(graph: gs.Graph) -> str:
     """Return the graph in ONNX text form; constants of more than 16 elements appear as inputs of their shape."""
-    return str(onnx.printer.to_text(gs.export_onnx(without_weights(graph, _SHOWN))))
+    return str(onnx.printer.to_text(export_without_weights(graph, _SHOWN)))
 
 
 def write_text(graph: gs.Graph, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -31,7 +31,7 @@ def fold_constants(detector: Detector, options: Options) -> Result:
     After:  ``y = Reshape(x, [1, 4420])``, or nothing if x already has that shape
     """
     graph, notes = detector.graph, []
-    nodes = len(graph.nodes)
+    nodes = list(graph.nodes)
     type_float_constants(graph)
     infer_shapes(graph)
     try:
@@ -43,14 +43,20 @@ def fold_constants(detector: Detector, options: Options) -> Result:
         notes.append(Note("", "constants-not-folded", f"evaluating the constant part failed: {reason}"))
     _keep_constant_outputs(graph)
     graph.cleanup().toposort()
-    infer_shapes(graph)
+    if not _same_nodes(nodes, graph.nodes):
+        infer_shapes(graph)
     edits = 0
     while swept := sum(_simplify(graph, node) for node in graph.nodes):
         edits += swept
         graph.cleanup()
     if edits:
         infer_shapes(graph)
-    return Result(detector, bool(edits) or len(graph.nodes) != nodes, tuple(notes))
+    return Result(detector, bool(edits) or len(graph.nodes) != len(nodes), tuple(notes))
+
+
+def _same_nodes(before: Sequence[gs.Node], after: Sequence[gs.Node]) -> bool:
+    """Return whether nothing was folded, added or sorted, so that the shapes are known already."""
+    return len(before) == len(after) and all(old is new for old, new in zip(before, after, strict=True))
 
 
 def _not_evaluable(node: gs.Node) -> bool:
