@@ -43,12 +43,26 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
 
 def fresh_name(graph: gs.Graph, stem: str) -> str:
     """Return a tensor name that the graph and its subgraphs do not use: ``stem``, ``stem_2``, ``stem_3``..."""
-    taken = set(_tensor_names(graph))
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    return name
+    return FreshNames(graph).take(stem)
+
+
+class FreshNames:
+    """Names for many new tensors of one graph, whose names are collected once.
+
+    While it is in use, every new tensor of the graph must get its name from it.
+    """
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self._taken = set(_tensor_names(graph))
+
+    def take(self, stem: str) -> str:
+        """Return a name as `fresh_name` does, which is taken from now on."""
+        name, number = stem, 1
+        while name in self._taken:
+            number += 1
+            name = f"{stem}_{number}"
+        self._taken.add(name)
+        return name
 
 
 def _tensor_names(graph: gs.Graph) -> Iterator[str]:

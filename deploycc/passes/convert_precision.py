@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from deploycc.detector import Detector
 from deploycc.errors import ModelError, Note
-from deploycc.graph.edit import fresh_name, producer, redirect_readers
+from deploycc.graph.edit import FreshNames, producer, redirect_readers
 from deploycc.graph.half import Kept, all_nodes, formal, is_fp32, keep_in_fp32, schema_of, takes_half
 from deploycc.graph.shapes import infer_shapes
 from deploycc.passes.options import Options
@@ -119,6 +119,7 @@ class _Typing:
         self._constants: dict[int, gs.Constant] = {}
         self._lost: Counter[str] = Counter()
         self._total = 0
+        self._names = FreshNames(graph)
         tensors = [tensor for node in all_nodes(graph) for tensor in [*node.inputs, *node.outputs]]
         self._were_fp32 = {id(tensor): tensor for tensor in tensors if is_fp32(tensor)}
 
@@ -173,7 +174,7 @@ class _Typing:
         if id(constant) not in self._constants:
             with np.errstate(over="ignore"):  # the bounds of a Clip; other constants were checked
                 values = np.asarray(constant.values).astype(np.float16)
-            name = fresh_name(self._graph, f"{constant.name}_fp16")
+            name = self._names.take(f"{constant.name}_fp16")
             self._constants[id(constant)] = gs.Constant(name, values)
             self._total += values.size
             self._lost[constant.name] = int(np.count_nonzero(constant.values) - np.count_nonzero(values))
@@ -185,7 +186,7 @@ class _Typing:
         key = (id(graph), id(tensor), dtype.name)
         if key not in self._casts:
             suffix = "fp16" if dtype == np.float16 else "fp32"
-            name = fresh_name(self._graph, f"{tensor.name}_{suffix}")
+            name = self._names.take(f"{tensor.name}_{suffix}")
             cast = gs.Variable(name, dtype=dtype, shape=tensor.shape)
             to = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             graph.nodes.append(gs.Node("Cast", f"{name}_cast", {"to": to}, [tensor], [cast]))
@@ -197,7 +198,7 @@ class _Typing:
         writer = producer(output)
         if writer is None:
             return
-        name = fresh_name(self._graph, f"{output.name}_fp16")
+        name = self._names.take(f"{output.name}_fp16")
         half = gs.Variable(name, dtype=np.dtype(np.float16), shape=output.shape)
         index = next(i for i, tensor in enumerate(writer.outputs) if tensor is output)
         writer.outputs[index] = half

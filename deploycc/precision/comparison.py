@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
 from deploycc.errors import MeasureError
-from deploycc.graph.edit import fresh_name, producer, static_shape
+from deploycc.graph.edit import FreshNames, producer, static_shape
 from deploycc.graph.export import to_onnx
 from deploycc.graph.half import FP16_MAX
 
@@ -192,15 +192,15 @@ def store_as_half(graph: gs.Graph) -> gs.Graph:
     back to FP32; FP16 constants become FP32 constants of the same value. Subgraphs are not changed.
     """
     clone = graph.copy()
-    inside = {id(node) for node in clone.nodes}
+    inside, names = {id(node) for node in clone.nodes}, FreshNames(clone)
     for tensor in list(clone.tensors().values()):
         if tensor.dtype != np.float16:
             continue
         readers = [reader for reader in tensor.outputs if id(reader) in inside]
         if isinstance(tensor, gs.Constant):
-            wide: gs.Tensor = gs.Constant(fresh_name(clone, f"{tensor.name}_read"), tensor.values.astype(np.float32))
+            wide: gs.Tensor = gs.Constant(names.take(f"{tensor.name}_read"), tensor.values.astype(np.float32))
         else:
-            wide = gs.Variable(fresh_name(clone, f"{tensor.name}_read"), np.dtype(np.float32), tensor.shape)
+            wide = gs.Variable(names.take(f"{tensor.name}_read"), np.dtype(np.float32), tensor.shape)
         for reader in readers:
             for index, operand in enumerate(reader.inputs):
                 if operand is tensor and reader.op != "Cast":
@@ -209,7 +209,7 @@ def store_as_half(graph: gs.Graph) -> gs.Graph:
             clone.nodes.append(_cast(tensor, wide))
         writer = producer(tensor)
         if writer is not None and writer.op not in ("Cast", "If"):
-            exact = gs.Variable(fresh_name(clone, f"{tensor.name}_exact"), np.dtype(np.float32), tensor.shape)
+            exact = gs.Variable(names.take(f"{tensor.name}_exact"), np.dtype(np.float32), tensor.shape)
             writer.outputs[next(i for i, t in enumerate(writer.outputs) if t is tensor)] = exact
             clone.nodes.append(_cast(exact, tensor))
     return clone.cleanup().toposort()
