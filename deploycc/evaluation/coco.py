@@ -45,7 +45,8 @@ def coco_scores(truths: Sequence[Truth], predictions: Sequence[Predictions], cla
         values = [float("nan")] * len(THRESHOLDS)
         if objects:
             overlaps = [pairwise_iou(predicted.boxes[:_MOST], truth.boxes) for truth, predicted in pictures]
-            values = [_precision(pictures, overlaps, float(t), objects) for t in THRESHOLDS]
+            highest = [float(overlap.max(initial=-1.0)) for overlap in overlaps]
+            values = [_precision(pictures, overlaps, highest, float(t), objects) for t in THRESHOLDS]
         result.append(CocoScore(float(np.mean(values)), values[0], values[5], objects))
     return result
 
@@ -53,12 +54,17 @@ def coco_scores(truths: Sequence[Truth], predictions: Sequence[Predictions], cla
 def _precision(
     pictures: Sequence[tuple[Truth, Predictions]],
     overlaps: Sequence[NDArray[np.float64]],
+    highest: Sequence[float],
     threshold: float,
     objects: int,
 ) -> float:
     scores = np.concatenate([predicted.scores[:_MOST] for _, predicted in pictures])
-    judged = [_judge(truth, overlap, threshold) for (truth, _), overlap in zip(pictures, overlaps, strict=True)]
-    verdict = np.concatenate(judged)
+    verdict = np.zeros(len(scores), np.int8)
+    first = 0
+    for (truth, _), overlap, best in zip(pictures, overlaps, highest, strict=True):
+        if best >= threshold:
+            verdict[first : first + len(overlap)] = _judge(truth, overlap, threshold)
+        first += len(overlap)
     verdict = verdict[np.argsort(-scores, kind="stable")]
     verdict = verdict[verdict >= 0]
     if not len(verdict):
@@ -79,8 +85,6 @@ def _judge(truth: Truth, overlap: NDArray[np.float64], threshold: float) -> NDAr
         threshold: least IoU of a hit.
     """
     verdict = np.zeros(len(overlap), np.int8)
-    if not overlap.size:
-        return verdict
     difficult = truth.difficult.any()
     free = ~truth.difficult
     for row in np.flatnonzero(overlap.max(axis=1) >= threshold):

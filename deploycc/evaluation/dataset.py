@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,30 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def remembered(dataset: Dataset, most_bytes: int = 256 << 20) -> Dataset:
+    """Return the same data set, whose first pictures are read or drawn only once, for several networks in turn.
+
+    Args:
+        dataset: annotated pictures.
+        most_bytes: of pictures that are kept; the others are read again.
+    """
+    known: dict[int, tuple[NDArray[np.uint8], Truth]] = {}
+    free = most_bytes
+
+    def sample(number: int) -> tuple[NDArray[np.uint8], Truth]:
+        nonlocal free
+        if number in known:
+            return known[number]
+        picture, truth = dataset.sample(number)
+        if picture.nbytes <= free:
+            picture.flags.writeable = False
+            known[number] = picture, truth
+            free -= picture.nbytes
+        return picture, truth
+
+    return replace(dataset, sample=sample)
 
 
 def open_dataset(spelling: str, *, size: int = 160, classes: tuple[str, ...] | None = None) -> Dataset:

@@ -164,6 +164,10 @@ def compile_targets(
     starts: dict[Pruned | None, Start] = {}
     accuracies: dict[Pruned | None, tuple[AccuracyRecord, ...]] = {}
     scored: tuple[AccuracyRecord, ...] = ()
+    if score is not None and len(set(prunings)) > 1:
+        from deploycc.evaluation.dataset import remembered
+
+        score = remembered(score)  # each pruned network is scored on the same pictures
     for pruning in dict.fromkeys(prunings):
         if isinstance(pruning, Refused):
             continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from deploycc.errors import InputError
-from deploycc.evaluation.dataset import open_dataset
+from deploycc.evaluation.dataset import open_dataset, remembered
 
 
 def test_a_generated_data_set_has_its_count() -> None:
@@ -32,3 +35,16 @@ def test_other_spellings_are_refused(spelling: str) -> None:
     with pytest.raises(InputError) as caught:
         open_dataset(spelling)
     assert caught.value.code == "data-spelling"
+
+
+def test_a_remembered_data_set_is_the_same_and_is_read_once_as_far_as_it_fits() -> None:
+    drawn = open_dataset("generated:7:3", size=32)
+    asked: list[int] = []
+    counted = replace(drawn, sample=lambda number: asked.append(number) or drawn.sample(number))  # type: ignore[func-returns-value]
+    data = remembered(counted, most_bytes=2 * 32 * 32 * 3)
+    for _ in range(2):
+        for number in range(3):
+            (picture, truth), (expected, expected_truth) = data.sample(number), drawn.sample(number)
+            assert np.array_equal(picture, expected)
+            assert np.array_equal(truth.boxes, expected_truth.boxes)
+    assert asked == [0, 1, 2, 2]
