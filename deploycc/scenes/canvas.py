@@ -36,9 +36,11 @@ class Canvas:
     def ink(self, colour: Colour, emits: bool = False) -> tuple[int, int, int]:
         """Return the colour under this scene's light and haze; light sources (`emits`) are not dimmed."""
         keep = 1.0 - self.haze * (0.5 if emits else 1.0)
-        lit = colour if emits else tuple(c * k for c, k in zip(colour, self.light, strict=True))
-        r, g, b = (int(min(255.0, max(0.0, c * keep + f * (1 - keep)))) for c, f in zip(lit, self.fog, strict=True))
-        return r, g, b
+        (r, g, b), (fog_r, fog_g, fog_b), rest = colour, self.fog, 1 - keep
+        if not emits:
+            light_r, light_g, light_b = self.light
+            r, g, b = r * light_r, g * light_g, b * light_b
+        return _level(r * keep + fog_r * rest), _level(g * keep + fog_g * rest), _level(b * keep + fog_b * rest)
 
     def polygon(self, points: Sequence[Point], colour: Colour, emits: bool = False) -> None:
         """Fill a polygon."""
@@ -77,6 +79,10 @@ class Canvas:
         plane: NDArray[np.uint8] = np.asarray(self.owners)
         mask: NDArray[np.bool_] = plane == owner
         return mask
+
+
+def _level(value: float) -> int:
+    return 255 if value >= 255.0 else int(value) if value > 0.0 else 0
 
 
 @dataclass
