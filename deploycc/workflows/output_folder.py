@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,10 @@ def build_staged(folder: Path, say: Say) -> None:
     from deploycc.documents.compile import read_compile_report
 
     say("building")
+    drawing = threading.Thread(target=importlib.import_module, args=("deploycc.report.html",))
+    drawing.start()  # `write_pages` follows; imported now, because this process only waits for the agent
     build = local.build(folder, say)
+    drawing.join()
     write_report(folder, with_results(read_compile_report(folder), build, None))
 
 
