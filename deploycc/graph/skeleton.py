@@ -58,6 +58,8 @@ def without_weights(graph: gs.Graph, keep_up_to: int) -> gs.Graph:
     large is copied or serialised afterwards. The original is not changed.
     """
     clone = graph.copy()
+    if clone.import_domains is not None:  # exporting adds what nodes use, and graphsurgeon's copies share one list
+        clone.import_domains = list(clone.import_domains)
     inputs, names = list(clone.inputs), {tensor.name for tensor in clone.inputs}
     for scope in (clone, *clone.subgraphs(recursive=True)):
         for tensor in scope.tensors().values():

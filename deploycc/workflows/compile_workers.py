@@ -7,6 +7,7 @@ after one process, and is changed by one process.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ def written_by_workers(compilations: Sequence[Compilation], executor: Executor, 
         try:
             for number, compilation in enumerate(compilations):
                 try:
-                    futures[executor.submit(make, compilation)] = number
+                    futures[executor.submit(make, pickle.dumps(compilation))] = number
                 except RuntimeError as error:  # no worker is left
                     outcomes[number] = _lost(compilation, error)
             say("compiling for targets", 0, len(compilations))
@@ -83,8 +84,14 @@ def written_by_workers(compilations: Sequence[Compilation], executor: Executor, 
         ]
 
 
-def make(compilation: Compilation) -> Made:
-    """Return what a compilation writes before engines are built; what a worker does."""
+def make(pickled: bytes) -> Made:
+    """Return what a compilation writes before engines are built; what a worker does.
+
+    Args:
+        pickled: the compilation, as bytes: a scheduler that looks into what it is given, as Dask's does, would ask
+            graphs for attributes, and graphsurgeon prints an error for each that it does not know.
+    """
+    compilation: Compilation = pickle.loads(pickled)
     refused, failed = None, None
     with temporary_folder() as folder:
         (folder / _NETWORKS).mkdir()

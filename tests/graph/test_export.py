@@ -20,3 +20,16 @@ def test_the_model_is_that_of_graphsurgeon(channels: int, dtype: type) -> None:
     ours, theirs = to_onnx(graph), gs.export_onnx(graph)
     onnx.checker.check_model(ours, full_check=True)
     assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(deterministic=True)
+
+
+def test_a_copy_that_is_exported_leaves_the_original_its_opsets() -> None:
+    """A detector that was compiled for TensorRT, with its plugin, is the same for ONNX Runtime afterwards."""
+    x, y, z = (gs.Variable(name, np.float32, [1, 2, 4, 4]) for name in "xyz")
+    graph = gs.Graph([gs.Node("Relu", "relu", {}, [x], [y])], [x], [y], opset=13)
+    before = to_onnx(graph).SerializeToString(deterministic=True)
+    graph = gs.import_onnx(to_onnx(graph))
+    plugin = graph.copy()
+    plugin.nodes.append(gs.Node("EfficientNMS_TRT", "nms", {}, [plugin.outputs[0]], [z], domain="TRT"))
+    plugin.outputs = [z]
+    assert [entry.domain for entry in to_onnx(plugin).opset_import] == ["", "TRT"]
+    assert to_onnx(graph).SerializeToString(deterministic=True) == before
