@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", metavar="PRECISION", help="fp32 or fp16 (default: every engine)")
     bench.add_argument("--input", metavar="FILE.npy", help="the picture tensor (default: seeded random values)")
     bench.add_argument("--out", help="JSON file, of several plans a list (default: latency.json beside each plan)")
+    bench.add_argument(
+        "--rounds",
+        metavar="N",
+        type=_count,
+        help="where a program times: start it N times for each engine, and time no layers (default: 8 times for "
+        "several engines, once for one)",
+    )
     _add_scenario(bench)
     for command in (build, bench):
         command.add_argument(
@@ -100,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--parent-fd", type=int, required=True)
         one.add_argument("--input")
         one.add_argument("--program")
+        one.add_argument("--rounds", type=_count)
         _add_scenario(one)
     return parser
 
@@ -117,6 +125,13 @@ def _add_scenario(command: "Any") -> None:
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e7:
+        raise ValueError(text)
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1000:
         raise ValueError(text)
     return value
 
@@ -161,7 +176,7 @@ def _run(given: "Any") -> int:
         if given.command == "build-one":
             rows = [build_job.build(plan, file, given.program) for plan, file in parts]
         else:
-            rows = bench_job.bench(parts, given.input, given.program, _scenario(given))
+            rows = bench_job.bench(parts, given.input, given.program, _scenario(given), given.rounds)
         with os.fdopen(given.result_fd, "w", encoding="utf-8") as pipe:
             json.dump(rows, pipe)
         return 0
@@ -193,7 +208,9 @@ def _bench_all(given: "Any") -> "List[Any]":
     from . import jobs, performance, telemetry
 
     def measure() -> "List[Any]":
-        return jobs.bench_all(given.plans, given.only, given.input, given.program, given.time_limit, _scenario(given))
+        return jobs.bench_all(
+            given.plans, given.only, given.input, given.program, given.time_limit, _scenario(given), given.rounds
+        )
 
     performance.restore_abandoned()
     if not given.max_performance:

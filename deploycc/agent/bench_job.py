@@ -118,6 +118,7 @@ def bench(
     input_file: "Optional[str]",
     program: "Optional[str]" = None,
     scenario: "Optional[Scenario]" = None,
+    rounds: "Optional[int]" = None,
 ) -> "List[Dict[str, Any]]":
     """Measure engines in this process.
 
@@ -127,6 +128,7 @@ def bench(
         input_file: the picture tensor; None: seeded random values.
         program: path of trtexec; None: look for it.
         scenario: how pictures come; None: as the plans say.
+        rounds: how often a program is started for each engine, which is then timed only; None: see `_with_program`.
 
     Returns:
         Elements of ``runs`` in ``latency.json``, in the order of the engines.
@@ -146,11 +148,17 @@ def bench(
         except (NotPossible, Failed) as error:
             job.refuse(error)
     if ready:
-        _measure(ready, input_file, program, scenario)
+        _measure(ready, input_file, program, scenario, rounds)
     return [job.row for job in jobs]
 
 
-def _measure(jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional[str]", scenario: Scenario) -> None:
+def _measure(
+    jobs: "List[_Job]",
+    input_file: "Optional[str]",
+    program: "Optional[str]",
+    scenario: Scenario,
+    rounds: "Optional[int]",
+) -> None:
     plan = jobs[0].plan
     shown = " and ".join(job.name for job in jobs)
     how = "in turns, each for" if len(jobs) > 1 and scenario.name != CONSTANT else "for"
@@ -163,7 +171,7 @@ def _measure(jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional
                     "measure through TensorRT's Python API, with builder = \"tensorrt-python\" in the target's file",
                 )
             with Scratch(tempfile.gettempdir()) as scratch:
-                _with_program(jobs, input_file, program, scratch.path)
+                _with_program(jobs, input_file, program, scratch.path, rounds)
         elif plan["target"]["runtime"] == "onnxruntime":
             take_turns(jobs, run_onnxruntime.Runner(plan, input_file), scenario)
         else:
@@ -178,13 +186,22 @@ def _measure(jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional
                 job.refuse(Failed("cannot write what is measured: {}".format(error.strerror)))
 
 
-def _with_program(jobs: "List[_Job]", input_file: "Optional[str]", program: "Optional[str]", folder: str) -> None:
-    """Measure engines with trtexec: one in one go, several in turns, a process for each block."""
-    rounds = timing.ROUNDS if len(jobs) > 1 else 1
+def _with_program(
+    jobs: "List[_Job]",
+    input_file: "Optional[str]",
+    program: "Optional[str]",
+    folder: str,
+    wanted_rounds: "Optional[int]",
+) -> None:
+    """Measure engines with trtexec: one in one go, several in turns, a process for each block.
+
+    Where the number of rounds is given, layers are not timed, which takes one more process for each engine.
+    """
+    rounds = wanted_rounds or (timing.ROUNDS if len(jobs) > 1 else 1)
     turns = _new_turns() if len(jobs) > 1 else None
     order = list(jobs)
     for job in jobs:
-        job.board = run_trtexec.Board(_shortened(job.plan, rounds), folder, program)
+        job.board = run_trtexec.Board(_shortened(job.plan, rounds), folder, program, jobs[0].board)
         job.started = environment.cpu_times()
     with telemetry.Recorder(_expected_s(jobs)) as recorder:
         for _ in range(rounds):
@@ -195,7 +212,7 @@ def _with_program(jobs: "List[_Job]", input_file: "Optional[str]", program: "Opt
     for job in jobs:
         result = job.samples.result(origin)
         result["telemetry"] = recorder.readings(origin, _end_s(result))
-        result.update(job.board.profile(job.network, job.path))
+        result.update(job.board.profile(job.network, job.path) if wanted_rounds is None else {"remark": None})
         remarks = [result["reason"], result.pop("remark")]
         result["reason"] = "; ".join(filter(None, remarks)) or None
         result["turns"] = turns

@@ -4,13 +4,14 @@ import os
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from . import answers, bench_job, contract_file, decoding, files, plan_file, run_trtexec, smoke
+from . import answers, bench_job, contract_file, decoding, files, plan_file, run_trtexec, smoke, steady
 from .outcome import Failed, NotPossible, fields_of
 from .progress import say
 from .scratch import Scratch
 
 FILE_NAME = "engine-detections.json"
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+_SAY_EVERY_S = 5.0
 _HINT = "bring them as one .npy file: uint8 [N, height, width, 3], red first"
 
 
@@ -71,8 +72,14 @@ def _detect_with(
         with Scratch(tempfile.gettempdir()) as scratch:
             in_program = plan["target"]["builder"] in plan_file.PROGRAMS
             board = run_trtexec.Board(plan, scratch.path, program) if in_program else None
+            if in_program:
+                say("{}: {} pictures, with a program that starts anew for each".format(engine["file"], len(pictures)))
+            said_s = steady.now()
             with answers.of(plan, network, path, board)() as answer:
                 for name, picture in pictures:
+                    if steady.now() - said_s > _SAY_EVERY_S:
+                        said_s = steady.now()
+                        say("{}: {} of {} pictures".format(engine["file"], len(row["pictures"]), len(pictures)))
                     outputs = answer(decoding.prepare(contract["input"], picture))
                     smoke.check_finite(described, outputs)
                     found = contract_file.detections(contract, described, tables, outputs)
@@ -124,6 +131,9 @@ class _Lazily:
     def __init__(self, listed: "Any", read: "Any") -> None:
         self._listed = listed
         self._read = read
+
+    def __len__(self) -> int:
+        return len(self._listed)
 
     def __iter__(self) -> "Any":
         for name, path in self._listed:

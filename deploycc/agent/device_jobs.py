@@ -40,6 +40,8 @@ _STEP = fields.record(
         "only": fields.optional(fields.one_of("fp32", "fp16")),
         "input": fields.optional(_DIGEST),
         "max_performance": fields.flag,
+        "rounds": fields.optional(fields.whole(1, 1000)),
+        "engines": fields.flag,
         "scenario": fields.optional(
             fields.record(
                 {
@@ -50,7 +52,7 @@ _STEP = fields.record(
             )
         ),
     },
-    {"scenario": None, "max_performance": False},
+    {"scenario": None, "max_performance": False, "rounds": None, "engines": False},
 )
 _JOB = fields.record(
     {
@@ -185,6 +187,8 @@ def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "D
             arguments += [option, value]
     if step["max_performance"]:
         arguments.append("--max-performance")
+    if step["rounds"] is not None:
+        arguments += ["--rounds", str(step["rounds"])]
     if step["scenario"] is not None:
         arguments += Scenario(**step["scenario"]).arguments()
     if step["input"] is not None:
@@ -208,10 +212,14 @@ def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "D
     name = "engines" if command == "build" else "runs"
     rows = [row for part in (written if isinstance(written, list) else [written]) for row in part[name]]
     result["failed"] = any(row["status"] == "failed" for row in rows)
-    for row in rows if command == "build" and len(plans) == 1 else []:  # of several plans, only times are wanted
-        if row["status"] == "built":
-            sha256, size = where.adopt(files.inside(os.path.dirname(plans[0]), row["file"]))
-            result["engines"].append({"name": row["file"], "sha256": sha256, "size": size})
+    if command != "build" or (len(plans) > 1 and not step["engines"]):  # of several plans, mostly times are wanted
+        return result
+    for plan, part in zip(plans, written if isinstance(written, list) else [written]):  # noqa: B905
+        for row in part["engines"]:
+            if row["status"] == "built":
+                sha256, size = where.adopt(files.inside(os.path.dirname(plan), row["file"]))
+                name = os.path.relpath(os.path.join(os.path.dirname(plan), row["file"]), os.path.join(folder, "plan"))
+                result["engines"].append({"name": name, "sha256": sha256, "size": size})
     return result
 
 

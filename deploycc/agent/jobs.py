@@ -50,6 +50,7 @@ def bench_all(
     program: "Optional[str]" = None,
     limit_s: "Optional[float]" = None,
     scenario: "Optional[Scenario]" = None,
+    rounds: "Optional[int]" = None,
 ) -> "List[Dict[str, Any]]":
     """Measure the engines of plans; each result is the content of a ``latency.json``.
 
@@ -60,6 +61,7 @@ def bench_all(
         program: path of trtexec; None: look for it.
         limit_s: seconds that each engine may take; None: half an hour more than ten times what is asked for.
         scenario: how pictures come; None: as the plans say.
+        rounds: see `bench_job.bench`.
 
     Raises:
         Failed: a plan cannot be used or has no such engine, or the plans are for different
@@ -85,6 +87,8 @@ def bench_all(
         results.append(_header(plan, path))
         results[-1].update(quick=plan["measurement"]["quick"], runs=[])
     more = _options(input_file, program) + scenario.arguments()
+    if rounds is not None:
+        more += ["--rounds", str(rounds)]
     asked = plans[0]["measurement"]
     limit_s = limit_s or _SETTING_UP_S + 10 * (asked["warmup_s"] + asked["min_duration_s"])
     rows = {}

@@ -16,13 +16,16 @@ class Board:
         version: TensorRT's release as numbers, read from trtexec or from the installed package.
     """
 
-    def __init__(self, plan: "Dict[str, Any]", scratch: str, program: "Optional[str]") -> None:
+    def __init__(
+        self, plan: "Dict[str, Any]", scratch: str, program: "Optional[str]", like: "Optional[Board]" = None
+    ) -> None:
         """Find the program and its release.
 
         Args:
             plan: the plan.
             scratch: an empty folder, which the program runs in.
             program: where the user says that it is; None: look for it.
+            like: one for the same program, which knows its release: asking for it starts the program.
 
         Raises:
             NotPossible: it is not here, or TensorRT or the GPU is another one than the plan's.
@@ -35,9 +38,7 @@ class Board:
         self._program = programs.find(self._builder, program)
         self._is_trtexec = self._builder == "trtexec"
         self._layers = []  # type: List[Dict[str, Any]]
-        read = programs.read_release(self._program, scratch) if self._is_trtexec else None
-        installed = environment.tensorrt_library()
-        self._found = ".".join(map(str, read)) if read else installed  # None: nothing tells it
+        self._found = like._found if like is not None else self._release()  # type: Optional[str]
         stack.check_version(self._board["runtime_version"], self._found)
         stack.check_gpu(self._board, gpu.devices())
         self.version = stack.numbers(self._found or self._board["runtime_version"])
@@ -46,6 +47,11 @@ class Board:
                 "neither trtexec, nor an installed package, nor the plan tells TensorRT's release",
                 hint="give runtime_version in the target's file and compile again",
             )
+
+    def _release(self) -> "Optional[str]":
+        """TensorRT's release as the program or an installed package tells it; None where nothing does."""
+        read = programs.read_release(self._program, self._scratch) if self._is_trtexec else None
+        return ".".join(map(str, read)) if read else environment.tensorrt_library()
 
     def build(self, network: "Dict[str, Any]", paths: "Dict[str, str]") -> "Dict[str, Any]":
         """Build an engine.

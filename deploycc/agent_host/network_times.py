@@ -17,6 +17,7 @@ from deploycc.documents.document import parse_document
 from deploycc.documents.latency import LatencyReport, Run
 from deploycc.documents.plan import BuildPlan
 from deploycc.errors import Detached, MeasureError
+from deploycc.files import write_text
 
 MOST_NETWORKS = 16  # `deploycc.agent.device_jobs.MOST_PLANS`
 MOST_PICTURES = 16
@@ -26,7 +27,13 @@ OnEnvironment = Callable[[dict[str, JsonValue]], None]
 
 
 def time_networks(
-    device: Device, folders: Sequence[Path], pictures: Sequence[Path], check: OnEnvironment
+    device: Device,
+    folders: Sequence[Path],
+    pictures: Sequence[Path],
+    check: OnEnvironment,
+    *,
+    rounds: int | None = None,
+    keep: bool = False,
 ) -> list[list[list[float]]]:
     """Build and time networks on a device, in turns; nothing of them stays there.
 
@@ -35,6 +42,8 @@ def time_networks(
         folders: one per network, `MOST_NETWORKS` at most, each with a plan of one engine.
         pictures: .npy files, `MOST_PICTURES` at most; none: seeded noise.
         check: told the environment that the device measured in; may raise an error.
+        rounds: how often a program of NVIDIA's is started for each network and picture; None: as for a report.
+        keep: bring the engines back, and use those that an earlier call brought.
 
     Returns:
         For each picture and each network the median time of each block, milliseconds. Of networks in turns, blocks of
@@ -44,8 +53,19 @@ def time_networks(
         DeviceError: the device cannot be used.
         MeasureError: ``device-network-refused``: a network cannot be built or run there.
     """
-    benches = [Step("bench", input_file=picture) for picture in pictures] or [Step("bench")]
-    return [[_medians(run) for run in runs] for runs in _build_and_bench(device, folders, benches, check)]
+    inputs: Sequence[Path | None] = pictures or [None]
+    benches = [Step("bench", input_file=picture, rounds=rounds) for picture in inputs]
+    new = folders
+    if keep:
+        new = [folder for folder in folders if not (folder / BuildResult.FILE_NAME).exists()]
+    if 0 < len(new) < len(folders):
+        _build_and_bench(device, new, [], check, keep=True)
+        new = ()
+    if new:
+        measured = _build_and_bench(device, folders, benches, check, keep=keep)
+    else:
+        measured = _build_and_bench(device, folders, benches, check, build=False)
+    return [[_medians(run) for run in runs] for runs in measured]
 
 
 def profile_network(device: Device, folder: Path, profiles: int, check: OnEnvironment) -> list[list[tuple[str, float]]]:
@@ -69,17 +89,27 @@ def profile_network(device: Device, folder: Path, profiles: int, check: OnEnviro
 
 
 def _build_and_bench(
-    device: Device, folders: Sequence[Path], benches: Sequence[Step], check: OnEnvironment
+    device: Device,
+    folders: Sequence[Path],
+    benches: Sequence[Step],
+    check: OnEnvironment,
+    *,
+    build: bool = True,
+    keep: bool = False,
 ) -> list[list[Run]]:
-    """Return the runs of each bench, one per folder."""
-    session = RemoteSession(device, tuple(folders), (Step("build"), *benches))
+    """Return the runs of each bench, one per folder; engines that are kept are put there, with ``build.json``."""
+    steps = (*((Step("build", engines=keep),) if build else ()), *benches)
+    session = RemoteSession(device, tuple(folders), steps)
     plans = [folder / BuildPlan.FILE_NAME for folder in folders]
     try:
-        for number, part in enumerate(_run(session, plans, Step("build"))):
+        session.start(plans, steps[0])
+        for number, part in enumerate(_run(session, plans, steps[0]) if build else ()):
             built = parse_document(part, BuildResult, plans[number])
             for engine in built.engines:
                 if engine.status != "built":
                     raise _refused(device, engine.reason, engine.hint)
+            if keep:
+                write_text(folders[number] / BuildResult.FILE_NAME, part.decode())
         rounds = []
         for step in benches:
             runs = []

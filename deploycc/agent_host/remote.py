@@ -45,6 +45,8 @@ class Step:
 
     Attributes:
         max_performance: measure in the fastest power mode; what was before it is back afterwards.
+        rounds: how often a program is started for each engine, which is then timed only; None: as `bench` does.
+        engines: bring the engines back, also those of several plans.
     """
 
     command: str
@@ -52,6 +54,8 @@ class Step:
     input_file: Path | None = None
     scenario: Scenario | None = None
     max_performance: bool = False
+    rounds: int | None = None
+    engines: bool = False
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> Step:
@@ -112,7 +116,7 @@ class RemoteSession:
             if result["sha256"] is None:
                 self._fetched += 1
                 raise AgentStopped(result["code"], tuple(self._lines))
-            written = self._again(lambda board: self._fetch(board, plans[0].parent, result))
+            written = self._again(lambda board: self._fetch(board, plans, result))
         except KeyboardInterrupt:
             raise Detached(
                 "device-detached",
@@ -150,6 +154,8 @@ class RemoteSession:
                     "input": inputs[each.input_file].sha256 if each.input_file is not None else None,
                     "scenario": None if each.scenario is None else asdict(each.scenario),
                     "max_performance": each.max_performance,
+                    "rounds": each.rounds,
+                    "engines": each.engines,
                 }
                 for each in self.steps
             ],
@@ -258,14 +264,26 @@ class RemoteSession:
             "device-job-failed", "the work on the device did not come to an end", context=where, note=said
         )
 
-    def _fetch(self, board: Board, beside: Path, result: dict[str, Any]) -> bytes:
+    def _fetch(self, board: Board, plans: Sequence[Path], result: dict[str, Any]) -> bytes:
+        places = {
+            f"{number}/{engine.file}" if len(plans) > 1 else engine.file: plan.parent / engine.file
+            for number, plan in enumerate(plans if result["engines"] else ())
+            for engine in read_plan(plan).engines
+        }
         with temporary_folder() as folder:
             written = folder / "result.json"
             board.fetch(result["sha256"], written)
-            for engine in result["engines"]:
-                arriving = folder / engine["name"]
+            for number, engine in enumerate(result["engines"]):
+                arriving = folder / f"engine-{number}"  # what is there already counts as its beginning
                 board.fetch(engine["sha256"], arriving, self.say)
-                with replacing(beside / engine["name"]) as partial:
+                if engine["name"] not in places:
+                    raise DeviceError(
+                        "device-job-failed",
+                        "the work on the device did not come to an end",
+                        context={"device": self.device.name, "file": engine["name"]},
+                        note="the device brings an engine that no plan names",
+                    )
+                with replacing(places[engine["name"]]) as partial:
                     partial.write_bytes(arriving.read_bytes())
             return written.read_bytes()
 

@@ -9,6 +9,7 @@ import typer
 
 from deploycc.cli.model_options import ModelChoice
 from deploycc.cli.options import option, switch, takes_options
+from deploycc.cli.pruning_options import read_number
 from deploycc.cli.shared_options import AsJson, Device, OrData, ProfileFile, one_source, target_option
 from deploycc.terminal import console
 
@@ -34,11 +35,10 @@ def command(
     costs: Annotated[
         Path | None, option("FILE", "Times of convolutions and branches: read, extended, written.")
     ] = None,
-    images: Annotated[
-        Path | None, option("DIR", "Pictures to check the plan on; default: those of the profile.")
-    ] = None,
+    images: Annotated[Path | None, option("DIR", "Pictures for the check; default: those of the profile.")] = None,
     data: OrData = None,
     seconds: Annotated[float, option("S", "Approximate time for each comparison of networks.", min=0.1)] = 20.0,
+    budget: Annotated[str | None, option("MIN", "With --device: plan within so many minutes, as in 30m.")] = None,
     threads: Annotated[int, option("N", "CPU threads of the measurements; 0: all cores.", min=0)] = 0,
     explain: Annotated[bool, switch("--explain", "Show what was considered for each layer.")] = False,
     as_json: AsJson = False,
@@ -59,6 +59,7 @@ def command(
     from deploycc.workflows.pictures import open_pictures, profile_pictures
     from deploycc.workflows.staging import check_output_folder
 
+    budget_s = None if budget is None else 60 * read_number("--budget", budget, "m", "30m")
     check_writable(costs, inputs=[choice.model, profile])
     check_output_folder(output, [choice.model])
     source = None if images is None and data is None else one_source(images, data)
@@ -68,18 +69,19 @@ def command(
         gate_costs_of(chosen, device, costs, threads, say) as known,
     ):
         detector, recorded = choice.load(say), read_profile(profile)
-        spec = detector.input
         planning = plan_gates(
             detector,
             recorded,
             target=chosen,
-            pictures=profile_pictures(recorded, spec) if source is None else open_pictures(source, spec),
+            pictures=open_pictures(source, detector.input) if source else profile_pictures(recorded, detector.input),
             costs=known,
             max_worst_case=max_worst_case,
             max_time=max_time,
             max_growth=max_growth,
             seconds=seconds,
+            budget_s=budget_s,
             say=say,
+            tell=console.note,
         )
         planning.write(output, [profile, Path(choice.model)], console.warn)
     console.notes(planning.notes)

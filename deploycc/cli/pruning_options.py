@@ -115,10 +115,10 @@ class PruningChoice:
             multiple=None if self.round_to == "auto" else int(self.round_to),
             keep_gates=self.keep_gates,
             always_from=self.always_from,
-            latency_ms=None if self.latency is None else _number("--latency", self.latency, "ms", "25ms"),
+            latency_ms=None if self.latency is None else read_number("--latency", self.latency, "ms", "25ms"),
             blocks=self.blocks,
-            speedup=None if self.speedup is None else _number("--speedup", self.speedup, "x", "1.3x"),
-            budget_s=None if self.budget is None else 60 * _number("--budget", self.budget, "m", "30m"),
+            speedup=None if self.speedup is None else read_number("--speedup", self.speedup, "x", "1.3x"),
+            budget_s=None if self.budget is None else 60 * read_number("--budget", self.budget, "m", "30m"),
         )
 
     def check(self, device: str | None) -> None:
@@ -178,8 +178,8 @@ class PruningSweep:
         ]
 
 
-def _number(option: str, text: str, unit: str, example: str) -> float:
-    """Read a number that may carry its unit."""
+def read_number(option: str, text: str, unit: str, example: str) -> float:
+    """Read a number that may carry its unit; raises InputError."""
     try:
         return float(text.strip().removesuffix(unit))
     except ValueError:

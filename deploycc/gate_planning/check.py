@@ -107,6 +107,7 @@ def check_plan(
     max_time: float = 1.0,
     seconds: float = 20.0,
     say: Say = quiet,
+    go_on: Callable[[int], bool] = lambda ways: True,
 ) -> Checked:
     """Time a plan, and lower gates in a simpler way, or multiply, where it does not pay.
 
@@ -124,6 +125,8 @@ def check_plan(
         max_time: bound of the time on the pictures, likewise.
         seconds: for each comparison of networks, about.
         say: progress.
+        go_on: asked before each comparison whether there is time for one of so many networks. Regions that save most
+            are judged first; those that there is no time for multiply.
 
     Returns:
         What is left of the plan. It may still miss either bound, which the caller checks.
@@ -143,9 +146,13 @@ def check_plan(
         return graph_session(graph, timer)
 
     measured: dict[Names, Mapping[str, float]] = {}
-    for number, (name, verdict) in enumerate(verdicts.items(), start=1):
+    for number, name in enumerate(sorted(verdicts, key=lambda name: -_expected_saving(planned, name)), start=1):
         here = prefixed(say, f"region {number} of {len(verdicts)}, {name[0]}")
+        verdict = verdicts[name]
         ways = {PLANNED: (verdict.choice,), **planned.simpler[name]}
+        if not go_on(len(ways)):
+            verdicts[name] = Verdict(verdict.choice, ways[MULTIPLY], why="the budget was over before it was timed")
+            continue
         sessions = {way: session(networks.multiply, layers_of({name: parts})) for way, parts in ways.items()}
         samples = time_pictures(sessions, pictures, seconds / 2, timer=timer, say=here)
         measured[name] = {way: float(least(times).mean()) for way, times in samples.items()}
@@ -166,7 +173,7 @@ def check_plan(
     while True:
         worst = timed_worst()
         for _ in range(1, _WORST_TRIES):
-            if ratio_of(worst) > max_worst_case:
+            if ratio_of(worst) > max_worst_case and go_on(2):
                 worst = {name: np.concatenate([worst[name], times]) for name, times in timed_worst().items()}
         ratio, kept = ratio_of(worst), [name for name, verdict in verdicts.items() if verdict.kept]
         if ratio <= max_worst_case or not kept:
@@ -181,10 +188,16 @@ def check_plan(
     }
     samples = time_pictures(three, pictures, seconds, timer=timer, say=prefixed(say, "whole network"))
     for _ in range(1, _WORST_TRIES):
-        if ratio_of(samples) > max_time:
+        if ratio_of(samples) > max_time and go_on(len(three)):
             more = time_pictures(three, pictures, seconds, timer=timer, say=prefixed(say, "whole network again"))
             samples = {name: np.concatenate([samples[name], times]) for name, times in more.items()}
     return Checked(layers_of(), tuple(verdicts.values()), samples, worst)
+
+
+def _expected_saving(planned: Planned, name: Names) -> float:
+    """Return the predicted time that a region saves against multiplying."""
+    [chosen] = [choice for choice in planned.chosen if choice.layers == name]
+    return sum(part.expected_ms for part in planned.simpler[name][MULTIPLY]) - chosen.expected_ms
 
 
 def _judge(choice: Choice, ways: Mapping[str, tuple[Choice, ...]], mean_ms: Mapping[str, float]) -> Verdict:

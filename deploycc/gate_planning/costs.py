@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from deploycc.documents.costs import Convolution, CostTable, GateCostTable, Machine, Operation
 from deploycc.documents.document import this_tool
-from deploycc.errors import Note
-from deploycc.gate_planning.operations import Line, fit_lines, time_operations
+from deploycc.errors import BudgetMissed, Note
+from deploycc.gate_planning.operations import OPERATIONS, Line, fit_lines, sizes_to_time, time_operations
 from deploycc.progress import Say, quiet
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.machine import check_machine
@@ -22,6 +22,7 @@ from deploycc.timing.turns import spread
 _ROUNDS = 9
 _SPREAD = 1.25  # median of the samples divided by the least; up to 1.15 if nothing else runs
 _PARTS = 4  # a convolution is timed with a quarter, a half... of its channels; times between these are interpolated
+_NETWORKS_PER_SIZE = 2 * len(OPERATIONS) - 2  # three operations are added to the same network
 _BLOCK = 8  # channels that vector units process at once: a partial block takes as long as a whole one
 
 Array = NDArray[np.float64]
@@ -80,38 +81,64 @@ class GateCosts:
             known = CostTable(
                 tool=table.tool, evidence=table.evidence, machine=table.machine, timings=table.convolutions
             )
-        self._convolutions = Costs(machine, known, rounds=_ROUNDS, timer=timer)
+        self._convolutions = Costs(machine, known, rounds=_ROUNDS, timer=timer, together=True)
         self._operations = table.operations if table is not None else ()
 
-    def model(self, convolutions: Iterable[tuple[Convolution, bool]], say: Say = quiet) -> CostModel:
+    def model(
+        self,
+        convolutions: Iterable[tuple[Convolution, bool]],
+        say: Say = quiet,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> CostModel:
         """Measure what is missing, and return the model.
 
         Args:
             convolutions: each with all its channels, and whether its inputs may be narrowed.
             say: told how many convolutions are timed.
+            go_on: asked before each step whether there is time for it.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
+            BudgetMissed: ``gates-budget``: there is no time left.
         """
-        narrowing: dict[Convolution, bool] = {}
-        for convolution, narrows in convolutions:
-            narrowing[convolution] = narrows or narrowing.get(convolution, False)
-        counts = {}
-        for convolution, narrows in narrowing.items():
-            inputs = _counts(convolution.inputs) if narrows else [convolution.inputs]
-            counts[convolution] = inputs, _counts(convolution.kernels)
+        counts = _grids(convolutions)
+        missing = sizes_to_time(self.timer, self._operations)
+        if missing:
+            steps = time_operations(self.timer, known=self._operations)
+            for number in range(len(missing)):
+                self._check_time(go_on, f"{number} of {len(missing)} sizes of maps, and no convolution, are timed")
+                say("timing what branches add", number, len(missing))
+                self._operations += next(steps)
         # One by one: all convolutions of VGG-SSD300 together take 3.7 GB.
         for number, (convolution, (inputs, kernels)) in enumerate(counts.items()):
+            narrowed = [convolution.narrowed(i, k) for i in inputs for k in kernels]
+            if self._convolutions.unknown(narrowed):
+                self._check_time(go_on, f"{number} of {len(counts)} convolutions are timed")
             say("timing convolutions", number, len(counts))
-            self._convolutions.measure(convolution.narrowed(i, k) for i in inputs for k in kernels)
-        if not self._operations:
-            say("timing what branches add")
-            self._operations = time_operations(self.timer)
+            self._convolutions.measure(narrowed)
         grids = {}
         for convolution, (inputs, kernels) in counts.items():
             times = [[self._least_ms(convolution.narrowed(i, k)) for k in kernels] for i in inputs]
             grids[convolution] = make_grid(inputs, kernels, times)
         return CostModel(grids, fit_lines(self._operations))
+
+    def engines(self, convolutions: Iterable[tuple[Convolution, bool]]) -> int:
+        """Return about how many engines a machine that builds them needs for `model`."""
+        new = sum(
+            bool(self._convolutions.unknown(convolution.narrowed(i, k) for i in inputs for k in kernels))
+            for convolution, (inputs, kernels) in _grids(convolutions).items()
+        )
+        return new + _NETWORKS_PER_SIZE * len(sizes_to_time(self.timer, self._operations))
+
+    def _check_time(self, go_on: Callable[[], bool], how_far: str) -> None:
+        if not go_on():
+            raise BudgetMissed(
+                "gates-budget",
+                "the budget is over before the costs of branches are measured",
+                context={"device": self.machine.device, "so far": how_far},
+                note="no plan was made: it follows these costs, and time for the check of the plan must be left",
+                hint="give a longer `budget`, or the same one again: what `costs=FILE` names keeps every measured cost",
+            )
 
     def _least_ms(self, convolution: Convolution) -> float:
         """Return the least sample: whatever else the machine does only adds time."""
@@ -170,6 +197,17 @@ def make_grid(inputs: Iterable[int], kernels: Iterable[int], times_ms: Iterable[
         times = np.flip(np.minimum.accumulate(np.flip(times, axis), axis), axis)
     rows, columns = (np.array([0, *counts], np.float64) for counts in (inputs, kernels))
     return Grid(rows, columns, np.pad(times, ((1, 0), (1, 0))))
+
+
+def _grids(convolutions: Iterable[tuple[Convolution, bool]]) -> dict[Convolution, tuple[list[int], list[int]]]:
+    """Return the counts of inputs and of kernels that each convolution is timed with."""
+    narrowing: dict[Convolution, bool] = {}
+    for convolution, narrows in convolutions:
+        narrowing[convolution] = narrows or narrowing.get(convolution, False)
+    return {
+        convolution: (_counts(convolution.inputs) if narrows else [convolution.inputs], _counts(convolution.kernels))
+        for convolution, narrows in narrowing.items()
+    }
 
 
 def _counts(channels: int) -> list[int]:

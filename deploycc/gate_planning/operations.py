@@ -7,7 +7,7 @@ operation between two convolutions, where it would be in a detector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -31,6 +31,9 @@ half the channels. ``concat``: two convolutions make half of the channels each, 
 SIZES = ((64, 8), (64, 20), (64, 40), (64, 80), (64, 160))
 """Channels, and height and width, of the map."""
 
+FEW_SIZES = SIZES[::2]
+"""Those where an engine is built for each network: a line needs two, and a third shows how straight it is."""
+
 ROUNDS = 31
 _ENDS = 16  # channels of the input and the output
 _OPSET = 13
@@ -48,28 +51,38 @@ class Line:
         return self.fixed_ms + self.element_ms * elements
 
 
-def time_operations(timer: Timer, rounds: int = ROUNDS) -> tuple[OperationTiming, ...]:
-    """Time every operation on maps of all `SIZES`.
+def sizes_to_time(timer: Timer, known: Iterable[OperationTiming]) -> list[tuple[int, int]]:
+    """Return the sizes whose costs are missing; a table of other sizes than `SIZES` is whole."""
+    elements = {timing.elements for timing in known}
+    wanted = {channels * side * side: (channels, side) for channels, side in SIZES}
+    if not elements <= set(wanted):
+        return []
+    return [size for size in (FEW_SIZES if timer.builds else SIZES) if size[0] * size[1] ** 2 not in elements]
+
+
+def time_operations(
+    timer: Timer, rounds: int = ROUNDS, known: Sequence[OperationTiming] = ()
+) -> Iterator[tuple[OperationTiming, ...]]:
+    """Time every operation on maps of all `SIZES`; yield those of one size after the other.
 
     Args:
         timer: of the machine.
         rounds: number of samples of each network.
+        known: what was timed before.
 
     Raises:
         MeasureError: ``onnxruntime-refuses``.
     """
-    timings = []
-    for channels, side in SIZES:
+    for channels, side in sizes_to_time(timer, known):
         pairs = [network(operation, channels, side, present) for operation in OPERATIONS for present in (False, True)]
         networks = [timer.load(model, {"operation": model.graph.name}) for model in pairs]
         samples = timer.time_calls(networks, rounds, most_calls=1)
-        timings += [
+        yield tuple(
             OperationTiming(
                 operation=operation, elements=channels * side * side, without_ms=without_ms, with_ms=with_ms
             )
             for operation, without_ms, with_ms in zip(OPERATIONS, samples[0::2], samples[1::2], strict=True)
-        ]
-    return tuple(timings)
+        )
 
 
 def fit_lines(timings: Sequence[OperationTiming]) -> Mapping[Operation, Line]:

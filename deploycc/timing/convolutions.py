@@ -19,7 +19,7 @@ from deploycc.documents.costs import Convolution, CostTable, Machine, ProfiledNe
 from deploycc.documents.document import Evidence, this_tool
 from deploycc.graph.edit import static_shape
 from deploycc.timing.machine import check_machine
-from deploycc.timing.timer import Loaded, LocalTimer, Timer
+from deploycc.timing.timer import LocalTimer, Timer
 
 ROUNDS = 3
 _NEIGHBOUR = 16  # channels of the maps before and after a convolution that is timed
@@ -42,6 +42,7 @@ class Costs:
         rounds: int = ROUNDS,
         timer: Timer | None = None,
         keep: Callable[[CostTable], None] | None = None,
+        together: bool = False,
     ) -> None:
         """Start with a table of the machine, or with nothing.
 
@@ -51,6 +52,7 @@ class Costs:
             rounds: number of samples of each convolution.
             timer: of the machine; None: it is this one.
             keep: told everything that is known after each profile, which takes long to measure again.
+            together: convolutions that are measured at once may be timed in one engine; see `Timer.time_small`.
 
         Raises:
             ArtefactError: ``costs-other-machine``.
@@ -61,7 +63,7 @@ class Costs:
         self.timer: Timer = timer or LocalTimer(machine)
         self._known = {} if table is None else {timing.convolution: timing for timing in table.timings}
         self.profiles = [] if table is None else list(table.profiles)
-        self._keep = keep
+        self._keep, self._together = keep, together
 
     evidence: Literal["measured"] = "measured"
 
@@ -69,15 +71,22 @@ class Costs:
         """The machine in words."""
         return self.machine.describe()
 
+    def unknown(self, convolutions: Iterable[Convolution]) -> list[Convolution]:
+        """Return those that were not measured yet, each once."""
+        return [convolution for convolution in dict.fromkeys(convolutions) if convolution not in self._known]
+
     def measure(self, convolutions: Iterable[Convolution]) -> None:
         """Time those that are not known yet, in turns.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
         """
-        new = [convolution for convolution in dict.fromkeys(convolutions) if convolution not in self._known]
-        networks = [_loaded(convolution, self.timer) for convolution in new]
-        for convolution, samples_ms in zip(new, self.timer.time_calls(networks, self._rounds), strict=True):
+        new = self.unknown(convolutions)
+        if self._together:
+            times = self.timer.time_small([_model(convolution) for convolution in new], self._rounds)
+        else:
+            times = self.timer.time_calls([self.timer.load(*_model(convolution)) for convolution in new], self._rounds)
+        for convolution, samples_ms in zip(new, times, strict=True):
             self._known[convolution] = Timing(convolution=convolution, samples_ms=samples_ms)
 
     def time_ms(self, convolution: Convolution) -> float:
@@ -125,8 +134,8 @@ def convolution_of(node: gs.Node) -> Convolution | None:
     )
 
 
-def _loaded(convolution: Convolution, timer: Timer) -> Loaded:
-    return timer.load(single_convolution(convolution), {"convolution": convolution.model_dump_json()})
+def _model(convolution: Convolution) -> tuple[onnx.ModelProto, dict[str, object]]:
+    return single_convolution(convolution), {"convolution": convolution.model_dump_json()}
 
 
 def single_convolution(convolution: Convolution) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deploycc.cpu_session import open_session
 from deploycc.documents.costs import Machine
 from deploycc.progress import Say, quiet
+from deploycc.timing.effort import Effort
 from deploycc.timing.turns import time_in_turns, time_short_runs
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ class Timer(Protocol):
     Attributes:
         machine: which.
         most_pictures: number of pictures that networks are timed on, at most.
+        builds: whether an engine is built for each network, which may take minutes.
     """
 
     machine: Machine
     most_pictures: int
+    builds: bool
 
     def load(self, model: onnx.ModelProto, context: Mapping[str, object]) -> Loaded:
         """Get a network ready.
@@ -52,6 +55,25 @@ class Timer(Protocol):
         Returns:
             For each network its samples in milliseconds.
         """
+
+    def time_small(
+        self, models: Sequence[tuple[onnx.ModelProto, Mapping[str, object]]], rounds: int
+    ) -> list[tuple[float, ...]]:
+        """Load small networks without branches and time them on seeded noise, with as few engines as possible.
+
+        Args:
+            models: each with the context of an error, as for `load`.
+            rounds: number of samples of each.
+
+        Returns:
+            For each network its samples in milliseconds.
+
+        Raises:
+            MeasureError: the runtime refuses one.
+        """
+
+    def effort(self, network: Loaded) -> Effort | None:
+        """Return how long building and starting networks takes, by doing it; None where nothing is built."""
 
     def time_pictures(
         self,
@@ -82,6 +104,7 @@ class LocalTimer:
     """Times networks in this process, with ONNX Runtime."""
 
     most_pictures = 100
+    builds = False
 
     def __init__(self, machine: Machine) -> None:
         """Take the machine's number of threads."""
@@ -96,6 +119,15 @@ class LocalTimer:
     ) -> list[tuple[float, ...]]:
         """See `Timer.time_calls`."""
         return time_short_runs([_on_noise(session) for session in networks], rounds, most_calls=most_calls)
+
+    def time_small(
+        self, models: Sequence[tuple[onnx.ModelProto, Mapping[str, object]]], rounds: int
+    ) -> list[tuple[float, ...]]:
+        """See `Timer.time_small`."""
+        return self.time_calls([self.load(model, context) for model, context in models], rounds)
+
+    def effort(self, network: ort.InferenceSession) -> None:
+        """See `Timer.effort`."""
 
     def time_pictures(
         self,

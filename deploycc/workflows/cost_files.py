@@ -95,5 +95,5 @@ def kept_gate_costs(path: Path | None, timer: Timer) -> Iterator[GateCosts]:
         yield costs
     finally:
         table = costs.table()
-        if path is not None and table.operations and table != known:
+        if path is not None and (table.operations or table.convolutions) and table != known:
             table.write(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from deploycc.documents.costs import Machine
     from deploycc.passes.options import Precision
     from deploycc.target import Target
+    from deploycc.timing.effort import Effort
     from deploycc.timing.timer import Timer
 
 Key = TypeVar("Key", bound=Hashable)
@@ -33,6 +36,10 @@ _CALLS_S = 0.25  # for each network on noise
 _LEAST_S, _MOST_S = 0.1, 2.0  # for each network on each picture
 _NETWORK = "network"
 _PROGRAMS = ("trtexec", "tensorRT_optimization")  # builders that are programs of NVIDIA's
+_TURNS = 2  # of a program for each network and picture: it starts anew each time, and then takes many samples
+_MOST_TURNS = 8
+_MORE_STARTS = 3  # that tell how long one takes
+_PROFILES = 2  # of an engine that holds many networks
 
 
 class DeviceTimer:
@@ -41,6 +48,7 @@ class DeviceTimer:
     Attributes:
         machine: the device, as it is set now.
         most_pictures: a measurement on each picture takes seconds.
+        builds: whether engines are built, which are then kept and built only once.
     """
 
     most_pictures = _PICTURES
@@ -56,11 +64,17 @@ class DeviceTimer:
             say: progress.
         """
         self.machine = machine
+        self.builds = target.builder != "onnxruntime"
         self._device, self._target, self._folder, self._say = device, target, folder, say
-        self._loaded = self._pictures = 0
+        self._is_program = target.builder in _PROGRAMS
+        self._written = self._pictures = 0
+        self._folders: dict[tuple[str, ...], Path] = {}
 
     def load(self, model: onnx.ModelProto, context: Mapping[str, object]) -> Path:
-        """Write a network as the target's builder reads it, and return its folder; see `Timer.load`."""
+        """Write a network as the target's builder reads it, and return its folder; see `Timer.load`.
+
+        Of networks that are the same there is one folder, and one engine.
+        """
         from deploycc.passes import CHECK, FIT, LOWER, run
         from deploycc.passes.for_target import options_for
 
@@ -74,21 +88,57 @@ class DeviceTimer:
                 context={"device": self._device.name, **context},
                 note=f"the parser of target {self._target.name} would refuse it: {refused[0].reason}",
             )
-        self._loaded += 1
-        folder = self._folder / f"{self._loaded}"
+        self._written += 1
+        folder = self._folder / f"{self._written}"
         folder.mkdir()
-        _write(compiled.detector, self._target, self.machine.precision, options.typed, folder)
-        return folder
+        digests = _write(compiled.detector, self._target, self.machine.precision, options.typed, folder)
+        known = self._folders.setdefault(digests, folder)
+        if known != folder:
+            shutil.rmtree(folder)
+        return known
 
     def time_calls(self, networks: Sequence[Path], rounds: int, *, most_calls: int = 20) -> list[tuple[float, ...]]:
         """Time networks on noise: at least eight samples of each, medians of blocks; see `Timer.time_calls`.
 
         A program of NVIDIA's starts anew for each block, so with one of them networks are timed one after the other.
         """
-        from deploycc.agent_host.network_times import MOST_NETWORKS
-
-        [times] = self._time(networks, [], _CALLS_S, 1 if self._target.builder in _PROGRAMS else MOST_NETWORKS)
+        [times] = self._time(networks, [], _CALLS_S, 1)
         return [tuple(blocks) for blocks in times]
+
+    def time_small(
+        self, models: Sequence[tuple[onnx.ModelProto, Mapping[str, object]]], rounds: int
+    ) -> list[tuple[float, ...]]:
+        """Time small networks; see `Timer.time_small`.
+
+        trtexec builds one engine of all of them and profiles it, unless its profile does not name all of them: then it
+        builds one of each that is missing.
+        """
+        from deploycc.timing.side_by_side import joined, times_of_parts
+
+        samples: list[tuple[float, ...]] = [()] * len(models)
+        if self._target.builder == "trtexec" and models:
+            together = self.load(joined([model for model, _ in models]), models[0][1])
+            rows = [times_of_parts(profile, len(models)) for profile in self.profile(together, _PROFILES)]
+            samples = [tuple(ms for ms in column if ms > 0) for column in zip(*rows, strict=True)]
+        missing = [number for number, times in enumerate(samples) if not times]
+        alone = self.time_calls([self.load(*models[number]) for number in missing], rounds)
+        for number, times in zip(missing, alone, strict=True):
+            samples[number] = times
+        return samples
+
+    def effort(self, network: Path) -> Effort:
+        """Build a network, and start it once and several times, to find out how long each takes."""
+        from deploycc.timing.effort import Effort
+
+        seconds = []
+        for turns in (1, 1, 1 + _MORE_STARTS):
+            begin = time.monotonic()
+            self._time([network], [], _CALLS_S, turns)
+            seconds.append(time.monotonic() - begin)
+        first_s, again_s, several_s = seconds
+        start_s = max(0.0, several_s - again_s) / _MORE_STARTS
+        starts = self.most_pictures * _TURNS if self._is_program else None
+        return Effort(max(0.0, first_s - again_s), max(0.0, again_s - start_s), start_s, starts)
 
     def time_pictures(
         self,
@@ -103,17 +153,17 @@ class DeviceTimer:
     ) -> dict[Key, Array]:
         """Time networks, a round being a block of calls on one picture; see `Timer.time_pictures`.
 
-        Blocks, not numbers of rounds, give a device that is far away enough samples; ``seconds`` are shared out.
+        Blocks, not numbers of rounds, give a device that is far away enough samples; ``seconds`` are shared out. A
+        program of NVIDIA's starts anew for each block: it takes as few as are asked for, and two at least.
         """
-        from deploycc.agent_host.network_times import MOST_NETWORKS
-
         share_s = min(max(seconds / (len(networks) * len(pictures)), _LEAST_S), _MOST_S)
         files = []
         for picture in pictures:
             self._pictures += 1
             files.append(self._folder / f"picture-{self._pictures}.npy")
             np.save(files[-1], picture)
-        times = self._time(list(networks.values()), files, share_s, MOST_NETWORKS)
+        turns = min(max(least_rounds, _TURNS), _MOST_TURNS)
+        times = self._time(list(networks.values()), files, share_s, turns)
         rounds = min(len(blocks) for row in times for blocks in row)
         return {key: np.array([row[number][:rounds] for row in times]).T for number, key in enumerate(networks)}
 
@@ -125,21 +175,23 @@ class DeviceTimer:
         return profile_network(self._device, network, profiles, self._check_settings)
 
     def _time(
-        self, networks: Sequence[Path], pictures: Sequence[Path], seconds: float, together: int
+        self, networks: Sequence[Path], pictures: Sequence[Path], seconds: float, turns: int
     ) -> list[list[list[float]]]:
-        """Return the median of each block, by picture and network; so many networks take turns."""
-        from deploycc.agent_host.network_times import time_networks
+        """Return the median of each block, by picture and network; a program takes so many turns with each."""
+        from deploycc.agent_host.network_times import MOST_NETWORKS, time_networks
 
-        times: list[list[list[float]]] = [[] for _ in range(max(1, len(pictures)))]
-        for start in range(0, len(networks), together):
-            self._say(f"timing networks on {self._device.name}", start, len(networks))
-            batch = networks[start : start + together]
+        rounds = turns if self._is_program else None
+        different = list(dict.fromkeys(networks))
+        times: list[dict[Path, list[float]]] = [{} for _ in range(max(1, len(pictures)))]
+        for start in range(0, len(different), MOST_NETWORKS):
+            self._say(f"timing networks on {self._device.name}", start, len(different))
+            batch = different[start : start + MOST_NETWORKS]
             for folder in batch:
                 self._plan(folder, seconds)
-            part = time_networks(self._device, batch, pictures, self._check_settings)
-            for row, more in zip(times, part, strict=True):
-                row += more
-        return times
+            part = time_networks(self._device, batch, pictures, self._check_settings, rounds=rounds, keep=self.builds)
+            for row, blocks in zip(times, part, strict=True):
+                row |= dict(zip(batch, blocks, strict=True))
+        return [[row[folder] for folder in networks] for row in times]
 
     def _plan(self, folder: Path, seconds: float) -> None:
         """Write the plan of one network's engine."""
@@ -269,6 +321,7 @@ def _as_detector(model: onnx.ModelProto) -> Detector:
     from deploycc.detector import Detector, InputSpec, Source
 
     graph = gs.import_onnx(model)
+    graph.name = _NETWORK  # networks that differ in nothing else are the same
     for number, node in enumerate(graph.nodes):
         node.name = node.name or f"node_{number}"
     if len(graph.inputs) > 1:
@@ -302,8 +355,8 @@ def _join_inputs(graph: gs.Graph) -> None:
     graph.toposort()
 
 
-def _write(detector: Detector, target: Target, precision: Precision, typed: bool, folder: Path) -> None:
-    """Write a network and its plan."""
+def _write(detector: Detector, target: Target, precision: Precision, typed: bool, folder: Path) -> tuple[str, ...]:
+    """Write a network and its plan; return the digests of the network's files."""
     from deploycc.detector.file import save
     from deploycc.documents.plan import Network, Tensor
     from deploycc.engine.plan import make_plan
@@ -331,3 +384,4 @@ def _write(detector: Detector, target: Target, precision: Precision, typed: bool
     )
     plan = make_plan(target, [network], source_sha256=detector.source.sha256)
     plan.write(folder / plan.FILE_NAME)
+    return network.sha256, network.weights_sha256 or ""

@@ -184,5 +184,6 @@ def _measured_ms(
         tensors = list(np.random.default_rng(0).standard_normal((4, *shape), np.float32))
     sessions = {name: graph_session(graph, timer) for name, graph in graphs.items()}
     seconds = _SECONDS_PER_NETWORK * len(sessions)
-    samples = time_pictures(sessions, tensors[:_TIMED_PICTURES], seconds, timer=timer, say=say)
+    pictures = tensors[: 1 if timer.builds else _TIMED_PICTURES]
+    samples = time_pictures(sessions, pictures, seconds, timer=timer, say=say)
     return {name: float(least(times).mean()) for name, times in samples.items()}

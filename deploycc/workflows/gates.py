@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from deploycc.errors import ArtefactError, InputError, TargetError
 from deploycc.progress import Say, quiet
 from deploycc.workflows.gate_decision import RecordedPictures, choose_lowerings, record_decisions
+from deploycc.workflows.gate_effort import Allowance, check_budget, look_ahead
 from deploycc.workflows.gate_limits import check_limits
 
 if TYPE_CHECKING:
@@ -89,7 +91,9 @@ def plan_gates(
     max_time: float = 1.0,
     max_growth: float = 1.0,
     seconds: float = 20.0,
+    budget_s: float | None = None,
     say: Say = quiet,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> GatePlanning:
     """Plan which gates become branches that skip work, and check the plan by running it.
 
@@ -106,13 +110,17 @@ def plan_gates(
         max_time: bound of the time on the pictures, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
         seconds: for each comparison of networks, about.
+        budget_s: of a device that builds engines: nothing is begun that would leave no time for the end. What there is
+            no time to check multiplies.
         say: progress.
+        tell: told once how many engines a device is to build and how long that takes, after it has built the first.
 
     Raises:
-        InputError: ``gates-none``: there are no gates to plan.
+        InputError: ``gates-none``: there are no gates to plan; ``gates-option``: a budget for a machine that builds no
+            engines.
         ArtefactError: the profile or the costs do not fit.
         TargetError: ``gates-not-measurable``: no branch runs there, or costs are neither measured nor predicted.
-        BudgetMissed: ``gates-worst-case``, ``gates-slower``.
+        BudgetMissed: ``gates-worst-case``, ``gates-slower``; ``gates-budget``: it is over before there is a plan.
         ModelError: ``gate-not-fixed``: the worst case cannot be timed.
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
@@ -125,8 +133,10 @@ def plan_gates(
     from deploycc.timing.machine import usable_cores
     from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
+    start_s = time.monotonic()
     costs = costs or target_gate_costs(target)
     _check_target(target, costs)
+    check_budget(costs, budget_s)
     timer = costs if isinstance(costs, PredictedGateCosts) else costs.timer
     say("preparing the network")
     prepared, options = prepare_network(detector, target)
@@ -135,8 +145,17 @@ def plan_gates(
     _check_profile(profile, prepared, gates)
     active = {layer.name: gate_vectors(layer, profile.pictures.count) for layer in profile.layers}
     layers, unfit = planned_layers(network, gates, active)
-    model = costs.model(((layer.convolution, layer.joins) for layer in layers), say)
     networks = _networks(prepared, gates)
+    convolutions = [(layer.convolution, layer.joins) for layer in layers]
+    allowance = Allowance(None, budget_s, start_s)
+    if isinstance(costs, PredictedGateCosts):
+        model = costs.model(convolutions, say)
+    else:
+        outlook = look_ahead(networks.dense, network, layers, costs, costs.engines(convolutions), seconds, say)
+        if outlook is not None:
+            tell(outlook.sentence(budget_s))
+        allowance = Allowance(outlook, budget_s, start_s)
+        model = costs.model(convolutions, say, allowance.for_an_engine)
     recorded = None
     if pictures is not None and not isinstance(costs, PredictedGateCosts):
         recorded = record_decisions(
@@ -170,6 +189,7 @@ def plan_gates(
             max_time=max_time,
             seconds=seconds,
             say=say,
+            go_on=allowance.for_ways,
         )
     check_limits(planned, checked, costs, max_worst_case=max_worst_case, max_time=max_time)
     say("lowering the network")

@@ -110,7 +110,9 @@ def test_folders_on_a_board_are_measured_in_turns(
         jobs,
         "_in_child",
         lambda command, parts, more, limit_s: bench_job.bench(
-            [(part.path, part.engine["file"]) for part in parts], None
+            [(part.path, part.engine["file"]) for part in parts],
+            None,
+            rounds=int(more[-1]) if "--rounds" in more else None,
         ),
     )
     (first,), (second,) = (result["runs"] for result in jobs.bench_all(plans, None, None))
@@ -120,6 +122,12 @@ def test_folders_on_a_board_are_measured_in_turns(
     calls = [json.loads(line) for line in (bin_folder / "calls.jsonl").read_text().splitlines()]
     timed = [call[0].split("/")[-2] for call in calls if any("--exportTimes" in argument for argument in call)]
     assert "".join(timed) == "abba" * 4
+    (bin_folder / "calls.jsonl").unlink()
+    (first,), (second,) = (result["runs"] for result in jobs.bench_all(plans, None, None, rounds=2))
+    assert first["blocks"] == second["blocks"] == [5, 5]
+    assert first["layers"] == second["layers"] == []
+    calls = [json.loads(line) for line in (bin_folder / "calls.jsonl").read_text().splitlines()]
+    assert ["".join(word.split("=")[0] for word in call if "export" in word) for call in calls] == ["--exportTimes"] * 4
     with pytest.raises(Failed, match="given twice"):
         jobs.bench_all([plans[0], plans[0]], None, None)
 

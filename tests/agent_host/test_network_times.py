@@ -43,6 +43,21 @@ def test_networks_take_turns_on_each_picture_and_nothing_stays(tmp_path: Path, d
     assert sorted(path.name for path in folders[1].iterdir()) == ["network-fp32.onnx", "plan.json"]
 
 
+def test_engines_that_are_kept_are_not_built_again(tmp_path: Path, device: Device) -> None:
+    cpu = target.load("x86-cpu").model_copy(update={"architecture": environment.hardware()["architecture"]})
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for folder in folders:
+        folder.mkdir()
+        plan_folder(folder, cpu, {"fp32": conv_model()}, SHORT)
+    for few in (folders[:2], folders[1:]):
+        [times] = time_networks(device, few, [], lambda facts: None, keep=True)
+        assert all(median > 0 for blocks in times for median in blocks)
+    assert [(folder / "engine-fp32.onnx").is_file() for folder in folders] == [True] * 3
+    stamps = [(folder / "build.json").stat().st_mtime_ns for folder in folders]
+    assert stamps[1] < stamps[2]
+    assert stamps[1] - stamps[0] < stamps[2] - stamps[1]
+
+
 def test_a_network_is_built_once_and_profiled_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board, asked = Device(name="tx2", url="ssh://board"), list[object]()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,11 @@ TIMER = LocalTimer(this_machine(1))
 
 
 def checked(
-    monkeypatch: pytest.MonkeyPatch, cost: Mapping[str, float], all_on: Mapping[str, float], unlucky: int = 0
+    monkeypatch: pytest.MonkeyPatch,
+    cost: Mapping[str, float],
+    all_on: Mapping[str, float],
+    unlucky: int = 0,
+    go_on: Callable[[int], bool] = lambda ways: True,
 ) -> Checked:
     """Two regions, ``one`` and ``two``; a network takes 10 ms and what its lowered regions cost, in either state.
 
@@ -55,7 +59,9 @@ def checked(
     multiply, dense, on = graph.copy(), graph.copy(), graph.copy()
     multiply.name, dense.name, on.name = "multiply", "dense", "all_on"
     pictures = [np.zeros((1, 3, 6, 6), np.float32)] * 3
-    return check_plan(planned, Networks(multiply, dense, on), lower, pictures, timer=TIMER, max_worst_case=1.05)
+    return check_plan(
+        planned, Networks(multiply, dense, on), lower, pictures, timer=TIMER, max_worst_case=1.05, go_on=go_on
+    )
 
 
 def lowered(result: Checked) -> list[str]:
@@ -153,6 +159,20 @@ def test_the_worst_case_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.worst_case == pytest.approx(1.04, rel=1e-9, abs=0)
     fallen = next(verdict for verdict in result.verdicts if not verdict.kept)
     assert "1.080" in fallen.why
+
+
+def test_what_there_is_no_time_to_judge_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def once(ways: int) -> bool:
+        asked.append(ways)
+        return len(asked) == 1
+
+    result = checked(monkeypatch, {"one": -2.0, "two": -1.0}, {"one": 0.1, "two": 0.1}, go_on=once)
+    assert len(asked) == 2
+    assert len(lowered(result)) == 1
+    [left_out] = [verdict for verdict in result.verdicts if not verdict.kept]
+    assert left_out.why == "the budget was over before it was timed"
 
 
 def test_fewer_branches_are_tried_before_multiplying_where_the_worst_case_is_missed(

@@ -40,7 +40,7 @@ def test_noise_that_makes_fewer_channels_slower_is_cut_off() -> None:
 
 
 def test_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "time_operations", few_operations)
+    monkeypatch.setattr(module, "time_operations", lambda timer, known: iter([few_operations(timer), (), (), (), ()]))
     asked = [(convolution(8, 16, 6), False), (convolution(16, 8, 6), True)]
     first = GateCosts(this_machine(1))
     model = first.model(asked)
@@ -61,7 +61,7 @@ def test_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_costs_of_another_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "time_operations", few_operations)
+    monkeypatch.setattr(module, "time_operations", lambda timer, known: iter([few_operations(timer), (), (), (), ()]))
     table = GateCosts(Machine(processor="other", onnxruntime="1", threads=1)).table()
     with pytest.raises(ArtefactError) as raised:
         GateCosts(this_machine(1), table)

@@ -19,6 +19,8 @@ from deploycc.documents.plan import read_plan
 from deploycc.errors import ArtefactError, MeasureError
 from deploycc.gate_planning import operations
 from deploycc.timing.convolutions import Costs, single_convolution
+from deploycc.timing.effort import Effort
+from deploycc.workflows import device_timer
 from deploycc.workflows.device_timer import DeviceTimer, device_machine
 
 TX2 = Device(name="bench 1", url="ssh://board", target="jetson-tx2-jp461")
@@ -114,14 +116,17 @@ def test_rounds_are_the_blocks_of_each_picture(tmp_path: Path, monkeypatch: pyte
     """Networks beyond what one job takes go into the next; the picture with the fewest blocks decides."""
     asked: list[tuple[int, int]] = []
 
-    def timed(device: object, folders: list[Path], pictures: list[Path], check: Any) -> list[list[list[float]]]:
+    def timed(
+        device: object, folders: list[Path], pictures: list[Path], check: Any, **_: object
+    ) -> list[list[list[float]]]:
         asked.append((len(folders), len(pictures)))
         check({**SETTINGS, "gpu_clock_cur_mhz": 1.0})
         return [[[float(int(each.name))] * (9 - number) for each in folders] for number, _ in enumerate(pictures)]
 
     monkeypatch.setattr(network_times, "time_networks", timed)
     clock = timer(tmp_path, "x86-cpu")
-    networks = {name: clock.load(single_convolution(CONVOLUTION), {}) for name in range(18)}
+    kernels = [CONVOLUTION.narrowed(8, count) for count in range(1, 19)]
+    networks = {name: clock.load(single_convolution(each), {}) for name, each in enumerate(kernels)}
     pictures = [np.zeros((1, 16, 6, 6), np.float32)] * 2
     times = clock.time_pictures(networks, pictures, seconds=1, least_rounds=1, most_rounds=99, warm_up=1)
     assert asked == [(16, 2), (2, 2)]
@@ -131,7 +136,7 @@ def test_rounds_are_the_blocks_of_each_picture(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_device_whose_settings_change_meanwhile_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def timed(device: object, folders: object, pictures: object, check: Any) -> None:
+    def timed(device: object, folders: object, pictures: object, check: Any, **_: object) -> None:
         check({**SETTINGS, "nvpmodel": "MAXQ (1)"})
 
     monkeypatch.setattr(network_times, "time_networks", timed)
@@ -148,3 +153,61 @@ def test_a_network_that_the_parser_refuses_is_not_sent(tmp_path: Path) -> None:
         )
     assert caught.value.code == "device-network-refused"
     assert caught.value.context["operation"] == "branch"
+
+
+def test_networks_that_are_the_same_have_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three operations are added to the same network; a plan that lowers nothing is the network that multiplies."""
+    asked: list[Any] = []
+
+    def timed(device: object, folders: list[Path], pictures: list[Path], check: Any, **how: Any) -> Any:
+        asked.append((len(folders), how))
+        return [[[float(each.name)] for each in folders]]
+
+    monkeypatch.setattr(network_times, "time_networks", timed)
+    clock = timer(tmp_path)
+    models = [operations.network(name, 64, 8, present) for name in operations.OPERATIONS for present in (False, True)]
+    networks = [clock.load(model, {}) for model in models]
+    assert len(set(networks)) == len(list(tmp_path.iterdir())) == 8
+    times = clock.time_calls(networks, 3)
+    assert asked == [(8, {"rounds": 1, "keep": True})]
+    assert times == [(float(folder.name),) for folder in networks]
+
+
+def test_small_networks_share_an_engine_and_those_that_its_profile_does_not_name_have_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def profiled(device: object, folder: Path, profiles: int, check: object) -> list[list[tuple[str, float]]]:
+        names = [node.name for node in onnx.load(folder / "network.onnx").graph.node]
+        assert {name.partition("_")[0] for name in names if name.startswith("timed")} == {"timed0", "timed1", "timed2"}
+        layers = [("timed0_0 + timed0_2", 1.0), ("Reformatting CopyNode for timed2_1", 0.25), ("slice_1", 9.0)]
+        return [layers] * profiles
+
+    def timed(device: object, folders: list[Path], *_: object, **__: object) -> list[list[list[float]]]:
+        asked.append([folder.name for folder in folders])
+        return [[[5.0, 6.0]] * len(folders)]
+
+    monkeypatch.setattr(network_times, "profile_network", profiled)
+    monkeypatch.setattr(network_times, "time_networks", timed)
+    clock = timer(tmp_path)
+    models = [(single_convolution(CONVOLUTION.narrowed(8, count)), {"kernels": count}) for count in (8, 16, 24)]
+    assert clock.time_small(models, 3) == [(1.0, 1.0), (5.0, 6.0), (0.25, 0.25)]
+    assert asked == [["2"]]
+
+
+def test_the_first_engine_tells_how_long_the_others_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 s to build, 4 s for a start, 2 s for the way there and back."""
+    now, built = [0.0], list[Path]()
+
+    def timed(device: object, folders: list[Path], *_: object, rounds: int, keep: bool) -> list[list[list[float]]]:
+        now[0] += 2.0 + 4.0 * rounds + (60.0 if folders != built else 0.0)
+        built[:] = folders
+        return [[[1.0]]]
+
+    monkeypatch.setattr(network_times, "time_networks", timed)
+    monkeypatch.setattr(device_timer.time, "monotonic", lambda: now[0])
+    clock = timer(tmp_path)
+    effort = clock.effort(clock.load(single_convolution(CONVOLUTION), {}))
+    assert effort == Effort(build_s=60.0, job_s=2.0, start_s=4.0, starts=16)
+    assert effort.seconds(2, 3, 99.0) == 2 * 66 + 3 * 16 * 4

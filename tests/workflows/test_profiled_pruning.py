@@ -44,6 +44,7 @@ class Board:
 
     machine: Machine = MACHINE
     most_pictures: int = 8
+    builds: bool = True
     now_s: float = 0.0
     kept: list[list[int]] = field(default_factory=list)
     words: str = "{} + relu"
