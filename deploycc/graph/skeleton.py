@@ -39,7 +39,7 @@ class _Skeleton(gs.Graph):  # type: ignore[misc]
             name=graph.name,
             doc_string=graph.doc_string,
             opset=graph.opset,
-            import_domains=graph.import_domains,
+            import_domains=_own_domains(graph),
             functions=graph.functions,
             ir_version=graph.ir_version,
         )
@@ -51,6 +51,11 @@ class _Skeleton(gs.Graph):  # type: ignore[misc]
         return OrderedDict((name, self._left_out.get(name, tensor)) for name, tensor in tensors.items())
 
 
+def _own_domains(graph: gs.Graph) -> list[onnx.OperatorSetIdProto] | None:
+    """Return a list of its own: exporting adds the domains of nodes to it, and graphsurgeon's copies share one."""
+    return None if graph.import_domains is None else list(graph.import_domains)
+
+
 def without_weights(graph: gs.Graph, keep_up_to: int) -> gs.Graph:
     """Return a copy in which constants of more than ``keep_up_to`` elements are graph inputs of the same shape.
 
@@ -58,8 +63,7 @@ def without_weights(graph: gs.Graph, keep_up_to: int) -> gs.Graph:
     large is copied or serialised afterwards. The original is not changed.
     """
     clone = graph.copy()
-    if clone.import_domains is not None:  # exporting adds what nodes use, and graphsurgeon's copies share one list
-        clone.import_domains = list(clone.import_domains)
+    clone.import_domains = _own_domains(graph)
     inputs, names = list(clone.inputs), {tensor.name for tensor in clone.inputs}
     for scope in (clone, *clone.subgraphs(recursive=True)):
         for tensor in scope.tensors().values():
