@@ -90,7 +90,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
     text = (ROOT / "deploycc" / "README.md").read_text(encoding="utf-8")
     [script] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(script.strip().splitlines()) < 15
-    quick = script.replace('"generated:3:200"', '"generated:3:8"').replace(
+    quick = script.replace('"generated:3:200"', '"generated:3:4"').replace(
         "CompileSettings()", "CompileSettings(quick=True, verify=False)"
     )
     quick = quick.replace("PruneSettings(below=0.05)", "PruneSettings(below=0.05, multiple=16)")  # needs no timing
