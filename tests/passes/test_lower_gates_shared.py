@@ -225,6 +225,15 @@ BUGS = {
     "results take one another's places": Bug(variants, "_connect(part.exits, up_to", "_connect(part.exits[::-1], up_to", WRITING),
 }  # fmt: skip
 
+# Networks in which a search of about a second found them.
+FOUND = {
+    "a branch computes the other's variant": Branching((Block("one", "kernel", (0, 0, 0, 0)),), (Wish("widths", 0, True), Wish("widths", 0, True), Wish("widths", 0, True)), 0, True),
+    "no mask inside": Branching((Block("pooled", "kernel", (10, 10, 0, 1)), Block("two", "first", (1, 4, 6, 9))), (Wish("multiply", 469, True), Wish("widths", 299, True), Wish("multiply", 18480, True), Wish("widths", 37958, False), Wish("widths", 6828, True)), 22349, True),
+    "the last score is asked instead of the first": Branching((Block("one", "first", (6, 8, 10, 4)),), (Wish("blocks", 431, True), Wish("widths", 181, True), Wish("widths", 2080, False), Wish("multiply", 836, True), Wish("multiply", 26469, False)), 18316, True),
+    "some kernels do not count as missing": Branching((Block("one", "first", (6, 8, 10, 4)),), (Wish("blocks", 431, True), Wish("widths", 181, True), Wish("widths", 2080, False), Wish("multiply", 836, True), Wish("multiply", 26469, False)), 18316, True),
+    "results take one another's places": Branching((Block("pooled", "block", (1, 1, 7, 8)), Block("one", "nested", (6, 3, 2, 1)), Block("depthwise", "block", (4, 1, 4, 10))), (Wish("multiply", 112, True), Wish("widths", 50180, True), Wish("multiply", 65536, True), Wish("widths", 780, True)), 252, True),
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("name", BUGS)
 def test_planted_bugs_show(name: str) -> None:
@@ -232,8 +241,12 @@ def test_planted_bugs_show(name: str) -> None:
     broken = mutant(bug.module, bug.old, bug.new)
     module, function = bug.replaces
     with patch.object(module, function, getattr(broken, function)):
-        shown = bug.shown or find_example(
-            branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0
+        shown = (
+            bug.shown
+            or FOUND.get(name)
+            or find_example(
+                branching_networks(*bug.kinds, shared=True), lambda made: lowering_error(made, bug.patterns) > 1.0
+            )
         )
         assert lowering_error(shown, bug.patterns) > 1.0
     assert lowering_error(shown, bug.patterns) <= 1.0
