@@ -351,6 +351,9 @@ def test_refitted_weights_are_compiled(tmp_path: Path, monkeypatch: pytest.Monke
         assert record.reconstruction.source == "generated:7:5"
         (compiled,) = (verified for verified in report.verified if verified.variant == "compiled")
         assert compiled.against == against
+    picture = np.random.default_rng(0).uniform(-1, 1, detector.input.shape).astype(np.float32)
+    for one, other in zip(*(run_file(folder / "network-fp32.onnx", picture) for folder in (out, direct)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
