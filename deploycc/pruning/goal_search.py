@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 _AHEAD = 3  # later counts of a layer that an exchange tries
 _EXCHANGES = 50
 _LEAST_SAVING = 1e-9  # of the whole cost: less is rounding
-_TIE = 1.02  # of the least loss: the search itself comes no nearer to it
+_TIE = 1.05  # of the least loss: the choice by Fisher information of 200 other pictures loses 4 to 8 % more (voc21)
 _PRICES = 2.0 ** np.arange(-3, 4)  # of all work that the least loss saves, in units of that loss
 _HALVINGS = 3  # between two of these prices
 
