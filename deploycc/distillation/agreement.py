@@ -1,8 +1,4 @@
-"""How far a student detects what its teacher detects, on pictures that neither was trained on here.
-
-The teacher's confident detections serve as the objects, and the student is scored against them as against labels. So
-the figure needs no labels, depends on no threshold of the student's, and moves like its accuracy.
-"""
+"""How well a student detects what its teacher detects, on pictures without labels."""
 
 from __future__ import annotations
 
@@ -13,29 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploycc.detector import Detector
+from deploycc.distillation.expected_precision import expected_objects, expected_precision
 from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.nms import Detections
-from deploycc.evaluation.truth import Predictions, Truth
-from deploycc.evaluation.voc import voc_scores
 
 CONFIDENT = 0.5
-"""Score from which a teacher's detection is an object; those below are neither right nor wrong."""
-_DOUBTFUL = 0.2
+"""Score from which a teacher's detection is an object."""
+DOUBTFUL = 0.05
+"""Score from which a teacher's detection counts; see `deploycc.distillation.expected_precision`."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Average precision of the student against the teacher's detections.
+    """Average precision of the student to be expected without labels, relative to the teacher's own.
 
     Attributes:
-        map50: mean over the classes that the teacher detects, each weighted by how often, 0..1; NaN where it detects
-            nothing. Few pictures are held out: a class seen once would otherwise move the mean as much as one seen in
-            half of them, and decide which weights are the best.
-        by_class: class index to average precision and number of the teacher's detections.
+        map50: mean over the classes that the teacher detects, each weighted by how often; 1 for the teacher; NaN where
+            it detects nothing. Few pictures are held out: a class seen once would otherwise move the mean as much as
+            one seen in half of them, and decide which weights are the best.
+        by_class: class index to the same for a class, and how many objects the teacher expects: the sum of its scores.
     """
 
     map50: float
-    by_class: dict[int, tuple[float, int]]
+    by_class: dict[int, tuple[float, float]]
 
 
 class Judge:
@@ -49,28 +45,32 @@ class Judge:
 
     def __init__(self, teacher: Detector, pictures: Sequence[int], read: Callable[[int], NDArray[np.uint8]]) -> None:
         self._pictures = [read(number) for number in pictures]
-        runner = OnnxRuntimeDetector(teacher)
-        self._truths = [_truth(runner.detect(picture)) for picture in self._pictures]
-        self._classes = 1 + max((int(truth.classes.max()) for truth in self._truths if len(truth.classes)), default=0)
+        own = self._detections(teacher)
+        self._teachers = [_from(found, DOUBTFUL) for found in own]
+        labels = sorted({int(label) for found in self._teachers for label in found.classes})
+        expected = {label: expected_objects(self._teachers, label) for label in labels}
+        self._expected = {label: objects for label, objects in expected.items() if objects >= CONFIDENT}
+        self._own = {label: expected_precision(self._teachers, own, label) for label in self._expected}
 
     @property
     def objects(self) -> int:
         """The teacher's confident detections."""
-        return sum(int(np.count_nonzero(~truth.difficult)) for truth in self._truths)
+        return sum(int(np.count_nonzero(found.scores >= CONFIDENT)) for found in self._teachers)
 
     def agreement(self, student: Detector) -> Agreement:
         """Score a student."""
-        runner = OnnxRuntimeDetector(student)
-        found = [runner.detect(picture) for picture in self._pictures]
-        predictions = [Predictions(d.boxes, np.asarray(d.classes, np.int64), d.scores) for d in found]
-        scores = voc_scores(self._truths, predictions, self._classes)
-        by_class = {k: (score.area, score.objects) for k, score in enumerate(scores) if score.objects}
-        if not by_class:
+        found = self._detections(student)
+        shares = {k: expected_precision(self._teachers, found, k) / own for k, own in self._own.items()}
+        if not shares:
             return Agreement(float("nan"), {})
-        return Agreement(sum(area * count for area, count in by_class.values()) / self.objects, by_class)
+        mean = sum(share * self._expected[k] for k, share in shares.items()) / sum(self._expected.values())
+        return Agreement(mean, {k: (share, self._expected[k]) for k, share in shares.items()})
+
+    def _detections(self, detector: Detector) -> list[Detections]:
+        runner = OnnxRuntimeDetector(detector)
+        return [runner.detect(picture) for picture in self._pictures]
 
 
-def _truth(detections: Detections) -> Truth:
-    kept = detections.scores >= _DOUBTFUL
-    classes = np.asarray(detections.classes, np.int64)[kept]
-    return Truth(detections.boxes[kept], classes, detections.scores[kept] < CONFIDENT)
+def _from(found: Detections, least: float) -> Detections:
+    kept = found.scores >= least
+    return Detections(found.boxes[kept], found.scores[kept], found.classes[kept])

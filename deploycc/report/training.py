@@ -17,8 +17,8 @@ class Agreement(Protocol):
         """Mean over the classes, 0..1."""
 
     @property
-    def by_class(self) -> Mapping[int, tuple[float, int]]:
-        """Class index to average precision and number of the teacher's detections."""
+    def by_class(self) -> Mapping[int, tuple[float, float]]:
+        """Class index to average precision relative to the teacher's, and how many objects the teacher expects."""
 
 
 def scores_table(result: Mapping[str, Any]) -> Table:
@@ -35,22 +35,22 @@ def scores_table(result: Mapping[str, Any]) -> Table:
 def agreement_table(agreement: Agreement, class_names: Mapping[int, str]) -> Table:
     """How far a gated network agrees with the network that it was made from."""
     rows = [
-        (class_names[number], str(objects), _percent(precision))
+        (class_names[number], f"{objects:.1f}", _percent(precision))
         for number, (precision, objects) in sorted(agreement.by_class.items())
     ]
     rows.append(("mean", "", _percent(agreement.map50)))
-    title = "agreement with the network without gates, on pictures held out"
-    return Table(title, ("class", "objects", "AP50"), tuple(rows))
+    title = "agreement with the network without gates: expected AP50, % of its own, on pictures held out"
+    return Table(title, ("class", "objects", "agreement"), tuple(rows))
 
 
 def recovery_table(before: Agreement, after: Agreement, class_names: Mapping[int, str]) -> Table:
     """How far a network agrees with its teacher before and after training."""
     rows = [
-        (class_names[number], str(objects), _percent(before.by_class[number][0]), _percent(precision))
+        (class_names[number], f"{objects:.1f}", _percent(before.by_class[number][0]), _percent(precision))
         for number, (precision, objects) in sorted(after.by_class.items())
     ]
     rows.append(("mean", "", _percent(before.map50), _percent(after.map50)))
-    title = "agreement with the teacher, AP50 % on pictures held out"
+    title = "agreement with the teacher: expected AP50, % of its own, on pictures held out"
     return Table(title, ("class", "objects", "before", "after"), tuple(rows))
 
 

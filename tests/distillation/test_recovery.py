@@ -161,7 +161,7 @@ def test_a_network_agrees_with_itself_and_less_with_a_pruned_one(
     assert judge.agreement(teacher).map50 == 1.0
     worse = judge.agreement(pruned)
     counts = [count for _, count in worse.by_class.values()]
-    assert sum(counts) == judge.objects
+    assert judge.objects < sum(counts) < 4 * judge.objects  # doubtful detections count as much as they are likely
     assert worse.map50 == pytest.approx(np.average([ap for ap, _ in worse.by_class.values()], weights=counts))
     assert worse.map50 < 0.9
 
