@@ -8,7 +8,8 @@ derivative by them (p (1 - p) for sigmoids, diag(p) - p p' for softmax),
 
 (Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018; by channel group: Liu et al., Group
 Fisher Pruning, 2021). For random e with E[e e'] = H, it is 1/2 E[(e' dz/dm)^2], one backward pass per picture and e.
-Softened scores and the offsets of priors that see an object count likewise, as in `deploycc.distillation.loss`.
+Softened scores, doubtful ones and the offsets of priors that see an object count likewise, as in
+`deploycc.distillation.loss`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from torch import Tensor
 
 from deploycc.detector import Detector
 from deploycc.distillation.heads import Activation, score_tensor
-from deploycc.distillation.loss import SEEN, foreground, probabilities_of, soft_probabilities
+from deploycc.distillation.loss import (
+    DOUBT_WEIGHT,
+    SEEN,
+    doubt_weight,
+    foreground,
+    probabilities_of,
+    soft_probabilities,
+)
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.progress import Say, quiet
 from deploycc.trainable.network import TrainableNetwork
@@ -107,6 +115,7 @@ def backward_passes(
         direction = _direction(probabilities, scores.activation, generator)
         soft = soft_probabilities(probabilities, scores.activation)
         direction = direction + weight / classes**0.5 * _direction(soft, scores.activation, generator)
+        direction = direction + _doubts(probabilities, scores.activation, background, generator)
         if scores.activation == "probabilities":  # the directions are of logits
             direction = direction / (probabilities * (1 - probabilities)).clamp(min=1e-4)
         noise = torch.randn(offsets.shape, generator=generator)
@@ -165,3 +174,12 @@ def _direction(probabilities: Tensor, activation: Activation, generator: torch.G
         root = probabilities.sqrt()
         return root * noise - probabilities * (root * noise).sum(1, keepdim=True)
     return (probabilities * (1 - probabilities)).sqrt() * noise
+
+
+def _doubts(
+    probabilities: Tensor, activation: Activation, background: int | None, generator: torch.Generator
+) -> Tensor:
+    """Likewise for the logits of objects that are not ruled out, whose square differences count; [P, C]."""
+    weight = DOUBT_WEIGHT * doubt_weight(probabilities, background)
+    noise = weight.sqrt() * torch.randn(probabilities.shape, generator=generator)
+    return noise - probabilities * noise.sum(1, keepdim=True) if activation == "softmax" else noise

@@ -1,8 +1,9 @@
 """How far a student's raw heads are from its teacher's (Hinton et al., Distilling the knowledge, 2015).
 
-Scores are compared twice: as they are, over all priors, and softened where the teacher sees an object. As they are,
-only the class that is seen has a gradient; softened, the scores of all other classes have one too, so that a class
-which the pictures hardly show is not forgotten.
+Scores are compared three times. As they are, over all priors: then only the class that is seen has a gradient.
+Softened, where the teacher sees an object: the scores of all other classes have one too, so that a class which the
+pictures hardly show is not forgotten. And as logits, wherever the teacher does not rule a class out: probabilities of
+0.05 and 0.1 are nearly the same, yet the order of doubtful detections decides much of the average precision.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ SEEN = 0.05
 """Probability from which a teacher's prior counts as one that sees an object."""
 TEMPERATURE = 4.0
 """By which logits are divided where they are softened: Hinton et al. use 2 to 20."""
+DOUBT = 0.01
+"""Probability from which the order of a class's detections matters: average precision compares them all."""
+DOUBT_WEIGHT = 0.1
 _LEAST = 1e-6
 
 
@@ -29,7 +33,7 @@ class Loss:
     """Terms of a batch, each a scalar; they are added as they are.
 
     Attributes:
-        scores: divergence from the teacher's scores, summed over priors, plus that of the softened ones.
+        scores: divergence from the teacher's scores, summed over priors, plus that of softened and of doubtful ones.
         locations: smooth L1 of the offsets where the teacher sees an object.
         maps: mean square of what the feature maps differ by, relative to the teacher's.
     """
@@ -73,6 +77,7 @@ def distillation_loss(
     divergence = _divergence(scores, teacher_probabilities, activation)
     softened = _divergence(*_softened(scores, teacher_probabilities, activation), _soft(activation))
     divergence = divergence + weight * TEMPERATURE**2 / scores.shape[2] * softened
+    divergence = divergence + DOUBT_WEIGHT * _doubts(scores, teacher_probabilities, activation, background)
     return Loss(divergence.sum() / count, (weight * distance).sum() / count, torch.zeros(()))
 
 
@@ -87,6 +92,15 @@ def foreground(probabilities: Tensor, background: int | None) -> Tensor:
         return probabilities.amax(2)
     kept = [k for k in range(probabilities.shape[2]) if k != background]
     return probabilities[..., kept].amax(2)
+
+
+def doubt_weight(probabilities: Tensor, background: int | None) -> Tensor:
+    """Rise from 0 where an object is ruled out to 1 where it is not, half way up at `DOUBT`; [..., C]."""
+    square = probabilities.square()
+    weight = square / (square + DOUBT**2)
+    if background is not None:
+        weight[..., background] = 0
+    return weight
 
 
 def probabilities_of(scores: Tensor, activation: Activation) -> Tensor:
@@ -104,18 +118,27 @@ def soft_probabilities(probabilities: Tensor, activation: Activation) -> Tensor:
 
 
 def _softened(scores: Tensor, teacher_probabilities: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
+    return _logits(scores, activation) / TEMPERATURE, soft_probabilities(teacher_probabilities, activation)
+
+
+def _logits(scores: Tensor, activation: Activation) -> Tensor:
     """Both sides end at the same least probability, so that equal scores are equal here too."""
     if activation == "softmax":
-        logits = functional.log_softmax(scores, 2).clamp(min=math.log(_LEAST))
-    else:
-        most = math.log(1 / _LEAST - 1)
-        logits = torch.logit(scores, _LEAST) if activation == "probabilities" else scores.clamp(-most, most)
-    return logits / TEMPERATURE, soft_probabilities(teacher_probabilities, activation)
+        return functional.log_softmax(scores, 2).clamp(min=math.log(_LEAST))
+    most = math.log(1 / _LEAST - 1)
+    return torch.logit(scores, _LEAST) if activation == "probabilities" else scores.clamp(-most, most)
 
 
 def _soft(activation: Activation) -> Activation:
     """The activation of softened scores, which are logits."""
     return "sigmoid" if activation == "probabilities" else activation
+
+
+def _doubts(scores: Tensor, target: Tensor, activation: Activation, background: int | None) -> Tensor:
+    """Smooth L1 of the logits of all objects that the teacher does not rule out, summed over classes, [N, P]."""
+    its = target.clamp(min=_LEAST).log() if activation == "softmax" else torch.logit(target, _LEAST)
+    distance = functional.smooth_l1_loss(_logits(scores, activation), its, reduction="none")
+    return (doubt_weight(target, background) * distance).sum(2)
 
 
 def _divergence(scores: Tensor, target: Tensor, activation: Activation) -> Tensor:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray  # noqa: E402
 from ssd_tails import grid_priors  # noqa: E402
 
 from deploycc.detector import Detector, SsdHeads  # noqa: E402
-from deploycc.distillation import importance  # noqa: E402
+from deploycc.distillation import importance, loss  # noqa: E402
 from deploycc.distillation.heads import score_tensor  # noqa: E402
 from deploycc.distillation.loss import distillation_loss, probabilities_of  # noqa: E402
 from deploycc.graph.channels.labels import channel_groups  # noqa: E402
@@ -149,4 +149,20 @@ def test_the_estimate_is_the_divergence(activation: Literal["Sigmoid", "Softmax"
     ],
 )
 def test_planted_bugs_are_noticed(old: str, new: str, activation: Literal["Sigmoid", "Softmax"]) -> None:
+    assert max(errors(small(activation), mutant(importance, old, new))) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "activation"),
+    [
+        ("+ _doubts(probabilities, scores.activation, background, generator)", "", "Sigmoid"),
+        ("weight.sqrt() * torch", "weight * torch", "Sigmoid"),
+        ("noise - probabilities * noise.sum(1, keepdim=True)", "noise", "Softmax"),
+    ],
+)
+def test_planted_bugs_of_doubts_are_noticed(
+    old: str, new: str, activation: Literal["Sigmoid", "Softmax"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "DOUBT_WEIGHT", 20.0)  # of all terms this one counts most
+    assert max(errors(small(activation), mutant(importance, "import torch\n", "import torch\n"))) < 0.5
     assert max(errors(small(activation), mutant(importance, old, new))) > 0.7

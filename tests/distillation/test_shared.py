@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
+from deploycc.distillation import teacher as teacher_module  # noqa: E402
 from deploycc.distillation.pair import Pair  # noqa: E402
 from deploycc.distillation.samples import Samples  # noqa: E402
 from deploycc.distillation.shared import common_maps, find_divergence  # noqa: E402
@@ -62,12 +63,16 @@ def test_two_prunings_are_traced_to_the_original_channels(original: Detector, te
     assert name not in common_maps(folded(replace(twice, prunings=unknown)), teacher)
 
 
-def test_training_starts_where_the_networks_differ(original: Detector, teacher: Detector, samples: Samples) -> None:
+def test_training_starts_where_the_networks_differ(
+    original: Detector, teacher: Detector, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert find_divergence(teacher, teacher).starts == (teacher.input.name,)
     late = [name for name in convolutions(teacher) if name.startswith("backend")][-1]
     student = folded(pruned(original, late, (0, 1)))
     starts = find_divergence(student, teacher).starts  # also what the predictors of earlier maps say
     assert late in [n.name for n in teacher.graph.nodes if starts[0] in [t.name for t in n.inputs]]
+    # In 32 bits: where a tensor has next to nothing to learn, its gradient is what 16 bits round off.
+    monkeypatch.setattr(teacher_module, "_halved", lambda values: values)
     part = Pair(student, teacher, samples, 64, 0.0)
     # The same from the picture on: a first layer that differs by a number hides all that is the same.
     graph = student.graph.copy()
@@ -84,7 +89,7 @@ def test_training_starts_where_the_networks_differ(original: Detector, teacher: 
         assert loss.scores > 0
         gradients.append(dict(zip(pair.student.names, (w.grad for w in pair.student.weights), strict=True)))
     for name, gradient in gradients[0].items():
-        assert (gradient - gradients[1][name]).norm() <= 0.01 * gradient.norm(), name  # answers are kept in 16 bits
+        assert (gradient - gradients[1][name]).norm() <= 0.001 * gradient.norm(), name
 
 
 def test_answers_that_are_remembered_stay_the_same(teacher: Detector, samples: Samples) -> None:
