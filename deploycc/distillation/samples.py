@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,6 +18,7 @@ _HELD_OUT = 0.1
 _MOST_HELD_OUT = 100
 _LEAST_VIEWS = 4096
 _LEAST_PER_PICTURE = 4
+_COLLAGES = 0.5  # share of the views
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -69,8 +72,13 @@ class Samples:
 
     def view(self, number: int) -> NDArray[np.float32]:
         """Return a view as the network's input, [1, C, H, W]."""
-        picture = self.trained_on[number % len(self.trained_on)]
-        return prepare(vary(self._small[picture], np.random.default_rng([self._seed, 1, number])), self._spec)
+        rng = np.random.default_rng([self._seed, 1, number])
+        first = self.trained_on[number % len(self.trained_on)]
+        if rng.random() >= _COLLAGES:
+            return prepare(vary(self._small[first], rng), self._spec)
+        others = rng.choice(self.trained_on, 3)
+        parts = [vary(self._small[picture], rng) for picture in (first, *others)]
+        return prepare(collage(parts, (self._spec.height, self._spec.width), rng), self._spec)
 
     def _shrunk(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """At most half as large again as the input: patches of it still fill the input, and memory suffices."""
@@ -80,6 +88,31 @@ class Samples:
             return picture
         target = (min(width, most_w), min(height, most_h))
         return np.asarray(Image.fromarray(picture).resize(target, Image.Resampling.BILINEAR))
+
+
+def collage(
+    pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Put four pictures into the quarters of one, which meet at a random point.
+
+    Patches show objects larger than the picture does; this shows them smaller, and several of them (the mosaics of
+    Bochkovskiy et al., YOLOv4, 2020).
+
+    Args:
+        pictures: four, [H, W, 3] uint8 each.
+        size: height and width of the result.
+        rng: of the point.
+    """
+    height, width = size
+    y, x = (int(side * rng.uniform(0.3, 0.7)) for side in size)
+    result = np.zeros((height, width, 3), np.uint8)
+    quarters = ((0, y, 0, x), (0, y, x, width), (y, height, 0, x), (y, height, x, width))
+    for picture, (top, bottom, left, right) in zip(pictures, quarters, strict=True):
+        part = Image.fromarray(np.ascontiguousarray(picture))
+        result[top:bottom, left:right] = np.asarray(
+            part.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        )
+    return result
 
 
 def vary(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
