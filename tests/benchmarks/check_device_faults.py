@@ -20,103 +20,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import ssh_server
-from small_networks import conv_model, plan_folder
+from device_campaign import BOTH, Campaign, after, processes
 
-from deploycc import target
 from deploycc.agent_host import local, ssh
 from deploycc.agent_host.board import Board, StoredFile
 from deploycc.agent_host.devices import Device
-from deploycc.agent_host.remote import Step, on_device
-from deploycc.documents.build import read_build_result
+from deploycc.agent_host.remote import on_device
 from deploycc.errors import DeployError, Detached
-from deploycc.files import sha256_of
 
-BOTH = (Step("build"), Step("bench"))
 PUSH_GOAL_S = 1.0
-
-
-class Campaign:
-    """Counts what held and what did not."""
-
-    def __init__(self, folder: Path, server: ssh_server.Server) -> None:
-        self.folder, self.server, self.number, self.failures = folder, server, 0, list[str]()
-        store = folder / "store"
-        self.device = Device(
-            name="here",
-            url=server.url,
-            target="x86-cpu",
-            python=sys.executable,
-            store=str(store),
-            lock=str(folder / "lock"),
-        )
-
-    def planned(self) -> Path:
-        """Return a new output folder with a plan."""
-        self.number += 1
-        folder = self.folder / f"out {self.number}"
-        folder.mkdir()
-        plan_folder(folder, target.load("x86-cpu"), {"fp32": conv_model()})
-        return folder
-
-    def work(self, folder: Path, job: str | None = None, device: Device | None = None) -> None:
-        """Build and measure, and check what came of it."""
-        with on_device(device or self.device, folder, BOTH, job=job) as session:
-            local.build(folder, session=session)
-            report = local.bench(folder, session=session)
-        [engine], [run] = read_build_result(folder).engines, report.runs
-        assert engine.status == "built"
-        assert engine.sha256 == sha256_of(folder / engine.file)
-        assert run.status == "measured"
-        assert run.engine is not None
-        assert run.engine.sha256 == engine.sha256
-
-    def check_clean(self) -> None:
-        """No job and no process of one is left, and nobody holds the lock."""
-        with Board(self.device) as board:
-            assert board.jobs() == [], board.jobs()
-            assert board.holder is None
-        assert not [pid for pid, words in processes() if "run-job" in words and self.device.store in " ".join(words)]
-
-    def jobs(self) -> list[str]:
-        """Numbers of the jobs on the device."""
-        with Board(self.device) as board:
-            return [job["id"] for job in board.jobs()]
-
-    def attempt(self, what: str, do: Callable[[], None]) -> None:
-        """Do something, and report it."""
-        start = time.perf_counter()
-        try:
-            do()
-            self.check_clean()
-        except (AssertionError, DeployError, OSError) as error:
-            self.failures.append(what)
-            print(f"FAILED  {what}: {type(error).__name__}: {error}")
-        else:
-            print(f"held    {what} ({time.perf_counter() - start:.1f} s)")
-
-
-def processes() -> list[tuple[int, list[str]]]:
-    """Number and words of every process."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            found.append((int(path.name), (path / "cmdline").read_bytes().decode(errors="replace").split("\0")))
-        except OSError:
-            continue
-    return found
-
-
-def after(delay_s: float, do: Callable[[], object]) -> threading.Timer:
-    """Do something a little later, in a thread."""
-    timer = threading.Timer(delay_s, do)
-    timer.start()
-    return timer
 
 
 def check_cuts(campaign: Campaign, cuts: int, whole_s: float) -> None:
@@ -140,12 +57,12 @@ def check_host_killed(campaign: Campaign, times: int, whole_s: float) -> None:
         def do(delay_s: float = delay_s) -> None:
             folder = campaign.planned()
             script = (
-                "import sys; from check_device_faults import *; "
+                "import sys; from device_campaign import BOTH, Device, Path, local, on_device; "
                 "device = Device.model_validate_json(sys.argv[1]); folder = Path(sys.argv[2]); "
                 "session = on_device(device, folder, BOTH).__enter__(); "
                 "local.build(folder, session=session); local.bench(folder, session=session)"
             )
-            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+            path = os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
             process = subprocess.Popen(
                 [sys.executable, "-c", script, campaign.device.model_dump_json(), str(folder)],
                 env={**os.environ, "PYTHONPATH": path},
@@ -365,7 +282,7 @@ def main() -> int:
         server, process = ssh_server.start(Path(name) / "sshd")
         os.environ[ssh.PROGRAM] = str(server.ssh)
         try:
-            return run(Campaign(Path(name), server), options.cuts, options.kills)
+            return run(Campaign(Path(name), server, print), options.cuts, options.kills)
         finally:
             process.terminate()
             process.wait()
