@@ -42,6 +42,14 @@ def no_waiting_for_the_disk() -> None:
     os.fsync = lambda handle: None  # type: ignore[assignment]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """A shell that starts the tests in the background has interrupts ignored, and programs inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """An agent that runs inside a test takes over the signals of the process, as a program does."""
