@@ -4,6 +4,7 @@ The kernel promises as much of its monotonic clock. Virtual machines, broken fir
 not keep that promise, and a limit of a minute would then be one of days.
 """
 
+import threading
 import time
 from typing import Callable
 
@@ -14,15 +15,17 @@ class SteadyClock:
     def __init__(self, source: "Callable[[], float]" = time.monotonic) -> None:
         """Take the clock of the system, or another one."""
         self._source = source
+        self._lock = threading.Lock()  # without it, a thread that goes on late would seem to read an earlier time
         self._last = source()
         self._behind_s = 0.0
 
     def __call__(self) -> float:
         """Return seconds, at least as many as the last time."""
-        now = self._source()
-        self._behind_s += max(0.0, self._last - now)
-        self._last = now
-        return now + self._behind_s
+        with self._lock:
+            now = self._source()
+            self._behind_s += max(0.0, self._last - now)
+            self._last = now
+            return now + self._behind_s
 
 
 now = SteadyClock()

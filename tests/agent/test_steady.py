@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import pytest
 
@@ -13,6 +15,25 @@ def test_a_clock_that_goes_backwards_stays_where_it_is() -> None:
     readings = iter([100.0, 101.0, 50.0, 52.0, -1e6, -1e6 + 0.5])
     clock = steady.SteadyClock(lambda: next(readings))
     assert [clock() for _ in range(5)] == [101.0, 101.0, 103.0, 103.0, 103.5]
+
+
+def test_a_thread_that_is_held_up_does_not_seem_to_read_an_earlier_time() -> None:
+    readings, held = iter([0.0, 1.0, 2.0, 3.0]), threading.Event()
+
+    def source() -> float:
+        now = next(readings)
+        if now == 1.0:
+            held.set()
+            time.sleep(0.1)
+        return now
+
+    clock = steady.SteadyClock(source)
+    late = threading.Thread(target=clock)
+    late.start()
+    held.wait()
+    clock()
+    late.join()
+    assert clock() == 3.0
 
 
 def test_a_limit_ends_although_the_clock_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
