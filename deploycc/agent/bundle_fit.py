@@ -23,7 +23,7 @@ def board_facts(root: str, runtime: str) -> "Dict[str, Any]":
     version = environment.tensorrt_library(root) if runtime == "tensorrt" else None
     if version is None and is_here:
         module = "tensorrt_rtx" if runtime == "tensorrt-rtx" else runtime
-        version = environment.library_version(module)
+        version = environment.module_version(module)
     return {
         "architecture": hardware.get("architecture"),
         "board_model": hardware.get("board_model"),

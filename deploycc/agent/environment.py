@@ -58,7 +58,7 @@ def software() -> "Dict[str, Any]":
     }  # type: Dict[str, Any]
     facts.update(jetson.software())
     for library in _LIBRARIES:
-        facts["version_" + library] = library_version(library)
+        facts["version_" + library] = module_version(library)
     return facts
 
 
@@ -131,7 +131,7 @@ def peak_memory_mib() -> "Optional[int]":
     return max(own_kib, programs_kib) // 1024 or None
 
 
-def library_version(library: str) -> "Optional[str]":
+def module_version(library: str) -> "Optional[str]":
     """Version of an importable library, from the name of its metadata folder: importing it would cost memory."""
     try:
         spec = importlib.util.find_spec(library)

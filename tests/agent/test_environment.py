@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from deploycc.agent import environment, system
-from deploycc.agent.environment import library_version
+from deploycc.agent.environment import module_version
 
 
 def test_probing_this_machine() -> None:
@@ -109,7 +109,7 @@ def test_library_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folde
     (tmp_path / folder).mkdir()
     monkeypatch.delitem(sys.modules, "numpy", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    assert library_version("numpy") == expected
+    assert module_version("numpy") == expected
 
 
 @pytest.mark.parametrize(
