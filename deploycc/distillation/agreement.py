@@ -17,6 +17,8 @@ CONFIDENT = 0.5
 """Score from which a teacher's detection is an object."""
 DOUBTFUL = 0.05
 """Score from which a teacher's detection counts; see `deploycc.distillation.expected_precision`."""
+_LEAST_OBJECTS = 0.5
+"""Expected objects of a class from which it counts: below, chance decides its precision."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Judge:
         self._teachers = [_from(found, DOUBTFUL) for found in own]
         labels = sorted({int(label) for found in self._teachers for label in found.classes})
         expected = {label: expected_objects(self._teachers, label) for label in labels}
-        self._expected = {label: objects for label, objects in expected.items() if objects >= CONFIDENT}
+        self._expected = {label: objects for label, objects in expected.items() if objects >= _LEAST_OBJECTS}
         self._own = {label: expected_precision(self._teachers, own, label) for label in self._expected}
 
     @property
