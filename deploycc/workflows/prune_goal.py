@@ -95,9 +95,7 @@ def choose_for_goal(
         multiples.pop(0)
     if after_ms > goal_ms:
         remains = _what_is_left(_smaller(inputs, thinning.going), costs)
-        raise _unreachable(
-            settings, goal_ms, clock.before_ms, after_ms, f"{len(thinning.going)} are gone){remains}", costs
-        )
+        raise _unreachable(settings, goal_ms, clock.before_ms, after_ms, len(thinning.going), remains, costs)
     met = LatencyGoalRecord(
         asked=_asked(settings),
         goal_ms=goal_ms,
@@ -142,7 +140,8 @@ def _unreachable(
     goal_ms: float,
     before_ms: float,
     least_ms: float,
-    gone: str,
+    gone: int,
+    remains: str,
     costs: Costs | PredictedCosts,
 ) -> BudgetMissed:
     wider = [] if settings.scope == "both" else ["`scope=both` lets the whole network lose kernels"]
@@ -157,7 +156,7 @@ def _unreachable(
             costs.evidence: costs.describe(),
             "scope": settings.scope,
         },
-        note=f"at {least_ms:.3g} ms every layer of the scope has lost all kernels but a few ({gone}",
+        note=f"at {least_ms:.3g} ms every layer of the scope has lost all kernels but a few ({gone} are gone){remains}",
         hint="; ".join(wider) or None,
     )
 
