@@ -154,9 +154,26 @@ class GateCosts:
         """CPU threads of the measurements."""
         return self.machine.threads
 
+    @property
+    def builds(self) -> bool:
+        """Whether an engine is built for each network that is timed."""
+        return self.timer.builds
+
+    @property
+    def of_this_machine(self) -> bool:
+        """Whether this machine measures, and not a device."""
+        return self.machine.device is None
+
     def describe(self) -> str:
         """Say what measures."""
         return self.machine.describe()
+
+    def source(self) -> str:
+        """Say what a plan's times come from."""
+        return f"from convolutions, branches and variants, timed on {self.describe()}"
+
+    def intervals(self, dense_ms: float, expected_ms: float, all_on_ms: float) -> None:
+        """Return nothing: what follows from measured times of parts has no interval."""
 
     @property
     def timer(self) -> Timer:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deploycc.target import Target
     from deploycc.timing.convolutions import Costs
     from deploycc.timing.timer import Timer
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
+    from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 
 def read_costs(path: Path | None, timer: Timer) -> Costs:
@@ -49,7 +49,7 @@ def write_costs(path: Path | None, costs: Costs | PredictedCosts) -> None:
 @contextmanager
 def gate_costs_of(
     target: Target, device: str | None, path: Path | None, threads: int, say: Say = quiet
-) -> Iterator[GateCosts | PredictedGateCosts]:
+) -> Iterator[AnyGateCosts]:
     """Yield the costs of gates on a target: measured on its device or on this machine, otherwise predicted.
 
     Args:

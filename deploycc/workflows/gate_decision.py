@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.graph.gates.search import Gate
     from deploycc.timing.timer import Timer
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
+    from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -102,7 +102,7 @@ def choose_lowerings(
     *,
     max_worst_case: float,
     max_growth: float,
-    timer: Timer | PredictedGateCosts,
+    costs: AnyGateCosts,
     say: Say = quiet,
 ) -> tuple[Planned, tuple[Note, ...]]:
     """Time whole networks and plan, again as long as kernels of some layers cannot take the places planned for them.
@@ -115,7 +115,7 @@ def choose_lowerings(
         tensors: pictures to time them on; None: noise.
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
-        timer: of the machine that the plan is for, or what predicts times there.
+        costs: of what the plan is for.
         say: progress.
 
     Raises:
@@ -125,7 +125,7 @@ def choose_lowerings(
     from deploycc.gate_planning.planner import plan_lowerings, surroundings
 
     here = prefixed(say, "network as it is")
-    dense_ms, multiply_ms, shared, notes = _time_networks(network, layers, networks, tensors, timer, here)
+    dense_ms, multiply_ms, shared, notes = _time_networks(network, layers, networks, tensors, costs, here)
     around = surroundings(layers, model, dense_ms, multiply_ms)
     say("planning")
     while True:
@@ -148,7 +148,7 @@ def _time_networks(
     layers: Sequence[PlannedLayer],
     networks: Networks,
     tensors: Tensors | None,
-    timer: Timer | PredictedGateCosts,
+    costs: AnyGateCosts,
     say: Say,
 ) -> tuple[float, float, tuple[TimedDecision, ...], tuple[Note, ...]]:
     """Time the dense and the multiplying network, ms, and what shared decisions leave of the dense one."""
@@ -161,10 +161,10 @@ def _time_networks(
     graphs: dict[str | tuple[int, int], gs.Graph] = {"dense": networks.dense, "multiply": networks.multiply}
     for number, decision in enumerate(decisions):
         graphs |= {(number, candidate): graph for candidate, graph in enumerate(decision.graphs)}
-    if isinstance(timer, PredictedGateCosts):
-        mean_ms = {name: timer.network_ms(graph) for name, graph in graphs.items()}
+    if isinstance(costs, PredictedGateCosts):
+        mean_ms = {name: costs.network_ms(graph) for name, graph in graphs.items()}
     else:
-        mean_ms = _measured_ms(graphs, network.graph.inputs[0].shape, tensors, timer, say)
+        mean_ms = _measured_ms(graphs, network.graph.inputs[0].shape, tensors, costs.timer, say)
     timed = tuple(
         TimedDecision(decision, np.array([mean_ms[number, candidate] for candidate in range(len(decision.graphs))]))
         for number, decision in enumerate(decisions)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deploycc.gate_planning.regions import PlannedLayer
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.progress import Say
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
+    from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 _WHOLE = 3  # engines of the whole network: multiplying, lowered, lowered with every kernel on
 _AT_THE_END = 5  # engines that are compared at the end: two for the worst case, three for the result
@@ -77,19 +77,17 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f}" if seconds >= 600 else f"{seconds / 60:.1f}"
 
 
-def check_budget(costs: GateCosts | PredictedGateCosts, budget_s: float | None) -> None:
+def check_budget(costs: AnyGateCosts, budget_s: float | None) -> None:
     """Refuse a budget that is none, or that is for a machine without engines to build; raises InputError."""
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
-
     if budget_s is None:
         return
     if not 0 < budget_s < math.inf:
         raise InputError("gates-option", f"a budget of {budget_s / 60:g} minutes is not above 0", hint="`budget=30m`")
-    if isinstance(costs, PredictedGateCosts) or not costs.timer.builds:
+    if not costs.builds:
         raise InputError(
             "gates-option",
             "a budget bounds building engines, and no engine is built here",
-            context={"costs": costs.describe() if isinstance(costs, PredictedGateCosts) else costs.machine.describe()},
+            context={"costs": costs.describe()},
             hint="leave it out; `seconds` says how long networks are compared",
         )
 
@@ -99,7 +97,6 @@ def look_ahead(
     network: GatedNetwork,
     layers: Sequence[PlannedLayer],
     costs: GateCosts,
-    cost_engines: int,
     seconds: float,
     say: Say,
 ) -> Outlook | None:
@@ -110,7 +107,6 @@ def look_ahead(
         network: with gates.
         layers: of the network, as they are planned.
         costs: that know the machine.
-        cost_engines: see `deploycc.gate_planning.costs.GateCosts.engines`.
         seconds: for each comparison of engines that stay loaded.
         say: progress.
     """
@@ -118,7 +114,7 @@ def look_ahead(
     from deploycc.gate_planning.shared_decisions import MOST_CANDIDATES
     from deploycc.graph.gates.search import gates_by_decision
 
-    if not costs.timer.builds:
+    if not costs.builds:
         return None
     say("building the first engine")
     effort = costs.timer.effort(graph_session(dense, costs.timer))
@@ -126,6 +122,7 @@ def look_ahead(
         return None
     shared = sum(len(gates) > 1 for gates in gates_by_decision(network.gates))
     gated = sum(layer.gated for layer in layers)
+    cost_engines = costs.engines((layer.convolution, layer.joins) for layer in layers)
     device = costs.machine.device or costs.machine.processor
     return Outlook(device, effort, cost_engines, gated, MOST_CANDIDATES * shared, seconds)
 

@@ -9,11 +9,8 @@ from deploycc.errors import BudgetMissed
 
 if TYPE_CHECKING:
     from deploycc.gate_planning.check import Checked
-    from deploycc.gate_planning.costs import GateCosts
     from deploycc.gate_planning.planner import Planned
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
-
-    AnyGateCosts = GateCosts | PredictedGateCosts
+    from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 
 def check_limits(
@@ -38,19 +35,17 @@ def check_limits(
 
 def _evidence(planned: Planned, checked: Checked | None, costs: AnyGateCosts) -> dict[str, str]:
     """Say where the times of a plan come from, with intervals where they are predicted for a board."""
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
-
-    if not isinstance(costs, PredictedGateCosts):
+    times = costs.intervals(planned.dense_ms, planned.expected_ms, planned.all_on_ms)
+    if times is None:
         return {"evidence": "predicted" if checked is None else "measured"}
-    times = {
-        "without gates": planned.dense_ms,
-        "planned, mean over the pictures": planned.expected_ms,
-        "planned, every kernel on": planned.all_on_ms,
+    named = {
+        "without gates": times.dense,
+        "planned, mean over the pictures": times.expected,
+        "planned, every kernel on": times.all_on,
     }
-    said = {name: costs.interval(ms) for name, ms in times.items()}
     return {
         "predicted": costs.describe(),
-        **{name: f"{time.ms:.3g} ms ({time.low_ms:.3g} to {time.high_ms:.3g})" for name, time in said.items()},
+        **{name: f"{time.ms:.3g} ms ({time.low_ms:.3g} to {time.high_ms:.3g})" for name, time in named.items()},
     }
 
 

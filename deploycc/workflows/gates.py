@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Options
     from deploycc.target import Target
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
-
-    AnyGateCosts = GateCosts | PredictedGateCosts
+    from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 NETWORK_FILE = "network.onnx"
 PAGE_FILE = "gates.html"
@@ -127,17 +125,17 @@ def plan_gates(
     """
     from deploycc.documents.utilisation import gate_vectors
     from deploycc.gate_planning.check import check_plan
+    from deploycc.gate_planning.costs import GateCosts
     from deploycc.gate_planning.layers import planned_layers
     from deploycc.graph.branches.gated_network import read_gated_network
     from deploycc.graph.gates.search import as_described
     from deploycc.timing.machine import usable_cores
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
     start_s = time.monotonic()
     costs = costs or target_gate_costs(target)
     _check_target(target, costs)
     check_budget(costs, budget_s)
-    timer = costs if isinstance(costs, PredictedGateCosts) else costs.timer
+    measured = costs if isinstance(costs, GateCosts) else None
     say("preparing the network")
     prepared, options = prepare_network(detector, target)
     network = read_gated_network(prepared.graph)
@@ -147,23 +145,19 @@ def plan_gates(
     layers, unfit = planned_layers(network, gates, active)
     networks = _networks(prepared, gates)
     convolutions = [(layer.convolution, layer.joins) for layer in layers]
-    allowance = Allowance(None, budget_s, start_s)
-    if isinstance(costs, PredictedGateCosts):
-        model = costs.model(convolutions, say)
-    else:
-        outlook = look_ahead(networks.dense, network, layers, costs, costs.engines(convolutions), seconds, say)
-        if outlook is not None:
-            tell(outlook.sentence(budget_s))
-        allowance = Allowance(outlook, budget_s, start_s)
-        model = costs.model(convolutions, say, allowance.for_an_engine)
+    outlook = None if measured is None else look_ahead(networks.dense, network, layers, measured, seconds, say)
+    if outlook is not None:
+        tell(outlook.sentence(budget_s))
+    allowance = Allowance(outlook, budget_s, start_s)
+    model = costs.model(convolutions, say, allowance.for_an_engine)
     recorded = None
-    if pictures is not None and not isinstance(costs, PredictedGateCosts):
+    if pictures is not None and measured is not None:
         recorded = record_decisions(
             prepared,
             gates,
             pictures,
-            threads=min(costs.machine.threads, usable_cores()),
-            most=costs.timer.most_pictures,
+            threads=min(costs.threads, usable_cores()),
+            most=measured.timer.most_pictures,
             say=say,
         )
     planned, stuck = choose_lowerings(
@@ -174,17 +168,17 @@ def plan_gates(
         None if recorded is None else recorded.tensors,
         max_worst_case=max_worst_case,
         max_growth=max_growth,
-        timer=timer,
+        costs=costs,
         say=say,
     )
     checked = None
-    if recorded is not None and not isinstance(costs, PredictedGateCosts):
+    if recorded is not None and measured is not None:
         checked = check_plan(
             planned,
             networks,
             _lowering(network),
             recorded.tensors,
-            timer=costs.timer,
+            timer=measured.timer,
             max_worst_case=max_worst_case,
             max_time=max_time,
             seconds=seconds,
@@ -241,14 +235,13 @@ def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Optio
 def _check_target(target: Target, costs: AnyGateCosts) -> None:
     """Refuse a target whose branches are not timed or predicted, and say what is missing."""
     from deploycc.passes.for_target import options_for
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
     if target.runtime == "onnxruntime":
         return
     refusal = options_for(target, detection="raw").no_conditional
     if refusal:
         raise _not_known(target, refusal, measurable=False)
-    if not isinstance(costs, PredictedGateCosts) and costs.machine.device is None:
+    if costs.of_this_machine:
         raise _not_known(target, "times of this machine are another runtime's", measurable=True)
 
 
@@ -339,20 +332,11 @@ def _report(
     max_growth: float,
 ) -> GateReport:
     from deploycc.documents.document import Evidence, this_tool
-    from deploycc.documents.gates import GateReport, PredictedTimes
+    from deploycc.documents.gates import GateReport
     from deploycc.graph.cost import measure_cost
     from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
-    from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
-    machine, intervals = costs.describe(), None
-    source = f"from convolutions, branches and variants, timed on {machine}"
-    if isinstance(costs, PredictedGateCosts):
-        source = machine
-        intervals = PredictedTimes(
-            dense=costs.interval(planned.dense_ms),
-            expected=costs.interval(planned.expected_ms),
-            all_on=costs.interval(planned.all_on_ms),
-        )
+    machine = costs.describe()
     return GateReport(
         tool=this_tool(),
         network=plan.network,
@@ -367,11 +351,11 @@ def _report(
         max_growth=max_growth,
         weight_bytes=4 * measure_cost(network.graph).params,
         added_bytes=added_bytes_of(planned, checked),
-        predicted=Evidence(kind="predicted", source=source),
+        predicted=Evidence(kind="predicted", source=costs.source()),
         predicted_dense_ms=planned.dense_ms,
         predicted_expected_ms=planned.expected_ms,
         predicted_all_on_ms=planned.all_on_ms,
-        intervals=intervals,
+        intervals=costs.intervals(planned.dense_ms, planned.expected_ms, planned.all_on_ms),
         considered=considered_records(planned),
         regions=region_records(planned, checked),
         timings=timings_record(network, recorded, checked, machine) if recorded and checked else None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from deploycc.errors import Note
 from deploycc.progress import Say, quiet
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
     from deploycc.documents.costs import Convolution, Operation
-    from deploycc.documents.prediction import Interval
-    from deploycc.gate_planning.costs import CostModel
+    from deploycc.documents.gates import PredictedTimes
+    from deploycc.gate_planning.costs import CostModel, GateCosts
     from deploycc.gate_planning.operations import Line
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.prediction.launches import Kind
+
+AnyGateCosts: TypeAlias = "GateCosts | PredictedGateCosts"
 
 _STEP = 8  # channels between two predicted times: a divisor of every tile
 _PARTS = 4  # of the input channels, over which a time grows evenly
@@ -30,11 +32,13 @@ class PredictedGateCosts:
 
     Attributes:
         costs: of the target.
-        threads: none: nothing is measured.
+        threads, builds, of_this_machine: as of measured costs; here nothing is measured.
     """
 
     costs: PredictedCosts
     threads: int = 0
+    builds: bool = False
+    of_this_machine: bool = False
 
     def describe(self) -> str:
         """Say what was predicted, and what was assumed."""
@@ -49,11 +53,17 @@ class PredictedGateCosts:
         )
         return (Note("plan", "gates-predicted", reason),)
 
-    def interval(self, ms: float) -> Interval:
-        """Return a time with its interval of 90 %."""
+    def source(self) -> str:
+        """Say what a plan's times come from."""
+        return self.describe()
+
+    def intervals(self, dense_ms: float, expected_ms: float, all_on_ms: float) -> PredictedTimes:
+        """Return times of the whole network with their intervals of 90 %."""
+        from deploycc.documents.gates import PredictedTimes
         from deploycc.prediction.network import interval
 
-        return interval(self.costs.basis, ms)
+        dense, expected, all_on = (interval(self.costs.basis, ms) for ms in (dense_ms, expected_ms, all_on_ms))
+        return PredictedTimes(dense=dense, expected=expected, all_on=all_on)
 
     def network_ms(self, graph: gs.Graph) -> float:
         """Return the predicted time of a network with static shapes; of an ``If``, the costlier branch counts."""
@@ -64,12 +74,18 @@ class PredictedGateCosts:
         branches_ms = count_branches(graph) * basis.model.branch_us * 1e-3
         return predict_network(graph, basis, self.costs.precision).time.ms + branches_ms
 
-    def model(self, convolutions: Iterable[tuple[Convolution, bool]], say: Say = quiet) -> CostModel:
+    def model(
+        self,
+        convolutions: Iterable[tuple[Convolution, bool]],
+        say: Say = quiet,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> CostModel:
         """Return the costs of convolutions by their channels, and of what branches add.
 
         Args:
             convolutions: each with all its channels, and whether its inputs may be narrowed.
             say: told how many convolutions are predicted.
+            go_on: not asked: predicting takes no time to speak of.
         """
         from deploycc.gate_planning.costs import CostModel, make_grid
 
