@@ -12,8 +12,8 @@ from torch import Tensor
 
 from deploycc.evaluation.dataset import Dataset
 from deploycc.lkam.augment import augment
-from deploycc.lkam.matching import IGNORED
 from deploycc.progress import Say, quiet
+from deploycc.trainable.matching import IGNORED
 
 MEAN, SCALE = 128.0, 1 / 128  # of the network's input
 

@@ -36,12 +36,12 @@ from deploycc.lkam.insert import (
     parameters_before_gates,
     retire_units,
 )
-from deploycc.lkam.multibox import multibox_loss
 from deploycc.lkam.network import Ssd
-from deploycc.lkam.priors import make_priors
+from deploycc.lkam.priors import VARIANCES, make_priors
 from deploycc.lkam.samples import Samples
 from deploycc.lkam.sparsity import conv_macs
 from deploycc.progress import Say, quiet
+from deploycc.trainable.multibox import multibox_loss
 from deploycc.trainable.sparsity import engaged_share, gate_price
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
@@ -263,7 +263,7 @@ def _step(
         calibrate_gates(model, samples.batch(0, _CALIBRATE).pictures)  # their inputs have changed since the start
     pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
     offsets, logits = model(pictures)
-    loss = multibox_loss(offsets, logits, priors, batch.boxes, batch.labels)
+    loss = multibox_loss(offsets, logits, priors, batch.boxes, batch.labels, torch.tensor(VARIANCES))
     total = loss.location + loss.score
     record: dict[str, Any] = {"step": state.step + 1, "lr": rate}
     if teacher is not None:

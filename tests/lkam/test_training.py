@@ -19,11 +19,11 @@ from deploycc.evaluation.truth import Truth  # noqa: E402
 from deploycc.lkam.checkpoint import Checkpoint, build_model, load_checkpoint, restore_model  # noqa: E402
 from deploycc.lkam.distil import distillation_loss  # noqa: E402
 from deploycc.lkam.insert import deciding_gates, gated_convs, impose_units, parameters_before_gates  # noqa: E402
-from deploycc.lkam.multibox import multibox_loss  # noqa: E402
 from deploycc.lkam.network import Ssd, SsdConfig  # noqa: E402
-from deploycc.lkam.priors import make_priors  # noqa: E402
+from deploycc.lkam.priors import VARIANCES, make_priors  # noqa: E402
 from deploycc.lkam.samples import Samples  # noqa: E402
 from deploycc.lkam.training import CHECKPOINT, METRICS, learning_rate, train  # noqa: E402
+from deploycc.trainable.multibox import multibox_loss  # noqa: E402
 from deploycc.trainable.sparsity import Ramp  # noqa: E402
 
 
@@ -56,7 +56,7 @@ def test_a_few_steps_lower_the_loss_of_one_batch() -> None:
     )
     losses = []
     for _ in range(25):
-        loss = multibox_loss(*model(batch.pictures), priors, batch.boxes, batch.labels)
+        loss = multibox_loss(*model(batch.pictures), priors, batch.boxes, batch.labels, torch.tensor(VARIANCES))
         total = loss.location + loss.score
         optimiser.zero_grad()
         total.backward()

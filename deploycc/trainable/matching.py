@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deploycc.detector import BoxCoding
+
 IGNORED = -1  # label of a prior that is trained neither as an object nor as background
 
 
@@ -42,20 +44,28 @@ def match_priors(priors: Tensor, boxes: Tensor, labels: Tensor, iou_threshold: f
     return result, owner
 
 
-def encode_boxes(priors: Tensor, boxes: Tensor, variances: tuple[float, float, float, float]) -> Tensor:
-    """Encode boxes as offsets from priors, in ``center_size`` coding.
+def encode_boxes(priors: Tensor, boxes: Tensor, variances: Tensor, coding: BoxCoding = "center_size") -> Tensor:
+    """Encode boxes as offsets from priors: the inverse of `deploycc.evaluation.decode.decode_boxes`.
 
-    With prior centre c, prior size s: t_xy = (centre - c) / (s v_xy), t_wh = log(size / s) / v_wh.
+    With prior centre c, prior size s, variances v:
+
+    * ``center_size``: t_xy = (centre - c) / (s v_xy), t_wh = log(size / s) / v_wh
+    * ``corner``: t = (corners - prior's corners) / v
+    * ``corner_size``: the same, divided by s
 
     Args:
         priors: [..., 4] corners.
         boxes: [..., 4] corners.
-        variances: of x y w h.
+        variances: [..., 4] or [4], of x y w h.
+        coding: how offsets refer to priors.
     """
-    v = torch.tensor(variances)
     size, box_size = priors[..., 2:] - priors[..., :2], boxes[..., 2:] - boxes[..., :2]
+    if coding != "center_size":
+        corners = boxes - priors
+        return (corners if coding == "corner" else corners / torch.cat([size, size], -1)) / variances
     shift = (boxes[..., :2] + boxes[..., 2:] - priors[..., :2] - priors[..., 2:]) / 2
-    return torch.cat([shift / size / v[:2], torch.log(box_size.clamp(min=1e-6) / size) / v[2:]], -1)
+    growth = torch.log(box_size.clamp(min=1e-6) / size)
+    return torch.cat([shift / size / variances[..., :2], growth / variances[..., 2:]], -1)
 
 
 def _iou(boxes: Tensor, priors: Tensor) -> Tensor:
