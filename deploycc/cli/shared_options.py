@@ -66,7 +66,7 @@ def one_source(images: Path | None, data: str | None) -> Path | str:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures without labels: a folder or a data set."""
+    """Pictures, which need no labels: a folder or a data set."""
 
     images: Annotated[Path | None, option("DIR", "Folder of pictures; they need no labels.")] = None
     data: OrData = None

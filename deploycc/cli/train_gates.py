@@ -8,7 +8,7 @@ from typing import Annotated
 
 from deploycc.cli.model_options import warn_if_assumed
 from deploycc.cli.options import argument, option, takes_options
-from deploycc.cli.shared_options import Pictures, comma_list
+from deploycc.cli.shared_options import ClassNames, Pictures, comma_list
 from deploycc.cli.train_options import GateOptions, OutputFile, TeachingOptions
 from deploycc.terminal import console
 
@@ -28,13 +28,15 @@ def command(
     output: OutputFile,
     weights: Annotated[Path | None, option("FILE", "Caffe weights.")] = None,
     pictures: Pictures,
+    names: ClassNames = None,
     gates: GateOptions,
     teaching: GateTeachingOptions,
     threads: Annotated[int, option("N", "CPU threads.", min=1)] = 1,
 ) -> None:
     """Train kernel gates for a detector, from its file alone.
 
-    No labels are needed. The checkpoint lies beside the output, and the same command goes on from it.
+    No labels are needed; those of --data join the loss. The checkpoint lies beside the output, and the same command
+    goes on from it.
     """
     from deploycc.files import check_writable
     from deploycc.report.training import agreement_table, gates_sentence, record_sentence
@@ -56,6 +58,7 @@ def command(
             teaching.settings(),
             gates=gating,
             layers=comma_list(gates.gate_layers),
+            names=comma_list(names),
             threads=threads,
             checkpoint=checkpoint,
             report=lambda record: console.note(record_sentence(record, "network without gates")),

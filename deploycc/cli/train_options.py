@@ -35,6 +35,9 @@ class TeachingOptions:
     )
     check_every: Annotated[int, option("N", "Steps between two checks and checkpoints.", min=1)] = 250
     seed: Annotated[int, option("SEED", "Seed of order and augmentation.", min=0)] = 1
+    label_weight: Annotated[
+        float, option("W", "Weight of the labels of --data beside the teacher; 0: learn without labels.", min=0)
+    ] = 1.0
 
     def settings(self) -> TrainingSettings:
         """The settings of the library."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from deploycc.cli.model_options import warn_if_assumed
 from deploycc.cli.options import argument, option, switch, takes_options
-from deploycc.cli.shared_options import Pictures
+from deploycc.cli.shared_options import ClassNames, Pictures, comma_list
 from deploycc.cli.train_options import OutputFile, TeachingOptions
 from deploycc.terminal import console
 
@@ -32,6 +32,7 @@ def command(
     output: OutputFile,
     weights: Annotated[Path | None, option("FILE", "Caffe weights of the teacher.", "--teacher-weights")] = None,
     pictures: Pictures,
+    names: ClassNames = None,
     stages: Annotated[
         int,
         option(
@@ -46,8 +47,8 @@ def command(
 ) -> None:
     """Train a pruned network on the outputs of its original.
 
-    No labels are needed. The checkpoint lies beside the output, and the same command goes on from it. Several processes
-    share each step: `torchrun --nproc-per-node 2 -m deploycc train recover ...`.
+    No labels are needed; those of --data join the loss. The checkpoint lies beside the output, and the same command
+    goes on from it. Several processes share each step: `torchrun --nproc-per-node 2 -m deploycc train recover ...`.
     """
     from deploycc.files import check_writable, write_text
     from deploycc.report.training import record_sentence, recovery_table
@@ -67,6 +68,7 @@ def command(
         student, original = load(pruned), load(teacher, weights=weights)
         how: dict[str, Any] = {
             "settings": teaching.settings(),
+            "names": comma_list(names),
             "threads": threads,
             "checkpoint": checkpoint,
             "say": say,

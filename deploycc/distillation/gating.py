@@ -115,7 +115,7 @@ def train_gates(
         made.append(GatedNetwork(detector, outputs, inputs, gating.layers, gating.shape))
         return made[-1]
 
-    pair = Pair(teacher, teacher, samples, settings.memory_mib, settings.map_weight, make)
+    pair = Pair(teacher, teacher, samples, settings.memory_mib, settings.map_weight, make, settings.label_weight)
     [student] = made
     for _, gate in student.deciding:
         gate.threshold = gating.threshold

@@ -1,4 +1,4 @@
-"""The training loop: a network learns what its teacher says, on pictures without labels."""
+"""The training loop: a network learns what its teacher says, and labels where the pictures have them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class TrainingSettings:
         seed: of the choice of pictures, their order and their changes.
         bfloat16: compute in 16 bits, weights in 32.
         map_weight: of the feature maps in the loss; 0: they are not compared.
+        label_weight: of labelled objects in the loss, where the pictures have labels; 0: labels are not looked at.
         memory_mib: for what the teacher said of views that come again.
     """
 
@@ -52,6 +53,7 @@ class TrainingSettings:
     seed: int = 1
     bfloat16: bool = False
     map_weight: float = 1.0
+    label_weight: float = 1.0
     memory_mib: int = 2048
 
 
@@ -136,7 +138,7 @@ def train(
     """
     task = task or Task()
     begin, before = time.monotonic(), state.minutes
-    sums = [0.0] * 4
+    sums = [0.0] * 5
     while (progress := _progress(state, settings)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _factor(state.step, progress)
@@ -154,12 +156,12 @@ def train(
             optimiser.step()
         state.step += 1
         state.minutes = said_by_first(before + (time.monotonic() - begin) / 60)
-        terms = [*total(torch.stack([loss.scores, loss.locations, loss.maps]).detach()).tolist(), 1.0]
+        terms = [*total(torch.stack([loss.scores, loss.locations, loss.maps, loss.labels]).detach()).tolist(), 1.0]
         sums = [former + term for former, term in zip(sums, terms, strict=True)]
-        say(f"training, loss {sum(terms[:3]):.3f}", state.step, settings.steps)
+        say(f"training, loss {sum(terms[:4]):.3f}", state.step, settings.steps)
         if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
             _check(pair, optimiser, judge, state, sums, checkpoint, report, task, _progress(state, settings))
-            sums = [0.0] * 4
+            sums = [0.0] * 5
     return None
 
 
@@ -176,10 +178,11 @@ def _check(
 ) -> None:
     """Look at the pictures that are held out, keep the best weights, and save."""
     map50 = judge.agreement(pair.student.trained()).map50
+    terms = ("scores", "locations", "maps", *(("labels",) if pair.labelled else ()))
     record = {
         "step": state.step,
         "minutes": round(state.minutes, 3),
-        **{name: value / max(sums[3], 1) for name, value in zip(("scores", "locations", "maps"), sums, strict=False)},
+        **{name: value / max(sums[4], 1) for name, value in zip(terms, sums, strict=False)},
         "agreement": map50,
         **task.facts(),
     }
@@ -216,6 +219,9 @@ def copied(network: TrainableNetwork) -> dict[str, Tensor]:
 def key_of(network: TrainableNetwork, samples: Samples, settings: TrainingSettings, *more: object) -> str:
     """What a checkpoint must have been made with; a longer training of the same may go on from it."""
     same = asdict(replace(settings, steps=1, minutes=None, check_every=1, memory_mib=0))
+    label_weight = same.pop("label_weight")
+    if samples.labelled:
+        more = (*more, {"label_weight": label_weight})
     weights = {name: float(w.detach().double().sum()) for name, w in zip(network.names, network.weights, strict=True)}
     return repr((same, samples.trained_on, weights, *more))
 

@@ -9,7 +9,7 @@ pictures hardly show is not forgotten. And as logits, wherever the teacher does 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -36,16 +36,18 @@ class Loss:
         scores: divergence from the teacher's scores, summed over priors, plus that of softened and of doubtful ones.
         locations: smooth L1 of the offsets where the teacher sees an object.
         maps: mean square of what the feature maps differ by, relative to the teacher's.
+        labels: the SSD objective on labelled objects; 0 without labels.
     """
 
     scores: Tensor
     locations: Tensor
     maps: Tensor
+    labels: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @property
     def total(self) -> Tensor:
         """What is minimised."""
-        return self.scores + self.locations + self.maps
+        return self.scores + self.locations + self.maps + self.labels
 
 
 def distillation_loss(
@@ -118,11 +120,16 @@ def soft_probabilities(probabilities: Tensor, activation: Activation) -> Tensor:
 
 
 def _softened(scores: Tensor, teacher_probabilities: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
-    return _logits(scores, activation) / TEMPERATURE, soft_probabilities(teacher_probabilities, activation)
+    return logits_of(scores, activation) / TEMPERATURE, soft_probabilities(teacher_probabilities, activation)
 
 
-def _logits(scores: Tensor, activation: Activation) -> Tensor:
-    """Both sides end at the same least probability, so that equal scores are equal here too."""
+def logits_of(scores: Tensor, activation: Activation) -> Tensor:
+    """Return logits that end at the same least probability for all networks, so that equal scores are equal here too.
+
+    Args:
+        scores: [N, P, C] logits, or probabilities where `activation` says so.
+        activation: of the scores.
+    """
     if activation == "softmax":
         return functional.log_softmax(scores, 2).clamp(min=math.log(_LEAST))
     most = math.log(1 / _LEAST - 1)
@@ -137,7 +144,7 @@ def _soft(activation: Activation) -> Activation:
 def _doubts(scores: Tensor, target: Tensor, activation: Activation, background: int | None) -> Tensor:
     """Smooth L1 of the logits of all objects that the teacher does not rule out, summed over classes, [N, P]."""
     its = target.clamp(min=_LEAST).log() if activation == "softmax" else torch.logit(target, _LEAST)
-    distance = functional.smooth_l1_loss(_logits(scores, activation), its, reduction="none")
+    distance = functional.smooth_l1_loss(logits_of(scores, activation), its, reduction="none")
     return (doubt_weight(target, background) * distance).sum(2)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from deploycc.detector import Detector
 from deploycc.distillation.heads import common_rows, score_tensor
+from deploycc.distillation.labels import LabelLoss
 from deploycc.distillation.loss import Loss, distillation_loss, map_distance, probabilities_of
 from deploycc.distillation.samples import Samples
 from deploycc.distillation.shared import common_maps, find_divergence
@@ -32,9 +34,11 @@ class Pair:
         memory_mib: for answers of the teacher that are remembered.
         map_weight: of the feature maps in the loss.
         make: makes the student's module from a detector and the names of outputs and inputs.
+        label_weight: of the labels in the loss, where the pictures have labels.
 
     Attributes:
         student: the module that is trained.
+        labelled: whether labels are part of the loss.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Pair:
         memory_mib: int,
         map_weight: float,
         make: Callable[[Detector, Sequence[str], Sequence[str]], TrainableNetwork] = _plain,
+        label_weight: float = 0.0,
     ) -> None:
         self._rows = torch.from_numpy(common_rows(student, teacher))
         mine, its = score_tensor(student), score_tensor(teacher)
@@ -61,6 +66,9 @@ class Pair:
         )
         self._starts = len(starts)
         self._classes, self._background = student.heads.classes, student.heads.background
+        self._samples, self._label_weight = samples, label_weight
+        self.labelled = samples.labelled and label_weight > 0
+        self._label_loss = LabelLoss(student.heads, mine.activation)
 
     def loss(self, views: Sequence[int], bfloat16: bool) -> Loss:
         """Compare the two on a batch of views."""
@@ -70,21 +78,25 @@ class Pair:
             my_scores, my_locations, *my_maps = self.student(*begin)
         count, classes = len(views), self._classes
         target = probabilities_of(_per_prior(scores, count, classes), self._its.activation)[:, self._rows]
+        my_scores, my_locations = _per_prior(my_scores, count, classes), _per_prior(my_locations, count, 4)
         loss = distillation_loss(
-            _per_prior(my_scores, count, classes),
-            _per_prior(my_locations, count, 4),
+            my_scores,
+            my_locations,
             target,
             _per_prior(locations, count, 4)[:, self._rows],
             self._mine.activation,
             self._background,
         )
+        if self.labelled:
+            labels = [self._samples.labels(view) for view in views]
+            loss = replace(loss, labels=self._label_weight * self._label_loss.of(my_scores, my_locations, labels))
         if not my_maps:
             return loss
         distances = [
             map_distance(mine.float(), its[:, channels])
             for mine, its, channels in zip(my_maps, its_maps, self._channels, strict=True)
         ]
-        return Loss(loss.scores, loss.locations, self._map_weight * torch.stack(distances).mean())
+        return replace(loss, maps=self._map_weight * torch.stack(distances).mean())
 
 
 def _per_prior(values: Tensor, count: int, width: int) -> Tensor:

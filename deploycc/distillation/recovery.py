@@ -24,7 +24,7 @@ class Recovered:
         before, after: agreement with the teacher on the pictures that were held out.
         steps: that were taken.
         minutes: that training took.
-        history: a record per check: step, minutes, the two terms of the loss, agreement.
+        history: a record per check: step, minutes, the terms of the loss, agreement.
         stopped: why training ended early, or None.
     """
 
@@ -47,7 +47,7 @@ def recover(
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,
 ) -> Recovered:
-    """Train a student on pictures without labels.
+    """Train a student on what its teacher says of pictures, and on their labels where they have them.
 
     Args:
         student: with raw SSD heads; its graph stays as it is.
@@ -64,7 +64,7 @@ def recover(
         DeployError: ``distillation-nothing-seen``: the teacher detects nothing on the pictures that were held out.
     """
     judge = watchful_judge(teacher, samples)
-    pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight)
+    pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight, label_weight=settings.label_weight)
     optimiser = make_optimiser(pair.student, settings)
     before = judge.agreement(student)
     state = start(checkpoint, key_of(pair.student, samples, settings))

@@ -62,7 +62,8 @@ def record_sentence(record: Mapping[str, float], teacher: str) -> str:
         teacher: what the network learns from, in words.
     """
     stage = f"stage {record['stage']}, " if "stage" in record else ""
-    losses = " + ".join(f"{record[name]:.3f}" for name in ("scores", "locations", "maps"))
+    terms = ("scores", "locations", "maps", "labels")
+    losses = " + ".join(f"{record[name]:.3f}" for name in terms if name in record)
     engaged = f", gated MACs engaged {100 * record['engaged']:.1f} %" if "engaged" in record else ""
     agreement = f"agreement with the {teacher} {100 * record['agreement']:.1f} %"
     return f"{stage}step {record['step']}: loss {losses}, {agreement}{engaged}"

@@ -1,4 +1,4 @@
-"""Recovering a pruned network: it learns from the network that it was pruned from, without labels."""
+"""Recovering a pruned network: it learns from the network that it was pruned from, and from labels if there are any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
-from deploycc.workflows.pictures import open_pictures
+from deploycc.workflows.pictures import open_labelled, open_pictures
 from deploycc.workflows.train import require_torch
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deploycc.detector.picture_list import PictureList
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.recovery import Recovered
+    from deploycc.distillation.views import Labels
     from deploycc.workflows.prune import Pruned
 
 
@@ -57,6 +58,7 @@ def recover(
     pictures: str | Path | PictureList,
     settings: TrainingSettings | None = None,
     *,
+    names: tuple[str, ...] = (),
     threads: int = 1,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
@@ -64,14 +66,15 @@ def recover(
 ) -> Recovery:
     """Train a pruned network on the raw outputs of the network that it was pruned from.
 
-    A tenth of the pictures, at most a hundred, is held out: agreement with the teacher on them decides which weights
-    are kept.
+    Labels of a data set join the loss, unless the settings give them no weight. A tenth of the pictures, at most a
+    hundred, is held out: agreement with the teacher on them decides which weights are kept, with and without labels.
 
     Args:
         pruned: with SSD heads that are known.
         teacher: the trained network.
-        pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
+        pictures: a folder or a data set (`deploycc.workflows.pictures`).
         settings: how to train.
+        names: the network's class names with the background, if it does not know them and there are labels.
         threads: of PyTorch.
         checkpoint: written while training; where it exists, the training goes on from it.
         report: called with every record of the history.
@@ -80,7 +83,7 @@ def recover(
     Raises:
         DeployError: ``train-extra-missing``; ``distillation-nothing-seen``.
         ModelError: the networks do not belong together, or an operator cannot be trained.
-        InputError, PictureError: the pictures cannot be used.
+        InputError, PictureError: the pictures cannot be used; ``labels-of-other-classes``.
         ArtefactError: the checkpoint belongs to another training.
     """
     require_torch()
@@ -101,18 +104,32 @@ def recover(
     student = run(pruned, cpu_options(), FOLD).detector
     reference = run(teacher, cpu_options(), FOLD).detector
     say("reading the pictures")
-    opened = open_pictures(pictures, pruned.input)
-    samples = Samples(opened, pruned.input, settings.seed)
+    opened, labels, notes = open_for_training(pictures, pruned, settings, names)
+    samples = Samples(opened, pruned.input, settings.seed, labels)
     training = train(student, reference, samples, settings, checkpoint=checkpoint, report=report, say=say)
     detector = training.detector
     if training.after.map50 > training.before.map50:
         reason = (
             f"trained for {training.steps} steps on the outputs of {teacher.name} for {len(samples.trained_on)} "
-            f"pictures without labels: {opened.source}, sha256 {opened.sha256[:16]}..."
+            f"{pictures_sentence(opened, labels is not None)}"
         )
-        detector = replace(detector, notes=(*detector.notes, Note("", "weights-recovered", reason)))
-    names = {number: pruned.class_name(number) for number in training.after.by_class}
-    return Recovery(detector, training, names)
+        detector = replace(detector, notes=(*detector.notes, *notes, Note("", "weights-recovered", reason)))
+    shown = {number: pruned.class_name(number) for number in training.after.by_class}
+    return Recovery(detector, training, shown)
+
+
+def open_for_training(
+    pictures: str | Path | PictureList, detector: Detector, settings: TrainingSettings, names: tuple[str, ...]
+) -> tuple[PictureList, Callable[[int], Labels] | None, tuple[Note, ...]]:
+    """Open pictures, with labels where they have any and the settings give labels a weight; see `open_labelled`."""
+    if settings.label_weight:
+        return open_labelled(pictures, detector, names)
+    return open_pictures(pictures, detector.input), None, ()
+
+
+def pictures_sentence(opened: PictureList, labelled: bool) -> str:
+    """Say of which pictures a network learned."""
+    return f"pictures {'and their' if labelled else 'without'} labels: {opened.source}, sha256 {opened.sha256[:16]}..."
 
 
 def recover_for_targets(
@@ -144,7 +161,8 @@ def recover_for_targets(
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.timing.machine import usable_cores
 
-    settings, threads = TrainingSettings(steps=steps), threads or usable_cores()
+    # Pictures of a compilation are pictures: their classes may be other ones.
+    settings, threads = TrainingSettings(steps=steps, label_weight=0.0), threads or usable_cores()
     done: dict[int, Pruned] = {}
     for one in pruned.values():
         if id(one) not in done:
@@ -161,6 +179,7 @@ def recover_in_stages(
     *,
     below: float,
     stages: int,
+    names: tuple[str, ...] = (),
     threads: int = 1,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
@@ -178,6 +197,7 @@ def recover_in_stages(
         settings: of all stages together.
         below: share of the back-end's MACs that all stages remove together.
         stages: number of cuts; 0: it is only recovered.
+        names: see `recover`.
         threads: see `recover`.
         checkpoint: its name gets the number of the stage.
         report: called with every record of the history, which then says its stage.
@@ -198,8 +218,8 @@ def recover_in_stages(
         raise InputError("recover-stages", f"{below} of the MACs cannot be removed", hint="a share such as 0.2")
     settings = settings or TrainingSettings()
     if not stages:
-        how: dict[str, Any] = {"threads": threads, "checkpoint": checkpoint, "report": report, "say": say}
-        return (recover(detector, teacher, pictures, settings, **how),)
+        how: dict[str, Any] = {"names": names, "threads": threads, "checkpoint": checkpoint, "report": report}
+        return (recover(detector, teacher, pictures, settings, say=say, **how),)
     minutes = None if settings.minutes is None else settings.minutes / stages
     part = replace(settings, steps=-(-settings.steps // stages), minutes=minutes)
     cut = PruneSettings(by="fisher", below=1 - (1 - below) ** (1 / stages))
@@ -213,7 +233,6 @@ def recover_in_stages(
         def report_stage(record: dict[str, float], stage: int = stage) -> None:
             report({"stage": stage, **record})
 
-        done.append(
-            recover(smaller, teacher, pictures, part, threads=threads, checkpoint=file, report=report_stage, say=say)
-        )
+        how = {"names": names, "threads": threads, "checkpoint": file, "report": report_stage}
+        done.append(recover(smaller, teacher, pictures, part, say=say, **how))
     return tuple(done)

@@ -1,4 +1,4 @@
-"""Training gates for a network as its file has it: it learns from its own outputs, without labels."""
+"""Training gates for a network as its file has it: it learns from its own outputs, and from labels if there are any."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.errors import InputError, ModelError, Note
 from deploycc.progress import Say, quiet
-from deploycc.workflows.pictures import open_pictures
+from deploycc.workflows.recover import open_for_training, pictures_sentence
 from deploycc.workflows.train import require_torch
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def train_gates(
     *,
     gates: GatingSettings | None = None,
     layers: Sequence[str] = (),
+    names: tuple[str, ...] = (),
     threads: int = 1,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
@@ -79,13 +80,16 @@ def train_gates(
 ) -> GateTraining:
     """Insert gates at convolutions, and train them and the weights on what the network says without them.
 
+    Labels of a data set join the loss, unless the settings give them no weight.
+
     Args:
         detector: with SSD heads that are known.
-        pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
+        pictures: a folder or a data set (`deploycc.workflows.pictures`).
         settings: how to train.
         gates: settings of the gates; their layers are those of ``layers``. None: a gate per kernel.
         layers: names of convolutions, with ``*`` and ``[...]`` as in shell patterns; none: the back-end's convolutions
             that have at least `LEAST_SHARE` of its MACs.
+        names: the network's class names with the background, if it does not know them and there are labels.
         threads: of PyTorch.
         checkpoint: written while training; where it exists, the training goes on from it.
         report: called with every record of the history.
@@ -94,7 +98,8 @@ def train_gates(
     Raises:
         DeployError: ``train-extra-missing``, ``distillation-nothing-seen``, ``training-no-result``.
         ModelError: the network's heads are not known, it has nothing to gate, or an operator cannot be trained.
-        InputError, PictureError: a layer cannot be gated, or the pictures cannot be used.
+        InputError, PictureError: a layer cannot be gated, or the pictures cannot be used;
+            ``labels-of-other-classes``.
         ArtefactError: the checkpoint belongs to another training.
     """
     require_torch()
@@ -115,17 +120,17 @@ def train_gates(
     chosen = layers_to_gate(teacher, layers)
     gating = GatingSettings(chosen, GateShape()) if gates is None else replace(gates, layers=chosen)
     say("reading the pictures")
-    opened = open_pictures(pictures, detector.input)
     settings = settings or TrainingSettings()
-    samples = Samples(opened, detector.input, settings.seed)
+    opened, labels, notes = open_for_training(pictures, detector, settings, names)
+    samples = Samples(opened, detector.input, settings.seed, labels)
     training = train(teacher, samples, settings, gating, checkpoint=checkpoint, report=report, say=say)
     reason = (
         f"{len(chosen)} layers have gates, trained for {training.steps} steps on the outputs of {detector.name} for "
-        f"{len(samples.trained_on)} pictures without labels: {opened.source}, sha256 {opened.sha256[:16]}..."
+        f"{len(samples.trained_on)} {pictures_sentence(opened, labels is not None)}"
     )
-    result = replace(training.detector, notes=(*training.detector.notes, Note("", "gates-trained", reason)))
-    names = {number: detector.class_name(number) for number in training.agreement.by_class}
-    return GateTraining(result, training, chosen, names)
+    result = replace(training.detector, notes=(*training.detector.notes, *notes, Note("", "gates-trained", reason)))
+    shown = {number: detector.class_name(number) for number in training.agreement.by_class}
+    return GateTraining(result, training, chosen, shown)
 
 
 def layers_to_gate(detector: Detector, patterns: Sequence[str] = ()) -> tuple[str, ...]:

@@ -38,9 +38,11 @@ def test_the_recovered_network_is_written_and_compiles(
     metrics = json.loads((tmp_path / "good.metrics.json").read_text(encoding="utf-8"))
     assert metrics["after"] > metrics["before"]
     assert [record["step"] for record in metrics["history"]] == [6, 12]
+    assert all(record["labels"] > 0 for record in metrics["history"])
     detector = deploycc.load(output)
     assert detector.prunings == deploycc.load(pruned).prunings
-    assert [note.code for note in detector.notes if note.code == "weights-recovered"]
+    (note,) = (note for note in detector.notes if note.code == "weights-recovered")
+    assert "and their labels" in note.reason
 
 
 def test_a_training_that_does_not_help_writes_no_network(
@@ -48,9 +50,22 @@ def test_a_training_that_does_not_help_writes_no_network(
 ) -> None:
     output = tmp_path / "good.onnx"
     output.write_bytes(b"a file of the user's")
-    assert main(recover(pruned, output, "--steps", "1", "--lr", "0")) == 0
+    assert main(recover(pruned, output, "--steps", "1", "--lr", "0", "--label-weight", "0")) == 0
     assert output.read_bytes() == b"a file of the user's"
     assert "no better" in " ".join(capsys.readouterr().err.split())
+    metrics = json.loads((tmp_path / "good.metrics.json").read_text(encoding="utf-8"))
+    assert "labels" not in metrics["history"][0]
+
+
+def test_labels_of_other_classes_are_refused(pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = "background,car,truck,bus,pedestrian,cyclist,sign"
+    assert main(recover(pruned, tmp_path / "good.onnx", "--names", names)) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert (
+        "error[labels-of-other-classes]: the data set labels objects that the detector does not know: person" in shown
+    )
+    assert "hint:" in shown
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_of_the_user_is_never_replaced_by_its_successor(

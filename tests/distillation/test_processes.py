@@ -16,7 +16,7 @@ from deploycc.distillation.pair import Pair  # noqa: E402
 from deploycc.distillation.processes import add_gradients, is_first, join, part_of  # noqa: E402
 from deploycc.distillation.samples import Samples  # noqa: E402
 from deploycc.errors import InputError  # noqa: E402
-from deploycc.workflows.pictures import open_pictures  # noqa: E402
+from deploycc.workflows.pictures import open_labelled  # noqa: E402
 
 VIEWS = (3, 8, 11, 20, 21)  # not the same number for both
 
@@ -25,8 +25,9 @@ def gradients_of(pruned: Path) -> dict[str, torch.Tensor]:
     """The gradients of a batch, as every process has them after they are added, and the loss."""
     torch.set_num_threads(1)
     teacher = deploycc.load("street_ssd")
-    samples = Samples(open_pictures("generated:5:20", teacher.input), teacher.input, 1)
-    pair = Pair(deploycc.load(pruned), teacher, samples, 0, 1.0)
+    pictures, labels, _ = open_labelled("generated:5:20", teacher)
+    samples = Samples(pictures, teacher.input, 1, labels)
+    pair = Pair(deploycc.load(pruned), teacher, samples, 0, 1.0, label_weight=1.0)
     pair.loss(part_of(VIEWS), bfloat16=False).total.backward()
     add_gradients(pair.student.parameters())
     return {

@@ -17,7 +17,7 @@ from deploycc.distillation.agreement import Agreement, Judge  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.distillation.loss import Loss  # noqa: E402
 from deploycc.distillation.recovery import Recovered, recover  # noqa: E402
-from deploycc.distillation.samples import Samples, vary  # noqa: E402
+from deploycc.distillation.samples import Samples  # noqa: E402
 from deploycc.errors import ArtefactError, DeployError, InputError, PictureError  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.workflows.pictures import open_pictures  # noqa: E402
@@ -198,8 +198,3 @@ def test_a_damaged_picture_is_named_before_training(teacher: Detector, tmp_path:
     with pytest.raises(PictureError) as error:
         Samples(open_pictures(tmp_path, teacher.input), teacher.input, 1)
     assert "11.png" in str(error.value)
-
-
-def test_pictures_of_any_size_can_be_varied() -> None:
-    for shape in ((1, 1, 3), (5, 200, 3)):
-        assert vary(np.zeros(shape, np.uint8), np.random.default_rng(0)).dtype == np.uint8

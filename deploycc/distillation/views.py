@@ -1,0 +1,104 @@
+"""Changes that make several views of a picture: boxes of labelled objects go where the pixels go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deploycc.trainable.matching import IGNORED
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_MIRROR = np.array([-1, 1, -1, 1], np.float32)
+_MIRROR_SHIFT = np.array([1, 0, 1, 0], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labelled objects of a picture.
+
+    Attributes:
+        boxes: [N, 4] float32 corners, xmin ymin xmax ymax, 0..1 of the picture.
+        classes: [N] int64, the object's class counted from 1 without the background, or `IGNORED`.
+    """
+
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+NO_LABELS = Labels(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A picture, [H, W, 3] uint8, red first, and what is labelled in it."""
+
+    pixels: NDArray[np.uint8]
+    labels: Labels = NO_LABELS
+
+
+def collage(examples: Sequence[Example], size: tuple[int, int], rng: np.random.Generator) -> Example:
+    """Put four pictures into the quarters of one, which meet at a random point.
+
+    Patches show objects larger than the picture does; this shows them smaller, and several of them (the mosaics of
+    Bochkovskiy et al., YOLOv4, 2020).
+
+    Args:
+        examples: four.
+        size: height and width of the result.
+        rng: of the point.
+    """
+    height, width = size
+    y, x = (int(side * rng.uniform(0.3, 0.7)) for side in size)
+    result = np.zeros((height, width, 3), np.uint8)
+    quarters = ((0, y, 0, x), (0, y, x, width), (y, height, 0, x), (y, height, x, width))
+    boxes = []
+    for example, (top, bottom, left, right) in zip(examples, quarters, strict=True):
+        part = Image.fromarray(np.ascontiguousarray(example.pixels))
+        result[top:bottom, left:right] = np.asarray(
+            part.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        )
+        corner = np.array([left, top, left, top], np.float32)
+        scale = np.array([right - left, bottom - top] * 2, np.float32)
+        boxes.append((example.labels.boxes * scale + corner) / np.array([width, height] * 2, np.float32))
+    classes = np.concatenate([example.labels.classes for example in examples])
+    return Example(result, Labels(np.concatenate(boxes), classes))
+
+
+def vary(example: Example, rng: np.random.Generator) -> Example:
+    """Crop a patch, mirror and relight, as SSD's training does (Liu et al., 2016, section 2.2); no label limits it."""
+    picture, labels = example.pixels, example.labels
+    height, width = picture.shape[:2]
+    if rng.random() < 0.5:
+        h, w = (max(1, int(side * rng.uniform(0.4, 1.0))) for side in (height, width))
+        top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        picture = picture[top : top + h, left : left + w]
+        labels = cropped(labels, np.array([left / width, top / height, (left + w) / width, (top + h) / height]))
+    if rng.random() < 0.5:
+        picture = picture[:, ::-1]
+        labels = Labels(labels.boxes[:, [2, 1, 0, 3]] * _MIRROR + _MIRROR_SHIFT, labels.classes)
+    contrast, shift, saturation = rng.uniform(0.7, 1.3), rng.uniform(-24, 24), rng.uniform(0.6, 1.4)
+    mix = (saturation * np.eye(3) + (1 - saturation) * np.outer(_LUMA, np.ones(3))) * contrast
+    changed = picture.astype(np.float32) @ mix.astype(np.float32) + np.float32(shift + 128 * (1 - contrast))
+    return Example(np.clip(changed, 0, 255).astype(np.uint8), labels)
+
+
+def cropped(labels: Labels, patch: NDArray[np.floating]) -> Labels:
+    """Return what a patch of a picture shows of its objects.
+
+    An object whose centre lies outside is neither an object nor background any more: it is ignored.
+
+    Args:
+        labels: of the picture.
+        patch: xmin ymin xmax ymax, 0..1 of the picture.
+    """
+    low, high = np.float32(patch[:2]), np.float32(patch[2:])
+    centres = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
+    inside = ((centres > low) & (centres < high)).all(1)
+    boxes: NDArray[np.float32] = np.clip(labels.boxes, np.tile(low, 2), np.tile(high, 2))
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    relative: NDArray[np.float32] = ((boxes - np.tile(low, 2)) / np.tile(high - low, 2)).astype(np.float32)
+    return Labels(relative[seen], np.where(inside, labels.classes, IGNORED)[seen])
