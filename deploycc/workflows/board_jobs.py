@@ -10,7 +10,7 @@ from deploycc.errors import DeployError
 from deploycc.progress import Say
 
 if TYPE_CHECKING:
-    from deploycc.agent_host.remote import Step
+    from deploycc.agent_host.remote import RemoteSession, Step
     from deploycc.agent_host.session import Session
     from deploycc.documents.build import BuildResult
     from deploycc.documents.latency import LatencyReport
@@ -43,7 +43,7 @@ def build_folders(
     def build(folder: Path, session: Session | None, say: Say) -> BuildResult:
         return build_folder(folder, say, session, on_note)
 
-    return _each(folders, device, Step("build"), build, say)
+    return _each(folders, device, Step("build"), build, say, on_note)
 
 
 def bench_each(
@@ -76,28 +76,34 @@ def bench_each(
         return latency
 
     if apart:
-        return _each(folders, device, step, bench, say)
+        return _each(folders, device, step, bench, say, on_note)
     with session_on(device, folders, [step], say) as session:
         return bench_folders(folders, say, step.only, step.input_file, session, *how)
 
 
 def _each(
-    folders: Sequence[Path], device: str | None, step: Step, work: Callable[[Path, Session | None, Say], T], say: Say
+    folders: Sequence[Path],
+    device: str | None,
+    step: Step,
+    work: Callable[[Path, Session | None, Say], T],
+    say: Say,
+    on_note: OnNote,
 ) -> list[T | DeployError]:
+    from deploycc.agent_host.devices import find
     from deploycc.documents.plan import read_plan
     from deploycc.workflows.board_pool import BoardJob, run_on_boards
     from deploycc.workflows.devices import is_remote
 
     if device is not None and is_remote(device):
-        jobs = [
-            BoardJob(
-                read_plan(folder).target.name,
-                (folder,),
-                (step,),
-                lambda session, say: work(session.folder, session, say),
-            )
-            for folder in folders
-        ]
+        is_pool = len(find(device)) > 1
+
+        def run(session: RemoteSession, say: Say) -> T:
+            outcome = work(session.folder, session, say)
+            if is_pool:  # progress names the board too, but of short work it shows nothing outside a terminal
+                on_note(f"{session.folder}: done on {session.device.name}")
+            return outcome
+
+        jobs = [BoardJob(read_plan(folder).target.name, (folder,), (step,), run) for folder in folders]
         return run_on_boards(device, jobs, say)
     outcomes: list[T | DeployError] = []
     for folder in folders:

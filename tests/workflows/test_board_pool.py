@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,6 +143,17 @@ def test_names_with_commas_are_a_pool() -> None:
     with pytest.raises(DeviceError) as caught:
         run_on_boards("a,b", [job("f", None, XAVIER)], print)
     assert caught.value.code == "device-other-target"
+
+
+@pytest.mark.parametrize(("boards", "named"), [("a,b", True), ("a", False)])
+@pytest.mark.usefixtures("rack", "sessions")
+def test_a_pool_says_which_board_did_what(monkeypatch: pytest.MonkeyPatch, boards: str, named: bool) -> None:
+    plan = SimpleNamespace(target=SimpleNamespace(name=TX2))
+    monkeypatch.setattr("deploycc.documents.plan.read_plan", lambda folder: plan)
+    monkeypatch.setattr("deploycc.workflows.rebuild.build_folder", lambda folder, *_: folder.name)
+    notes: list[str] = []
+    assert board_jobs.build_folders([Path("one")], boards, print, notes.append) == ["one"]
+    assert notes == (["one: done on a"] if named else [])
 
 
 def test_folders_that_fail_are_shown_and_summed_up(
