@@ -4,7 +4,19 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from . import environment, fields, files, gpu, programs, stack, time_engine, timing, timing_cache, trtexec_commands
+from . import (
+    environment,
+    fields,
+    files,
+    gpu,
+    layer_information,
+    programs,
+    stack,
+    time_engine,
+    timing,
+    timing_cache,
+    trtexec_commands,
+)
 from .outcome import Failed, NotPossible
 from .picture import make_input
 
@@ -159,8 +171,14 @@ class Board:
         """
         if not self._is_trtexec:
             return {"layers": self._layers, "remark": "layer times are means"}
+        information = self._file(trtexec_commands.LAYER_INFORMATION)
+        files.remove(information)
         self._run(trtexec_commands.profile_arguments(self.version, self._plan, network, engine_path), {})
         layers, means = read_profile(files.read_json(self._file(trtexec_commands.PROFILE)))
+        nodes = layer_information.read_nodes(information)
+        for layer in layers:
+            if layer["name"] in nodes:
+                layer["nodes"] = nodes[layer["name"]]
         remark = "layer times are means: trtexec before TensorRT 8.4 exports no medians" if means else None
         return {"layers": layers, "remark": remark}
 

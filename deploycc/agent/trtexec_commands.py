@@ -14,6 +14,7 @@ from .trtexec_flags import knows
 ENGINE = "engine.out"
 TIMES = "times.json"
 PROFILE = "profile.json"
+LAYER_INFORMATION = "layers.json"
 INPUT = "input.raw"
 OUTPUT = "output.json"
 TIMING_CACHE = "timing.cache"
@@ -146,7 +147,7 @@ def profile_arguments(
     version: "Any", plan: "Dict[str, Any]", network: "Dict[str, Any]", engine_path: str
 ) -> "List[str]":
     """Argument list for layer times: a run of its own, because profiling slows what it looks at."""
-    return [
+    arguments = [
         *_loaded(version, plan["target"], network, engine_path),
         "--iterations={}".format(_PROFILED_QUERIES),
         "--duration=0",
@@ -154,6 +155,9 @@ def profile_arguments(
         "--dumpProfile",
         "--exportProfile=" + PROFILE,
     ]
+    if knows(version, "--exportLayerInfo"):  # which nodes the layers compute
+        arguments.append("--exportLayerInfo=" + LAYER_INFORMATION)
+    return arguments
 
 
 def answer_arguments(

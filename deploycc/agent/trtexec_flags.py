@@ -34,6 +34,7 @@ RELEASES = {
     "--exportOutput": ((6, 0), None),
     "--exportProfile": ((6, 0), None),
     "--dumpProfile": ((6, 0), None),
+    "--exportLayerInfo": ((8, 2), None),
     "--exposeDMA": ((7, 0), None),
     "--useSpinWait": ((6, 0), None),
     "--includeDataTransfers": ((11, 0), None),

@@ -18,6 +18,7 @@ from deploycc.documents.latency import LatencyReport, Run
 from deploycc.documents.plan import BuildPlan
 from deploycc.errors import Detached, MeasureError
 from deploycc.files import write_text
+from deploycc.timing.profile_layers import TimedLayer
 
 MOST_NETWORKS = 16  # `deploycc.agent.device_jobs.MOST_PLANS`
 MOST_PICTURES = 16
@@ -68,7 +69,7 @@ def time_networks(
     return [[_medians(run) for run in runs] for runs in measured]
 
 
-def profile_network(device: Device, folder: Path, profiles: int, check: OnEnvironment) -> list[list[tuple[str, float]]]:
+def profile_network(device: Device, folder: Path, profiles: int, check: OnEnvironment) -> list[list[TimedLayer]]:
     """Build a network on a device and profile it several times; nothing of it stays there.
 
     Args:
@@ -78,14 +79,14 @@ def profile_network(device: Device, folder: Path, profiles: int, check: OnEnviro
         check: told the environment that the device measured in; may raise an error.
 
     Returns:
-        For each profile the layers in the runtime's words, each with its median time in milliseconds.
+        For each profile its layers, each with its median time.
 
     Raises:
         DeviceError: the device cannot be used.
         MeasureError: ``device-network-refused``: the network cannot be built or run there.
     """
     rounds = _build_and_bench(device, [folder], [Step("bench")] * profiles, check)
-    return [[(layer.name, layer.median_ms) for layer in run.layers] for [run] in rounds]
+    return [[TimedLayer(layer.name, layer.median_ms, layer.nodes) for layer in run.layers] for [run] in rounds]
 
 
 def _build_and_bench(

@@ -32,12 +32,14 @@ class LayerTime(Record):
 
     Attributes:
         name, op: the layer in the runtime's words.
+        nodes: names of the network's nodes that it computes; empty where the runtime does not tell them.
         median_ms: over the profiled runs, which are not the timed ones: profiling costs time.
         share: of the sum over all layers, 0..1.
     """
 
     name: str
     op: str
+    nodes: tuple[str, ...] = ()
     median_ms: Milliseconds
     share: Annotated[float, Field(ge=0, le=1)]
 

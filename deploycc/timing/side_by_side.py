@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import onnx
 from onnx import helper
 
+from deploycc.timing.profile_layers import TimedLayer
+
 _PART = re.compile(r"timed(\d+)_")
 
 
@@ -35,12 +37,12 @@ def joined(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=models[0].opset_import, ir_version=models[0].ir_version)
 
 
-def times_of_parts(profile: Iterable[tuple[str, float]], count: int) -> list[float]:
+def times_of_parts(profile: Iterable[TimedLayer], count: int) -> list[float]:
     """Share the layers of a profile out among the networks that were joined.
 
     Args:
-        profile: layers in the runtime's words, each with its time in milliseconds. Runtimes name layers after the nodes
-            that they compute.
+        profile: layers with their times. Where a runtime does not tell which nodes a layer computes, it names the
+            layer after them.
         count: number of networks.
 
     Returns:
@@ -48,8 +50,8 @@ def times_of_parts(profile: Iterable[tuple[str, float]], count: int) -> list[flo
         names none, such as those that cut the input into parts, is nobody's.
     """
     times_ms = [0.0] * count
-    for layer, took_ms in profile:
-        named = sorted({int(number) for number in _PART.findall(layer)})
+    for layer in profile:
+        named = sorted({int(number) for word in layer.nodes or (layer.name,) for number in _PART.findall(word)})
         for number in named:
-            times_ms[number] += took_ms / len(named)
+            times_ms[number] += layer.median_ms / len(named)
     return times_ms

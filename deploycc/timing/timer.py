@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
+    from deploycc.timing.profile_layers import TimedLayer
+
 Key = TypeVar("Key", bound=Hashable)
 Tensor = NDArray[np.float32]
 Loaded = Any
@@ -96,8 +98,8 @@ class Timer(Protocol):
 class Profiler(Timer, Protocol):
     """Times networks, and tells how long each of their layers takes."""
 
-    def profile(self, network: Loaded, profiles: int) -> list[list[tuple[str, float]]]:
-        """Return for each profile the layers in the runtime's words, each with its time in milliseconds."""
+    def profile(self, network: Loaded, profiles: int) -> list[list[TimedLayer]]:
+        """Return for each profile its layers with their times."""
 
 
 class LocalTimer:

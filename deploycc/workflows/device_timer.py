@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deploycc.passes.options import Precision
     from deploycc.target import Target
     from deploycc.timing.effort import Effort
+    from deploycc.timing.profile_layers import TimedLayer
     from deploycc.timing.timer import Timer
 
 Key = TypeVar("Key", bound=Hashable)
@@ -167,7 +168,7 @@ class DeviceTimer:
         rounds = min(len(blocks) for row in times for blocks in row)
         return {key: np.array([row[number][:rounds] for row in times]).T for number, key in enumerate(networks)}
 
-    def profile(self, network: Path, profiles: int) -> list[list[tuple[str, float]]]:
+    def profile(self, network: Path, profiles: int) -> list[list[TimedLayer]]:
         """Build a network and profile it; see `deploycc.timing.timer.Profiler`."""
         from deploycc.agent_host.network_times import profile_network
 

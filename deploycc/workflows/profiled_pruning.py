@@ -173,11 +173,12 @@ class _Oracle:
         convolutions = dict(zip(self._options.layers, self._options.narrowed(state), strict=True))
         samples = {name: tuple(times[name] for times, _ in rows if times.get(name, 0.0) > 0) for name in macs}
         if not any(samples.values()):
-            shown = next((name for profile in profiles for name, _ in profile), None)
+            shown = next((layer.name for profile in profiles for layer in profile), None)
             raise MeasureError(
                 "profile-unknown-layers",
                 "the profile of a network on the device names none of its convolutions",
                 context={"device": self._costs.machine.device, "a layer of the profile": shown or "none at all"},
+                note="layers are known by TensorRT's layer information (`Metadata`, since 8.6), else by their names",
                 hint="leave out `budget`: then convolutions are timed one by one",
             )
         profile = ProfiledNetwork(

@@ -113,6 +113,11 @@ def test_an_engine_is_built_and_timed(tmp_path: Path, on_board: Any, name: str) 
     assert all(0 < sample < 1000 for sample in run["samples_ms"])
     assert (set(run["samples_ms"]) == {9.0}) is not real
     assert run["layers"] or stack.target == "x86-dgpu-trt10"
+    if not real:
+        release = tuple(map(int, stack.tensorrt.split(".")))
+        assert [layer["name"].startswith("__myl_") for layer in run["layers"]] == [release >= (10, 0)] * 2
+        nodes = [["conv1", "relu1"], ["conv2"]] if release >= (8, 6) else [None, None]
+        assert [layer.get("nodes") for layer in run["layers"]] == nodes
     assert (tmp_path / "cache" / "deploycc").exists() is not name.startswith("drive-px2")  # the timing cache
     if (board.bin / "input").exists():
         assert (board.bin / "input").stat().st_size == 4 * SHAPE[1] * SHAPE[2] * SHAPE[3]

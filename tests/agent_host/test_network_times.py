@@ -68,11 +68,11 @@ def test_a_network_is_built_once_and_profiled_several_times(tmp_path: Path, monk
     monkeypatch.setattr(network_times, "_build_and_bench", benched)
     profiles = profile_network(board, tmp_path, 3, lambda facts: None)
     assert asked == [(board, [tmp_path], [Step("bench")] * 3)]
-    assert profiles == [[("conv1 + relu1", ms), ("pool", 0.5)] for ms in (2.0, 3.0, 4.0)]
+    assert profiles == [[("conv1 + relu1", ms, ("conv1", "relu1")), ("pool", 0.5, ())] for ms in (2.0, 3.0, 4.0)]
 
 
 def _layers(median_ms: float) -> tuple[LayerTime, ...]:
     return (
-        LayerTime(name="conv1 + relu1", op="", median_ms=median_ms, share=0.8),
+        LayerTime(name="conv1 + relu1", op="", nodes=("conv1", "relu1"), median_ms=median_ms, share=0.8),
         LayerTime(name="pool", op="", median_ms=0.5, share=0.2),
     )

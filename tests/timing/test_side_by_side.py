@@ -9,6 +9,7 @@ import pytest
 
 from deploycc.documents.costs import Convolution
 from deploycc.timing.convolutions import single_convolution
+from deploycc.timing.profile_layers import TimedLayer
 from deploycc.timing.side_by_side import joined, times_of_parts
 
 CONVOLUTION = Convolution(
@@ -30,10 +31,11 @@ def test_the_networks_compute_what_they_computed_alone() -> None:
 
 def test_layers_are_shared_out_by_the_nodes_that_they_name() -> None:
     profile = [
-        ("timed0_1 + timed0_2", 2.0),
-        ("Reformatting CopyNode for Input Tensor 0 to timed0_1 + timed0_2", 0.5),
-        ("timed1_0 || timed10_0", 4.0),
-        ("slice_1", 7.0),
+        TimedLayer("timed0_1 + timed0_2", 2.0),
+        TimedLayer("Reformatting CopyNode for Input Tensor 0 to timed0_1 + timed0_2", 0.5),
+        TimedLayer("timed1_0 || timed10_0", 4.0),
+        TimedLayer("slice_1", 7.0),
+        TimedLayer("__myl_ConvConv_myl2_3", 3.0, ("timed2_1", "timed3_1", "timed3_2")),
     ]
     times = times_of_parts(profile, 11)
-    assert times == pytest.approx([2.5, 2.0, *[0.0] * 8, 2.0], rel=1e-12, abs=0)
+    assert times == pytest.approx([2.5, 2.0, 1.5, 1.5, *[0.0] * 6, 2.0], rel=1e-12, abs=0)

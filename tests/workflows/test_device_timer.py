@@ -20,6 +20,7 @@ from deploycc.errors import ArtefactError, MeasureError
 from deploycc.gate_planning import operations
 from deploycc.timing.convolutions import Costs, single_convolution
 from deploycc.timing.effort import Effort
+from deploycc.timing.profile_layers import TimedLayer
 from deploycc.workflows import device_timer
 from deploycc.workflows.device_timer import DeviceTimer, device_machine
 
@@ -178,11 +179,11 @@ def test_small_networks_share_an_engine_and_those_that_its_profile_does_not_name
 ) -> None:
     asked: list[list[str]] = []
 
-    def profiled(device: object, folder: Path, profiles: int, check: object) -> list[list[tuple[str, float]]]:
+    def profiled(device: object, folder: Path, profiles: int, check: object) -> list[list[TimedLayer]]:
         names = [node.name for node in onnx.load(folder / "network.onnx").graph.node]
         assert {name.partition("_")[0] for name in names if name.startswith("timed")} == {"timed0", "timed1", "timed2"}
-        layers = [("timed0_0 + timed0_2", 1.0), ("Reformatting CopyNode for timed2_1", 0.25), ("slice_1", 9.0)]
-        return [layers] * profiles
+        rows = [("timed0_0 + timed0_2", 1.0), ("Reformatting CopyNode for timed2_1", 0.25), ("slice_1", 9.0)]
+        return [[TimedLayer(*row) for row in rows]] * profiles
 
     def timed(device: object, folders: list[Path], *_: object, **__: object) -> list[list[list[float]]]:
         asked.append([folder.name for folder in folders])

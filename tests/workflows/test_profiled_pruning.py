@@ -21,6 +21,7 @@ from deploycc.graph.channels.labels import channel_groups
 from deploycc.pruning.decide import by_norm
 from deploycc.report.pruning import remarks
 from deploycc.timing.convolutions import Costs
+from deploycc.timing.profile_layers import TimedLayer
 from deploycc.workflows.cost_files import read_costs
 from deploycc.workflows.profiled_pruning import profiled_counts
 from deploycc.workflows.prune import PruneSettings, prune
@@ -48,24 +49,31 @@ class Board:
     now_s: float = 0.0
     kept: list[list[int]] = field(default_factory=list)
     words: str = "{} + relu"
+    tells_nodes: bool = False
 
     def load(self, model: onnx.ModelProto, context: Mapping[str, object]) -> onnx.ModelProto:
         return model
 
-    def profile(self, model: onnx.ModelProto, profiles: int) -> list[list[tuple[str, float]]]:
+    def profile(self, model: onnx.ModelProto, profiles: int) -> list[list[TimedLayer]]:
         self.now_s += BUILD_S
         self.kept.append([weight.dims[0] for weight in model.graph.initializer])
-        return [[*self._layers(model), ("pool", 0.25)]] * profiles
+        return [[*self._layers(model), TimedLayer("pool", 0.25)]] * profiles
 
     def time_pictures(self, networks: Mapping[str, onnx.ModelProto], *_: object, **__: object) -> dict[str, Any]:
         self.now_s += BUILD_S * len(networks)
-        return {key: np.full((5, 1), sum(ms for _, ms in self._layers(model))) for key, model in networks.items()}
+        return {
+            key: np.full((5, 1), sum(layer.median_ms for layer in self._layers(model)))
+            for key, model in networks.items()
+        }
 
-    def _layers(self, model: onnx.ModelProto) -> list[tuple[str, float]]:
+    def _layers(self, model: onnx.ModelProto) -> list[TimedLayer]:
         shapes = {weight.name: weight.dims for weight in model.graph.initializer}
         rows = [(node.name, shapes[node.input[1]]) for node in model.graph.node if node.op_type == "Conv"]
         tiles = [(name, -(-of[0] // WIDTH) * WIDTH, -(-of[1] // STEP) * STEP) for name, of in rows]
-        return [(self.words.format(name), 0.1 + kernels * inputs * 1e-4) for name, kernels, inputs in tiles]
+        return [
+            TimedLayer(self.words.format(name), 0.1 + kernels * inputs * 1e-4, (name,) if self.tells_nodes else ())
+            for name, kernels, inputs in tiles
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,12 @@ def test_a_profile_in_other_words_is_said(detector: Detector) -> None:
         chosen(detector, Board(words="__myl_{}"), 3600)
     assert caught.value.code == "profile-unknown-layers"
     assert caught.value.context["a layer of the profile"] == "__myl_conv1"
+
+
+def test_a_profile_in_other_words_is_read_by_the_nodes_that_it_tells(detector: Detector) -> None:
+    costs = Costs(MACHINE, timer=Board(words="__myl_ConvRelu_myl0_{}", tells_nodes=True))
+    chosen(detector, costs.timer, 30, costs)  # type: ignore[arg-type]
+    assert [row.samples_ms[0] for row in costs.profiles[0].layers] == pytest.approx([0.7144, 1.3288, 0.5096])
 
 
 @pytest.mark.parametrize(

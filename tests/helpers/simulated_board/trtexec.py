@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -34,6 +35,8 @@ from simulated_board.engines import OnnxEngine, layer_times, pack, stair_times, 
 FLAGS = Path(__file__).parent / "trtexec_flags.txt"
 _INCLUDES_WARMUP = (8, 4)  # and older: --exportTimes holds every query
 _WARMUP_QUERIES = 5  # of constant times
+_METADATA = (8, 6)  # and newer: layer information lists the nodes of a layer
+_MYELIN = (10, 0)  # and newer: merged layers are named after none of their nodes
 _REFUSALS = {
     "refuse": ("Error[10]: [optimizer.cpp::computeCosts::1855] Error Code 10: Internal Error (conv1: could not find any"
                " implementation for node conv1.)", "Engine could not be created from network", "Building engine failed"),
@@ -144,6 +147,7 @@ class Program:
         time.sleep(self.settings["build_s"])
         network = Path(self.flags.get("--onnx") or self.flags["--deploy"]).read_bytes()
         facts = {"release": self.settings["release"], "capability": self.settings["capability"], "kind": "onnx"}
+        facts["detailed"] = self.flags.get("--profilingVerbosity") == "detailed"
         facts["zeros"] = behaviour == "fp16_zeros" and "--fp16" in self.flags
         if behaviour != "empty":
             Path(self.flags["--saveEngine"]).write_bytes(pack(facts, network))
@@ -177,7 +181,7 @@ class Program:
                 return
             layers = self.folder / f"layers-{hashlib.sha256(network).hexdigest()}.json"
             if "--exportProfile" in self.flags and layers.exists():  # from the run before: loading a runtime takes long
-                self._write_profile(json.loads(layers.read_text()))
+                self._write_profile(json.loads(layers.read_text()), facts)
                 return
             runner = OnnxEngine(network, data)
             if data is not None and len(data) != runner.input_bytes:
@@ -186,7 +190,7 @@ class Program:
                 self._write_times(self._timed(runner.run_once))
             layers.write_text(json.dumps(layer_times(network, data)))
             if "--exportProfile" in self.flags:
-                self._write_profile(json.loads(layers.read_text()))
+                self._write_profile(json.loads(layers.read_text()), facts)
             return
         layers = [("conv1 + relu1", 6.0), ("conv2", 2.0)]
         if str(self.settings["times"]).startswith("stairs:"):
@@ -199,7 +203,7 @@ class Program:
             starts = [warmup + (number - _WARMUP_QUERIES) * step for number in range(count)]
             self._write_times([(start, constant) for start in starts])
         if "--exportProfile" in self.flags:
-            self._write_profile(layers)
+            self._write_profile(layers, facts)
 
     def _stairs(self, network: bytes) -> tuple[list[tuple[str, float]], float]:
         """Return the layers of a profile, some of them disturbed, and the milliseconds of an undisturbed picture."""
@@ -271,7 +275,14 @@ class Program:
             records.append({"name": name, "dimensions": "x".join(map(str, shape)), "values": numbers})
         Path(self.flags["--exportOutput"]).write_text(json.dumps(records))
 
-    def _write_profile(self, layers: list[tuple[str, float]]) -> None:
+    def _write_profile(self, layers: list[tuple[str, float]], facts: dict[str, Any]) -> None:
+        nodes = [() if name.startswith("Reformatting ") else tuple(name.split(" + ")) for name, _ in layers]
+        if self.release >= _MYELIN:
+            layers = [
+                (_myelin_name(of, place), ms) for place, (of, (_, ms)) in enumerate(zip(nodes, layers, strict=True))
+            ]
+        if "--exportLayerInfo" in self.flags:
+            self._write_layer_information([name for name, _ in layers], nodes, facts["detailed"])
         count, total = 50, sum(milliseconds for _, milliseconds in layers)
         rows: list[dict[str, Any]] = [{"count": count}]
         for name, milliseconds in layers:
@@ -280,6 +291,22 @@ class Program:
                 row["medianMs"] = milliseconds
             rows.append({**row, "percentage": 100 * milliseconds / total})
         Path(self.flags["--exportProfile"]).write_text(json.dumps(rows))
+
+    def _write_layer_information(self, names: list[str], nodes: list[tuple[str, ...]], detailed: bool) -> None:
+        """Write --exportLayerInfo: names only, unless the engine was built with detailed verbosity."""
+        rows: list[Any] = names
+        if detailed:
+            rows = [{"Name": name, "LayerType": "kgen", "Inputs": [], "Outputs": []} for name in names]
+            for row, of in zip(rows, nodes, strict=True):
+                if self.release >= _METADATA:
+                    row["Metadata"] = "\x1f".join(f"[ONNX Layer: {node}]" for node in of)
+        Path(self.flags["--exportLayerInfo"]).write_text(json.dumps({"Layers": rows, "Bindings": []}))
+
+
+def _myelin_name(nodes: tuple[str, ...], place: int) -> str:
+    """Return how TensorRT 10 names a layer: after the kinds of its nodes, and not after the nodes."""
+    kinds = [re.sub("[^A-Za-z]", "", node.rpartition("/")[2])[:4].title() for node in nodes]
+    return f"__myl_{''.join(kinds)}_myl0_{place}"
 
 
 def _write(files: dict[str, str]) -> None:
