@@ -222,7 +222,7 @@ BUGS = {
         variants, "queue += [writer for tensor in node.inputs if (writer := producer(tensor)) is not None]", "pass", FINDING,
         shown=LEFT_OUTSIDE,
     ),
-    "results take one another's places": Bug(variants, "_connect(part.exits, up_to", "_connect(part.exits[::-1], up_to", WRITING),
+    "results take one another's places": Bug(variants, "connect(part.exits, up_to", "connect(part.exits[::-1], up_to", WRITING),
 }  # fmt: skip
 
 # Networks in which a search of about a second found them.

@@ -47,6 +47,21 @@ class SharedPart:
     inside: tuple[gs.Node, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Variants:
+    """Variants of a part, each with more kernels than the one before.
+
+    Attributes:
+        keeps: for each variant and layer, [kernels] which kernels it holds.
+        beyond: for each variant the scores of kernels that it does not hold.
+        bodies: for each variant the narrower part; writing it changes it.
+    """
+
+    keeps: tuple[Mapping[str, Keep], ...]
+    beyond: tuple[set[int], ...]
+    bodies: tuple[gs.Graph, ...]
+
+
 def vector_of(gate: Gate) -> str:
     """Return the name of the body's input for the zeros and ones of a gate, [1, kernels, 1, 1] float32."""
     return f"gate vector of {gate.layer}"
@@ -123,29 +138,18 @@ def write_variants(
     Returns:
         Nothing, or a note ``gate-not-narrowed`` if a channel cannot be left out; the graph is unchanged then.
     """
-    missing = [_scores_beyond(part, keep) for keep in keeps]
-    wanted = [number for number, scores in enumerate(missing) if not number or scores != missing[number - 1]]
-    keeps, beyond = [keeps[number] for number in wanted], [missing[number] for number in wanted]
-    bodies = []
-    for keep in keeps:
-        body = narrow_part(part, keep)
-        if isinstance(body, Note):
-            return (_not_narrowed(part, body),)
-        bodies.append(body)
+    narrow = narrowed_variants(part, keeps)
+    if isinstance(narrow, Note):
+        return (narrow,)
+    beyond = narrow.beyond
     writer, tensors = Writer(graph), graph.tensors()
     stem = part.gates[0].layer
     outside = {tensor.name: tensors[tensor.name] for tensor in part.body.inputs if tensor.name in tensors}
     shapes = [tensor.shape for tensor in part.exits]
 
-    def asks(inner: Writer, number: int) -> gs.Tensor:
-        """Write whether the variants before this one lack a kernel that is on."""
-        asked = beyond[number - 1]
-        return any_score_on(inner, f"{stem}_beyond_{number - 1}", part.comparisons[0], asked, nested=_nested(part))
-
     def variant(branch: Writer, number: int) -> Sequence[gs.Tensor]:
         """Write this variant, where those before it do not do and those after it need not."""
-        tested = beyond[number - 1] - beyond[number] if number else set[int]()
-        return _paste(branch, part, bodies[number], keeps[number], tested, outside)
+        return paste_variant(branch, part, narrow, number, outside)
 
     def up_to(inner: Writer, number: int) -> Sequence[gs.Tensor]:
         """Write the choice among the variants up to this one.
@@ -156,19 +160,46 @@ def write_variants(
             return variant(inner, 0)
         return inner.choose(
             f"{stem}/{number}",
-            asks(inner, number),
+            asks_beyond(inner, part, beyond, number),
             shapes,
             lambda branch: variant(branch, number),
             lambda branch: up_to(branch, number - 1),
         )
 
-    if plain and len(keeps) > 1:
-        flags = [asks(writer, number) for number in range(1, len(keeps))]
-        variants = [functools.partial(variant, number=number) for number in range(len(keeps))]
-        _connect(part.exits, choose_one(writer, stem, flags, shapes, variants))
+    count = len(beyond)
+    if plain and count > 1:
+        flags = [asks_beyond(writer, part, beyond, number) for number in range(1, count)]
+        variants = [functools.partial(variant, number=number) for number in range(count)]
+        connect(part.exits, choose_one(writer, stem, flags, shapes, variants))
     else:
-        _connect(part.exits, up_to(writer, len(keeps) - 1))
+        connect(part.exits, up_to(writer, count - 1))
     return ()
+
+
+def narrowed_variants(part: SharedPart, keeps: Sequence[Mapping[str, Keep]]) -> Variants | Note:
+    """Return the different variants, or a note ``gate-not-narrowed`` if a channel cannot be left out.
+
+    Args:
+        part: of a network.
+        keeps: as `write_variants` takes them.
+    """
+    missing = [_scores_beyond(part, keep) for keep in keeps]
+    wanted = [number for number, scores in enumerate(missing) if not number or scores != missing[number - 1]]
+    bodies = []
+    for number in wanted:
+        body = narrow_part(part, keeps[number])
+        if isinstance(body, Note):
+            return _not_narrowed(part, body)
+        bodies.append(body)
+    return Variants(
+        tuple(keeps[number] for number in wanted), tuple(missing[number] for number in wanted), tuple(bodies)
+    )
+
+
+def asks_beyond(writer: Writer, part: SharedPart, beyond: Sequence[set[int]], number: int) -> gs.Variable:
+    """Write whether the variants before this one lack a kernel that is on."""
+    asked, stem = beyond[number - 1], part.gates[0].layer
+    return any_score_on(writer, f"{stem}_beyond_{number - 1}", part.comparisons[0], asked, nested=_nested(part))
 
 
 def kernels_asked(comparison: Comparison, tested: Collection[int]) -> list[int]:
@@ -203,11 +234,11 @@ def one_variant(graph: gs.Graph, part: SharedPart, keep: Mapping[str, Keep]) -> 
     body.cleanup().toposort()
     body.inputs = [tensor for tensor in body.inputs if tensor.name in tensors]
     results = Writer(copy).paste(body, {tensor.name: tensors[tensor.name] for tensor in body.inputs})
-    _connect([tensors[tensor.name] for tensor in part.exits], results)
+    connect([tensors[tensor.name] for tensor in part.exits], results)
     return copy.cleanup().toposort()
 
 
-def _connect(exits: Sequence[gs.Tensor], results: Sequence[gs.Tensor]) -> None:
+def connect(exits: Sequence[gs.Tensor], results: Sequence[gs.Tensor]) -> None:
     """Let results take the place of tensors; the nodes that made these are dead then."""
     for tensor, result in zip(exits, results, strict=True):
         writer = result.inputs[0]
@@ -220,24 +251,21 @@ def _not_narrowed(part: SharedPart, note: Note) -> Note:
     return Note(part.gates[0].layer, "gate-not-narrowed", f"{note.node}: {note.reason}")
 
 
-def _paste(
-    writer: Writer,
-    part: SharedPart,
-    body: gs.Graph,
-    keep: Mapping[str, Keep],
-    tested: set[int],
-    outside: Mapping[str, gs.Tensor],
+def paste_variant(
+    writer: Writer, part: SharedPart, narrow: Variants, number: int, outside: Mapping[str, gs.Tensor]
 ) -> tuple[gs.Variable, ...]:
     """Write one variant, whose gates multiply unless all kernels that it holds are known to be on.
 
     Args:
-        writer: for the branch.
+        writer: for the branch, which runs where the variants before this one lack a kernel that is on, and this one
+            does not.
         part: of the network.
-        body: narrowed; changed by this function.
-        keep: for each layer the kernels that the body holds.
-        tested: scores of which one is on in this branch; empty: nothing is known.
+        narrow: variants of the part; the body of this one is changed.
+        number: of the variant.
         outside: tensors that the body reads, by name.
     """
+    body, keep = narrow.bodies[number], narrow.keeps[number]
+    tested = narrow.beyond[number - 1] - narrow.beyond[number] if number else set[int]()  # one of these is on
     nodes, feeds = {node.name: node for node in body.nodes}, dict(outside)
     for gate, comparison in zip(part.gates, part.comparisons, strict=True):
         held = np.flatnonzero(keep[gate.layer]).tolist()
