@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from deploycc.workflows.recover import recover as recover
     from deploycc.workflows.report import Report as Report
     from deploycc.workflows.report import read_report as read_report
+    from deploycc.workflows.staged import StagedDetector as StagedDetector
+    from deploycc.workflows.staged import StagedSession as StagedSession
+    from deploycc.workflows.staged import stage as stage
 
 __version__ = "0.1.0"
 
@@ -47,6 +50,8 @@ _HOME = {
     "PruneSettings": "deploycc.workflows.prune:PruneSettings",
     "Pruned": "deploycc.workflows.prune:Pruned",
     "Report": "deploycc.workflows.report:Report",
+    "StagedDetector": "deploycc.workflows.staged:StagedDetector",
+    "StagedSession": "deploycc.workflows.staged:StagedSession",
     "Target": "deploycc.target:Target",
     "compile": "deploycc.workflows.compile:compile",
     "detect": "deploycc.workflows.detect:detect",
@@ -63,6 +68,7 @@ _HOME = {
     "read_report": "deploycc.workflows.report:read_report",
     "recover": "deploycc.workflows.recover:recover",
     "save": "deploycc.workflows.load:save",
+    "stage": "deploycc.workflows.staged:stage",
 }
 """Public name to the module that defines it and its name there."""
 
@@ -76,6 +82,8 @@ __all__ = [
     "PruneSettings",
     "Pruned",
     "Report",
+    "StagedDetector",
+    "StagedSession",
     "Target",
     "__version__",
     "compile",
@@ -93,6 +101,7 @@ __all__ = [
     "read_report",
     "recover",
     "save",
+    "stage",
 ]
 
 

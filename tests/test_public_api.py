@@ -28,6 +28,8 @@ def test_the_names_are_these() -> None:
         "PruneSettings",
         "Pruned",
         "Report",
+        "StagedDetector",
+        "StagedSession",
         "Target",
         "__version__",
         "compile",
@@ -45,6 +47,7 @@ def test_the_names_are_these() -> None:
         "read_report",
         "recover",
         "save",
+        "stage",
     ]
 
 

@@ -15,6 +15,7 @@ from deploycc.documents.gate_plan import LayerPlan
 from deploycc.errors import ModelError, Note
 from deploycc.graph.branches.conditional_layers import Layer, write_layers
 from deploycc.graph.branches.gated_network import GatedNetwork, read_gated_network
+from deploycc.graph.branches.narrowed_part import Keep
 from deploycc.graph.branches.regions import Region, joins
 from deploycc.graph.branches.shared_part import find_shared_part, write_variants
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
@@ -57,7 +58,7 @@ def lower_gates(detector: Detector, options: Options) -> Result:
     graph = detector.graph
     infer_shapes(graph)
     network = read_gated_network(graph)
-    _check(network.groups, options.gate_plan)
+    check_plan(network.groups, options.gate_plan)
     if options.no_conditional:
         notes = tuple(Note(layer.layer, "gate-no-conditional", options.no_conditional) for layer in wanted)
         return Result(detector, changed=False, notes=notes)
@@ -114,7 +115,12 @@ def _carry_out(network: GatedNetwork, plan: Sequence[LayerPlan], *, plain: bool 
     return notes
 
 
-def _check(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
+def check_plan(groups: ChannelGroups, plan: Sequence[LayerPlan]) -> None:
+    """Refuse a plan for another network.
+
+    Raises:
+        ModelError: ``gate-plan-unknown-layer``, ``gate-plan-kernels``.
+    """
     for layer in plan:
         kernels = groups.layers.get(layer.layer)
         if kernels is None:
@@ -154,15 +160,19 @@ def _variants(network: GatedNetwork, plan: Sequence[LayerPlan], *, plain: bool) 
         if isinstance(part, Note):
             notes.append(part)
             continue
-        keeps = [
-            {layer.layer: np.isin(np.arange(layer.kernels), layer.order[: layer.sizes[number]]) for layer in layers}
-            for number in range(len(layers[0].sizes))
-        ]
-        notes += write_variants(graph, part, keeps, plain=plain)
+        notes += write_variants(graph, part, kernels_of_variants(layers), plain=plain)
         graph.cleanup().toposort()
         changed = True
     notes += [Note(name, "gate-missing", "no gate switches its kernels") for name in planned]
     return tuple(notes)
+
+
+def kernels_of_variants(layers: Sequence[LayerPlan]) -> list[dict[str, Keep]]:
+    """Return for each of the ``variants`` that layers of one decision have, and each layer, which kernels it holds."""
+    return [
+        {layer.layer: np.isin(np.arange(layer.kernels), layer.order[: layer.sizes[number]]) for layer in layers}
+        for number in range(len(layers[0].sizes))
+    ]
 
 
 def _layers(network: GatedNetwork, plan: Sequence[LayerPlan]) -> tuple[list[Layer], tuple[Note, ...]]:

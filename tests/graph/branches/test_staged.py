@@ -27,6 +27,7 @@ from deploycc.graph.branches.shared_part import SharedPart, find_shared_part
 from deploycc.graph.branches.staged import Stages
 from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.search import gates_by_decision
+from deploycc.passes.lower_gates import kernels_of_variants
 
 Array = NDArray[Any]
 THREE = Branching((Block("two", "nested", (0, 2, 0, 0)),), (Wish("widths", 0, False),), 3, True)
@@ -44,11 +45,7 @@ def split(made: Branching, graph: gs.Graph) -> Stages | Note | None:
         if not isinstance(part, SharedPart):
             continue
         layers = [sizes[gate.layer] for gate in gates]
-        keeps = [
-            {layer.layer: np.isin(np.arange(layer.kernels), layer.order[: layer.sizes[number]]) for layer in layers}
-            for number in range(len(layers[0].sizes))
-        ]
-        return staged.split_at_decision(graph, part, keeps)
+        return staged.split_at_decision(graph, part, kernels_of_variants(layers))
     return None
 
 
