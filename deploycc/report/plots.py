@@ -8,6 +8,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from deploycc.documents.compile import NetworkRecord
+from deploycc.documents.compile import NetworkRecord, SizeRecord
 from deploycc.documents.latency import LayerTime, Run
 from deploycc.documents.plan import Identified
 from deploycc.report.format import bare_ms, count
@@ -44,6 +45,7 @@ _PAGE_COLOURS = {
 _LIGHT = {INK: "#1b2430", FAINT: "#d9dee5", BAR: "#3f6fb0", BAND: "#c9d8ec", LINE: "#c2410c", PAGE: "#ffffff"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "deploycc",  # the same ids each time that the same is drawn
     "text.parse_math": False,  # a layer may be called $x$
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -154,8 +156,18 @@ def _identifier(what: str, shown: Identified) -> str:
 def size_over_passes(network: NetworkRecord) -> str:
     """Draw MACs, parameters and nodes as imported and after every pass."""
     first = network.steps[0].before
-    names = ["as imported", *(step.name for step in network.steps)]
-    sizes = [first, *(step.after for step in network.steps)]
+    sizes = (first, *(step.after for step in network.steps))
+    last = sizes[-1]
+    facts = (
+        f"MACs {count(first.macs)} to {count(last.macs)}, parameters {count(first.params)} to {count(last.params)}, "
+        f"nodes {first.nodes} to {last.nodes}"
+    )
+    drawn = _drawn_sizes(("as imported", *(step.name for step in network.steps)), sizes)
+    return _inline(drawn, _identifier("passes", network), f"Size over the passes, {network.label}", facts)
+
+
+@lru_cache(maxsize=16)  # networks of several precisions and targets often differ in nothing that is drawn
+def _drawn_sizes(names: tuple[str, ...], sizes: tuple[SizeRecord, ...]) -> str:
     measures: tuple[tuple[str, list[int]], ...] = (
         ("MACs", [size.macs for size in sizes]),
         ("parameters", [size.params for size in sizes]),
@@ -180,13 +192,7 @@ def size_over_passes(network: NetworkRecord) -> str:
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.set_yticks(places, [shortened(name) for name in names])
 
-    last = sizes[-1]
-    facts = (
-        f"MACs {count(first.macs)} to {count(last.macs)}, parameters {count(first.params)} to {count(last.params)}, "
-        f"nodes {first.nodes} to {last.nodes}"
-    )
-    title = f"Size over the passes, {network.label}"
-    return render(_identifier("passes", network), title, facts, draw, 9.2, 0.5 + 0.27 * len(names))
+    return _drawn(draw, 9.2, 0.5 + 0.27 * len(names))
 
 
 def slowest(layers: Sequence[LayerTime]) -> list[LayerTime]:
@@ -199,8 +205,12 @@ def render(key: str, title: str, description: str, draw: Callable[[Figure], None
 
     Ids start with ``key``, so that several plots fit on a page.
     """
-    key = re.sub(r"[^a-z0-9-]", "-", key.lower())
-    with _DRAWING, matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+    return _inline(_drawn(draw, width, height), key, title, description)
+
+
+def _drawn(draw: Callable[[Figure], None], width: float, height: float) -> str:
+    """Return an SVG file; its ids depend on nothing but what is drawn."""
+    with _DRAWING, matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser renders text with its own fonts
         figure = Figure(figsize=(width, height), layout="constrained")
         canvas = FigureCanvasSVG(figure)
@@ -212,7 +222,7 @@ def render(key: str, title: str, description: str, draw: Callable[[Figure], None
         buffer = io.StringIO()
         # `savefig` would draw everything twice.
         canvas.print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    return _inline(buffer.getvalue(), key, title, description)
+    return buffer.getvalue()
 
 
 def standalone(svg: str) -> str:
@@ -225,6 +235,7 @@ def standalone(svg: str) -> str:
 
 
 def _inline(svg: str, key: str, title: str, description: str) -> str:
+    key = re.sub(r"[^a-z0-9-]", "-", key.lower())
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r">\s+<", "><", svg)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from deploycc.report import gates_plots, plots, pruning_curve, utilisation
+from deploycc.report import plots
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +14,6 @@ def frames_instead_of_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     What plots show is tested where they are made (`tests/report`), and the README's commands draw them.
     """
 
-    def frame(key: str, title: str, description: str, draw: Callable[..., None], width: float, height: float) -> str:
-        return plots._inline('<svg viewBox="0 0 1 1"></svg>', key, title, description)
-
-    for module in (plots, gates_plots, pruning_curve, utilisation):
-        monkeypatch.setattr(module, "render", frame)
+    frame = '<svg viewBox="0 0 1 1"></svg>'
+    monkeypatch.setattr(plots, "_drawn", lambda *_: frame)
+    monkeypatch.setattr(plots, "_drawn_sizes", lambda *_: frame)  # what it remembers outlives a test

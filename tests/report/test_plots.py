@@ -43,6 +43,16 @@ def test_pictures_are_small_well_formed_and_described() -> None:
         assert "http" not in svg
 
 
+def test_networks_that_differ_in_their_name_only_are_drawn_once() -> None:
+    network = sample_reports.compiled().networks[0]
+    other = network.model_copy(update={"precision": "fp16", "variant": "original"})
+    plots._drawn_sizes.cache_clear()
+    first, second = plots.size_over_passes(network), plots.size_over_passes(other)
+    assert plots._drawn_sizes.cache_info().misses == 1
+    assert not set(re.findall(r'\bid="([^"]+)"', first)) & set(re.findall(r'\bid="([^"]+)"', second))
+    assert _parsed(second)[0].text == f"Size over the passes, {other.label}"
+
+
 def test_colours_and_fonts_are_the_pages() -> None:
     for svg in PICTURES:
         assert "var(--ink)" in svg
