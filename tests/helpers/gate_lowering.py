@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from branching_networks import PATTERNS, Branching, Pattern
 from channel_removal import NO_NETWORK
-from graph_text import run
+from graph_text import runner
 from numpy.typing import NDArray
 from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
@@ -38,13 +38,16 @@ def conditionals(graph: gs.Graph) -> list[gs.Node]:
     return [node for each in (graph, *graph.subgraphs(recursive=True)) for node in each.nodes if node.op == "If"]
 
 
-def error(one: gs.Graph, other: gs.Graph, x: NDArray[np.float32]) -> float:
+def error(one: gs.Graph, other: gs.Graph, *pictures: NDArray[np.float32]) -> float:
     """Largest difference in units of the tolerance; infinity where the other does not run."""
     try:
-        got = run(other, x)
+        run_other = runner(other)
+        outputs = [run_other(x) for x in pictures]
     except NO_NETWORK:
         return np.inf
-    pairs: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(got, run(one, x), strict=True))
+    run_one = runner(one)
+    expected = [run_one(x) for x in pictures]
+    pairs = [pair for got, wanted in zip(outputs, expected, strict=True) for pair in zip(got, wanted, strict=True)]
     if any(a.shape != b.shape for a, b in pairs):
         return np.inf
     return max(float(np.max(np.abs(a - b) / (ATOL + RTOL * np.abs(b)), initial=0.0)) for a, b in pairs)
@@ -60,5 +63,5 @@ def lowering_error(made: Branching, patterns: Sequence[Pattern] = PATTERNS, *, p
         except (ValueError, IndexError, KeyError, OnnxGraphSurgeonException):
             return np.inf
         graph = result.detector.graph
-        worst = max(worst, error(detector.graph, graph, made.picture()), error(detector.graph, graph, -made.picture()))
+        worst = max(worst, error(detector.graph, graph, made.picture(), -made.picture()))
     return worst

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,14 +52,19 @@ def picture(graph: gs.Graph, seed: int = 0) -> NDArray[np.float32]:
 
 def run(graph: gs.Graph, x: NDArray[np.float32] | None = None) -> list[NDArray[Any]]:
     """Check the graph as ONNX, types and shapes included, and run it on ``x`` (default: `picture`)."""
+    return runner(graph)(picture(graph) if x is None else x)
+
+
+def runner(graph: gs.Graph) -> Callable[[NDArray[np.float32]], list[NDArray[Any]]]:
+    """Check the graph as ONNX, types and shapes included, and return what runs it on a picture."""
     model = gs.export_onnx(graph)
     onnx.checker.check_model(model, full_check=True)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    results: list[NDArray[Any]] = session.run(None, {graph.inputs[0].name: picture(graph) if x is None else x})
-    return results
+    [name] = [tensor.name for tensor in graph.inputs]
+    return lambda x: session.run(None, {name: x})
 
 
 def operators(graph: gs.Graph) -> list[str]:

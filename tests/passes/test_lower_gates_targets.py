@@ -377,5 +377,4 @@ def test_shipped_detectors_keep_their_outputs(name: str, how: str) -> None:
         assert result.notes == ()
         wanted = len(plan[0].sizes) - 1 if plan[0].lowering == "variants" else 12
         assert len(conditionals(result.detector.graph)) >= wanted >= 2
-        for x in pictures:
-            assert error(detector.graph, result.detector.graph, x) <= 1.0
+        assert error(detector.graph, result.detector.graph, *pictures) <= 1.0
