@@ -43,6 +43,11 @@ class LayerTime(Record):
     median_ms: Milliseconds
     share: Annotated[float, Field(ge=0, le=1)]
 
+    @property
+    def title(self) -> str:
+        """Return what people know the layer by: its nodes where the runtime tells them, for its name may name none."""
+        return " + ".join(self.nodes) or self.name
+
 
 class Constraints(Record):
     """What a valid measurement needs."""

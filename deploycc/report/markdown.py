@@ -97,7 +97,7 @@ def _layers(item: Assessment) -> list[str]:
     if not item.run.layers:
         return []
     layers = sorted(item.run.layers, key=lambda layer: -layer.median_ms)[:TOP_LAYERS]
-    rows = [(layer.name, layer.op, bare_ms(layer.median_ms), f"{layer.share:.1%}") for layer in layers]
+    rows = [(layer.title, layer.op, bare_ms(layer.median_ms), f"{layer.share:.1%}") for layer in layers]
     title = f"## Slowest layers, {escape(item.run.label)} (measured)"
     return [title, table_of(("layer", "operator", "median ms", "share"), rows)]
 

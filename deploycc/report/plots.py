@@ -137,13 +137,13 @@ def layer_bars(run: Run) -> str:
         axes.barh(places, [layer.median_ms for layer in layers], color=BAR, height=0.68)
         for place, layer in zip(places, layers, strict=True):
             _beside_bar(axes, layer.median_ms, place, f"{bare_ms(layer.median_ms)} ms, {layer.share:.1%}")
-        axes.set_yticks(places, [shortened(f"{layer.name}  {layer.op}") for layer in layers])
+        axes.set_yticks(places, [shortened(f"{layer.title}  {layer.op}") for layer in layers])
         axes.set_ylim(-0.6, len(layers) - 0.4)
         axes.set_xlim(0, max(layer.median_ms for layer in layers) * 1.22 or 1)
         axes.set_xlabel("median of the profiled runs, ms")
         grid(axes, "x")
 
-    facts = f"slowest: {layers[0].name}, {bare_ms(layers[0].median_ms)} ms, {layers[0].share:.1%} of all layers"
+    facts = f"slowest: {layers[0].title}, {bare_ms(layers[0].median_ms)} ms, {layers[0].share:.1%} of all layers"
     height = 0.8 + 0.24 * len(layers)
     return render(_identifier("layers", run), f"Slowest layers, {run.label}", facts, draw, 9.2, height)
 

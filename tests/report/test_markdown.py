@@ -30,3 +30,12 @@ def test_names_cannot_change_the_structure() -> None:
     assert "<script>" not in text
     assert "````console\necho '```' && rm\N{REPLACEMENT CHARACTER}[2J\n````" in text
     assert text.replace("\n", "").isprintable()
+
+
+def test_a_layer_whose_name_names_no_node_is_shown_by_its_nodes() -> None:
+    rows = [("__myl_ConvRelu_myl0_1", ("conv1", "relu1")), ("pool + copy", ())]
+    layers = tuple(LayerTime(name=name, op="", nodes=nodes, median_ms=1.0, share=0.5) for name, nodes in rows)
+    text = render_markdown(sample_reports.compiled(), latency(run(samples(), layers=layers)))
+    assert "| conv1 + relu1 |" in text
+    assert "| pool + copy |" in text
+    assert "myl" not in text
