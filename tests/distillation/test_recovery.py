@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_a_training_that_was_cut_goes_on_to_the_same_end(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recover(pruned, teacher, samples, SETTINGS, checkpoint=file, report=stop)
+        recover(pruned, teacher, samples, replace(SETTINGS, check_every=1), checkpoint=file, report=stop)
     assert not file.exists()  # the record is shown before it is saved
 
     seen = []
