@@ -121,6 +121,8 @@ def _configure(
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
         else:
             config.max_workspace_size = workspace_mib << 20
+    if version >= (8, 2):  # its layers tell which nodes they compute
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if version >= (7, 1):
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default: from Ampere on, FP32 would keep 10 bits of mantissa
     if not engine["fp16_flag"]:

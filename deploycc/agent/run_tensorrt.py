@@ -5,9 +5,9 @@ no machine with a GPU has run it yet.
 """
 
 import collections
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
-from . import gpu, stack
+from . import gpu, layer_profiler, stack
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
 from .picture import make_input
@@ -90,8 +90,26 @@ class Runner:
         return run
 
     def describe(self, network: "Dict[str, Any]", engine: str) -> "Dict[str, Any]":
-        """Say what ran an engine; TensorRT's Python API gives no layer times."""
-        return {"layers": [], "device": self._device, "runtime_version": self._trt.__version__}
+        """Profile the layers of an engine in a context of its own; say what ran it."""
+        layers = []  # type: List[Dict[str, Any]]
+        if hasattr(self._trt, "IProfiler"):
+            try:
+                with self:
+                    layers = self._layers(network, engine)
+            except Exception:  # pycuda's and TensorRT's share no class; what was measured counts without layers too
+                layers = []
+        return {"layers": layers, "device": self._device, "runtime_version": self._trt.__version__}
+
+    def _layers(self, network: "Dict[str, Any]", engine_path: str) -> "List[Dict[str, Any]]":
+        profiler, nodes = layer_profiler.make_profiler(self._trt), {}  # type: Any, Dict[str, List[str]]
+
+        def watch(engine: "Any", context: "Any") -> None:
+            context.profiler = profiler
+            nodes.update(layer_profiler.nodes_of(self._trt, engine))
+
+        picture = make_input(self._plan, network["input"], self._input_file)
+        _, run_once = _prepare(self._trt, self._cuda, engine_path, picture, watch)
+        return layer_profiler.layer_times(profiler, run_once, nodes)
 
 
 def _runtime(name: str) -> "Any":
@@ -110,8 +128,13 @@ def _runtime(name: str) -> "Any":
 Tensors = collections.namedtuple("Tensors", "inputs outputs")  # host memory; of outputs with their names
 
 
-def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Any":
-    """Load the engine and place its tensors; return them, and a function that runs one picture."""
+def _prepare(
+    trt: "Any", cuda: "Any", engine_path: str, picture: "Any", watch: "Callable[[Any, Any], None]" = lambda *_: None
+) -> "Any":
+    """Load the engine and place its tensors; return them, and a function that runs one picture.
+
+    ``watch`` is called with the engine and its context before anything runs.
+    """
     messages = []  # type: Any
     logger = make_logger(trt, messages)
     trt.init_libnvinfer_plugins(logger, "")  # an engine may hold EfficientNMS_TRT and its like
@@ -125,7 +148,9 @@ def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Any"
         )
     stream = cuda.Stream()
     tensors = _named if hasattr(engine, "num_io_tensors") else _indexed
-    copies_in, enqueue, copies_out, names = tensors(trt, cuda, engine, picture)
+    context = engine.create_execution_context()
+    watch(engine, context)
+    copies_in, enqueue, copies_out, names = tensors(trt, cuda, engine, context, picture)
 
     def run_once() -> None:
         for device, host in copies_in:
@@ -140,14 +165,13 @@ def _prepare(trt: "Any", cuda: "Any", engine_path: str, picture: "Any") -> "Any"
     return Tensors([host for _, host in copies_in], outputs), run_once
 
 
-def _named(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
+def _named(trt: "Any", cuda: "Any", engine: "Any", context: "Any", picture: "Any") -> "Any":
     """Place the tensors of an engine, from TensorRT 8.5 on.
 
     Returns:
         (device, host) of each input, a function that enqueues the engine on a stream, (host, device) of each output,
         the outputs' names.
     """
-    context = engine.create_execution_context()
     copies_in, copies_out, names = [], [], []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
@@ -164,9 +188,8 @@ def _named(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
     return copies_in, context.execute_async_v3, copies_out, names
 
 
-def _indexed(trt: "Any", cuda: "Any", engine: "Any", picture: "Any") -> "Any":
+def _indexed(trt: "Any", cuda: "Any", engine: "Any", context: "Any", picture: "Any") -> "Any":
     """Place the bindings of an engine, before TensorRT 8.5; see `_named`."""
-    context = engine.create_execution_context()
     copies_in, copies_out, addresses, names = [], [], [], []
     for index in range(engine.num_bindings):
         host, device = _place(

@@ -24,6 +24,8 @@ def tensorrt(version: tuple[int, int]) -> SimpleNamespace:
     if version >= (9, 0):
         creation["STRONGLY_TYPED"] = 1
     names = {"BuilderFlag": SimpleNamespace(**flags), "NetworkDefinitionCreationFlag": SimpleNamespace(**creation)}
+    if version >= (8, 2):
+        names["ProfilingVerbosity"] = SimpleNamespace(DETAILED="detailed")
     if version >= (8, 4):
         names["MemoryPoolType"] = SimpleNamespace(WORKSPACE="workspace")
     return SimpleNamespace(__version__="{}.{}".format(*version), float32="float32", **names)
@@ -36,6 +38,7 @@ class Config:
         self.flags: list[str] = []
         self.cleared: list[str] = []
         self.pools: dict[str, int] = {}
+        self.profiling_verbosity = "names"
 
     def set_flag(self, flag: str) -> None:
         self.flags.append(flag)
@@ -88,6 +91,7 @@ def test_fp32_sets_no_flag_and_is_no_tf32() -> None:
     for version in ((7, 1), (8, 2), (11, 0)):
         config, _ = configure(version, [], fp16=False)
         assert (config.flags, config.cleared) == ([], ["tf32"])
+        assert config.profiling_verbosity == ("detailed" if version >= (8, 2) else "names")
     assert configure((7, 0), [], fp16=False)[0].cleared == []
 
 

@@ -149,12 +149,16 @@ def test_an_engine_that_does_not_run_leaves_the_other_alone(tmp_path: Path, monk
 def test_the_api_has_the_names() -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
     used = {
-        trt: ["Runtime", "TensorIOMode", "nptype", "init_libnvinfer_plugins"],
+        trt: ["Runtime", "TensorIOMode", "nptype", "init_libnvinfer_plugins", "IProfiler"],
+        trt.IProfiler: ["report_layer_time"],
+        trt.LayerInformationFormat: ["JSON"],
+        trt.EngineInspector: ["get_engine_information"],
         trt.Runtime: ["deserialize_cuda_engine"],
         trt.ICudaEngine: [
             "num_io_tensors", "get_tensor_name", "get_tensor_dtype", "get_tensor_mode", "create_execution_context",
+            "create_engine_inspector",
         ],
-        trt.IExecutionContext: ["get_tensor_shape", "set_tensor_address", "execute_async_v3"],
+        trt.IExecutionContext: ["get_tensor_shape", "set_tensor_address", "execute_async_v3", "profiler"],
     }  # fmt: skip
     assert [name for owner, names in used.items() for name in names if not hasattr(owner, name)] == []
 
@@ -174,10 +178,11 @@ def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
         binding_is_input=lambda index: index == 0,
         get_binding_dtype=lambda index: "float",
         get_binding_name=lambda index: ("x", "loc")[index],
-        create_execution_context=lambda: context,
     )
     trt = tensorrt(cuda)
-    copies_in, enqueue, copies_out, names = run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+    copies_in, enqueue, copies_out, names = run_tensorrt._indexed(
+        trt, cuda, engine, context, np.ones(SHAPE, np.float32)
+    )
     assert names == ["loc"]
     assert enqueue(7)
     assert calls == [([100, 200], 7)]
@@ -186,10 +191,10 @@ def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
     assert [(host.shape, device) for host, device in copies_out] == [((1, 4, 32, 32), 200)]
     allocated = iter((100, 200))
     with pytest.raises(Failed, match=r"takes an input of shape \(1, 3, 32, 32\), the plan names \(1, 3, 8, 8\)"):
-        run_tensorrt._indexed(trt, cuda, engine, np.ones((1, 3, 8, 8), np.float32))
+        run_tensorrt._indexed(trt, cuda, engine, context, np.ones((1, 3, 8, 8), np.float32))
     context.get_binding_shape = lambda index: (-1, 3, 32, 32)
     with pytest.raises(Failed, match="no fixed shape"):
-        run_tensorrt._indexed(trt, cuda, engine, np.ones(SHAPE, np.float32))
+        run_tensorrt._indexed(trt, cuda, engine, context, np.ones(SHAPE, np.float32))
 
 
 def test_an_engine_answers_with_copies_of_its_outputs_by_name(tmp_path: Path) -> None:
