@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deploycc.detector import Detector, SsdHeads
 from deploycc.distillation.heads import Activation, known_heads
-from deploycc.distillation.loss import logits_of
+from deploycc.distillation.loss import SEEN, logits_of
 from deploycc.distillation.processes import total
 from deploycc.distillation.views import Labels
 from deploycc.errors import InputError, Note
@@ -46,7 +46,7 @@ def read_labels(
             "labels-of-other-classes",
             f"the data set labels objects that the detector does not know: {', '.join(missing)}",
             context={"data": dataset.spelling, "detector": ", ".join(known)},
-            note="their places would be taught as background, and those of other classes too",
+            note="their places would be taught as background",
             hint="leave them out of the data, name the detector's classes as the data set does (--names), or learn "
             "without labels (--label-weight 0)",
         )
@@ -71,26 +71,30 @@ class LabelLoss:
     Args:
         heads: of the detector.
         activation: of its scores.
+        labelled: numbers of the classes that the data label. Of the others nobody knows where they are but the teacher:
+            where it sees one, nothing is taught as background.
     """
 
-    def __init__(self, heads: SsdHeads, activation: Activation) -> None:
+    def __init__(self, heads: SsdHeads, activation: Activation, labelled: Collection[int]) -> None:
         self._priors = torch.from_numpy(heads.priors)
         variances = np.ones_like(heads.variances) if heads.variance_encoded else heads.variances
         self._variances, self._coding = torch.from_numpy(variances), heads.box_coding
         self._order = [1, 0, 3, 2] if heads.y_first else [0, 1, 2, 3]
         background = [] if heads.background is None else [heads.background]
+        self._unlabelled = [k for number, k in enumerate(_objects(heads), start=1) if number not in labelled]
         self._columns, self._activation = [*background, *_objects(heads)], activation
         self._entropy = softmax_entropy
         if activation != "softmax":
             self._entropy = partial(sigmoid_entropy, background=bool(background))
 
-    def of(self, scores: Tensor, locations: Tensor, labels: Sequence[Labels]) -> Tensor:
+    def of(self, scores: Tensor, locations: Tensor, labels: Sequence[Labels], teacher_probabilities: Tensor) -> Tensor:
         """Return the sum of both terms, divided by the number of priors that have an object in all processes.
 
         Args:
             scores: [N, P, C] as `deploycc.distillation.loss.distillation_loss` takes them.
             locations: [N, P, 4] offsets.
             labels: one per picture.
+            teacher_probabilities: [N, P, C], without gradient.
         """
         boxes = torch.zeros(len(labels), max(len(label.classes) for label in labels), 4)
         classes = torch.zeros(boxes.shape[:2], dtype=torch.long)
@@ -106,6 +110,7 @@ class LabelLoss:
             self._variances,
             coding=self._coding,
             entropy=self._entropy,
+            uncertain=(teacher_probabilities[..., self._unlabelled] > SEEN).any(2),
             total=total,
         )
         return loss.location + loss.score

@@ -68,7 +68,7 @@ class Pair:
         self._classes, self._background = student.heads.classes, student.heads.background
         self._samples, self._label_weight = samples, label_weight
         self.labelled = samples.labelled and label_weight > 0
-        self._label_loss = LabelLoss(student.heads, mine.activation)
+        self._label_loss = LabelLoss(student.heads, mine.activation, samples.labelled_classes)
 
     def loss(self, views: Sequence[int], bfloat16: bool) -> Loss:
         """Compare the two on a batch of views."""
@@ -89,7 +89,8 @@ class Pair:
         )
         if self.labelled:
             labels = [self._samples.labels(view) for view in views]
-            loss = replace(loss, labels=self._label_weight * self._label_loss.of(my_scores, my_locations, labels))
+            labelled = self._label_loss.of(my_scores, my_locations, labels, target)
+            loss = replace(loss, labels=self._label_weight * labelled)
         if not my_maps:
             return loss
         distances = [

@@ -13,6 +13,7 @@ from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.views import NO_LABELS, Example, Labels, collage, vary
 from deploycc.errors import InputError
+from deploycc.trainable.matching import IGNORED
 
 LEAST_PICTURES = 20
 _HELD_OUT = 0.1
@@ -34,6 +35,7 @@ class Samples:
     Attributes:
         held_out, trained_on: numbers of pictures.
         labelled: whether the pictures have labels.
+        labelled_classes: numbers of the classes that occur in them.
 
     Raises:
         InputError: ``distillation-few-pictures``.
@@ -63,6 +65,7 @@ class Samples:
             Example(self._shrunk(pictures.read(number)), labels(number) if labels is not None else NO_LABELS)
             for number in range(count)
         ]
+        self.labelled_classes = {int(k) for example in self._small for k in example.labels.classes if k != IGNORED}
         self._seen: dict[int, Labels] = {}
 
     def picture(self, number: int) -> NDArray[np.uint8]:

@@ -56,6 +56,7 @@ def multibox_loss(
     *,
     coding: BoxCoding = "center_size",
     entropy: Callable[[Tensor, Tensor], Tensor] = softmax_entropy,
+    uncertain: Tensor | None = None,
     total: Callable[[Tensor], Tensor] = lambda count: count,
 ) -> MultiboxLoss:
     """Compute the objective of one batch.
@@ -69,9 +70,12 @@ def multibox_loss(
         variances: [P, 4] or [4], of x y w h.
         coding: how offsets refer to priors.
         entropy: of the scores of each prior.
+        uncertain: [B, P] whether a prior that has no object may show one that nobody labelled; None: none does.
         total: adds a count up over all processes that share the batch.
     """
     target, owner = match_priors(priors, boxes, labels)
+    if uncertain is not None:
+        target = target.masked_fill(uncertain & (target == 0), IGNORED)
     positive = target > 0
     count = total(positive.sum()).clamp(min=1)
     rows = positive.nonzero()

@@ -47,10 +47,10 @@ def test_outputs_that_follow_the_loss_decode_to_the_labels(heads: SsdHeads, acti
     if activation == "probabilities":
         scores = scores.sigmoid()
     outputs = [scores.requires_grad_(), offsets.requires_grad_()]
-    loss, optimiser = LabelLoss(heads, activation), torch.optim.Adam(outputs, 0.2)
+    loss, optimiser = LabelLoss(heads, activation, {1, 2, 3}), torch.optim.Adam(outputs, 0.2)
     for _ in range(80):
         optimiser.zero_grad()
-        loss.of(scores, offsets, [OBJECTS, NO_LABELS]).backward()
+        loss.of(scores, offsets, [OBJECTS, NO_LABELS], torch.zeros(2, 4, heads.classes)).backward()
         optimiser.step()
         if activation == "probabilities":
             scores.data.clamp_(1e-4, 1 - 1e-4)
@@ -62,6 +62,16 @@ def test_outputs_that_follow_the_loss_decode_to_the_labels(heads: SsdHeads, acti
     np.testing.assert_allclose(boxes[[0, 3]], OBJECTS.boxes, rtol=0, atol=0.02)
     empty = np.concatenate([probabilities[0, 1:3], probabilities[1]])
     assert empty[:, names].max() < 0.2  # nothing is seen where nothing is labelled
+
+
+def test_what_the_teacher_sees_of_a_class_without_labels_is_not_taught_as_background() -> None:
+    scores, offsets = torch.zeros(1, 4, 4, requires_grad=True), torch.zeros(1, 4, 4)
+    seen = torch.zeros(1, 4, 4)
+    seen[0, 1, 2] = seen[0, 2, 3] = 0.9  # the second and the third class
+    LabelLoss(HEADS, "softmax", {1, 3}).of(scores, offsets, [OBJECTS], seen).backward()
+    assert scores.grad is not None
+    taught = scores.grad[0].abs().sum(1) > 0
+    assert taught.tolist() == [True, False, True, True]
 
 
 # ---- data sets ------------------------------------------------------------------------------------------------------
