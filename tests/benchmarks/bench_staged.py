@@ -1,6 +1,6 @@
 """What do two engines in a row save where one decision switches many layers, beside multiplying and an `If`?
 
-    taskset -c 1 python tests/benchmarks/bench_staged.py [--pictures 24] [--rounds 15] [--model street_ssd_blocks]
+    taskset -c 1 python tests/benchmarks/bench_staged.py [--pictures 24] [--rounds 25] [--model street_ssd_blocks]
 
 The model's gates have one decision for six layers (or for any number: ``--model``). Its variants, one per unit of the
 decision, are computed by nested `If` nodes, and by a first stage with one second stage per variant (`deploycc.stage`).
@@ -74,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="street_ssd_blocks")
     parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     given = parser.parse_args()
 
     detector, board = deploycc.load(given.model), target.load("x86-cpu")
