@@ -87,4 +87,4 @@ def test_nothing_else_writes_networks_of_the_user() -> None:
         for path in (package / room).glob("*.py")
         if "from deploycc.detector.file import save\n" in path.read_text(encoding="utf-8")
     }
-    assert unchecked == {"workflows/written.py", "workflows/networks.py", "workflows/device_timer.py"}
+    assert unchecked == {f"workflows/{name}.py" for name in ("written", "networks", "device_timer", "staged")}
