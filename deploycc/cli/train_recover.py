@@ -18,7 +18,10 @@ from deploycc.terminal import console
 class RecoveryOptions(TeachingOptions):
     """How a pruned network learns."""
 
-    bfloat16: Annotated[bool, switch("--bfloat16/--float32", "Compute in 16 bits; weights keep 32.")] = False
+    bfloat16: Annotated[
+        bool,
+        switch("--bfloat16/--float32", "Compute in 16 bits, which is slower without units for it; weights keep 32."),
+    ] = False
     memory_mib: Annotated[
         int, option("MIB", "Memory for the teacher's answers, which come again.", "--memory", min=0)
     ] = 2048

@@ -49,6 +49,15 @@ def _split_pads(pads: Sequence[int]) -> tuple[tuple[int, ...], Sequence[int] | N
     return (0,) * rank, pads
 
 
+def _autocast(*operands: Tensor | None) -> tuple[Any, ...]:
+    """Cast operands as `torch.autocast` asks, which does not reach what `torch.vmap` maps (PyTorch 2.13)."""
+    assert operands[0] is not None
+    device = operands[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return operands
+    return tuple(operand if operand is None else operand.to(torch.get_autocast_dtype(device)) for operand in operands)
+
+
 @runs("Conv")
 def conv(node: gs.Node) -> Run:
     """1-D to 3-D convolution."""
@@ -61,7 +70,7 @@ def conv(node: gs.Node) -> Run:
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x = x if before is None else _padded(x, before, 0.0)
-        result: Tensor = run(x, weight, bias, strides, own, dilations, groups)
+        result: Tensor = run(*_autocast(x, weight, bias), strides, own, dilations, groups)
         return result
 
     return convolve
@@ -79,9 +88,12 @@ def conv_transpose(node: gs.Node) -> Run:
     if pads[:2] != pads[2:]:
         raise refused(node, "its padding differs between the sides")
     groups = int(node.attrs.get("group", 1))
-    return lambda x, weight, bias=None: functional.conv_transpose2d(
-        x, weight, bias, strides, pads[:2], extra, groups, dilations
-    )
+
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        x, weight, bias = _autocast(x, weight, bias)
+        return functional.conv_transpose2d(x, weight, bias, strides, pads[:2], extra, groups, dilations)
+
+    return convolve
 
 
 @runs("Gemm")
@@ -91,6 +103,7 @@ def gemm(node: gs.Node) -> Run:
     turn_a, turn_b = bool(node.attrs.get("transA", 0)), bool(node.attrs.get("transB", 0))
 
     def multiply(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+        a, b = _autocast(a, b)
         product = alpha * torch.matmul(a.transpose(-1, -2) if turn_a else a, b.transpose(-1, -2) if turn_b else b)
         return product if c is None else product + beta * c
 
@@ -100,7 +113,7 @@ def gemm(node: gs.Node) -> Run:
 @runs("MatMul")
 def matmul(node: gs.Node) -> Run:
     """Matrix product over the last two dimensions."""
-    return torch.matmul
+    return lambda a, b: torch.matmul(*_autocast(a, b))
 
 
 @runs("BatchNormalization")

@@ -7,8 +7,7 @@ variant runs in a process of its own. The peak is of the whole process: PyTorch,
 answers, pictures, weights and the optimiser's state. The first step also reserves that state, so the median is of the
 others. CPU time is printed beside wall time, which only an idle machine makes a figure.
 
-autocast to bfloat16 does not reach convolutions that ``torch.vmap`` maps (PyTorch 2.13 on a CPU): both take the same
-time, and their results have 32 bits.
+A CPU without units for bfloat16 takes several times as long with it.
 """
 
 from __future__ import annotations

@@ -126,6 +126,18 @@ def test_an_operator_is_that_of_onnx_runtime(name: str) -> None:
     assert worst(small(name)) <= 1
 
 
+@pytest.mark.parametrize("name", ["Conv", "ConvTranspose", "Gemm", "MatMul"])
+def test_autocast_reaches_operators_with_weights(name: str) -> None:
+    made = small(name)
+    executor, x = TrainableNetwork(made, [made.graph.outputs[0].name]), torch.from_numpy(picture(made.graph))
+    [whole] = executor(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        [half] = executor(x)
+    assert half.dtype == torch.bfloat16 or name == "Gemm"  # its product is scaled and added to in 32 bits
+    assert not torch.equal(half.float(), whole)
+    assert torch.allclose(half.float(), whole, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("name", ["street_ssd", "street_ssd_lkam", "street_ssd_blocks"])
 def test_shipped_detectors_are_equal(name: str) -> None:
     assert worst(load(name)) <= 1
