@@ -342,6 +342,8 @@ def _bootstrap_medians(samples: NDArray[np.float64], *, seed: int) -> NDArray[np
     random = np.random.default_rng(seed)
     n = samples.size
     block = block_length(samples)
+    if block == 1:
+        return _medians_of_single_samples(samples, random)
     blocks = -(-n // block)
     wrapped = np.concatenate([samples, samples[: block - 1]])
     rows = np.lib.stride_tricks.sliding_window_view(wrapped, block)  # rows[s] is the block that starts at s
@@ -350,6 +352,22 @@ def _bootstrap_medians(samples: NDArray[np.float64], *, seed: int) -> NDArray[np
         for count in _chunks(RESAMPLES, max(1, _CHUNK_ELEMENTS // n))
     ]
     return np.concatenate(medians)
+
+
+def _medians_of_single_samples(samples: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Draw medians of `RESAMPLES` resamples without drawing the resamples.
+
+    A resample takes the sorted samples at places floor(n U), U uniform, so its median lies where the middle one of n
+    uniform variables does: the k-th smallest is Beta(k, n - k + 1), and the next one is the least of n - k that are
+    uniform above it (David and Nagaraja, Order Statistics, 2003, chapter 2).
+    """
+    n = samples.size
+    middle = (n + 1) // 2
+    lower = random.beta(middle, n - middle + 1, RESAMPLES)
+    above = 0.0 if n % 2 else 1 - random.random(RESAMPLES) ** (1 / (n - middle))
+    places = np.minimum((n * np.stack([lower, lower + (1 - lower) * above])).astype(np.intp), n - 1)
+    medians: NDArray[np.float64] = np.sort(samples)[places].mean(axis=0)
+    return medians
 
 
 def _chunks(total: int, largest: int) -> Iterator[int]:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutation import mutant
 from numpy.typing import NDArray
 from strategies import latency_samples
 
+from deploycc.report import stats
 from deploycc.report.stats import (
     MIN_EFFECT,
     block_length,
@@ -63,6 +67,36 @@ def test_a_run_is_not_different_from_itself(samples: NDArray[np.float64]) -> Non
 
     assert change.ratio == 1
     assert change.direction == "not significant"
+
+
+def _distance(module: ModuleType, count: int) -> float:
+    """Kolmogorov-Smirnov distance of medians drawn directly to those of resamples."""
+    samples = np.random.default_rng(count).gamma(4, size=count)
+    direct = module._medians_of_single_samples(samples, np.random.default_rng(1))
+    resampled = np.median(samples[np.random.default_rng(2).integers(0, count, (len(direct), count))], axis=1)
+    values = np.concatenate([direct, resampled]) + 1e-12
+    shares = [np.searchsorted(np.sort(medians), values, "right") / len(medians) for medians in (direct, resampled)]
+    return float(np.max(np.abs(shares[0] - shares[1])))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 50, 51])
+def test_medians_of_resamples_are_drawn_directly(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(stats, "RESAMPLES", 20_000)
+    assert _distance(stats, count) < 0.0163  # 1 % of equal distributions differ by more
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "count"),
+    [
+        ("middle = (n + 1) // 2", "middle = n // 2 + 1", 6),
+        ("1 / (n - middle)", "1 / n", 6),
+        ("(n * np.stack", "((n - 1) * np.stack", 5),
+    ],
+)
+def test_planted_bugs_in_drawing_medians_show(old: str, new: str, count: int) -> None:
+    wrong = mutant(stats, old, new)
+    wrong.__dict__["RESAMPLES"] = 20_000
+    assert _distance(wrong, count) > 0.0163
 
 
 def test_the_interval_of_several_runs_is_students() -> None:

@@ -88,7 +88,7 @@ def test_the_compiled_network_is_set_against_the_original() -> None:
     assert table is not None
     (row,) = table.rows
     assert row[0] == "fp32"
-    assert row[4].startswith("49.9% faster (-50.2% to -49.7% at 99% confidence)")
+    assert row[4].startswith("49.9% faster (-50.2% to -49.8% at 99% confidence)")
     assert row[5] == "in turns, 12 pairs"
     assert variants_table(REPORT) is None
 
