@@ -50,6 +50,14 @@ def interruptible() -> None:
             signal.signal(number, handler)
 
 
+@pytest.fixture
+def hangups_heard() -> Iterator[None]:
+    """Under nohup hangups are ignored, also by the programs that a test starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """An agent that runs inside a test takes over the signals of the process, as a program does."""

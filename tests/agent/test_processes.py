@@ -23,6 +23,7 @@ def _same_handlers_afterwards() -> object:
         signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("hangups_heard")
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_every_signal_interrupts_once(number: signal.Signals) -> None:
     processes.obey_signals()

@@ -69,6 +69,7 @@ def test_a_missing_plan_is_said_in_one_line(agent: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.pyz"]
 
 
+@pytest.mark.usefixtures("hangups_heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_the_program_too(
     agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals

@@ -76,6 +76,7 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _failing(monkeypatch, KeyboardInterrupt()) == 130
 
 
+@pytest.mark.usefixtures("hangups_heard")
 @pytest.mark.parametrize(
     ("number", "ignored"),
     [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGQUIT, False), (signal.SIGHUP, True)],
