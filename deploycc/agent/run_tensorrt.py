@@ -91,14 +91,14 @@ class Runner:
 
     def describe(self, network: "Dict[str, Any]", engine: str) -> "Dict[str, Any]":
         """Profile the layers of an engine in a context of its own; say what ran it."""
-        layers = []  # type: List[Dict[str, Any]]
+        described = {"layers": [], "device": self._device, "runtime_version": self._trt.__version__}  # type: Dict[str, Any]
         if hasattr(self._trt, "IProfiler"):
             try:
                 with self:
-                    layers = self._layers(network, engine)
-            except Exception:  # pycuda's and TensorRT's share no class; what was measured counts without layers too
-                layers = []
-        return {"layers": layers, "device": self._device, "runtime_version": self._trt.__version__}
+                    described["layers"] = self._layers(network, engine)
+            except Exception as error:  # pycuda's and TensorRT's share no class; samples count without layers too
+                described["reason"] = "no layer times: {}".format(error or type(error).__name__)
+        return described
 
     def _layers(self, network: "Dict[str, Any]", engine_path: str) -> "List[Dict[str, Any]]":
         profiler, nodes = layer_profiler.make_profiler(self._trt), {}  # type: Any, Dict[str, List[str]]

@@ -21,7 +21,17 @@ from simulated_board.trtexec import known_flags
 from small_networks import SHAPE, conv_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import bench_job, build_job, files, gpu, plan_file, system, time_engine, trtexec_flags
+from deploycc.agent import (
+    bench_job,
+    build_job,
+    files,
+    gpu,
+    layer_profiler,
+    plan_file,
+    system,
+    time_engine,
+    trtexec_flags,
+)
 
 REAL_TIMES = ("jetson-tx2-jp461",)  # on the other Jetsons every picture takes 9 ms
 INTERPRETER = Path(simulated.__file__).parent / "interpreter" / "tensorrt_10"
@@ -124,6 +134,22 @@ def test_an_engine_is_built_and_timed(tmp_path: Path, on_board: Any, name: str) 
     assert (tmp_path / "cache" / "deploycc").exists() is not name.startswith("drive-px2")  # the timing cache
     if (board.bin / "input").exists():
         assert (board.bin / "input").stat().st_size == 4 * SHAPE[1] * SHAPE[2] * SHAPE[3]
+
+
+def test_samples_count_without_layer_times_and_the_reason_is_told(
+    tmp_path: Path, on_board: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_board("x86-dgpu-trt10", longest_s=0.05)
+    build(tmp_path / "out", "x86-dgpu-trt10")
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("cuptiSubscribe failed")
+
+    monkeypatch.setattr(layer_profiler, "layer_times", fail)
+    run = bench(tmp_path / "out")
+    assert (run["status"], run["layers"]) == ("measured", [])
+    assert run["reason"] == "no layer times: cuptiSubscribe failed"
+    assert len(run["samples_ms"]) >= 10
 
 
 def test_the_gpu_of_a_drive_px2_is_chosen(tmp_path: Path, on_board: Any) -> None:
