@@ -9,11 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deploycc.trainable.augmentation import boxes_in_patch, centres_inside, mirrored_boxes, relight
 from deploycc.trainable.matching import IGNORED
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_MIRROR = np.array([-1, 1, -1, 1], np.float32)
-_MIRROR_SHIFT = np.array([1, 0, 1, 0], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +73,16 @@ def vary(example: Example, rng: np.random.Generator) -> Example:
         h, w = (max(1, int(side * rng.uniform(0.4, 1.0))) for side in (height, width))
         top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
         picture = picture[top : top + h, left : left + w]
-        labels = cropped(labels, np.array([left / width, top / height, (left + w) / width, (top + h) / height]))
+        labels = cropped(
+            labels, np.array([left / width, top / height, (left + w) / width, (top + h) / height], np.float32)
+        )
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
-        labels = Labels(labels.boxes[:, [2, 1, 0, 3]] * _MIRROR + _MIRROR_SHIFT, labels.classes)
-    contrast, shift, saturation = rng.uniform(0.7, 1.3), rng.uniform(-24, 24), rng.uniform(0.6, 1.4)
-    mix = (saturation * np.eye(3) + (1 - saturation) * np.outer(_LUMA, np.ones(3))) * contrast
-    changed = picture.astype(np.float32) @ mix.astype(np.float32) + np.float32(shift + 128 * (1 - contrast))
-    return Example(np.clip(changed, 0, 255).astype(np.uint8), labels)
+        labels = Labels(mirrored_boxes(labels.boxes), labels.classes)
+    return Example(relight(picture, rng, cast=False), labels)
 
 
-def cropped(labels: Labels, patch: NDArray[np.floating]) -> Labels:
+def cropped(labels: Labels, patch: NDArray[np.float32]) -> Labels:
     """Return what a patch of a picture shows of its objects.
 
     An object whose centre lies outside is neither an object nor background any more: it is ignored.
@@ -95,10 +91,6 @@ def cropped(labels: Labels, patch: NDArray[np.floating]) -> Labels:
         labels: of the picture.
         patch: xmin ymin xmax ymax, 0..1 of the picture.
     """
-    low, high = np.float32(patch[:2]), np.float32(patch[2:])
-    centres = (labels.boxes[:, :2] + labels.boxes[:, 2:]) / 2
-    inside = ((centres > low) & (centres < high)).all(1)
-    boxes: NDArray[np.float32] = np.clip(labels.boxes, np.tile(low, 2), np.tile(high, 2))
+    boxes = boxes_in_patch(labels.boxes, patch)
     seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    relative: NDArray[np.float32] = ((boxes - np.tile(low, 2)) / np.tile(high - low, 2)).astype(np.float32)
-    return Labels(relative[seen], np.where(inside, labels.classes, IGNORED)[seen])
+    return Labels(boxes[seen], np.where(centres_inside(labels.boxes, patch), labels.classes, IGNORED)[seen])

@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deploycc.trainable.augmentation import boxes_in_patch, centres_inside, mirrored_boxes, relight
+
 _PATCH_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _TRIES = 20
 _FILL = 128  # grey level around a zoomed-out picture
-_MIRROR = np.array([-1, 1, -1, 1], np.float32)
-_MIRROR_SHIFT = np.array([1, 0, 1, 0], np.float32)
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def augment(
@@ -44,8 +43,8 @@ def augment(
         pixels = _resize(pixels, size, None)
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
-        boxes = boxes[:, [2, 1, 0, 3]] * _MIRROR + _MIRROR_SHIFT
-    return pixels if mirror_only else _relight(pixels, rng), boxes, labels
+        boxes = mirrored_boxes(boxes)
+    return pixels if mirror_only else relight(pixels, rng, cast=True), boxes, labels
 
 
 def fit(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -79,20 +78,17 @@ def _patch(
     """Crop a patch that contains at least a random share of some object; keep objects whose centre lies in it."""
     height, width = pixels.shape[:2]
     least = _PATCH_SHARES[int(rng.integers(len(_PATCH_SHARES)))]
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     for _ in range(_TRIES):
         w, h = rng.uniform(0.4, 1.0, 2)
         if not 0.5 <= w / h <= 2:
             continue
         x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
         patch: NDArray[np.float32] = np.array([x, y, x + w, y + h], np.float32)
-        inside = ((centres > patch[:2]) & (centres < patch[2:])).all(1)
+        inside = centres_inside(boxes, patch)
         if len(boxes) and not (inside.any() and _share_inside(boxes[inside], patch).max() >= least):
             continue
-        kept = np.clip(boxes[inside], np.tile(patch[:2], 2), np.tile(patch[2:], 2))
-        kept = ((kept - np.tile(patch[:2], 2)) / np.tile(patch[2:] - patch[:2], 2)).astype(np.float32)
         region = (float(x * width), float(y * height), float((x + w) * width), float((y + h) * height))
-        return _resize(pixels, size, region), kept, labels[inside]
+        return _resize(pixels, size, region), boxes_in_patch(boxes[inside], patch), labels[inside]
     return _resize(pixels, size, None), boxes, labels
 
 
@@ -101,14 +97,4 @@ def _share_inside(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDA
     common = np.clip(np.minimum(boxes[:, 2:], patch[2:]) - np.maximum(boxes[:, :2], patch[:2]), 0, None).prod(1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     result: NDArray[np.float32] = common / np.maximum(area, np.float32(1e-9))
-    return result
-
-
-def _relight(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    contrast, shift, saturation = rng.uniform(0.7, 1.3), rng.uniform(-24, 24), rng.uniform(0.6, 1.4)
-    colour = rng.uniform(0.93, 1.07, 3)
-    # A single 3x3 matrix: saturation mixes with the luma, then contrast and colour cast scale each channel.
-    mix = (saturation * np.eye(3) + (1 - saturation) * np.outer(_LUMA, np.ones(3))) * (contrast * colour)
-    changed = pixels.astype(np.float32) @ mix.astype(np.float32) + np.float32(shift + 128 * (1 - contrast))
-    result: NDArray[np.uint8] = np.clip(changed, 0, 255).astype(np.uint8)
     return result

@@ -75,7 +75,7 @@ def test_a_collage_has_each_object_in_its_box(quarter: int) -> None:
 
 def test_what_a_patch_cuts_off_is_ignored_and_what_it_does_not_show_is_gone() -> None:
     boxes = np.array([[0.1, 0.1, 0.5, 0.5], [0.6, 0.1, 1.0, 0.5], [0.8, 0.8, 0.9, 0.9]], np.float32)
-    seen = cropped(Labels(boxes, np.array([1, 2, 3])), np.array([0.0, 0.0, 0.7, 0.7]))
+    seen = cropped(Labels(boxes, np.array([1, 2, 3])), np.array([0.0, 0.0, 0.7, 0.7], np.float32))
     assert seen.classes.tolist() == [1, IGNORED]
     np.testing.assert_allclose(seen.boxes * 0.7, [[0.1, 0.1, 0.5, 0.5], [0.6, 0.1, 0.7, 0.5]], rtol=0, atol=1e-6)
 
