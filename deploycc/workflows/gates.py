@@ -58,13 +58,7 @@ class GatePlanning:
     ) -> None:
         """Write ``gate-plan.json``, ``network.onnx``, ``gates.json`` and ``gates.html`` into a folder.
 
-        Args:
-            folder: what this tool wrote into it before is replaced, other files stay.
-            inputs: files that were read, which stay where they are.
-            on_kept: told of each file of somebody else's that is kept under another name.
-
-        Raises:
-            ArtefactError: see `deploycc.workflows.staging.staged_folder`.
+        Args and errors are those of `deploycc.workflows.staging.staged_folder`.
         """
         from deploycc.files import write_text
         from deploycc.report.gates import render_gates_html

@@ -46,13 +46,7 @@ class StagedDetector:
     ) -> None:
         """Write ``first.onnx`` and ``second-0.onnx``, ``second-1.onnx`` ... into a folder.
 
-        Args:
-            folder: what this tool wrote into it before is replaced, other files stay.
-            inputs: files that were read, which stay where they are.
-            on_kept: told of each file of somebody else's that is kept under another name.
-
-        Raises:
-            ArtefactError: see `deploycc.workflows.staging.staged_folder`.
+        Args and errors are those of `deploycc.workflows.staging.staged_folder`.
         """
         from deploycc.detector.file import save
         from deploycc.graph.onnx_stream import write_onnx
