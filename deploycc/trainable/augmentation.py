@@ -19,8 +19,8 @@ def mirrored_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 def centres_inside(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return for each box, [N, 4] corners, whether its centre lies in a patch, xmin ymin xmax ymax."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    result: NDArray[np.bool_] = ((centres > patch[:2]) & (centres < patch[2:])).all(1)
-    return result
+    inside: NDArray[np.bool_] = (centres > patch[:2]) & (centres < patch[2:])
+    return inside[:, 0] & inside[:, 1]
 
 
 def boxes_in_patch(boxes: NDArray[np.float32], patch: NDArray[np.float32]) -> NDArray[np.float32]:
