@@ -77,7 +77,7 @@ class _Job:
 
     def __init__(self, plan: "Dict[str, Any]", folder: str, file: str, scenario: Scenario) -> None:
         self._board = plan["target"]
-        self._folder = folder
+        self.folder = folder
         self.plan = plan
         self.engine = plan_file.engine_of(plan, file)
         self.network = plan_file.network_of(plan, self.engine)
@@ -92,8 +92,8 @@ class _Job:
         self.samples = timing.Blocks()
 
     def check(self) -> None:
-        self.path = files.inside(self._folder, self.engine["file"])
-        self.built = check_engine(self.engine, self._folder)
+        self.path = files.inside(self.folder, self.engine["file"])
+        self.built = check_engine(self.engine, self.folder)
 
     def refuse(self, error: "Any") -> None:
         self.row.update({key: value for key, value in fields_of(error).items() if key in self.row})
@@ -171,7 +171,7 @@ def _measure(
                     "measure through TensorRT's Python API, with builder = \"tensorrt-python\" in the target's file",
                 )
             with Scratch(tempfile.gettempdir()) as scratch:
-                _with_program(jobs, input_file, program, scratch.path, rounds)
+                _with_program(jobs, input_file, program, scratch.path, scenario, rounds)
         elif plan["target"]["runtime"] == "onnxruntime":
             take_turns(jobs, run_onnxruntime.Runner(plan, input_file), scenario)
         else:
@@ -191,6 +191,7 @@ def _with_program(
     input_file: "Optional[str]",
     program: "Optional[str]",
     folder: str,
+    scenario: Scenario,
     wanted_rounds: "Optional[int]",
 ) -> None:
     """Measure engines with trtexec: one in one go, several in turns, a process for each block.
@@ -198,16 +199,21 @@ def _with_program(
     Where the number of rounds is given, layers are not timed, which takes one more process for each engine.
     """
     rounds = wanted_rounds or (timing.ROUNDS if len(jobs) > 1 else 1)
+    most_rounds = wanted_rounds or rounds * _most_times(jobs, scenario)
     turns = _new_turns() if len(jobs) > 1 else None
     order = list(jobs)
     for job in jobs:
         job.board = run_trtexec.Board(_shortened(job.plan, rounds), folder, program, jobs[0].board)
         job.started = environment.cpu_times()
     with telemetry.Recorder(_expected_s(jobs)) as recorder:
-        for _ in range(rounds):
+        taken = 0
+        while taken < rounds or (
+            taken < most_rounds and not timing.ratios_known([job.samples.medians for job in jobs])
+        ):
             for job in order:
                 job.samples.add(job.board.time(job.network, job.built, job.path, input_file))
             order.reverse()
+            taken += 1
     origin = min(job.samples.first_start for job in jobs)
     for job in jobs:
         result = job.samples.result(origin)
@@ -217,6 +223,12 @@ def _with_program(
         result["reason"] = "; ".join(filter(None, remarks)) or None
         result["turns"] = turns
         job.fill(result)
+
+
+def _most_times(jobs: "List[_Job]", scenario: Scenario) -> int:
+    """How many times as long as the plans say engines are timed at most: those of several folders are compared."""
+    compared = len({job.folder for job in jobs}) > 1 and scenario.name is None
+    return timing.MOST_TIMES if compared and not jobs[0].plan["measurement"]["quick"] else 1
 
 
 def _shortened(plan: "Dict[str, Any]", rounds: int) -> "Dict[str, Any]":
@@ -274,7 +286,9 @@ def take_turns(jobs: "List[_Job]", runner: "Any", scenario: Scenario) -> None:
             return
         with telemetry.Recorder(_expected_s(ready)) as recorder:
             started = environment.cpu_times()
-            results = timing.take_samples(watches, limits["min_duration_s"], limits["min_samples"], period_s)
+            results = timing.take_samples(
+                watches, limits["min_duration_s"], limits["min_samples"], period_s, _most_times(ready, scenario)
+            )
         origin = min(watch.first_start for watch in watches)
         del watch, watches  # engines are gone before their context is, and before one is loaded to be described
     turns = _new_turns() if len(ready) > 1 and period_s is None else None

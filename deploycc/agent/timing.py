@@ -4,17 +4,24 @@ Single stream: the next picture as soon as the last one is done. Constant stream
 
 Engines that are to be compared are timed in turns: a block of pictures of one, then a block of the other, the order
 reversed from round to round (A B, B A, ...). Whatever else the machine does, and however its clocks move, meets both.
+Where pairs of blocks differ so much that they do not tell the ratio, more of them are taken. Only how far they differ
+decides that, never what they say: stopping as soon as a difference shows would find differences that are not there.
 """
 
 import gc
+import itertools
+import statistics
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from . import pairs
 from .outcome import Failed
 
 _BLOCK_S = 0.3  # of a block, where that is enough pictures: a steady state, and short beside what changes on a machine
 _BLOCK_SAMPLES = 10  # of a block: the picture that is dropped before it stays a small part
 ROUNDS = 8  # at least: of fewer pairs of blocks not even the extremes are a 99 % interval of their median
+KNOWN = 0.02  # spread of a ratio that is known: half as large as the smallest regression that people ask for
+MOST_TIMES = 4  # as long are engines timed whose ratio is asked for
 _SPIN_S = 0.002  # before a picture is due: a sleep may last that much longer than it should
 _DROPPED_S = 0.02  # before each block, and one picture at least: the caches still hold the other engine's data
 
@@ -60,6 +67,13 @@ class Stopwatch:
     def picture_s(self) -> float:
         """Mean time of a picture of the warm-up."""
         return self._warmup_s / self._warmup_samples
+
+    @property
+    def medians(self) -> "List[float]":
+        """Median of each block, in seconds."""
+        ends = list(itertools.accumulate(self._blocks))
+        samples = [end - start for start, end in zip(self._starts, self._ends)]  # noqa: B905 - strict came with 3.10
+        return [statistics.median(samples[end - count : end]) for end, count in zip(ends, self._blocks)]  # noqa: B905
 
     def warm_up(self, seconds: float) -> None:
         """Run pictures that are not kept: at least one.
@@ -185,6 +199,11 @@ class Blocks:
         self._blocks.append((now - result["duration_s"], result))
 
     @property
+    def medians(self) -> "List[float]":
+        """Median of each block, in milliseconds."""
+        return [statistics.median(block["samples_ms"]) for _, block in self._blocks]
+
+    @property
     def first_start(self) -> float:
         """When the first sample began, as far as the end of its block tells."""
         return float(self._blocks[0][0])
@@ -203,7 +222,11 @@ class Blocks:
 
 
 def take_samples(
-    watches: "List[Stopwatch]", min_duration_s: float, min_samples: int, period_s: "Optional[float]" = None
+    watches: "List[Stopwatch]",
+    min_duration_s: float,
+    min_samples: int,
+    period_s: "Optional[float]" = None,
+    most_times: int = 1,
 ) -> "List[Dict[str, Any]]":
     """Time engines that are warm until each has reached both limits.
 
@@ -212,6 +235,8 @@ def take_samples(
         min_duration_s: of each engine's blocks together.
         min_samples: of each engine.
         period_s: of a constant stream, which engines get one after the other; None: the next picture at once.
+        most_times: how many times as long engines that take turns are timed at most, until their ratio is known
+            (`ratios_known`).
 
     Returns:
         For each what `Stopwatch.result` says, counted from the first sample of all.
@@ -225,7 +250,7 @@ def take_samples(
         elif len(watches) == 1:
             watches[0].take_block(min_duration_s, min_samples)
         else:
-            _take_turns(watches, min_duration_s, min_samples)
+            _take_turns(watches, min_duration_s, min_samples, most_times)
     finally:
         if collecting:
             gc.enable()
@@ -233,14 +258,26 @@ def take_samples(
     return [watch.result(origin) for watch in watches]
 
 
-def _take_turns(watches: "List[Stopwatch]", min_duration_s: float, min_samples: int) -> None:
+def _take_turns(watches: "List[Stopwatch]", min_duration_s: float, min_samples: int, most_times: int) -> None:
     rounds = _rounds([watch.picture_s for watch in watches], min_duration_s, min_samples)
     order = list(watches)
-    for _ in range(rounds):
-        for watch in order:
-            watch.warm_up(_DROPPED_S)
-            watch.take_block(min_duration_s / rounds, -(-min_samples // rounds))
-        order.reverse()
+    taken = 0
+    while taken < rounds or (taken < most_times * rounds and not ratios_known([watch.medians for watch in watches])):
+        for _ in range(2):
+            for watch in order:
+                watch.warm_up(_DROPPED_S)
+                watch.take_block(min_duration_s / rounds, -(-min_samples // rounds))
+            order.reverse()
+        taken += 2
+
+
+def ratios_known(medians: "List[List[float]]") -> bool:
+    """Return whether pairs of blocks tell what each engine takes of the first one's time.
+
+    Args:
+        medians: for each engine that of each block, as many for all.
+    """
+    return all(pairs.ratio_spread(medians[0], other) <= KNOWN for other in medians[1:])
 
 
 def _rounds(pictures_s: "List[float]", min_duration_s: float, min_samples: int) -> int:

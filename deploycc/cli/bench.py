@@ -48,8 +48,10 @@ def command(
 
     They run on this machine or on --device for as long as the folder's plan says, and each folder's report is updated.
     Engines of one precision are measured in turns, in blocks of changing order, so that what else the machine does
-    meets all of them; the first folder is what the others are compared with. Figures measured before go to runs/,
-    unless there are no new ones. The exit status is 0 only where every engine was measured.
+    meets all of them; the first folder is what the others are compared with. While pairs of blocks do not tell how they
+    compare within 2 %, engines of several folders are timed for longer, at most four times as long as planned. Figures
+    measured before go to runs/, unless there are no new ones. The exit status is 0 only where every engine was
+    measured.
     """
     from deploycc.agent_host.local import check_measured
     from deploycc.agent_host.remote import Step

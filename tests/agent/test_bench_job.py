@@ -14,7 +14,7 @@ from json_edits import edit
 from small_networks import conv_model, if_model, plan_folder
 
 from deploycc import target
-from deploycc.agent import bench_job, build_job, files, jetson, run_onnxruntime
+from deploycc.agent import bench_job, build_job, files, jetson, run_onnxruntime, run_trtexec, timing
 from deploycc.agent.outcome import Failed, NotPossible
 from deploycc.agent.scenario import Scenario
 
@@ -190,6 +190,92 @@ def test_engines_of_several_plans_take_turns(built: Path, tmp_path: Path, monkey
     assert len(rows[0]["blocks"]) == len(rows[1]["blocks"]) >= 8
     alone = bench(built)
     assert (alone["turns"], alone["scenario"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("folders", "quick", "scenario", "most_times"),
+    [
+        (2, False, Scenario(), 4),
+        (2, True, Scenario(), 1),
+        (1, False, Scenario(), 1),
+        (2, False, Scenario("single-stream", seconds=0.01), 1),
+    ],
+)
+def test_only_engines_that_are_compared_are_measured_longer(
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folders: int,
+    quick: bool,
+    scenario: Scenario,
+    most_times: int,
+) -> None:
+    limits = {"warmup_s": 0.0, "min_duration_s": 10.0, "min_samples": 100, "quick": quick}
+    edit(built, "plan.json", lambda plan: plan["measurement"].update(limits))
+    other = tmp_path / "other"
+    shutil.copytree(built, other, ignore=shutil.ignore_patterns("other"))
+    seen, take_samples = [], timing.take_samples
+
+    def shortly(watches: Any, min_duration_s: float, min_samples: int, period_s: Any, most_times: int) -> Any:
+        seen.append(most_times)
+        return take_samples(watches, 0.01, 1)
+
+    monkeypatch.setattr(timing, "take_samples", shortly)
+    engines = [(str(folder / "plan.json"), "engine-fp32.onnx") for folder in (built, other)[:folders]]
+    rows = bench_job.bench(engines, None, None, scenario)
+    assert [row["status"] for row in rows] == ["measured"] * folders
+    assert seen == [most_times]
+
+
+@pytest.mark.parametrize(("quick", "given", "rounds"), [(False, None, 32), (True, None, 8), (False, 3, 3)])
+def test_a_program_is_started_until_pairs_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool, given: int | None, rounds: int
+) -> None:
+    """Blocks of which every other one takes twice as long never tell."""
+    paths, asked = [], []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        plan_folder(folder, target.load("jetson-tx2-jp461"), {"fp32": conv_model()})
+        edit(
+            folder,
+            "plan.json",
+            lambda plan: plan["measurement"].update(min_duration_s=10.0, min_samples=100, quick=quick),
+        )
+        paths.append((str(folder / "plan.json"), "engine-fp32.engine"))
+
+    class Board:
+        def __init__(self, plan: Any, folder: str, program: str | None, like: Any) -> None:
+            self.blocks = 0
+            self.limits = plan["measurement"]
+
+        def time(self, network: Any, built: Any, path: str, input_file: Any) -> dict[str, Any]:
+            self.blocks += 1
+            asked.append((path, self.limits["min_duration_s"]))
+            samples_ms = [1.0 if len(asked) % 2 else 2.0] * 3
+            return {
+                "samples_ms": samples_ms,
+                "start_offsets_s": [0.0, 0.002, 0.004],
+                "blocks": [3],
+                "duration_s": 1e-9,
+                "warmup_samples": 1,
+                "warmup_s": 0.1,
+                "device": "board",
+                "runtime_version": "8.2",
+                "reason": None,
+            }
+
+        def profile(self, network: Any, path: str) -> dict[str, Any]:
+            return {"layers": [], "remark": None}
+
+    monkeypatch.setattr(run_trtexec, "Board", Board)
+    monkeypatch.setattr(bench_job, "check_engine", lambda engine, folder: {"sha256": "0" * 64})
+    rows = bench_job.bench(paths, None, rounds=given)
+    assert [row["status"] for row in rows] == ["measured", "measured"]
+    assert [row["blocks"] for row in rows] == [[3] * rounds] * 2
+    order = "".join(Path(path).parent.name for path, _ in asked)
+    assert order == ("abba" * rounds)[: 2 * rounds]
+    assert {seconds for _, seconds in asked} == {10.0 / (given or 8)}
 
 
 def test_a_constant_stream_says_so(built: Path) -> None:

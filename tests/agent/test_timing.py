@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deploycc.agent import timing
@@ -151,6 +152,62 @@ def test_each_reaches_both_limits(durations: tuple[float, float], min_s: float, 
     if samples == 100:  # a valid measurement costs little more in turns than one after the other
         alone_s = sum(max(min_s, samples * duration_s) for duration_s in durations)
         assert bench.now - begin < 1.2 * alone_s
+
+
+class Restless(Bench):
+    """Every third picture of an engine takes longer, but for those after a time when the machine is quiet."""
+
+    def __init__(self, quiet_after_s: float) -> None:
+        super().__init__()
+        self.quiet = self.now + quiet_after_s
+
+    def warm_engine(self, name: str, duration_s: float) -> timing.Stopwatch:
+        random = np.random.default_rng(ord(name))
+
+        def run() -> None:
+            disturbed = self.now < self.quiet and len(self.log) % 64 < 32
+            self.now += duration_s * (1 + disturbed * random.random())
+            self.log += name
+
+        watch = timing.Stopwatch(run, lambda: self.now)
+        watch.warm_up(0.0)
+        return watch
+
+
+@pytest.mark.parametrize(
+    ("quiet_after_s", "most_times", "rounds"),
+    [(0.0, 4, 10), (1e9, 1, 10), (1e9, 4, 40), (8.0, 4, None)],
+)
+def test_more_pairs_are_taken_until_they_tell(quiet_after_s: float, most_times: int, rounds: int | None) -> None:
+    bench = Restless(quiet_after_s)
+    watches = [bench.warm_engine("A", FAST_S), bench.warm_engine("B", SLOW_S)]
+    first, second = timing.take_samples(watches, 3.0, 100, most_times=most_times)
+    assert len(first["blocks"]) == len(second["blocks"])
+    known = timing.ratios_known([watch.medians for watch in watches])
+    if rounds is None:
+        assert 10 < len(first["blocks"]) < 40
+        assert known
+    else:
+        assert len(first["blocks"]) == rounds
+        assert known == (quiet_after_s == 0)
+
+
+def test_what_pairs_say_does_not_end_a_measurement() -> None:
+    """An engine that is clearly slower is measured as long as an equal one whose pairs differ as much."""
+    rounds = []
+    for slower in (1.0, 8.0):
+        bench = Restless(1e9)
+        watches = [bench.warm_engine("A", FAST_S), bench.warm_engine("B", slower * FAST_S)]
+        rounds.append(len(timing.take_samples(watches, 3.0, 100, most_times=3)[0]["blocks"]))
+    assert rounds == [30, 30]
+
+
+def test_medians_are_those_of_the_blocks() -> None:
+    engine = Engine(1.0, 2.0, 4.0, 3.0, 8.0, 16.0)
+    watch = timing.Stopwatch(engine.run, engine.clock)
+    watch.take_block(0.0, 3)
+    watch.take_block(0.0, 2)
+    assert watch.medians == [2.0, 5.5]
 
 
 def test_the_collector_rests_while_engines_take_turns() -> None:
