@@ -175,6 +175,8 @@ def command(
                 continue
             for sentence in outcome.kept:
                 console.warn(sentence)
+            if outcome.board:
+                console.note(f"{outcome.folder}: done on {outcome.board}")
             if not as_json:
                 console.say(f"{outcome.target}: {detector.name}", summarise_folder(outcome.folder))
             console.wrote(outcome.folder, answer=not as_json)

@@ -268,22 +268,25 @@ def _built_on_boards(
     written: Sequence[Report | Refused], settings: CompileSettings, say: Say
 ) -> Iterator[Report | Refused]:
     """Build and time what was written on the boards of ``settings.device``, as many at once as there are."""
+    from deploycc.agent_host.devices import find
     from deploycc.workflows.board_pool import BoardJob, run_on_boards
     from deploycc.workflows.devices import build_and_measure_there, build_steps
     from deploycc.workflows.report import read_report
 
-    def work(session: RemoteSession, say: Say) -> None:
+    def work(session: RemoteSession, say: Say) -> str:
         build_and_measure_there(session.folder, session, settings.measure, say, settings.max_performance)
+        return session.device.name
 
     steps = tuple(build_steps(settings.measure, settings.max_performance))
     reports = [outcome for outcome in written if not isinstance(outcome, Refused)]
     jobs = [BoardJob(report.target, (report.folder,), steps, work) for report in reports]
-    results = run_on_boards(settings.device or "", jobs, say)
-    ends = iter(results)
+    device = settings.device or ""
+    ends = iter(run_on_boards(device, jobs, say))
+    is_pool = len(find(device)) > 1
     for outcome in written:
         if isinstance(outcome, Refused):
             yield outcome
-        elif (error := next(ends)) is not None:
-            yield Refused(outcome.target, error)
+        elif isinstance(end := next(ends), DeployError):
+            yield Refused(outcome.target, end)
         else:
-            yield replace(read_report(outcome.folder), kept=outcome.kept)
+            yield replace(read_report(outcome.folder), kept=outcome.kept, board=end if is_pool else None)

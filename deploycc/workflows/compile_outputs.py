@@ -36,6 +36,7 @@ def outcome_json(outcome: Report | Refused) -> dict[str, Any]:
         return {"target": outcome.target, "error": {"code": outcome.error.code, "message": outcome.error.message}}
     return {
         "folder": str(outcome.folder),
+        **({"board": outcome.board} if outcome.board else {}),
         "compile": outcome.compiled.model_dump(mode="json", by_alias=True),
         "latency": outcome.latency and latency_json(outcome.latency),
     }

@@ -27,12 +27,14 @@ class Report:
         compiled: ``compile.json``: networks, engines, prunings, accuracy.
         latency: ``latency.json``, every sample; None where nothing was measured.
         kept: of whoever just wrote it: a sentence per file of somebody else's that is kept under another name.
+        board: of whoever just had it built by one of several boards: that board's name.
     """
 
     folder: Path
     compiled: CompileReport
     latency: LatencyReport | None
     kept: tuple[str, ...] = ()
+    board: str | None = None
 
     @property
     def target(self) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,11 @@ from deploycc.agent_host.devices import Device
 from deploycc.cli import main
 from deploycc.errors import BuildError, DeployError, Detached, DeviceError
 from deploycc.workflows import board_jobs
+from deploycc.workflows import compile as compile_workflow
 from deploycc.workflows.board_pool import BoardJob, BoardPool, run_on_boards
+from deploycc.workflows.compile_settings import CompileSettings
 from deploycc.workflows.devices import choose_device, fitting
+from deploycc.workflows.report import Report
 
 TX2, XAVIER = "jetson-tx2-jp461", "jetson-xavier-jp512"
 BOARDS = tuple(Device(name=name, url=f"ssh://{name}", target=TX2) for name in ("a", "b", "c"))
@@ -154,6 +158,21 @@ def test_a_pool_says_which_board_did_what(monkeypatch: pytest.MonkeyPatch, board
     notes: list[str] = []
     assert board_jobs.build_folders([Path("one")], boards, print, notes.append) == ["one"]
     assert notes == (["one: done on a"] if named else [])
+
+
+@pytest.mark.parametrize(("boards", "named"), [("a,b", "a"), ("a", None)])
+@pytest.mark.usefixtures("rack", "sessions")
+def test_compiling_on_a_pool_says_which_board_did_what(
+    monkeypatch: pytest.MonkeyPatch, boards: str, named: str | None
+) -> None:
+    written: Any = SimpleNamespace(target=SimpleNamespace(name=TX2))
+    report = Report(Path("one"), written, None, ("kept",))
+    monkeypatch.setattr("deploycc.workflows.devices.build_and_measure_there", lambda *_: None)
+    monkeypatch.setattr("deploycc.workflows.report.read_report", lambda folder: replace(report, kept=()))
+    settings = CompileSettings(device=boards)
+    [outcome] = compile_workflow._built_on_boards([report], settings, print)
+    assert isinstance(outcome, Report)
+    assert (outcome.board, outcome.kept) == (named, ("kept",))
 
 
 def test_folders_that_fail_are_shown_and_summed_up(
