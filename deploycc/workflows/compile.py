@@ -281,7 +281,8 @@ def _built_on_boards(
     reports = [outcome for outcome in written if not isinstance(outcome, Refused)]
     jobs = [BoardJob(report.target, (report.folder,), steps, work) for report in reports]
     device = settings.device or ""
-    ends = iter(run_on_boards(device, jobs, say))
+    results: list[str | DeployError] = run_on_boards(device, jobs, say)
+    ends = iter(results)
     is_pool = len(find(device)) > 1
     for outcome in written:
         if isinstance(outcome, Refused):

@@ -165,7 +165,10 @@ def _loaded_result(tried: Sequence[Sequence[int]]) -> int:
 
 def idle(engine: Path, slower: Path, folder: Path, tries: int) -> int:
     """Compare an engine with one that takes 8 % longer."""
-    tried = [idle_try(engine, slower, folder / "work") for _ in range(tries)]
+    tried = []
+    for _ in range(tries):
+        tried.append(idle_try(engine, slower, folder / "work"))
+        print(f"exit status {tried[-1][0]}, {tried[-1][1] - 1:+.1%}, {tried[-1][2]} pairs", flush=True)
     found = sum(status == EXIT_BUDGET for status, _, _ in tried)
     ratios, pairs = ([values[index] for values in tried] for index in (1, 2))
     print(f"planted about 8 %: measured {statistics.median(ratios) - 1:.1%}, ", end="")
