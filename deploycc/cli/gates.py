@@ -40,6 +40,10 @@ def command(
     seconds: Annotated[float, option("S", "Approximate time for each comparison of networks.", min=0.1)] = 20.0,
     budget: Annotated[str | None, option("MIN", "With --device: plan within so many minutes, as in 30m.")] = None,
     threads: Annotated[int, option("N", "CPU threads of the measurements; 0: all cores.", min=0)] = 0,
+    staged: Annotated[
+        bool,
+        switch("--staged", "Plan two networks in a row where they are faster; compile and the agent refuse them yet."),
+    ] = False,
     explain: Annotated[bool, switch("--explain", "Show what was considered for each layer.")] = False,
     as_json: AsJson = False,
     choice: ModelChoice,
@@ -80,6 +84,7 @@ def command(
             max_growth=max_growth,
             seconds=seconds,
             budget_s=budget_s,
+            staged=staged,
             say=say,
             tell=console.note,
         )
@@ -89,4 +94,9 @@ def command(
     console.show(as_json, gates_json(report, considered=explain), *gates_tables(report, considered=explain))
     if report.timings is None and report.intervals is None and not as_json:
         console.warn("nothing was run: the pictures of the profile are not there, so every figure above is predicted")
+    if planning.staged is not None:
+        console.warn(
+            "the plan runs two networks in a row, which `deploycc compile` and the agent do not do yet: their files "
+            "are in the folder, and without `--staged` a single network is planned"
+        )
     console.wrote(output)

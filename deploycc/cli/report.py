@@ -114,7 +114,7 @@ def keep(
 def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | None) -> None:
     """Show ``gates.json``."""
     from deploycc.files import write_text
-    from deploycc.report.gates import gates_json, regions_table, render_gates_html, summary_table
+    from deploycc.report.gates import gates_json, gates_tables, render_gates_html
     from deploycc.workflows.report import read_gates
 
     if markdown is not None:
@@ -122,5 +122,5 @@ def _show_gates(path: Path, as_json: bool, markdown: Path | None, html: Path | N
     report = read_gates(path)
     if html is not None:
         write_text(html, render_gates_html(report))
-    console.show(as_json, gates_json(report), summary_table(report), regions_table(report))
+    console.show(as_json, gates_json(report), *gates_tables(report))
     console.wrote(html)

@@ -82,6 +82,8 @@ class GatePlan(Document):
         network: name of the network.
         target: name of the target; on another one branches have other costs.
         layers: in graph order, a joined layer right after the one whose branches hold it.
+        staged: the ``variants`` are second networks, of which the host starts one, and not branches of a single
+            network. The other gates multiply then.
     """
 
     FILE_NAME: ClassVar[str] = "gate-plan.json"
@@ -93,10 +95,14 @@ class GatePlan(Document):
     network: str
     target: str
     layers: tuple[LayerPlan, ...]
+    staged: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> GatePlan:
         check_layers(self.layers)
+        lowerings = {layer.lowering for layer in self.layers}
+        if self.staged and ("variants" not in lowerings or lowerings - {"variants", "multiply"}):
+            raise ValueError("a plan that is staged has variants, and beside them only gates that multiply")
         return self
 
 

@@ -13,11 +13,7 @@ from pydantic import Field, model_validator
 from deploycc.documents.document import Count, Document, Evidence, Record, Sha256, read_document
 from deploycc.documents.gate_plan import Lowering
 from deploycc.documents.prediction import Interval
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rounds = Annotated[tuple[tuple[Positive, ...], ...], Field(min_length=1)]
-"""Milliseconds, [rounds][pictures]."""
+from deploycc.documents.staged_times import Positive, Rounds, Share, StagedRecord
 
 
 class ConsideredRecord(Record):
@@ -143,6 +139,8 @@ class GateReport(Document):
         considered: what the planner chose from.
         regions: those that it lowered.
         timings: None where no pictures were there to run.
+        staged: two networks in a row, where one decision switches many layers and they were considered; where they are
+            chosen, everything above is about the best plan in one network.
     """
 
     FILE_NAME: ClassVar[str] = "gates.json"
@@ -168,6 +166,7 @@ class GateReport(Document):
     considered: tuple[ConsideredRecord, ...]
     regions: tuple[RegionRecord, ...]
     timings: Timings | None
+    staged: StagedRecord | None = None
 
 
 def read_gate_report(path: Path) -> GateReport:

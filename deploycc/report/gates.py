@@ -12,6 +12,7 @@ from deploycc.documents.gates import GateReport
 from deploycc.documents.prediction import Interval
 from deploycc.report import gates_plots as plots
 from deploycc.report.format import bare_ms
+from deploycc.report.gates_staged import HOW, one_network, staged_evidence, staged_json, staged_table
 from deploycc.report.page import page_template
 from deploycc.report.table import Table
 
@@ -94,8 +95,9 @@ def gates_json(report: GateReport, considered: bool = False) -> dict[str, Any]:
         report: to show.
         considered: include what the planner chose from.
     """
-    omitted = {"timings"} if considered else {"timings", "considered"}
+    omitted = {"timings", "staged"} if considered else {"timings", "staged", "considered"}
     facts = report.model_dump(mode="json", exclude=omitted, by_alias=True)
+    facts["staged"] = None if report.staged is None else staged_json(report.staged)
     return {**facts, "measured": derive(report).as_json() if report.timings is not None else None}
 
 
@@ -149,7 +151,9 @@ def regions_table(report: GateReport) -> Table:
 
 def gates_tables(report: GateReport, considered: bool = False) -> list[Table]:
     """Return what was planned and what it saves; first of all what was considered, where that is asked for."""
-    return [*([considered_table(report)] if considered else []), regions_table(report), summary_table(report)]
+    tables = [*([considered_table(report)] if considered else []), regions_table(report), summary_table(report)]
+    staged = staged_table(report)
+    return tables if staged is None else [*tables, staged]
 
 
 def considered_table(report: GateReport) -> Table:
@@ -173,7 +177,7 @@ def considered_table(report: GateReport) -> Table:
 
 def render_gates_html(report: GateReport) -> str:
     """Return the page, which loads nothing from elsewhere; every name in it is escaped."""
-    drawings = {}
+    drawings, staged = {}, staged_table(report)
     if report.timings is not None:
         draw = {"by_share": plots.latency_by_share, "saved": plots.saved_time, "worst": plots.worst_case}
         drawings = {name: Markup(function(report)) for name, function in draw.items()}
@@ -181,7 +185,10 @@ def render_gates_html(report: GateReport) -> str:
         report=report,
         derived=derive(report) if report.timings is not None else None,
         plots=drawings,
-        tables=[regions_table(report), considered_table(report)],
+        tables=[*([] if staged is None else [staged]), regions_table(report), considered_table(report)],
+        staged_evidence=None if report.staged is None else staged_evidence(report.staged),
+        one_network=one_network(report),
+        how_staged=HOW,
         least=LEAST,
     )
 

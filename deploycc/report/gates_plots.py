@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from deploycc.documents.gates import GateReport, Rounds, Timings
+from deploycc.documents.gates import GateReport, Timings
+from deploycc.documents.staged_times import Rounds
 from deploycc.report.plots import BAND, BAR, FAINT, INK, LINE, grid, render
 
 _BINS = 8

@@ -51,6 +51,19 @@ class Timer(Protocol):
             MeasureError: the runtime refuses it.
         """
 
+    def load_stages(
+        self, models: Sequence[onnx.ModelProto], decision: str, context: Mapping[str, object]
+    ) -> Sequence[Loaded] | None:
+        """Get networks ready that run in a row; see `deploycc.timing.in_a_row.SessionsInARow`.
+
+        Returns:
+            What `time_pictures` takes: both in a row as decided, then for each second network the first one and that,
+            whatever is decided. None where networks can only be timed apart.
+
+        Raises:
+            MeasureError: the runtime refuses one.
+        """
+
     def time_calls(self, networks: Sequence[Loaded], rounds: int, *, most_calls: int = 20) -> list[tuple[float, ...]]:
         """Time networks on seeded noise, in turns; see `deploycc.timing.turns.time_short_runs`.
 
@@ -116,6 +129,15 @@ class LocalTimer:
         """See `Timer.load`."""
         return open_session(model, self.machine.threads, context)
 
+    def load_stages(
+        self, models: Sequence[onnx.ModelProto], decision: str, context: Mapping[str, object]
+    ) -> list[Callable[[Tensor], object]]:
+        """See `Timer.load_stages`."""
+        from deploycc.timing.in_a_row import SessionsInARow
+
+        stages = SessionsInARow(models, decision, self.machine.threads, context)
+        return [partial(stages.run, number=number) for number in (None, *range(len(models) - 1))]
+
     def time_calls(
         self, networks: Sequence[ort.InferenceSession], rounds: int, *, most_calls: int = 20
     ) -> list[tuple[float, ...]]:
@@ -133,7 +155,7 @@ class LocalTimer:
 
     def time_pictures(
         self,
-        networks: Mapping[Key, ort.InferenceSession],
+        networks: Mapping[Key, ort.InferenceSession | Callable[[Tensor], object]],
         pictures: Sequence[Tensor],
         *,
         seconds: float,
@@ -160,6 +182,8 @@ def _on_noise(session: ort.InferenceSession) -> Callable[[], object]:
     return partial(session.run, None, feed)
 
 
-def _on_picture(session: ort.InferenceSession) -> Callable[[Tensor], object]:
+def _on_picture(session: ort.InferenceSession | Callable[[Tensor], object]) -> Callable[[Tensor], object]:
+    if callable(session):  # networks in a row
+        return session
     name = session.get_inputs()[0].name
     return lambda picture: session.run(None, {name: picture})

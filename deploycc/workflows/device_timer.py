@@ -98,6 +98,9 @@ class DeviceTimer:
             shutil.rmtree(folder)
         return known
 
+    def load_stages(self, models: Sequence[onnx.ModelProto], decision: str, context: Mapping[str, object]) -> None:
+        """Return nothing: a device times one engine after the other, each by itself; see `Timer.load_stages`."""
+
     def time_calls(self, networks: Sequence[Path], rounds: int, *, most_calls: int = 20) -> list[tuple[float, ...]]:
         """Time networks on noise: at least eight samples of each, medians of blocks; see `Timer.time_calls`.
 

@@ -104,7 +104,7 @@ def choose_lowerings(
     max_growth: float,
     costs: AnyGateCosts,
     say: Say = quiet,
-) -> tuple[Planned, tuple[Note, ...]]:
+) -> tuple[Planned, tuple[TimedDecision, ...], tuple[Note, ...]]:
     """Time whole networks and plan, again as long as kernels of some layers cannot take the places planned for them.
 
     Args:
@@ -117,6 +117,9 @@ def choose_lowerings(
         max_growth: bound of the weights that branches add, as a multiple of all weights.
         costs: of what the plan is for.
         say: progress.
+
+    Returns:
+        The plan, the decisions that switch several layers, and notes.
 
     Raises:
         MeasureError: a network does not run.
@@ -139,7 +142,7 @@ def choose_lowerings(
         )
         layers, stuck = fix_unmovable(network, layers, planned.layers())
         if not stuck:
-            return planned, notes
+            return planned, shared, notes
         notes += stuck
 
 

@@ -35,6 +35,7 @@ class Outlook:
         cost_engines: engines for costs that are not known yet.
         regions: regions that may become branches, at most.
         candidates: networks of shared decisions that are timed as a whole.
+        stages: networks that may run in a row, at most.
         seconds: for each comparison of engines that stay loaded.
     """
 
@@ -44,11 +45,12 @@ class Outlook:
     regions: int
     candidates: int
     seconds: float
+    stages: int = 0
 
     @property
     def most_engines(self) -> int:
         """Engines at most, besides the first."""
-        return self.cost_engines + self.candidates + _WHOLE + (_WAYS - 1) * self.regions
+        return self.cost_engines + self.candidates + _WHOLE + (_WAYS - 1) * self.regions + self.stages
 
     def rest_s(self) -> float:
         """Seconds that the end takes, after the regions are judged."""
@@ -58,11 +60,15 @@ class Outlook:
         """Seconds to judge a region that can be lowered in so many ways."""
         return self.effort.seconds(ways - 1, ways, self.seconds / 2 / ways)
 
+    def staging_s(self) -> float:
+        """Seconds to time networks that may run in a row."""
+        return self.effort.seconds(self.stages, 0, 0.0)
+
     def sentence(self, budget_s: float | None = None) -> str:
         """Say what is to be done, and how long it takes."""
         first = f"the first took {self.effort.build_s:.0f} s to build and {self.effort.start_s:.1f} s to start and time"
         least_s = self.effort.seconds(self.cost_engines + self.candidates, 0, 0.0) + self.rest_s()
-        most_s = least_s + self.regions * self.comparing_s(_WAYS)
+        most_s = least_s + self.regions * self.comparing_s(_WAYS) + self.staging_s()
         said = (
             f"{self.device} builds {self.cost_engines} engines for costs and at most "
             f"{self.most_engines - self.cost_engines} of the whole network: about {_minutes(least_s)} to "
@@ -112,6 +118,7 @@ def look_ahead(
     """
     from deploycc.gate_planning.check import graph_session
     from deploycc.gate_planning.shared_decisions import MOST_CANDIDATES
+    from deploycc.gate_planning.stages import MOST_STAGES
     from deploycc.graph.gates.search import gates_by_decision
 
     if not costs.builds:
@@ -124,7 +131,8 @@ def look_ahead(
     gated = sum(layer.gated for layer in layers)
     cost_engines = costs.engines((layer.convolution, layer.joins) for layer in layers)
     device = costs.machine.device or costs.machine.processor
-    return Outlook(device, effort, cost_engines, gated, MOST_CANDIDATES * shared, seconds)
+    stages = MOST_STAGES if shared else 0
+    return Outlook(device, effort, cost_engines, gated, MOST_CANDIDATES * shared, seconds, stages)
 
 
 class Allowance:
@@ -155,6 +163,10 @@ class Allowance:
     def for_ways(self, ways: int) -> bool:
         """Return whether a region can be judged that can be lowered in so many ways, and afterwards the end follow."""
         return self._outlook is None or self._has(self._outlook.comparing_s(ways) + self._outlook.rest_s())
+
+    def for_stages(self) -> bool:
+        """Return whether networks that may run in a row can be timed; nothing follows then."""
+        return self._outlook is None or self._has(self._outlook.staging_s())
 
     def _has(self, seconds: float) -> bool:
         return self._end_s is None or self._clock() + seconds <= self._end_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploycc.errors import ArtefactError, TargetError
+from deploycc.errors import ArtefactError, InputError, TargetError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -18,6 +18,7 @@ def check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -
     Raises:
         ArtefactError: ``gate-plan-other-model``.
         TargetError: ``gate-plan-other-target``.
+        InputError: ``gate-plan-staged``: it runs two networks in a row.
     """
     if plan is None:
         return
@@ -36,4 +37,12 @@ def check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -
             context={"target": target.name},
             note="the times of branches and convolutions were measured there; here another plan may be the fastest",
             hint=f"`deploycc gates --target {target.name}` makes one, on the machine that it is for",
+        )
+    if plan.staged:
+        raise InputError(
+            "gate-plan-staged",
+            "the gate plan runs two networks in a row, which a build plan and the agent do not do yet",
+            context={"plan": plan.network},
+            note="the folder of the plan holds them: `first.onnx`, and `second-0.onnx` and so on",
+            hint="`deploycc gates` without `--staged` plans one network; `deploycc.StagedSession` runs them in Python",
         )

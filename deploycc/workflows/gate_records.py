@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deploycc.documents.document import Evidence
-from deploycc.documents.gates import ConsideredRecord, PictureRecord, RegionRecord, Timings
+from deploycc.documents.gates import ConsideredRecord, GateReport, PictureRecord, RegionRecord, Timings
 
 if TYPE_CHECKING:
-    from deploycc.gate_planning.check import Checked
+    from deploycc.documents.gate_plan import GatePlan
+    from deploycc.documents.staged_times import StagedRecord
+    from deploycc.documents.utilisation import UtilisationProfile
+    from deploycc.gate_planning.check import Checked, Networks
     from deploycc.gate_planning.costs import Array
     from deploycc.gate_planning.planner import Planned
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.workflows.gate_decision import RecordedPictures
+    from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 
 def considered_records(planned: Planned) -> tuple[ConsideredRecord, ...]:
@@ -96,3 +101,52 @@ def timings_record(network: GatedNetwork, pictures: RecordedPictures, checked: C
 
 def _rounds(samples_ms: Array) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in np.round(samples_ms, 6).tolist())
+
+
+def gate_report(
+    plan: GatePlan,
+    network: GatedNetwork,
+    networks: Networks,
+    profile: UtilisationProfile,
+    planned: Planned,
+    checked: Checked | None,
+    recorded: RecordedPictures | None,
+    costs: AnyGateCosts,
+    max_worst_case: float,
+    max_growth: float,
+    staged: StagedRecord | None,
+) -> GateReport:
+    """Return everything that was considered, predicted and measured, as the file keeps it."""
+    from deploycc.documents.document import this_tool
+    from deploycc.graph.cost import measure_cost
+
+    machine = costs.describe()
+    return GateReport(
+        tool=this_tool(),
+        network=plan.network,
+        source_sha256=plan.source_sha256,
+        plan_sha256=_sha256(plan.to_json()),
+        profile_sha256=_sha256(profile.to_json()),
+        target=plan.target,
+        threads=costs.threads,
+        network_macs=measure_cost(networks.dense).macs,
+        scope_macs=profile.scope_macs,
+        max_worst_case=max_worst_case,
+        max_growth=max_growth,
+        weight_bytes=4 * measure_cost(network.graph).params,
+        added_bytes=added_bytes_of(planned, checked),
+        predicted=Evidence(kind="predicted", source=costs.source()),
+        predicted_dense_ms=planned.dense_ms,
+        predicted_expected_ms=planned.expected_ms,
+        predicted_all_on_ms=planned.all_on_ms,
+        intervals=costs.intervals(planned.dense_ms, planned.expected_ms, planned.all_on_ms),
+        considered=considered_records(planned),
+        regions=region_records(planned, checked),
+        timings=timings_record(network, recorded, checked, machine) if recorded and checked else None,
+        staged=staged,
+    )
+
+
+def _sha256(text: str) -> str:
+    """Digest of the file that this text is written to."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from deploycc.errors import ArtefactError, InputError, TargetError
 from deploycc.progress import Say, quiet
-from deploycc.workflows.gate_decision import RecordedPictures, choose_lowerings, record_decisions
+from deploycc.workflows.gate_decision import choose_lowerings, record_decisions
 from deploycc.workflows.gate_effort import Allowance, check_budget, look_ahead
 from deploycc.workflows.gate_limits import check_limits
+from deploycc.workflows.gate_network import prepare_network
+from deploycc.workflows.staged_choice import Limits, consider_split
+from deploycc.workflows.staged_split import find_split
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
     from deploycc.errors import Note
     from deploycc.gate_planning.check import Checked, Lower, Networks
     from deploycc.gate_planning.costs import GateCosts
-    from deploycc.gate_planning.planner import Planned
     from deploycc.graph.branches.gated_network import GatedNetwork
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.options import Options
     from deploycc.target import Target
     from deploycc.workflows.predicted_gate_costs import AnyGateCosts
+    from deploycc.workflows.staged import StagedDetector
 
 NETWORK_FILE = "network.onnx"
 PAGE_FILE = "gates.html"
@@ -43,20 +45,24 @@ class GatePlanning:
 
     Attributes:
         plan: how each gate is lowered, for `deploycc.compile`.
-        lowered: the detector with the plan carried out.
+        lowered: the detector with the best plan in one network carried out; it is the plan unless that is staged.
         report: what was considered, predicted and measured.
         notes: what had to stay a multiply, and why; what else may make the plan a poor one.
+        staged: the networks of a plan that is staged.
     """
 
     plan: GatePlan
     lowered: Detector
     report: GateReport
     notes: tuple[Note, ...]
+    staged: StagedDetector | None = None
 
     def write(
         self, folder: Path, inputs: Iterable[Path] = (), on_kept: Callable[[str], None] = lambda sentence: None
     ) -> None:
         """Write ``gate-plan.json``, ``network.onnx``, ``gates.json`` and ``gates.html`` into a folder.
+
+        Of a plan that is staged, the files of `StagedDetector.write` take the place of ``network.onnx``.
 
         Args and errors are those of `deploycc.workflows.staging.staged_folder`.
         """
@@ -67,7 +73,10 @@ class GatePlanning:
 
         with staged_folder(folder, inputs, on_kept) as staged:
             self.plan.write(staged / self.plan.FILE_NAME)
-            save_network(self.lowered, staged / NETWORK_FILE)
+            if self.staged is not None:
+                self.staged.save(staged)
+            else:
+                save_network(self.lowered, staged / NETWORK_FILE)
             self.report.write(staged / self.report.FILE_NAME)
             write_text(staged / PAGE_FILE, render_gates_html(self.report))
 
@@ -84,6 +93,7 @@ def plan_gates(
     max_growth: float = 1.0,
     seconds: float = 20.0,
     budget_s: float | None = None,
+    staged: bool = False,
     say: Say = quiet,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> GatePlanning:
@@ -104,6 +114,9 @@ def plan_gates(
         seconds: for each comparison of networks, about.
         budget_s: of a device that builds engines: nothing is begun that would leave no time for the end. What there is
             no time to check multiplies.
+        staged: choose two networks in a row where one decision switches many layers and they are measured to be faster
+            than one network, within the same bounds. They are timed and shown in any case; neither `deploycc.compile`
+            nor the agent runs them yet.
         say: progress.
         tell: told once how many engines a device is to build and how long that takes, after it has built the first.
 
@@ -124,6 +137,7 @@ def plan_gates(
     from deploycc.graph.branches.gated_network import read_gated_network
     from deploycc.graph.gates.search import as_described
     from deploycc.timing.machine import usable_cores
+    from deploycc.workflows.gate_records import gate_report
 
     start_s = time.monotonic()
     costs = costs or target_gate_costs(target)
@@ -154,7 +168,7 @@ def plan_gates(
             most=measured.timer.most_pictures,
             say=say,
         )
-    planned, stuck = choose_lowerings(
+    planned, shared, stuck = choose_lowerings(
         network,
         layers,
         model,
@@ -179,12 +193,36 @@ def plan_gates(
             say=say,
             go_on=allowance.for_ways,
         )
-    check_limits(planned, checked, costs, max_worst_case=max_worst_case, max_time=max_time)
+    in_a_row = None
+    split, unstaged = find_split(prepared, network, layers, shared, model, planned, max_growth)
+    if split is not None:
+        in_a_row, more = consider_split(
+            split,
+            networks,
+            _lowering(network),
+            active,
+            recorded,
+            checked,
+            costs=costs,
+            limits=Limits(max_worst_case, max_time),
+            wanted=staged,
+            seconds=seconds,
+            say=say,
+            go_on=allowance.for_stages,
+        )
+        unstaged += more
+    chosen = split if in_a_row is not None and in_a_row.chosen else None
+    if chosen is None:
+        check_limits(planned, checked, costs, max_worst_case=max_worst_case, max_time=max_time)
     say("lowering the network")
-    plan = _plan(prepared, target, planned, checked, costs)
-    report = _report(plan, network, networks, profile, planned, checked, recorded, costs, max_worst_case, max_growth)
-    notes = (*network.notes, *differences, *unfit, *stuck, *costs.notes())
-    return GatePlanning(plan, _lowered(prepared, options, plan), report, notes)
+    in_one = checked.layers if checked is not None else planned.layers()
+    plan = _plan(prepared, target, in_one if chosen is None else chosen.plan, checked, costs, staged=chosen is not None)
+    report = gate_report(
+        plan, network, networks, profile, planned, checked, recorded, costs, max_worst_case, max_growth, in_a_row
+    )
+    notes = (*network.notes, *differences, *unfit, *stuck, *unstaged, *costs.notes())
+    lowered = _lowered(prepared, options, in_one)
+    return GatePlanning(plan, lowered, report, notes, None if chosen is None else chosen.stages)
 
 
 def host_gate_costs() -> GateCosts:
@@ -215,15 +253,6 @@ def target_gate_costs(target: Target) -> AnyGateCosts:
         return PredictedGateCosts(PredictedCosts(target))
     except TargetError as error:
         raise _not_known(target, error.message, measurable=True, predictable=False) from error
-
-
-def prepare_network(detector: Detector, target: Target) -> tuple[Detector, Options]:
-    """Return the network that gates are lowered in, and the options that the passes before have followed."""
-    from deploycc.passes import DROP_DEAD, FOLD, PRUNE, run
-    from deploycc.passes.for_target import options_for
-
-    options = options_for(target, detection="raw")
-    return run(detector, options, FOLD + DROP_DEAD + PRUNE).detector, options
 
 
 def _check_target(target: Target, costs: AnyGateCosts) -> None:
@@ -291,7 +320,13 @@ def _lowering(network: GatedNetwork) -> Lower:
 
 
 def _plan(
-    network: Detector, target: Target, planned: Planned, checked: Checked | None, costs: AnyGateCosts
+    network: Detector,
+    target: Target,
+    layers: Sequence[LayerPlan],
+    checked: Checked | None,
+    costs: AnyGateCosts,
+    *,
+    staged: bool,
 ) -> GatePlan:
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.gate_plan import GatePlan
@@ -303,59 +338,12 @@ def _plan(
         random_weights=network.source.random_weights,
         network=network.name,
         target=target.name,
-        layers=checked.layers if checked is not None else planned.layers(),
+        layers=tuple(layers),
+        staged=staged,
     )
 
 
-def _lowered(network: Detector, options: Options, plan: GatePlan) -> Detector:
+def _lowered(network: Detector, options: Options, layers: tuple[LayerPlan, ...]) -> Detector:
     from deploycc.passes import CHECK, FIT, LOWER, run
 
-    return run(network, replace(options, gate_plan=plan.layers), LOWER + FIT + CHECK).detector
-
-
-def _report(
-    plan: GatePlan,
-    network: GatedNetwork,
-    networks: Networks,
-    profile: UtilisationProfile,
-    planned: Planned,
-    checked: Checked | None,
-    recorded: RecordedPictures | None,
-    costs: AnyGateCosts,
-    max_worst_case: float,
-    max_growth: float,
-) -> GateReport:
-    from deploycc.documents.document import Evidence, this_tool
-    from deploycc.documents.gates import GateReport
-    from deploycc.graph.cost import measure_cost
-    from deploycc.workflows.gate_records import added_bytes_of, considered_records, region_records, timings_record
-
-    machine = costs.describe()
-    return GateReport(
-        tool=this_tool(),
-        network=plan.network,
-        source_sha256=plan.source_sha256,
-        plan_sha256=_sha256(plan.to_json()),
-        profile_sha256=_sha256(profile.to_json()),
-        target=plan.target,
-        threads=costs.threads,
-        network_macs=measure_cost(networks.dense).macs,
-        scope_macs=profile.scope_macs,
-        max_worst_case=max_worst_case,
-        max_growth=max_growth,
-        weight_bytes=4 * measure_cost(network.graph).params,
-        added_bytes=added_bytes_of(planned, checked),
-        predicted=Evidence(kind="predicted", source=costs.source()),
-        predicted_dense_ms=planned.dense_ms,
-        predicted_expected_ms=planned.expected_ms,
-        predicted_all_on_ms=planned.all_on_ms,
-        intervals=costs.intervals(planned.dense_ms, planned.expected_ms, planned.all_on_ms),
-        considered=considered_records(planned),
-        regions=region_records(planned, checked),
-        timings=timings_record(network, recorded, checked, machine) if recorded and checked else None,
-    )
-
-
-def _sha256(text: str) -> str:
-    """Digest of the file that this text is written to."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return run(network, replace(options, gate_plan=layers), LOWER + FIT + CHECK).detector

@@ -65,6 +65,11 @@ class PredictedGateCosts:
         dense, expected, all_on = (interval(self.costs.basis, ms) for ms in (dense_ms, expected_ms, all_on_ms))
         return PredictedTimes(dense=dense, expected=expected, all_on=all_on)
 
+    @property
+    def reading_ms(self) -> float:
+        """What the host takes to read a decision between two networks: as of a branch, a copy to it and a wait."""
+        return self.costs.basis.model.branch_us * 1e-3
+
     def network_ms(self, graph: gs.Graph) -> float:
         """Return the predicted time of a network with static shapes; of an ``If``, the costlier branch counts."""
         from deploycc.prediction.launches import count_branches

@@ -48,15 +48,20 @@ class StagedDetector:
 
         Args and errors are those of `deploycc.workflows.staging.staged_folder`.
         """
-        from deploycc.detector.file import save
-        from deploycc.graph.onnx_stream import write_onnx
         from deploycc.workflows.staging import staged_folder
 
         with staged_folder(folder, inputs, on_kept) as staged:
-            with (staged / FIRST_FILE).open("wb") as file:
-                write_onnx(self.first, {}, file)
-            for number, stage in enumerate(self.second):
-                save(stage, staged / SECOND_FILE.format(number))
+            self.save(staged)
+
+    def save(self, folder: Path) -> None:
+        """Write the files into a folder that is there."""
+        from deploycc.detector.file import save
+        from deploycc.graph.onnx_stream import write_onnx
+
+        with (folder / FIRST_FILE).open("wb") as file:
+            write_onnx(self.first, {}, file)
+        for number, stage in enumerate(self.second):
+            save(stage, folder / SECOND_FILE.format(number))
 
 
 def stage(detector: Detector, plan: Sequence[LayerPlan], target: Target) -> StagedDetector:
@@ -66,8 +71,8 @@ def stage(detector: Detector, plan: Sequence[LayerPlan], target: Target) -> Stag
     decision, and runs that second stage. On a GPU nothing waits inside an engine then, and each may be a CUDA graph;
     the decision is copied to the host between the two. Every second stage has weights of its own.
 
-    Build plans, the agent and `deploycc gates` do not run stages yet: `StagedSession` runs them in ONNX Runtime, and
-    the files of `StagedDetector.write` are ordinary networks for trtexec.
+    `deploycc gates --staged` plans stages where they are faster. Build plans and the agent do not run them yet:
+    `StagedSession` runs them in ONNX Runtime; the files of `StagedDetector.write` are ordinary networks for trtexec.
 
     Args:
         detector: as imported; it stays as it is.
@@ -84,14 +89,20 @@ def stage(detector: Detector, plan: Sequence[LayerPlan], target: Target) -> Stag
             ``stages-impossible``: the network cannot be split there.
     """
     from deploycc.graph.branches.gated_network import read_gated_network
-    from deploycc.graph.gates.search import gates_by_decision
     from deploycc.graph.shapes import infer_shapes
-    from deploycc.passes.lower_gates import check_plan
-    from deploycc.workflows.gates import prepare_network
+    from deploycc.workflows.gate_network import prepare_network
 
     prepared, _ = prepare_network(detector, target)
     infer_shapes(prepared.graph)
-    network = read_gated_network(prepared.graph)
+    return stage_network(prepared, read_gated_network(prepared.graph), plan)
+
+
+def stage_network(prepared: Detector, network: GatedNetwork, plan: Sequence[LayerPlan]) -> StagedDetector:
+    """Split a network after the passes before gates are lowered; see `stage`, which prepares it."""
+    from deploycc.graph.gates.search import gates_by_decision
+    from deploycc.graph.shapes import infer_shapes
+    from deploycc.passes.lower_gates import check_plan
+
     check_plan(network.groups, plan)
     planned = {layer.layer: layer for layer in plan if layer.lowering == "variants"}
     notes = [
@@ -160,16 +171,11 @@ class StagedSession:
         Raises:
             MeasureError: ``onnxruntime-refuses``.
         """
-        from deploycc.cpu_session import open_session
         from deploycc.graph.export import to_onnx
+        from deploycc.timing.in_a_row import SessionsInARow
 
-        self._decision, self._picture = staged.decision, staged.second[0].input.name
-        graphs = [staged.first, *(detector.graph for detector in staged.second)]
-        context = {"network": staged.second[0].name}
-        self._first, *self._second = [open_session(to_onnx(graph), threads, context) for graph in graphs]
-        self._made = [value.name for value in self._first.get_outputs()]
-        self._reads = [[value.name for value in session.get_inputs()] for session in self._second]
-        self._outputs = [tensor.name for tensor in staged.second[0].graph.outputs]
+        models = [to_onnx(graph) for graph in (staged.first, *(detector.graph for detector in staged.second))]
+        self._sessions = SessionsInARow(models, staged.decision, threads, {"network": staged.second[0].name})
 
     def run(self, picture: NDArray[np.float32], number: int | None = None) -> tuple[int, dict[str, NDArray[Any]]]:
         """Run a prepared picture.
@@ -182,8 +188,4 @@ class StagedSession:
         Returns:
             The number of the second stage that ran, and the detector's outputs by name.
         """
-        tensors: dict[str, Any] = {self._picture: picture}
-        tensors |= zip(self._made, self._first.run(None, {self._picture: picture}), strict=True)
-        chosen = int(tensors[self._decision][0]) if number is None else number
-        feeds = {name: tensors[name] for name in self._reads[chosen]}
-        return chosen, dict(zip(self._outputs, self._second[chosen].run(None, feeds), strict=True))
+        return self._sessions.run(picture, number)

@@ -60,7 +60,8 @@ from deploycc.timing.machine import this_machine
 from deploycc.timing.timer import LocalTimer
 from deploycc.utilisation.probe import backend_macs
 from deploycc.workflows.gate_decision import record_decisions
-from deploycc.workflows.gates import GatePlanning, plan_gates, prepare_network
+from deploycc.workflows.gate_network import prepare_network
+from deploycc.workflows.gates import GatePlanning, plan_gates
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.profile import measure_profile
 from deploycc.workflows.prune import PruneSettings, prune

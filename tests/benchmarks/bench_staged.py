@@ -39,7 +39,7 @@ from deploycc.graph.export import to_onnx
 from deploycc.graph.gates.fixed import with_gates_on, without_gates
 from deploycc.graph.gates.search import Gate
 from deploycc.passes.lower_gates import lowered_copy
-from deploycc.workflows.gates import prepare_network
+from deploycc.workflows.gate_network import prepare_network
 from deploycc.workflows.pictures import open_pictures
 
 LEAST_SHARE, MAX_WORST_CASE = 0.75, 1.05

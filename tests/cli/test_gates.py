@@ -14,6 +14,7 @@ import pytest
 from graph_text import run
 from numpy.typing import NDArray
 from profiled_gates import COUNT, pretend_branches_pay, write_profiled
+from shared_gates import FASTER, pretend_times, write_shared
 
 from deploycc.cli import main
 from deploycc.detector.pictures import prepare, read_picture
@@ -225,3 +226,25 @@ def test_report_shows_the_gates_report(branches_pay: None, tmp_path: Path, capsy
     assert facts["measured"]["provenance"] == "measured"
     assert facts["measured"]["worst_case"] == pytest.approx(0.8, rel=1e-9, abs=0)
     assert facts["predicted"]["kind"] == "predicted"
+
+
+def test_two_networks_in_a_row_are_shown_and_planned_if_asked_for(
+    branches_pay: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_times(monkeypatch, FASTER)
+    model, profile, _ = write_shared(tmp_path)
+    arguments = (model, "--profile", profile, "--max-growth", "9")
+    assert gates(*arguments, "-o", str(tmp_path / "one")) == 0
+    said = capsys.readouterr()
+    assert "Two networks in a row" in said.out
+    assert "`deploycc gates --staged` plans it" in " ".join(said.out.split())
+    assert gates(*arguments, "--staged", "-o", str(tmp_path / "two")) == 0
+    assert "do not do yet" in " ".join(capsys.readouterr().err.split())
+    assert main(["report", "show", str(tmp_path / "two"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["staged"]
+    assert (shown["chosen"], shown["provenance"], shown["relative_time"]) == (True, "measured", 0.8)
+    for folder, code in (("one", 0), ("two", 1)):
+        plan = str(tmp_path / folder / "gate-plan.json")
+        made = str(tmp_path / f"made {folder}")
+        assert main(["compile", model, "-t", "x86-cpu", "--gate-plan", plan, "--no-build", "-o", made]) == code
+    assert "gate-plan-staged" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from deploycc.documents.document import Evidence, read_document, this_tool
 from deploycc.documents.gate_plan import GatePlan, LayerPlan
+from deploycc.documents.seal import sealed
 from deploycc.errors import ArtefactError
 
 
@@ -17,7 +18,7 @@ def layer(name: str = "conv", **fields: Any) -> LayerPlan:
     return LayerPlan(**{"layer": name, "lowering": "widths", "order": (1, 0, 3, 2), "sizes": (2, 4), **fields})
 
 
-def plan(*layers: LayerPlan) -> GatePlan:
+def plan(*layers: LayerPlan, staged: bool = False) -> GatePlan:
     return GatePlan(
         tool=this_tool(),
         evidence=Evidence(kind="measured", source="a test"),
@@ -26,6 +27,7 @@ def plan(*layers: LayerPlan) -> GatePlan:
         network="net",
         target="x86-cpu",
         layers=layers,
+        staged=staged,
     )
 
 
@@ -78,3 +80,24 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path.write_text(plan(layer()).to_json().replace('"widths"', '"prefix"'), encoding="utf-8")
     with pytest.raises(ArtefactError, match=r"layers\.0\.lowering"):
         read_document(tmp_path, GatePlan)
+
+
+def test_a_staged_plan_has_variants_and_no_branches(tmp_path: Path) -> None:
+    variants = layer("variants", lowering="variants", sizes=(2, 4))
+    multiply = layer("last", lowering="multiply", sizes=())
+    made = plan(variants, multiply, staged=True)
+    made.write(tmp_path / GatePlan.FILE_NAME)
+    assert read_document(tmp_path, GatePlan) == made
+    for wrong in ((multiply,), (variants, layer())):
+        with pytest.raises(ValidationError, match="only gates that multiply"):
+            plan(*wrong, staged=True)
+
+
+def test_a_plan_from_before_stages_is_read_as_one_network(tmp_path: Path) -> None:
+    made = plan(layer())
+    text = made.to_json()
+    assert '"staged": false' in text
+    older = sealed(made.model_dump_json(by_alias=True, indent=2, exclude={"staged"}))
+    (tmp_path / GatePlan.FILE_NAME).write_text(older, encoding="utf-8")
+    assert "staged" not in older
+    assert read_document(tmp_path, GatePlan) == made

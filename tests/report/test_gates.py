@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from deploycc.documents.document import Evidence
 from deploycc.documents.gates import ConsideredRecord, GateReport, PictureRecord, RegionRecord, Timings
+from deploycc.documents.staged_times import StagedRecord, TimesApart, TimesInARow
 from deploycc.report.gates import (
     considered_table,
     derive,
     gates_json,
+    gates_tables,
     regions_table,
     render_gates_html,
     summary_table,
@@ -128,3 +130,48 @@ def test_json_has_no_raw_samples() -> None:
 def test_timings_that_do_not_belong_together_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         timings(**changes)
+
+
+def staged(**changes: Any) -> StagedRecord:
+    fields: dict[str, Any] = {
+        "layers": ("<i>a</i>", "b"), "sizes": ((8, 16), (8, 16)), "shares": (0.75, 0.25), "added_bytes": 3 << 19,
+        "evidence": Evidence(kind="measured", source="Test board"), "chosen": True,
+        "parts": TimesApart(dense_ms=(10.0,), first_ms=(2.0,), second_ms=((4.0,), (8.0,)), reading_ms=None),
+    }  # fmt: skip
+    return StagedRecord(**{**fields, **changes})
+
+
+def test_two_networks_in_a_row_stand_beside_the_plan_in_one() -> None:
+    made = report(staged=staged())
+    table = gates_tables(made)[-1]
+    assert table.rows == (
+        ("<i>a</i> > ... 2 layers", "8/16", "75%/25%", "composed, parts measured", "10.00", "7.000", "0.700", "1.000",
+         "0.880", "1.5", "yes", ""),
+    )  # fmt: skip
+    assert len(gates_tables(report())) == len(gates_tables(made)) - 1
+    facts = gates_json(made)["staged"]
+    assert facts["provenance"] == "composed, parts measured"
+    assert (facts["expected_ms"], facts["worst_ms"]) == (7.0, 10.0)
+    assert "parts" not in facts
+    assert gates_json(report())["staged"] is None
+
+
+def test_the_page_says_that_two_networks_are_chosen_and_that_sums_were_run_by_nobody() -> None:
+    page = render_gates_html(report(staged=staged()))
+    assert "Chosen: two networks in a row" in page
+    assert "no device ran both in a row" in page
+    assert "In one network, not chosen" in page
+    assert "<i>a</i>" not in page
+    other = render_gates_html(report(staged=staged(chosen=False, why="it is slower")))
+    assert "Chosen:" not in other
+    assert "it is slower" in other
+
+
+def test_a_whole_that_ran_is_measured_and_compared_with_what_took_turns_with_it() -> None:
+    rounds = ((10.0,),)
+    whole = TimesInARow(
+        dense_ms=rounds, planned_ms=((9.0,),), staged_ms=((6.0,),), worst_dense_ms=rounds, worst_staged_ms=((10.2,),)
+    )
+    row = gates_tables(report(staged=staged(parts=None, whole=whole)))[-1].rows[0]
+    assert row[3:9] == ("measured", "10.00", "6.000", "0.600", "1.020", "0.900")
+    assert "no device ran both in a row" not in render_gates_html(report(staged=staged(parts=None, whole=whole)))

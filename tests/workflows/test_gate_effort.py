@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deploycc.timing.effort import Effort
 from deploycc.workflows.gate_effort import Allowance, Outlook
 
@@ -37,3 +39,16 @@ def test_a_step_begins_only_if_the_end_still_fits() -> None:
 def test_without_a_budget_or_without_engines_there_is_always_time() -> None:
     assert Allowance(TX2, None, 0.0, lambda: 1e9).for_an_engine()
     assert Allowance(None, None, 0.0, lambda: 1e9).for_ways(4)
+
+
+def test_networks_in_a_row_are_said_and_need_time_of_their_own() -> None:
+    now = [0.0]
+    staged = replace(TX2, stages=5)
+    assert staged.most_engines == TX2.most_engines + 5
+    assert staged.staging_s() == 5 * 66
+    allowance = Allowance(staged, 1800.0, 0.0, lambda: now[0])
+    now[0] = 1800.0 - 5 * 66
+    assert allowance.for_stages()
+    now[0] += 1
+    assert not allowance.for_stages()
+    assert Allowance(TX2, None, 0.0).for_stages()
