@@ -2,8 +2,9 @@
 
 On a simulated Jetson TX2 behind OpenSSH, whose trtexec starts anew for each engine and picture. Wanted: the engines that
 were announced, or fewer, none of them built twice; a plan that names the board; with the same cost file only engines of
-the whole network; a budget that is too short is said, and what was measured until then is not measured again. Nothing
-is left on the board. Takes about two minutes on one core.
+the whole network; a budget that is too short is said, and what was measured until then is not measured again. Where one
+gate decides for two layers, two networks in a row are timed as well, each by itself. Nothing is left on the board. Takes
+about five minutes on one core.
 
 The board is simulated (`tests/helpers/simulated_board`): no figure here is a board's.
 """
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
 import ssh_server
 from profiled_gates import write_profiled
+from shared_gates import write_shared
 from simulated_board import board as simulated
 from simulated_board.board import Board
 
@@ -50,7 +52,12 @@ class Runs:
     """Plans made on one board."""
 
     def __init__(self, board: Board, model: str, profile: str) -> None:
-        self.board, self.model, self.profile, self.problems = board, Path(model), read_profile(Path(profile)), 0
+        self.board, self.problems = board, 0
+        self.take(model, profile)
+
+    def take(self, model: str, profile: str) -> None:
+        """Plan for this network from now on."""
+        self.model, self.profile = Path(model), read_profile(Path(profile))
 
     def gates(self, out: str, budget_s: float | None = None) -> tuple[str, str, int]:
         """Return the code of the error, what was announced, and how many engines were built."""
@@ -116,6 +123,16 @@ def check(runs: Runs) -> None:
     runs.hold("and stay as they were", holds=read_document(COSTS, GateCostTable) == table)
 
 
+def check_in_a_row(runs: Runs) -> None:
+    code, said, built = runs.gates("shared")
+    costs, whole = announced(said)
+    runs.hold("the shared gate is planned", holds=code == "")
+    runs.hold("its networks are among the engines announced", holds=built <= costs + whole + 1)
+    record = read_document(Path("shared"), GateReport).staged
+    runs.hold("two networks in a row are timed", holds=record is not None and record.evidence.kind == "measured")
+    runs.hold("each by itself, and the report says so", holds=record is not None and record.composed)
+
+
 def main() -> int:
     """Check on one board."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
@@ -146,6 +163,12 @@ def main() -> int:
                 Path("few", name).symlink_to(Path("pictures", name).resolve())
             runs = Runs(board, model, profile)
             check(runs)
+            Path("two").mkdir()
+            runs.take(*write_shared(Path("two"))[:2])
+            for name in ("0.png", "5.png"):
+                Path("few", name).unlink()
+                Path("few", f"0{name}").symlink_to(Path("two", "pictures", f"0{name}").resolve())
+            check_in_a_row(runs)
             runs.hold("no job is left on the board", holds=list((store / "jobs").iterdir()) == [])
             runs.hold("and nobody holds it", holds=device_lock.holder_of(str(lock)) is None)
         finally:
