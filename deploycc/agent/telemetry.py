@@ -190,9 +190,9 @@ def _of_smi(line: str, fields: "List[str]") -> "Dict[str, float]":
 
 
 def starter() -> "List[str]":
-    """How to start this program again: the zipapp, or the installed package."""
+    """How to start this program again: the zipapp or the folder that it is in, or the installed package."""
     import zipfile
 
-    if zipfile.is_zipfile(sys.argv[0]):
+    if os.path.isdir(sys.argv[0]) or zipfile.is_zipfile(sys.argv[0]):
         return [sys.executable, os.path.abspath(sys.argv[0])]
     return [sys.executable, "-m", str(__package__)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploycc.agent_host.temporary import temporary_folder
-from deploycc.agent_host.zipapp import FILE_NAME, write_agent
+from deploycc.agent_host.zipapp import FOLDER_NAME, link_agent
 from deploycc.documents.bundle import BundleManifest
 from deploycc.errors import ArtefactError, DeployError
 
@@ -42,10 +42,10 @@ def verify_signed(path: Path, key: Path, *, root: Path | None = None) -> Verifie
         DeployError: ``agent-stopped``.
     """
     with temporary_folder() as folder:
-        write_agent(folder / FILE_NAME)
+        link_agent(folder / FOLDER_NAME)
         out = folder / "out.json"
         where = ["--any-machine"] if root is None else ["--root", str(root.resolve())]
-        command = [sys.executable, "-I", "-S", str(folder / FILE_NAME), "verify", str(path.absolute())]
+        command = [sys.executable, "-I", "-S", str(folder / FOLDER_NAME), "verify", str(path.absolute())]
         done = subprocess.run(
             [*command, "--key", str(key.absolute()), "--out", str(out), *where],
             cwd=folder,

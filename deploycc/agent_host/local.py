@@ -1,4 +1,4 @@
-"""This machine: the agent runs here as it would on a board, packed into one file and in a process of its own."""
+"""This machine: the agent runs here as it would on a board, apart from the package and in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploycc.agent_host.session import MAX_PERFORMANCE, AgentStopped, Progress, Scenario, Session
 from deploycc.agent_host.temporary import temporary_folder
-from deploycc.agent_host.zipapp import FILE_NAME, write_agent
+from deploycc.agent_host.zipapp import FOLDER_NAME, link_agent
 from deploycc.documents.build import BuildResult
 from deploycc.documents.detections import EngineDetections
 from deploycc.documents.document import parse_document
@@ -260,7 +260,7 @@ class LocalSession:
         """See `deploycc.agent_host.session.Session.run_agent`."""
         plans = [plan.resolve() for plan in plans]
         with temporary_folder() as folder:
-            write_agent(folder / FILE_NAME)
+            link_agent(folder / FOLDER_NAME)
             out = folder / "out.json"
             command, *options = arguments
             watched, held = os.pipe()  # this process holds an end for as long as it lives
@@ -269,7 +269,7 @@ class LocalSession:
                 ends.callback(os.close, watched)
                 process = subprocess.Popen(
                     [
-                        *(sys.executable, str(folder / FILE_NAME), command, *map(str, plans), *options),
+                        *(sys.executable, str(folder / FOLDER_NAME), command, *map(str, plans), *options),
                         *("--out", str(out), "--parent-fd", str(watched)),
                     ],
                     cwd=folder,  # not the plan's: Python and the loader may search it for modules and libraries

@@ -1,4 +1,9 @@
-"""The agent as one file, which any Python from 3.5 on runs: ``python3 agent.pyz build plan.json``."""
+"""The agent as one file, which any Python from 3.5 on runs: ``python3 agent.pyz build plan.json``.
+
+This machine has the agent already: here a folder with the same content, which Python starts alike, refers to it. Python
+compiles a zipapp anew in each process, and keeps what it compiled of a folder: 0.09 instead of 0.23 s of processor time
+for a process of the agent, of which each engine takes two and more.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from pathlib import Path
 from deploycc.files import replacing
 
 FILE_NAME = "agent.pyz"
+FOLDER_NAME = "agent"
 
 _PACKAGE = "deploycc_agent"  # apart from the package's own name, so that an installed deploycc cannot shadow it
 _START = f"import sys\n\nfrom {_PACKAGE}.__main__ import main\n\nsys.exit(main())\n"
@@ -36,3 +42,10 @@ def write_agent(path: Path) -> None:
                     entry.external_attr = 0o644 << 16
                     archive.writestr(entry, sources[name])
         beside.chmod(0o755)
+
+
+def link_agent(path: Path) -> None:
+    """Make a folder that Python starts as it starts the zipapp, for as long as this package stays where it is."""
+    path.mkdir()
+    (path / _PACKAGE).symlink_to(Path(str(importlib.resources.files("deploycc.agent"))), target_is_directory=True)
+    (path / "__main__.py").write_text(_START, encoding="ascii")

@@ -19,7 +19,7 @@ from small_networks import conv_model, plan_folder
 
 import deploycc.agent
 from deploycc import target
-from deploycc.agent_host.zipapp import write_agent
+from deploycc.agent_host.zipapp import link_agent, write_agent
 
 
 @pytest.fixture
@@ -59,6 +59,16 @@ def test_it_starts_with_the_standard_library_alone(agent: Path, tmp_path: Path) 
     facts = json.loads(out.read_text())
     assert facts["python"].startswith("3.")
     assert facts["version_onnxruntime"] is None  # no site packages
+
+
+def test_a_folder_starts_as_the_file_does(agent: Path, tmp_path: Path) -> None:
+    link_agent(tmp_path / "agent")
+    for arguments in (["--version"], ["build", str(tmp_path / "nothing.json")], ["destroy"]):
+        packed, linked = run(agent, *arguments), run(tmp_path / "agent", *arguments)
+        assert (linked.returncode, linked.stdout) == (packed.returncode, packed.stdout)
+        assert linked.stderr == packed.stderr
+    code = (tmp_path / "agent" / "deploycc_agent").resolve()
+    assert code == Path(deploycc.agent.__file__).parent  # where Python keeps what it compiled
 
 
 def test_a_missing_plan_is_said_in_one_line(agent: Path, tmp_path: Path) -> None:
