@@ -31,8 +31,30 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class FromTheEnd(pytest.Dir):
+    """A folder whose tests are imported in reverse order."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Return what is in the folder, the last first."""
+        return reversed(list(super().collect()))
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Dir | None:
+    """Let every second worker begin at the end: in a fresh checkout, each then rewrites and compiles half of the files."""
+    number = worker_number(parent.config)
+    return FromTheEnd.from_parent(parent, path=path) if number is not None and number % 2 else None
+
+
+def worker_number(config: pytest.Config) -> int | None:
+    """Return which worker of pytest-xdist this is; None without workers."""
+    given = getattr(config, "workerinput", None)
+    return None if given is None else int(given["workerid"].removeprefix("gw"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run the longest tests first: at the end, one of them would keep one core busy while the others wait."""
+    if worker_number(config) is not None:
+        items.sort(key=lambda item: item.path)  # the same order in all of them
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
