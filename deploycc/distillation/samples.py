@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deploycc.detector import InputSpec
+from deploycc.detector.held_out import LEAST_PICTURES, held_out_numbers
 from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.views import NO_LABELS, Example, Labels, collage, vary
 from deploycc.errors import InputError
 from deploycc.trainable.matching import IGNORED
 
-LEAST_PICTURES = 20
-_HELD_OUT = 0.1
-_MOST_HELD_OUT = 100
 _LEAST_VIEWS = 4096
 _LEAST_PER_PICTURE = 4
 _COLLAGES = 0.5  # share of the views
@@ -29,7 +27,7 @@ class Samples:
     Args:
         pictures: where they come from.
         spec: of the network's input.
-        seed: of the choice, the order and the changes.
+        seed: of the order and the changes.
         labels: returns what is labelled in a picture, by its number; None: the pictures have no labels.
 
     Attributes:
@@ -53,10 +51,8 @@ class Samples:
                 context={"pictures": pictures.source},
                 note=f"at least {LEAST_PICTURES} are needed, and a thousand are better",
             )
-        order = np.random.default_rng([seed, count]).permutation(count)
-        held = max(1, min(_MOST_HELD_OUT, round(count * _HELD_OUT)))
-        self.held_out = tuple(int(number) for number in sorted(order[:held]))
-        self.trained_on = tuple(int(number) for number in sorted(order[held:]))
+        self.held_out = held_out_numbers(count)
+        self.trained_on = tuple(sorted(set(range(count)) - set(self.held_out)))
         self._spec, self._seed = spec, seed
         self._per_picture = max(_LEAST_PER_PICTURE, -(-_LEAST_VIEWS // len(self.trained_on)))
         # All are read before the first step: one that is damaged is named now, and no step waits for a disk.

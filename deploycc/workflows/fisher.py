@@ -53,7 +53,7 @@ def fisher_importance(
     Args:
         detector: with SSD heads that are known.
         pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
-        count: pictures to use at most, chosen at random.
+        count: pictures to use at most, chosen at random of those that do not judge (`deploycc.detector.held_out`).
         threads: of PyTorch.
         seed: of the choice of pictures and of the directions.
         blocks: also estimate it for whole blocks.
@@ -70,6 +70,7 @@ def fisher_importance(
     import numpy as np
     import torch
 
+    from deploycc.detector.held_out import to_fit_on
     from deploycc.detector.pictures import prepare
     from deploycc.distillation.block_importance import block_change
     from deploycc.distillation.importance import output_change
@@ -79,7 +80,7 @@ def fisher_importance(
 
     torch.set_num_threads(threads)
     network = run(detector, cpu_options(), FOLD + DROP_DEAD).detector
-    opened = open_pictures(pictures, detector.input)
+    opened = to_fit_on(open_pictures(pictures, detector.input))
     numbers = np.random.default_rng([seed, 3]).permutation(len(opened.names))[:count].tolist()
     groups = channel_groups(network.graph)
 

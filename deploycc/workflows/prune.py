@@ -86,7 +86,8 @@ def prune(
         mask: layer to kernels, for ``by="mask"``.
         importance: of the kernels, for ``by="fisher"``; None: found on ``pictures``.
         pictures: without labels (`deploycc.workflows.pictures`); None: none are looked at.
-        refit: the weights that are left on ``pictures``.
+        refit: the weights that are left, on ``pictures`` without those by which `deploycc.recover` then judges
+            (`deploycc.detector.held_out`).
         costs: times of convolutions, by which each layer's number of kernels is chosen: predicted for a target
             (`deploycc.workflows.costs.predicted_costs`), or measured on a machine that also measures what is missing;
             None: this machine, one thread per core, nothing known.
@@ -98,6 +99,7 @@ def prune(
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
     """
+    from deploycc.detector.held_out import to_fit_on
     from deploycc.passes.fold_affine import fold_affine
     from deploycc.passes.prune_channels import prune as remove
     from deploycc.pruning.reconstruct import rewired_nodes
@@ -113,7 +115,7 @@ def prune(
     report = remove(small, decision.prune)
     rewired = rewired_nodes(decision.dense.graph, small.graph) if decision.blocks else frozenset()
     small = _describe_gates(fold_affine(small, cpu_options()).detector)
-    refit_on = None if pictures is None or not refit else open_pictures(pictures, detector.input)
+    refit_on = None if pictures is None or not refit else to_fit_on(open_pictures(pictures, detector.input))
     reconstruction = None
     if refit_on is not None:
         small, reconstruction = _reconstruct(decision, small, report, rewired, refit_on, say)

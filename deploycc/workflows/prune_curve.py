@@ -54,13 +54,15 @@ def prune_curve(
     Raises:
         InputError, ArtefactError, PictureError, MeasureError: as `deploycc.workflows.prune.prune`.
     """
+    from deploycc.detector.held_out import to_fit_on
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.pruning_curve import Calibration, PruningCurve
     from deploycc.workflows.latency_clock import latency_clock
 
     calibration, costs = None, costs or host_costs()
     if pictures is not None:
-        calibration = Calibration(source=pictures.source, count=len(pictures.names), sha256=pictures.sha256)
+        count = len(to_fit_on(pictures).names)
+        calibration = Calibration(source=pictures.source, count=count, sha256=pictures.sha256)
     points: list[CurvePoint] = []
     clock = latency_clock(detector, costs, say) if latencies else None
     for number, setting in enumerate(settings, start=1):

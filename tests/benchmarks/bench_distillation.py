@@ -29,6 +29,7 @@ from real_models import add_assets_option
 
 import deploycc
 from deploycc.detector import Detector
+from deploycc.detector.held_out import to_fit_on
 from deploycc.detector.picture_list import PictureList, folder_pictures
 from deploycc.detector.pictures import read_picture
 from deploycc.distillation.agreement import Judge
@@ -217,7 +218,7 @@ def run_way(way: str, subject: Subject, settings: TrainingSettings, calibration:
             subject.teacher, subject.teacher, subject.pictures, settings, below=subject.below, stages=stages
         )
     else:
-        pruned, refitted = cut_by(way, subject, first(subject.pictures, calibration))
+        pruned, refitted = cut_by(way, subject, first(to_fit_on(subject.pictures), calibration))
         line("pruned", pruned.detector)
         line("refitted", refitted.detector)
         begin = time.process_time()

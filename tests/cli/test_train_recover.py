@@ -22,7 +22,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recover(pruned: Path, output: Path, *more: str) -> list[str]:
-    data = ["--teacher", "street_ssd", "--data", "generated:5:30", "--batch", "2", "--float32"]
+    data = ["--teacher", "street_ssd", "--data", "generated:6:30", "--batch", "2", "--float32"]
     return ["train", "recover", str(pruned), *data, "-o", str(output), *more]
 
 

@@ -18,10 +18,10 @@ from deploycc.utilisation.measure import measure_utilisation
 COUNT = 24
 
 
-def pictures() -> PictureList:
+def pictures(count: int = COUNT) -> PictureList:
     random = np.random.default_rng(0)
-    drawn = [random.integers(0, 256, (6, 6, 3), np.uint8) // np.uint8(random.integers(1, 6)) for _ in range(COUNT)]
-    return PictureList("drawn", tuple(map(str, range(COUNT))), "a" * 64, lambda number: drawn[number])
+    drawn = [random.integers(0, 256, (6, 6, 3), np.uint8) // np.uint8(random.integers(1, 6)) for _ in range(count)]
+    return PictureList("drawn", tuple(map(str, range(count))), "a" * 64, lambda number: drawn[number])
 
 
 def write(folder: Path, spelling: Spelling) -> tuple[str, str, Detector, UtilisationProfile]:
