@@ -46,11 +46,14 @@ def command(
         str | None,
         option(
             "DATA",
-            "After pruning, refit and train what is left on the original's outputs for these pictures, without labels "
-            "(needs the extra train).",
+            "After pruning, refit and train what is left on the original's outputs for these pictures: a folder, or a "
+            "data set as --data takes it, whose labels join the loss (needs the extra train).",
         ),
     ] = None,
     recover_steps: Annotated[int, option("N", "Training steps of --recover.", min=1)] = 4000,
+    recover_label_weight: Annotated[
+        float, option("W", "Weight of the labels of --recover beside the original; 0: learn without labels.", min=0)
+    ] = 1.0,
     score: Annotated[
         str | None,
         option("DATA", "Measure accuracy on annotated pictures: voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]."),
@@ -147,7 +150,7 @@ def command(
                     profile=profile,
                     mask=mask,
                     data=data,
-                    recovering=Recovering(recover, recover_steps, threads),
+                    recovering=Recovering(recover, recover_steps, recover_label_weight, comma_list(names), threads),
                     cost_file=pruning.costs,
                     say=say,
                 )

@@ -48,7 +48,7 @@ def read_labels(
             context={"data": dataset.spelling, "detector": ", ".join(known)},
             note="their places would be taught as background",
             hint="leave them out of the data, name the detector's classes as the data set does (--names), or learn "
-            "without labels (--label-weight 0)",
+            "without labels (a label weight of 0)",
         )
     return partial(_labels, dataset, np.array([number_of[k] for k in range(len(number_of))], np.int64)), notes
 

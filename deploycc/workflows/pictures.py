@@ -74,6 +74,18 @@ def open_labelled(
     return _pictures_of(dataset, detector.input), labels, notes
 
 
+def check_labels(source: str | Path | PictureList, detector: Detector, names: tuple[str, ...] = ()) -> None:
+    """Refuse a data set whose labels `open_labelled` would refuse, without reading a picture; the same arguments."""
+    from deploycc.detector.picture_list import PictureList
+
+    if isinstance(source, PictureList) or not _is_data_set(source):
+        return
+    from deploycc.distillation.labels import read_labels
+    from deploycc.evaluation.dataset import open_dataset
+
+    read_labels(open_dataset(str(source), size=detector.input.height), detector, names)
+
+
 def _is_data_set(source: str | Path) -> bool:
     return isinstance(source, str) and source.startswith(_DATA_SETS)
 

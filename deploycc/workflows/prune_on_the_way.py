@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.compile_outputs import Refused
 from deploycc.workflows.fisher import fisher_importance
-from deploycc.workflows.pictures import open_pictures
+from deploycc.workflows.pictures import check_labels, open_pictures
 from deploycc.workflows.profile import measure_profile
 from deploycc.workflows.recover import recover_for_targets
 from deploycc.workflows.target_pruning import TargetPruning, prune_for_targets
+from deploycc.workflows.train import require_torch
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -27,14 +28,38 @@ class Recovering:
     """How what is left is trained.
 
     Attributes:
-        pictures: a folder or a data set without labels; None: it is not trained.
+        pictures: a folder or a data set (`deploycc.workflows.recover.recover`); None: it is not trained.
         steps: of each training.
+        label_weight: of the labels of a data set beside the teacher; 0: they are not looked at.
+        names: the detector's class names with the background, if it does not know them and there are labels.
         threads: CPU threads; 0: one per core.
     """
 
     pictures: str | None = None
     steps: int = 4000
+    label_weight: float = 1.0
+    names: tuple[str, ...] = ()
     threads: int = 0
+
+    def check(self, detector: Detector) -> None:
+        """Refuse labels of classes that the detector does not know, before anything long.
+
+        Raises:
+            InputError, ModelError: as `deploycc.workflows.pictures.check_labels`.
+        """
+        if self.pictures is not None and self.label_weight:
+            require_torch()
+            check_labels(self.pictures, detector, self.names)
+
+    def apply(self, detector: Detector, pruned: Mapping[str, Pruned], say: Say) -> dict[str, Pruned]:
+        """Recover what a detector was pruned to for each target; see `deploycc.workflows.recover`."""
+        require_torch()
+        from deploycc.distillation.loop import TrainingSettings
+
+        assert self.pictures is not None
+        settings = TrainingSettings(steps=self.steps, label_weight=self.label_weight)
+        how: dict[str, Any] = {"names": self.names, "threads": self.threads, "say": say}
+        return recover_for_targets(detector, pruned, self.pictures, settings, **how)
 
 
 def check_on_the_way(profile: Path | None, data: str | None, recover: str | None, *, pruned: bool) -> None:
@@ -86,6 +111,7 @@ def prune_on_the_way(
     Raises:
         DeployError: as the workflows that it calls.
     """
+    recovering.check(detector)
     importance = None
     notes: tuple[Note, ...] = ()
     if data is not None and prunings[0].settings.by == "fisher":
@@ -104,9 +130,8 @@ def prune_on_the_way(
         say=say,
     )
     if recovering.pictures is not None:
-        steps, threads = recovering.steps, recovering.threads
         left = {name: made for name, made in pruned.items() if not isinstance(made, Refused)}
-        left = recover_for_targets(detector, left, recovering.pictures, steps=steps, threads=threads, say=say)
+        left = recovering.apply(detector, left, say)
         pruned |= left
         reason = "training made the network no better; its weights are as pruning left them"
         notes += tuple(Note(name, "recovery-no-better", reason) for name, one in left.items() if not one.recovered)

@@ -136,8 +136,9 @@ def recover_for_targets(
     detector: Detector,
     pruned: Mapping[str, Pruned],
     pictures: str | Path | PictureList,
+    settings: TrainingSettings | None = None,
     *,
-    steps: int,
+    names: tuple[str, ...] = (),
     threads: int = 1,
     say: Say = quiet,
 ) -> dict[str, Pruned]:
@@ -147,7 +148,8 @@ def recover_for_targets(
         detector: the trained network, which teaches.
         pruned: name of a target to what it gets (`deploycc.workflows.target_pruning.prune_for_targets`).
         pictures: see `recover`.
-        steps: of each training.
+        settings: of each training.
+        names: see `recover`.
         threads: of PyTorch; 0: one per core.
         say: progress.
 
@@ -158,15 +160,13 @@ def recover_for_targets(
         DeployError, ModelError, InputError, PictureError: as `recover`.
     """
     require_torch()
-    from deploycc.distillation.loop import TrainingSettings
     from deploycc.timing.machine import usable_cores
 
-    # Pictures of a compilation are pictures: their classes may be other ones.
-    settings, threads = TrainingSettings(steps=steps, label_weight=0.0), threads or usable_cores()
+    threads = threads or usable_cores()
     done: dict[int, Pruned] = {}
     for one in pruned.values():
         if id(one) not in done:
-            recovery = recover(one.detector, detector, pictures, settings, threads=threads, say=say)
+            recovery = recover(one.detector, detector, pictures, settings, names=names, threads=threads, say=say)
             done[id(one)] = replace(one, detector=recovery.detector, recovered=recovery.improved)
     return {target: done[id(one)] for target, one in pruned.items()}
 

@@ -101,7 +101,7 @@ def test_labels_of_other_classes_are_refused(detector: Detector) -> None:
     assert error.value.code == "labels-of-other-classes"
     assert "unicorn" in str(error.value)
     assert error.value.hint is not None
-    assert "--label-weight 0" in error.value.hint
+    assert "a label weight of 0" in error.value.hint
     named = ("background", "unicorn", *detector.class_names[2:])
     labels, _ = read_labels(data(detector.class_names[2], "unicorn"), detector, named)
     assert labels(0).classes.tolist() == [2, IGNORED]

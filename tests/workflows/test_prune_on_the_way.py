@@ -1,0 +1,64 @@
+"""What pruning left learns as `train recover` teaches: labels of a data set join, and those that cannot are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+import deploycc
+from deploycc.cli import main
+from deploycc.errors import InputError
+from deploycc.target import load
+from deploycc.workflows import prune
+from deploycc.workflows import prune_on_the_way as module
+from deploycc.workflows.prune import Pruned, host_costs
+from deploycc.workflows.prune_on_the_way import Recovering, prune_on_the_way
+from deploycc.workflows.target_pruning import TargetPruning
+
+PICTURES = "generated:5:24"
+OTHER_NAMES = "background,car,truck,bus,pedestrian,cyclist,sign"
+
+
+@pytest.mark.parametrize(("weight", "said"), [(1.0, "and their labels"), (0.0, "without labels")])
+def test_labels_of_a_data_set_join_the_loss_unless_they_have_no_weight(
+    weight: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "_reconstruct", lambda decision, small, *_: (small, None))  # which leaves more to learn
+    settings = deploycc.PruneSettings(by="l1", below=0.3, multiple=8)
+    how = TargetPruning((load("x86-cpu"),), settings, host_costs())
+    nothing: dict[str, Any] = {"profile": None, "mask": None, "data": None, "cost_file": None}
+    made, notes = prune_on_the_way(
+        deploycc.load("street_ssd"), [how], recovering=Recovering(PICTURES, 8, weight, threads=1), **nothing
+    )
+    pruned = made["x86-cpu"]
+    assert isinstance(pruned, Pruned)
+    assert pruned.recovered
+    assert not notes
+    (note,) = (note for note in pruned.detector.notes if note.code == "weights-recovered")
+    assert said in note.reason
+    assert "for 22 pictures" in note.reason  # two of the 24 only judge
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [([], True), (["--recover-label-weight", "0"], False), (["--recover", "FOLDER"], False)],
+    ids=["labels", "no-weight", "folder"],
+)
+def test_labels_of_other_classes_are_refused_before_anything_long(
+    more: list[str], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin(*_: object, **__: object) -> None:
+        raise InputError("reached", "pruning began")
+
+    monkeypatch.setattr(module, "prune_for_targets", begin)
+    given = ["--by", "l1", "--below", "0.3", "--recover", PICTURES, "--names", OTHER_NAMES]
+    given += [str(tmp_path) if word == "FOLDER" else word for word in more]
+    assert main(["compile", "street_ssd", *given, "-t", "x86-cpu", "-o", str(tmp_path / "out")]) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert ("error[labels-of-other-classes]" in shown) == refused
+    assert ("error[reached]" in shown) != refused
+    assert ("a label weight of 0" in shown) == refused
