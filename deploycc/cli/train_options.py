@@ -35,6 +35,15 @@ class TeachingOptions:
     )
     check_every: Annotated[int, option("N", "Steps between two checks and checkpoints.", min=1)] = 250
     seed: Annotated[int, option("SEED", "Seed of order and augmentation.", min=0)] = 1
+    balance: Annotated[
+        float,
+        option(
+            "POWER",
+            "Draw pictures of classes that the teacher sees r times as seldom r^POWER times as often; 0: all alike.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.0
     label_weight: Annotated[
         float, option("W", "Weight of the labels of --data beside the teacher; 0: learn without labels.", min=0)
     ] = 1.0

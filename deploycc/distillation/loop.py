@@ -43,6 +43,8 @@ class TrainingSettings:
         map_weight: of the feature maps in the loss; 0: they are not compared.
         label_weight: of labelled objects in the loss, where the pictures have labels; 0: labels are not looked at.
         memory_mib: for what the teacher said of views that come again.
+        balance: of the classes that the teacher sees, by how often their pictures are drawn; 0: all pictures are drawn
+            alike (`deploycc.distillation.balance.Balance.power`).
     """
 
     steps: int = 4000
@@ -55,6 +57,7 @@ class TrainingSettings:
     map_weight: float = 1.0
     label_weight: float = 1.0
     memory_mib: int = 2048
+    balance: float = 0.0
 
 
 @dataclass
@@ -219,9 +222,11 @@ def copied(network: TrainableNetwork) -> dict[str, Tensor]:
 def key_of(network: TrainableNetwork, samples: Samples, settings: TrainingSettings, *more: object) -> str:
     """What a checkpoint must have been made with; a longer training of the same may go on from it."""
     same = asdict(replace(settings, steps=1, minutes=None, check_every=1, memory_mib=0))
-    label_weight = same.pop("label_weight")
+    label_weight, balance = same.pop("label_weight"), same.pop("balance")
     if samples.labelled:
         more = (*more, {"label_weight": label_weight})
+    if balance:
+        more = (*more, {"balance": balance})
     weights = {name: float(w.detach().double().sum()) for name, w in zip(network.names, network.weights, strict=True)}
     return repr((same, samples.trained_on, weights, *more))
 

@@ -12,7 +12,8 @@ from deploycc.detector import InputSpec
 from deploycc.detector.held_out import LEAST_PICTURES, held_out_numbers
 from deploycc.detector.picture_list import PictureList
 from deploycc.detector.pictures import prepare
-from deploycc.distillation.views import NO_LABELS, Example, Labels, collage, vary
+from deploycc.distillation.balance import Balance, Draws, draws
+from deploycc.distillation.views import NO_LABELS, Example, Labels, collage, vary, zoom
 from deploycc.errors import InputError
 from deploycc.trainable.matching import IGNORED
 
@@ -29,6 +30,7 @@ class Samples:
         spec: of the network's input.
         seed: of the order and the changes.
         labels: returns what is labelled in a picture, by its number; None: the pictures have no labels.
+        balance: how often each picture is drawn; None: all alike.
 
     Attributes:
         held_out, trained_on: numbers of pictures.
@@ -41,7 +43,12 @@ class Samples:
     """
 
     def __init__(
-        self, pictures: PictureList, spec: InputSpec, seed: int, labels: Callable[[int], Labels] | None = None
+        self,
+        pictures: PictureList,
+        spec: InputSpec,
+        seed: int,
+        labels: Callable[[int], Labels] | None = None,
+        balance: Balance | None = None,
     ) -> None:
         count = len(pictures.names)
         if count < LEAST_PICTURES:
@@ -54,7 +61,6 @@ class Samples:
         self.held_out = held_out_numbers(count)
         self.trained_on = tuple(sorted(set(range(count)) - set(self.held_out)))
         self._spec, self._seed = spec, seed
-        self._per_picture = max(_LEAST_PER_PICTURE, -(-_LEAST_VIEWS // len(self.trained_on)))
         # All are read before the first step: one that is damaged is named now, and no step waits for a disk.
         self.labelled = labels is not None
         self._small = [
@@ -63,6 +69,16 @@ class Samples:
         ]
         self.labelled_classes = {int(k) for example in self._small for k in example.labels.classes if k != IGNORED}
         self._seen: dict[int, Labels] = {}
+        places = len(self.trained_on)
+        per_picture = max(_LEAST_PER_PICTURE, -(-_LEAST_VIEWS // places))
+        self._draws: Draws | None = None
+        self._first = np.tile(np.arange(places), per_picture)  # of each view
+        self._partners: NDArray[np.float64] | None = None  # how likely a picture is another one's in a collage
+        if balance is not None:
+            seen = [balance.look(self._small[number].pixels) for number in self.trained_on]
+            self._draws = draws(seen, balance.power)
+            self._first = np.repeat(np.arange(places), self._draws.counts(places * per_picture))
+            self._partners = self._draws.factors / self._draws.factors.sum()
 
     def picture(self, number: int) -> NDArray[np.uint8]:
         """A picture as it is, [H, W, 3] uint8, red first, not much larger than the network's input."""
@@ -73,10 +89,19 @@ class Samples:
 
         A view is a picture with changes of its own. Views come again, so that the teacher's answers can be remembered.
         """
-        count = len(self.trained_on) * self._per_picture
+        count = self.view_count
         epoch, place = divmod(step * size, count)
         order = np.random.default_rng([self._seed, 2, epoch]).permutation(count)
         return tuple(int(order[(place + k) % count]) for k in range(size))
+
+    @property
+    def view_count(self) -> int:
+        """How many views there are before one comes again."""
+        return len(self._first)
+
+    def first_picture(self, view: int) -> int:
+        """Return the picture that a view shows; a collage shows three others as well."""
+        return self.trained_on[int(self._first[view])]
 
     def view(self, number: int) -> NDArray[np.float32]:
         """Return a view as the network's input, [1, C, H, W]."""
@@ -90,16 +115,22 @@ class Samples:
 
     def _view(self, number: int) -> Example:
         rng = np.random.default_rng([self._seed, 1, number])
-        first = self.trained_on[number % len(self.trained_on)]
+        first = int(self._first[number])
         if rng.random() >= _COLLAGES:
-            view = vary(self._small[first], rng)
+            view = self._varied(first, rng)
         else:
-            others = rng.choice(self.trained_on, 3)
-            parts = [vary(self._small[picture], rng) for picture in (first, *others)]
+            others = rng.choice(len(self.trained_on), 3, p=self._partners)
+            parts = [self._varied(int(place), rng) for place in (first, *others)]
             view = collage(parts, (self._spec.height, self._spec.width), rng)
         if self.labelled:
             self._seen[number] = view.labels
         return view
+
+    def _varied(self, place: int, rng: np.random.Generator) -> Example:
+        """Change a picture, by its place among those that are trained on."""
+        example = self._small[self.trained_on[place]]
+        target = None if self._draws is None else self._draws.target(place, rng)
+        return vary(example, rng) if target is None else zoom(example, target, rng)
 
     def _shrunk(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """At most half as large again as the input: patches of it still fill the input, and memory suffices."""

@@ -26,6 +26,8 @@ class Labels:
     classes: NDArray[np.int64]
 
 
+_LEAST_FILLED = 1 / 3
+_LEAST_PATCH = 0.25  # of a picture's sides: smaller ones hardly have more pixels than details
 NO_LABELS = Labels(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
 
@@ -67,15 +69,48 @@ def collage(examples: Sequence[Example], size: tuple[int, int], rng: np.random.G
 
 def vary(example: Example, rng: np.random.Generator) -> Example:
     """Crop a patch, mirror and relight, as SSD's training does (Liu et al., 2016, section 2.2); no label limits it."""
-    picture, labels = example.pixels, example.labels
-    height, width = picture.shape[:2]
+    height, width = example.pixels.shape[:2]
     if rng.random() < 0.5:
         h, w = (max(1, int(side * rng.uniform(0.4, 1.0))) for side in (height, width))
         top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-        picture = picture[top : top + h, left : left + w]
-        labels = cropped(
-            labels, np.array([left / width, top / height, (left + w) / width, (top + h) / height], np.float32)
-        )
+        example = _patch(example, top, left, h, w)
+    return _mirrored_and_relit(example, rng)
+
+
+def zoom(example: Example, box: NDArray[np.float32], rng: np.random.Generator) -> Example:
+    """Crop a patch that has the whole of a box, mirror and relight.
+
+    The box fills a third to all of the patch, less where that is small.
+
+    Args:
+        example: a picture.
+        box: xmin ymin xmax ymax, 0..1 of the picture.
+        rng: of the patch and the changes.
+    """
+    height, width = example.pixels.shape[:2]
+    x0, y0, x1, y1 = (float(value) for value in box)
+    side = min(1.0, max(_LEAST_PATCH, max(x1 - x0, y1 - y0) / rng.uniform(_LEAST_FILLED, 1.0)))
+    left, w = _span(x0, x1, side, width, rng)
+    top, h = _span(y0, y1, side, height, rng)
+    return _mirrored_and_relit(_patch(example, top, left, h, w), rng)
+
+
+def _span(low: float, high: float, share: float, pixels: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Choose the first pixel of a patch that has the whole of a box along one side, and the number of pixels."""
+    last = min(low, 1 - share)
+    first = min(last, max(0.0, high - share))
+    count = max(1, min(pixels, round(share * pixels)))
+    return min(round(rng.uniform(first, last) * pixels), pixels - count), count
+
+
+def _patch(example: Example, top: int, left: int, h: int, w: int) -> Example:
+    height, width = example.pixels.shape[:2]
+    place = np.array([left / width, top / height, (left + w) / width, (top + h) / height], np.float32)
+    return Example(example.pixels[top : top + h, left : left + w], cropped(example.labels, place))
+
+
+def _mirrored_and_relit(example: Example, rng: np.random.Generator) -> Example:
+    picture, labels = example.pixels, example.labels
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
         labels = Labels(mirrored_boxes(labels.boxes), labels.classes)

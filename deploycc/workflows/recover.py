@@ -89,6 +89,7 @@ def recover(
     require_torch()
     import torch
 
+    from deploycc.distillation.balance import balance_by
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.processes import join
     from deploycc.distillation.recovery import recover as train
@@ -105,7 +106,7 @@ def recover(
     reference = run(teacher, cpu_options(), FOLD).detector
     say("reading the pictures")
     opened, labels, notes = open_for_training(pictures, pruned, settings, names)
-    samples = Samples(opened, pruned.input, settings.seed, labels)
+    samples = Samples(opened, pruned.input, settings.seed, labels, balance_by(reference, settings.balance))
     training = train(student, reference, samples, settings, checkpoint=checkpoint, report=report, say=say)
     detector = training.detector
     if training.after.map50 > training.before.map50:

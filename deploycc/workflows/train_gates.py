@@ -107,6 +107,7 @@ def train_gates(
         raise InputError("train-processes", "gates are trained by one process", hint="run it without torchrun")
     import torch
 
+    from deploycc.distillation.balance import balance_by
     from deploycc.distillation.gating import GatingSettings
     from deploycc.distillation.gating import train_gates as train
     from deploycc.distillation.loop import TrainingSettings
@@ -122,7 +123,7 @@ def train_gates(
     say("reading the pictures")
     settings = settings or TrainingSettings()
     opened, labels, notes = open_for_training(pictures, detector, settings, names)
-    samples = Samples(opened, detector.input, settings.seed, labels)
+    samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
     training = train(teacher, samples, settings, gating, checkpoint=checkpoint, report=report, say=say)
     reason = (
         f"{len(chosen)} layers have gates, trained for {training.steps} steps on the outputs of {detector.name} for "

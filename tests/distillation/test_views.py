@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
-from deploycc.distillation.views import Example, Labels, collage, cropped, vary
+from deploycc.distillation.views import Example, Labels, collage, cropped, vary, zoom
 from deploycc.trainable.matching import IGNORED
 
 SIDE = 64
@@ -45,6 +45,32 @@ def test_a_varied_picture_has_its_object_in_its_box(seed: int) -> None:
         return
     found = view.labels.boxes[0] * np.array([width, height] * 2)
     np.testing.assert_allclose(found, white_box(view.pixels), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_zoom_shows_the_whole_of_its_box_larger(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    example = painted(rng)
+    box = example.labels.boxes[0]
+    view = zoom(example, box, rng)
+    height, width = view.pixels.shape[:2]
+    assert view.labels.classes.tolist() == [2]
+    seen = view.labels.boxes[0]
+    np.testing.assert_allclose(seen * np.array([width, height] * 2), white_box(view.pixels), rtol=0, atol=0.01)
+    sides = (seen[2:] - seen[:2]) * (width, height)
+    whole = np.array(example.pixels.shape[1::-1])
+    np.testing.assert_allclose(sides, (box[2:] - box[:2]) * whole, rtol=0, atol=1.01)  # nothing is cut off
+    assert 0.3 <= max(seen[2:] - seen[:2]) <= 1.0
+
+
+def test_a_zoom_takes_any_box_of_any_picture() -> None:
+    rng = np.random.default_rng(3)
+    for shape in ((1, 1, 3), (5, 200, 3), (64, 64, 3)):
+        for box in ([0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5], [0.99, 0, 1, 0.01], [0, 0, 0, 1]):
+            view = zoom(Example(np.zeros(shape, np.uint8)), np.array(box, np.float32), rng)
+            assert view.pixels.dtype == np.uint8
+            assert view.pixels.size > 0
+            assert view.pixels.shape[0] >= shape[0] // 4
 
 
 def test_the_views_differ_from_the_pictures() -> None:
