@@ -122,7 +122,7 @@ def to_model(
 
 def trace(module: nn.Module, picture: torch.Tensor, inputs: list[str], outputs: list[str]) -> gs.Graph:
     """Export a module with PyTorch's tracer, with BatchNorms folded and nodes named after their modules."""
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # which PyTorch takes and its types do not name
     with warnings.catch_warnings():
         # The newer exporter needs onnxscript and writes opset 18 or later, which TensorRT before 8.6 cannot read.
         warnings.simplefilter("ignore")

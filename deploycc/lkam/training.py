@@ -85,7 +85,7 @@ def train(
     optimiser = _make_optimiser(model, config)
     if state.step:
         optimiser.load_state_dict(state.optimiser)
-    model.train().to(memory_format=torch.channels_last)
+    _channels_last(model.train())
     teacher = _teacher(config)
     priors = torch.from_numpy(make_priors(config.network.size))
     blank = torch.zeros(1, 3, config.network.size, config.network.size)
@@ -169,7 +169,13 @@ def _teacher(config: TrainConfig) -> Ssd | None:
             context={"file": config.teacher},
             note="input size, classes, architecture and width must match",
         )
-    return model.to(memory_format=torch.channels_last)
+    return _channels_last(model)
+
+
+def _channels_last(model: Ssd) -> Ssd:
+    move: Any = model.to  # whose types do not name the layout
+    move(memory_format=torch.channels_last)
+    return model
 
 
 def _copy_weights(source: nn.Module, model: nn.Module, name: str) -> None:

@@ -62,8 +62,9 @@ def unchanged(node: gs.Node) -> Run:
 @runs("Max", "Min", "Sum")
 def several(node: gs.Node) -> Run:
     """Operators on any number of tensors."""
-    step = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}[node.op]
-    return lambda *values: reduce(step, values)
+    steps: dict[str, Callable[[Tensor, Tensor], Tensor]]
+    steps = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}
+    return lambda *values: reduce(steps[node.op], values)
 
 
 @runs("Clip")

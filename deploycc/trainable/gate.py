@@ -82,6 +82,7 @@ class KernelGate(nn.Module):
         self.squeeze = nn.Conv2d(inputs, hidden, 1) if hidden else None
         self.decide = nn.Conv2d(hidden or inputs, 1 if granularity == "nested" else units, 1)
         nn.init.normal_(self.decide.weight, std=0.3)
+        assert self.decide.bias is not None
         nn.init.constant_(self.decide.bias, 2.0)  # all kernels are engaged initially
         # Nested blocks: logit k is the common logit minus a sum of non-negative steps, which fixes the order.
         # Initially their sum is below the bias.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import onnx_graphsurgeon as gs
 import torch
@@ -97,7 +97,7 @@ class GatedNetwork(TrainableNetwork):
     @property
     def by_layer(self) -> dict[str, KernelGate | FollowingGate]:
         """Layer to gate."""
-        return dict(zip(self.layers, self.gates, strict=True))
+        return dict(zip(self.layers, cast("Iterable[KernelGate | FollowingGate]", self.gates), strict=True))
 
     @property
     def deciding(self) -> list[tuple[str, KernelGate]]:

@@ -154,7 +154,8 @@ def lrn(node: gs.Node) -> Run:
     def normalise(x: Tensor) -> Tensor:
         squares = functional.pad(x.square(), (0, 0, 0, 0, (size - 1) // 2, size // 2))
         channels = x.shape[1]
-        total = sum(squares[:, start : start + channels] for start in range(size))
+        first, *others = (squares[:, start : start + channels] for start in range(size))
+        total = sum(others, first)
         return x / torch.pow(bias + alpha / size * total, beta)
 
     return normalise
