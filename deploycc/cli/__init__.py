@@ -6,6 +6,7 @@ answers at once, and heavy libraries load where a command uses them.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import traceback
@@ -90,8 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 a diagnosed failure, 2 wrong usage, 3 a budget missed, 70 a bug (with its traceback), 130 interrupted.
     """
     try:
-        whole = typer.main.get_command(app)
-        _refuse_endless_numbers(whole)
+        whole = _whole()
         console.options = _options(whole, sys.argv[1:] if arguments is None else arguments)
         whole(arguments, standalone_mode=True)
     except SystemExit as exit_:
@@ -101,6 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         return EXIT_INTERRUPTED if process.was_interrupted() and not isinstance(error, Detached) else _report(error)
     return 0
+
+
+@functools.cache
+def _whole() -> Any:
+    """Return every command with its options, which takes as long to make as many a command takes to run."""
+    whole = typer.main.get_command(app)
+    _refuse_endless_numbers(whole)
+    return whole
 
 
 def _options(command: Any, arguments: list[str]) -> dict[str, str]:
