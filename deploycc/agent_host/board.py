@@ -9,12 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from deploycc.agent_host.devices import Device
 from deploycc.agent_host.ssh import Link, LinkLost
-from deploycc.agent_host.zipapp import FILE_NAME, write_agent
+from deploycc.agent_host.zipapp import agent_bytes
 from deploycc.errors import DeviceError
 from deploycc.files import sha256_of
 from deploycc.progress import Say, quiet
@@ -229,11 +228,4 @@ class Board:
             )
 
 
-def agent_bytes() -> bytes:
-    """Return the agent as one file."""
-    with TemporaryDirectory(prefix="deploycc-") as folder:
-        write_agent(Path(folder, FILE_NAME))
-        return Path(folder, FILE_NAME).read_bytes()
-
-
-__all__ = ["Board", "LinkLost", "StoredFile", "agent_bytes"]
+__all__ = ["Board", "LinkLost", "StoredFile"]

@@ -7,7 +7,9 @@ for a process of the agent, of which each engine takes two and more.
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
+import io
 import zipfile
 from pathlib import Path
 
@@ -22,8 +24,9 @@ _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the oldest a zip file can hold: the same s
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
 
-def write_agent(path: Path) -> None:
-    """Pack ``deploycc.agent`` into a zipapp; its bytes depend on the sources only."""
+@functools.cache
+def agent_bytes() -> bytes:
+    """Return ``deploycc.agent`` as a zipapp; its bytes depend on the sources only."""
     folder = importlib.resources.files("deploycc.agent")
     sources = {
         f"{_PACKAGE}/{entry.name}": entry.read_bytes()
@@ -31,16 +34,22 @@ def write_agent(path: Path) -> None:
         if entry.name.endswith((".py", ".cpp"))  # the C++ is compiled on boards without a Python API
     }
     sources["__main__.py"] = _START.encode()
+    file = io.BytesIO()
+    file.write(_SHEBANG)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(sources):
+            entry = zipfile.ZipInfo(name, _TIMESTAMP)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever it was packed
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, sources[name])
+    return file.getvalue()
+
+
+def write_agent(path: Path) -> None:
+    """Write the zipapp, ready to be started."""
     with replacing(path) as beside:
-        with beside.open("wb") as file:
-            file.write(_SHEBANG)
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in sorted(sources):
-                    entry = zipfile.ZipInfo(name, _TIMESTAMP)
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    entry.create_system = 3  # Unix, wherever it was packed
-                    entry.external_attr = 0o644 << 16
-                    archive.writestr(entry, sources[name])
+        beside.write_bytes(agent_bytes())
         beside.chmod(0o755)
 
 

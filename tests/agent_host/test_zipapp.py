@@ -19,6 +19,7 @@ from small_networks import conv_model, plan_folder
 
 import deploycc.agent
 from deploycc import target
+from deploycc.agent_host import zipapp
 from deploycc.agent_host.zipapp import link_agent, write_agent
 
 
@@ -39,6 +40,7 @@ def test_the_same_sources_give_the_same_bytes(agent: Path, tmp_path: Path) -> No
     first = agent.read_bytes()
     time.sleep(0.01)
     os.utime(Path(deploycc.agent.__file__))
+    zipapp.agent_bytes.cache_clear()
     write_agent(tmp_path / "again.pyz")
     assert (tmp_path / "again.pyz").read_bytes() == first
     assert {info.date_time for info in zipfile.ZipFile(agent).infolist()} == {(1980, 1, 1, 0, 0, 0)}
