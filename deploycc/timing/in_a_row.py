@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from deploycc.cpu_session import open_session
@@ -17,9 +17,9 @@ class SessionsInARow:
     """A network that decides, and those that may follow it, on this machine's CPU."""
 
     def __init__(
-        self, models: Sequence[onnx.ModelProto], decision: str, threads: int, context: Mapping[str, object]
+        self, models: Iterable[onnx.ModelProto], decision: str, threads: int, context: Mapping[str, object]
     ) -> None:
-        """Load all networks.
+        """Load all networks, one after another, so that of an iterator's only one is in memory as a file.
 
         Args:
             models: the first one, whose only input is the picture, then each second one, which reads outputs of the
@@ -36,6 +36,11 @@ class SessionsInARow:
         self._made = [value.name for value in self._first.get_outputs()]
         self._reads = [[value.name for value in session.get_inputs()] for session in self._second]
         self._outputs = [value.name for value in self._second[0].get_outputs()]
+
+    @property
+    def count(self) -> int:
+        """Number of second networks."""
+        return len(self._second)
 
     def run(self, picture: NDArray[np.float32], number: int | None = None) -> tuple[int, dict[str, NDArray[Any]]]:
         """Run a prepared picture.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -52,7 +52,7 @@ class Timer(Protocol):
         """
 
     def load_stages(
-        self, models: Sequence[onnx.ModelProto], decision: str, context: Mapping[str, object]
+        self, models: Iterable[onnx.ModelProto], decision: str, context: Mapping[str, object]
     ) -> Sequence[Loaded] | None:
         """Get networks ready that run in a row; see `deploycc.timing.in_a_row.SessionsInARow`.
 
@@ -130,13 +130,13 @@ class LocalTimer:
         return open_session(model, self.machine.threads, context)
 
     def load_stages(
-        self, models: Sequence[onnx.ModelProto], decision: str, context: Mapping[str, object]
+        self, models: Iterable[onnx.ModelProto], decision: str, context: Mapping[str, object]
     ) -> list[Callable[[Tensor], object]]:
         """See `Timer.load_stages`."""
         from deploycc.timing.in_a_row import SessionsInARow
 
         stages = SessionsInARow(models, decision, self.machine.threads, context)
-        return [partial(stages.run, number=number) for number in (None, *range(len(models) - 1))]
+        return [partial(stages.run, number=number) for number in (None, *range(stages.count))]
 
     def time_calls(
         self, networks: Sequence[ort.InferenceSession], rounds: int, *, most_calls: int = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -98,7 +98,7 @@ class DeviceTimer:
             shutil.rmtree(folder)
         return known
 
-    def load_stages(self, models: Sequence[onnx.ModelProto], decision: str, context: Mapping[str, object]) -> None:
+    def load_stages(self, models: Iterable[onnx.ModelProto], decision: str, context: Mapping[str, object]) -> None:
         """Return nothing: a device times one engine after the other, each by itself; see `Timer.load_stages`."""
 
     def time_calls(self, networks: Sequence[Path], rounds: int, *, most_calls: int = 20) -> list[tuple[float, ...]]:

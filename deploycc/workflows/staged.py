@@ -174,7 +174,7 @@ class StagedSession:
         from deploycc.graph.export import to_onnx
         from deploycc.timing.in_a_row import SessionsInARow
 
-        models = [to_onnx(graph) for graph in (staged.first, *(detector.graph for detector in staged.second))]
+        models = (to_onnx(graph) for graph in (staged.first, *(detector.graph for detector in staged.second)))
         self._sessions = SessionsInARow(models, staged.decision, threads, {"network": staged.second[0].name})
 
     def run(self, picture: NDArray[np.float32], number: int | None = None) -> tuple[int, dict[str, NDArray[Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,11 +53,11 @@ class Split:
         counts = np.bincount(needed, minlength=len(self.stages.second))
         return tuple((counts / len(needed)).tolist())
 
-    def models(self) -> list[onnx.ModelProto]:
-        """Return the first network and the second ones."""
+    def models(self) -> Iterator[onnx.ModelProto]:
+        """Yield the first network and the second ones."""
         from deploycc.graph.export import to_onnx
 
-        return [to_onnx(graph) for graph in self.graphs()]
+        return map(to_onnx, self.graphs())
 
     def graphs(self) -> list[gs.Graph]:
         """Return the first network and the second ones."""
