@@ -17,7 +17,7 @@ from deploycc.agent_host import devices, remote
 from deploycc.agent_host.devices import Device
 from deploycc.cli import main
 from deploycc.errors import BuildError, DeployError, Detached, DeviceError
-from deploycc.workflows import board_jobs
+from deploycc.workflows import board_jobs, rebuild
 from deploycc.workflows import compile as compile_workflow
 from deploycc.workflows.board_pool import BoardJob, BoardPool, run_on_boards
 from deploycc.workflows.compile_settings import CompileSettings
@@ -154,7 +154,7 @@ def test_names_with_commas_are_a_pool() -> None:
 def test_a_pool_says_which_board_did_what(monkeypatch: pytest.MonkeyPatch, boards: str, named: bool) -> None:
     plan = SimpleNamespace(target=SimpleNamespace(name=TX2))
     monkeypatch.setattr("deploycc.documents.plan.read_plan", lambda folder: plan)
-    monkeypatch.setattr("deploycc.workflows.rebuild.build_folder", lambda folder, *_: folder.name)
+    monkeypatch.setattr(rebuild, "build_folder", lambda folder, *_: folder.name)
     notes: list[str] = []
     assert board_jobs.build_folders([Path("one")], boards, print, notes.append) == ["one"]
     assert notes == (["one: done on a"] if named else [])
