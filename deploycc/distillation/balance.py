@@ -80,11 +80,12 @@ def draws(seen: Sequence[Detections], power: float) -> Draws:
     """
     counted = [found.scores >= DOUBTFUL for found in seen]
     classes = sorted({int(k) for found, kept in zip(seen, counted, strict=True) for k in found.classes[kept]})
-    # Expected: a doubtful detection is as much of an object as it is likely. Crowds count as one: they are one picture.
+    # The square of the best score: networks with sigmoids doubt every class in most pictures, and so many doubts would
+    # outweigh what is seen, so that no class looked rare. Crowds count as one: they are one picture.
     shown = np.zeros((len(seen), len(classes)))
     for row, found, kept in zip(shown, seen, counted, strict=True):
         for column, k in enumerate(classes):
-            row[column] = min(1.0, float(found.scores[kept & (found.classes == k)].sum()))
+            row[column] = float(found.scores[kept & (found.classes == k)].max(initial=0.0)) ** 2
     often = shown.sum(0)
     rarity = np.clip((often.mean() / often) ** power, 1.0, MOST_OFTEN) if classes else np.ones(0)
     factors = 1 + (shown * (rarity - 1)).max(1, initial=0.0)

@@ -44,13 +44,21 @@ def test_by_how_much_a_rare_class_is_drawn_more_often() -> None:
         assert drawn.factors.tolist() == pytest.approx([1.0] * 15 + [factor, 1.0])
 
 
-def test_a_doubtful_object_counts_as_it_is_likely_and_hardly_anything_does_not_count() -> None:
+def test_a_doubtful_object_counts_by_the_square_and_hardly_anything_does_not_count() -> None:
     seen = [*[found((1, 1.0))] * 15, found((2, 0.5)), found((2, 0.5), (1, 1.0)), found((2, 0.04))]
     factors = draws(seen, 1.0).factors
-    rarity = (16 + 1) / 2 / 1  # class 2 is expected in one picture
+    rarity = (16 + 0.5) / 2 / 0.5  # class 2 is worth half a picture
     assert rarity > MOST_OFTEN
-    assert factors[15] == factors[16] == pytest.approx(1 + 0.5 * (MOST_OFTEN - 1))
+    assert factors[15] == factors[16] == pytest.approx(1 + 0.25 * (MOST_OFTEN - 1))
     assert factors[17] == factors[0] == 1
+
+
+def test_a_class_that_is_doubted_everywhere_is_rare_where_it_is_seen() -> None:
+    """As networks with sigmoids do: each picture may be anything."""
+    doubted = [(1, 0.9), (2, 0.1)]
+    factors = draws([*[found(*doubted)] * 99, found((2, 0.9))], 1.0).factors
+    assert factors[:99].max() < 1.2
+    assert factors[99] > 5
 
 
 def test_a_crowd_is_one_picture() -> None:
