@@ -42,7 +42,9 @@ def trim_kernels(detector: Detector, options: Options) -> Result:
 def _kept(weight: NDArray[np.float32], axis: int, pads: list[int], dilation: int, axes: int) -> slice:
     """Return the taps of a spatial axis that stay; reduce ``pads`` in place by those that are trimmed."""
     others = tuple(other for other in range(weight.ndim) if other != axis + 2)
-    used: NDArray[np.bool_] = np.any(weight, axis=others)
+    used: NDArray[np.bool_] = np.any(weight[:1], axis=others)
+    if not used.all():  # one kernel with every tap tells as much as all of them
+        used = np.any(weight, axis=others)
     start, stop = 0, len(used)
     while stop - start > 1 and not used[start] and pads[axis] >= dilation:
         start += 1
