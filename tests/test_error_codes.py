@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from inspect import getmro
 
 import pytest
@@ -13,7 +14,11 @@ from deploycc import errors
 
 @pytest.fixture(scope="module")
 def uses() -> list[Use]:
-    return find_uses(package_sources())
+    gc.disable()  # the trees of all sources are kept until the end: looking for garbage there takes longest
+    try:
+        return find_uses(package_sources())
+    finally:
+        gc.enable()
 
 
 def given(source: str) -> list[tuple[str, str, tuple[str, ...]]]:
