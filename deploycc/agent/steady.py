@@ -16,7 +16,7 @@ class SteadyClock:
         """Take the clock of the system, or another one."""
         self._source = source
         self._lock = threading.Lock()  # without it, a thread that goes on late would seem to read an earlier time
-        self._last = source()
+        self._last = self._told = source()
         self._behind_s = 0.0
 
     def __call__(self) -> float:
@@ -25,7 +25,8 @@ class SteadyClock:
             now = self._source()
             self._behind_s += max(0.0, self._last - now)
             self._last = now
-            return now + self._behind_s
+            self._told = max(self._told, now + self._behind_s)  # the sum is rounded, maybe down
+            return self._told
 
 
 now = SteadyClock()

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from deploycc.agent import processes, steady
@@ -15,6 +16,15 @@ def test_a_clock_that_goes_backwards_stays_where_it_is() -> None:
     readings = iter([100.0, 101.0, 50.0, 52.0, -1e6, -1e6 + 0.5])
     clock = steady.SteadyClock(lambda: next(readings))
     assert [clock() for _ in range(5)] == [101.0, 101.0, 103.0, 103.0, 103.5]
+
+
+def test_rounding_makes_no_time_negative() -> None:
+    """A build that the clock went back in took no time, and not -3e-11 seconds."""
+    random = np.random.default_rng(0)
+    readings = random.uniform(1e3, 1e6, 1000).tolist()
+    clock = steady.SteadyClock(iter([readings[0], *(r - 259200 * (n % 2) for n, r in enumerate(readings))]).__next__)
+    told = [clock() for _ in readings]
+    assert told == sorted(told)
 
 
 def test_a_thread_that_is_held_up_does_not_seem_to_read_an_earlier_time() -> None:
