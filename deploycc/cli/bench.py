@@ -33,9 +33,7 @@ def command(
     ] = False,
     period: Annotated[
         str | None,
-        option(
-            "TIME", "As MLPerf Automotive's constant stream: one picture per TIME, such as 66.7ms, 100,000 of them."
-        ),
+        option("TIME", "As MLPerf Automotive's constant stream: one picture per TIME (as 66.7ms), 100,000 of them."),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -83,9 +81,7 @@ def _scenario(single_stream: bool, period: str | None, seconds: float | None) ->
         name = "single-stream" if single_stream else "constant-stream"
         return Scenario(name, None if period is None else _milliseconds(period), seconds)
     if seconds is not None:
-        raise typer.BadParameter(
-            "--seconds ends --single-stream or --period; otherwise the plan says how long it takes"
-        )
+        raise typer.BadParameter("--seconds ends --single-stream or --period; a plan alone has its own time")
     return None
 
 

@@ -65,10 +65,7 @@ def command(
     precision: Precisions = None,
     detection: Annotated[
         str | None,
-        option(
-            "raw|onnx-nms|efficient-nms|nms-plugin",
-            "Where boxes are decoded and suppressed; default: the target's best.",
-        ),
+        option("raw|onnx-nms|efficient-nms|nms-plugin", "Where boxes are decoded and suppressed; default: the best."),
     ] = None,
     keep_fp32: Annotated[str | None, option("LAYERS", "Names of layers that stay FP32 in the FP16 network.")] = None,
     images: Annotated[Path | None, option("DIR", "Compare FP16 with FP32 on the pictures of this folder.")] = None,

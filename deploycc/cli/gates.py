@@ -68,10 +68,7 @@ def command(
     check_output_folder(output, [choice.model])
     source = None if images is None and data is None else one_source(images, data)
     chosen = targets.load(planned_target(target, device))
-    with (
-        console.progress("gates") as say,
-        gate_costs_of(chosen, device, costs, threads, say) as known,
-    ):
+    with console.progress("gates") as say, gate_costs_of(chosen, device, costs, threads, say) as known:
         detector, recorded = choice.load(say), read_profile(profile)
         planning = plan_gates(
             detector,
@@ -92,11 +89,6 @@ def command(
     console.notes(planning.notes)
     report = planning.report
     console.show(as_json, gates_json(report, considered=explain), *gates_tables(report, considered=explain))
-    if report.timings is None and report.intervals is None and not as_json:
-        console.warn("nothing was run: the pictures of the profile are not there, so every figure above is predicted")
-    if planning.staged is not None:
-        console.warn(
-            "the plan runs two networks in a row, which `deploycc compile` and the agent do not do yet: their files "
-            "are in the folder, and without `--staged` a single network is planned"
-        )
+    for sentence in planning.warnings:
+        console.warn(sentence)
     console.wrote(output)

@@ -17,9 +17,7 @@ def command(
     *,
     data: Annotated[
         list[str],
-        option(
-            "DATA", "Annotated pictures, voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; may be repeated.", "--data", "-d"
-        ),
+        option("DATA", "Annotated pictures, voc:FOLDER[@SPLIT] or generated:SEED[:COUNT]; repeatable.", "--data", "-d"),
     ],
     output: Annotated[Path, option("DIR", "Folder for JSON, Markdown and HTML.", "-o", "--output")],
     target: Annotated[

@@ -40,10 +40,7 @@ _KeepGates = Annotated[bool, switch("--keep-gates", "Keep the gates; they shrink
 _AlwaysFrom = Annotated[
     float,
     option(
-        "SHARE",
-        "With --keep-gates: replace a gate whose kernels are all on in at least this share of the pictures.",
-        min=0,
-        max=1,
+        "SHARE", "With --keep-gates: replace gates whose kernels are all on in this share of pictures.", min=0, max=1
     ),
 ]
 _Latency = Annotated[

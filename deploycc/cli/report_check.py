@@ -79,10 +79,7 @@ def command(
     first: Annotated[Path, argument("A", "Report or output folder to check; with B, the baseline.")],
     second: Annotated[Path | None, argument("B", "Candidate, compared with A.")] = None,
     baseline: Annotated[
-        Path | None,
-        option(
-            "STORE", "Compare A with the nearest earlier commit in this folder, which `deploycc report baseline` fills."
-        ),
+        Path | None, option("STORE", "Compare A with the nearest earlier commit in this folder of `report baseline`.")
     ] = None,
     commit: Annotated[str | None, option("COMMIT", "With --baseline: compare with this commit.")] = None,
     allowed: LimitOptions,

@@ -89,7 +89,7 @@ def export(
         float | None,
         option(
             "T",
-            "Threshold of the gates; a higher one switches more kernels off; default: that of the run.",
+            "Gate threshold; higher ones switch more off; default: the run's.",
             "--gate-threshold",
             min=0.01,
             max=0.99,

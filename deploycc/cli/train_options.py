@@ -37,12 +37,7 @@ class TeachingOptions:
     seed: Annotated[int, option("SEED", "Seed of order and augmentation.", min=0)] = 1
     balance: Annotated[
         float,
-        option(
-            "POWER",
-            "Draw pictures of classes that the teacher sees r times as seldom r^POWER times as often; 0: all alike.",
-            min=0,
-            max=1,
-        ),
+        option("POWER", "Draw classes that are seen r times as seldom r^POWER as often; 0: all alike.", min=0, max=1),
     ] = 0.0
     label_weight: Annotated[
         float, option("W", "Weight of the labels of --data beside the teacher; 0: learn without labels.", min=0)
@@ -63,9 +58,7 @@ class GateOptions:
     gate_layers: Annotated[
         str | None,
         option(
-            "LIST",
-            "Convolutions to gate; * and [..] are wildcards; default: those of the back-end with at least 1 % "
-            "of its MACs.",
+            "LIST", "Convolutions to gate (wildcards: * [..]); default: of the back-end, with 1 % or more of its MACs."
         ),
     ] = None
     block: Annotated[int, option("N", "Kernels per block, with --gates block or nested.", min=1)] = 32
@@ -129,22 +122,11 @@ class GateOptionsFromScratch(GateOptions):
     ] = "norm"
     threshold: Annotated[
         float,
-        option(
-            "T",
-            "Threshold of the gates; a higher one switches more kernels off.",
-            "--gate-threshold",
-            min=0.01,
-            max=0.99,
-        ),
+        option("T", "Gate threshold; a higher one switches more kernels off.", "--gate-threshold", min=0.01, max=0.99),
     ] = 0.5
     explore: Annotated[
         float,
-        option(
-            "SHARE",
-            "Share of the steps, from the first, in which each picture engages a random number of nested blocks.",
-            min=0,
-            max=1,
-        ),
+        option("SHARE", "Share of the steps, at the start, that engage random numbers of nested blocks.", min=0, max=1),
     ] = 0.0
 
     def config(self, architecture: str) -> GateConfig | None:

@@ -38,11 +38,7 @@ def command(
     names: ClassNames = None,
     stages: Annotated[
         int,
-        option(
-            "N",
-            "Prune PRUNED (it may be MODEL itself) in this number of cuts by fisher, and recover after each.",
-            min=0,
-        ),
+        option("N", "Prune PRUNED (maybe MODEL itself) in this number of cuts by fisher; recover after each.", min=0),
     ] = 0,
     below: Annotated[float, option("SHARE", "Share of the MACs that --stages remove.", min=0.001, max=0.95)] = 0.2,
     teaching: RecoveryOptions,

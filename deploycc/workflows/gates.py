@@ -57,6 +57,19 @@ class GatePlanning:
     notes: tuple[Note, ...]
     staged: StagedDetector | None = None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know before using the plan, a sentence each."""
+        sentences = []
+        if self.report.timings is None and self.report.intervals is None:
+            sentences.append("nothing was run: the pictures of the profile are not there, so all figures are predicted")
+        if self.staged is not None:
+            sentences.append(
+                "the plan runs two networks in a row, which `deploycc compile` and the agent do not do yet: their "
+                "files are in the folder, and without `staged` a single network is planned"
+            )
+        return tuple(sentences)
+
     def write(
         self, folder: Path, inputs: Iterable[Path] = (), on_kept: Callable[[str], None] = lambda sentence: None
     ) -> None:
