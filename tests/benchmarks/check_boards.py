@@ -38,6 +38,7 @@ from deploycc.agent import device_lock
 from deploycc.agent_host import ssh
 from deploycc.agent_host.devices import Device, find
 from deploycc.agent_host.remote import Step, on_device
+from deploycc.agent_host.zipapp import agent_bytes
 from deploycc.detector import Detector
 from deploycc.documents.build import read_build_result
 from deploycc.errors import DeployError
@@ -185,7 +186,9 @@ class Campaign:
         assert build_job.read_text().count(SMOKE_CHECK) == 1
         build_job.write_text(build_job.read_text().replace(SMOKE_CHECK, "None"))
         with mock.patch.object(importlib.resources, "files", lambda of: copy if of == "deploycc.agent" else files(of)):
+            agent_bytes.cache_clear()  # a process packs the agent once
             yield
+        agent_bytes.cache_clear()
 
     def check_refusals(self, name: str) -> None:
         """Let the builder of a board fail in every way."""
