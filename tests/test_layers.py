@@ -88,6 +88,13 @@ def test_benchmarks_use_the_library_and_not_the_command_line() -> None:
     assert [name for name, modules in found.items() if any(module.split(".")[0] == "cli" for module in modules)] == []
 
 
+def test_the_command_line_stays_thin() -> None:
+    """What grows here is work that a Python caller cannot have."""
+    lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "cli").glob("*.py")}
+    assert sum(lines.values()) < 2500
+    assert max(lines.values()) < 300
+
+
 def test_modules_do_not_import_one_another_in_a_circle() -> None:
     assert circle(imports_of_modules()) == []
 
