@@ -20,7 +20,7 @@ from .outcome import Failed
 _BLOCK_S = 0.3  # of a block, where that is enough pictures: a steady state, and short beside what changes on a machine
 _BLOCK_SAMPLES = 10  # of a block: the picture that is dropped before it stays a small part
 ROUNDS = 8  # at least: of fewer pairs of blocks not even the extremes are a 99 % interval of their median
-KNOWN = 0.02  # spread of a ratio that is known: half as large as the smallest regression that people ask for
+KNOWN = 0.02  # spread of a ratio that is known: well inside a limit of 5 % on regressions
 MOST_TIMES = 4  # as long are engines timed whose ratio is asked for
 _SPIN_S = 0.002  # before a picture is due: a sleep may last that much longer than it should
 _DROPPED_S = 0.02  # before each block, and one picture at least: the caches still hold the other engine's data

@@ -26,7 +26,7 @@ _SHEBANG = b"#!/usr/bin/env python3\n"
 
 @functools.cache
 def agent_bytes() -> bytes:
-    """Return ``deploycc.agent`` as a zipapp; its bytes depend on the sources only."""
+    """Return ``deploycc.agent`` as a zipapp, packed once per process; its bytes depend on the sources only."""
     folder = importlib.resources.files("deploycc.agent")
     sources = {
         f"{_PACKAGE}/{entry.name}": entry.read_bytes()
