@@ -100,7 +100,7 @@ class TrainableNetwork(nn.Module):
             self._execute(values)
             return tuple(values[name] for name in self._returned)
 
-        results = torch.vmap(run_one)(*(batch.unsqueeze(1) for batch in batches))
+        results = torch.vmap(run_one)(*(_channels_last(batch).unsqueeze(1) for batch in batches))
         return tuple(result.flatten(0, 1) if result.dim() > 1 else result for result in results)
 
     @property
@@ -126,6 +126,11 @@ class TrainableNetwork(nn.Module):
                 raise ModelError("training-not-finite", "a weight is not finite", context={"tensor": name})
             tensors[name].values = values.copy()
         return replace(self._detector, graph=graph)
+
+
+def _channels_last(batch: Tensor) -> Tensor:
+    """Lay maps out with the channels last, in which convolutions and what follows them take less time on a CPU."""
+    return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
 
 
 class Step:

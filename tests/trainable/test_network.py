@@ -31,6 +31,7 @@ def text(body: str, constants: str = "", rank: int = 4) -> str:
 RANKS = {"Gemm": 2, "Transpose and Reshape": 3, "ReduceMean": 3, "Gather of one": 3}
 NODES = {
     "Conv": ("y = Conv<pads=[1,0,0,1], strides=[2,1], dilations=[1,2], group=2>(x, w, b)", "float[6,2,3,2] w, float[6] b"),
+    "Conv by channel": ("y = Conv<pads=[0,0,1,1], strides=[2,2], group=4>(x, w)", "float[4,1,3,3] w"),
     "Conv SAME_LOWER": ('y = Conv<auto_pad="SAME_LOWER", strides=[2,2]>(x, w)', "float[3,4,2,3] w"),
     "ConvTranspose": ("y = ConvTranspose<strides=[2,2], pads=[1,1,1,1], output_padding=[1,1]>(x, w, b)", "float[4,3,3,3] w, float[3] b"),
     "BatchNormalization": ("y = BatchNormalization(x, s, t, m, v)", "float[4] s, float[4] t, float[4] m, float[4] v"),
@@ -46,6 +47,8 @@ NODES = {
     "Gemm": ("f = Flatten(x) y = Gemm<alpha=0.5, beta=2.0, transB=1>(f, w, b)", "float[5,144] w, float[5] b"),
     "MatMul": ("y = MatMul(x, w)", "float[6,3] w"),
     "Clip": ("y = Clip(x, l, h)", "float l, float h"),
+    "Clip to one value": ("y = Clip(x, l, h)", "float l, float h"),
+    "Clip of integers": ("i = Cast<to=7>(x) c = Clip(i, l, h) y = Cast<to=1>(c)", "int64 l, int64 h"),
     "LeakyRelu": ("y = LeakyRelu<alpha=0.2>(x)", ""),
     "Elu": ("y = Elu<alpha=0.7>(x)", ""),
     "ThresholdedRelu": ("y = ThresholdedRelu<alpha=0.4>(x)", ""),
@@ -84,6 +87,8 @@ NODES = {
 }  # fmt: skip
 VALUES = {
     "Clip": {"l": np.float32(-0.3), "h": np.float32(0.5)},
+    "Clip to one value": {"l": np.float32(0.5), "h": np.float32(0.5)},
+    "Clip of integers": {"l": np.array(0), "h": np.array(1)},
     "BatchNormalization": {"v": np.array([0.5, 1, 2, 3], np.float32)},
     "Transpose and Reshape": {"s": np.array([0, -1, 2])},
     "Split": {"n": np.array([2, 2])},
@@ -256,3 +261,25 @@ def test_a_step_passes_its_gradient_on() -> None:
     mask.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, torch.ones_like(x))
+
+
+CHAIN = (
+    "c = Conv<pads=[0,0,1,1], strides=[2,2], group=4>(x, w) k = Clip(c, l, h) "
+    "y = MaxPool<kernel_shape=[2,2], pads=[0,0,1,1]>(k)"
+)
+
+
+def test_maps_stay_laid_out_with_the_channels_last() -> None:
+    made = network(text(CHAIN, "float[4,1,3,3] w, float l, float h"), {"l": np.float32(0), "h": np.float32(6)})
+    pictures = np.concatenate([picture(made.graph, seed) for seed in (1, 2)])
+    [y] = TrainableNetwork(made, ["y"])(torch.from_numpy(pictures))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert not y.is_contiguous()
+
+
+def test_strided_depthwise_convolutions_stay_in_32_bits_on_a_cpu() -> None:
+    made = network(text(CHAIN, "float[4,1,3,3] w, float l, float h"), {"l": np.float32(0), "h": np.float32(6)})
+    executor = TrainableNetwork(made, ["y"])
+    with torch.autocast("cpu", torch.bfloat16):
+        [half] = executor(torch.from_numpy(picture(made.graph)))
+    assert half.dtype == torch.float32
