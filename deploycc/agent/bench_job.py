@@ -4,7 +4,7 @@ import binascii
 import collections
 import os
 import tempfile
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import (
     build_file,
@@ -12,6 +12,7 @@ from . import (
     files,
     jetson,
     plan_file,
+    row,
     run_onnxruntime,
     run_tensorrt,
     run_trtexec,
@@ -47,6 +48,7 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
         "start_offsets_s": [],
         "blocks": [],
         "layers": [],
+        "row": None,
         "constraints": plan_file.VALID,
         "scenario": None,
         "turns": None,
@@ -58,13 +60,15 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
 def groups(parts: "List[Part]") -> "List[List[Part]]":
     """Return which engines are measured in one process, in turns: those of one precision.
 
-    A program (trtexec) is started anew for each of its turns; the variants of a single plan are not worth that.
+    A program (trtexec) is started anew for each of its turns; the variants of a single plan are not worth that, and the
+    engines of a row it cannot run one after the other.
     """
     several = len({part.path for part in parts}) > 1
     found = []  # type: List[List[Part]]
     for part in parts:
         in_turns = several or part.plan["target"]["builder"] not in plan_file.PROGRAMS
         partners = [group for group in found if in_turns and group[0].engine["precision"] == part.engine["precision"]]
+        partners = [group for group in partners if not (_timed_apart(part) or _timed_apart(group[0]))]
         if partners:
             partners[0].append(part)
         else:
@@ -72,8 +76,13 @@ def groups(parts: "List[Part]") -> "List[List[Part]]":
     return found
 
 
-class _Job:
-    """An engine to measure, and its row."""
+def _timed_apart(part: Part) -> bool:
+    row = len(plan_file.engine_parts(part.engine)) > 1
+    return row and part.plan["target"]["builder"] in plan_file.PROGRAMS
+
+
+class Job:
+    """An engine to measure, or those of a row, and its row in ``latency.json``."""
 
     def __init__(self, plan: "Dict[str, Any]", folder: str, file: str, scenario: Scenario) -> None:
         self._board = plan["target"]
@@ -85,17 +94,36 @@ class _Job:
         self.row["constraints"] = scenario.constraints()
         self.row["scenario"] = scenario.record()
         self.name = file
-        self.path = ""
+        self.paths = []  # type: List[str]
         self.built = {}  # type: Dict[str, Any]
         self.started = None  # type: Optional[Dict[str, float]]
         self.board = None  # type: Any
         self.samples = timing.Blocks()
 
     def check(self) -> None:
-        self.path = files.inside(self.folder, self.engine["file"])
+        """Find the engine, and refuse one that is not the plan's."""
+        self.paths = [files.inside(self.folder, part["file"]) for part in plan_file.engine_parts(self.engine)]
         self.built = check_engine(self.engine, self.folder)
 
+    @property
+    def path(self) -> str:
+        """The engine; of a row the first one."""
+        return self.paths[0]
+
+    def prepare(self, runner: "Any", input_file: "Optional[str]") -> "Callable[[], Any]":
+        """Load it and return a function that runs one picture."""
+        if self.network["row"] is None:
+            return runner.prepare(self.network, self.path)  # type: ignore[no-any-return]
+        tensors = row.pictures(self.plan, self.network, self.folder, input_file)
+        return runner.prepare_row(self.network, self.paths, tensors)  # type: ignore[no-any-return]
+
+    def describe(self, runner: "Any") -> "Dict[str, Any]":
+        """Say more of it when no engine is loaded any more; of a row nothing tells the layers."""
+        facts = runner.describe(plan_file.parts_of(self.network)[0], self.path)  # type: Dict[str, Any]
+        return facts if self.network["row"] is None else dict(facts, layers=[])
+
     def refuse(self, error: "Any") -> None:
+        """Say why it is not measured."""
         self.row.update({key: value for key, value in fields_of(error).items() if key in self.row})
         say("{}: {}".format(self.name, error.reason))
 
@@ -106,11 +134,19 @@ class _Job:
             "sha256": self.built["sha256"],
             "runtime": self._board["runtime"],
             "runtime_version": result.pop("runtime_version"),
+            "second_sha256": [part["sha256"] for part in plan_file.engine_parts(self.built)[1:]],
         }
+        if self.network["row"] is not None:
+            shares = self.network["row"]["shares"]
+            found = {"shares": shares, "second": result.pop("second", []), "parts": result.pop("parts", [])}
+            self.row["row"] = found
         self.row.update(result)
         self.row["environment_after"] = environment.state()
         self.row["environment_after"]["cpus_busy_with_others"] = environment.cpus_busy_with_others(self.started)
-        say("{}: {} samples in {:.1f} s".format(self.name, len(self.row["samples_ms"]), self.row["duration_s"]))
+        if self.row["status"] == "composed":
+            say("{}: each engine of the row was timed by itself".format(self.name))
+        else:
+            say("{}: {} samples in {:.1f} s".format(self.name, len(self.row["samples_ms"]), self.row["duration_s"]))
 
 
 def bench(
@@ -136,7 +172,7 @@ def bench(
     scenario = scenario or Scenario()
     paths = list(collections.OrderedDict.fromkeys(path for path, _ in engines))
     plans = dict(zip(paths, scenario.applied([plan_file.read_plan(path) for path in paths])))  # noqa: B905 - Python 3.5
-    jobs = [_Job(plans[path], os.path.dirname(os.path.abspath(path)), file, scenario) for path, file in engines]
+    jobs = [Job(plans[path], os.path.dirname(os.path.abspath(path)), file, scenario) for path, file in engines]
     if len(paths) > 1:  # engines of several folders have the same names
         for job, (path, file) in zip(jobs, engines):  # noqa: B905
             job.name = "{} of plan {}".format(file, paths.index(path) + 1)
@@ -153,7 +189,7 @@ def bench(
 
 
 def _measure(
-    jobs: "List[_Job]",
+    jobs: "List[Job]",
     input_file: "Optional[str]",
     program: "Optional[str]",
     scenario: Scenario,
@@ -173,9 +209,9 @@ def _measure(
             with Scratch(tempfile.gettempdir()) as scratch:
                 _with_program(jobs, input_file, program, scratch.path, scenario, rounds)
         elif plan["target"]["runtime"] == "onnxruntime":
-            take_turns(jobs, run_onnxruntime.Runner(plan, input_file), scenario)
+            take_turns(jobs, run_onnxruntime.Runner(plan, input_file), scenario, input_file)
         else:
-            take_turns(jobs, run_tensorrt.Runner(plan, input_file), scenario)
+            take_turns(jobs, run_tensorrt.Runner(plan, input_file), scenario, input_file)
     except (NotPossible, Failed) as error:
         for job in jobs:
             if job.row["engine"] is None and job.row["status"] == "measured":
@@ -187,7 +223,7 @@ def _measure(
 
 
 def _with_program(
-    jobs: "List[_Job]",
+    jobs: "List[Job]",
     input_file: "Optional[str]",
     program: "Optional[str]",
     folder: str,
@@ -198,6 +234,9 @@ def _with_program(
 
     Where the number of rounds is given, layers are not timed, which takes one more process for each engine.
     """
+    if jobs[0].network["row"] is not None:
+        _parts_with_program(jobs[0], input_file, program, folder)
+        return
     rounds = wanted_rounds or (timing.ROUNDS if len(jobs) > 1 else 1)
     most_rounds = wanted_rounds or rounds * _most_times(jobs, scenario)
     turns = _new_turns() if len(jobs) > 1 else None
@@ -225,7 +264,21 @@ def _with_program(
         job.fill(result)
 
 
-def _most_times(jobs: "List[_Job]", scenario: Scenario) -> int:
+def _parts_with_program(job: Job, input_file: "Optional[str]", program: "Optional[str]", folder: str) -> None:
+    """Measure the engines of a row, each by itself: a program does not run one after the other."""
+    job.board = run_trtexec.Board(job.plan, folder, program)
+    job.started = environment.cpu_times()
+    parts, last = [], {}  # type: List[Dict[str, Any]], Dict[str, Any]
+    for number, part in enumerate(plan_file.parts_of(job.network)):
+        given = input_file if number == 0 else None  # the others read what the first one hands over
+        last = job.board.time(part, job.built, job.paths[number], given)
+        parts.append({"file": os.path.basename(job.paths[number]), "samples_ms": last["samples_ms"]})
+    runs = {"device": last["device"], "runtime_version": last["runtime_version"], "status": "composed", "parts": parts}
+    remarks = [last["reason"], "{} times each engine by itself: nothing ran them in a row".format(job.board.name)]
+    job.fill(dict(runs, reason="; ".join(filter(None, remarks))))
+
+
+def _most_times(jobs: "List[Job]", scenario: Scenario) -> int:
     """How many times as long as the plans say engines are timed at most: those of several folders are compared."""
     compared = len({job.folder for job in jobs}) > 1 and scenario.name is None
     return timing.MOST_TIMES if compared and not jobs[0].plan["measurement"]["quick"] else 1
@@ -241,7 +294,7 @@ def _shortened(plan: "Dict[str, Any]", rounds: int) -> "Dict[str, Any]":
     return dict(plan, measurement=dict(limits, **shorter))
 
 
-def _expected_s(jobs: "List[_Job]") -> float:
+def _expected_s(jobs: "List[Job]") -> float:
     """About how long engines are measured, at least."""
     return float(sum(job.plan["measurement"]["min_duration_s"] for job in jobs))
 
@@ -256,15 +309,16 @@ def _new_turns() -> str:
     return binascii.hexlify(os.urandom(8)).decode("ascii")
 
 
-def take_turns(jobs: "List[_Job]", runner: "Any", scenario: Scenario) -> None:
+def take_turns(jobs: "List[Job]", runner: "Any", scenario: Scenario, input_file: "Optional[str]" = None) -> None:
     """Measure engines in turns and fill their rows; one that does not run is left out.
 
     Args:
         jobs: one per engine.
         runner: of the runtime. ``prepare(network, path)`` loads an engine and returns a function that runs one picture;
             ``describe(network, path)`` says more of an engine when no engine is loaded any more; it is a context
-            manager for what all engines need.
+            manager for what all engines need. ``prepare_row(network, paths, pictures)`` loads engines in a row.
         scenario: how pictures come.
+        input_file: the picture tensor; None: networks in a row take pictures of their folder.
 
     Raises:
         NotPossible: this machine does not have what the runtime needs.
@@ -276,7 +330,7 @@ def take_turns(jobs: "List[_Job]", runner: "Any", scenario: Scenario) -> None:
         ready, watches = [], []
         for job in jobs:
             try:
-                watch = timing.Stopwatch(runner.prepare(job.network, job.path))
+                watch = timing.Stopwatch(job.prepare(runner, input_file))
                 watch.warm_up(limits["warmup_s"])
                 watches.append(watch)
                 ready.append(job)
@@ -295,7 +349,7 @@ def take_turns(jobs: "List[_Job]", runner: "Any", scenario: Scenario) -> None:
     for job, result in zip(ready, results):  # noqa: B905 - strict came with Python 3.10
         result["turns"] = turns
         result["telemetry"] = recorder.readings(origin, _end_s(result))
-        result.update(runner.describe(job.network, job.path))
+        result.update(job.describe(runner))
         job.started = started
         job.fill(result)
 
@@ -316,11 +370,14 @@ def check_engine(engine: "Dict[str, Any]", folder: str) -> "Dict[str, Any]":
         raise NotPossible("not built: {}".format(built["reason"]), built["hint"])
     if built["status"] != "built":
         raise Failed("not built: {}".format(built["reason"]), hint=built["hint"])
-    path = files.inside(folder, engine["file"])
-    if not os.path.exists(path):
-        raise Failed("the engine {} is gone".format(engine["file"]), hint=hint)
-    sha256 = files.sha256_of(path)
-    if sha256 != built["sha256"]:
-        raise Failed("{} is not the engine that {} names".format(engine["file"], build_file.FILE_NAME), hint=hint)
+    planned, found = plan_file.engine_parts(engine), plan_file.engine_parts(built)
+    if [part["network_sha256"] for part in planned] != [part["network_sha256"] for part in found]:
+        raise Failed("{} was built from another network than the plan's".format(engine["file"]), hint=hint)
+    for part, made in zip(planned, found):  # noqa: B905 - strict came with Python 3.10
+        path = files.inside(folder, part["file"])
+        if not os.path.exists(path):
+            raise Failed("the engine {} is gone".format(part["file"]), hint=hint)
+        if files.sha256_of(path) != made["sha256"]:
+            raise Failed("{} is not the engine that {} names".format(part["file"], build_file.FILE_NAME), hint=hint)
     stack.check_release(build_file.read_release(folder), jetson.release())
     return built

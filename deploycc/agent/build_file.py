@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, Optional
 
-from . import fields, files, seal
+from . import fields, files, plan_file, seal
 from .outcome import Failed
 
 FILE_NAME = "build.json"
@@ -11,6 +11,7 @@ MOST_BYTES = 256 << 20  # it lists every layer of every engine
 
 _TEXT = fields.optional(fields.text(most=1 << 20))
 _SHA256 = fields.text("[0-9a-f]{64}", what="a SHA-256 in lower case")
+_SECOND = fields.record({"file": fields.text(), "network_sha256": _SHA256, "sha256": _SHA256}, others=True)
 _ROW = fields.record(
     {
         "precision": fields.one_of("fp32", "fp16"),
@@ -20,6 +21,7 @@ _ROW = fields.record(
         "reason": _TEXT,
         "hint": _TEXT,
         "sha256": fields.optional(_SHA256),
+        "second": fields.list_of(_SECOND, 0, plan_file.MOST_SECOND),
         "builder_version": _TEXT,
         "compute_capability": _TEXT,
     },
@@ -28,6 +30,7 @@ _ROW = fields.record(
         "reason": None,
         "hint": None,
         "sha256": None,
+        "second": [],
         "builder_version": None,
         "compute_capability": None,
     },

@@ -36,6 +36,7 @@ def empty_row(plan: "Dict[str, Any]", engine: "Dict[str, Any]") -> "Dict[str, An
         "hint": None,
         "sha256": None,
         "size_bytes": None,
+        "second": [],
         "builder": plan["target"]["builder"],
         "builder_version": None,
         "compute_capability": plan["target"]["compute_capability"],
@@ -69,46 +70,82 @@ def build(plan_path: str, file: str, program: "Optional[str]" = None) -> "Dict[s
         row.update(fields_of(error))
         say("{}: {}".format(engine["file"], error.reason))
         return row
-    path = os.path.join(folder, engine["file"])
     row["build_seconds"] = steady.now() - start
     row["peak_memory_mib"] = environment.peak_memory_mib()
-    row["sha256"] = files.sha256_of(path)
-    row["size_bytes"] = os.path.getsize(path)
-    say("{}: {:.1f} MB in {:.1f} s".format(engine["file"], row["size_bytes"] / 1e6, row["build_seconds"]))
+    written = [_facts_of(folder, part["file"]) for part in plan_file.engine_parts(engine)]
+    row.update(written[0])
+    row["second"] = [dict(each, **facts) for each, facts in zip(engine["second"], written[1:])]  # noqa: B905
+    size = sum(facts["size_bytes"] for facts in written)
+    say("{}: {:.1f} MB in {:.1f} s".format(engine["file"], size / 1e6, row["build_seconds"]))
     return row
+
+
+def _facts_of(folder: str, name: str) -> "Dict[str, Any]":
+    path = os.path.join(folder, name)
+    return {"sha256": files.sha256_of(path), "size_bytes": os.path.getsize(path)}
 
 
 def _built(plan: "Dict[str, Any]", engine: "Dict[str, Any]", folder: str, program: "Optional[str]") -> "Dict[str, Any]":
     network = plan_file.network_of(plan, engine)
-    paths = {"file": files.checked(folder, network["file"], network["sha256"])}
-    if network["weights_file"] is not None:
-        paths["weights_file"] = files.checked(folder, network["weights_file"], network["weights_sha256"])
-    builder = plan["target"]["builder"]
-    if builder != "tensorrt-rtx":  # which builds for another machine than this one
+    parts = plan_file.parts_of(network)
+    read = [_paths(folder, part) for part in parts]
+    if plan["target"]["builder"] != "tensorrt-rtx":  # which builds for another machine than this one
         _check_architecture(plan["target"]["architecture"])
-    plan, remark = _fitted(plan, sum(os.path.getsize(path) for path in paths.values()))
+    plan, remark = _fitted(plan, max(sum(map(os.path.getsize, paths.values())) for paths in read))
     try:
         with Scratch(folder) as scratch:
             board = None
-            partial = os.path.join(scratch.path, "engine.out")
-            if builder == "onnxruntime":
-                facts = run_onnxruntime.build(plan, paths["file"], partial)
-            elif builder == "tensorrt-rtx":
-                facts = build_rtx.build(plan, paths["file"], partial)
-            elif builder == "tensorrt-python":
-                facts = build_tensorrt.build(plan, engine, network, paths["file"], partial)
-            else:
+            if plan["target"]["builder"] in plan_file.PROGRAMS:
                 board = run_trtexec.Board(plan, scratch.path, program)
-                facts = board.build(network, paths)
-                partial = facts.pop("path")
-            if not os.path.isfile(partial) or os.path.islink(partial):
-                raise Failed("the builder ended without an error and without an engine")
-            facts["smoke"] = smoke.check(plan, network, folder, answers.of(plan, network, partial, board))
-            os.replace(partial, os.path.join(os.path.realpath(folder), engine["file"]))
+            built = []  # type: Any
+            facts = {}  # type: Dict[str, Any]
+            for number, (part, paths) in enumerate(zip(parts, read)):  # noqa: B905 - strict came with Python 3.10
+                if len(parts) > 1:
+                    say("network {} of {} in a row".format(number + 1, len(parts)))
+                partial = os.path.join(scratch.path, "engine-{}.out".format(number))
+                found = _build_part(plan, engine, part, paths, partial, board)
+                facts = dict(found, layers=facts.get("layers", []) + found["layers"])
+                built.append(partial)
+            facts["smoke"] = smoke.check(plan, network, folder, answers.of(plan, network, built, board))
+            for partial, each in zip(built, plan_file.engine_parts(engine)):  # noqa: B905
+                os.replace(partial, os.path.join(os.path.realpath(folder), each["file"]))
     except OSError as error:
         raise Failed("cannot write {}: {}".format(engine["file"], error.strerror)) from error
     if remark:
         facts["reason"] = "; ".join(filter(None, (remark, facts.get("reason"))))
+    return facts
+
+
+def _paths(folder: str, part: "Dict[str, Any]") -> "Dict[str, str]":
+    paths = {"file": files.checked(folder, part["file"], part["sha256"])}
+    if part["weights_file"] is not None:
+        paths["weights_file"] = files.checked(folder, part["weights_file"], part["weights_sha256"])
+    return paths
+
+
+def _build_part(
+    plan: "Dict[str, Any]",
+    engine: "Dict[str, Any]",
+    part: "Dict[str, Any]",
+    paths: "Dict[str, str]",
+    partial: str,
+    board: "Any",
+) -> "Dict[str, Any]":
+    """Build a network, or one of a row, into ``partial``; returns fields of the row in ``build.json``."""
+    builder = plan["target"]["builder"]
+    if builder == "onnxruntime":
+        facts = run_onnxruntime.build(plan, paths["file"], partial)
+    elif builder == "tensorrt-rtx":
+        facts = build_rtx.build(plan, paths["file"], partial)
+    elif builder == "tensorrt-python":
+        facts = build_tensorrt.build(plan, engine, part, paths["file"], partial)
+    else:
+        facts = board.build(part, paths)
+        written = facts.pop("path")
+        if os.path.isfile(written) and not os.path.islink(written):
+            os.replace(written, partial)
+    if not os.path.isfile(partial) or os.path.islink(partial):
+        raise Failed("the builder ended without an error and without an engine")
     return facts
 
 

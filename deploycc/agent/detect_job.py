@@ -68,14 +68,14 @@ def _detect_with(
         if described is None or described["decoding"] == "unknown":
             raise NotPossible("nothing says how the outputs of {} are read".format(engine["file"]))
         tables = contract_file.tables_of(contract, described, folder)
-        path = files.inside(folder, engine["file"])
+        paths = [files.inside(folder, part["file"]) for part in plan_file.engine_parts(engine)]
         with Scratch(tempfile.gettempdir()) as scratch:
             in_program = plan["target"]["builder"] in plan_file.PROGRAMS
             board = run_trtexec.Board(plan, scratch.path, program) if in_program else None
             if in_program:
                 say("{}: {} pictures, with a program that starts anew for each".format(engine["file"], len(pictures)))
             said_s = steady.now()
-            with answers.of(plan, network, path, board)() as answer:
+            with answers.of(plan, network, paths, board)() as answer:
                 for name, picture in pictures:
                     if steady.now() - said_s > _SAY_EVERY_S:
                         said_s = steady.now()

@@ -216,9 +216,10 @@ def _run_step(folder: str, where: "store.Store", job: "Dict[str, Any]", step: "D
         return result
     for plan, part in zip(plans, written if isinstance(written, list) else [written]):  # noqa: B905
         for row in part["engines"]:
-            if row["status"] == "built":
-                sha256, size = where.adopt(files.inside(os.path.dirname(plan), row["file"]))
-                name = os.path.relpath(os.path.join(os.path.dirname(plan), row["file"]), os.path.join(folder, "plan"))
+            for engine in plan_file.engine_parts(row) if row["status"] == "built" else ():
+                sha256, size = where.adopt(files.inside(os.path.dirname(plan), engine["file"]))
+                path = os.path.join(os.path.dirname(plan), engine["file"])
+                name = os.path.relpath(path, os.path.join(folder, "plan"))
                 result["engines"].append({"name": name, "sha256": sha256, "size": size})
     return result
 

@@ -14,6 +14,8 @@ from .progress import say
 MOST_BYTES = 64 << 20
 MOST_ELEMENTS = 1 << 28  # of the picture tensor: 1 GiB
 LONGEST_S = 86400.0
+MOST_SECOND = 16  # networks that may follow the first of a row
+MOST_HANDED = 1000  # tensors that it hands over
 PROGRAMS = ("trtexec", "tensorRT_optimization")  # builders that are programs of NVIDIA's
 VALID = {"min_duration_s": 10.0, "min_samples": 100}  # what a measurement needs that was not cut short on purpose
 
@@ -69,6 +71,20 @@ _BOARD = fields.record(
     ignored=("trtexec",),
 )
 
+_TENSOR = fields.record({"name": _NAME, "shape": _shape})
+_READS = fields.list_of(_NAME, 1, MOST_HANDED)
+_ROW = fields.record(
+    {
+        "decision": _NAME,
+        "handed": fields.list_of(_TENSOR, 0, MOST_HANDED),
+        "second": fields.list_of(
+            fields.record({"file": _file_name, "sha256": _SHA256, "reads": _READS}), 2, MOST_SECOND
+        ),
+        "shares": fields.list_of(fields.number(0.0, 1.0), 0, MOST_SECOND),
+    },
+    {"shares": []},
+)
+
 _NETWORK = fields.record(
     dict(
         _IDENTIFIED,
@@ -79,20 +95,23 @@ _NETWORK = fields.record(
         format=fields.one_of("onnx", "caffe"),
         typed=fields.flag,
         keep_fp32=fields.list_of(_NAME, 0, 100000),
-        input=fields.record({"name": _NAME, "shape": _shape}),
+        input=_TENSOR,
         outputs=fields.list_of(_NAME, 1, 10000),
+        row=fields.optional(_ROW),
     ),
-    dict(_VARIANT, weights_file=None, weights_sha256=None, format="onnx", keep_fp32=[]),
+    dict(_VARIANT, weights_file=None, weights_sha256=None, format="onnx", keep_fp32=[], row=None),
 )
 
+_ENGINE_FILE = fields.text(_ENGINE_NAME, what="the name of an engine, such as engine-fp32.engine")
 _ENGINE = fields.record(
     dict(
         _IDENTIFIED,
-        file=fields.text(_ENGINE_NAME, what="the name of an engine, such as engine-fp32.engine"),
+        file=_ENGINE_FILE,
         network_sha256=_SHA256,
         fp16_flag=fields.flag,
+        second=fields.list_of(fields.record({"file": _ENGINE_FILE, "network_sha256": _SHA256}), 0, MOST_SECOND),
     ),
-    dict(_VARIANT, fp16_flag=False),
+    dict(_VARIANT, fp16_flag=False, second=[]),
     ignored=("commands",),
 )
 
@@ -160,17 +179,56 @@ def _check_whole(plan: "Dict[str, Any]") -> None:
             raise fields.Wrong(where, "a caffe network has a weights file, an onnx network has none")
         if (network["weights_file"] is None) != (network["weights_sha256"] is None):
             raise fields.Wrong(where, "weights_file and weights_sha256 go together")
+        if network["row"] is not None:
+            _check_row(network, where)
     for index, engine in enumerate(engines):
-        if engine["network_sha256"] != network_of(plan, engine)["sha256"]:
+        digests = [part["network_sha256"] for part in engine_parts(engine)]
+        if digests != [part["sha256"] for part in parts_of(network_of(plan, engine))]:
             raise fields.Wrong("engines.{}".format(index), "names another network than the one of its precision")
-    read = {network[name] for network in networks for name in ("file", "weights_file")}
-    written = [engine["file"] for engine in engines]
+    read = {part[name] for network in networks for part in parts_of(network) for name in ("file", "weights_file")}
+    written = [part["file"] for engine in engines for part in engine_parts(engine)]
     if len(set(written)) < len(written):
         raise fields.Wrong("engines", "two have the same file")
     if read & set(written):
         raise fields.Wrong("engines", "an engine would overwrite a network")
     if not limits["quick"] and any(limits[name] < least for name, least in VALID.items()):
         raise fields.Wrong("measurement", "less than 10 s or 100 samples is a quick measurement")
+
+
+def _check_row(network: "Dict[str, Any]", where: str) -> None:
+    row = network["row"]
+    if network["format"] == "caffe":
+        raise fields.Wrong(where, "caffe networks do not run in a row")
+    if row["shares"] and len(row["shares"]) != len(row["second"]):
+        raise fields.Wrong(where + ".row", "not every second network has a share of the pictures")
+    handed = {tensor["name"] for tensor in row["handed"]}
+    if row["decision"] in handed:
+        raise fields.Wrong(where + ".row", "the decision is not handed over")
+    if any(set(second["reads"]) - handed - {network["input"]["name"]} for second in row["second"]):
+        raise fields.Wrong(where + ".row", "a second network reads what the first one does not hand over")
+
+
+def parts_of(network: "Dict[str, Any]") -> "List[Dict[str, Any]]":
+    """Return the networks that a network of a plan is: itself, or those of a row, the first one first.
+
+    Each has ``file``, ``sha256``, ``inputs`` (name and shape of each), ``outputs``, and what the builder must know.
+    """
+    row = network["row"]
+    first = dict(network, inputs=[network["input"]], row=None)
+    if row is None:
+        return [first]
+    first["outputs"] = [row["decision"]] + [tensor["name"] for tensor in row["handed"]]
+    known = {tensor["name"]: tensor for tensor in [network["input"]] + row["handed"]}
+    second = dict(network, row=None)
+    return [first] + [
+        dict(second, file=each["file"], sha256=each["sha256"], inputs=[known[name] for name in each["reads"]])
+        for each in row["second"]
+    ]
+
+
+def engine_parts(engine: "Dict[str, Any]") -> "List[Dict[str, Any]]":
+    """Return the engines that an engine of a plan or of ``build.json`` is: itself, or those of a row."""
+    return [engine, *engine.get("second", [])]
 
 
 def key_of(part: "Dict[str, Any]") -> "Any":

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from typing import Any, Callable, Dict, List, Optional
 
-from . import environment, files, steady, timing
+from . import environment, files, plan_file, row, steady, timing
 from .outcome import Failed, NotPossible
 from .picture import make_input
 
@@ -135,8 +135,18 @@ class Runner:
 
         return run_once
 
-    def answer(self, network: "Dict[str, Any]", engine: str) -> "Callable[[Any], Dict[str, Any]]":
-        """Load an engine and return a function from an input tensor to its outputs by name.
+    def prepare_row(self, network: "Dict[str, Any]", engines: "List[str]", tensors: "List[Any]") -> "Callable[[], int]":
+        """Load engines in a row and return a function that runs the next picture and says which second one ran.
+
+        Raises:
+            Failed: as for `prepare`.
+        """
+        parts = zip(plan_file.parts_of(network), engines)  # noqa: B905 - strict came with Python 3.10
+        run = row.chain(network, [self.answer(part, engine) for part, engine in parts])
+        return row.stream(lambda tensor: run(tensor)[0], tensors, network["row"]["shares"])
+
+    def answer(self, network: "Dict[str, Any]", engine: str) -> "Callable[[Dict[str, Any]], Dict[str, Any]]":
+        """Load an engine and return a function from inputs to outputs, by name.
 
         Raises:
             Failed: the engine does not load; from the function: it does not run.
@@ -144,9 +154,9 @@ class Runner:
         session = load(engine, self._threads(), optimised=_is_optimised(network, engine))
         names = [output.name for output in session.get_outputs()]
 
-        def run(tensor: "Any") -> "Dict[str, Any]":
+        def run(given: "Dict[str, Any]") -> "Dict[str, Any]":
             try:
-                return dict(zip(names, session.run(None, {network["input"]["name"]: tensor})))  # noqa: B905
+                return dict(zip(names, session.run(None, given)))  # noqa: B905
             except Exception as error:  # as above
                 raise Failed("the engine does not run: " + _first_line(error)) from error
 

@@ -7,7 +7,7 @@ no machine with a GPU has run it yet.
 import collections
 from typing import Any, Callable, Dict, List, Optional
 
-from . import gpu, layer_profiler, stack
+from . import gpu, layer_profiler, row, stack
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
 from .picture import make_input
@@ -64,26 +64,38 @@ class Runner:
         Raises:
             Failed: the engine does not load, or the input cannot be used; from the function: it does not run.
         """
-        picture = make_input(self._plan, network["input"], self._input_file)
-        prepared = _prepare(self._trt, self._cuda, engine, picture)
+        prepared = _prepare(self._trt, self._cuda, engine, self._picture(network))
         run_once = prepared[1]  # type: Callable[[], None]
         return run_once
 
-    def answer(self, network: "Dict[str, Any]", engine: str) -> "Callable[[Any], Dict[str, Any]]":
-        """Load an engine and return a function from an input tensor to copies of its outputs by name.
+    def prepare_row(self, network: "Dict[str, Any]", engines: "List[str]", tensors: "List[Any]") -> "Callable[[], int]":
+        """Load engines in a row and return a function that runs the next picture and says which second one ran.
+
+        Tensors that are handed over stay on the device; only the decision is copied to the host in between.
+
+        Raises:
+            Failed: as for `prepare`.
+        """
+        run = _prepare_row(self._trt, self._cuda, network, engines, tensors[0])
+        return row.stream(run, tensors, network["row"]["shares"])
+
+    def answer(self, network: "Dict[str, Any]", engine: str) -> "Callable[[Dict[str, Any]], Dict[str, Any]]":
+        """Load an engine and return a function from inputs to copies of its outputs, by name.
 
         Raises:
             Failed: the engine does not load; from the function: it does not run.
         """
         import numpy
 
-        tensors, run_once = _prepare(
-            self._trt, self._cuda, engine, numpy.zeros(tuple(network["input"]["shape"]), numpy.float32)
-        )
+        empty = {
+            tensor["name"]: numpy.zeros(tuple(tensor["shape"]), numpy.float32)
+            for tensor in network.get("inputs", [network["input"]])
+        }
+        tensors, run_once = _prepare(self._trt, self._cuda, engine, empty)
 
-        def run(tensor: "Any") -> "Dict[str, Any]":
-            for host in tensors.inputs:
-                _fill(host, tensor)
+        def run(given: "Dict[str, Any]") -> "Dict[str, Any]":
+            for name, host in tensors.inputs:
+                _fill(host, given[name])
             run_once()
             return {name: numpy.array(host) for name, host in tensors.outputs}
 
@@ -107,9 +119,11 @@ class Runner:
             context.profiler = profiler
             nodes.update(layer_profiler.nodes_of(self._trt, engine))
 
-        picture = make_input(self._plan, network["input"], self._input_file)
-        _, run_once = _prepare(self._trt, self._cuda, engine_path, picture, watch)
+        _, run_once = _prepare(self._trt, self._cuda, engine_path, self._picture(network), watch)
         return layer_profiler.layer_times(profiler, run_once, nodes)
+
+    def _picture(self, network: "Dict[str, Any]") -> "Dict[str, Any]":
+        return {network["input"]["name"]: make_input(self._plan, network["input"], self._input_file)}
 
 
 def _runtime(name: str) -> "Any":
@@ -125,15 +139,91 @@ def _runtime(name: str) -> "Any":
     return tensorrt_rtx
 
 
-Tensors = collections.namedtuple("Tensors", "inputs outputs")  # host memory; of outputs with their names
+Tensors = collections.namedtuple("Tensors", "inputs outputs")  # host memory, each with its name
+Placed = collections.namedtuple("Placed", "inputs enqueue outputs messages")
+"""An engine whose tensors are placed: (name, device, host) of each, a function that enqueues it on a stream, and what
+TensorRT says. Inputs that lie on the device already are not listed."""
 
 
 def _prepare(
-    trt: "Any", cuda: "Any", engine_path: str, picture: "Any", watch: "Callable[[Any, Any], None]" = lambda *_: None
+    trt: "Any",
+    cuda: "Any",
+    engine_path: str,
+    given: "Dict[str, Any]",
+    watch: "Callable[[Any, Any], None]" = lambda *_: None,
 ) -> "Any":
     """Load the engine and place its tensors; return them, and a function that runs one picture.
 
-    ``watch`` is called with the engine and its context before anything runs.
+    ``given`` holds the inputs by name. ``watch`` is called with the engine and its context before anything runs.
+    """
+    stream = cuda.Stream()
+    placed = _load(trt, cuda, engine_path, given, {}, watch)
+
+    def run_once() -> None:
+        for _, device, host in placed.inputs:
+            cuda.memcpy_htod_async(device, host, stream)
+        _enqueue(placed, stream)
+        for _, device, host in placed.outputs:
+            cuda.memcpy_dtoh_async(host, device, stream)
+        stream.synchronize()
+
+    inputs = [(name, host) for name, _, host in placed.inputs]
+    return Tensors(inputs, [(name, host) for name, _, host in placed.outputs]), run_once
+
+
+def _prepare_row(
+    trt: "Any", cuda: "Any", network: "Dict[str, Any]", engine_paths: "List[str]", picture: "Any"
+) -> "Callable[[Any], int]":
+    """Load engines in a row; return a function that runs a picture and returns the number of the second one."""
+    stream = cuda.Stream()
+    first = _load(trt, cuda, engine_paths[0], {network["input"]["name"]: picture}, {})
+    there = {name: device for name, device, _ in [*first.inputs, *first.outputs]}
+    second = [_load(trt, cuda, path, {}, there) for path in engine_paths[1:]]
+    decisions = [(device, host) for name, device, host in first.outputs if name == network["row"]["decision"]]
+    if not decisions:
+        raise Failed("the first engine has no output {}".format(network["row"]["decision"]), hint="build it again")
+    decision_on_device, decision = decisions[0]
+
+    def run(tensor: "Any") -> int:
+        for _, device, host in first.inputs:
+            _fill(host, tensor)
+            cuda.memcpy_htod_async(device, host, stream)
+        _enqueue(first, stream)
+        cuda.memcpy_dtoh_async(decision, decision_on_device, stream)
+        stream.synchronize()
+        number = row.decided(decision, len(second))
+        _enqueue(second[number], stream)
+        for _, device, host in second[number].outputs:
+            cuda.memcpy_dtoh_async(host, device, stream)
+        stream.synchronize()
+        return number
+
+    return run
+
+
+def _enqueue(placed: Placed, stream: "Any") -> None:
+    if not placed.enqueue(stream.handle):
+        messages = placed.messages
+        raise Failed("the engine does not run: " + (messages[-1] if messages else "TensorRT gives no reason"))
+
+
+def _load(
+    trt: "Any",
+    cuda: "Any",
+    engine_path: str,
+    given: "Dict[str, Any]",
+    there: "Dict[str, Any]",
+    watch: "Callable[[Any, Any], None]" = lambda *_: None,
+) -> Placed:
+    """Load an engine and place its tensors.
+
+    Args:
+        trt: TensorRT.
+        cuda: pycuda's driver.
+        engine_path: the engine.
+        given: inputs by name.
+        there: inputs that lie on the device, by name.
+        watch: see `_prepare`.
     """
     messages = []  # type: Any
     logger = make_logger(trt, messages)
@@ -146,52 +236,51 @@ def _prepare(
             "the engine does not load: " + (messages[-1] if messages else "TensorRT gives no reason"),
             hint="an engine runs only on the GPU and the TensorRT it was built for; build it again here",
         )
-    stream = cuda.Stream()
-    tensors = _named if hasattr(engine, "num_io_tensors") else _indexed
     context = engine.create_execution_context()
     watch(engine, context)
-    copies_in, enqueue, copies_out, names = tensors(trt, cuda, engine, context, picture)
-
-    def run_once() -> None:
-        for device, host in copies_in:
-            cuda.memcpy_htod_async(device, host, stream)
-        if not enqueue(stream.handle):
-            raise Failed("the engine does not run: " + (messages[-1] if messages else "TensorRT gives no reason"))
-        for host, device in copies_out:
-            cuda.memcpy_dtoh_async(host, device, stream)
-        stream.synchronize()
-
-    outputs = [(name, host) for name, (host, _) in zip(names, copies_out)]  # noqa: B905 - Python 3.5
-    return Tensors([host for _, host in copies_in], outputs), run_once
+    place = _named if hasattr(engine, "num_io_tensors") else _indexed
+    inputs, enqueue, outputs = place(trt, cuda, engine, context, given, there)
+    return Placed(inputs, enqueue, outputs, messages)
 
 
-def _named(trt: "Any", cuda: "Any", engine: "Any", context: "Any", picture: "Any") -> "Any":
+def _named(
+    trt: "Any", cuda: "Any", engine: "Any", context: "Any", given: "Dict[str, Any]", there: "Dict[str, Any]"
+) -> "Any":
     """Place the tensors of an engine, from TensorRT 8.5 on.
 
     Returns:
-        (device, host) of each input, a function that enqueues the engine on a stream, (host, device) of each output,
-        the outputs' names.
+        (name, device, host) of each input that is given, a function that enqueues the engine on a stream, (name,
+        device, host) of each output.
     """
-    copies_in, copies_out, names = [], [], []
+    inputs, outputs = [], []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        if is_input and name in there:
+            context.set_tensor_address(name, int(there[name]))
+            continue
         host, device = _place(
             cuda, context.get_tensor_shape(name), trt.nptype(engine.get_tensor_dtype(name)), "tensor " + name
         )
         context.set_tensor_address(name, int(device))
-        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
-            _fill(host, picture)
-            copies_in.append((device, host))
+        if is_input:
+            _fill(host, _given(given, name))
+            inputs.append((name, device, host))
         else:
-            copies_out.append((host, device))
-            names.append(name)
-    return copies_in, context.execute_async_v3, copies_out, names
+            outputs.append((name, device, host))
+    return inputs, context.execute_async_v3, outputs
 
 
-def _indexed(trt: "Any", cuda: "Any", engine: "Any", context: "Any", picture: "Any") -> "Any":
+def _indexed(
+    trt: "Any", cuda: "Any", engine: "Any", context: "Any", given: "Dict[str, Any]", there: "Dict[str, Any]"
+) -> "Any":
     """Place the bindings of an engine, before TensorRT 8.5; see `_named`."""
-    copies_in, copies_out, addresses, names = [], [], [], []
+    inputs, outputs, addresses = [], [], []
     for index in range(engine.num_bindings):
+        name, is_input = engine.get_binding_name(index), engine.binding_is_input(index)
+        if is_input and name in there:
+            addresses.append(int(there[name]))
+            continue
         host, device = _place(
             cuda,
             context.get_binding_shape(index),
@@ -199,18 +288,23 @@ def _indexed(trt: "Any", cuda: "Any", engine: "Any", context: "Any", picture: "A
             "binding {}".format(index),
         )
         addresses.append(int(device))
-        if engine.binding_is_input(index):
-            _fill(host, picture)
-            copies_in.append((device, host))
+        if is_input:
+            _fill(host, _given(given, name))
+            inputs.append((name, device, host))
         else:
-            copies_out.append((host, device))
-            names.append(engine.get_binding_name(index))
+            outputs.append((name, device, host))
 
     def enqueue(stream: int) -> bool:
         # with an explicit batch, as the builder makes every network; the other call would take the batch apart
         return bool(context.execute_async_v2(addresses, stream))
 
-    return copies_in, enqueue, copies_out, names
+    return inputs, enqueue, outputs
+
+
+def _given(given: "Dict[str, Any]", name: str) -> "Any":
+    if name not in given:
+        raise Failed("the engine takes an input {}, which the plan does not name".format(name), hint="build it again")
+    return given[name]
 
 
 def _place(cuda: "Any", shape: "Any", dtype: "Any", what: str) -> "Any":

@@ -25,6 +25,7 @@ class Board:
     """The program that a plan's engines are built with, and what is known of the machine it is on.
 
     Attributes:
+        name: of the program.
         version: TensorRT's release as numbers, read from trtexec or from the installed package.
     """
 
@@ -46,7 +47,7 @@ class Board:
         self._plan = plan
         self._board = plan["target"]
         self._scratch = scratch
-        self._builder = self._board["builder"]
+        self.name = self._builder = self._board["builder"]
         self._program = programs.find(self._builder, program)
         self._is_trtexec = self._builder == "trtexec"
         self._layers = []  # type: List[Dict[str, Any]]
@@ -120,8 +121,9 @@ class Board:
         if not self._is_trtexec:
             return self._time_by_compiled_program(engine_path, make_input(self._plan, network["input"], input_file))
         measure = trtexec_commands.measure_arguments(self.version, self._plan, network, engine_path)
-        with open(self._file(trtexec_commands.INPUT), "wb") as file:
-            file.write(make_input(self._plan, network["input"], input_file).tobytes())
+        inputs = trtexec_commands.inputs_of(network)
+        given = {tensor["name"]: make_input(self._plan, tensor, input_file) for tensor in inputs}
+        self._write_inputs(network, given)
         log = self._run(measure, {})
         result = read_times(
             files.read_json(self._file(trtexec_commands.TIMES)),
@@ -134,8 +136,8 @@ class Board:
         result["runtime_version"] = seen["builder_version"]
         return result
 
-    def answer(self, network: "Dict[str, Any]", engine_path: str, tensor: "Any") -> "Dict[str, Any]":
-        """Run an engine on an input tensor of NumPy's and return its outputs by name.
+    def answer(self, network: "Dict[str, Any]", engine_path: str, given: "Dict[str, Any]") -> "Dict[str, Any]":
+        """Run an engine on inputs, arrays of NumPy's by name, and return its outputs by name.
 
         What goes wrong in between says nothing about the engine: it was loaded when it was built.
 
@@ -146,13 +148,12 @@ class Board:
         if not self._is_trtexec:
             variables = trtexec_commands.tensorrt_optimization_environment(self._board)
             try:
-                return time_engine.answer(engine_path, tensor, variables, self._scratch)
+                return time_engine.answer(engine_path, given[network["input"]["name"]], variables, self._scratch)
             except Failed as error:
                 raise NotPossible("nothing showed what the engine answers: " + error.reason) from error
         path = self._file(trtexec_commands.OUTPUT)
         files.remove(path)
-        with open(self._file(trtexec_commands.INPUT), "wb") as file:
-            file.write(tensor.tobytes())
+        self._write_inputs(network, given)
         try:
             self._run(trtexec_commands.answer_arguments(self.version, self._plan, network, engine_path), {})
             if os.path.isfile(path) and has_no_numbers(path):
@@ -191,6 +192,11 @@ class Board:
         result["runtime_version"] = version
         result["reason"] = time_engine.UNCONFIRMED.format(version)
         return result
+
+    def _write_inputs(self, network: "Dict[str, Any]", given: "Dict[str, Any]") -> None:
+        for number, tensor in enumerate(trtexec_commands.inputs_of(network)):
+            with open(self._file(trtexec_commands.input_file(number)), "wb") as file:
+                file.write(given[tensor["name"]].tobytes())
 
     def _run(self, arguments: "List[str]", variables: "Dict[str, str]") -> "Any":
         return programs.run([self._program, *arguments], self._scratch, variables)

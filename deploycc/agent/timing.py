@@ -44,7 +44,7 @@ class Stopwatch:
         """Start without a sample.
 
         Args:
-            run_once: returns when the picture is done.
+            run_once: returns when the picture is done: None, or of networks in a row which second one ran.
             clock: seconds, monotonic; the same for all that take turns.
             sleep: waits for so many seconds of that clock, or a little longer.
         """
@@ -53,6 +53,7 @@ class Stopwatch:
         self._sleep = sleep
         self._starts = []  # type: List[float]
         self._ends = []  # type: List[float]
+        self._second = []  # type: List[Any]
         self._blocks = []  # type: List[int]
         self._warmup_samples = 0
         self._warmup_s = 0.0
@@ -102,12 +103,14 @@ class Stopwatch:
             Failed: the clock went backwards.
         """
         run_once, clock, starts, ends = self._run_once, self._clock, self._starts, self._ends
+        second = self._second
         first = len(ends)
         before = clock()
         while len(ends) - first < min_samples or ends[-1] - starts[first] < min_duration_s:
             start = clock()
-            run_once()
+            which = run_once()
             ends.append(clock())
+            second.append(which)
             starts.append(start)
             _check_forward(before, start, ends[-1])
             before = ends[-1]
@@ -141,8 +144,9 @@ class Stopwatch:
             while now < due:
                 earlier, now = now, clock()
                 _check_forward(earlier, now)
-            run_once()
+            which = run_once()
             ends.append(clock())
+            self._second.append(which)
             starts.append(due)
             _check_forward(now, ends[-1])
             before = ends[-1]
@@ -158,17 +162,22 @@ class Stopwatch:
 
         Returns:
             ``samples_ms``, ``start_offsets_s``, ``blocks`` (samples of each), ``duration_s`` (of the blocks),
-            ``warmup_samples``, ``warmup_s``; times as the clock gave them, to the nanosecond.
+            ``warmup_samples``, ``warmup_s``; times as the clock gave them, to the nanosecond. Of networks in a row also
+            ``second``: which second one ran, one per sample.
         """
         pairs = zip(self._starts, self._ends)  # noqa: B905 - strict came with Python 3.10
-        return {
-            "samples_ms": [round((end - start) * 1e3, 6) for start, end in pairs],
-            "start_offsets_s": [round(start - origin, 9) for start in self._starts],
-            "blocks": list(self._blocks),
-            "duration_s": self._duration_s,
-            "warmup_samples": self._warmup_samples,
-            "warmup_s": self._warmup_s,
-        }
+        second = {} if None in self._second else {"second": list(self._second)}
+        return dict(
+            second,
+            **{
+                "samples_ms": [round((end - start) * 1e3, 6) for start, end in pairs],
+                "start_offsets_s": [round(start - origin, 9) for start in self._starts],
+                "blocks": list(self._blocks),
+                "duration_s": self._duration_s,
+                "warmup_samples": self._warmup_samples,
+                "warmup_s": self._warmup_s,
+            },
+        )
 
 
 class Blocks:

@@ -174,19 +174,35 @@ def answer_arguments(
     ]
 
 
+def inputs_of(network: "Dict[str, Any]") -> "List[Dict[str, Any]]":
+    """Return name and shape of each input: the picture, or what a second network of a row reads."""
+    return network.get("inputs", [network["input"]])  # type: ignore[no-any-return]
+
+
+def input_file(number: int) -> str:
+    """Return the name of the file that holds an input."""
+    return INPUT if number == 0 else "input-{}.raw".format(number)
+
+
 def _loaded(version: "Any", board: "Dict[str, Any]", network: "Dict[str, Any]", engine_path: str) -> "List[str]":
     check_release(version)
-    name = network["input"]["name"]
-    if not is_spellable(version, name):
-        raise Failed("trtexec of TensorRT {}.{} cannot be told of the input '{}'".format(version[0], version[1], name))
-    arguments = ["--loadEngine=" + engine_path, "--loadInputs={}:{}".format(name, INPUT)]
+    inputs = inputs_of(network)
+    for tensor in inputs:
+        if not is_spellable(version, tensor["name"]):
+            raise Failed(
+                "trtexec of TensorRT {}.{} cannot be told of the input '{}'".format(
+                    version[0], version[1], tensor["name"]
+                )
+            )
+    files = ["{}:{}".format(tensor["name"], input_file(number)) for number, tensor in enumerate(inputs)]
+    arguments = ["--loadEngine=" + engine_path, "--loadInputs=" + ",".join(files)]
     if network["format"] == "caffe":
         arguments.append("--batch=1")
     elif version[:2] < (8, 4):
         # without it an engine with an explicit batch is run through the call for implicit ones: a warning for each
         # query in 7.x, an error in 8.0; from 8.4 on the engine is asked (sampleOptions.cpp, sampleInference.cpp)
-        shape = "x".join(map(str, network["input"]["shape"]))
-        arguments.append("--shapes={}:{}".format(name, shape))
+        shapes = ["{}:{}".format(tensor["name"], "x".join(map(str, tensor["shape"]))) for tensor in inputs]
+        arguments.append("--shapes=" + ",".join(shapes))
     return arguments + _device(board)
 
 

@@ -266,9 +266,10 @@ class RemoteSession:
 
     def _fetch(self, board: Board, plans: Sequence[Path], result: dict[str, Any]) -> bytes:
         places = {
-            f"{number}/{engine.file}" if len(plans) > 1 else engine.file: plan.parent / engine.file
+            f"{number}/{name}" if len(plans) > 1 else name: plan.parent / name
             for number, plan in enumerate(plans if result["engines"] else ())
             for engine in read_plan(plan).engines
+            for name in engine.files
         }
         with temporary_folder() as folder:
             written = folder / "result.json"
@@ -339,17 +340,18 @@ def _needed(plan: Path, commands: set[str]) -> dict[str, StoredFile]:
     planned = read_plan(plan)
     names = [BuildPlan.FILE_NAME]
     if "build" in commands:
-        names += [name for each in planned.networks for name in (each.file, each.weights_file) if name is not None]
+        names += [name for each in planned.networks for name in each.files]
     elif (folder / BuildResult.FILE_NAME).exists():
         names += [BuildResult.FILE_NAME]
-        names += [each.file for each in read_document(folder, BuildResult).engines if each.status == "built"]
-    if commands & {"build", "detect"}:
+        engines = read_document(folder, BuildResult).engines
+        names += [name for each in engines if each.status == "built" for name in each.files]
+    if commands & {"build", "detect"} or planned.has_row:
         names += files_for_agent(folder)
     files = {}
     for name in dict.fromkeys(names):
         path = folder / name
         if not path.is_file():
-            if name in {each.file for each in planned.engines}:
+            if name in {file for each in planned.engines for file in each.files}:
                 continue  # the agent says which engine is missing
             raise ArtefactError(
                 "plan-file-missing",

@@ -42,7 +42,7 @@ def command(
     threads: Annotated[int, option("N", "CPU threads of the measurements; 0: all cores.", min=0)] = 0,
     staged: Annotated[
         bool,
-        switch("--staged", "Plan two networks in a row where they are faster; compile and the agent refuse them yet."),
+        switch("--staged", "Plan networks in a row where they are faster: the first decides which one follows."),
     ] = False,
     explain: Annotated[bool, switch("--explain", "Show what was considered for each layer.")] = False,
     as_json: AsJson = False,

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import JsonValue, model_validator
 
 from deploycc.documents.document import Count, Document, Record, Seconds, Sha256, read_document
-from deploycc.documents.plan import FileName, Identified
+from deploycc.documents.plan import EngineName, FileName, Identified
 
 
 class Layer(Record):
@@ -40,16 +40,26 @@ class SmokeResult(Record):
     largest_difference: float | None = None
 
 
+class BuiltSecond(Record):
+    """The engine of a second network of a row; see `BuiltEngine`."""
+
+    file: EngineName
+    network_sha256: Sha256
+    sha256: Sha256
+    size_bytes: Count
+
+
 class BuiltEngine(Identified):
-    """One engine, built or not.
+    """One engine, or the engines of a row, built or not.
 
     Attributes:
-        file: engine file beside this one, which exists where `status` is ``built``.
+        file: engine file beside this one, which exists where `status` is ``built``; of a row the first network's.
         network_sha256: what it was built from.
         status: ``built``; ``not-possible`` on this machine; ``failed``.
         reason, hint: where it was not built: the fact behind it, and what helps.
         node: the network's node or layer the reason is about, where the builder names one.
         sha256, size_bytes: of the engine file.
+        second: of a row that was built, one per second network.
         builder, builder_version: what builds it (`deploycc.target.Target.builder`).
         compute_capability: of the GPU it is for.
         build_seconds: wall time of reading, building and writing on the machine that built.
@@ -68,6 +78,7 @@ class BuiltEngine(Identified):
     builder: str
     sha256: Sha256 | None = None
     size_bytes: Count | None = None
+    second: tuple[BuiltSecond, ...] = ()
     builder_version: str | None = None
     compute_capability: str | None = None
     build_seconds: Seconds | None = None
@@ -75,6 +86,21 @@ class BuiltEngine(Identified):
     layers: tuple[Layer, ...] = ()
     smoke: SmokeResult | None = None
     environment: dict[str, JsonValue] | None = None
+
+    @property
+    def files(self) -> dict[str, str | None]:
+        """The SHA-256 of every file, by name; None where it was not built."""
+        return {self.file: self.sha256} | {each.file: each.sha256 for each in self.second}
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The SHA-256 of every file that was built, the first network's first."""
+        return tuple(sha256 for sha256 in self.files.values() if sha256 is not None)
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes of all files; None where it was not built."""
+        return None if self.size_bytes is None else self.size_bytes + sum(each.size_bytes for each in self.second)
 
     @model_validator(mode="after")
     def _status_matches_fields(self) -> BuiltEngine:

@@ -93,12 +93,22 @@ class PartRecord(Record):
     params: Count
 
 
+class SecondFile(Record):
+    """The file of a second network of a row."""
+
+    file: str
+    sha256: Sha256
+    size_bytes: Count
+
+
 class NetworkRecord(Identified):
-    """One optimised network file.
+    """One optimised network file, or those of networks in a row.
 
     Attributes:
-        file: name in the output folder.
+        file: name in the output folder; of a row that of the first network.
         sha256, size_bytes: of that file.
+        second: of a row, one per second network. Counts are those of the first network and the last of these then,
+            which holds every kernel: the worst case.
         source_sha256: digest of the trained files it was made from.
         options: what the passes were told.
         steps: the passes, in order.
@@ -109,11 +119,17 @@ class NetworkRecord(Identified):
     file: str
     sha256: Sha256
     size_bytes: Count
+    second: tuple[SecondFile, ...] = ()
     source_sha256: Sha256
     options: dict[str, JsonValue] = Field(default_factory=dict)
     steps: tuple[StepRecord, ...] = ()
     parts: tuple[PartRecord, ...] = ()
     counts: Evidence = COUNTED
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of every file, by name."""
+        return {self.file: self.sha256} | {each.file: each.sha256 for each in self.second}
 
 
 class OutputError(Record):

@@ -14,12 +14,18 @@ from pydantic import Field, model_validator
 from deploycc.documents.compile import InputRecord
 from deploycc.documents.document import Count, Document, NoteRecord, Record, Sha256, read_document
 from deploycc.documents.folder import ListedFile
-from deploycc.documents.plan import EngineName, FileName, Identified, check_unique
+from deploycc.documents.plan import EngineName, FileName, Identified, Tensor, check_unique
 from deploycc.documents.source import SourceRecord
 
 NO_PRIORS = (
     "final detections: the network applies its own priors and suppression, so an application needs no priors, no "
     "variances and no NMS; it only unpacks"
+)
+HOW_TO_RUN_A_ROW = (
+    "run the first engine on the picture and copy its decision to the host: one number, the place in `second` of the "
+    "engine to run next; bind that engine's inputs to the first engine's outputs of the same names (and to the "
+    "picture, if it reads it): they stay on the device. Its outputs are the network's. No engine waits inside for the "
+    "host, so each may be a CUDA graph; load all of them once"
 )
 Meaning = Literal["locations", "scores", "boxes", "classes", "count", "rows", "other"]
 
@@ -170,6 +176,39 @@ class SmokeContract(Record):
     detections: tuple[tuple[tuple[int, float, float, float, float, float], ...], ...]
 
 
+class SecondContract(Record):
+    """A second network of a row and its engine.
+
+    Attributes:
+        file, sha256: the network.
+        engine: file of its engine, once it is built.
+        reads: its inputs: tensors of the first engine, by the same names, or the picture.
+    """
+
+    file: FileName
+    sha256: Sha256
+    engine: EngineName
+    reads: tuple[str, ...]
+
+
+class RowContract(Record):
+    """How an application runs engines in a row: the first, then the one of ``second`` that it decides on.
+
+    Attributes:
+        decision: output of the first engine, int32 [1]: the place in ``second`` of the engine to start.
+        handed: its other outputs, float32, which second engines read where they lie.
+        second: ascending numbers of kernels; all have the same outputs.
+        shares: of the pictures that need each; empty where that is not known.
+        text: the same in words.
+    """
+
+    decision: str
+    handed: tuple[Tensor, ...]
+    second: Annotated[tuple[SecondContract, ...], Field(min_length=2)]
+    shares: tuple[float, ...] = ()
+    text: str = HOW_TO_RUN_A_ROW
+
+
 class NetworkContract(Identified):
     """One network of the folder and how its engine's outputs are read.
 
@@ -182,6 +221,7 @@ class NetworkContract(Identified):
         heads, detections: how, as far as it is known.
         python, cpp: decoders of these outputs; None where decoding is unknown.
         smoke: what the FP32 network finds in pictures; None where none were run.
+        row: engines that follow this one, which decides; outputs are those of each of them. None for a single engine.
         notes: what the compiler dropped or decided about the detection.
     """
 
@@ -197,6 +237,7 @@ class NetworkContract(Identified):
     python: FileName | None = None
     cpp: FileName | None = None
     smoke: SmokeContract | None = None
+    row: RowContract | None = None
     notes: tuple[NoteRecord, ...] = ()
 
     @model_validator(mode="after")
@@ -258,6 +299,7 @@ class IntegrationContract(Document):
             raise ValueError("a file is listed twice")
         for network in self.networks:
             named = {network.file, network.weights_file, network.python, network.cpp}
+            named |= {second.file for second in (network.row.second if network.row is not None else ())}
             if heads := network.heads:
                 named |= {heads.priors, heads.variances, heads.header, *([heads.dropped.rows] if heads.dropped else [])}
             if smoke := network.smoke:

@@ -84,6 +84,8 @@ class GatePlan(Document):
         layers: in graph order, a joined layer right after the one whose branches hold it.
         staged: the ``variants`` are second networks, of which the host starts one, and not branches of a single
             network. The other gates multiply then.
+        shares: of a plan that is staged, for each second network the share of the pictures that need it; empty where
+            that is not known.
     """
 
     FILE_NAME: ClassVar[str] = "gate-plan.json"
@@ -96,6 +98,7 @@ class GatePlan(Document):
     target: str
     layers: tuple[LayerPlan, ...]
     staged: bool = False
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> GatePlan:
@@ -103,6 +106,9 @@ class GatePlan(Document):
         lowerings = {layer.lowering for layer in self.layers}
         if self.staged and ("variants" not in lowerings or lowerings - {"variants", "multiply"}):
             raise ValueError("a plan that is staged has variants, and beside them only gates that multiply")
+        sizes = {len(each.sizes) for each in self.layers if each.sizes}
+        if self.shares and (not self.staged or sizes != {len(self.shares)}):
+            raise ValueError("a plan that is staged has a share of the pictures for each second network")
         return self
 
 

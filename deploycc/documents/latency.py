@@ -19,12 +19,43 @@ Milliseconds = Annotated[float, Field(ge=0)]
 
 
 class EngineFile(Record):
-    """The engine that ran."""
+    """The engine that ran; of a row that of the first network.
+
+    Attributes:
+        second_sha256: of a row, the engine of each second network.
+    """
 
     file: str
     sha256: Sha256 | None = None
     runtime: str
     runtime_version: str | None = None
+    second_sha256: tuple[Sha256, ...] = ()
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The SHA-256 of every file, the first network's first."""
+        return () if self.sha256 is None else (self.sha256, *self.second_sha256)
+
+
+class PartRun(Record):
+    """One engine of a row, timed by itself, in turns with none of the others."""
+
+    file: str
+    samples_ms: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class RowRun(Record):
+    """What is particular to a run of networks in a row.
+
+    Attributes:
+        shares: for each second network, the share of the pictures that need it, as the plan has it; empty: not known.
+        second: number of the second network that ran, one per sample; empty where the engines were timed apart.
+        parts: each engine by itself where no sample is of the whole: the first network, then the second ones.
+    """
+
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    second: tuple[Count, ...] = ()
+    parts: tuple[PartRun, ...] = ()
 
 
 class LayerTime(Record):
@@ -103,7 +134,8 @@ class Run(Identified):
         engine: None where there is none to run.
         network_sha256: the network the engine was built from.
         device: what ran it, in words.
-        status: ``measured``; ``not-possible`` on this machine; ``failed``.
+        status: ``measured``; ``composed``: the engines of a row were timed apart, and there is no sample of the whole;
+            ``not-possible`` on this machine; ``failed``.
         reason, hint: where it was not measured: the fact behind it, and what helps.
         threads: CPU threads of the runtime.
         warmup_samples, warmup_s: dropped before the first sample, and at the start of each further block.
@@ -117,6 +149,7 @@ class Run(Identified):
         scenario: how pictures came; None: the next as soon as the last one was done, for as long as the plan says.
         telemetry: of the device while it ran; None where it was not watched or tells nothing.
         layers: per-layer times, empty where the runtime gives none.
+        row: of networks in a row; None for a single network.
         constraints: what this run had to meet.
         environment: before the first sample, where it is not the one of the whole file.
         environment_after: the environment again, after the last sample.
@@ -125,7 +158,7 @@ class Run(Identified):
     engine: EngineFile | None = None
     network_sha256: Sha256 | None = None
     device: str
-    status: Literal["measured", "not-possible", "failed"]
+    status: Literal["measured", "composed", "not-possible", "failed"]
     reason: str | None = None
     hint: str | None = None
     threads: Count | None = None
@@ -139,6 +172,7 @@ class Run(Identified):
     scenario: ScenarioRecord | None = None
     telemetry: Telemetry | None = None
     layers: tuple[LayerTime, ...] = ()
+    row: RowRun | None = None
     constraints: Constraints = Constraints()
     environment: dict[str, JsonValue] | None = None
     environment_after: dict[str, JsonValue] = Field(default_factory=dict)
@@ -153,10 +187,26 @@ class Run(Identified):
         """From one picture to the next in a constant stream; None where the next came as soon as it could."""
         return self.scenario.period_ms if self.scenario is not None else None
 
+    @property
+    def has_times(self) -> bool:
+        """Whether something was timed: the whole, or each engine of a row."""
+        return self.status in ("measured", "composed")
+
+    @model_validator(mode="after")
+    def _row_fits(self) -> Run:
+        composed = self.row is not None and bool(self.row.parts)
+        if composed != (self.status == "composed"):
+            raise ValueError("a composed run has times of the parts of a row, and no other run has them")
+        if self.row is not None and self.row.second and len(self.row.second) != len(self.samples_ms):
+            raise ValueError("not every sample says which second network ran")
+        return self
+
     @model_validator(mode="after")
     def _status_matches_fields(self) -> Run:
-        if self.status == "measured" and not (self.samples_ms and self.engine and self.engine.sha256):
-            raise ValueError("a measured run needs samples and an engine with its sha256")
+        if self.has_times and not (self.engine and self.engine.sha256):
+            raise ValueError("a measured run needs an engine with its sha256")
+        if self.status == "measured" and not self.samples_ms:
+            raise ValueError("a measured run needs samples")
         if self.status != "measured" and self.samples_ms:
             raise ValueError("a run that was not measured cannot have samples")
         if self.status != "measured" and not self.reason:

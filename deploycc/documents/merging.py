@@ -33,33 +33,33 @@ def merge_builds(old: BuildResult | None, new: BuildResult) -> BuildResult:
 def _better_engine(old: BuiltEngine | None, new: BuiltEngine) -> BuiltEngine:
     if old is None or old.status != "built" or old.network_sha256 != new.network_sha256:
         return new
-    return old if new.status != "built" or new.sha256 == old.sha256 else new
+    return old if new.status != "built" or new.digests == old.digests else new
 
 
 def merge_latencies(
-    old: LatencyReport | None, new: LatencyReport | None, engines: Mapping[str, str]
+    old: LatencyReport | None, new: LatencyReport | None, engines: Mapping[str, tuple[str, ...]]
 ) -> LatencyReport | None:
     """Return what is measured after a measurement, or after engines were built anew.
 
     Args:
         old: before.
         new: just measured; None: nothing was.
-        engines: the SHA-256 of each engine that is built, by its label.
+        engines: the SHA-256 of the files of each engine that is built, by its label.
 
     Returns:
         one of the documents as it is where it holds everything; None where no figure belongs to these engines.
     """
     if old is None:
         return new
-    measured = [run for run in old.runs if run.status == "measured" and _may_be_of(run, engines)]
+    measured = [run for run in old.runs if run.has_times and _may_be_of(run, engines)]
     if new is None:
-        runs = tuple(run for run in old.runs if run.status != "measured" or run in measured)
+        runs = tuple(run for run in old.runs if not run.has_times or run in measured)
         if runs == old.runs:
             return old
         return old.model_copy(update={"tool": this_tool(), "runs": runs}) if measured else None
-    done = {run.label for run in new.runs if run.status == "measured"}
+    done = {run.label for run in new.runs if run.has_times}
     if not done:
-        return old if any(run.status == "measured" for run in old.runs) else new
+        return old if any(run.has_times for run in old.runs) else new
     kept = {
         run.label: run.model_copy(update={"environment": run.environment or old.environment})
         for run in measured
@@ -71,6 +71,6 @@ def merge_latencies(
     return new.model_copy(update={"tool": this_tool(), "runs": (*runs, *kept.values())})
 
 
-def _may_be_of(run: Run, engines: Mapping[str, str]) -> bool:
+def _may_be_of(run: Run, engines: Mapping[str, tuple[str, ...]]) -> bool:
     """Return whether a run was measured on one of these engines, as far as they are known."""
-    return run.label not in engines or (run.engine is not None and run.engine.sha256 == engines[run.label])
+    return run.label not in engines or (run.engine is not None and run.engine.digests == engines[run.label])

@@ -63,7 +63,7 @@ def _next(compiled: CompileReport, engines: tuple[BuiltEngine, ...], latency: La
     """What builds or measures the rest, and where."""
     if any(engine.status != "built" for engine in engines):
         return compiled.next_command or ON_BOARD
-    if not engines or (latency is not None and all(run.status == "measured" for run in latency.runs)):
+    if not engines or (latency is not None and all(run.has_times for run in latency.runs)):
         return None
     if compiled.next_command == ON_BOARD:
         return _BENCH

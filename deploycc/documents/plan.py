@@ -19,6 +19,10 @@ from deploycc.documents.document import Document, Record, Sha256, read_document
 
 VALID_DURATION_S = 10.0
 VALID_SAMPLES = 100
+MOST_SECOND = 16
+"""Networks that may follow the first of a row."""
+MOST_HANDED = 1000
+"""Tensors that the first network of a row hands over."""
 
 
 _MOST_ELEMENTS = 1 << 28  # of the picture tensor: 1 GiB
@@ -117,17 +121,55 @@ class Tensor(Record):
     ]
 
 
-class Network(Identified):
-    """A network to build an engine from.
+class SecondNetwork(Record):
+    """A network that may follow the first one of a row.
 
     Attributes:
-        file, sha256: the ONNX file, or the prototxt.
+        file, sha256: the ONNX file.
+        reads: its inputs: tensors that the first network hands over, or the picture.
+    """
+
+    file: FileName
+    sha256: Sha256
+    reads: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_HANDED)]
+
+
+class Row(Record):
+    """Networks that run in a row instead of one: the first decides, and the host starts the engine of that width.
+
+    Attributes:
+        decision: output of the first network, one number: the place in ``second`` of the network that is to follow.
+        handed: the first network's other outputs, which second networks read; float32.
+        second: the networks that may follow, each with more kernels than the one before.
+        shares: for each of them, the share of the pictures that need it; empty where that is not known.
+    """
+
+    decision: Name
+    handed: Annotated[tuple[Tensor, ...], Field(max_length=MOST_HANDED)]
+    second: Annotated[tuple[SecondNetwork, ...], Field(min_length=2, max_length=MOST_SECOND)]
+    shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_SECOND)] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Row:
+        if self.shares and len(self.shares) != len(self.second):
+            raise ValueError("not every second network has a share of the pictures")
+        if self.decision in {tensor.name for tensor in self.handed}:
+            raise ValueError("the decision is not handed over")
+        return self
+
+
+class Network(Identified):
+    """A network to build an engine from, or several that run in a row.
+
+    Attributes:
+        file, sha256: the ONNX file, or the prototxt; of a row that of the first network.
         weights_file, weights_sha256: the caffemodel; None for ONNX.
         format: of the file.
         typed: the network itself carries the precision; otherwise it is FP32 and the builder is told.
         keep_fp32: layers that stay FP32 in an FP16 engine.
         input: the picture tensor.
-        outputs: graph outputs.
+        outputs: graph outputs; of a row those of each second network.
+        row: the networks that follow the first; None for a single network.
     """
 
     file: FileName
@@ -139,6 +181,15 @@ class Network(Identified):
     keep_fp32: Annotated[tuple[Name, ...], Field(max_length=100_000)] = ()
     input: Tensor
     outputs: Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000)]
+    row: Row | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of every file, by name."""
+        files = {self.file: self.sha256}
+        if self.weights_file is not None and self.weights_sha256 is not None:
+            files[self.weights_file] = self.weights_sha256
+        return files | {each.file: each.sha256 for each in (self.row.second if self.row is not None else ())}
 
     @model_validator(mode="after")
     def _weights_belong_to_caffe(self) -> Network:
@@ -146,21 +197,40 @@ class Network(Identified):
             raise ValueError("a caffe network has a weights file, an onnx network has none")
         if (self.weights_file is None) != (self.weights_sha256 is None):
             raise ValueError("weights_file and weights_sha256 go together")
+        if self.row is not None and self.format == "caffe":
+            raise ValueError("caffe networks do not run in a row")
+        known = {self.input.name, *(tensor.name for tensor in self.row.handed)} if self.row is not None else set()
+        if self.row is not None and any(set(second.reads) - known for second in self.row.second):
+            raise ValueError("a second network reads what the first one does not hand over")
         return self
 
 
+class SecondEngine(Record):
+    """The engine of a second network of a row; see `Engine`."""
+
+    file: EngineName
+    network_sha256: Sha256
+
+
 class Engine(Identified):
-    """An engine to build.
+    """An engine to build, or those of a row.
 
     Attributes:
-        file: what the builder writes.
+        file: what the builder writes; of a row the first network's.
         network_sha256: the network it must be built from.
         fp16_flag: the builder is told to use FP16 (the network is not typed).
+        second: of a row, one per second network.
     """
 
     file: EngineName
     network_sha256: Sha256
     fp16_flag: bool = False
+    second: Annotated[tuple[SecondEngine, ...], Field(max_length=MOST_SECOND, strict=False)] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files."""
+        return (self.file, *(each.file for each in self.second))
 
     @model_validator(mode="before")
     @classmethod
@@ -224,14 +294,21 @@ class BuildPlan(Document):
         if networks.keys() != engines.keys():
             raise ValueError("networks and engines must have the same precisions and variants")
         for label, engine in engines.items():
-            if engine.network_sha256 != networks[label].sha256:
+            row = networks[label].row
+            wanted = [networks[label].sha256, *(each.sha256 for each in (row.second if row is not None else ()))]
+            if [engine.network_sha256, *(each.network_sha256 for each in engine.second)] != wanted:
                 raise ValueError(f"the {label} engine names another network than the {label} one")
-        if len({engine.file for engine in self.engines}) < len(self.engines):
+        written = [name for engine in self.engines for name in engine.files]
+        if len(set(written)) < len(written):
             raise ValueError("two engines have the same file")
-        read = {name for network in self.networks for name in (network.file, network.weights_file)}
-        if read & {engine.file for engine in self.engines}:
+        if {name for network in self.networks for name in network.files} & set(written):
             raise ValueError("an engine would overwrite a network")
         return self
+
+    @property
+    def has_row(self) -> bool:
+        """Whether networks run in a row."""
+        return any(network.row is not None for network in self.networks)
 
     def network(self, precision: str, variant: Variant = "compiled") -> Network:
         """Return the network of a precision and variant, which must be there."""

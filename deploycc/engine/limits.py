@@ -56,15 +56,16 @@ def _check_trtexec(board: Board, network: Network, version: Version) -> None:
             context={"target": board.name, "network": network.file},
             note="trtexec takes --deploy and --model up to TensorRT 8.6",
         )
-    name = network.input.name
-    if set(name) & set(",'" if version >= _FIRST_COLONS else ",':"):
-        raise TargetError(
-            "input-name-not-spellable",
-            f"trtexec cannot be told of the input '{name}'",
-            context={"target": board.name, "input": name},
-            note="',' and ''' mean something else in its lists of tensors, and ':' does before TensorRT 7.1",
-            hint="rename the input in the model",
-        )
+    row = network.row
+    for name in (network.input.name, *(tensor.name for tensor in (row.handed if row is not None else ()))):
+        if set(name) & set(",'" if version >= _FIRST_COLONS else ",':"):
+            raise TargetError(
+                "input-name-not-spellable",
+                f"trtexec cannot be told of the input '{name}'",
+                context={"target": board.name, "input": name},
+                note="',' and ''' mean something else in its lists of tensors, and ':' does before TensorRT 7.1",
+                hint="rename the input in the model",
+            )
     if network.precision == "fp16":
         _check_fp16(board, network, version)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploycc.documents.document import this_tool
-from deploycc.documents.plan import Board, BuildPlan, Engine, Measurement, Network
+from deploycc.documents.plan import Board, BuildPlan, Engine, Measurement, Network, SecondEngine
 from deploycc.engine import limits
 from deploycc.errors import TargetError
 from deploycc.target import Target
@@ -65,11 +65,16 @@ def _engine(board: Board, network: Network) -> Engine:
             context={"target": board.name, "network": network.file},
         )
     limits.check(board, network)
-    name = "-".join(["engine", *network.label.split()])
+    name, suffix = "-".join(["engine", *network.label.split()]), ENGINE_SUFFIX[board.builder]
+    row = network.row
     return Engine(
-        file=f"{name}{ENGINE_SUFFIX[board.builder]}",
+        file=f"{name}{suffix}" if row is None else f"{name}-first{suffix}",
         precision=network.precision,
         variant=network.variant,
         network_sha256=network.sha256,
         fp16_flag=fp16_flag,
+        second=tuple(
+            SecondEngine(file=f"{name}-second-{number}{suffix}", network_sha256=second.sha256)
+            for number, second in enumerate(row.second if row is not None else ())
+        ),
     )

@@ -15,6 +15,8 @@ from deploycc.documents.contract import (
     HeadsContract,
     IntegrationContract,
     NetworkContract,
+    RowContract,
+    SecondContract,
     SmokeContract,
 )
 from deploycc.documents.document import NoteRecord
@@ -62,6 +64,7 @@ class ContractNetwork:
         detector: after all passes.
         notes: of the passes.
         expected: for a smoke test of its engine; None: it gets none.
+        second: of a row, files of the engines that follow.
     """
 
     network: Network
@@ -69,6 +72,7 @@ class ContractNetwork:
     detector: Detector
     notes: tuple[Note, ...] = ()
     expected: Expected | None = None
+    second: tuple[str, ...] = ()
 
 
 @dataclass
@@ -116,7 +120,7 @@ def write_contract(
     suffixes: dict[object, str] = {}
     described = []
     for each in networks:
-        key = _how_read(each.detector)
+        key = _how_read(each.detector), each.second
         if key not in suffixes:
             ending = "" if each.network.variant == "compiled" else f"-{each.network.variant}"
             choices = (ending, f"{ending}-{each.network.precision}")
@@ -151,9 +155,8 @@ def _describe(files: _Folder, each: ContractNetwork, suffix: str) -> NetworkCont
         )
     elif detector.heads is not None:
         heads = _heads(files, detector, detector.heads, each.notes, suffix)
-    for name in (network.file, network.weights_file):
-        if name is not None:
-            files.add(name)
+    for name in network.files:
+        files.add(name)
     return NetworkContract(
         precision=network.precision,
         variant=network.variant,
@@ -167,12 +170,24 @@ def _describe(files: _Folder, each: ContractNetwork, suffix: str) -> NetworkCont
         heads=heads,
         detections=detections,
         smoke=None if each.expected is None else _smoke(files, each.expected, network.variant),
+        row=_row(each),
         notes=tuple(
             NoteRecord(node=note.node, code=note.code, reason=note.reason)
             for note in each.notes
             if note.code.startswith(_NOTES)
         ),
     )
+
+
+def _row(each: ContractNetwork) -> RowContract | None:
+    row = each.network.row
+    if row is None:
+        return None
+    second = tuple(
+        SecondContract(file=network.file, sha256=network.sha256, engine=engine, reads=network.reads)
+        for network, engine in zip(row.second, each.second, strict=True)
+    )
+    return RowContract(decision=row.decision, handed=row.handed, second=second, shares=row.shares)
 
 
 def _heads(files: _Folder, detector: Detector, heads: SsdHeads, notes: Sequence[Note], suffix: str) -> HeadsContract:

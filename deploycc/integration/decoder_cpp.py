@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import json
 
-from deploycc.documents.contract import IntegrationContract, NetworkContract, OutputContract
+from deploycc.documents.contract import IntegrationContract, NetworkContract, OutputContract, RowContract
 from deploycc.integration.prior_header import c_floats
 
 _CLASS_TYPES = {"int32": "std::int32_t", "int64": "std::int64_t", "float32": "float"}
@@ -22,7 +22,8 @@ def cpp_decoder(contract: IntegrationContract, network: NetworkContract, suffix:
             An inline namespace keeps those of other folders apart, also where a program is linked of parts that each
             include one.
     """
-    used = (network.heads, network.detections, network.outputs, contract.input, contract.class_names, contract.nms)
+    read = (network.heads, network.detections, network.outputs, contract.input, contract.class_names, contract.nms)
+    used: tuple[object, ...] = read if network.row is None else (*read, network.engine, network.row)
     listed = [file.sha256 for file in contract.files if network.heads and file.name == network.heads.header]
     digest = hashlib.sha256(repr((used, listed)).encode()).hexdigest()[:16]
     guard = f"DEPLOYCC_DECODER{suffix.upper()}_{digest.upper()}_HPP"
@@ -44,7 +45,7 @@ inline namespace contract_{digest} {{
 {_body()}
 {_class_names(contract)}
 {decode}
-{_tensor(contract)}
+{_tensor(contract)}{"" if network.row is None else _row(network.engine, network.row)}
 }}  // namespace contract_{digest}
 }}  // namespace deploycc{suffix}
 
@@ -140,6 +141,20 @@ def _rows(output: OutputContract, width: int) -> int:
     for size in output.shape:
         elements *= size or 0
     return elements // width
+
+
+def _row(first: str, row: RowContract) -> str:
+    reads = (f"{{{', '.join(_text(name) for name in second.reads)}}}" for second in row.second)
+    engines = ", ".join(_text(second.engine) for second in row.second)
+    return f"""
+// Engines in a row. Run the engine `first_engine` on the input tensor; copy its output `decision`, one std::int32_t, to
+// the host: it is the place in `second_engines` of the engine to run then. What that one reads are outputs of the first
+// engine by the same names (`second_inputs`), which stay on the device. Its outputs are what `decode` reads.
+inline const char* first_engine() {{ return {_text(first)}; }}
+inline const char* decision() {{ return {_text(row.decision)}; }}
+inline std::vector<const char*> second_engines() {{ return {{{engines}}}; }}
+inline std::vector<std::vector<const char*>> second_inputs() {{ return {{{", ".join(reads)}}}; }}
+"""
 
 
 def _tensor(contract: IntegrationContract) -> str:

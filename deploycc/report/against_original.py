@@ -82,12 +82,12 @@ def _counted(label: str, before: int, after: int, source: str) -> Side:
 
 
 def _files(report: CompileReport) -> list[Side]:
-    engines = {(engine.precision, engine.variant): engine.size_bytes for engine in report.engines}
+    engines = {(engine.precision, engine.variant): engine.total_bytes for engine in report.engines}
     return [
         Side(f"{engine.precision} engine", size(before), size(after), relative(before, after), "measured", "file sizes")
         for engine in report.engines
         if engine.variant == "compiled"
-        and (after := engine.size_bytes) is not None
+        and (after := engine.total_bytes) is not None
         and (before := engines.get((engine.precision, "original"))) is not None
     ]
 
@@ -100,10 +100,11 @@ def _latency(compared: VariantComparison) -> Side:
     before, after, change = compared.original.summary, compared.compiled.summary, compared.change
     assert before is not None
     assert after is not None
+    row = compared.compiled.run.row is not None
     return Side(
-        f"{compared.precision} latency, median",
-        milliseconds(before.p50_ms),
-        milliseconds(after.p50_ms),
+        f"{compared.precision} latency, {'mean' if row else 'median'}",
+        milliseconds(before.mean_ms if row else before.p50_ms),
+        milliseconds(after.mean_ms if row else after.p50_ms),
         "not significant" if change.direction == "not significant" else f"{change.ratio - 1:+.1%}",
         "measured",
         f"{change.low - 1:+.1%} to {change.high - 1:+.1%} at {CONFIDENCE:.0%} confidence, "

@@ -29,10 +29,15 @@ class Link:
 def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, ...]:
     """Return the artefacts in the order they were made."""
     found = _sources(report)
-    found += [Link("network", f"{network.file} ({network.label})", network.sha256) for network in report.networks]
     found += [
-        Link("engine", f"{engine.file if engine.status == 'built' else engine.status} ({engine.label})", engine.sha256)
+        Link("network", f"{name} ({network.label})", sha256)
+        for network in report.networks
+        for name, sha256 in network.files.items()
+    ]
+    found += [
+        Link("engine", f"{name if engine.status == 'built' else engine.status} ({engine.label})", sha256)
         for engine in report.engines
+        for name, sha256 in engine.files.items()
     ]
     built = {engine.sha256 for engine in report.engines}
     for run in latency.runs if latency else ():
@@ -81,11 +86,11 @@ def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, .
     if latency.target != report.target.name:
         found.append(f"the latency was measured for target {latency.target}, not {report.target.name}")
     for run in latency.runs:
-        if not run.samples_ms:
+        if not run.has_times:
             continue
         network_here, engine_here = networks.get(run.label), engines.get(run.label)
         if network_here is None or (run.network_sha256 and run.network_sha256 != network_here.sha256):
             found.append(f"the {run.label} latency was measured on another network")
-        elif engine_here and run.engine and run.engine.sha256 and run.engine.sha256 != engine_here.sha256:
+        elif engine_here and run.engine and run.engine.sha256 and run.engine.digests != engine_here.digests:
             found.append(f"the {run.label} latency was measured on another engine than the one built here")
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploycc.documents.contract import HeadsContract, IntegrationContract, NetworkContract
+from deploycc.documents.contract import HeadsContract, IntegrationContract, NetworkContract, RowContract
 from deploycc.report.format import preparation, size
 from deploycc.report.table import Table
 
@@ -12,7 +12,7 @@ def contract_tables(contract: IntegrationContract) -> tuple[Table, ...]:
     tables = [_input(contract)]
     networks: dict[tuple[object, ...], list[NetworkContract]] = {}
     for network in contract.networks:  # several are read alike
-        networks.setdefault((network.outputs, network.decoding, network.python), []).append(network)
+        networks.setdefault((network.outputs, network.decoding, network.python, network.row), []).append(network)
     for alike in networks.values():
         labels = ", ".join(network.label for network in alike)
         rows = tuple(
@@ -48,7 +48,8 @@ def _boxes(contract: IntegrationContract, network: NetworkContract) -> list[tupl
         "network": "the network decodes and suppresses; the application only unpacks",
         "unknown": "not known: the outputs were not recognised as detections",
     }
-    rows = [("decoding", where[network.decoding])]
+    rows = [] if network.row is None else _row(network, network.row)
+    rows.append(("decoding", where[network.decoding]))
     if network.heads is not None:
         rows += _heads(network.heads)
     if network.detections is not None:
@@ -58,6 +59,15 @@ def _boxes(contract: IntegrationContract, network: NetworkContract) -> list[tupl
         thresholds = f"score above {nms.score_threshold:g}, IoU above {nms.iou_threshold:g} is suppressed"
         rows += [("suppression", f"{thresholds}, {limits}"), ("decoders", f"{network.python}, {network.cpp}")]
     return rows
+
+
+def _row(network: NetworkContract, row: RowContract) -> list[tuple[str, str]]:
+    handed = ", ".join(f"{tensor.name} {' × '.join(map(str, tensor.shape))}" for tensor in row.handed)
+    engines = "; ".join(f"{number}: {second.engine}" for number, second in enumerate(row.second))
+    return [
+        ("in a row", f"{network.engine} first; its output {row.decision} says which engine follows: {engines}"),
+        ("handed over", f"{handed or 'nothing'}; {row.text}"),
+    ]
 
 
 def _heads(heads: HeadsContract) -> list[tuple[str, str]]:

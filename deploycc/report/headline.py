@@ -9,6 +9,7 @@ from deploycc.documents.compile import CompileReport, PredictedLatency
 from deploycc.documents.document import Provenance
 from deploycc.report.format import bare_ms, change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
+from deploycc.report.row import composed_ms
 from deploycc.report.scenario import describe_scenario
 from deploycc.report.verdict import Assessment, Status, Verdict
 
@@ -55,7 +56,12 @@ def headline(report: CompileReport, runs: Sequence[Assessment]) -> Headline:
     measured = [item for item in runs if item.summary]
     compiled = [item for item in runs if item.run.variant == "compiled"]
     if not measured:
-        reasons = [f"{item.run.precision}: {'; '.join(item.verdict.failed)}" for item in compiled]
+        reasons = [
+            _sentence(item)
+            if item.run.status == "composed"
+            else f"{item.run.precision}: {'; '.join(item.verdict.failed)}"
+            for item in compiled
+        ]
         reasons += [
             f"{engine.precision}: no engine was built: {engine.reason}"
             for engine in report.engines
@@ -122,10 +128,11 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
             detail = f"{change(before, after)} from {count(before)}" if before != after else "as imported"
             figures.append(KeyFigure(label, count(after), detail, counts.kind, counts.source))
     for engine in report.engines:
-        if engine.size_bytes is not None and engine.variant == "compiled":
-            source = f"size of {engine.file}"
+        if engine.total_bytes is not None and engine.variant == "compiled":
+            source = f"size of {', '.join(engine.files)}"
             detail = " ".join(filter(None, (engine.builder, engine.builder_version)))
-            figures.append(KeyFigure(f"engine {engine.precision}", size(engine.size_bytes), detail, "measured", source))
+            value = size(engine.total_bytes)
+            figures.append(KeyFigure(f"engine {engine.precision}", value, detail, "measured", source))
     published = published_latency(report)
     if published:
         value = milliseconds(published.latency_ms)
@@ -135,6 +142,8 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
 
 def _sentence(item: Assessment) -> str:
     run, summary = item.run, item.summary
+    if (ms := composed_ms(run)) is not None:
+        return f"{run.precision} takes {milliseconds(ms)}, composed of engines timed by themselves on {run.device}."
     if summary is None:
         return f"{run.precision} was not measured: {'; '.join(item.verdict.failed)}."
     text = (

@@ -19,6 +19,7 @@ from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
 from deploycc.report.page import page_template
 from deploycc.report.pruning import gates_table, layers_table, parts_table, refitted_table, remarks, stays_table
+from deploycc.report.row import row_tables
 from deploycc.report.stats import CONFIDENCE
 from deploycc.report.table import Table, number_columns
 from deploycc.report.telemetry import Watched, watched
@@ -77,6 +78,7 @@ def render_html(
         headline=headline(report, runs),
         figures=key_figures(report, runs),
         measured=measured,
+        rows_of_networks=[_NumberedTable.of(table) for table in row_tables(latency)] if latency else [],
         networks=[_network_section(network) for network in report.networks],
         notes=gather_notes(report),
         links=links(report, latency),

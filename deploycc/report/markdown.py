@@ -17,6 +17,7 @@ from deploycc.report.format import bare_ms, change, count, scientific, seconds, 
 from deploycc.report.headline import headline, key_figures
 from deploycc.report.notes import gather_notes
 from deploycc.report.pruning import gates_table, layers_table, parts_table, remarks, stays_table
+from deploycc.report.row import row_tables
 from deploycc.report.table import Table
 from deploycc.report.telemetry import watched
 from deploycc.report.terminal import engines_table, latency_table
@@ -38,6 +39,8 @@ def render_markdown(
     measured = latency is not None and any(item.summary for item in runs)
     if latency and measured:
         blocks += ["## Latency (measured)", _table(latency_table(latency))]
+    for table in row_tables(latency) if latency else ():
+        blocks += [f"## {escape(table.title)}", _table(table)]
     for item in runs:
         blocks += _layers(item)
     for network in report.networks:

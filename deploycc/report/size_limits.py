@@ -88,7 +88,7 @@ def _macs(report: CompileReport) -> Figures:
 
 def _engine_bytes(report: CompileReport) -> Figures:
     engines = (engine for engine in report.engines if engine.variant == "compiled")
-    return {engine.precision: engine.size_bytes for engine in engines if engine.size_bytes is not None}
+    return {engine.precision: engine.total_bytes for engine in engines if engine.total_bytes is not None}
 
 
 def _scores(report: CompileReport) -> dict[tuple[str, str], float]:

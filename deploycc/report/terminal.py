@@ -11,10 +11,11 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Identified
 from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
+from deploycc.report.row import row_tables
 from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
 from deploycc.report.telemetry import watched
-from deploycc.report.variants import describe_order, variant_comparisons
+from deploycc.report.variants import VariantComparison, describe_order, variant_comparisons
 from deploycc.report.verdict import Assessment, assess
 
 
@@ -22,7 +23,7 @@ def folder_tables(compiled: CompileReport | None, latency: LatencyReport | None)
     """What an output folder holds: passes, engines, latency."""
     tables = [*passes_tables(compiled), engines_table(compiled)] if compiled else []
     if latency:
-        tables += filter(None, (latency_table(latency), variants_table(latency)))
+        tables += filter(None, (latency_table(latency), *row_tables(latency), variants_table(latency)))
     return tables
 
 
@@ -57,16 +58,22 @@ def variants_table(report: LatencyReport) -> Table | None:
     rows = tuple(
         (
             comparison.precision,
-            _median(comparison.original),
-            _median(comparison.compiled),
+            *(_central(item, comparison) for item in (comparison.original, comparison.compiled)),
             f"{comparison.change.ratio:.3f}",
             describe_change(comparison.change),
             describe_order(comparison),
         )
         for comparison in variant_comparisons(report)
     )
-    columns = ("precision", "original p50 ms", "compiled p50 ms", "ratio", "result", "measured")
+    what = "mean" if any(run.row is not None for run in report.runs) else "p50"
+    columns = ("precision", f"original {what} ms", f"compiled {what} ms", "ratio", "result", "measured")
     return Table(f"Compiled against original for {report.target}", columns, rows) if rows else None
+
+
+def _central(item: Assessment, comparison: VariantComparison) -> str:
+    """Return the median; in a comparison with networks in a row the mean, which depends on how often each runs."""
+    in_a_row = comparison.compiled.run.row is not None
+    return bare_ms(item.summary.mean_ms) if in_a_row and item.summary is not None else _median(item)
 
 
 def latency_remarks(report: LatencyReport) -> list[str]:
@@ -114,8 +121,8 @@ def engines_table(report: CompileReport) -> Table:
             engine.precision,
             engine.variant,
             engine.status,
-            engine.file if engine.status == "built" else "-",
-            "-" if engine.size_bytes is None else size(engine.size_bytes),
+            ", ".join(engine.files) if engine.status == "built" else "-",
+            "-" if engine.total_bytes is None else size(engine.total_bytes),
             "-" if engine.build_seconds is None else seconds(engine.build_seconds),
             engine.reason or "",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from deploycc.documents.latency import LatencyReport, Run
 from deploycc.report.stats import Change, compare_medians, compare_pairs
@@ -57,8 +58,9 @@ def variant_comparisons(report: LatencyReport) -> tuple[VariantComparison, ...]:
 
 
 def describe_order(comparison: VariantComparison) -> str:
-    """Return how the two were measured: ``in turns, 32 pairs``, or ``one after the other``."""
-    return f"in turns, {len(comparison.compiled.run.blocks)} pairs" if comparison.in_turns else "one after the other"
+    """Return how the two were measured: ``in turns, 32 pairs``, or ``one after the other``; of a row with ``means``."""
+    how = f"in turns, {len(comparison.compiled.run.blocks)} pairs" if comparison.in_turns else "one after the other"
+    return how if comparison.compiled.run.row is None else f"{how}, means"
 
 
 def measured_in_turns(first: Run, second: Run) -> bool:
@@ -70,5 +72,9 @@ def measured_in_turns(first: Run, second: Run) -> bool:
 
 
 def by_block(run: Run) -> list[tuple[float, ...]]:
-    """Return the samples of each block."""
-    return [run.samples_ms[block] for block in run.block_slices()]
+    """Return the samples of each block; of networks in a row their mean.
+
+    What a picture takes depends on the second network that it needs, and a median is the time of one of these.
+    """
+    blocks = [run.samples_ms[block] for block in run.block_slices()]
+    return blocks if run.row is None else [(fmean(block),) for block in blocks]

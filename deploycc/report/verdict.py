@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from pydantic import JsonValue
@@ -184,9 +185,20 @@ def _from_conditions(
     return tuple(found), tuple(disturbances)
 
 
+def _steady_samples(run: Run) -> Sequence[float]:
+    """Return samples that are alike on a steady machine: of networks in a row, over the median of those that ran."""
+    if run.row is None or not run.row.second:
+        return run.samples_ms
+    taken: dict[int, list[float]] = {}
+    for number, ms in zip(run.row.second, run.samples_ms, strict=True):
+        taken.setdefault(number, []).append(ms)
+    medians = {number: median(samples) for number, samples in taken.items()}
+    return [ms / medians[number] for number, ms in zip(run.row.second, run.samples_ms, strict=True)]
+
+
 def _from_samples(run: Run) -> tuple[Advice, ...]:
     found = []
-    state = stability(run.samples_ms)
+    state = stability(_steady_samples(run))
     outlier_share = state.outliers / len(run.samples_ms)
     busy = sum(run.samples_ms) / 1000 / run.duration_s if run.duration_s else 1.0
     if abs(state.drift) > MAX_DRIFT:

@@ -101,8 +101,9 @@ def _planned(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
     if compiled.plan_sha256 is not None and differs(BuildPlan.FILE_NAME, compiled.plan_sha256):
         yield BuildPlan.FILE_NAME, f"is not the plan that {CompileReport.FILE_NAME} names"
     for record in compiled.networks:
-        if differs(record.file, record.sha256):
-            yield record.file, f"is not the {record.label} network that {CompileReport.FILE_NAME} names"
+        for name, sha256 in record.files.items():
+            if differs(name, sha256):
+                yield name, f"is not the {record.label} network that {CompileReport.FILE_NAME} names"
 
 
 def _contracted(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
@@ -118,10 +119,7 @@ def _contracted(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
 
 def _networks(plan: BuildPlan | None, differs: Differs) -> Iterator[tuple[str, str]]:
     for network in plan.networks if plan is not None else ():
-        files = {network.file: network.sha256}
-        if network.weights_file is not None and network.weights_sha256 is not None:
-            files[network.weights_file] = network.weights_sha256
-        for name, sha256 in files.items():
+        for name, sha256 in network.files.items():
             if differs(name, sha256):
                 yield name, f"is not the {network.label} network that {BuildPlan.FILE_NAME} names"
 
@@ -133,8 +131,9 @@ def _built(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
         if document is not None and made_for is not None and differs(BuildPlan.FILE_NAME, made_for):
             yield document.FILE_NAME, f"belongs to another plan than the {BuildPlan.FILE_NAME} beside it"
     for engine in build.engines if build is not None else ():
-        if engine.sha256 is not None and differs(engine.file, engine.sha256):
-            yield engine.file, f"is not the {engine.label} engine that {BuildResult.FILE_NAME} names"
+        for name, sha256 in engine.files.items():
+            if sha256 is not None and differs(name, sha256):
+                yield name, f"is not the {engine.label} engine that {BuildResult.FILE_NAME} names"
 
 
 def _gates(folder: Path, differs: Differs) -> Iterator[tuple[str, str]]:
@@ -157,7 +156,8 @@ def _fit(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _engine_files(folder: Path) -> set[str]:
     documents = (read_if_there(folder, BuildPlan), read_if_there(folder, BuildResult))
-    return {engine.file for document in documents if document is not None for engine in document.engines}
+    engines = [engine for document in documents if document is not None for engine in document.engines]
+    return {name for engine in engines for name in engine.files}
 
 
 def _differs(folder: Path, name: str, sha256: str) -> bool:

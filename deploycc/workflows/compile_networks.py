@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from deploycc.documents.plan import Measurement
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.integration.contract_files import Expected
-    from deploycc.passes.options import Prune
+    from deploycc.passes import Compiled
+    from deploycc.passes.options import Precision, Prune
     from deploycc.target import Target
     from deploycc.workflows.compile_settings import CompileSettings
     from deploycc.workflows.networks import WrittenNetwork
+    from deploycc.workflows.row_files import CompiledRow
     from deploycc.workflows.verify import Verifier
 
 
@@ -105,11 +107,13 @@ def _expected(
     settings: CompileSettings, networks: list[WrittenNetwork], pictures: PictureList | None, say: Say
 ) -> dict[str, Expected]:
     """What engines must find in a few pictures; nothing where networks are not verified."""
-    from deploycc.workflows.smoke import expected_of, smoke_pictures
+    from deploycc.workflows.smoke import expected_of, pictures_of_row, smoke_pictures
 
     if not settings.verify:
         return {}
-    return expected_of(networks, smoke_pictures(networks[0].compiled.detector.input, pictures), say)
+    spec, row = networks[0].compiled.detector.input, networks[0].row
+    shown = smoke_pictures(spec, pictures) if row is None else pictures_of_row(row, spec, pictures, say)
+    return expected_of(networks, shown, say)
 
 
 def _networks(compilation: Compilation, folder: Path, say: Say) -> list[WrittenNetwork]:
@@ -119,19 +123,9 @@ def _networks(compilation: Compilation, folder: Path, say: Say) -> list[WrittenN
     written = []
     for precision in settings.precisions or target.precisions:
         keep_fp32 = settings.keep_fp32 if precision == "fp16" else ()
-        compiled = run_passes(
-            start.detector,
-            target,
-            precision,
-            detection=settings.detection,
-            keep_fp32=keep_fp32,
-            prune=start.prune,
-            gate_plan=() if compilation.gate_plan is None else compilation.gate_plan.layers,
-            dump_to=settings.dump_to,
-            say=say,
-        )
+        compiled, row = _run_passes(compilation, precision, keep_fp32, say)
         say(f"{precision} writing the network")
-        written.append(write_network(compiled, target, folder, "compiled"))
+        written.append(write_network(compiled, target, folder, "compiled", row))
         if start.original is not None:
             compiled = run_passes(
                 start.original,
@@ -143,6 +137,41 @@ def _networks(compilation: Compilation, folder: Path, say: Say) -> list[WrittenN
             )
             written.append(write_network(compiled, target, folder, "original"))
     return written
+
+
+def _run_passes(
+    compilation: Compilation, precision: Precision, keep_fp32: tuple[str, ...], say: Say
+) -> tuple[Compiled, CompiledRow | None]:
+    """Compile for one precision, as the gate plan says: one network, or several in a row."""
+    from deploycc.workflows.networks import run_passes
+    from deploycc.workflows.row_networks import run_row_passes
+
+    detector, target, plan = compilation.start.detector, compilation.target, compilation.gate_plan
+    settings, prune = compilation.settings, compilation.start.prune
+    if plan is not None and plan.staged:
+        return run_row_passes(
+            detector,
+            target,
+            precision,
+            plan,
+            detection=settings.detection,
+            keep_fp32=keep_fp32,
+            prune=prune,
+            dump_to=settings.dump_to,
+            say=say,
+        )
+    compiled = run_passes(
+        detector,
+        target,
+        precision,
+        detection=settings.detection,
+        keep_fp32=keep_fp32,
+        prune=prune,
+        gate_plan=() if plan is None else plan.layers,
+        dump_to=settings.dump_to,
+        say=say,
+    )
+    return compiled, None
 
 
 def _start(start: Start, written: WrittenNetwork) -> Detector:

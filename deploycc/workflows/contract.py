@@ -59,14 +59,15 @@ def write_folder_contract(
         networks=(),
         files=(),
     )
-    engines = {engine.label: engine.file for engine in plan.engines}
+    engines = {engine.label: engine.files for engine in plan.engines}
     written = [
         ContractNetwork(
             each.network,
-            engines[each.network.label],
+            engines[each.network.label][0],
             each.compiled.detector,
             each.compiled.notes,
             expected.get(each.network.variant),
+            engines[each.network.label][1:],
         )
         for each in networks
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploycc.errors import ArtefactError, InputError, TargetError
+from deploycc.errors import ArtefactError, TargetError
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -17,8 +17,8 @@ def check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -
 
     Raises:
         ArtefactError: ``gate-plan-other-model``.
-        TargetError: ``gate-plan-other-target``.
-        InputError: ``gate-plan-staged``: it runs two networks in a row.
+        TargetError: ``gate-plan-other-target``; ``gate-plan-staged``: it runs networks in a row, and the target reads
+            Caffe.
     """
     if plan is None:
         return
@@ -38,11 +38,10 @@ def check_gate_plan(plan: GatePlan | None, detector: Detector, target: Target) -
             note="the times of branches and convolutions were measured there; here another plan may be the fastest",
             hint=f"`deploycc gates --target {target.name}` makes one, on the machine that it is for",
         )
-    if plan.staged:
-        raise InputError(
+    if plan.staged and target.model_format == "caffe":
+        raise TargetError(
             "gate-plan-staged",
-            "the gate plan runs two networks in a row, which a build plan and the agent do not do yet",
+            f"target {target.name} reads Caffe networks, which cannot compute the decision of networks in a row",
             context={"plan": plan.network},
-            note="the folder of the plan holds them: `first.onnx`, and `second-0.onnx` and so on",
-            hint="`deploycc gates` without `--staged` plans one network; `deploycc.StagedSession` runs them in Python",
+            hint="`deploycc prune` makes constants of gates",
         )

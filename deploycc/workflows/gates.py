@@ -63,11 +63,6 @@ class GatePlanning:
         sentences = []
         if self.report.timings is None and self.report.intervals is None:
             sentences.append("nothing was run: the pictures of the profile are not there, so all figures are predicted")
-        if self.staged is not None:
-            sentences.append(
-                "the plan runs two networks in a row, which `deploycc compile` and the agent do not do yet: their "
-                "files are in the folder, and without `staged` a single network is planned"
-            )
         return tuple(sentences)
 
     def write(
@@ -128,8 +123,7 @@ def plan_gates(
         budget_s: of a device that builds engines: nothing is begun that would leave no time for the end. What there is
             no time to check multiplies.
         staged: choose two networks in a row where one decision switches many layers and they are measured to be faster
-            than one network, within the same bounds. They are timed and shown in any case; neither `deploycc.compile`
-            nor the agent runs them yet.
+            than one network, within the same bounds. They are timed and shown in any case.
         say: progress.
         tell: told once how many engines a device is to build and how long that takes, after it has built the first.
 
@@ -229,7 +223,8 @@ def plan_gates(
         check_limits(planned, checked, costs, max_worst_case=max_worst_case, max_time=max_time)
     say("lowering the network")
     in_one = checked.layers if checked is not None else planned.layers()
-    plan = _plan(prepared, target, in_one if chosen is None else chosen.plan, checked, costs, staged=chosen is not None)
+    shares = in_a_row.shares if in_a_row is not None and chosen is not None else ()
+    plan = _plan(prepared, target, in_one if chosen is None else chosen.plan, checked, costs, shares)
     report = gate_report(
         plan, network, networks, profile, planned, checked, recorded, costs, max_worst_case, max_growth, in_a_row
     )
@@ -338,9 +333,9 @@ def _plan(
     layers: Sequence[LayerPlan],
     checked: Checked | None,
     costs: AnyGateCosts,
-    *,
-    staged: bool,
+    shares: tuple[float, ...],
 ) -> GatePlan:
+    """Return the plan; one with shares of second networks is staged."""
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.gate_plan import GatePlan
 
@@ -352,7 +347,8 @@ def _plan(
         network=network.name,
         target=target.name,
         layers=tuple(layers),
-        staged=staged,
+        staged=bool(shares),
+        shares=shares,
     )
 
 

@@ -12,23 +12,34 @@ from deploycc.progress import Say, quiet
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.documents.compile import NetworkRecord
+    from deploycc.documents.compile import NetworkRecord, SecondFile
     from deploycc.documents.gate_plan import LayerPlan
     from deploycc.documents.plan import BuildPlan, Measurement, Network, Variant
     from deploycc.passes import Compiled
     from deploycc.passes.options import Detection, Precision, Prune
     from deploycc.target import Target
+    from deploycc.workflows.row_files import CompiledRow
 
 _REFUSALS_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
 class WrittenNetwork:
-    """One network after the passes, written to its file."""
+    """One network after the passes, written to its file.
+
+    Attributes:
+        compiled: of a row, the network in one that computes what the row does, with the steps of the row.
+        network: as the plan has it.
+        record: as the report has it.
+        detector_file: holds the detector of ``compiled``; of a row, no engine is built of it.
+        row: the networks in a row; None for a single network.
+    """
 
     compiled: Compiled
     network: Network
     record: NetworkRecord
+    detector_file: str
+    row: CompiledRow | None = None
 
 
 def run_passes(
@@ -56,6 +67,16 @@ def run_passes(
     options = replace(options, prune=prune, gate_plan=gate_plan)
     folder = dump_to / precision if dump_to else None
     compiled = run(detector, options, PIPELINE, dump_to=folder, before_each=lambda name: say(f"{precision} {name}"))
+    refuse_unparsable(compiled, target)
+    return compiled
+
+
+def refuse_unparsable(compiled: Compiled, target: Target) -> None:
+    """Refuse a network with nodes that the target's parser would refuse.
+
+    Raises:
+        ModelError: ``parser-refuses``.
+    """
     refused: dict[str, list[str]] = {}
     for note in compiled.notes:
         if note.code == "parser-refuses":
@@ -70,15 +91,17 @@ def run_passes(
             context={**shown, **({"...": f"and {more} more"} if more else {})},
             hint="`deploycc inspect MODEL` shows which targets take it",
         )
-    return compiled
 
 
-def write_network(compiled: Compiled, target: Target, folder: Path, variant: Variant) -> WrittenNetwork:
-    """Write one compiled network in the format that the target's builder reads."""
+def write_network(
+    compiled: Compiled, target: Target, folder: Path, variant: Variant, row: CompiledRow | None = None
+) -> WrittenNetwork:
+    """Write one compiled network in the format that the target's builder reads, and those of a row beside it."""
     from deploycc.detector.file import save
     from deploycc.documents.plan import Network, Tensor
     from deploycc.files import sha256_of
     from deploycc.workflows.records import network_record
+    from deploycc.workflows.row_files import write_row
 
     detector, options = compiled.detector, compiled.options
     ending = "" if variant == "compiled" else f"-{variant}"
@@ -91,6 +114,10 @@ def write_network(compiled: Compiled, target: Target, folder: Path, variant: Var
         file, weights = folder / f"{stem}.prototxt", folder / f"{stem}.caffemodel"
         caffe.save(detector, file, weights)
         sha256 = sha256_of(file)
+    whole, described = file.name, None
+    second: tuple[SecondFile, ...] = ()
+    if row is not None:
+        file, sha256, described, second = write_row(row, folder, stem)
     network = Network(
         variant=variant,
         file=file.name,
@@ -103,8 +130,10 @@ def write_network(compiled: Compiled, target: Target, folder: Path, variant: Var
         keep_fp32=tuple(sorted(options.keep_fp32)),
         input=Tensor(name=detector.input.name, shape=detector.input.shape),
         outputs=tuple(tensor.name for tensor in detector.graph.outputs),
+        row=described,
     )
-    return WrittenNetwork(compiled, network, network_record(compiled, file, sha256, variant))
+    record = network_record(compiled, file, sha256, variant).model_copy(update={"second": second})
+    return WrittenNetwork(compiled, network, record, whole, row)
 
 
 def write_plan_and_agent(

@@ -97,10 +97,10 @@ def summarise_folder(folder: Path) -> list[str]:
     report, latency = read.compiled, read.latency
     lines = verified_lines(report.verified)
     lines += [
-        f"{engine.label} engine {folder / engine.file} ({size(engine.size_bytes)}, "
+        f"{engine.label} engine {folder / engine.file} ({size(engine.total_bytes)}, "
         f"{' '.join(filter(None, (engine.builder, engine.builder_version)))})"
         for engine in report.engines
-        if engine.size_bytes is not None
+        if engine.total_bytes is not None
     ]
     lines += headline(report, assess(latency) if latency else ()).sentences
     if comparison := sentence(against_original(report, latency)):
@@ -113,4 +113,5 @@ def summarise_folder(folder: Path) -> list[str]:
 
 def built_engines(folder: Path) -> list[Path]:
     """Return the engines that were built."""
-    return [folder / engine.file for engine in read_unchecked(folder).compiled.engines if engine.status == "built"]
+    engines = read_unchecked(folder).compiled.engines
+    return [folder / name for engine in engines if engine.status == "built" for name in engine.files]

@@ -62,7 +62,7 @@ def contents(
         scratch: empty folder, for files that are made; it must live until they are read.
 
     Raises:
-        ArtefactError: ``bundle-without-engine``, ``bundle-incomplete``, ``bundle-file-name``.
+        ArtefactError: ``bundle-row``, ``bundle-without-engine``, ``bundle-incomplete``, ``bundle-file-name``.
         DeployError: ``package-extra-missing``.
     """
     from deploycc.agent_host.zipapp import FILE_NAME as AGENT
@@ -71,6 +71,13 @@ def contents(
     from deploycc.bundle.tar import Entry
     from deploycc.documents.document import this_tool
 
+    if plan.has_row:
+        raise ArtefactError(
+            "bundle-row",
+            "the folder holds networks in a row, which no bundle holds yet",
+            context={"folder": report.folder, "target": report.target},
+            hint="compile a single network: `deploycc gates` without `--staged`",
+        )
     compiled = report.compiled
     name = settings.name or _default_name(compiled)
     version = settings.version or f"0+{sha256_of(report.folder / compiled.FILE_NAME)[:12]}"

@@ -68,7 +68,12 @@ def build_folder(
         for engine in built.engines:
             if engine.status != "built" and engine not in merged.engines:
                 on_note(f"the {engine.label} engine that was built before stays: {engine.reason}")
-        made = [engine.file for engine in built.engines if engine.status == "built" and not _is_there(folder, engine)]
+        made = [
+            file
+            for engine in built.engines
+            if engine.status == "built" and not _is_there(folder, engine)
+            for file in engine.files
+        ]
         for file in made:
             (change.scratch / file).rename(change.new / file)
         if merged is not before:
@@ -77,7 +82,7 @@ def build_folder(
             merged.write(change.new / merged.FILE_NAME)
         if session is not None or merged is not built:
             change.foreign.update((BuildResult.FILE_NAME, *made))
-        engines = {engine.label: engine.sha256 for engine in merged.engines if engine.sha256 is not None}
+        engines = {engine.label: engine.digests for engine in merged.engines if engine.digests}
         measured = merge_latencies(latency, None, engines)
         if measured is not latency:
             _set_aside(folder, change, (LatencyReport.FILE_NAME,))
@@ -145,8 +150,10 @@ def bench_folders(
         for folder, change in zip(folders, changes, strict=True):
             build = read_if_there(folder, BuildResult)
             built = () if build is None else build.engines
-            engine_files = [engine.file for engine in built]
-            _link(folder, change.scratch, (*_read_by_agent(read_plan(folder)), BuildResult.FILE_NAME, *engine_files))
+            engine_files = [file for engine in built for file in engine.files]
+            plan = read_plan(folder)
+            shown = files_for_agent(folder) if plan.has_row else ()  # a row is timed on pictures
+            _link(folder, change.scratch, (*_read_by_agent(plan), BuildResult.FILE_NAME, *engine_files, *shown))
         say("measuring")
         reports = local.bench_in_turns(
             [change.scratch for change in changes],
@@ -169,7 +176,7 @@ def _keep_latency(
     compiled = read_compile_report(folder)
     build, before = read_if_there(folder, BuildResult), read_if_there(folder, LatencyReport)
     built = () if build is None else build.engines
-    engines = {engine.label: engine.sha256 for engine in built if engine.sha256 is not None}
+    engines = {engine.label: engine.digests for engine in built if engine.digests}
     measured = merge_latencies(before, latency, engines)
     if before is not None and measured is before:
         on_note(f"{LatencyReport.FILE_NAME} stays as it was measured before")
@@ -181,13 +188,12 @@ def _keep_latency(
 
 
 def _is_there(folder: Path, engine: BuiltEngine) -> bool:
-    file = folder / engine.file
-    return file.is_file() and sha256_of(file) == engine.sha256
+    files = ((folder / name, sha256) for name, sha256 in engine.files.items())
+    return all(file.is_file() and sha256_of(file) == sha256 for file, sha256 in files)
 
 
 def _read_by_agent(plan: BuildPlan) -> list[str]:
-    files = (file for network in plan.networks for file in (network.file, network.weights_file))
-    return [plan.FILE_NAME, *(file for file in files if file is not None)]
+    return [plan.FILE_NAME, *(file for network in plan.networks for file in network.files)]
 
 
 def _link(folder: Path, scratch: Path, names: Iterable[str]) -> None:

@@ -28,8 +28,9 @@ REFERRED_TO = (BuildPlan.FILE_NAME, CompileReport.FILE_NAME)
 def result_files(folder: Path) -> tuple[str, ...]:
     """Return the names of the results that a folder holds: documents, then engines."""
     planned = readable(folder, BuildPlan), readable(folder, BuildResult)
-    engines = {engine.file for document in planned if document is not None for engine in document.engines}
-    return tuple(name for name in (*DOCUMENTS, *sorted(engines)) if os.path.lexists(folder / name))
+    engines = [engine for document in planned if document is not None for engine in document.engines]
+    files = {name for engine in engines for name in engine.files}
+    return tuple(name for name in (*DOCUMENTS, *sorted(files)) if os.path.lexists(folder / name))
 
 
 def foreign_results(folder: Path, is_ours: Callable[[str], bool]) -> dict[str, str]:

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from deploycc.evaluation.detect import OnnxRuntimeDetector
     from deploycc.integration.contract_files import Expected
     from deploycc.workflows.networks import WrittenNetwork
+    from deploycc.workflows.row_files import CompiledRow
 
 PICTURES = 2
+MOST_TRIED = 100
+"""Pictures that are looked at for one that each second network of a row runs on."""
 SCORE_THRESHOLD = 0.3
 _SEED = 20
 
@@ -41,6 +44,40 @@ def smoke_pictures(spec: InputSpec, pictures: PictureList | None) -> NDArray[np.
     else:
         shown = [draw_scene(_SEED, number, 160).pixels for number in range(PICTURES)]
     return np.stack([resize(picture, spec.height, spec.width) for picture in shown])
+
+
+def pictures_of_row(row: CompiledRow, spec: InputSpec, pictures: PictureList | None, say: Say) -> NDArray[np.uint8]:
+    """Return pictures as `smoke_pictures` does, one for each second network of a row that any of them needs.
+
+    Args:
+        row: of the network.
+        spec: the input that they are resized to.
+        pictures: of the user.
+        say: progress.
+
+    Raises:
+        MeasureError: the row does not run.
+    """
+    import numpy as np
+
+    from deploycc.detector.pictures import prepare, resize
+    from deploycc.graph.session import GraphRunner, cut_at
+    from deploycc.scenes import draw_scene
+
+    say("looking for pictures that need each network in a row")
+    decide = GraphRunner(cut_at(row.first.graph, [row.decision]), 1, {"network": row.second[0].name})
+    count = MOST_TRIED if pictures is None else min(MOST_TRIED, len(pictures.names))
+    found: dict[int, list[NDArray[np.uint8]]] = {}
+    for number in range(count):
+        pixels = draw_scene(_SEED, number, 160).pixels if pictures is None else pictures.read(number)
+        picture = resize(pixels, spec.height, spec.width)
+        needed = int(decide({spec.name: prepare(picture, spec)})[row.decision][0])
+        found.setdefault(needed, []).append(picture)
+        if len(found) == len(row.second) and sum(map(len, found.values())) >= PICTURES:
+            break
+    first = [shown[0] for _, shown in sorted(found.items())]
+    others = [picture for shown in found.values() for picture in shown[1:]]
+    return np.stack([*first, *others[: max(0, PICTURES - len(first))]])
 
 
 def expected_of(networks: Sequence[WrittenNetwork], pictures: NDArray[np.uint8], say: Say) -> dict[str, Expected]:

@@ -71,8 +71,8 @@ def stage(detector: Detector, plan: Sequence[LayerPlan], target: Target) -> Stag
     decision, and runs that second stage. On a GPU nothing waits inside an engine then, and each may be a CUDA graph;
     the decision is copied to the host between the two. Every second stage has weights of its own.
 
-    `deploycc gates --staged` plans stages where they are faster. Build plans and the agent do not run them yet:
-    `StagedSession` runs them in ONNX Runtime; the files of `StagedDetector.write` are ordinary networks for trtexec.
+    `deploycc gates --staged` plans stages where they are faster, and `deploycc.compile` builds and times them.
+    `StagedSession` runs them in ONNX Runtime; the files of `StagedDetector.write` are ordinary networks.
 
     Args:
         detector: as imported; it stays as it is.

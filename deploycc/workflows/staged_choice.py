@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 
 IN_A_ROW = "two networks in a row"
-NOT_WANTED = "it is better, but `compile` and the agent run one network only; `deploycc gates --staged` plans it"
+NOT_WANTED = "it is better, but holds more weights and needs a host that chooses; `deploycc gates --staged` plans it"
 _CALLS = 9  # samples of each network that is timed apart
 _WORST_PICTURES, _WORST_ROUNDS, _WORST_LEAST_ROUNDS = 2, 200, 5
 _TRIES = 3  # a busy moment must not drop what is within its bounds

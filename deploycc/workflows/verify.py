@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import MeasureError, ModelError
 from deploycc.progress import Say, quiet
 from deploycc.workflows.verify_errors import Against, differs_error, not_finite_error
+from deploycc.workflows.verify_row import RowRunner
 from deploycc.workflows.written import read_back
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Verifier:
     def __init__(self) -> None:
         self._imported: dict[int, _Reference] = {}
         self._pruned: dict[int, _Reference] = {}
-        self._done: dict[tuple[str, str | None], VerificationRecord] = {}
+        self._done: dict[tuple[str, ...], VerificationRecord] = {}
 
     def verify(self, start: Detector, written: WrittenNetwork, file: Path, say: Say = quiet) -> VerificationRecord:
         """Read a written network back and compare it with what its pipeline started from.
@@ -100,7 +101,7 @@ class Verifier:
         Args:
             start: what the pipeline started from, as imported.
             written: the network.
-            file: where it was written.
+            file: where it was written. Of a row, the network in one that lies beside it is compared first.
             say: progress.
 
         Raises:
@@ -110,12 +111,12 @@ class Verifier:
 
         network, compiled = written.network, written.compiled
         identity = {"precision": network.precision, "variant": network.variant}
-        known = self._done.get(digests := (network.sha256, network.weights_sha256))
+        known = self._done.get(digests := tuple(network.files.values()))
         if known is not None:
             return known.model_copy(update={**identity, "seconds": 0.0})
         begin = time.perf_counter()
         say(f"{network.precision} verifying")
-        read = read_back(file)
+        read = read_back(file.with_name(written.detector_file))
         reference, passes = self._reference_of(start), _pipeline()
         if compiled.options.prune is not None:
             _check_import(reference)
@@ -124,6 +125,11 @@ class Verifier:
         found = _compare(reference, _Runner.of(reference.detector, read, compiled.options), tolerance)
         if found.wrong:
             raise _differs(reference, compiled, passes, found)
+        if written.row is not None:
+            row = RowRunner(reference.detector, network, file.parent, compiled.options, _threads())
+            found = _compare(reference, _InARow(reference.detector, row, compiled.options), tolerance)
+            if found.wrong:
+                raise differs_error(reference.detector, reference.against, found.worst, "split_at_decision", tolerance)
         self._done[digests] = VerificationRecord(
             **identity,  # type: ignore[arg-type]
             against=reference.against,
@@ -195,7 +201,8 @@ class _Runner:
         names = comparable_tensors(reference.graph)
         self.names = [name for name in names if isinstance(tensors.get(name), graphsurgeon.Variable)]
         self.reference, self.graph, self._rows = reference, graph, rows
-        self._run = GraphRunner(cut_at(graph, self.names), _threads(), {"network": reference.name})
+        cut, context = cut_at(graph, self.names), {"network": reference.name}
+        self._run: Callable[[Values], Values] = GraphRunner(cut, _threads(), context)
 
     @staticmethod
     def of(reference: Detector, read: Detector, options: Options) -> _Runner:
@@ -217,6 +224,15 @@ class _Runner:
             return values
         cut = {name: values[name].reshape(len(rows), -1)[rows] for name in (heads.locations, heads.scores)}
         return {**values, **cut}
+
+
+class _InARow(_Runner):
+    """Networks in a row, which the first one chooses from."""
+
+    def __init__(self, reference: Detector, row: RowRunner, options: Options) -> None:
+        self.names, self.reference, self.graph = row.names, reference, reference.graph
+        self._rows = _kept_priors(reference, options)
+        self._run = lambda given: row.values(given[reference.input.name])
 
 
 def _compare(reference: _Reference, runner: _Runner, tolerance: float) -> _Found:

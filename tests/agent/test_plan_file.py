@@ -28,6 +28,20 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return without_digest((folder / "plan.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def in_a_row(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan of networks in a row."""
+    edited = copy.deepcopy({**plan, "networks": plan["networks"][:1], "engines": plan["engines"][:1]})
+    second = [{"file": f"second-{number}.onnx", "sha256": f"{number}" * 64, "reads": ["a", "x"]} for number in (1, 2)]
+    edited["networks"][0]["row"] = {
+        "decision": "which", "handed": [{"name": "a", "shape": [1, 8]}], "second": second, "shares": [0.5, 0.5],
+    }  # fmt: skip
+    edited["engines"][0]["second"] = [
+        {"file": f"engine-second-{each['sha256'][0]}.onnx", "network_sha256": each["sha256"]} for each in second
+    ]
+    return edited
+
+
 def without_digest(text: str) -> dict[str, Any]:
     """What every edit of is seen by its digest, as older plans are, which have none."""
     value: dict[str, Any] = json.loads(text)
@@ -87,10 +101,11 @@ def edits(plan: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
     yield ("more",), json.dumps({**plan, "more": 1})
 
 
-def test_both_sides_refuse_the_same(plan: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["one", "row"])
+def test_both_sides_refuse_the_same(plan: dict[str, Any], in_a_row: dict[str, Any], kind: str) -> None:
     one = {**plan, "networks": plan["networks"][:1], "engines": plan["engines"][:1]}
     refused = 0
-    for at, text in edits(one):
+    for at, text in edits(one) if kind == "one" else row_edits(in_a_row):
         host = agent = None
         try:
             parse_document(text.encode("utf-8"), BuildPlan, Path("plan.json"))
@@ -102,7 +117,45 @@ def test_both_sides_refuse_the_same(plan: dict[str, Any]) -> None:
             agent = str(error)
         assert (host is None) == (agent is None), f"{at}: {text[:300]}\nhost: {host}\nagent: {agent}"
         refused += host is not None
-    assert refused > 400
+    assert refused > (400 if kind == "one" else 200)
+
+
+def row_edits(plan: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    return ((at, text) for at, text in edits(plan) if "row" in at or "second" in at)
+
+
+def test_a_row_is_read_as_its_networks(in_a_row: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(in_a_row))
+    assert both(tmp_path / "plan.json") == (None, None)
+    read = plan_file.read_plan(str(tmp_path / "plan.json"))
+    first, *second = plan_file.parts_of(read["networks"][0])
+    assert (first["outputs"], [tensor["name"] for tensor in first["inputs"]]) == (["which", "a"], ["x"])
+    assert [[tensor["name"] for tensor in part["inputs"]] for part in second] == [["a", "x"]] * 2
+    assert [part["outputs"] for part in second] == [read["networks"][0]["outputs"]] * 2
+    assert read_plan(tmp_path).has_row
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda network, engine: network["row"]["shares"].pop(), "share of the pictures"),
+        (lambda network, engine: network["row"].update(decision="a"), "decision is not handed over"),
+        (lambda network, engine: network["row"]["second"][0].update(reads=["b"]), "does not hand over"),
+        (lambda network, engine: engine["second"].pop(), "names another network"),
+        (lambda network, engine: engine["second"].reverse(), "names another network"),
+        (lambda network, engine: engine["second"][0].update(file=engine["file"]), "the same file"),
+        (lambda network, engine: network["row"]["second"][0].update(file=engine["file"]), "overwrite a network"),
+        (lambda network, engine: network.update(format="caffe", weights_file="w", weights_sha256="1" * 64), "in a row"),
+        (lambda network, engine: network.update(row=None), "names another network"),
+    ],
+)
+def test_parts_of_a_row_that_do_not_fit(in_a_row: dict[str, Any], tmp_path: Path, change: Any, said: str) -> None:
+    edited = copy.deepcopy(in_a_row)
+    change(edited["networks"][0], edited["engines"][0])
+    (tmp_path / "plan.json").write_text(json.dumps(edited))
+    host, agent = both(tmp_path / "plan.json")
+    assert said in str(host)
+    assert said in str(agent)
 
 
 @pytest.mark.parametrize(

@@ -180,21 +180,19 @@ def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
         get_binding_name=lambda index: ("x", "loc")[index],
     )
     trt = tensorrt(cuda)
-    copies_in, enqueue, copies_out, names = run_tensorrt._indexed(
-        trt, cuda, engine, context, np.ones(SHAPE, np.float32)
-    )
-    assert names == ["loc"]
+    given = {"x": np.ones(SHAPE, np.float32)}
+    inputs, enqueue, outputs = run_tensorrt._indexed(trt, cuda, engine, context, given, {})
     assert enqueue(7)
     assert calls == [([100, 200], 7)]
-    [(device, host)] = copies_in
-    assert (device, host.shape, float(host.min())) == (100, SHAPE, 1.0)
-    assert [(host.shape, device) for host, device in copies_out] == [((1, 4, 32, 32), 200)]
+    [(name, device, host)] = inputs
+    assert (name, device, host.shape, float(host.min())) == ("x", 100, SHAPE, 1.0)
+    assert [(name, host.shape, device) for name, device, host in outputs] == [("loc", (1, 4, 32, 32), 200)]
     allocated = iter((100, 200))
     with pytest.raises(Failed, match=r"takes an input of shape \(1, 3, 32, 32\), the plan names \(1, 3, 8, 8\)"):
-        run_tensorrt._indexed(trt, cuda, engine, context, np.ones((1, 3, 8, 8), np.float32))
+        run_tensorrt._indexed(trt, cuda, engine, context, {"x": np.ones((1, 3, 8, 8), np.float32)}, {})
     context.get_binding_shape = lambda index: (-1, 3, 32, 32)
     with pytest.raises(Failed, match="no fixed shape"):
-        run_tensorrt._indexed(trt, cuda, engine, context, np.ones(SHAPE, np.float32))
+        run_tensorrt._indexed(trt, cuda, engine, context, given, {})
 
 
 def test_an_engine_answers_with_copies_of_its_outputs_by_name(tmp_path: Path) -> None:
@@ -206,7 +204,7 @@ def test_an_engine_answers_with_copies_of_its_outputs_by_name(tmp_path: Path) ->
     runner._trt, runner._cuda = tensorrt(cuda), cuda
     (tmp_path / "engine").write_text("good")
     answer = runner.answer({"input": {"name": "x", "shape": list(SHAPE)}}, str(tmp_path / "engine"))
-    first, second = (answer(np.full(SHAPE, value, np.float32)) for value in (3, 4))
+    first, second = (answer({"x": np.full(SHAPE, value, np.float32)}) for value in (3, 4))
     assert {name: float(values.max()) for name, values in first.items()} == {"y": 6.0}  # not what the second wrote
     assert float(second["y"].min()) == 8.0
 

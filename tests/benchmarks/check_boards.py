@@ -52,7 +52,7 @@ REFUSALS = {
     "crash": "was killed by signal 11",
     "empty": "without an engine",
 }
-SMOKE_CHECK = "smoke.check(plan, network, folder, answers.of(plan, network, partial, board))"
+SMOKE_CHECK = "smoke.check(plan, network, folder, answers.of(plan, network, built, board))"
 
 
 class Campaign:

@@ -239,12 +239,12 @@ def test_two_networks_in_a_row_are_shown_and_planned_if_asked_for(
     assert "Two networks in a row" in said.out
     assert "`deploycc gates --staged` plans it" in " ".join(said.out.split())
     assert gates(*arguments, "--staged", "-o", str(tmp_path / "two")) == 0
-    assert "do not do yet" in " ".join(capsys.readouterr().err.split())
+    capsys.readouterr()
     assert main(["report", "show", str(tmp_path / "two"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["staged"]
     assert (shown["chosen"], shown["provenance"], shown["relative_time"]) == (True, "measured", 0.8)
-    for folder, code in (("one", 0), ("two", 1)):
+    for folder in ("one", "two"):
         plan = str(tmp_path / folder / "gate-plan.json")
         made = str(tmp_path / f"made {folder}")
-        assert main(["compile", model, "-t", "x86-cpu", "--gate-plan", plan, "--no-build", "-o", made]) == code
-    assert "gate-plan-staged" in capsys.readouterr().err
+        assert main(["compile", model, "-t", "x86-cpu", "--gate-plan", plan, "--no-build", "-o", made]) == 0
+    assert (tmp_path / "made two" / "network-fp32-second-1.onnx").exists()

@@ -101,7 +101,7 @@ def _written(tmp_path: Path, change: Any) -> Path:
         (lambda v: v["runs"][0]["samples_ms"].__setitem__(0, float("nan")), "artefact-invalid", "samples_ms.0"),
         (lambda v: v["runs"][0]["samples_ms"].__setitem__(0, -1.0), "artefact-invalid", "samples_ms.0"),
         (lambda v: v["runs"][0].update(samples_ms=[], start_offsets_s=[]), "artefact-invalid", "needs samples"),
-        (lambda v: v["runs"][0].update(engine=None), "artefact-invalid", "needs samples and an engine"),
+        (lambda v: v["runs"][0].update(engine=None), "artefact-invalid", "needs an engine"),
         (lambda v: v["runs"][0].update(status="failed", reason="x"), "artefact-invalid", "cannot have samples"),
         (lambda v: v["runs"][0]["engine"].update(sha256="short"), "artefact-invalid", "engine.sha256"),
         (lambda v: v["runs"].append(v["runs"][0]), "artefact-invalid", "same precision and variant"),

@@ -18,7 +18,7 @@ def layer(name: str = "conv", **fields: Any) -> LayerPlan:
     return LayerPlan(**{"layer": name, "lowering": "widths", "order": (1, 0, 3, 2), "sizes": (2, 4), **fields})
 
 
-def plan(*layers: LayerPlan, staged: bool = False) -> GatePlan:
+def plan(*layers: LayerPlan, staged: bool = False, shares: tuple[float, ...] = ()) -> GatePlan:
     return GatePlan(
         tool=this_tool(),
         evidence=Evidence(kind="measured", source="a test"),
@@ -28,6 +28,7 @@ def plan(*layers: LayerPlan, staged: bool = False) -> GatePlan:
         target="x86-cpu",
         layers=layers,
         staged=staged,
+        shares=shares,
     )
 
 
@@ -93,11 +94,21 @@ def test_a_staged_plan_has_variants_and_no_branches(tmp_path: Path) -> None:
             plan(*wrong, staged=True)
 
 
+def test_the_shares_of_a_staged_plan_are_of_its_second_networks(tmp_path: Path) -> None:
+    variants = layer("variants", lowering="variants", sizes=(2, 4))
+    made = plan(variants, staged=True, shares=(0.7, 0.3))
+    made.write(tmp_path / GatePlan.FILE_NAME)
+    assert read_document(tmp_path, GatePlan) == made
+    for staged, shares in ((False, (0.7, 0.3)), (True, (0.7, 0.2, 0.1))):
+        with pytest.raises(ValidationError, match="a share of the pictures"):
+            plan(variants, staged=staged, shares=shares)
+
+
 def test_a_plan_from_before_stages_is_read_as_one_network(tmp_path: Path) -> None:
     made = plan(layer())
     text = made.to_json()
     assert '"staged": false' in text
-    older = sealed(made.model_dump_json(by_alias=True, indent=2, exclude={"staged"}))
+    older = sealed(made.model_dump_json(by_alias=True, indent=2, exclude={"staged", "shares"}))
     (tmp_path / GatePlan.FILE_NAME).write_text(older, encoding="utf-8")
     assert "staged" not in older
     assert read_document(tmp_path, GatePlan) == made

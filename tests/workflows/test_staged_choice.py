@@ -22,10 +22,12 @@ from deploycc.documents.document import read_document
 from deploycc.documents.gate_plan import GatePlan
 from deploycc.documents.gates import GateReport
 from deploycc.documents.utilisation import read_profile
-from deploycc.errors import BudgetMissed, InputError
+from deploycc.errors import BudgetMissed, TargetError
 from deploycc.gate_planning.costs import GateCosts
 from deploycc.prediction.costs import PredictedCosts
 from deploycc.timing.machine import this_machine
+from deploycc.workflows.compile import compile
+from deploycc.workflows.compile_settings import CompileSettings
 from deploycc.workflows.device_timer import DeviceTimer, device_machine
 from deploycc.workflows.gate_plan_check import check_gate_plan
 from deploycc.workflows.gates import GatePlanning, plan_gates
@@ -158,14 +160,32 @@ def test_copies_of_weights_are_bounded(shared: tuple[Path, Any, Any], monkeypatc
     assert "MiB more weights" in next(note.reason for note in planning.notes if note.code == "gate-not-staged")
 
 
-def test_compile_refuses_a_staged_plan_and_says_what_to_do(
+def test_compile_takes_a_staged_plan_with_the_shares_of_its_networks(
     shared: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_times(monkeypatch, FASTER)
-    with pytest.raises(InputError) as caught:
-        check_gate_plan(plan(shared).plan, shared[1], CPU)
+    planning = plan(shared)
+    assert planning.report.staged is not None
+    assert planning.plan.shares == planning.report.staged.shares
+    assert planning.warnings == ()
+    check_gate_plan(planning.plan, shared[1], CPU)
+    folder = shared[0] / "compiled"
+    settings = CompileSettings(quick=True, threads=1, original=False, measure=False)
+    [report] = compile(shared[1], CPU, folder, settings, gate_plan=planning.plan)
+    [engine] = report.compiled.engines
+    assert engine.status == "built"
+    assert len(engine.second) == len(planning.plan.shares)
+
+
+def test_a_target_that_reads_caffe_has_no_networks_in_a_row(
+    shared: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_times(monkeypatch, FASTER)
+    board = target.load("drive-px2-igpu")
+    made = plan(shared).plan.model_copy(update={"target": board.name})
+    with pytest.raises(TargetError) as caught:
+        check_gate_plan(made, shared[1], board)
     assert caught.value.code == "gate-plan-staged"
-    assert "--staged" in str(caught.value.hint)
 
 
 def test_without_pictures_they_are_composed_and_not_chosen(shared: tuple[Path, Any, Any]) -> None:
