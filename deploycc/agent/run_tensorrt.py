@@ -177,7 +177,7 @@ def _prepare_row(
     """Load engines in a row; return a function that runs a picture and returns the number of the second one."""
     stream = cuda.Stream()
     first = _load(trt, cuda, engine_paths[0], {network["input"]["name"]: picture}, {})
-    there = {name: device for name, device, _ in [*first.inputs, *first.outputs]}
+    there = {name: (device, host) for name, device, host in [*first.inputs, *first.outputs]}
     second = [_load(trt, cuda, path, {}, there) for path in engine_paths[1:]]
     decisions = [(device, host) for name, device, host in first.outputs if name == network["row"]["decision"]]
     if not decisions:
@@ -222,7 +222,7 @@ def _load(
         cuda: pycuda's driver.
         engine_path: the engine.
         given: inputs by name.
-        there: inputs that lie on the device, by name.
+        there: inputs that lie on the device, by name: their place, and host memory of the same shape and type.
         watch: see `_prepare`.
     """
     messages = []  # type: Any
@@ -256,12 +256,11 @@ def _named(
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        shape, dtype = context.get_tensor_shape(name), trt.nptype(engine.get_tensor_dtype(name))
         if is_input and name in there:
-            context.set_tensor_address(name, int(there[name]))
+            context.set_tensor_address(name, _handed(there, name, shape, dtype))
             continue
-        host, device = _place(
-            cuda, context.get_tensor_shape(name), trt.nptype(engine.get_tensor_dtype(name)), "tensor " + name
-        )
+        host, device = _place(cuda, shape, dtype, "tensor " + name)
         context.set_tensor_address(name, int(device))
         if is_input:
             _fill(host, _given(given, name))
@@ -278,15 +277,11 @@ def _indexed(
     inputs, outputs, addresses = [], [], []
     for index in range(engine.num_bindings):
         name, is_input = engine.get_binding_name(index), engine.binding_is_input(index)
+        shape, dtype = context.get_binding_shape(index), trt.nptype(engine.get_binding_dtype(index))
         if is_input and name in there:
-            addresses.append(int(there[name]))
+            addresses.append(_handed(there, name, shape, dtype))
             continue
-        host, device = _place(
-            cuda,
-            context.get_binding_shape(index),
-            trt.nptype(engine.get_binding_dtype(index)),
-            "binding {}".format(index),
-        )
+        host, device = _place(cuda, shape, dtype, "binding {}".format(index))
         addresses.append(int(device))
         if is_input:
             _fill(host, _given(given, name))
@@ -299,6 +294,19 @@ def _indexed(
         return bool(context.execute_async_v2(addresses, stream))
 
     return inputs, enqueue, outputs
+
+
+def _handed(there: "Dict[str, Any]", name: str, shape: "Any", dtype: "Any") -> int:
+    """Return the address of a tensor that lies on the device: what another engine wrote must be what this one reads."""
+    device, host = there[name]
+    if tuple(shape) != host.shape or dtype != host.dtype:
+        raise Failed(
+            "the second engine reads {} as {} {}, and the first one writes {} {}".format(
+                name, dtype, tuple(shape), host.dtype, host.shape
+            ),
+            hint="build them again",
+        )
+    return int(device)
 
 
 def _given(given: "Dict[str, Any]", name: str) -> "Any":

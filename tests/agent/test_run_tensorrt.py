@@ -195,6 +195,14 @@ def test_before_8_5_tensors_are_bindings_with_an_index() -> None:
         run_tensorrt._indexed(trt, cuda, engine, context, given, {})
 
 
+def test_a_second_engine_reads_only_what_the_first_one_writes() -> None:
+    there = {"a": (100, np.ones((1, 8), np.float32))}
+    assert run_tensorrt._handed(there, "a", (1, 8), np.float32) == 100
+    for shape, kind in (((1, 4), np.float32), ((1, 8), np.float16)):
+        with pytest.raises(Failed, match="the second engine reads a as"):
+            run_tensorrt._handed(there, "a", shape, kind)
+
+
 def test_an_engine_answers_with_copies_of_its_outputs_by_name(tmp_path: Path) -> None:
     cuda = Cuda()
     seen: list[float] = []

@@ -6,6 +6,7 @@ through OpenSSH, and `tests/benchmarks/check_boards.py` does all of it for all b
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import sys
@@ -13,17 +14,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from simulated_board import board as simulated
 from simulated_board.board import Board
 from simulated_board.stacks import STACKS
 from simulated_board.trtexec import known_flags
 from small_networks import SHAPE, conv_model, plan_folder
+from staged_plans import staged_plan
 
+import deploycc
 from deploycc import target
 from deploycc.agent import (
     bench_job,
     build_job,
+    detect_job,
     files,
     gpu,
     layer_profiler,
@@ -32,6 +37,11 @@ from deploycc.agent import (
     time_engine,
     trtexec_flags,
 )
+from deploycc.documents.document import this_tool
+from deploycc.documents.latency import LatencyReport, Run
+from deploycc.evaluation.detect import OnnxRuntimeDetector
+from deploycc.report.row import row_tables
+from deploycc.scenes import draw_scene
 
 REAL_TIMES = ("jetson-tx2-jp461",)  # on the other Jetsons every picture takes 9 ms
 INTERPRETER = Path(simulated.__file__).parent / "interpreter" / "tensorrt_10"
@@ -207,3 +217,56 @@ def test_a_flag_that_the_release_does_not_know_is_refused(
     monkeypatch.setitem(trtexec_flags.RELEASES, "--profilingVerbosity", ((8, 0), None))  # it came with 8.2
     row = build(tmp_path / "out", "jetson-tx2-jp46")
     assert "Unknown option: --profilingVerbosity" in row["reason"]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders with networks in a row, compiled for a target."""
+
+    def compiled(name: str) -> Path:
+        detector, board = deploycc.load("street_ssd_blocks"), target.load(name)
+        settings = deploycc.CompileSettings(
+            precisions=("fp32",), detection="raw", build=False, quick=True, original=False
+        )
+        out = tmp_path_factory.mktemp("row") / "out"
+        deploycc.compile(detector, board, out, settings, gate_plan=staged_plan(detector, board, (0.75, 0.25, 0.0)))
+        return out
+
+    return compiled
+
+
+@pytest.mark.parametrize("name", ["jetson-tx2-jp461", "x86-dgpu-trt10"])
+def test_networks_in_a_row_are_built_run_and_timed(
+    tmp_path: Path, on_board: Any, rows: Callable[[str], Path], name: str
+) -> None:
+    """TensorRT's Python API runs them one after the other; trtexec times each by itself, and nothing adds up samples."""
+    folder = rows(name)
+    board = on_board(name, longest_s=0.05)
+    plan, engine = str(folder / "plan.json"), "engine-fp32-first.engine"
+    built = build_job.build(plan, engine)
+    assert (built["status"], built["reason"]) == ("built", None)
+    assert (built["smoke"]["status"], len(built["second"])) == ("passed", 3)
+    assert built["smoke"]["matched"] == built["smoke"]["expected"] > 0
+    files.write_json({"engines": [built]}, str(folder / "build.json"))
+    [run] = bench_job.bench([(plan, engine)], None)
+    assert run["row"]["shares"] == [0.75, 0.25, 0.0]
+    assert run["engine"]["second_sha256"] == [each["sha256"] for each in built["second"]]
+    if name == "x86-dgpu-trt10":
+        assert run["status"] == "measured", run["reason"]
+        assert {*run["row"]["second"]} == {0, 1}
+        assert len(run["row"]["second"]) == len(run["samples_ms"])
+    else:
+        assert (run["status"], run["samples_ms"]) == ("composed", [])
+        assert "times each engine by itself" in run["reason"]
+        assert [len(part["samples_ms"]) >= 10 for part in run["row"]["parts"]] == [True] * 4
+        called = (board.bin / "calls.jsonl").read_text() if (board.bin / "calls.jsonl").exists() else ""
+        assert "Relu_output_0:input.raw" in called  # a second engine reads what the first one hands over
+    pixels = draw_scene(7, 0, 160).pixels
+    np.save(tmp_path / "pictures.npy", pixels[None])
+    [found] = detect_job.detect(plan, str(tmp_path / "pictures.npy"))
+    assert found["status"] == "detected", found["reason"]
+    expected = OnnxRuntimeDetector(deploycc.load("street_ssd_blocks")).detect(pixels)
+    rows_found = np.array(found["pictures"][0]["detections"]).reshape(-1, 6)
+    assert sorted(rows_found[:, 0].astype(int)) == sorted(expected.classes.tolist())
+    read = Run.model_validate_json(json.dumps(run))
+    assert row_tables(LatencyReport(tool=this_tool(), target=name, quick=True, environment={}, runs=(read,)))

@@ -17,6 +17,7 @@ import deploycc
 from deploycc import target
 from deploycc.agent import answers, bench_job, detect_job, plan_file
 from deploycc.agent.outcome import Failed
+from deploycc.agent_host.remote import _needed
 from deploycc.detector.pictures import prepare, resize
 from deploycc.documents.contract import read_contract
 from deploycc.documents.plan import read_plan
@@ -167,6 +168,14 @@ def test_the_smoke_test_sees_a_second_engine_that_is_wrong(compiled: Report, tmp
         int(session.run([network.row.decision], {"image": prepare(each, detector.input)})[0][0]) for each in stack
     ]
     assert sorted(set(needed)) == [0, 1]
+
+
+def test_a_board_gets_every_file_of_a_row(compiled: Report) -> None:
+    plan = read_plan(compiled.folder)
+    smoke = read_contract(compiled.folder).networks[0].smoke
+    assert smoke is not None
+    assert {*plan.networks[0].files, smoke.pictures} <= set(_needed(compiled.folder / "plan.json", {"build"}))
+    assert {*plan.engines[0].files, smoke.pictures} <= set(_needed(compiled.folder / "plan.json", {"bench"}))
 
 
 def test_no_bundle_holds_a_row_yet(compiled: Report, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _overlaps(box: Any, others: Any) -> Any:
 class OnnxEngine:
     """Runs an ONNX network on one CPU thread."""
 
-    def __init__(self, network: bytes, data: bytes | None, trace: str | None = None) -> None:
+    def __init__(self, network: bytes, data: bytes | dict[str, bytes] | None, trace: str | None = None) -> None:
         import numpy as np
         import onnxruntime as ort
 
@@ -106,14 +106,18 @@ class OnnxEngine:
         if _PLUGIN in network:
             network, self._suppress = _without_plugin(network)
         self.session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        [picture] = self.session.get_inputs()
-        shape, element = tuple(picture.shape), np.float16 if "16" in picture.type else np.float32
-        self.input_bytes = int(np.prod(shape)) * np.dtype(element).itemsize
-        if data is None or len(data) != self.input_bytes:
-            values = np.random.default_rng(0).uniform(-1, 1, shape).astype(element)
-        else:
-            values = np.frombuffer(data, element).reshape(shape)
-        self._feed = {picture.name: values}
+        self.input_bytes = 0
+        self._feed = {}
+        for tensor in self.session.get_inputs():
+            shape, element = tuple(tensor.shape), np.float16 if "16" in tensor.type else np.float32
+            size = int(np.prod(shape)) * np.dtype(element).itemsize
+            given = data.get(tensor.name) if isinstance(data, dict) else data
+            if given is None or len(given) != size:
+                values = np.random.default_rng(0).uniform(-1, 1, shape).astype(element)
+            else:
+                values = np.frombuffer(given, element).reshape(shape)
+            self._feed[tensor.name] = values
+            self.input_bytes += size
 
     def outputs(self) -> list[tuple[str, Any, tuple[int, ...]]]:
         """Return name, NumPy type and shape of each output."""
@@ -166,7 +170,7 @@ def stair_times(network: bytes, width: int) -> list[tuple[str, float]]:
     return rows
 
 
-def layer_times(network: bytes, data: bytes | None) -> list[tuple[str, float]]:
+def layer_times(network: bytes, data: dict[str, bytes] | None) -> list[tuple[str, float]]:
     """Return name and mean milliseconds of every node, over ten pictures."""
     import tempfile
     from collections import defaultdict

@@ -170,8 +170,9 @@ class Program:
                           " failed at: runtime/api/executionContext.cpp::enqueue::276)", "Error occurred during inference")  # fmt: skip
         data = None
         if "--loadInputs" in self.flags:
-            data = Path(self.flags["--loadInputs"].rpartition(":")[2]).read_bytes()
-            (self.folder / "input").write_bytes(data)
+            pairs = [each.rpartition(":") for each in self.flags["--loadInputs"].split(",")]
+            data = {name.strip("'"): Path(file).read_bytes() for name, _, file in pairs}
+            (self.folder / "input").write_bytes(b"".join(data.values()))
         if self.settings["times"] == "onnxruntime":
             import hashlib
 
@@ -184,8 +185,9 @@ class Program:
                 self._write_profile(json.loads(layers.read_text()), facts)
                 return
             runner = OnnxEngine(network, data)
-            if data is not None and len(data) != runner.input_bytes:
-                raise Refused(f"The size of the input is {runner.input_bytes}, and the file has {len(data)}")
+            found = None if data is None else sum(map(len, data.values()))
+            if found is not None and found != runner.input_bytes:
+                raise Refused(f"The size of the input is {runner.input_bytes}, and the file has {found}")
             if "--exportTimes" in self.flags:
                 self._write_times(self._timed(runner.run_once))
             layers.write_text(json.dumps(layer_times(network, data)))
