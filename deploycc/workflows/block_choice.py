@@ -141,11 +141,9 @@ class BlockSearch:
 
     def _search(self, inputs: GoalInputs) -> GoalSearch:
         from deploycc.pruning.goal_search import GoalSearch
-        from deploycc.pruning.macs import layers_macs
 
         able, worth, parts = inputs.removable(), self.worth(inputs.possible), self.parts(inputs)
-        work = layers_macs(inputs.dense.graph, inputs.groups, inputs.layers)
-        return GoalSearch(inputs.groups, worth, able, inputs.layers, parts, self.multiple, work)
+        return GoalSearch(inputs.groups, worth, able, inputs.layers, parts, self.multiple, inputs.work())
 
     def _cost(self, inputs: GoalInputs) -> float:
         import numpy as np

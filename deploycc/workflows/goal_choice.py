@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deploycc.pruning.decide import Choice, Kernels
     from deploycc.pruning.goal_search import GoalSearch, Part
     from deploycc.pruning.kept_counts import Rounded
+    from deploycc.pruning.macs import LayerMacs
     from deploycc.pruning.worth import Worth
 
 
@@ -42,6 +43,12 @@ class GoalInputs:
         from deploycc.passes.prune_channels import choose
 
         return choose(self.dense.graph, self.groups, Prune(self.possible.kernels))[0]
+
+    def work(self) -> list[LayerMacs]:
+        """Return what the network computes: layers that keep their kernels read fewer channels."""
+        from deploycc.pruning.macs import layers_macs
+
+        return layers_macs(self.dense.graph, self.groups, self.groups.layers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,6 @@ def choose_for_goal(
     from deploycc.documents.pruning import LatencyGoalRecord
     from deploycc.pruning.decide import Choice
     from deploycc.pruning.latency_goal import meet_goal
-    from deploycc.pruning.macs import layers_macs
     from deploycc.pruning.worth import OutputChange, ShareOfLayer
     from deploycc.workflows.block_choice import BlockSearch
     from deploycc.workflows.goal_choice import Chosen, counts_kept, thin
@@ -79,8 +78,7 @@ def choose_for_goal(
         search = BlockSearch(inputs, worth, parts, multiples[0])
         found = search.choose(parts_goal(search.cost), say)
         inputs, blocks, without_blocks = found.inputs, found.blocks, found.loss
-    left = parts(inputs)
-    work = layers_macs(inputs.dense.graph, inputs.groups, inputs.layers)
+    left, work = parts(inputs), inputs.work()
 
     def solve(search: GoalSearch) -> frozenset[int]:
         say("choosing kernels for the goal")

@@ -44,7 +44,6 @@ from deploycc.prediction.stacks import Basis, basis_for
 from deploycc.pruning.decide import by_norm
 from deploycc.pruning.goal_search import GoalSearch, channels_of
 from deploycc.pruning.kept_counts import fixed_multiple
-from deploycc.pruning.macs import layers_macs
 from deploycc.pruning.worth import OutputChange, ShareOfLayer
 from deploycc.target import load as load_target
 from deploycc.timing.machine import usable_cores
@@ -110,13 +109,12 @@ def heaviest(predicted: NetworkPrediction) -> str:
 
 def any_loss(inputs: GoalInputs, parts: list[NarrowedLaunch], judge: Callable[[frozenset[int]], Saved]) -> Saved | str:
     """The most time per multiply-accumulate that kernels alone save, if no layer loses more than half; a bound."""
-    work = layers_macs(inputs.dense.graph, inputs.groups, inputs.layers)
     halves = {}
     for name, labels in inputs.groups.layers.items():
         order = np.argsort(inputs.possible.use[name], kind="stable") if name in inputs.possible.use else ()
         halves[name] = tuple(np.asarray(order, int)[: len(labels) // 2].tolist())
     able = inputs.groups.of_kernels(halves)
-    search = GoalSearch(inputs.groups, NoLoss(), able & inputs.removable(), inputs.layers, parts, 8, work)
+    search = GoalSearch(inputs.groups, NoLoss(), able & inputs.removable(), inputs.layers, parts, 8, inputs.work())
     best = [judge(search.least_loss(search.full_cost * (1 - goal), 1.0)) for goal in (0.16, 0.2, 0.24)]
     return max((made for made in best if made.macs <= RANGE[1]), key=lambda made: made.pays, default="none")
 
@@ -170,8 +168,7 @@ def board(assets: Path, networks: list[str]) -> bool:
                     return part.least_loss(cost, part.price_of_work(cost))
 
                 inputs, worth = left.inputs, ShareOfLayer(left.inputs.possible.use)
-                work = layers_macs(inputs.dense.graph, inputs.groups, inputs.layers)
-                chosen = thin(inputs, worth, parts(inputs), 8, solve, work=work)
+                chosen = thin(inputs, worth, parts(inputs), 8, solve, work=inputs.work())
                 made = judge(chosen.going, inputs)
                 if RANGE[0] <= made.macs <= RANGE[1]:
                     best[blocks] = max(best[blocks], made.pays)

@@ -25,6 +25,7 @@ from deploycc.graph.export import to_onnx
 from deploycc.importers import load
 from deploycc.prediction.costs import PredictedCosts
 from deploycc.pruning import whole_network
+from deploycc.pruning.goal_search import GoalSearch
 from deploycc.report.pruning import remarks
 from deploycc.target import load as load_target
 from deploycc.timing.convolutions import Costs
@@ -136,6 +137,20 @@ def test_a_goal_that_cannot_be_meant_is_refused(
 ) -> None:
     assert main(["prune", str(chain[0]), "--by", "l1", "-o", str(tmp_path / "out.onnx"), *options]) == 1
     assert "error[prune-option]" in capsys.readouterr().err
+
+
+def test_work_is_that_of_the_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front-end keeps its kernels, but reads fewer channels: that is work that goes, too."""
+    detector, seen = deploycc.load("street_ssd"), list[float]()
+    price_of_work = GoalSearch.price_of_work
+
+    def spied(search: GoalSearch, goal: float) -> float:
+        seen.append(search.full_work)
+        return price_of_work(search, goal)
+
+    monkeypatch.setattr(GoalSearch, "price_of_work", spied)
+    pruned = prune(detector, l1(speedup=1.02), costs=PredictedCosts(TX2))
+    assert set(seen) == {measure_cost(pruned.decision.dense.graph).macs}
 
 
 class Products(Costs):
