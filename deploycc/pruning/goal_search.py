@@ -355,13 +355,19 @@ def channels_of(groups: ChannelGroups) -> dict[str, int]:
     return {name: len(labelled.groups) for name, labelled in groups.tensors.items()}
 
 
+def narrow_multiple(kernels: int, multiple: int) -> int:
+    """Return the multiple to which a layer's kernels are rounded: half of it... where they are less than twice that."""
+    while multiple > 1 and kernels < 2 * multiple:
+        multiple //= 2
+    return multiple
+
+
 def _stairs(groups: ChannelGroups, worth: Worth, able: frozenset[int], bundle: Bundle, multiple: int) -> _Stairs:
     worths = worth.of_groups(groups, bundle)
     order = np.array(sorted(able, key=lambda group: (worths[group], group)), np.int64)
     left = {name: _left(groups.layers[name], order) for name in bundle.layers}
     largest = left[bundle.layers[0]]
-    while multiple > 1 and largest[0] < 2 * multiple:
-        multiple //= 2
+    multiple = narrow_multiple(int(largest[0]), multiple)
     wanted = range(int(largest[0]) // multiple * multiple, 0, -multiple)
     removed = [0]
     for count in wanted:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from deploycc.documents.costs import Convolution
 from deploycc.graph.channels.groups import ChannelGroups
 from deploycc.progress import Say, quiet
-from deploycc.timing.convolutions import Costs, convolution_of
+from deploycc.pruning.goal_search import narrow_multiple
+from deploycc.timing.convolutions import Costs, convolution_of, own_share
 
 _PARTS = 4  # a quarter, a half... of the channels are timed
 
@@ -94,11 +95,12 @@ def measured_parts(
 
 
 def _least_ms(convolutions: dict[int, Convolution], costs: Costs) -> dict[int, float]:
-    """The least sample of each: whatever else the machine does only adds time."""
-    return {count: min(costs.samples_ms(convolution)) for count, convolution in convolutions.items()}
+    """The least sample of each, without its neighbours: whatever else the machine does only adds time."""
+    return {count: min(costs.samples_ms(each)) * own_share(each) for count, each in convolutions.items()}
 
 
 def _counts(channels: int, multiple: int) -> list[int]:
+    multiple = narrow_multiple(channels, multiple)
     parts = {multiple * round(channels * part / _PARTS / multiple) for part in range(1, _PARTS)}
     return sorted(count for count in {*parts, channels} if 0 < count <= channels)
 

@@ -7,6 +7,7 @@ between two small ones (`single_convolution`), whose time is included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -132,6 +133,19 @@ def convolution_of(node: gs.Node) -> Convolution | None:
         pads=tuple(node.attrs.get("pads", (0, 0, 0, 0))),
         size=(source[2], source[3]),
     )
+
+
+def own_share(convolution: Convolution) -> float:
+    """Return the share of the multiply-accumulates of `single_convolution` that are not its neighbours'.
+
+    Maps are large and channels few in a detector's first layers: there the neighbours compute more than a depthwise
+    convolution between them does.
+    """
+    c = convolution
+    ends = zip(c.size, c.pads[:2], c.pads[2:], c.kernel, c.stride, c.dilation, strict=True)
+    made = math.prod((n + a + b - step * (k - 1) - 1) // stride + 1 for n, a, b, k, stride, step in ends)
+    own = made * c.kernels * c.inputs // c.groups * math.prod(c.kernel)
+    return float(own / (own + _NEIGHBOUR * (c.inputs * math.prod(c.size) + c.kernels * made)))
 
 
 def _model(convolution: Convolution) -> tuple[onnx.ModelProto, dict[str, object]]:

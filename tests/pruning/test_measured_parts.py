@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
@@ -10,7 +12,7 @@ from graph_text import network
 from deploycc.documents.costs import Convolution, Machine
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.pruning.measured_parts import MeasuredConvolution, measured_parts
-from deploycc.timing.convolutions import Costs
+from deploycc.timing.convolutions import Costs, own_share
 
 CHAIN = """<ir_version: 8, opset_import: ["": 13]>
 g (float[1,3,6,6] x, float[64,3,3,3] w1, float[64,1,3,3] w2, float[40,64,1,1] w3, float[2,40,1,1] w4)
@@ -23,7 +25,7 @@ g (float[1,3,6,6] x, float[64,3,3,3] w1, float[64,1,3,3] w2, float[40,64,1,1] w3
 
 
 class Products(Costs):
-    """Pretends that a convolution takes as long as its channels multiplied."""
+    """Pretends that a convolution takes as long as its channels multiplied, and so do those around it."""
 
     def __init__(self) -> None:
         super().__init__(Machine(processor="products", onnxruntime="none", threads=1))
@@ -34,7 +36,8 @@ class Products(Costs):
 
     def samples_ms(self, convolution: Convolution) -> tuple[float, ...]:
         assert convolution in self.asked
-        return 1.5 * self.product(convolution), self.product(convolution), 2.0 * self.product(convolution)
+        whole = self.product(convolution) / own_share(convolution)
+        return 1.5 * whole, whole, 2.0 * whole
 
     @staticmethod
     def product(c: Convolution) -> float:
@@ -61,6 +64,22 @@ def test_the_least_sample_counts_and_times_between_are_interpolated() -> None:
     np.testing.assert_allclose(found["depthwise"].costs(np.array([[20, 20]])), [20], rtol=1e-9, atol=0)
     assert {c.kernels for c in costs.asked if c.inputs == 64 and c.kernel == (1, 1)} == {16, 32, 40}
     assert all(c.groups in (1, c.inputs) for c in costs.asked)
+
+
+def test_counts_of_narrow_layers_are_timed_where_a_search_may_take_them() -> None:
+    """A kernel block of 16 takes as long for 8 kernels: half of the time of 16 would be believed otherwise."""
+
+    class Blocks(Products):
+        @staticmethod
+        def product(c: Convolution) -> float:
+            return float(math.ceil(c.kernels / 16) * math.ceil(c.inputs / c.groups / 16))
+
+    text = CHAIN.replace("40", "24")
+    graph = network(text).graph
+    groups = channel_groups(graph)
+    able = set(groups.layers["conv3"].tolist())
+    conv3, _ = measured_parts(graph, groups, able, 16, Blocks())
+    assert conv3.costs(np.array([[64, 24], [64, 16], [64, 8]])).tolist() == pytest.approx([8, 4, 4], rel=1e-9, abs=0)
 
 
 def test_only_what_may_shrink_is_timed() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 from graph_text import network
@@ -13,7 +14,8 @@ from graph_text import network
 from deploycc.documents.costs import Convolution, CostTable, Machine
 from deploycc.documents.document import read_document
 from deploycc.errors import ArtefactError
-from deploycc.timing.convolutions import Costs, convolution_of, single_convolution
+from deploycc.graph.cost import node_macs
+from deploycc.timing.convolutions import Costs, convolution_of, own_share, single_convolution
 from deploycc.timing.machine import this_machine
 
 SMALL = Convolution(
@@ -42,6 +44,15 @@ def test_narrowing() -> None:
     depthwise = SMALL.model_copy(update={"inputs": 6, "groups": 6})
     assert depthwise.narrowed(5, 5).groups == 5
     onnx.checker.check_model(single_convolution(depthwise.narrowed(5, 5)), full_check=True)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_neighbours_are_counted_by_their_multiply_accumulates(dilation: int) -> None:
+    convolution = SMALL.model_copy(update={"dilation": (dilation, dilation), "pads": (1, 2, 3, 0)})
+    for each in (convolution, convolution.model_copy(update={"inputs": 6, "groups": 6})):
+        graph = gs.import_onnx(onnx.shape_inference.infer_shapes(single_convolution(each)))
+        before, own, after = (node_macs(node) for node in graph.nodes if node.op == "Conv")
+        assert own_share(each) == pytest.approx(own / (before + own + after), rel=1e-12, abs=0)
 
 
 def test_nothing_is_measured_twice_and_the_file_keeps_it(tmp_path: Path) -> None:
