@@ -89,6 +89,7 @@ class GateCosts:
         convolutions: Iterable[tuple[Convolution, bool]],
         say: Say = quiet,
         go_on: Callable[[], bool] = lambda: True,
+        conditional: bool = True,
     ) -> CostModel:
         """Measure what is missing, and return the model.
 
@@ -96,13 +97,14 @@ class GateCosts:
             convolutions: each with all its channels, and whether its inputs may be narrowed.
             say: told how many convolutions are timed.
             go_on: asked before each step whether there is time for it.
+            conditional: whether a branch skips work there; False: what branches add is not timed and counts as nothing.
 
         Raises:
             MeasureError: ``onnxruntime-refuses``.
             BudgetMissed: ``gates-budget``: there is no time left.
         """
         counts = _grids(convolutions)
-        missing = sizes_to_time(self.timer, self._operations)
+        missing = sizes_to_time(self.timer, self._operations) if conditional else []
         if missing:
             steps = time_operations(self.timer, known=self._operations)
             for number in range(len(missing)):
@@ -120,7 +122,8 @@ class GateCosts:
         for convolution, (inputs, kernels) in counts.items():
             times = [[self._least_ms(convolution.narrowed(i, k)) for k in kernels] for i in inputs]
             grids[convolution] = make_grid(inputs, kernels, times)
-        return CostModel(grids, fit_lines(self._operations))
+        nothing = {operation: Line(0.0, 0.0) for operation in OPERATIONS}
+        return CostModel(grids, fit_lines(self._operations) if conditional else nothing)
 
     def engines(self, convolutions: Iterable[tuple[Convolution, bool]]) -> int:
         """Return about how many engines a machine that builds them needs for `model`."""

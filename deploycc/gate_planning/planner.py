@@ -125,6 +125,7 @@ def plan_lowerings(
     around: Surroundings = Surroundings(),
     max_added_bytes: float = math.inf,
     shared: Sequence[TimedDecision] = (),
+    conditional: bool = True,
 ) -> Planned:
     """Choose a lowering for every layer.
 
@@ -135,6 +136,7 @@ def plan_lowerings(
         around: times of the rest of the network.
         max_added_bytes: bound of the bytes of weights in branches beyond one copy of each weight.
         shared: decisions that switch several layers.
+        conditional: whether a branch skips work; False: every layer multiplies.
 
     Returns:
         The plan with the least expected time within the bounds. If even multiplying everywhere exceeds the bound of the
@@ -144,13 +146,13 @@ def plan_lowerings(
     regions: dict[tuple[int, int], list[Choice]] = {}
     considered: list[Choice] = []
     for end in range(1, len(layers) + 1):
-        for length in range(1, min(end, LONGEST) + 1):
+        for length in range(1, min(end, LONGEST if conditional else 1) + 1):
             region = layers[end - length : end]
             if all(layer.joins for layer in region[1:]) and (region[0].gated or length == 1):
-                choices = _choices(region, model, times)
+                choices = _choices(region, model, times) if conditional else [multiply(region[0], model)]
                 considered += _best_of_each_kind(choices)
                 regions[end - length, end] = _undominated(choices)
-    for timed in shared:
+    for timed in shared if conditional else ():
         spanned = [number for number, layer in enumerate(layers) if layer.name in timed.decision.layers]
         start, end = spanned[0], spanned[-1] + 1
         choices = variant_choices(timed, layers[start:end], model, MOST_PIECES)

@@ -88,7 +88,21 @@ def _layer_normalization(formula: _Formula) -> bool:
     return formula.finish("Mul", normal, scale)
 
 
+def _gather_nd(formula: _Formula) -> bool:
+    """One element by its constant place: the same element of the tensor as a row."""
+    node = formula.node
+    x, place = node.inputs
+    static = x.shape is not None and all(isinstance(size, int) for size in x.shape)
+    if not static or not isinstance(place, gs.Constant) or place.values.shape != (len(x.shape),):
+        return False
+    number = np.ravel_multi_index((place.values % x.shape).tolist(), tuple(x.shape))
+    every = gs.Constant(formula.name("all"), np.array([-1], np.int64))
+    row = formula.call("Reshape", x, every, shape=[math.prod(x.shape)])
+    return formula.finish("Gather", row, gs.Constant(formula.name("number"), np.array(number, np.int32)))
+
+
 _FORMULAS: dict[str, Callable[[_Formula], bool]] = {
+    "GatherND": _gather_nd,
     "Gelu": _gelu,
     "LayerNormalization": _layer_normalization,
     "Mish": _mish,

@@ -82,7 +82,11 @@ def _predicted(report: CompileReport) -> str:
     compiled = [each for each in report.predictions if each.variant == "compiled"]
     if not compiled:
         return "Nothing was measured for this target, and no latency is predicted."
-    times = ", ".join(f"{each.precision} {milliseconds(each.ms)} ({_interval(each)})" for each in compiled)
+    rows = {network.label for network in report.networks if network.second}
+    times = ", ".join(
+        f"{each.precision} {milliseconds(each.ms)} ({_interval(each)}{', composed' if each.label in rows else ''})"
+        for each in compiled
+    )
     return f"Nothing was measured for this target. Predicted, with the interval of 90 %: {times}."
 
 

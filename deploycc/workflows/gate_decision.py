@@ -103,6 +103,7 @@ def choose_lowerings(
     max_worst_case: float,
     max_growth: float,
     costs: AnyGateCosts,
+    conditional: bool = True,
     say: Say = quiet,
 ) -> tuple[Planned, tuple[TimedDecision, ...], tuple[Note, ...]]:
     """Time whole networks and plan, again as long as kernels of some layers cannot take the places planned for them.
@@ -116,6 +117,7 @@ def choose_lowerings(
         max_worst_case: bound of the time with every kernel on, as a multiple of the dense network's.
         max_growth: bound of the weights that branches add, as a multiple of all weights.
         costs: of what the plan is for.
+        conditional: whether a branch skips work there; False: every gate of the plan multiplies.
         say: progress.
 
     Returns:
@@ -139,6 +141,7 @@ def choose_lowerings(
             around=around,
             max_added_bytes=added_bytes_allowed(network.graph, max_growth),
             shared=shared,
+            conditional=conditional,
         )
         layers, stuck = fix_unmovable(network, layers, planned.layers())
         if not stuck:

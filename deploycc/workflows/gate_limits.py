@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from deploycc.errors import BudgetMissed
 
 if TYPE_CHECKING:
+    from deploycc.documents.staged_times import StagedRecord
+    from deploycc.errors import Note
     from deploycc.gate_planning.check import Checked
     from deploycc.gate_planning.planner import Planned
+    from deploycc.target import Target
     from deploycc.workflows.predicted_gate_costs import AnyGateCosts
 
 
@@ -31,6 +34,39 @@ def check_limits(
     evidence = _evidence(planned, checked, costs)
     _check_bound(planned, checked, max_worst_case, evidence)
     _check_saving(planned, checked, max_time, evidence)
+
+
+def check_in_a_row(record: StagedRecord | None, notes: Sequence[Note], target: Target, costs: AnyGateCosts) -> None:
+    """Refuse to plan for a target where only networks in a row skip work, and they are not chosen.
+
+    Args:
+        record: their times; None where the network is not split.
+        notes: why it is not.
+        target: that has no branches.
+        costs: that they come from.
+
+    Raises:
+        BudgetMissed: ``gates-in-a-row``.
+    """
+    if record is not None and record.chosen:
+        return
+    reasons = [note.reason for note in notes if note.code == "gate-not-staged"]
+    why = record.why if record is not None else (reasons or ["no decision switches several layers"])[0]
+    times = {} if record is None else {
+        "without gates": f"{record.dense_ms:.3g} ms",
+        "in a row, mean over the pictures": f"{record.expected_ms:.3g} ms, composed",
+        "in a row, slowest": f"{record.worst_ms:.3g} ms, composed",
+    }  # fmt: skip
+    allowed = "" if record is None else (
+        f"`max_time={record.relative_time * 1.02:.2f}` and `max_worst_case={record.worst_case * 1.02:.2f}` allow them; "
+    )  # fmt: skip
+    raise BudgetMissed(
+        "gates-in-a-row",
+        f"networks in a row are not planned for {target.name}: {why}",
+        context={"costs": costs.describe(), **times},
+        note="a branch skips nothing on this target, so nothing else saves time",
+        hint=f"{allowed}`deploycc prune` makes constants of gates instead",
+    )
 
 
 def _evidence(planned: Planned, checked: Checked | None, costs: AnyGateCosts) -> dict[str, str]:

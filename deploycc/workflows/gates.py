@@ -12,9 +12,9 @@ from deploycc.errors import ArtefactError, InputError, TargetError
 from deploycc.progress import Say, quiet
 from deploycc.workflows.gate_decision import choose_lowerings, record_decisions
 from deploycc.workflows.gate_effort import Allowance, check_budget, look_ahead
-from deploycc.workflows.gate_limits import check_limits
+from deploycc.workflows.gate_limits import check_in_a_row, check_limits
 from deploycc.workflows.gate_network import prepare_network
-from deploycc.workflows.staged_choice import Limits, consider_split
+from deploycc.workflows.staged_choice import Contest, Limits, consider_split
 from deploycc.workflows.staged_split import find_split
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def plan_gates(
         budget_s: of a device that builds engines: nothing is begun that would leave no time for the end. What there is
             no time to check multiplies.
         staged: choose two networks in a row where one decision switches many layers and they are measured to be faster
-            than one network, within the same bounds. They are timed and shown in any case.
+            than one network, within the same bounds. They are timed and shown in any case. Where a branch skips nothing
+            they are the only way to skip work, and predicted times may choose them.
         say: progress.
         tell: told once how many engines a device is to build and how long that takes, after it has built the first.
 
@@ -132,7 +133,8 @@ def plan_gates(
             engines.
         ArtefactError: the profile or the costs do not fit.
         TargetError: ``gates-not-measurable``: no branch runs there, or costs are neither measured nor predicted.
-        BudgetMissed: ``gates-worst-case``, ``gates-slower``; ``gates-budget``: it is over before there is a plan.
+        BudgetMissed: ``gates-worst-case``, ``gates-slower``, ``gates-in-a-row``; ``gates-budget``: it is over before
+            there is a plan.
         ModelError: ``gate-not-fixed``: the worst case cannot be timed.
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
@@ -148,7 +150,7 @@ def plan_gates(
 
     start_s = time.monotonic()
     costs = costs or target_gate_costs(target)
-    _check_target(target, costs)
+    conditional = _check_target(target, costs, staged)
     check_budget(costs, budget_s)
     measured = costs if isinstance(costs, GateCosts) else None
     say("preparing the network")
@@ -164,7 +166,7 @@ def plan_gates(
     if outlook is not None:
         tell(outlook.sentence(budget_s))
     allowance = Allowance(outlook, budget_s, start_s)
-    model = costs.model(convolutions, say, allowance.for_an_engine)
+    model = costs.model(convolutions, say, allowance.for_an_engine, conditional)
     recorded = None
     if pictures is not None and measured is not None:
         recorded = record_decisions(
@@ -184,6 +186,7 @@ def plan_gates(
         max_worst_case=max_worst_case,
         max_growth=max_growth,
         costs=costs,
+        conditional=conditional,
         say=say,
     )
     checked = None
@@ -203,23 +206,14 @@ def plan_gates(
     in_a_row = None
     split, unstaged = find_split(prepared, network, layers, shared, model, planned, max_growth)
     if split is not None:
-        in_a_row, more = consider_split(
-            split,
-            networks,
-            _lowering(network),
-            active,
-            recorded,
-            checked,
-            costs=costs,
-            limits=Limits(max_worst_case, max_time),
-            wanted=staged,
-            seconds=seconds,
-            say=say,
-            go_on=allowance.for_stages,
-        )
+        limits, lower = Limits(max_worst_case, max_time), _lowering(network)
+        contest = Contest(networks, lower, active, recorded, checked, costs, limits, seconds, not conditional, say)
+        in_a_row, more = consider_split(split, contest, wanted=staged, go_on=allowance.for_stages)
         unstaged += more
     chosen = split if in_a_row is not None and in_a_row.chosen else None
-    if chosen is None:
+    if not conditional:
+        check_in_a_row(in_a_row, unstaged, target, costs)
+    elif chosen is None:
         check_limits(planned, checked, costs, max_worst_case=max_worst_case, max_time=max_time)
     say("lowering the network")
     in_one = checked.layers if checked is not None else planned.layers()
@@ -254,36 +248,44 @@ def target_gate_costs(target: Target) -> AnyGateCosts:
 
     if measured_here(target):
         return host_gate_costs()
-    refusal = options_for(target, detection="raw").no_conditional
-    if refusal:
-        raise _not_known(target, refusal, measurable=False)
+    if target.model_format == "caffe":
+        raise _not_known(target, options_for(target, detection="raw").no_conditional, measurable=False)
     try:
         return PredictedGateCosts(PredictedCosts(target))
     except TargetError as error:
         raise _not_known(target, error.message, measurable=True, predictable=False) from error
 
 
-def _check_target(target: Target, costs: AnyGateCosts) -> None:
-    """Refuse a target whose branches are not timed or predicted, and say what is missing."""
+def _check_target(target: Target, costs: AnyGateCosts, staged: bool) -> bool:
+    """Refuse a target whose branches are not timed or predicted, and say what is missing.
+
+    Returns:
+        whether branches skip work there; where they do not, networks in a row do.
+    """
     from deploycc.passes.for_target import options_for
 
     if target.runtime == "onnxruntime":
-        return
+        return True
     refusal = options_for(target, detection="raw").no_conditional
-    if refusal:
-        raise _not_known(target, refusal, measurable=False)
+    in_a_row = bool(refusal) and target.model_format != "caffe"
+    if refusal and not (in_a_row and staged):
+        raise _not_known(target, refusal, measurable=False, in_a_row=in_a_row)
     if costs.of_this_machine:
         raise _not_known(target, "times of this machine are another runtime's", measurable=True)
+    return not refusal
 
 
-def _not_known(target: Target, missing: str, *, measurable: bool, predictable: bool = True) -> TargetError:
+def _not_known(
+    target: Target, missing: str, *, measurable: bool, predictable: bool = True, in_a_row: bool = False
+) -> TargetError:
     bound = f"`deploycc predict MODEL --profile FILE --target {target.name}` gives a bound of what skipping saves; "
     return TargetError(
         "gates-not-measurable",
         f"gates of target {target.name} cannot be planned here: costs of its branches are not known",
         context={"runtime": target.runtime, "missing": missing},
         note="a plan follows times of the target's own runtime; this machine's are another's",
-        hint=("`device=NAME` measures them there; " if measurable else "")
+        hint=("`staged=True` plans networks in a row, which need no branch; " if in_a_row else "")
+        + ("`device=NAME` measures them there; " if measurable else "")
         + (bound if predictable else "")
         + "`target=x86-cpu` plans for ONNX Runtime on this machine; `deploycc prune` makes constants of gates",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from deploycc.target import Target
     from deploycc.workflows.networks import WrittenNetwork
 
+_COMPOSED = (
+    "composed: the sum of networks in a row, each second one by the share of the pictures that need it; what the host "
+    "takes to read the decision is an assumption"
+)
 Kept = Mapping[str, Sequence[int]]
 """Gated convolution to the number of its kernels that are on, per picture."""
 
@@ -107,19 +111,45 @@ def predicted_latencies(networks: Sequence[WrittenNetwork], target: Target) -> t
             basis = basis_for(target, precision)
         except TargetError:
             continue
-        whole = _prediction(written.compiled.detector.graph, target, precision, basis)
+        row = written.row
+        graphs = [written.compiled.detector.graph] if row is None else [part.graph for part in row.parts]
+        parts = [_prediction(graph, target, precision, basis) for graph in graphs]
+        times, remarks = [part.time for part in parts], parts[0].remarks
+        time = times[0]
+        if row is not None:
+            time = _in_a_row(times, row.shares, basis.model.branch_us * 1e-3)
+            remarks = (*remarks, _COMPOSED)
         found.append(
             PredictedLatency(
                 variant=variant,
                 precision=precision,
-                evidence=whole.evidence,
-                ms=whole.time.ms,
-                low_ms=whole.time.low_ms,
-                high_ms=whole.time.high_ms,
-                remarks=whole.remarks,
+                evidence=parts[0].evidence,
+                ms=time.ms,
+                low_ms=time.low_ms,
+                high_ms=time.high_ms,
+                remarks=remarks,
             )
         )
     return tuple(found)
+
+
+def _in_a_row(times: Sequence[Interval], shares: Sequence[float], reading_ms: float) -> Interval:
+    """Return the sum of the first network's time, the second ones' by their shares, and the reading of the decision.
+
+    Where shares are not known, the slowest second network counts. Errors of one board's constants go the same way for
+    all networks, so that the ends of intervals are added too.
+    """
+    from deploycc.documents.prediction import Interval
+
+    first, *second = times
+    weights = shares or [float(each is max(second, key=lambda time: time.ms)) for each in second]
+
+    def total(end: Callable[[Interval], float]) -> float:
+        return end(first) + reading_ms + sum(weight * end(each) for weight, each in zip(weights, second, strict=True))
+
+    return Interval(
+        ms=total(lambda time: time.ms), low_ms=total(lambda time: time.low_ms), high_ms=total(lambda time: time.high_ms)
+    )
 
 
 def _predict_target(

@@ -84,6 +84,7 @@ class PredictedGateCosts:
         convolutions: Iterable[tuple[Convolution, bool]],
         say: Say = quiet,
         go_on: Callable[[], bool] = lambda: True,
+        conditional: bool = True,
     ) -> CostModel:
         """Return the costs of convolutions by their channels, and of what branches add.
 
@@ -91,6 +92,7 @@ class PredictedGateCosts:
             convolutions: each with all its channels, and whether its inputs may be narrowed.
             say: told how many convolutions are predicted.
             go_on: not asked: predicting takes no time to speak of.
+            conditional: not asked: what branches would add is predicted all the same.
         """
         from deploycc.gate_planning.costs import CostModel, make_grid
 

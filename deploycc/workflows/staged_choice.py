@@ -43,35 +43,44 @@ class Limits:
     time: float
 
 
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """What networks in a row are timed beside, where, and what they must keep.
+
+    Attributes:
+        networks: the network without gates and with them.
+        lower: carries a plan out in one network.
+        active: decisions about the pictures of the profile, which tell the shares where nothing runs.
+        recorded: pictures to run; None: nothing runs.
+        checked: the best plan in one network, as measured on these pictures; None likewise.
+        costs: of what the plan is for.
+        limits: that must be kept.
+        seconds: for each comparison of networks, about.
+        only_way: no other plan skips work there: what is predicted may be chosen then.
+        say: progress.
+    """
+
+    networks: Networks
+    lower: Lower
+    active: Mapping[str, NDArray[np.bool_]]
+    recorded: RecordedPictures | None
+    checked: Checked | None
+    costs: AnyGateCosts
+    limits: Limits
+    seconds: float
+    only_way: bool = False
+    say: Say = quiet
+
+
 def consider_split(
-    split: Split,
-    networks: Networks,
-    lower: Lower,
-    active: Mapping[str, NDArray[np.bool_]],
-    recorded: RecordedPictures | None,
-    checked: Checked | None,
-    *,
-    costs: AnyGateCosts,
-    limits: Limits,
-    wanted: bool,
-    seconds: float,
-    say: Say = quiet,
-    go_on: Callable[[], bool] = lambda: True,
+    split: Split, contest: Contest, *, wanted: bool, go_on: Callable[[], bool] = lambda: True
 ) -> tuple[StagedRecord | None, tuple[Note, ...]]:
     """Time two networks in a row and compare them with the best plan in one, or predict how long they take.
 
     Args:
         split: of the network.
-        networks: the network without gates and with them.
-        lower: carries a plan out in one network.
-        active: decisions about the pictures of the profile, which tell the shares where nothing runs.
-        recorded: pictures to run; None: nothing runs, and nothing is chosen.
-        checked: the best plan in one network, as measured on these pictures; None likewise.
-        costs: of what the plan is for.
-        limits: that must be kept.
+        contest: see there.
         wanted: choose them where they are better; False: only show them.
-        seconds: for each comparison of networks, about.
-        say: progress.
         go_on: asked whether there is time.
 
     Returns:
@@ -83,7 +92,7 @@ def consider_split(
     """
     record: StagedRecord | Note
     if go_on():
-        record = _timed(split, networks, lower, active, recorded, checked, costs, limits, seconds, say)
+        record = _timed(split, contest)
     else:
         record = Note(split.layers[0].layer, "gate-not-staged", "the budget was over before it was timed")
     if isinstance(record, Note):
@@ -93,57 +102,47 @@ def consider_split(
     return record, ()
 
 
-def _timed(
-    split: Split,
-    networks: Networks,
-    lower: Lower,
-    active: Mapping[str, NDArray[np.bool_]],
-    recorded: RecordedPictures | None,
-    checked: Checked | None,
-    costs: AnyGateCosts,
-    limits: Limits,
-    seconds: float,
-    say: Say,
-) -> StagedRecord | Note:
+def _timed(split: Split, contest: Contest) -> StagedRecord | Note:
     """Time or predict, as the costs are; see `consider_split`."""
     from deploycc.documents.document import Evidence
     from deploycc.workflows.predicted_gate_costs import PredictedGateCosts
 
+    costs, recorded, checked, dense = contest.costs, contest.recorded, contest.checked, contest.networks.dense
     if isinstance(costs, PredictedGateCosts):
-        return _predicted(split, split.shares(active), networks.dense, costs)
+        return _predicted(split, contest, costs)
     evidence = Evidence(kind="measured", source=costs.describe())
     if recorded is None or checked is None:
-        apart = _timed_apart(split, split.shares(active), networks.dense, costs.timer, evidence)
+        apart = _timed_apart(split, split.shares(contest.active), dense, costs.timer, evidence)
         why = "no pictures were there to compare it with one network"
         return apart if isinstance(apart, Note) else apart.model_copy(update={"why": why})
     shares, timer = split.shares(recorded.active), costs.timer
-    if (stages := timer.load_stages(split.models(), split.stages.decision, {"network": _name(networks.dense)})) is None:
-        record = _timed_apart(split, shares, networks.dense, timer, evidence)
+    if (stages := timer.load_stages(split.models(), split.stages.decision, {"network": _name(dense)})) is None:
+        record = _timed_apart(split, shares, dense, timer, evidence)
     else:
-        lowered = any(layer.lowering != "multiply" for layer in checked.layers)
-        planned = lower(networks.multiply, checked.layers) if lowered else networks.multiply
-        graphs = networks.dense, planned
-        record = _timed_in_a_row(
-            split, shares, stages, graphs, recorded.tensors, timer, evidence, limits, seconds, prefixed(say, IN_A_ROW)
-        )
-    return record if isinstance(record, Note) else _judged(record, checked, limits)
+        record = _timed_in_a_row(split, shares, stages, contest, recorded.tensors, checked, timer, evidence)
+    return record if isinstance(record, Note) else _judged(record, checked, contest.limits)
 
 
 def _name(network: gs.Graph) -> str:
     return network.name or "network"
 
 
-def _predicted(split: Split, shares: tuple[float, ...], dense: gs.Graph, costs: PredictedGateCosts) -> StagedRecord:
-    """Return predicted times, which are shown and decide nothing."""
+def _predicted(split: Split, contest: Contest, costs: PredictedGateCosts) -> StagedRecord:
+    """Return predicted times, which decide only where there is no other way to skip work."""
     from deploycc.documents.document import Evidence
     from deploycc.documents.staged_times import TimesApart
 
+    dense = contest.networks.dense
     first, *second = [(costs.network_ms(graph),) for graph in split.graphs()]
     parts = TimesApart(
         dense_ms=(costs.network_ms(dense),), first_ms=first, second_ms=tuple(second), reading_ms=costs.reading_ms
     )
+    evidence = Evidence(kind="predicted", source=costs.describe())
+    record = _record(split, split.shares(contest.active), evidence, parts=parts)
     why = "they are predicted, and two networks in a row are chosen only where they were measured"
-    return _record(split, shares, Evidence(kind="predicted", source=costs.describe()), parts=parts, why=why)
+    if contest.only_way:
+        why = _beyond(record, contest.limits)
+    return record.model_copy(update={"chosen": not why, "why": why})
 
 
 def _timed_apart(
@@ -173,27 +172,25 @@ def _timed_in_a_row(
     split: Split,
     shares: tuple[float, ...],
     stages: Sequence[Loaded],
-    graphs: tuple[gs.Graph, gs.Graph],
+    contest: Contest,
     pictures: Tensors,
+    checked: Checked,
     timer: Timer,
     evidence: Evidence,
-    limits: Limits,
-    seconds: float,
-    say: Say,
 ) -> StagedRecord:
     """Time both networks one after the other, in turns with the network without gates and the best plan in one.
+
+    Limits count as missed only where repeated measurements miss them.
 
     Args:
         split: of the network.
         shares: of its second networks, on the pictures.
         stages: what `deploycc.timing.timer.Timer.load_stages` returned.
-        graphs: the network without gates, and the one with the best plan that needs no other network.
+        contest: the network without gates, limits, and seconds for each comparison of networks.
         pictures: prepared tensors.
+        checked: the best plan that needs no other network.
         timer: of the machine that the plan is for.
         evidence: what measures.
-        limits: missed only where repeated measurements miss them.
-        seconds: for each comparison of networks, about.
-        say: progress.
 
     Raises:
         MeasureError: a network does not run.
@@ -201,7 +198,11 @@ def _timed_in_a_row(
     from deploycc.documents.staged_times import TimesInARow
     from deploycc.gate_planning.check import graph_session, least, time_pictures
 
-    dense, planned = (graph_session(graph, timer) for graph in graphs)
+    networks, limits, seconds = contest.networks, contest.limits, contest.seconds
+    say = prefixed(contest.say, IN_A_ROW)
+    lowered = any(layer.lowering != "multiply" for layer in checked.layers)
+    one = contest.lower(networks.multiply, checked.layers) if lowered else networks.multiply
+    dense, planned = (graph_session(graph, timer) for graph in (networks.dense, one))
     on_pictures = {"dense": dense, "planned": planned, "staged": stages[0]}
     on_few: dict[str | int, Loaded] = {"dense": dense, **dict(enumerate(stages[1:]))}
     few, rounds = pictures[:_WORST_PICTURES], _WORST_ROUNDS
@@ -244,6 +245,17 @@ def _judged(record: StagedRecord, checked: Checked, limits: Limits) -> StagedRec
 def _why_not(record: StagedRecord, checked: Checked, limits: Limits) -> str:
     from deploycc.gate_planning.planner import NEAR_TIE
 
+    if beyond := _beyond(record, limits):
+        return beyond
+    one = checked.relative_time if record.planned_ms is None else record.planned_ms / record.dense_ms
+    keeps = one <= limits.time and checked.worst_case <= limits.worst_case
+    if keeps and record.relative_time > one * (1 - NEAR_TIE):
+        return f"it takes {record.relative_time:.3f} of the dense network's time, and one network {one:.3f}"
+    return ""
+
+
+def _beyond(record: StagedRecord, limits: Limits) -> str:
+    """Say which limit is missed; empty where all are kept."""
     if record.worst_case > limits.worst_case:
         return (
             f"with the slowest second network it takes {record.worst_case:.3f} of the dense network's time, "
@@ -251,10 +263,6 @@ def _why_not(record: StagedRecord, checked: Checked, limits: Limits) -> str:
         )
     if record.relative_time > limits.time:
         return f"it takes {record.relative_time:.3f} of the dense network's time, more than {limits.time:g}"
-    one = checked.relative_time if record.planned_ms is None else record.planned_ms / record.dense_ms
-    keeps = one <= limits.time and checked.worst_case <= limits.worst_case
-    if keeps and record.relative_time > one * (1 - NEAR_TIE):
-        return f"it takes {record.relative_time:.3f} of the dense network's time, and one network {one:.3f}"
     return ""
 
 

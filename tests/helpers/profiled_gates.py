@@ -45,7 +45,7 @@ def write_profiled(folder: Path, spelling: Spelling = BLOCKS, seed: int = 3) -> 
 def pretend_branches_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that convolutions are slow and branches free, and that a network with fewer nodes is faster."""
 
-    def model(self: costs.GateCosts, convolutions: Any, say: object, go_on: object) -> CostModel:
+    def model(self: costs.GateCosts, convolutions: Any, *_: object) -> CostModel:
         grids = {}
         for convolution, _ in convolutions:
             inputs, kernels = range(1, convolution.inputs + 1), range(1, convolution.kernels + 1)

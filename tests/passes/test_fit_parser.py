@@ -356,3 +356,15 @@ def test_an_operator_is_written_out_only_where_the_release_lacks_it(op: str, fir
     assert op not in operators(older.detector.graph)
     np.testing.assert_allclose(run(older.detector.graph)[0], expected[0], rtol=1e-6, atol=1e-6)
     assert operators(fit(source, Contract("tensorrt-onnx", first, max_opset=20)).detector.graph) == [op]
+
+
+@pytest.mark.parametrize("place", [[0, 2, 1], [0, -1, 0]])
+def test_one_element_is_taken_without_an_operator_that_came_later(place: list[int]) -> None:
+    """TensorRT 8.0 has no GatherND; the decision of networks in a row takes one score of many."""
+    text = "g (float[1,4,2] x, int64[3] p) => (float[1,4,2] y) { s = GatherND (x, p) y = Mul (x, s) }"
+    source = typed(13, text, {"p": place})
+    expected = run(source.graph)
+    older = fit(source, Contract("tensorrt-onnx", (8, 0), max_opset=13)).detector.graph
+    assert operators(older) == ["Reshape", "Gather", "Mul"]
+    np.testing.assert_array_equal(run(older)[0], expected[0])
+    assert operators(fit(source, Contract("tensorrt-onnx", (8, 2), max_opset=13)).detector.graph)[0] == "GatherND"

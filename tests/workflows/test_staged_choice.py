@@ -219,7 +219,35 @@ def test_predicted_ones_count_the_reading_and_are_not_chosen(shared: tuple[Path,
     assert "predicted" in record.why
 
 
-@pytest.mark.parametrize("name", ["jetson-tx2-jp461", "jetson-xavier-jp512", "jetson-thor-jp70"])
+def test_where_branches_skip_nothing_predicted_ones_are_planned_if_asked_for(shared: tuple[Path, Any, Any]) -> None:
+    """TensorRT 8.0 runs both branches of an If: networks in a row are the only way to skip work."""
+    board = target.load("jetson-tx2-jp46")
+    _, detector, profile = shared
+    costs = PredictedGateCosts(PredictedCosts(board))
+    given: dict[str, Any] = {"target": board, "costs": costs, "max_growth": PLENTY}
+    with pytest.raises(TargetError, match="gates-not-measurable") as refused:
+        plan_gates(detector, profile, **given)
+    assert "staged" in str(refused.value.hint)
+    with pytest.raises(BudgetMissed) as missed:
+        plan_gates(detector, profile, staged=True, max_time=0.5, max_worst_case=99, **given)
+    assert missed.value.code == "gates-in-a-row"
+    assert "composed" in missed.value.context["in a row, slowest"]
+    planning = plan_gates(detector, profile, staged=True, max_time=99, max_worst_case=99, **given)
+    record = planning.report.staged
+    assert record is not None
+    assert (record.chosen, record.composed, record.evidence.kind) == (True, True, "predicted")
+    assert planning.plan.staged
+    assert planning.plan.evidence.kind == "predicted"
+    folder = shared[0] / "compiled"
+    [compiled] = compile(detector, board, folder, CompileSettings(build=False), gate_plan=planning.plan)
+    predicted = next(each for each in compiled.compiled.predictions if each.variant == "compiled")
+    assert any("composed" in remark for remark in predicted.remarks)
+    assert ", composed)" in (folder / "report.md").read_text()
+    operators = {node.op_type for node in onnx.load(folder / "network-fp32-first.onnx").graph.node}
+    assert "GatherND" not in operators  # TensorRT 8.0 has no importer for it
+
+
+@pytest.mark.parametrize("name", ["jetson-tx2-jp46", "jetson-tx2-jp461", "jetson-xavier-jp512", "jetson-thor-jp70"])
 def test_a_device_times_each_network_by_itself_and_the_sum_decides(
     shared: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
