@@ -52,7 +52,7 @@ _MANIFEST = fields.record(
         "compute_capability": fields.optional(_TEXT),
         "build_on_device": fields.flag,
         "plan": _FILE_NAME,
-        "engines": fields.list_of(_ENGINE, 0, 16),
+        "engines": fields.list_of(_ENGINE, 0, 100),
         "chain": fields.list_of(_LINK, 0, 1000),
         "files": fields.list_of(_FILE, 1, MOST_FILES),
     }

@@ -89,14 +89,15 @@ def _board(facts: "Dict[str, Any]") -> str:
 
 
 def _are_whole(folder: str) -> bool:
-    from . import build_file
+    from . import build_file, plan_file
 
     try:
         rows = files.read_json(os.path.join(folder, build_file.FILE_NAME))["engines"]
         return all(
-            files.sha256_of(os.path.join(folder, row["file"])) == row["sha256"]
+            files.sha256_of(os.path.join(folder, part["file"])) == part["sha256"]
             for row in rows
             if row["status"] == "built"
+            for part in plan_file.engine_parts(row)
         )
     except (Failed, KeyError, TypeError):
         return False
@@ -107,7 +108,8 @@ def _inputs(plan: str) -> "Any":
     from . import plan_file, smoke
 
     networks = plan_file.read_plan(plan)["networks"]
-    named = [network[key] for network in networks for key in ("file", "weights_file")]
+    parts = [part for network in networks for part in plan_file.parts_of(network)]
+    named = [part[key] for part in parts for key in ("file", "weights_file")]
     smoking = smoke.inputs(os.path.dirname(plan))
     return [os.path.basename(plan), *sorted({name for name in named if name is not None}), *smoking]
 

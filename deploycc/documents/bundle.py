@@ -77,7 +77,7 @@ class BundleManifest(Document):
     compute_capability: str | None
     build_on_device: bool
     plan: BundleName
-    engines: Annotated[tuple[BundledEngine, ...], Field(max_length=16)]
+    engines: Annotated[tuple[BundledEngine, ...], Field(max_length=100)]
     chain: Annotated[tuple[ChainLink, ...], Field(max_length=1000)]
     files: Annotated[tuple[BundledFile, ...], Field(min_length=1, max_length=MOST_FILES)]
 

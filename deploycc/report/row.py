@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Any
 
 from deploycc.documents.latency import LatencyReport, RowRun, Run
 from deploycc.report.format import bare_ms
@@ -19,6 +20,16 @@ def row_tables(report: LatencyReport) -> tuple[Table, ...]:
         for run in report.runs
         if run.row is not None and run.has_times
     )
+
+
+def row_json(run: Run, row: RowRun) -> dict[str, Any]:
+    """Return the same with full precision: how often each second network ran, and the times of engines timed apart."""
+    return {
+        "shares": list(row.shares),
+        "ran": [row.second.count(number) for number in range(max((*row.second, len(row.shares) - 1)) + 1)],
+        "parts": [{"file": part.file, "median_ms": median(part.samples_ms)} for part in row.parts],
+        "composed_ms": composed_ms(run),
+    }
 
 
 def composed_ms(run: Run) -> float | None:

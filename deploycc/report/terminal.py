@@ -11,7 +11,7 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Identified
 from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
-from deploycc.report.row import row_tables
+from deploycc.report.row import row_json, row_tables
 from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
 from deploycc.report.telemetry import watched
@@ -217,6 +217,7 @@ def _assessment_json(item: Assessment) -> dict[str, Any]:
         "verdict": asdict(item.verdict) | {"label": item.verdict.label},
         "statistics": item.summary and asdict(item.summary),
         "stability": item.stability and asdict(item.stability),
+        "row": item.run.row and row_json(item.run, item.run.row),
     }
 
 

@@ -62,7 +62,7 @@ def contents(
         scratch: empty folder, for files that are made; it must live until they are read.
 
     Raises:
-        ArtefactError: ``bundle-row``, ``bundle-without-engine``, ``bundle-incomplete``, ``bundle-file-name``.
+        ArtefactError: ``bundle-without-engine``, ``bundle-incomplete``, ``bundle-file-name``.
         DeployError: ``package-extra-missing``.
     """
     from deploycc.agent_host.zipapp import FILE_NAME as AGENT
@@ -71,13 +71,6 @@ def contents(
     from deploycc.bundle.tar import Entry
     from deploycc.documents.document import this_tool
 
-    if plan.has_row:
-        raise ArtefactError(
-            "bundle-row",
-            "the folder holds networks in a row, which no bundle holds yet",
-            context={"folder": report.folder, "target": report.target},
-            hint="compile a single network: `deploycc gates` without `--staged`",
-        )
     compiled = report.compiled
     name = settings.name or _default_name(compiled)
     version = settings.version or f"0+{sha256_of(report.folder / compiled.FILE_NAME)[:12]}"
@@ -165,7 +158,7 @@ def _model_files(folder: Path, plan: BuildPlan) -> list[str]:
     from deploycc.workflows.results import result_files
 
     listed = read_document(folder, FolderManifest).digests()
-    optional = {AGENT, *(engine.file for engine in plan.engines)}
+    optional = {AGENT, *(name for engine in plan.engines for name in engine.files)}
     lost = sorted(name for name in listed if name not in optional and not (folder / name).is_file())
     if lost:
         raise ArtefactError(
@@ -186,17 +179,18 @@ def _engines(folder: Path) -> tuple[BundledEngine, ...]:
     build = read_if_there(folder, BuildResult)
     found = []
     for engine in build.engines if build is not None else ():
-        if engine.status == "built" and (folder / engine.file).is_file():
+        if engine.status == "built" and all((folder / name).is_file() for name in engine.files):
             assert build is not None
             l4t = (build.environment if engine.environment is None else engine.environment).get("l4t")
-            found.append(
+            found += [
                 BundledEngine(
-                    file=f"{MODEL}/{engine.file}",
+                    file=f"{MODEL}/{name}",
                     builder_version=engine.builder_version,
                     compute_capability=engine.compute_capability,
                     l4t=l4t if isinstance(l4t, str) else None,
                 )
-            )
+                for name in engine.files
+            ]
     return tuple(found)
 
 
@@ -229,7 +223,11 @@ def _has_gates(report: Report, plan: BuildPlan) -> bool:
     from deploycc.documents.gates import GateReport
     from deploycc.graph.gates.search import find_gates
 
-    if any(record.gates for record in report.compiled.prunings) or (report.folder / GateReport.FILE_NAME).exists():
+    if (
+        plan.has_row
+        or any(record.gates for record in report.compiled.prunings)
+        or (report.folder / GateReport.FILE_NAME).exists()
+    ):
         return True
     for network in plan.networks:
         if network.format == "onnx":

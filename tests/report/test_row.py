@@ -9,6 +9,7 @@ import pytest
 from deploycc.documents.document import this_tool
 from deploycc.documents.latency import EngineFile, LatencyReport, PartRun, RowRun, Run
 from deploycc.report.row import composed_ms, row_tables
+from deploycc.report.terminal import latency_json
 from deploycc.report.variants import by_block
 from deploycc.report.verdict import judge
 
@@ -58,6 +59,14 @@ def test_sums_of_parts_are_called_composed() -> None:
     assert composed_ms(composed(())) == 5.0  # the slowest
     assert composed_ms(measured((0,), (1.0,))) is None
     assert judge(composed(), report(composed())).status == "NOT MEASURED"
+
+
+def test_the_figures_are_in_the_json_too() -> None:
+    [first] = latency_json(report(measured((0, 1, 0, 0), (1.0, 3.0, 1.1, 1.2))))["runs"]
+    assert first["row"] == {"shares": [0.75, 0.25], "ran": [3, 1], "parts": [], "composed_ms": None}
+    [other] = latency_json(report(composed()))["runs"]
+    assert (other["row"]["composed_ms"], len(other["row"]["parts"])) == (3.5, 3)
+    assert (other["status"], other["provenance"]) == ("composed", None)
 
 
 def test_that_networks_differ_is_no_sign_of_an_unsteady_machine() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from bundles import keys
 from staged_plans import staged_plan
 
 import deploycc
 from deploycc import target
-from deploycc.agent import answers, bench_job, detect_job, plan_file
+from deploycc.agent import answers, bench_job, detect_job, ed25519, first_boot, plan_file, telemetry
 from deploycc.agent.outcome import Failed
+from deploycc.agent.releases import Releases
 from deploycc.agent_host.remote import _needed
 from deploycc.detector.pictures import prepare, resize
 from deploycc.documents.contract import read_contract
@@ -24,7 +28,8 @@ from deploycc.documents.plan import read_plan
 from deploycc.errors import ArtefactError, InputError
 from deploycc.scenes import draw_scene
 from deploycc.workflows.chain import check_chain
-from deploycc.workflows.package_contents import PackageSettings, contents
+from deploycc.workflows.package import package
+from deploycc.workflows.package_contents import PackageSettings
 from deploycc.workflows.report import Report
 
 CPU = target.load("x86-cpu")
@@ -178,10 +183,32 @@ def test_a_board_gets_every_file_of_a_row(compiled: Report) -> None:
     assert {*plan.engines[0].files, smoke.pictures} <= set(_needed(compiled.folder / "plan.json", {"bench"}))
 
 
-def test_no_bundle_holds_a_row_yet(compiled: Report, tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError) as caught:
-        contents(compiled, read_plan(compiled.folder), None, PackageSettings(), tmp_path)  # type: ignore[arg-type]
-    assert caught.value.code == "bundle-row"
+@pytest.mark.parametrize("built", [True, False])
+def test_a_bundle_brings_every_engine_or_builds_it(
+    compiled: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    folder = Path(shutil.copytree(compiled.folder, tmp_path / "out"))
+    names = read_plan(folder).engines[0].files
+    if not built:
+        for name in names:
+            (folder / name).unlink()
+    private, public = keys(tmp_path)
+    packaged = package(folder, private, tmp_path / "row.tar", PackageSettings(build_on_device=not built))
+    assert [engine.file for engine in packaged.manifest.engines] == [f"model/{name}" for name in names if built]
+    root = tmp_path / "root"
+    root.mkdir()
+    installed = Releases(str(root))
+    try:
+        installed.install(str(packaged.files[0]), ed25519.read_public_key(str(public)), lambda found: None)
+    finally:
+        installed.close()
+    monkeypatch.setattr(telemetry, "starter", lambda: [sys.executable, "-m", "deploycc.agent"])
+    place = Path(first_boot.prepare(str(root)))
+    assert all((place / name).is_file() for name in names)
+    assert first_boot.prepare(str(root)) == str(place)
+    if not built:
+        (place / names[2]).write_bytes(b"another")
+        assert not first_boot._are_whole(str(place))
 
 
 def test_layers_of_a_row_are_not_kept_in_fp32(tmp_path: Path) -> None:
@@ -192,3 +219,15 @@ def test_layers_of_a_row_are_not_kept_in_fp32(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         deploycc.compile(detector, board, tmp_path / "out", settings, gate_plan=staged_plan(detector, board))
     assert caught.value.code == "row-keep-fp32"
+
+
+def test_tensorrt_rtx_builds_every_network_in_fp16(tmp_path: Path) -> None:
+    """A real parser: tensors that are handed over stay FP32 at the borders of typed networks, the decision INT32."""
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
+    board, detector = target.load("x86-rtx"), deploycc.load("street_ssd_blocks")
+    settings = deploycc.CompileSettings(precisions=("fp16",), original=False, verify=False, measure=False)
+    [report] = deploycc.compile(detector, board, tmp_path / "out", settings, gate_plan=staged_plan(detector, board))
+    [engine] = report.compiled.engines
+    assert engine.status == "built", engine.reason
+    assert len(engine.second) == 3
+    assert all((tmp_path / "out" / name).stat().st_size > 10_000 for name in engine.files)
