@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from deploycc.distillation.agreement import Judge
+from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.processes import add_gradients, is_first, part_of, said_by_first, total
 from deploycc.distillation.samples import Samples
@@ -22,10 +23,9 @@ from deploycc.files import sha256_of
 from deploycc.progress import Say
 from deploycc.trainable.network import TrainableNetwork
 
-_FORMAT = 2
+_FORMAT = 3
 _WARMUP_STEPS = 20
 _CLIP = 10.0  # norm of all gradients together
-_BETAS = (0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,9 @@ class Task:
         return True
 
 
-def make_optimiser(network: TrainableNetwork, settings: TrainingSettings) -> torch.optim.Adam:
-    """Return Adam whose steps are as large in each tensor as its weights: layers differ by orders of magnitude."""
-    groups = []
-    for weight in network.weights:
-        scale = float(weight.detach().square().mean().sqrt())
-        groups.append({"params": [weight], "lr": settings.rate * max(scale, 1e-8), "peak": settings.rate * scale})
-    return torch.optim.Adam(groups, betas=_BETAS)
-
-
 def train(
     pair: Pair,
-    optimiser: torch.optim.Adam,
+    optimiser: Optimiser,
     samples: Samples,
     settings: TrainingSettings,
     judge: Judge,
@@ -143,15 +134,14 @@ def train(
     begin, before = time.monotonic(), state.minutes
     sums = [0.0] * 5
     while (progress := _progress(state, settings)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _factor(state.step, progress)
+        optimiser.slow_down(_factor(state.step, progress))
         task.begin_step(progress)
         loss = pair.loss(part_of(samples.views(state.step, settings.batch)), settings.bfloat16)
         price = task.price(progress)
         whole = loss.total if price is None else loss.total + price
         if not torch.isfinite(total(whole)):
             return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         whole.backward()
         add_gradients(pair.student.parameters())
         norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)
@@ -170,7 +160,7 @@ def train(
 
 def _check(
     pair: Pair,
-    optimiser: torch.optim.Adam,
+    optimiser: Optimiser,
     judge: Judge,
     state: State,
     sums: list[float],

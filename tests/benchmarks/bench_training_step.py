@@ -29,7 +29,8 @@ from real_models import add_assets_option
 
 from deploycc.detector.picture_list import PictureList
 from deploycc.distillation.agreement import Judge
-from deploycc.distillation.loop import State, TrainingSettings, make_optimiser, train
+from deploycc.distillation.loop import State, TrainingSettings, train
+from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import LEAST_PICTURES, Samples
 from deploycc.distillation.views import Labels
@@ -60,7 +61,15 @@ def measure(given: argparse.Namespace) -> None:
 
     state = State("")
     stopped = train(
-        pair, make_optimiser(pair.student, settings), samples, settings, judge, state, None, lambda _: None, stepped
+        pair,
+        Optimiser(pair.student, settings.rate, matrices=True),
+        samples,
+        settings,
+        judge,
+        state,
+        None,
+        lambda _: None,
+        stepped,
     )
     assert stopped is None, stopped
     assert state.step == given.steps
