@@ -13,7 +13,7 @@ from torch import Tensor
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.agreement import Agreement
-from deploycc.distillation.loop import State, Task, TrainingSettings, key_of, start, train
+from deploycc.distillation.loop import State, Task, Training, TrainingSettings, key_of, start
 from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.recovery import watchful_judge
@@ -130,7 +130,8 @@ def train_gates(
         student.load_state_dict(state.student)
         optimiser.load_state_dict(state.optimiser)
     task = _GateTask(student, gating, state)
-    stopped = train(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, task)
+    training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, task)
+    stopped = training.run()
     if not state.best:
         raise DeployError(
             "training-no-result",

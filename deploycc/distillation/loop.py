@@ -6,6 +6,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deploycc.distillation.agreement import Judge
+from deploycc.distillation.average import Average
 from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.processes import add_gradients, is_first, part_of, said_by_first, total
@@ -67,7 +69,7 @@ class State:
     Attributes:
         key: what it was made with (`key_of`).
         step, minutes: that it took so far.
-        student, optimiser: their states.
+        student, optimiser, average: their states.
         best: state of the student that agreed most with its teacher; empty before there is one.
         best_map50: that agreement.
         best_step: when it was reached; 0: by the weights that the training began with.
@@ -79,6 +81,7 @@ class State:
     minutes: float = 0.0
     student: dict[str, Any] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     best_map50: float = -1.0
     best_step: int = 0
@@ -104,21 +107,11 @@ class Task:
         return True
 
 
-def train(
-    pair: Pair,
-    optimiser: Optimiser,
-    samples: Samples,
-    settings: TrainingSettings,
-    judge: Judge,
-    state: State,
-    checkpoint: Path | None,
-    report: Callable[[dict[str, float]], None],
-    say: Say,
-    task: Task | None = None,
-) -> str | None:
-    """Take the steps that are left; return why it ended early, or None.
+@dataclass(eq=False)
+class Training:
+    """A training, which `run` takes to its end.
 
-    Args:
+    Attributes:
         pair: student and teacher.
         optimiser: of the student.
         samples: pictures.
@@ -128,69 +121,82 @@ def train(
         checkpoint: written at each check, or None.
         report: called with each record of the history.
         say: told each step.
-        task: what else to do; None: nothing.
+        task: what else to do.
+        average: of the student's weights, which is judged and kept in their place; None: they are themselves.
     """
-    task = task or Task()
-    begin, before = time.monotonic(), state.minutes
-    sums = [0.0] * 5
-    while (progress := _progress(state, settings)) < 1:
-        optimiser.slow_down(_factor(state.step, progress))
-        task.begin_step(progress)
-        loss = pair.loss(part_of(samples.views(state.step, settings.batch)), settings.bfloat16)
-        price = task.price(progress)
-        whole = loss.total if price is None else loss.total + price
-        if not torch.isfinite(total(whole)):
-            return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
-        optimiser.zero_grad()
-        whole.backward()
-        add_gradients(pair.student.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)
-        if torch.isfinite(norm):  # a gradient that is not would spoil every weight
-            optimiser.step()
-        state.step += 1
-        state.minutes = said_by_first(before + (time.monotonic() - begin) / 60)
-        terms = [*total(torch.stack([loss.scores, loss.locations, loss.maps, loss.labels]).detach()).tolist(), 1.0]
-        sums = [former + term for former, term in zip(sums, terms, strict=True)]
-        say(f"training, loss {sum(terms[:4]):.3f}", state.step, settings.steps)
-        if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
-            _check(pair, optimiser, judge, state, sums, checkpoint, report, task, _progress(state, settings))
-            sums = [0.0] * 5
-    return None
 
+    pair: Pair
+    optimiser: Optimiser
+    samples: Samples
+    settings: TrainingSettings
+    judge: Judge
+    state: State
+    checkpoint: Path | None
+    report: Callable[[dict[str, float]], None]
+    say: Say
+    task: Task = field(default_factory=Task)
+    average: Average | None = None
 
-def _check(
-    pair: Pair,
-    optimiser: Optimiser,
-    judge: Judge,
-    state: State,
-    sums: list[float],
-    checkpoint: Path | None,
-    report: Callable[[dict[str, float]], None],
-    task: Task,
-    progress: float,
-) -> None:
-    """Look at the pictures that are held out, keep the best weights, and save."""
-    map50 = judge.agreement(pair.student.trained()).map50
-    terms = ("scores", "locations", "maps", *(("labels",) if pair.labelled else ()))
-    record = {
-        "step": state.step,
-        "minutes": round(state.minutes, 3),
-        **{name: value / max(sums[4], 1) for name, value in zip(terms, sums, strict=False)},
-        "agreement": map50,
-        **task.facts(),
-    }
-    state.history.append(record)
-    if is_first():
-        report(record)
-    # Few objects are soon all found: of weights that agree equally, those that were trained longer are better.
-    equal = map50 == state.best_map50 and state.best_step > 0
-    if task.may_keep(progress) and (map50 > state.best_map50 or equal):
-        state.best, state.best_map50, state.best_step = copied(pair.student), map50, state.step
-    if checkpoint is not None and is_first():
-        state.student, state.optimiser = pair.student.state_dict(), optimiser.state_dict()
-        partial = checkpoint.with_name(checkpoint.name + ".partial")
-        torch.save({"format": _FORMAT, **vars(state)}, partial)
-        partial.replace(checkpoint)
+    def run(self) -> str | None:
+        """Take the steps that are left; return why it ended early, or None."""
+        pair, state, settings = self.pair, self.state, self.settings
+        begin, before = time.monotonic(), state.minutes
+        sums = [0.0] * 5
+        while (progress := _progress(state, settings)) < 1:
+            self.optimiser.slow_down(_factor(state.step, progress))
+            self.task.begin_step(progress)
+            loss = pair.loss(part_of(self.samples.views(state.step, settings.batch)), settings.bfloat16)
+            price = self.task.price(progress)
+            whole = loss.total if price is None else loss.total + price
+            if not torch.isfinite(total(whole)):
+                return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
+            self.optimiser.zero_grad()
+            whole.backward()
+            add_gradients(pair.student.parameters())
+            norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)
+            if torch.isfinite(norm):  # a gradient that is not would spoil every weight
+                self.optimiser.step()
+            state.step += 1
+            if self.average is not None:
+                self.average.add(state.step)
+            state.minutes = said_by_first(before + (time.monotonic() - begin) / 60)
+            terms = [
+                *total(torch.stack([loss.scores, loss.locations, loss.maps, loss.labels]).detach()).tolist(),
+                1.0,
+            ]
+            sums = [former + term for former, term in zip(sums, terms, strict=True)]
+            self.say(f"training, loss {sum(terms[:4]):.3f}", state.step, settings.steps)
+            if state.step % settings.check_every == 0 or _progress(state, settings) >= 1:
+                self._check(sums)
+                sums = [0.0] * 5
+        return None
+
+    def _check(self, sums: list[float]) -> None:
+        """Look at the pictures that are held out, keep the best weights, and save."""
+        state, student, progress = self.state, self.pair.student, _progress(self.state, self.settings)
+        with nullcontext() if self.average is None else self.average.instead():
+            map50, weights = self.judge.agreement(student.trained()).map50, copied(student)
+        terms = ("scores", "locations", "maps", *(("labels",) if self.pair.labelled else ()))
+        record = {
+            "step": state.step,
+            "minutes": round(state.minutes, 3),
+            **{name: value / max(sums[4], 1) for name, value in zip(terms, sums, strict=False)},
+            "agreement": map50,
+            **self.task.facts(),
+        }
+        state.history.append(record)
+        if is_first():
+            self.report(record)
+        # Few objects are soon all found: of weights that agree equally, those that were trained longer are better.
+        equal = map50 == state.best_map50 and state.best_step > 0
+        if self.task.may_keep(progress) and (map50 > state.best_map50 or equal):
+            state.best, state.best_map50, state.best_step = weights, map50, state.step
+        if self.checkpoint is not None and is_first():
+            state.student, state.optimiser = student.state_dict(), self.optimiser.state_dict()
+            state.average = {} if self.average is None else self.average.state()
+            partial = self.checkpoint.with_name(self.checkpoint.name + ".partial")
+            torch.save({"format": _FORMAT, **vars(state)}, partial)
+            partial.replace(self.checkpoint)
 
 
 def _progress(state: State, settings: TrainingSettings) -> float:

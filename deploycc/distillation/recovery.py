@@ -8,7 +8,8 @@ from pathlib import Path
 
 from deploycc.detector import Detector
 from deploycc.distillation.agreement import Agreement, Judge
-from deploycc.distillation.loop import TrainingSettings, copied, key_of, start, train
+from deploycc.distillation.average import Average
+from deploycc.distillation.loop import Training, TrainingSettings, copied, key_of, start
 from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import Samples
@@ -74,7 +75,9 @@ def recover(
         optimiser.load_state_dict(state.optimiser)
     else:
         state.best, state.best_map50 = copied(pair.student), before.map50
-    stopped = train(pair, optimiser, samples, settings, judge, state, checkpoint, report, say)
+    average = Average(pair.student, state.average)
+    training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average=average)
+    stopped = training.run()
     pair.student.load_state_dict(state.best)
     detector = pair.student.trained()
     after = judge.agreement(detector)

@@ -29,7 +29,8 @@ from real_models import add_assets_option
 
 from deploycc.detector.picture_list import PictureList
 from deploycc.distillation.agreement import Judge
-from deploycc.distillation.loop import State, TrainingSettings, train
+from deploycc.distillation.average import Average
+from deploycc.distillation.loop import State, Training, TrainingSettings
 from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import LEAST_PICTURES, Samples
@@ -60,17 +61,11 @@ def measure(given: argparse.Namespace) -> None:
         clocks.append((time.monotonic(), time.process_time()))
 
     state = State("")
-    stopped = train(
-        pair,
-        Optimiser(pair.student, settings.rate, matrices=True),
-        samples,
-        settings,
-        judge,
-        state,
-        None,
-        lambda _: None,
-        stepped,
+    optimiser, average = Optimiser(pair.student, settings.rate, matrices=True), Average(pair.student)
+    training = Training(
+        pair, optimiser, samples, settings, judge, state, None, lambda _: None, stepped, average=average
     )
+    stopped = training.run()
     assert stopped is None, stopped
     assert state.step == given.steps
     wall, cpu = np.diff(np.array(clocks), axis=0).T
