@@ -117,10 +117,22 @@ class Job:
         tensors = row.pictures(self.plan, self.network, self.folder, input_file)
         return runner.prepare_row(self.network, self.paths, tensors)  # type: ignore[no-any-return]
 
-    def describe(self, runner: "Any") -> "Dict[str, Any]":
-        """Say more of it when no engine is loaded any more; of a row nothing tells the layers."""
-        facts = runner.describe(plan_file.parts_of(self.network)[0], self.path)  # type: Dict[str, Any]
-        return facts if self.network["row"] is None else dict(facts, layers=[])
+    def describe(self, runner: "Any", second: "List[int]") -> "Dict[str, Any]":
+        """Say more of it when no engine is loaded any more.
+
+        Args:
+            runner: of the runtime.
+            second: of a row, which second networks ran: its layers are those of the first and of the most frequent one.
+        """
+        parts = plan_file.parts_of(self.network)
+        facts = runner.describe(parts[0], self.path)  # type: Dict[str, Any]
+        if not second:
+            return facts
+        number = max(sorted(set(second)), key=second.count)
+        other = runner.describe(parts[1 + number], self.paths[1 + number])  # type: Dict[str, Any]
+        named = [("first", facts["layers"]), ("second {}".format(number), other["layers"])]
+        layers = [dict(layer, name="{}: {}".format(of, layer["name"])) for of, each in named for layer in each]
+        return dict(other, **dict(facts, layers=timing.with_shares(layers)))
 
     def refuse(self, error: "Any") -> None:
         """Say why it is not measured."""
@@ -349,7 +361,7 @@ def take_turns(jobs: "List[Job]", runner: "Any", scenario: Scenario, input_file:
     for job, result in zip(ready, results):  # noqa: B905 - strict came with Python 3.10
         result["turns"] = turns
         result["telemetry"] = recorder.readings(origin, _end_s(result))
-        result.update(job.describe(runner))
+        result.update(job.describe(runner, result.get("second", [])))
         job.started = started
         job.fill(result)
 

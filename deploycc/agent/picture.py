@@ -40,6 +40,19 @@ def make_input(plan: "Dict[str, Any]", tensor: "Dict[str, Any]", file: "Optional
         raise Failed("an input of shape {} does not fit into memory".format(shape)) from error
 
 
+def make_inputs(plan: "Dict[str, Any]", network: "Dict[str, Any]", file: "Optional[str]") -> "Dict[str, Any]":
+    """Return the inputs of a network of the plan by name; see `make_input`.
+
+    Args:
+        plan: the plan.
+        network: of the plan, or one of a row (`plan_file.parts_of`), whose other inputs are seeded values.
+        file: a .npy file with the picture tensor.
+    """
+    picture = network["input"]["name"]
+    tensors = network.get("inputs", [network["input"]])
+    return {tensor["name"]: make_input(plan, tensor, file if tensor["name"] == picture else None) for tensor in tensors}
+
+
 def _numpy() -> "Any":
     try:
         import numpy

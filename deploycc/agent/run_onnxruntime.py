@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from . import environment, files, plan_file, row, steady, timing
 from .outcome import Failed, NotPossible
-from .picture import make_input
+from .picture import make_inputs
 
 _CONTROL_FLOW = ("If", "Loop", "Scan")  # their time contains the time of the nodes inside
 _PROFILE_WARMUP = 2
@@ -176,7 +176,7 @@ class Runner:
         return threads
 
     def _picture(self, network: "Dict[str, Any]") -> "Dict[str, Any]":
-        return {network["input"]["name"]: make_input(self._plan, network["input"], self._input_file)}
+        return make_inputs(self._plan, network, self._input_file)
 
 
 def _is_optimised(network: "Dict[str, Any]", engine: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 from . import gpu, layer_profiler, row, stack
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
-from .picture import make_input
+from .picture import make_inputs
 from .trt_log import make_logger
 
 
@@ -123,7 +123,7 @@ class Runner:
         return layer_profiler.layer_times(profiler, run_once, nodes)
 
     def _picture(self, network: "Dict[str, Any]") -> "Dict[str, Any]":
-        return {network["input"]["name"]: make_input(self._plan, network["input"], self._input_file)}
+        return make_inputs(self._plan, network, self._input_file)
 
 
 def _runtime(name: str) -> "Any":

@@ -18,7 +18,7 @@ from . import (
     trtexec_commands,
 )
 from .outcome import Failed, NotPossible
-from .picture import make_input
+from .picture import make_input, make_inputs
 
 
 class Board:
@@ -121,9 +121,7 @@ class Board:
         if not self._is_trtexec:
             return self._time_by_compiled_program(engine_path, make_input(self._plan, network["input"], input_file))
         measure = trtexec_commands.measure_arguments(self.version, self._plan, network, engine_path)
-        inputs = trtexec_commands.inputs_of(network)
-        given = {tensor["name"]: make_input(self._plan, tensor, input_file) for tensor in inputs}
-        self._write_inputs(network, given)
+        self._write_inputs(network, make_inputs(self._plan, network, input_file))
         log = self._run(measure, {})
         result = read_times(
             files.read_json(self._file(trtexec_commands.TIMES)),

@@ -39,10 +39,12 @@ def links(report: CompileReport, latency: LatencyReport | None) -> tuple[Link, .
         for engine in report.engines
         for name, sha256 in engine.files.items()
     ]
-    built = {engine.sha256 for engine in report.engines}
+    built = {sha256 for engine in report.engines for sha256 in engine.digests}
     for run in latency.runs if latency else ():
-        if run.engine and run.engine.sha256 and run.engine.sha256 not in built:
-            found.append(Link("engine", f"{run.engine.file} ({run.label}), built where it ran", run.engine.sha256))
+        for number, sha256 in enumerate(run.engine.digests if run.engine else ()):
+            if run.engine and sha256 not in built:
+                name = run.engine.file if number == 0 else f"second engine {number - 1}"
+                found.append(Link("engine", f"{name} ({run.label}), built where it ran", sha256))
     return tuple(found)
 
 

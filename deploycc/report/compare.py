@@ -30,7 +30,7 @@ from deploycc.report.stats import (
     compare_through,
     summarise,
 )
-from deploycc.report.variants import by_block, measured_in_turns
+from deploycc.report.variants import by_block, measured_in_turns, typical_samples
 from deploycc.report.verdict import Assessment, assess_run
 
 Basis = Literal["turns", "pairs", "runs", "one process"]
@@ -181,7 +181,7 @@ def _row(precision: str, baselines: Sequence[LatencyReport], candidates: Sequenc
     medians = [_medians(precision, reports) for reports in (baselines, candidates)]
     if len(medians[0]) + len(medians[1]) >= _MIN_RUNS:
         return Row(precision, before, after, compare_runs(*medians), "runs")
-    change = compare_medians(before.run.samples_ms, after.run.samples_ms, effect=MIN_EFFECT_OF_PROCESSES)
+    change = compare_medians(typical_samples(before.run), typical_samples(after.run), effect=MIN_EFFECT_OF_PROCESSES)
     sides = [
         f"the {name}: {disturbances_of(side)}"
         for name, side in (("baseline", before), ("candidate", after))
@@ -220,14 +220,14 @@ def _medians(precision: str, reports: Sequence[LatencyReport]) -> list[float]:
     """
     first = reports[0].run(precision)
     assert first is not None
-    wanted = (first.engine and first.engine.sha256, first.device, first.threads, first.period_ms)
+    wanted = (first.engine and first.engine.digests, first.device, first.threads, first.period_ms)
     runs = {
-        run.samples_ms: None
+        typical_samples(run): None
         for report in reports
         for run in compiled_runs(report)
         if run.precision == precision
         and run.samples_ms
-        and (run.engine and run.engine.sha256, run.device, run.threads, run.period_ms) == wanted
+        and (run.engine and run.engine.digests, run.device, run.threads, run.period_ms) == wanted
     }
     return [summarise(samples).p50_ms for samples in runs]
 

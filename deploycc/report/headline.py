@@ -98,8 +98,8 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
     """Return the latency, measured or predicted, then the sizes of network and engine, then a published latency."""
     figures = [
         KeyFigure(
-            f"latency {item.run.precision}, median",
-            milliseconds(item.summary.p50_ms),
+            f"latency {item.run.precision}, {'median' if item.run.row is None else 'mean'}",
+            milliseconds(item.summary.p50_ms if item.run.row is None else item.summary.mean_ms),
             f"p99 {milliseconds(item.summary.p99_ms)}, {rate(item.summary.throughput_fps)}",
             "measured",
             item.run.device,
@@ -150,10 +150,10 @@ def _sentence(item: Assessment) -> str:
         return f"{run.precision} takes {milliseconds(ms)}, composed of engines timed by themselves on {run.device}."
     if summary is None:
         return f"{run.precision} was not measured: {'; '.join(item.verdict.failed)}."
-    text = (
-        f"{run.precision} has a median latency of {milliseconds(summary.p50_ms)} and a 99th percentile of "
-        f"{milliseconds(summary.p99_ms)} on {run.device}."
-    )
+    typical = f"median latency of {milliseconds(summary.p50_ms)}"
+    if run.row is not None:  # a median would be the time of one of its second networks
+        typical = f"mean latency of {milliseconds(summary.mean_ms)} over networks in a row"
+    text = f"{run.precision} has a {typical} and a 99th percentile of {milliseconds(summary.p99_ms)} on {run.device}."
     if scenario := describe_scenario(run):
         text += f" As a {scenario}."
     if item.verdict.failed:

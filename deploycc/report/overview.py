@@ -15,7 +15,7 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Variant
 from deploycc.report.published import PublishedLatency, published_latency
 from deploycc.report.stats import MIN_EFFECT_OF_PROCESSES, Change, compare_medians, compare_pairs
-from deploycc.report.variants import by_block, measured_in_turns
+from deploycc.report.variants import by_block, measured_in_turns, typical_samples
 from deploycc.report.verdict import Assessment, assess_run
 
 Kind = Literal["original", "pruned", "gated"]
@@ -183,4 +183,4 @@ def _change(original: Assessment | None, other: Assessment | None) -> Change | N
         return None
     if measured_in_turns(before, after):
         return compare_pairs(by_block(before), by_block(after))
-    return compare_medians(before.samples_ms, after.samples_ms, effect=MIN_EFFECT_OF_PROCESSES)
+    return compare_medians(typical_samples(before), typical_samples(after), effect=MIN_EFFECT_OF_PROCESSES)

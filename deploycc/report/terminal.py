@@ -15,7 +15,7 @@ from deploycc.report.row import row_json, row_tables
 from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
 from deploycc.report.telemetry import watched
-from deploycc.report.variants import VariantComparison, describe_order, variant_comparisons
+from deploycc.report.variants import describe_order, variant_comparisons
 from deploycc.report.verdict import Assessment, assess
 
 
@@ -55,25 +55,27 @@ def latency_table(report: LatencyReport) -> Table:
 
 def variants_table(report: LatencyReport) -> Table | None:
     """One row per precision whose original network was measured beside the compiled one; None where none was."""
+    in_a_row = any(run.row is not None for run in report.runs)
     rows = tuple(
         (
             comparison.precision,
-            *(_central(item, comparison) for item in (comparison.original, comparison.compiled)),
+            *(_central(item, in_a_row) for item in (comparison.original, comparison.compiled)),
             f"{comparison.change.ratio:.3f}",
             describe_change(comparison.change),
             describe_order(comparison),
         )
         for comparison in variant_comparisons(report)
     )
-    what = "mean" if any(run.row is not None for run in report.runs) else "p50"
+    what = "mean" if in_a_row else "p50"
     columns = ("precision", f"original {what} ms", f"compiled {what} ms", "ratio", "result", "measured")
     return Table(f"Compiled against original for {report.target}", columns, rows) if rows else None
 
 
-def _central(item: Assessment, comparison: VariantComparison) -> str:
-    """Return the median; in a comparison with networks in a row the mean, which depends on how often each runs."""
-    in_a_row = comparison.compiled.run.row is not None
-    return bare_ms(item.summary.mean_ms) if in_a_row and item.summary is not None else _median(item)
+def _central(item: Assessment | None, in_a_row: bool) -> str:
+    """Return the median; beside networks in a row the mean, which depends on how often each runs."""
+    if item is None or item.summary is None:
+        return "-"
+    return bare_ms(item.summary.mean_ms if in_a_row else item.summary.p50_ms)
 
 
 def latency_remarks(report: LatencyReport) -> list[str]:
@@ -134,18 +136,21 @@ def engines_table(report: CompileReport) -> Table:
 
 def comparison_table(comparison: Comparison) -> Table:
     """One row a precision."""
+    sides = [side for row in comparison.rows for side in (row.baseline, row.candidate) if side is not None]
+    in_a_row = any(side.run.row is not None for side in sides)
     rows = tuple(
         (
             row.precision,
-            _median(row.baseline),
-            _median(row.candidate),
+            _central(row.baseline, in_a_row),
+            _central(row.candidate, in_a_row),
             "-" if row.change is None else f"{row.change.ratio:.3f}",
             describe_row(row),
         )
         for row in comparison.rows
     )
     title = f"{comparison.candidate_target} against {comparison.baseline_target}"
-    return Table(title, ("precision", "baseline p50 ms", "candidate p50 ms", "ratio", "result"), rows)
+    what = "mean" if in_a_row else "p50"
+    return Table(title, ("precision", f"baseline {what} ms", f"candidate {what} ms", "ratio", "result"), rows)
 
 
 def measured_table(latency: LatencyReport, comparison: Comparison | None) -> Table:
@@ -234,7 +239,3 @@ def _latency_row(item: Assessment) -> tuple[str, ...]:
         str(summary.samples),
         item.verdict.label,
     )
-
-
-def _median(item: Assessment | None) -> str:
-    return bare_ms(item.summary.p50_ms) if item and item.summary else "-"

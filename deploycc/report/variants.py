@@ -9,6 +9,8 @@ from deploycc.documents.latency import LatencyReport, Run
 from deploycc.report.stats import Change, compare_medians, compare_pairs
 from deploycc.report.verdict import Assessment, assess_run
 
+_MEAN_OF = 20  # samples of networks in a row: a share of 5 % is one of them
+
 
 @dataclass(frozen=True)
 class VariantComparison:
@@ -46,7 +48,7 @@ def compare_variants(report: LatencyReport, precision: str) -> VariantComparison
     if in_turns:
         change = compare_pairs(by_block(original), by_block(compiled))
     else:
-        change = compare_medians(original.samples_ms, compiled.samples_ms)
+        change = compare_medians(typical_samples(original), typical_samples(compiled))
     return VariantComparison(precision, assess_run(original, report), assess_run(compiled, report), change, in_turns)
 
 
@@ -69,6 +71,14 @@ def measured_in_turns(first: Run, second: Run) -> bool:
     Two runs of one file that an earlier version wrote do not say it; they were, if they have several blocks.
     """
     return first.turns == second.turns and 1 < len(first.blocks) == len(second.blocks)
+
+
+def typical_samples(run: Run) -> tuple[float, ...]:
+    """Return the samples; of networks in a row means of successive ones, which hold each second one by its share."""
+    if run.row is None:
+        return run.samples_ms
+    ends = range(0, len(run.samples_ms), _MEAN_OF)
+    return tuple(fmean(run.samples_ms[start : start + _MEAN_OF]) for start in ends)
 
 
 def by_block(run: Run) -> list[tuple[float, ...]]:

@@ -10,7 +10,7 @@ from deploycc.documents.document import this_tool
 from deploycc.documents.latency import EngineFile, LatencyReport, PartRun, RowRun, Run
 from deploycc.report.row import composed_ms, row_tables
 from deploycc.report.terminal import latency_json
-from deploycc.report.variants import by_block
+from deploycc.report.variants import by_block, typical_samples
 from deploycc.report.verdict import judge
 
 ENGINE = EngineFile(file="engine-fp32-first.engine", sha256="1" * 64, runtime="any", second_sha256=("2" * 64, "3" * 64))
@@ -75,6 +75,12 @@ def test_that_networks_differ_is_no_sign_of_an_unsteady_machine() -> None:
     assert not any("varies" in str(advice) for advice in judge(steady, report(steady)).warnings)
     alone = run(samples_ms=steady.samples_ms, start_offsets_s=steady.start_offsets_s)
     assert any("varies" in str(advice) for advice in judge(alone, report(alone)).warnings)
+
+
+def test_samples_of_a_row_are_compared_by_means_of_many() -> None:
+    assert typical_samples(measured((0, 1) * 20, (1.0, 3.0) * 20)) == (2.0, 2.0)
+    alone = run(samples_ms=(1.0, 3.0), start_offsets_s=(0.0, 1.0))
+    assert typical_samples(alone) == (1.0, 3.0)
 
 
 def test_blocks_of_a_row_are_compared_by_their_means() -> None:
