@@ -10,6 +10,7 @@ from deploycc.documents.document import Provenance
 from deploycc.documents.latency import LatencyReport
 from deploycc.report.format import change as relative
 from deploycc.report.format import count, milliseconds, size
+from deploycc.report.row import typical_ms
 from deploycc.report.stats import CONFIDENCE
 from deploycc.report.variants import VariantComparison, describe_order, variant_comparisons
 
@@ -100,11 +101,11 @@ def _latency(compared: VariantComparison) -> Side:
     before, after, change = compared.original.summary, compared.compiled.summary, compared.change
     assert before is not None
     assert after is not None
-    row = compared.compiled.run.row is not None
+    row = compared.compiled.run.row
     return Side(
-        f"{compared.precision} latency, {'mean' if row else 'median'}",
-        milliseconds(before.mean_ms if row else before.p50_ms),
-        milliseconds(after.mean_ms if row else after.p50_ms),
+        f"{compared.precision} latency, {'median' if row is None else 'typical'}",
+        milliseconds(before.p50_ms),
+        milliseconds(after.p50_ms if row is None else typical_ms(compared.compiled.run)),
         "not significant" if change.direction == "not significant" else f"{change.ratio - 1:+.1%}",
         "measured",
         f"{change.low - 1:+.1%} to {change.high - 1:+.1%} at {CONFIDENCE:.0%} confidence, "

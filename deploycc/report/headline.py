@@ -9,7 +9,7 @@ from deploycc.documents.compile import CompileReport, PredictedLatency
 from deploycc.documents.document import Provenance
 from deploycc.report.format import bare_ms, change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
-from deploycc.report.row import composed_ms
+from deploycc.report.row import composed_ms, typical_ms
 from deploycc.report.scenario import describe_scenario
 from deploycc.report.verdict import Assessment, Status, Verdict
 
@@ -98,8 +98,8 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
     """Return the latency, measured or predicted, then the sizes of network and engine, then a published latency."""
     figures = [
         KeyFigure(
-            f"latency {item.run.precision}, {'median' if item.run.row is None else 'mean'}",
-            milliseconds(item.summary.p50_ms if item.run.row is None else item.summary.mean_ms),
+            f"latency {item.run.precision}, {'median' if item.run.row is None else 'typical'}",
+            milliseconds(item.summary.p50_ms if item.run.row is None else typical_ms(item.run)),
             f"p99 {milliseconds(item.summary.p99_ms)}, {rate(item.summary.throughput_fps)}",
             "measured",
             item.run.device,
@@ -151,8 +151,8 @@ def _sentence(item: Assessment) -> str:
     if summary is None:
         return f"{run.precision} was not measured: {'; '.join(item.verdict.failed)}."
     typical = f"median latency of {milliseconds(summary.p50_ms)}"
-    if run.row is not None:  # a median would be the time of one of its second networks
-        typical = f"mean latency of {milliseconds(summary.mean_ms)} over networks in a row"
+    if run.row is not None:
+        typical = f"latency of {milliseconds(typical_ms(run))} (medians of networks in a row, by how often each ran)"
     text = f"{run.precision} has a {typical} and a 99th percentile of {milliseconds(summary.p99_ms)} on {run.device}."
     if scenario := describe_scenario(run):
         text += f" As a {scenario}."

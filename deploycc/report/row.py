@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import median
 from typing import Any
 
@@ -30,6 +31,24 @@ def row_json(run: Run, row: RowRun) -> dict[str, Any]:
         "parts": [{"file": part.file, "median_ms": median(part.samples_ms)} for part in row.parts],
         "composed_ms": composed_ms(run),
     }
+
+
+def typical_ms(run: Run, part: slice = slice(None)) -> float:
+    """Return what networks in a row typically take: the median of each second network, by how often it ran.
+
+    A median of all samples is the time of one of them, and a mean tells every disturbance.
+
+    Args:
+        run: with samples of networks in a row.
+        part: of the samples whose medians count; how often each ran is that of the whole run.
+    """
+    assert run.row is not None
+    taken: dict[int, list[float]] = {}
+    for number, ms in zip(run.row.second[part], run.samples_ms[part], strict=True):
+        taken.setdefault(number, []).append(ms)
+    ran = Counter(run.row.second)
+    total = sum(ran[number] for number in taken)
+    return sum(ran[number] * median(samples) for number, samples in taken.items()) / total
 
 
 def composed_ms(run: Run) -> float | None:

@@ -11,7 +11,7 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Identified
 from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
-from deploycc.report.row import row_json, row_tables
+from deploycc.report.row import row_json, row_tables, typical_ms
 from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
 from deploycc.report.telemetry import watched
@@ -59,23 +59,23 @@ def variants_table(report: LatencyReport) -> Table | None:
     rows = tuple(
         (
             comparison.precision,
-            *(_central(item, in_a_row) for item in (comparison.original, comparison.compiled)),
+            *(_central(item) for item in (comparison.original, comparison.compiled)),
             f"{comparison.change.ratio:.3f}",
             describe_change(comparison.change),
             describe_order(comparison),
         )
         for comparison in variant_comparisons(report)
     )
-    what = "mean" if in_a_row else "p50"
+    what = "typical" if in_a_row else "p50"
     columns = ("precision", f"original {what} ms", f"compiled {what} ms", "ratio", "result", "measured")
     return Table(f"Compiled against original for {report.target}", columns, rows) if rows else None
 
 
-def _central(item: Assessment | None, in_a_row: bool) -> str:
-    """Return the median; beside networks in a row the mean, which depends on how often each runs."""
+def _central(item: Assessment | None) -> str:
+    """Return the median; of networks in a row what they typically take."""
     if item is None or item.summary is None:
         return "-"
-    return bare_ms(item.summary.mean_ms if in_a_row else item.summary.p50_ms)
+    return bare_ms(item.summary.p50_ms if item.run.row is None else typical_ms(item.run))
 
 
 def latency_remarks(report: LatencyReport) -> list[str]:
@@ -141,15 +141,15 @@ def comparison_table(comparison: Comparison) -> Table:
     rows = tuple(
         (
             row.precision,
-            _central(row.baseline, in_a_row),
-            _central(row.candidate, in_a_row),
+            _central(row.baseline),
+            _central(row.candidate),
             "-" if row.change is None else f"{row.change.ratio:.3f}",
             describe_row(row),
         )
         for row in comparison.rows
     )
     title = f"{comparison.candidate_target} against {comparison.baseline_target}"
-    what = "mean" if in_a_row else "p50"
+    what = "typical" if in_a_row else "p50"
     return Table(title, ("precision", f"baseline {what} ms", f"candidate {what} ms", "ratio", "result"), rows)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
 
 from deploycc.documents.latency import LatencyReport, Run
+from deploycc.report.row import typical_ms
 from deploycc.report.stats import Change, compare_medians, compare_pairs
 from deploycc.report.verdict import Assessment, assess_run
 
-_MEAN_OF = 20  # samples of networks in a row: a share of 5 % is one of them
+_TOGETHER = 20  # samples of networks in a row: a share of 5 % is one of them
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ def variant_comparisons(report: LatencyReport) -> tuple[VariantComparison, ...]:
 
 
 def describe_order(comparison: VariantComparison) -> str:
-    """Return how the two were measured: ``in turns, 32 pairs``, or ``one after the other``; of a row with ``means``."""
-    how = f"in turns, {len(comparison.compiled.run.blocks)} pairs" if comparison.in_turns else "one after the other"
-    return how if comparison.compiled.run.row is None else f"{how}, means"
+    """Return how the two were measured: ``in turns, 32 pairs``, or ``one after the other``."""
+    return f"in turns, {len(comparison.compiled.run.blocks)} pairs" if comparison.in_turns else "one after the other"
 
 
 def measured_in_turns(first: Run, second: Run) -> bool:
@@ -74,17 +73,15 @@ def measured_in_turns(first: Run, second: Run) -> bool:
 
 
 def typical_samples(run: Run) -> tuple[float, ...]:
-    """Return the samples; of networks in a row means of successive ones, which hold each second one by its share."""
+    """Return the samples; of networks in a row what successive ones typically take (`deploycc.report.row`)."""
     if run.row is None:
         return run.samples_ms
-    ends = range(0, len(run.samples_ms), _MEAN_OF)
-    return tuple(fmean(run.samples_ms[start : start + _MEAN_OF]) for start in ends)
+    starts = range(0, len(run.samples_ms), _TOGETHER)
+    return tuple(typical_ms(run, slice(start, start + _TOGETHER)) for start in starts)
 
 
 def by_block(run: Run) -> list[tuple[float, ...]]:
-    """Return the samples of each block; of networks in a row their mean.
-
-    What a picture takes depends on the second network that it needs, and a median is the time of one of these.
-    """
-    blocks = [run.samples_ms[block] for block in run.block_slices()]
-    return blocks if run.row is None else [(fmean(block),) for block in blocks]
+    """Return the samples of each block; of networks in a row what it typically takes (`deploycc.report.row`)."""
+    if run.row is None:
+        return [run.samples_ms[block] for block in run.block_slices()]
+    return [(typical_ms(run, block),) for block in run.block_slices()]

@@ -8,7 +8,7 @@ import pytest
 
 from deploycc.documents.document import this_tool
 from deploycc.documents.latency import EngineFile, LatencyReport, PartRun, RowRun, Run
-from deploycc.report.row import composed_ms, row_tables
+from deploycc.report.row import composed_ms, row_tables, typical_ms
 from deploycc.report.terminal import latency_json
 from deploycc.report.variants import by_block, typical_samples
 from deploycc.report.verdict import judge
@@ -77,14 +77,13 @@ def test_that_networks_differ_is_no_sign_of_an_unsteady_machine() -> None:
     assert any("varies" in str(advice) for advice in judge(alone, report(alone)).warnings)
 
 
-def test_samples_of_a_row_are_compared_by_means_of_many() -> None:
-    assert typical_samples(measured((0, 1) * 20, (1.0, 3.0) * 20)) == (2.0, 2.0)
-    alone = run(samples_ms=(1.0, 3.0), start_offsets_s=(0.0, 1.0))
-    assert typical_samples(alone) == (1.0, 3.0)
-
-
-def test_blocks_of_a_row_are_compared_by_their_means() -> None:
+def test_a_row_is_compared_by_the_medians_of_its_networks_as_often_as_they_ran() -> None:
+    busy = measured((0, 1, 0, 0) * 10, ((1.0, 3.0, 1.0, 1.0) * 9) + (50.0, 90.0, 60.0, 70.0))  # at last disturbed
+    assert typical_ms(busy) == 1.5
+    assert typical_samples(busy) == (1.5, 1.5)
     assert by_block(measured((0, 1), (1.0, 3.0))) == [(2.0,)]
+    alone = run(samples_ms=(1.0, 3.0), start_offsets_s=(0.0, 1.0))
+    assert (typical_samples(alone), by_block(alone)) == ((1.0, 3.0), [(1.0, 3.0)])
 
 
 @pytest.mark.parametrize(

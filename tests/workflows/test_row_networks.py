@@ -101,7 +101,7 @@ def test_the_latency_says_which_network_ran_and_how_often(compiled: Report) -> N
     assert {layer.name.partition(": ")[0] for layer in run.layers} == {"first", "second 0"}
     assert sum(layer.share for layer in run.layers) == pytest.approx(1)
     shown = (compiled.folder / "report.md").read_text()
-    assert "mean latency of" in shown
+    assert "by how often each ran" in shown
     assert "Networks in a row, fp32" in shown
     assert "first &gt; second 0 | measured" in shown
     assert "Networks in a row, fp32" in compiled.html.read_text()
