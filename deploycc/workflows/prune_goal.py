@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deploycc.pruning.goal_search import GoalSearch, Part
     from deploycc.pruning.worth import Worth
     from deploycc.timing.convolutions import Costs
-    from deploycc.workflows.goal_choice import Chosen, GoalInputs
+    from deploycc.workflows.goal_choice import Chosen, GoalInputs, Thinning
     from deploycc.workflows.prune_settings import PruneSettings
 
 _TOLERANCE = {"measured": 0.03, "predicted": 0.005}  # below the goal, as a share of it
@@ -65,8 +65,8 @@ def choose_for_goal(
     def worth(choice: Choice) -> Worth:
         return OutputChange(choice.use, inputs.block_worth) if settings.by == "fisher" else ShareOfLayer(choice.use)
 
-    def parts(part: GoalInputs) -> Sequence[Part]:
-        return _parts(part, multiples[0], settings.budget_s, costs, say)
+    def parts(part: GoalInputs, multiple: int = multiples[0]) -> Sequence[Part]:
+        return _parts(part, multiple, settings.budget_s, costs, say)
 
     def parts_goal(cost: float) -> float:
         spread = cost / clock.before_ms if costs.evidence == "measured" else 1.0  # what is not timed saves too
@@ -78,19 +78,22 @@ def choose_for_goal(
         search = BlockSearch(inputs, worth, parts, multiples[0])
         found = search.choose(parts_goal(search.cost), say)
         inputs, blocks, without_blocks = found.inputs, found.blocks, found.loss
-    left, work = parts(inputs), inputs.work()
+    work = inputs.work()
 
     def solve(search: GoalSearch) -> frozenset[int]:
         say("choosing kernels for the goal")
         price = search.price_of_work(parts_goal(search.full_cost))
         return meet_goal(search, goal_ms, whole_ms, tolerance=tolerance, most=corrections, price=price)
 
-    while True:
-        thinning = thin(inputs, worth(inputs.possible), left, multiples[0], solve, work=work)
-        after_ms = whole_ms(thinning.going)
-        if not thinning.going or len(multiples) == 1 or goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
+    ways: list[tuple[bool, float, int, Thinning]] = []
+    for multiple in multiples:
+        way = thin(inputs, worth(inputs.possible), parts(inputs, multiple), multiple, solve, work=work)
+        after_ms = whole_ms(way.going)
+        ways.append((after_ms > goal_ms, way.loss, multiple, way))
+        if not way.going or goal_ms * (1 - tolerance) <= after_ms <= goal_ms:
             break
-        multiples.pop(0)
+    _, _, multiple, thinning = min(ways, key=lambda way: way[:2])
+    after_ms = whole_ms(thinning.going)
     if after_ms > goal_ms:
         remains = _what_is_left(_smaller(inputs, thinning.going), costs)
         raise _unreachable(settings, goal_ms, clock.before_ms, after_ms, len(thinning.going), remains, costs)
@@ -101,7 +104,7 @@ def choose_for_goal(
         after_ms=after_ms,
         loss=without_blocks + thinning.loss,
     )
-    decided = counts_kept(inputs, thinning.going, multiples[0])
+    decided = counts_kept(inputs, thinning.going, multiple)
     return Chosen(Choice(thinning.kernels, inputs.possible.use, _WHY), decided, blocks), met
 
 

@@ -82,6 +82,26 @@ def test_counts_of_narrow_layers_are_timed_where_a_search_may_take_them() -> Non
     assert conv3.costs(np.array([[64, 24], [64, 16], [64, 8]])).tolist() == pytest.approx([8, 4, 4], rel=1e-9, abs=0)
 
 
+@pytest.mark.parametrize(("builds", "missed"), [(False, 0), (True, 128)])
+def test_sets_of_kernels_are_seen_where_timing_builds_nothing(builds: bool, missed: float) -> None:
+    """Two threads share out sets of 64 kernels: what does not fill one takes its time all the same."""
+
+    class Sets(Products):
+        @staticmethod
+        def product(c: Convolution) -> float:
+            return 64.0 * math.ceil(c.kernels / 64) * c.inputs
+
+    graph = network(CHAIN.replace("40", "256")).graph
+    groups = channel_groups(graph)
+    costs = Sets()
+    costs.timer.builds = builds  # type: ignore[misc]
+    conv3, _ = measured_parts(graph, groups, set(groups.layers["conv3"].tolist()), 16, costs)
+    kept = np.array([[64, count] for count in (128, 144, 176, 192, 208, 240, 256)])
+    right = np.array([128, 192, 192, 192, 256, 256, 256])
+    wrong = np.abs(conv3.costs(kept) / 64 - right)
+    assert wrong.sum() == pytest.approx(missed, rel=1e-9, abs=1e-9)
+
+
 def test_only_what_may_shrink_is_timed() -> None:
     costs = Products()
     assert set(parts(costs, ("conv3",))) == {"conv3", "conv4"}
