@@ -33,7 +33,7 @@ def overview_html(rows: Sequence[Row]) -> str:
 
 def _ms(cell: Cell) -> float | None:
     if cell.measured is not None and cell.measured.summary is not None:
-        return cell.measured.summary.p50_ms
+        return cell.measured.typical_ms
     return cell.predicted.ms if cell.predicted is not None else None
 
 

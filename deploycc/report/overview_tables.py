@@ -188,9 +188,9 @@ def _paper_cells(published: PublishedLatency | None) -> list[str]:
 
 
 def _median(cell: Cell | None) -> str:
-    if cell is None or cell.measured is None or cell.measured.summary is None:
+    if cell is None or cell.measured is None or (ms := cell.measured.typical_ms) is None:
         return "-"
-    text = bare_ms(cell.measured.summary.p50_ms)
+    text = bare_ms(ms)
     return text if cell.measured.verdict.label == "VALID" else f"{text} {_NOT_VALID}"
 
 

@@ -11,7 +11,7 @@ from deploycc.documents.latency import LatencyReport
 from deploycc.documents.plan import Identified
 from deploycc.report.compare import Comparison, describe_change, describe_row
 from deploycc.report.format import bare_ms, change, count, seconds, size
-from deploycc.report.row import row_json, row_tables, typical_ms
+from deploycc.report.row import row_json, row_tables
 from deploycc.report.scenario import describe_scenario, stream_of
 from deploycc.report.table import Table
 from deploycc.report.telemetry import watched
@@ -73,9 +73,7 @@ def variants_table(report: LatencyReport) -> Table | None:
 
 def _central(item: Assessment | None) -> str:
     """Return the median; of networks in a row what they typically take."""
-    if item is None or item.summary is None:
-        return "-"
-    return bare_ms(item.summary.p50_ms if item.run.row is None else typical_ms(item.run))
+    return "-" if item is None or item.typical_ms is None else bare_ms(item.typical_ms)
 
 
 def latency_remarks(report: LatencyReport) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from deploycc.documents.latency import Constraints, LatencyReport, Run
 from deploycc.report.environment import busy_with_others, changed_clocks, cpu_count, free_governors, load_average
+from deploycc.report.row import typical_ms
 from deploycc.report.stats import Stability, Summary, stability, summarise
 from deploycc.report.telemetry import watched
 
@@ -86,6 +87,13 @@ class Assessment:
     verdict: Verdict
     summary: Summary | None
     stability: Stability | None
+
+    @property
+    def typical_ms(self) -> float | None:
+        """The median; of networks in a row what they typically take (`deploycc.report.row`). None without samples."""
+        if self.summary is None:
+            return None
+        return self.summary.p50_ms if self.run.row is None else typical_ms(self.run)
 
 
 def assess(report: LatencyReport) -> tuple[Assessment, ...]:

@@ -47,12 +47,16 @@ class Report:
         return self.folder / "report.html"
 
     def median_ms(self, precision: Precision = "fp32", variant: Variant = "compiled") -> float | None:
-        """Measured median latency of one engine, in milliseconds; None where it was not measured here."""
+        """Measured median latency of one engine, in milliseconds; None where it was not measured here.
+
+        Of networks in a row it is what they typically take (`deploycc.report.row`).
+        """
+        from deploycc.report.row import typical_ms
         from deploycc.report.stats import summarise
 
         for run in self.latency.runs if self.latency else ():
             if (run.precision, run.variant) == (precision, variant) and run.status == "measured":
-                return summarise(run.samples_ms).p50_ms
+                return summarise(run.samples_ms).p50_ms if run.row is None else typical_ms(run)
         return None
 
 

@@ -26,6 +26,7 @@ from deploycc.detector.pictures import prepare, resize
 from deploycc.documents.contract import read_contract
 from deploycc.documents.plan import read_plan
 from deploycc.errors import ArtefactError, InputError
+from deploycc.report.row import typical_ms
 from deploycc.scenes import draw_scene
 from deploycc.workflows.chain import check_chain
 from deploycc.workflows.package import package
@@ -100,6 +101,7 @@ def test_the_latency_says_which_network_ran_and_how_often(compiled: Report) -> N
     assert len(run.engine.second_sha256) == 3
     assert {layer.name.partition(": ")[0] for layer in run.layers} == {"first", "second 0"}
     assert sum(layer.share for layer in run.layers) == pytest.approx(1)
+    assert compiled.median_ms() == typical_ms(run)
     shown = (compiled.folder / "report.md").read_text()
     assert "by how often each ran" in shown
     assert "Networks in a row, fp32" in shown
