@@ -27,13 +27,12 @@ def latency_by_share(report: GateReport) -> str:
             axes.fill_between([low, high], quarters[0], quarters[2], color=BAND, linewidth=0)
             axes.plot([low, high], [quarters[1]] * 2, color=BAR, linewidth=1.6)
         axes.plot(share, lowered, ".", color=BAR, markersize=4)
-        for value, name, style in (
-            (dense.mean(), "dense", "-"),
-            (multiply.mean(), "multiplying", (0, (4, 3))),
-        ):
+        lines = [(dense.mean(), "dense", "-"), (multiply.mean(), "multiplying", (0, (4, 3)))]
+        # The lower line has its name below, so that the names of lines close to each other stay apart.
+        for (value, name, style), side in zip(sorted(lines, key=lambda line: line[0]), ("top", "bottom"), strict=True):
             axes.axhline(value, color=LINE, linewidth=1.2, linestyle=style)
-            axes.annotate(name, (0.995, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                          textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+            axes.annotate(name, (0.005, value), xycoords=("axes fraction", "data"), ha="left", va=side, fontsize=8,
+                          xytext=(0, -3 if side == "top" else 3), textcoords="offset points")  # fmt: skip
         end = 1.12 * max(float(np.percentile(lowered, 99)), multiply.mean(), dense.mean())
         above = int((lowered > end).sum())
         axes.set_ylim(0, end)

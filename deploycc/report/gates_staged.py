@@ -14,6 +14,7 @@ HOW = (
     "The first network computes what the decision needs and what does not depend on it; the host reads the decision "
     "and starts that second network."
 )
+_TITLE = "Two networks in a row, of which the first decides which second one the host starts"
 
 
 def staged_evidence(record: StagedRecord) -> str:
@@ -26,27 +27,23 @@ def staged_table(report: GateReport) -> Table | None:
     record = report.staged
     if record is None:
         return None
-    columns = (
-        "layers", "kernels of the second networks", "needed by", "evidence", "dense ms", "mean ms", "of dense",
-        "worst case", "one network, of dense", "added MiB", "chosen", "if not, why",
-    )  # fmt: skip
-    shares = "/".join(f"{share:.0%}" for share in record.shares)
-    one = one_network(report)
-    row = (
-        f"{record.layers[0]} > ... {len(record.layers)} layers",
-        " > ".join(dict.fromkeys("/".join(map(str, sizes)) for sizes in record.sizes)),
-        shares,
-        staged_evidence(record),
-        bare_ms(record.dense_ms),
-        bare_ms(record.expected_ms),
-        f"{record.relative_time:.3f}",
-        f"{record.worst_case:.3f}",
-        f"{one:.3f}",
-        f"{record.added_bytes / 2**20:.1f}",
-        "yes" if record.chosen else "no",
-        record.why,
+    rows = (
+        ("layers that the decision switches", f"{record.layers[0]} > ... {len(record.layers)} layers"),
+        (
+            "kernels of the second networks",
+            " > ".join(dict.fromkeys("/".join(map(str, sizes)) for sizes in record.sizes)),
+        ),
+        ("share of the pictures", "/".join(f"{share:.0%}" for share in record.shares)),
+        ("evidence", staged_evidence(record)),
+        ("dense network, ms", bare_ms(record.dense_ms)),
+        ("in a row, mean, ms", bare_ms(record.expected_ms)),
+        ("in a row, of the dense time", f"{record.relative_time:.3f}"),
+        ("worst case, of the dense time", f"{record.worst_case:.3f}"),
+        ("best plan in one network, of the dense time", f"{one_network(report):.3f}"),
+        ("weights added, MiB", f"{record.added_bytes / 2**20:.1f}"),
+        ("chosen", "yes" if record.chosen else f"no: {record.why}"),
     )
-    return Table("Two networks in a row, of which the first decides which second one the host starts", columns, (row,))
+    return Table(_TITLE, ("figure", "value"), rows)
 
 
 def one_network(report: GateReport) -> float:
