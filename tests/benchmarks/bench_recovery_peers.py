@@ -23,7 +23,6 @@ best here by more than ``--tie`` points.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -36,7 +35,7 @@ import onnxruntime as ort
 import torch
 from bench_distillation import Subject, cut_by, first, saved_by, street
 from numpy.typing import NDArray
-from torch_executor_layers import ExecutorLayers
+from torch_pruning_peer import decided_by_peer, install
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from real_models import add_assets_option
@@ -50,14 +49,11 @@ from deploycc.distillation.loop import TrainingSettings
 from deploycc.evaluation.accuracy import measure_accuracy
 from deploycc.evaluation.dataset import open_dataset, remembered
 from deploycc.graph.export import to_onnx
-from deploycc.graph.split import split_heads
 from deploycc.passes import FOLD, run
 from deploycc.timing.turns import time_in_turns
 from deploycc.workflows.prune import cpu_options
 from deploycc.workflows.recover import recover
 
-PACKAGE = "torch-pruning>=1.6,<1.7"
-ROUND_TO = 16
 TRIES = 8
 PEER = "torch-pruning"
 
@@ -71,43 +67,6 @@ def voc21(assets: Path, below: float | None, scored: int) -> Subject:
         return 100 * float(measure_accuracy(detector, data).summary()["map50_area"])
 
     return Subject(teacher, below or 0.22, folder_pictures(assets / "natural1000"), score, lambda own, whole: True)
-
-
-def install(folder: Path) -> None:
-    """Install the peer beside this interpreter's PyTorch."""
-    command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(folder), PACKAGE]
-    subprocess.run(command, check=True)
-
-
-def decided_by_peer(tp: Any, detector: Detector, ratio: float) -> dict[str, tuple[int, ...]]:
-    """Return the kernels that Torch-Pruning removes, by layer.
-
-    Args:
-        tp: the package.
-        detector: folded, with SSD heads.
-        ratio: share of each layer's kernels.
-    """
-    assert detector.heads is not None
-    model = ExecutorLayers(detector).eval()
-    backend = split_heads(detector.graph, detector.heads.locations, detector.heads.scores).backend.nodes
-    for layer in model.layers:  # the importance does not look at biases, so they can tell which kernels stay
-        layer.bias.data = torch.arange(len(layer.bias), dtype=torch.float32)
-    kernels = [len(layer.bias) for layer in model.layers]
-    pruner = tp.pruner.BasePruner(
-        model,
-        torch.zeros(detector.input.shape),
-        importance=tp.importance.MagnitudeImportance(p=1),
-        pruning_ratio=ratio,
-        round_to=ROUND_TO,
-        ignored_layers=[layer for name, layer in zip(model.nodes, model.layers, strict=True) if name not in backend],
-    )
-    pruner.step()
-    kept = [{int(number) for number in layer.bias.detach()} for layer in model.layers]
-    return {
-        name: tuple(sorted(set(range(count)) - left))
-        for name, count, left in zip(model.nodes, kernels, kept, strict=True)
-        if len(left) < count
-    }
 
 
 def cut_by_peer(tp: Any, subject: Subject, calibration: PictureList) -> tuple[deploycc.Pruned, deploycc.Pruned]:
