@@ -356,7 +356,7 @@ def channels_of(groups: ChannelGroups) -> dict[str, int]:
 
 
 def narrow_multiple(kernels: int, multiple: int) -> int:
-    """Return the multiple to which a layer's kernels are rounded: half of it... where they are less than twice that."""
+    """Return the multiple to which a layer's kernels are rounded: halved until the layer has at least two of it."""
     while multiple > 1 and kernels < 2 * multiple:
         multiple //= 2
     return multiple
