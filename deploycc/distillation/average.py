@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 _DECAY = 0.999
@@ -30,12 +29,11 @@ class Average:
         for name, value in (known or {}).items():
             self._values[name].copy_(value)
 
-    @torch.no_grad()
     def add(self, step: int) -> None:
         """Let the parameters of now take part, which `step` steps were taken for."""
         share = 1 - min(_DECAY, step / (step + _SOONER))
         for name, weight in self._network.named_parameters():
-            self._values[name].lerp_(weight, share)
+            self._values[name].lerp_(weight.detach(), share)
 
     @contextmanager
     def instead(self) -> Iterator[None]:
@@ -50,9 +48,8 @@ class Average:
         """Return what another average can go on from."""
         return dict(self._values)
 
-    @torch.no_grad()
     def _swap(self) -> None:
         for name, weight in self._network.named_parameters():
             now = weight.detach().clone()
-            weight.copy_(self._values[name])
+            weight.detach().copy_(self._values[name])  # into the parameter's own memory
             self._values[name].copy_(now)

@@ -62,7 +62,7 @@ def test_a_long_training_averages_over_about_a_thousand_steps() -> None:
 @pytest.mark.parametrize(
     ("line", "bug"),
     [
-        ("self._values[name].lerp_(weight, share)", "self._values[name].lerp_(weight, 1 - share)"),
+        ("weight.detach(), share)", "weight.detach(), 1 - share)"),
         ("step / (step + _SOONER)", "_DECAY"),
         ("self._values[name].copy_(value)", "pass"),
         ("            self._swap()\n", "            pass\n"),
