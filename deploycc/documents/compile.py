@@ -74,6 +74,9 @@ class SizeRecord(Record):
     macs: Count
 
 
+_SKIPPING = ("lower_gates", "split_at_decision")  # passes that change something where work can be skipped
+
+
 class StepRecord(Record):
     """One pass (`deploycc.passes.runner.Step`); ``seconds`` is measured on the machine that compiled."""
 
@@ -130,6 +133,11 @@ class NetworkRecord(Identified):
     def files(self) -> dict[str, str]:
         """The SHA-256 of every file, by name."""
         return {self.file: self.sha256} | {each.file: each.sha256 for each in self.second}
+
+    @property
+    def skips_work(self) -> bool:
+        """Whether pictures may skip work: counts are those of a picture that skips none."""
+        return any(step.changed and step.name in _SKIPPING for step in self.steps)
 
 
 class OutputError(Record):

@@ -67,7 +67,7 @@ def _sizes(report: CompileReport) -> list[Side]:
             return []
         before, source = (total.macs[0], total.params[0]), "counted when it was pruned; its files are not here"
     sides = [
-        _counted("MACs per picture", before[0], after.macs, source),
+        _counted(macs_label(compiled), before[0], after.macs, source),
         _counted("parameters", before[1], after.params, source),
     ]
     if report.prunings:
@@ -76,6 +76,11 @@ def _sizes(report: CompileReport) -> list[Side]:
         shown = (f"{kernels[0]}", f"{kernels[1]}", relative(*kernels))
         sides.append(Side("kernels", *shown, "predicted", "counted when it was pruned"))
     return sides
+
+
+def macs_label(network: NetworkRecord) -> str:
+    """Say what the MACs of a network are counted for."""
+    return "MACs per picture" + (", at most" if network.skips_work else "")
 
 
 def _counted(label: str, before: int, after: int, source: str) -> Side:

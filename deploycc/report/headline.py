@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from deploycc.documents.compile import CompileReport, PredictedLatency
 from deploycc.documents.document import Provenance
+from deploycc.report.against_original import macs_label
 from deploycc.report.format import bare_ms, change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
 from deploycc.report.row import composed_ms, typical_ms
@@ -126,7 +127,7 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
         if report.prunings and (total := report.prunings[0].part("total")) is not None:
             macs, params = total.macs[0], total.params[0]  # before any pruning, including an earlier one of the file
         for label, before, after in (
-            ("MACs per picture", macs, last.macs),
+            (macs_label(networks[0]), macs, last.macs),
             ("parameters", params, last.params),
         ):
             detail = f"{change(before, after)} from {count(before)}" if before != after else "as imported"

@@ -9,6 +9,7 @@ from sample_reports import compiled, compiled_beside_original, latency, pruning,
 from deploycc.documents.compile import AccuracyRecord
 from deploycc.documents.document import Evidence
 from deploycc.report.against_original import against_original, sentence
+from deploycc.report.headline import key_figures
 from deploycc.report.html import render_html
 from deploycc.report.markdown import render_markdown
 
@@ -48,6 +49,21 @@ def test_every_figure_stands_beside_its_original() -> None:
         r"-2\d\.\d% to -1\d\.\d% at 99% confidence, in turns, 12 pairs, Test CPU", sides["fp32 latency, median"].source
     )
     assert "mAP50 +0.3 points" in (sentence(list(sides.values())) or "")
+
+
+def test_macs_of_a_network_that_skips_work_are_the_most_that_a_picture_needs() -> None:
+    report = compiled_beside_original()
+    network = next(one for one in report.networks if one.variant == "compiled")
+    last = network.steps[-1]
+    lowered = last.model_copy(update={"name": "lower_gates", "changed": True, "before": last.after})
+    skipping = network.model_copy(update={"steps": (*network.steps, lowered)})
+    changed = report.model_copy(
+        update={"networks": tuple(skipping if one is network else one for one in report.networks)}
+    )
+    labels = [side.label for side in against_original(changed, TURNS)]
+    assert "MACs per picture, at most" in labels
+    assert "MACs per picture" not in labels
+    assert "MACs per picture, at most" in [figure.label for figure in key_figures(changed, ())]
 
 
 def test_a_difference_that_may_be_chance_is_not_a_figure() -> None:
