@@ -201,6 +201,8 @@ def _check_row(network: "Dict[str, Any]", where: str) -> None:
         raise fields.Wrong(where, "caffe networks do not run in a row")
     if row["shares"] and len(row["shares"]) != len(row["second"]):
         raise fields.Wrong(where + ".row", "not every second network has a share of the pictures")
+    if row["shares"] and abs(sum(row["shares"]) - 1) > 1e-3:
+        raise fields.Wrong(where + ".row.shares", "must sum to 1: each picture needs one of the second networks")
     handed = {tensor["name"] for tensor in row["handed"]}
     if row["decision"] in handed:
         raise fields.Wrong(where + ".row", "the decision is not handed over")

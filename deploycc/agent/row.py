@@ -21,11 +21,18 @@ def chain(network: "Dict[str, Any]", loaded: "List[Part]") -> "Callable[[Any], A
     Args:
         network: of the plan, with a row.
         loaded: the engines, the first network's first.
+
+    Raises:
+        Failed: from the function: the first network decides on none, or does not write what the plan says.
     """
     first, second, row, picture = loaded[0], loaded[1:], network["row"], network["input"]["name"]
+    needed = {row["decision"]}.union(*(each["reads"] for each in row["second"])) - {picture}
 
     def run(tensor: "Any") -> "Any":
         made = dict(first({picture: tensor}))
+        missing = sorted(needed - set(made))
+        if missing:
+            raise Failed("the first network has no output {}, which the plan names".format(missing[0]))
         number = decided(made[row["decision"]], len(second))
         made[picture] = tensor
         return number, second[number]({name: made[name] for name in row["second"][number]["reads"]})
@@ -46,7 +53,7 @@ def decided(value: "Any", count: int) -> int:
     import numpy
 
     found = numpy.asarray(value).reshape(-1)
-    if found.size != 1 or not 0 <= found[0] < count:
+    if found.size != 1 or not 0 <= found[0] < count or found[0] % 1:
         shown = ", ".join(map(str, found[:3].tolist()))
         raise Failed("the first network decides on second network {}, and there are {}".format(shown, count))
     return int(found[0])

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from deploycc.documents.document import Count, Document, Evidence, Record, Sha256
+from deploycc.documents.plan import MOST_SECOND, Shares
 
 Lowering = Literal["multiply", "blocks", "widths", "variants"]
 """What a gate becomes.
@@ -98,7 +99,7 @@ class GatePlan(Document):
     target: str
     layers: tuple[LayerPlan, ...]
     staged: bool = False
-    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    shares: Shares = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> GatePlan:
@@ -107,6 +108,8 @@ class GatePlan(Document):
         if self.staged and ("variants" not in lowerings or lowerings - {"variants", "multiply"}):
             raise ValueError("a plan that is staged has variants, and beside them only gates that multiply")
         sizes = {len(each.sizes) for each in self.layers if each.sizes}
+        if self.staged and max(sizes) > MOST_SECOND:
+            raise ValueError(f"at most {MOST_SECOND} second networks may follow the first one of a plan that is staged")
         if self.shares and (not self.staged or sizes != {len(self.shares)}):
             raise ValueError("a plan that is staged has a share of the pictures for each second network")
         return self

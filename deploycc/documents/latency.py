@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from deploycc.documents.document import Count, Document, Record, Seconds, Sha256, read_document
-from deploycc.documents.plan import Identified, Variant, check_unique
+from deploycc.documents.plan import MOST_SECOND, Identified, Shares, Variant, check_unique
 
 Positive = Annotated[float, Field(gt=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -53,9 +53,15 @@ class RowRun(Record):
         parts: each engine by itself where no sample is of the whole: the first network, then the second ones.
     """
 
-    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
-    second: tuple[Count, ...] = ()
-    parts: tuple[PartRun, ...] = ()
+    shares: Shares = ()
+    second: tuple[Annotated[int, Field(ge=0, lt=MOST_SECOND)], ...] = ()
+    parts: Annotated[tuple[PartRun, ...], Field(max_length=1 + MOST_SECOND)] = ()
+
+    @model_validator(mode="after")
+    def _parts_are_a_row(self) -> RowRun:
+        if self.parts and len(self.parts) < 3:
+            raise ValueError("a row has a first network and two others or more")
+        return self
 
 
 class LayerTime(Record):
@@ -197,7 +203,7 @@ class Run(Identified):
         composed = self.row is not None and bool(self.row.parts)
         if composed != (self.status == "composed"):
             raise ValueError("a composed run has times of the parts of a row, and no other run has them")
-        if self.row is not None and self.row.second and len(self.row.second) != len(self.samples_ms):
+        if self.row is not None and len(self.row.second) != len(self.samples_ms):
             raise ValueError("not every sample says which second network ran")
         return self
 

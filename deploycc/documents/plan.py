@@ -45,10 +45,20 @@ def _countable(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
+def _of_all(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if shares and not math.isclose(math.fsum(shares), 1, abs_tol=1e-3):
+        raise ValueError("must sum to 1: each picture needs one of the second networks")
+    return shares
+
+
 FileName = Annotated[str, Field(max_length=1024), AfterValidator(_inside)]
 EngineName = Annotated[str, Field(pattern=r"^engine[A-Za-z0-9._-]{0,100}\.(engine|onnx|bin)$")]
 """Of a file beside the plan; no other file of an output folder has such a name."""
 Name = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+Shares = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_SECOND), AfterValidator(_of_all)
+]
+"""For each second network of a row, the share of the pictures that need it; empty where that is not known."""
 Precision = Literal["fp32", "fp16"]
 Variant = Literal["compiled", "original"]
 """``compiled``: what was asked for. ``original``: the trained network as imported, built and timed beside it."""
@@ -147,7 +157,7 @@ class Row(Record):
     decision: Name
     handed: Annotated[tuple[Tensor, ...], Field(max_length=MOST_HANDED)]
     second: Annotated[tuple[SecondNetwork, ...], Field(min_length=2, max_length=MOST_SECOND)]
-    shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(max_length=MOST_SECOND)] = ()
+    shares: Shares = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Row:

@@ -180,7 +180,7 @@ def _keep_latency(
     measured = merge_latencies(before, latency, engines)
     if before is not None and measured is before:
         on_note(f"{LatencyReport.FILE_NAME} stays as it was measured before")
-    elif before is not None and any(run.samples_ms for run in before.runs):
+    elif before is not None and any(run.has_times for run in before.runs):
         _set_aside(folder, change, (LatencyReport.FILE_NAME,))
     if elsewhere or measured is not latency:
         change.foreign.add(LatencyReport.FILE_NAME)

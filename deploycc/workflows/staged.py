@@ -147,7 +147,7 @@ def _no_stages(name: str, plan: Sequence[LayerPlan], notes: Sequence[Note]) -> I
             "stages-impossible",
             f"the network cannot be split at the decision for {notes[-1].node}: {notes[-1].reason}",
             context={"network": name},
-            hint="`deploycc.compile` with this plan writes branches, or multiplies",
+            hint="`deploycc gates` without `--staged` plans a single network",
         )
     return InputError(
         "stages-none",

@@ -138,7 +138,8 @@ def test_a_row_is_read_as_its_networks(in_a_row: dict[str, Any], tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda network, engine: network["row"]["shares"].pop(), "share of the pictures"),
+        (lambda network, engine: network["row"].update(shares=[1.0]), "share of the pictures"),
+        (lambda network, engine: network["row"].update(shares=[0.0, 0.0]), "must sum to 1"),
         (lambda network, engine: network["row"].update(decision="a"), "decision is not handed over"),
         (lambda network, engine: network["row"]["second"][0].update(reads=["b"]), "does not hand over"),
         (lambda network, engine: engine["second"].pop(), "names another network"),

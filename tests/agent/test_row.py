@@ -33,7 +33,14 @@ def test_the_decided_network_gets_what_it_reads() -> None:
     assert seen == [(0, {"a": -2.0}), (1, {"a": 6.0, "x": 3.0})]
 
 
-@pytest.mark.parametrize("value", [-1, 2, [0, 1], np.nan])
+def test_a_first_network_without_an_output_of_the_plan_is_refused() -> None:
+    for made, missing in (({"a": 1}, "which"), ({"which": np.array([0])}, "a")):
+        run = row.chain(NETWORK, [lambda given, made=made: made, dict, dict])  # type: ignore[misc]
+        with pytest.raises(Failed, match="the first network has no output " + missing):
+            run(1.0)
+
+
+@pytest.mark.parametrize("value", [-1, 2, [0, 1], np.nan, np.inf, 0.5])
 def test_a_decision_for_no_network_is_refused(value: Any) -> None:
     with pytest.raises(Failed, match="decides on second network"):
         row.decided(np.array(value), 2)

@@ -102,6 +102,16 @@ def test_the_shares_of_a_staged_plan_are_of_its_second_networks(tmp_path: Path) 
     for staged, shares in ((False, (0.7, 0.3)), (True, (0.7, 0.2, 0.1))):
         with pytest.raises(ValidationError, match="a share of the pictures"):
             plan(variants, staged=staged, shares=shares)
+    with pytest.raises(ValidationError, match="must sum to 1"):
+        plan(variants, staged=True, shares=(0.0, 0.0))
+
+
+def test_as_many_second_networks_may_follow_as_a_build_plan_holds() -> None:
+    order = tuple(range(17))
+    many = layer("variants", lowering="variants", order=order, sizes=tuple(number + 1 for number in order))
+    assert plan(many).layers == (many,)  # branches
+    with pytest.raises(ValidationError, match="at most 16 second networks"):
+        plan(many, staged=True)
 
 
 def test_a_plan_from_before_stages_is_read_as_one_network(tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ def test_a_row_is_compared_by_the_medians_of_its_networks_as_often_as_they_ran()
     [
         ({"status": "composed", "reason": "apart"}, "times of the parts"),
         ({"samples_ms": (1.0,), "start_offsets_s": (0.0,), "row": RowRun(second=(0, 1))}, "which second network ran"),
+        ({"samples_ms": (1.0,), "start_offsets_s": (0.0,), "row": RowRun()}, "which second network ran"),
+        ({"row": {"shares": (0.0, 0.0)}}, "must sum to 1"),
+        ({"row": {"second": (16,)}}, "less than 16"),
+        ({"row": {"parts": (PartRun(file="a", samples_ms=(1.0,)),)}}, "a first network and two others"),
     ],
 )
 def test_a_run_that_contradicts_itself_is_refused(fields: dict[str, Any], message: str) -> None:

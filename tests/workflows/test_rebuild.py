@@ -16,7 +16,7 @@ from json_edits import edit
 from deploycc.agent_host import local
 from deploycc.cli import main
 from deploycc.documents.build import read_build_result
-from deploycc.documents.latency import read_latency_report
+from deploycc.documents.latency import PartRun, RowRun, read_latency_report
 from deploycc.errors import ArtefactError, BuildError, InputError
 from deploycc.report import html
 from deploycc.workflows.rebuild import bench_folder, bench_folders, build_folder
@@ -148,6 +148,21 @@ def test_new_figures_leave_those_before_to_runs(returned: Path, here: Callable[.
     assert main(["report", "compare", str(run), str(returned)]) == 0
     bench_folder(returned, quiet)
     assert len(list((returned / "runs").iterdir())) == 2
+
+
+def test_times_of_engines_timed_apart_are_kept_too(returned: Path, here: Callable[..., None]) -> None:
+    latency = read_latency_report(returned)
+    parts = tuple(PartRun(file=f"{number}.engine", samples_ms=(1.0,)) for number in range(3))
+    apart = {"status": "composed", "reason": "apart", "row": RowRun(parts=parts)}
+    apart |= {"samples_ms": (), "start_offsets_s": (), "blocks": ()}
+    latency.model_copy(update={"runs": tuple(run.model_copy(update=apart) for run in latency.runs)}).write(
+        returned / latency.FILE_NAME
+    )
+    before = (returned / latency.FILE_NAME).read_bytes()
+    here({}, ("fp32",))
+    bench_folder(returned, quiet)
+    [run] = (returned / "runs").iterdir()
+    assert (run / latency.FILE_NAME).read_bytes() == before
 
 
 def test_a_build_that_fails_for_one_engine_keeps_the_others(tmp_path: Path, here: Callable[..., None]) -> None:
