@@ -42,7 +42,9 @@ def verify_bundle(path: Path, key: Path | None, root: Path | None = None) -> Ver
 
     verified = verify_signed(path, key, root=root)
     model = verified.manifest.plan.rpartition("/")[0] + "/"
-    inside = {name.removeprefix(model): sha256 for name, sha256 in verified.manifest.digests().items()}
+    named = verified.manifest.digests().items()
+    # the agent lies outside the folder, and may be of a later version than the one that the folder lists
+    inside = {name.removeprefix(model): sha256 for name, sha256 in named if name.startswith(model)}
     with temporary_folder() as folder:
         documents = Path(folder, "documents")
         documents.mkdir()

@@ -116,6 +116,18 @@ def test_an_edited_figure_is_found_although_it_was_signed(
     assert reason in str(caught.value)
 
 
+def test_the_agent_may_be_of_a_later_version_than_the_folder(
+    made: tuple[Packaged, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "verify_signed", verified_here)
+
+    def lists_another(folder: Path) -> None:
+        older = {"name": "agent.pyz", "sha256": "0" * 64, "size_bytes": 1}
+        edit(folder, "deploycc-manifest.json", lambda manifest: manifest["files"].append(older))
+
+    verify_bundle(signed_again(made, tmp_path, lists_another), made[1])
+
+
 def test_an_output_folder_is_followed_without_a_key(made: tuple[Packaged, Path, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made[0].files[0].parent / "out", tmp_path / "out"))
     assert is_output_folder(folder)
