@@ -58,9 +58,13 @@ class RowRun(Record):
     parts: Annotated[tuple[PartRun, ...], Field(max_length=1 + MOST_SECOND)] = ()
 
     @model_validator(mode="after")
-    def _parts_are_a_row(self) -> RowRun:
+    def _same_networks(self) -> RowRun:
         if self.parts and len(self.parts) < 3:
             raise ValueError("a row has a first network and two others or more")
+        if self.shares and max(self.second, default=0) >= len(self.shares):
+            raise ValueError("a second network ran that has no share of the pictures")
+        if self.shares and self.parts and len(self.parts) != 1 + len(self.shares):
+            raise ValueError("not every second network has a share of the pictures and times")
         return self
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from deploycc.documents.build import BuiltEngine
 from deploycc.documents.bundle import ChainLink
-from deploycc.documents.compile import CompileReport
+from deploycc.documents.compile import CompileReport, NetworkRecord
 from deploycc.documents.latency import LatencyReport
 from deploycc.report.table import Table
 
@@ -63,6 +64,12 @@ def _sources(report: CompileReport) -> list[Link]:
     return found
 
 
+def _made_of(engine: BuiltEngine, network: NetworkRecord) -> bool:
+    second = tuple(each.network_sha256 for each in engine.second)
+    planned = tuple(each.sha256 for each in network.second) if engine.status == "built" else ()
+    return (engine.network_sha256, second) == (network.sha256, planned)
+
+
 def chain_table(chain: Iterable[ChainLink]) -> Table:
     """One row per artefact of a bundle, from the trained files to the engines."""
     rows = tuple((link.what, link.name, link.sha256 or "-") for link in chain)
@@ -81,7 +88,7 @@ def breaks(report: CompileReport, latency: LatencyReport | None) -> tuple[str, .
             found.append(f"network {network.file} was made from other trained files")
     for engine in report.engines:
         network_here = networks.get(engine.label)
-        if network_here is None or engine.network_sha256 != network_here.sha256:
+        if network_here is None or not _made_of(engine, network_here):
             found.append(f"the {engine.label} engine was built from another network")
     if latency is None:
         return tuple(found)

@@ -93,6 +93,8 @@ def test_a_row_is_compared_by_the_medians_of_its_networks_as_often_as_they_ran()
         ({"samples_ms": (1.0,), "start_offsets_s": (0.0,), "row": RowRun(second=(0, 1))}, "which second network ran"),
         ({"samples_ms": (1.0,), "start_offsets_s": (0.0,), "row": RowRun()}, "which second network ran"),
         ({"row": {"shares": (0.0, 0.0)}}, "must sum to 1"),
+        ({"row": {"shares": (0.5, 0.5), "second": (2,)}}, "that has no share"),
+        ({"row": {"shares": (1.0,), "parts": composed().row.parts}}, "has a share of the pictures and times"),  # type: ignore[union-attr]
         ({"row": {"second": (16,)}}, "less than 16"),
         ({"row": {"parts": (PartRun(file="a", samples_ms=(1.0,)),)}}, "a first network and two others"),
     ],

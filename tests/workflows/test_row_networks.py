@@ -26,6 +26,7 @@ from deploycc.detector.pictures import prepare, resize
 from deploycc.documents.contract import read_contract
 from deploycc.documents.plan import read_plan
 from deploycc.errors import ArtefactError, InputError
+from deploycc.report.chain import breaks
 from deploycc.report.row import typical_ms
 from deploycc.scenes import draw_scene
 from deploycc.workflows.chain import check_chain
@@ -164,6 +165,15 @@ def test_a_second_network_or_engine_that_was_changed_is_found(compiled: Report) 
         finally:
             (folder / name).write_bytes(before)
     check_chain(folder)
+
+
+def test_an_engine_of_another_second_network_is_found(compiled: Report) -> None:
+    [engine] = compiled.compiled.engines
+    assert breaks(compiled.compiled, compiled.latency) == ()
+    other = engine.second[0].model_copy(update={"network_sha256": "0" * 64})
+    edited = engine.model_copy(update={"second": (other, *engine.second[1:])})
+    report = compiled.compiled.model_copy(update={"engines": (edited,)})
+    assert breaks(report, None) == ("the fp32 engine was built from another network",)
 
 
 def test_the_smoke_test_sees_a_second_engine_that_is_wrong(compiled: Report, tmp_path: Path) -> None:
