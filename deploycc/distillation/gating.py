@@ -124,7 +124,7 @@ def train_gates(
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
-    optimiser = Optimiser(student, settings.rate, matrices=False)
+    optimiser = Optimiser(student, settings.rate)
     optimiser.add(student.gates.parameters(), _RATE)
     if state.step:
         student.load_state_dict(state.student)

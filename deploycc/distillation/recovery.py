@@ -67,7 +67,7 @@ def recover(
     """
     judge = watchful_judge(teacher, samples)
     pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight, label_weight=settings.label_weight)
-    optimiser = Optimiser(pair.student, settings.rate, matrices=True)
+    optimiser = Optimiser(pair.student, settings.rate)
     before = judge.agreement(student)
     state = start(checkpoint, key_of(pair.student, samples, settings))
     if state.step:

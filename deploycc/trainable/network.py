@@ -43,9 +43,6 @@ class TrainableNetwork(nn.Module):
         inputs: tensors to start from, which `forward` takes in this order; None: the picture.
         train_normalisation: scale and shift of batch normalisation are parameters too; the statistics never are.
 
-    Attributes:
-        mixing: names of the weights that mix all channels of what they read; those of depthwise layers do not.
-
     Raises:
         ModelError: ``training-operator``: an operator that PyTorch does not run here.
     """
@@ -79,7 +76,6 @@ class TrainableNetwork(nn.Module):
                 self.register_buffer(f"constant_{len(self._fixed)}", _fixed(tensor), persistent=False)
                 self._fixed.append(tensor.name)
         self._steps = [Step(node) for node in graph.nodes]
-        self.mixing = frozenset(name for node in graph.nodes for name in _mixing(node) if name in trained)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,11 +126,6 @@ class TrainableNetwork(nn.Module):
                 raise ModelError("training-not-finite", "a weight is not finite", context={"tensor": name})
             tensors[name].values = values.copy()
         return replace(self._detector, graph=graph)
-
-
-def _mixing(node: gs.Node) -> list[str]:
-    plain = node.op in ("Gemm", "MatMul") or (node.op == "Conv" and int(node.attrs.get("group", 1)) == 1)
-    return [tensor.name for tensor in node.inputs[:2] if plain and isinstance(tensor, gs.Constant)]
 
 
 def _channels_last(batch: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def measure(given: argparse.Namespace) -> None:
         clocks.append((time.monotonic(), time.process_time()))
 
     state = State("")
-    optimiser, average = Optimiser(pair.student, settings.rate, matrices=True), Average(pair.student)
+    optimiser, average = Optimiser(pair.student, settings.rate), Average(pair.student)
     training = Training(
         pair, optimiser, samples, settings, judge, state, None, lambda _: None, stepped, average=average
     )

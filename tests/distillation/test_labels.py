@@ -129,7 +129,7 @@ def test_a_network_moves_to_the_labels(detector: Detector, samples: Samples) -> 
     """Without them nothing moves: the network is its own teacher."""
     settings, views = TrainingSettings(rate=0.01), (2, 3)
     pair = Pair(detector, detector, samples, 16, 0.0, label_weight=2.0)
-    optimiser = Optimiser(pair.student, settings.rate, matrices=True)
+    optimiser = Optimiser(pair.student, settings.rate)
     first = pair.loss(views, False)
     assert pair.labelled
     assert first.total.item() == pytest.approx(first.labels.item(), rel=1e-2)
