@@ -77,8 +77,8 @@ def groups(parts: "List[Part]") -> "List[List[Part]]":
 
 
 def _timed_apart(part: Part) -> bool:
-    row = len(plan_file.engine_parts(part.engine)) > 1
-    return row and part.plan["target"]["builder"] in plan_file.PROGRAMS
+    in_a_row = len(plan_file.engine_parts(part.engine)) > 1
+    return in_a_row and part.plan["target"]["builder"] in plan_file.PROGRAMS
 
 
 class Job:

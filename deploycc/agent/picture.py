@@ -10,6 +10,7 @@ import struct
 import sys
 from typing import Any, Dict, Optional
 
+from . import plan_file
 from .outcome import Failed
 
 _MAGIC = b"\x93NUMPY"
@@ -49,8 +50,10 @@ def make_inputs(plan: "Dict[str, Any]", network: "Dict[str, Any]", file: "Option
         file: a .npy file with the picture tensor.
     """
     picture = network["input"]["name"]
-    tensors = network.get("inputs", [network["input"]])
-    return {tensor["name"]: make_input(plan, tensor, file if tensor["name"] == picture else None) for tensor in tensors}
+    return {
+        tensor["name"]: make_input(plan, tensor, file if tensor["name"] == picture else None)
+        for tensor in plan_file.inputs_of(network)
+    }
 
 
 def _numpy() -> "Any":

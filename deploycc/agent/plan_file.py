@@ -228,6 +228,11 @@ def parts_of(network: "Dict[str, Any]") -> "List[Dict[str, Any]]":
     ]
 
 
+def inputs_of(network: "Dict[str, Any]") -> "List[Dict[str, Any]]":
+    """Return name and shape of each input: the picture, or what a second network of a row reads."""
+    return network.get("inputs", [network["input"]])  # type: ignore[no-any-return]
+
+
 def engine_parts(engine: "Dict[str, Any]") -> "List[Dict[str, Any]]":
     """Return the engines that an engine of a plan or of ``build.json`` is: itself, or those of a row."""
     return [engine, *engine.get("second", [])]

@@ -7,7 +7,7 @@ no machine with a GPU has run it yet.
 import collections
 from typing import Any, Callable, Dict, List, Optional
 
-from . import gpu, layer_profiler, row, stack
+from . import gpu, layer_profiler, plan_file, row, stack
 from .build_tensorrt import import_tensorrt
 from .outcome import Failed, NotPossible
 from .picture import make_inputs
@@ -89,7 +89,7 @@ class Runner:
 
         empty = {
             tensor["name"]: numpy.zeros(tuple(tensor["shape"]), numpy.float32)
-            for tensor in network.get("inputs", [network["input"]])
+            for tensor in plan_file.inputs_of(network)
         }
         tensors, run_once = _prepare(self._trt, self._cuda, engine, empty)
 

@@ -10,6 +10,7 @@ from . import (
     files,
     gpu,
     layer_information,
+    plan_file,
     programs,
     stack,
     time_engine,
@@ -192,7 +193,7 @@ class Board:
         return result
 
     def _write_inputs(self, network: "Dict[str, Any]", given: "Dict[str, Any]") -> None:
-        for number, tensor in enumerate(trtexec_commands.inputs_of(network)):
+        for number, tensor in enumerate(plan_file.inputs_of(network)):
             with open(self._file(trtexec_commands.input_file(number)), "wb") as file:
                 file.write(given[tensor["name"]].tobytes())
 

@@ -8,6 +8,7 @@ lie in its working folder, under names from here; what it reads is given by path
 import math
 from typing import Any, Dict, List
 
+from . import plan_file
 from .outcome import Failed
 from .trtexec_flags import knows
 
@@ -174,11 +175,6 @@ def answer_arguments(
     ]
 
 
-def inputs_of(network: "Dict[str, Any]") -> "List[Dict[str, Any]]":
-    """Return name and shape of each input: the picture, or what a second network of a row reads."""
-    return network.get("inputs", [network["input"]])  # type: ignore[no-any-return]
-
-
 def input_file(number: int) -> str:
     """Return the name of the file that holds an input."""
     return INPUT if number == 0 else "input-{}.raw".format(number)
@@ -186,7 +182,7 @@ def input_file(number: int) -> str:
 
 def _loaded(version: "Any", board: "Dict[str, Any]", network: "Dict[str, Any]", engine_path: str) -> "List[str]":
     check_release(version)
-    inputs = inputs_of(network)
+    inputs = plan_file.inputs_of(network)
     for tensor in inputs:
         if not is_spellable(version, tensor["name"]):
             raise Failed(

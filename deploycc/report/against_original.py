@@ -10,7 +10,6 @@ from deploycc.documents.document import Provenance
 from deploycc.documents.latency import LatencyReport
 from deploycc.report.format import change as relative
 from deploycc.report.format import count, milliseconds, size
-from deploycc.report.row import typical_ms
 from deploycc.report.stats import CONFIDENCE
 from deploycc.report.variants import VariantComparison, describe_order, variant_comparisons
 
@@ -103,14 +102,14 @@ def _latencies(latency: LatencyReport | None) -> list[Side]:
 
 
 def _latency(compared: VariantComparison) -> Side:
-    before, after, change = compared.original.summary, compared.compiled.summary, compared.change
+    before, after, change = compared.original.typical_ms, compared.compiled.typical_ms, compared.change
     assert before is not None
     assert after is not None
     row = compared.compiled.run.row
     return Side(
         f"{compared.precision} latency, {'median' if row is None else 'typical'}",
-        milliseconds(before.p50_ms),
-        milliseconds(after.p50_ms if row is None else typical_ms(compared.compiled.run)),
+        milliseconds(before),
+        milliseconds(after),
         "not significant" if change.direction == "not significant" else f"{change.ratio - 1:+.1%}",
         "measured",
         f"{change.low - 1:+.1%} to {change.high - 1:+.1%} at {CONFIDENCE:.0%} confidence, "

@@ -10,7 +10,7 @@ from deploycc.documents.document import Provenance
 from deploycc.report.against_original import macs_label
 from deploycc.report.format import bare_ms, change, count, milliseconds, rate, size
 from deploycc.report.published import SOURCE, published_latency
-from deploycc.report.row import composed_ms, typical_ms
+from deploycc.report.row import composed_ms
 from deploycc.report.scenario import describe_scenario
 from deploycc.report.verdict import Assessment, Status, Verdict
 
@@ -100,13 +100,13 @@ def key_figures(report: CompileReport, runs: Sequence[Assessment]) -> tuple[KeyF
     figures = [
         KeyFigure(
             f"latency {item.run.precision}, {'median' if item.run.row is None else 'typical'}",
-            milliseconds(item.summary.p50_ms if item.run.row is None else typical_ms(item.run)),
+            milliseconds(item.typical_ms),
             f"p99 {milliseconds(item.summary.p99_ms)}, {rate(item.summary.throughput_fps)}",
             "measured",
             item.run.device,
         )
         for item in runs
-        if item.summary and item.run.variant == "compiled"
+        if item.summary and item.typical_ms is not None and item.run.variant == "compiled"
     ]
     measured = {item.run.label for item in runs if item.summary}
     figures += [
@@ -149,11 +149,11 @@ def _sentence(item: Assessment) -> str:
     run, summary = item.run, item.summary
     if (ms := composed_ms(run)) is not None:
         return f"{run.precision} takes {milliseconds(ms)}, composed of engines timed by themselves on {run.device}."
-    if summary is None:
+    if summary is None or item.typical_ms is None:
         return f"{run.precision} was not measured: {'; '.join(item.verdict.failed)}."
     typical = f"median latency of {milliseconds(summary.p50_ms)}"
     if run.row is not None:
-        typical = f"latency of {milliseconds(typical_ms(run))} (medians of networks in a row, by how often each ran)"
+        typical = f"latency of {milliseconds(item.typical_ms)} (medians of networks in a row, by how often each ran)"
     text = f"{run.precision} has a {typical} and a 99th percentile of {milliseconds(summary.p99_ms)} on {run.device}."
     if scenario := describe_scenario(run):
         text += f" As a {scenario}."

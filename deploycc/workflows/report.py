@@ -51,12 +51,13 @@ class Report:
 
         Of networks in a row it is what they typically take (`deploycc.report.row`).
         """
-        from deploycc.report.row import typical_ms
-        from deploycc.report.stats import summarise
+        from deploycc.report.verdict import assess_run
 
-        for run in self.latency.runs if self.latency else ():
+        if self.latency is None:
+            return None
+        for run in self.latency.runs:
             if (run.precision, run.variant) == (precision, variant) and run.status == "measured":
-                return summarise(run.samples_ms).p50_ms if run.row is None else typical_ms(run)
+                return assess_run(run, self.latency).typical_ms
         return None
 
 
