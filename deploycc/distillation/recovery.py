@@ -9,8 +9,7 @@ from pathlib import Path
 from deploycc.detector import Detector
 from deploycc.distillation.agreement import Agreement, Judge
 from deploycc.distillation.average import Average
-from deploycc.distillation.loop import Training, TrainingSettings, copied, key_of, start
-from deploycc.distillation.optimiser import Optimiser
+from deploycc.distillation.loop import Training, TrainingSettings, copied, key_of, make_optimiser, start
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import Samples
 from deploycc.errors import DeployError
@@ -67,7 +66,7 @@ def recover(
     """
     judge = watchful_judge(teacher, samples)
     pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight, label_weight=settings.label_weight)
-    optimiser = Optimiser(pair.student, settings.rate)
+    optimiser = make_optimiser(pair.student, settings)
     before = judge.agreement(student)
     state = start(checkpoint, key_of(pair.student, samples, settings))
     if state.step:

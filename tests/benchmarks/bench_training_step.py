@@ -30,8 +30,7 @@ from real_models import add_assets_option
 from deploycc.detector.picture_list import PictureList
 from deploycc.distillation.agreement import Judge
 from deploycc.distillation.average import Average
-from deploycc.distillation.loop import State, Training, TrainingSettings
-from deploycc.distillation.optimiser import Optimiser
+from deploycc.distillation.loop import State, Training, TrainingSettings, make_optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import LEAST_PICTURES, Samples
 from deploycc.distillation.views import Labels
@@ -61,7 +60,7 @@ def measure(given: argparse.Namespace) -> None:
         clocks.append((time.monotonic(), time.process_time()))
 
     state = State("")
-    optimiser, average = Optimiser(pair.student, settings.rate), Average(pair.student)
+    optimiser, average = make_optimiser(pair.student, settings), Average(pair.student)
     training = Training(
         pair, optimiser, samples, settings, judge, state, None, lambda _: None, stepped, average=average
     )
