@@ -22,6 +22,8 @@ class Prune:
     Attributes:
         kernels: layer name to the kernels whose output, after bias and folded BatchNorm, counts as zero; numbered as
             they are without the blocks.
+        carriers: likewise; these stay, of zeros, as far as they carry the constants of kernels that go
+            (`deploycc.graph.channels.carriers`).
         dead: also remove every channel that holds a constant in the network as it is, for example because all
             weights of its kernel are zero.
         coefficients: gated layer to the constants that replace its gate, one per kernel, none negative
@@ -30,6 +32,7 @@ class Prune:
     """
 
     kernels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    carriers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dead: bool = False
     coefficients: Mapping[str, Sequence[float]] = field(default_factory=dict)
     blocks: tuple[Key, ...] = ()

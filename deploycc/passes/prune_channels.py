@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from deploycc.detector import Detector
 from deploycc.errors import ModelError, Note
 from deploycc.graph.blocks.removal import remove_block
 from deploycc.graph.blocks.search import Key
+from deploycc.graph.channels.carriers import can_be_carriers, carried, carrier_notes, silence
 from deploycc.graph.channels.constants import ChannelConstants, channel_constants, removable
 from deploycc.graph.channels.groups import ChannelGroups, layer_names
 from deploycc.graph.channels.labels import channel_groups
@@ -69,7 +70,8 @@ def prune_channels(detector: Detector, options: Options) -> Result:
 
     A kernel's output counts as zero. The operators after it turn that zero into a constant (a shift, the bias of a
     depthwise convolution), and the readers add the constant to their bias: ``W x + b = W_A x_A + (b + W_R c)``. A
-    channel group is removed where all its readers can do so. Otherwise the whole group stays as it was, with a note.
+    channel group is removed where all its readers can do so, or have a carrier, a kernel of zeros that stays. Otherwise
+    the whole group stays as it was, with a note.
 
     Before: ``y = Relu(Conv(x, W[64, 3, 3, 3])); z = Conv(y, V[8, 64, 1, 1])``
     After:  ``y = Relu(Conv(x, W'[48, 3, 3, 3])); z = Conv(y, V'[8, 48, 1, 1])``
@@ -97,7 +99,12 @@ def prune(detector: Detector, wanted: Prune) -> PruneReport:
     if wanted.blocks:
         groups = channel_groups(graph)
     check_kernels(groups, wanted.kernels)
+    check_kernels(groups, wanted.carriers)
     chosen, constants, stays = choose(graph, groups, wanted)
+    leaves = np.zeros(groups.count, np.bool_)
+    leaves[list(chosen)] = True
+    stays += carrier_notes(groups, carried(graph, groups, constants, leaves))
+    silence(graph, _those_in(groups, _listed(wanted), constants.carriers))
     removal = remove_channels(graph, groups, chosen, constants)
     after = _layers(graph, groups)
     stay = {name: _picked(kernels, removal.layers.get(name, ())) for name, kernels in left.items()}
@@ -183,31 +190,45 @@ def choose(
     """Choose the groups that can be removed where kernels count as zero.
 
     A kernel whose group stays no longer counts as zero, which may make other groups stay: repeated until nothing
-    changes.
+    changes. Carriers that nothing needs are kernels like all others.
 
     Returns:
-        The groups, what their channels hold, and notes on the groups that stay.
+        The groups, what their channels hold with the carriers that are needed, and notes on the groups that stay.
     """
-    listed = groups.of_kernels(wanted.kernels)
-    candidates, reasons = set(listed), {}
+    listed, reasons = groups.of_kernels(wanted.kernels), {}
+    carriers = can_be_carriers(graph, groups, groups.of_kernels(wanted.carriers))
+    candidates = listed | carriers
     while True:
-        zeroed = {
-            name: [kernel for kernel in kernels if groups.layers[name][kernel] in candidates]
-            for name, kernels in wanted.kernels.items()
-        }
-        constants = channel_constants(graph, groups, zeroed)
+        zeroed = _those_in(groups, _listed(wanted), candidates)
+        constants = channel_constants(graph, groups, zeroed, carriers)
         able = removable(graph, groups, constants)
         gone = np.zeros(groups.count, np.bool_)
         gone[list(able.groups if wanted.dead else able.groups & candidates)] = True
         back = keep_back(groups, gone)
-        stays = {group for group in candidates if not gone[group]}
+        idle = carriers - set(carried(graph, groups, constants, gone))
+        stays = {group for group in candidates - carriers if not gone[group]}
         for group in stays:
             found = back.get(group) or groups.pins.get(group) or able.blocked.get(group)
             reasons[group] = found or _in_use(groups, group, wanted.kernels)
-        if not stays:
+        if not stays and not idle:
             notes = tuple(stay_note(groups, group, reasons[group]) for group in sorted(reasons))
             return set(np.flatnonzero(gone).tolist()), constants, notes
-        candidates -= stays
+        carriers -= idle
+        candidates -= stays | (idle - listed)
+
+
+def _listed(wanted: Prune) -> dict[str, tuple[int, ...]]:
+    """The kernels that count as zero, whether they go or stay."""
+    names = {**wanted.kernels, **wanted.carriers}
+    return {name: (*wanted.kernels.get(name, ()), *wanted.carriers.get(name, ())) for name in names}
+
+
+def _those_in(
+    groups: ChannelGroups, kernels: Mapping[str, Iterable[int]], chosen: Container[int]
+) -> dict[str, tuple[int, ...]]:
+    """The kernels that belong to chosen groups."""
+    picked = {name: tuple(k for k in listed if groups.layers[name][k] in chosen) for name, listed in kernels.items()}
+    return {name: some for name, some in picked.items() if some}
 
 
 def _in_use(groups: ChannelGroups, group: int, wanted: Mapping[str, Iterable[int]]) -> Note:

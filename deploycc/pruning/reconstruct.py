@@ -90,7 +90,7 @@ def reconstruct(
     *,
     rewired: Collection[str] = (),
 ) -> Reconstruction:
-    """Refit, in place, every convolution whose input or gate was changed by pruning.
+    """Refit, in place, every convolution whose input or gate was changed by pruning; kernels of zeros stay zero.
 
     Args:
         original: before gates were folded and channels removed; layers have the same names.
@@ -216,7 +216,8 @@ def _refit(
             for task, response in zip(tasks, responses, strict=True):
                 weight, bias = _split(task)
                 goal = _by_group(task, response.reshape(response.shape[0], -1)[:, positions])
-                residuals.append(goal - (x @ weight + bias[:, None, :]))
+                learns = weight.any(axis=1, keepdims=True)  # a carrier (`graph.channels.carriers`) must stay constant
+                residuals.append(np.where(learns, goal - (x @ weight + bias[:, None, :]), 0.0))
             sums[windows][_is_held_out(picture)].add(x, np.concatenate(residuals, axis=2))
     ridges: dict[str, float | None] = {}
     for windows, tasks in by_windows.items():

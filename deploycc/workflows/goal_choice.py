@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,12 +38,23 @@ class GoalInputs:
     layers: set[str]
     block_worth: Mapping[Key, float] = field(default_factory=dict)
 
+    @functools.cached_property
+    def carriers(self) -> Kernels:
+        """Return kernels that stay, of zeros, where others go that need them; nobody counts them as a loss."""
+        from deploycc.workflows.constant_carriers import constant_carriers
+
+        return constant_carriers(self.dense.graph, self.groups, self.possible)
+
     def removable(self) -> set[int]:
         """Return the channel groups that may go."""
+        return self.can_go(self.possible.kernels)
+
+    def can_go(self, kernels: Mapping[str, tuple[int, ...]]) -> set[int]:
+        """Return the channel groups that can go where just these kernels are to go."""
         from deploycc.passes.options import Prune
         from deploycc.passes.prune_channels import choose
 
-        return choose(self.dense.graph, self.groups, Prune(self.possible.kernels))[0]
+        return choose(self.dense.graph, self.groups, Prune(kernels, carriers=self.carriers))[0]
 
     def work(self) -> list[LayerMacs]:
         """Return what the network computes: layers that keep their kernels read fewer channels."""
@@ -57,11 +69,13 @@ class Chosen:
 
     Attributes:
         choice: the kernels, numbered as they are without the blocks.
+        carriers: kernels that stay, of zeros, where others go that need them.
         rounded: how many kernels each bundle of layers keeps.
         blocks: that go whole, before the kernels.
     """
 
     choice: Choice
+    carriers: Kernels
     rounded: tuple[Rounded, ...]
     blocks: tuple[Block, ...] = ()
 
@@ -107,8 +121,6 @@ def thin(
         spared: channel groups that stay.
         work: parts that cost what the network computes, where that has a price.
     """
-    from deploycc.passes.options import Prune
-    from deploycc.passes.prune_channels import choose
     from deploycc.pruning.decide import kernels_of
     from deploycc.pruning.goal_search import GoalSearch
 
@@ -117,7 +129,7 @@ def thin(
         search = GoalSearch(inputs.groups, worth, able, inputs.layers, parts, multiple, work)
         going = solve(search)
         kernels = kernels_of(inputs.groups, inputs.possible, going)
-        stuck = going - choose(inputs.dense.graph, inputs.groups, Prune(kernels))[0]
+        stuck = going - inputs.can_go(kernels)
         if not stuck:
             return Thinning(search, going, kernels)
         able = able - stuck

@@ -97,6 +97,7 @@ def decide_pruning(
     from deploycc.passes.options import Prune
     from deploycc.passes.prune_channels import check_kernels, choose
     from deploycc.pruning.decide import kernels_of
+    from deploycc.workflows.constant_carriers import constant_carriers
     from deploycc.workflows.goal_choice import GoalInputs
     from deploycc.workflows.prune_goal import choose_for_goal
     from deploycc.workflows.prune_macs import choose_for_macs
@@ -126,7 +127,12 @@ def decide_pruning(
             original=original,
             dense=dense,
             groups=groups,
-            prune=Prune(chosen.choice.kernels, coefficients=coefficients, blocks=tuple(b.key for b in chosen.blocks)),
+            prune=Prune(
+                chosen.choice.kernels,
+                carriers=chosen.carriers,
+                coefficients=coefficients,
+                blocks=tuple(block.key for block in chosen.blocks),
+            ),
             choice=chosen.choice,
             rounded=chosen.rounded,
             relative_times={},
@@ -136,16 +142,17 @@ def decide_pruning(
             blocks=chosen.blocks,
         )
     choice = _choose(dense, groups, profile, mask or {}, layers, settings)
-    able, _, stays = choose(dense.graph, groups, Prune(choice.kernels))
+    carriers = constant_carriers(dense.graph, groups, choice)
+    able, _, stays = choose(dense.graph, groups, Prune(choice.kernels, carriers=carriers))
     wider = choice.with_spare()
-    spare = choose(dense.graph, groups, Prune(wider.kernels))[0] - able
+    spare = choose(dense.graph, groups, Prune(wider.kernels, carriers=carriers))[0] - able
     say("choosing how many kernels stay")
     going, rounded, times = _round(dense, groups, wider, able, spare, layers, settings, costs, say)
     return PruneDecision(
         original=original,
         dense=dense,
         groups=groups,
-        prune=Prune(kernels_of(groups, wider, going), coefficients=coefficients),
+        prune=Prune(kernels_of(groups, wider, going), carriers=carriers, coefficients=coefficients),
         choice=choice,
         rounded=rounded,
         relative_times=times,

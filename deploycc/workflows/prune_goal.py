@@ -105,7 +105,7 @@ def choose_for_goal(
         loss=without_blocks + thinning.loss,
     )
     decided = counts_kept(inputs, thinning.going, multiple)
-    return Chosen(Choice(thinning.kernels, inputs.possible.use, _WHY), decided, blocks), met
+    return Chosen(Choice(thinning.kernels, inputs.possible.use, _WHY), inputs.carriers, decided, blocks), met
 
 
 def check_goal(settings: PruneSettings) -> None:

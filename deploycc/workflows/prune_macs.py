@@ -66,7 +66,7 @@ def choose_for_macs(inputs: GoalInputs, settings: PruneSettings) -> Chosen:
             break
         thinning = other
     rounded = counts_kept(inputs, thinning.going, multiple)
-    return Chosen(Choice(thinning.kernels, possible.use, _WHY), rounded)
+    return Chosen(Choice(thinning.kernels, possible.use, _WHY), inputs.carriers, rounded)
 
 
 def _saves_least(inputs: GoalInputs, parts: Sequence[LayerMacs], going: frozenset[int], least: float) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 
 from deploycc.graph.channels import constants as channel_constants
 from deploycc.graph.channels import labels, removal
-from deploycc.graph.channels.groups import ChannelGroups, node_key
+from deploycc.graph.channels.carriers import pick_carriers
+from deploycc.graph.channels.groups import ChannelGroups, layer_names, node_key
 
 # One percent of a channel's contribution is far more than this; float32 sums in another order are far less.
 RTOL, ATOL = 1e-4, 1e-4
@@ -58,6 +59,23 @@ def masked(graph: gs.Graph, groups: ChannelGroups, gone: Iterable[int]) -> gs.Gr
         factor = gs.Constant(f"mask{number}", mask.reshape(shape))
         copy.nodes.append(gs.Node("Mul", f"mask{number}", inputs=[seen, factor], outputs=[zeros]))
         node.inputs[read.index] = zeros
+    return copy.toposort()
+
+
+def zeroed(graph: gs.Graph, kernels: dict[str, tuple[int, ...]]) -> gs.Graph:
+    """A copy whose layers' outputs are multiplied by zero at these kernels: what the pass promises to equal."""
+    copy = graph.copy()
+    for node, name in list(layer_names(copy.nodes)):
+        if name in kernels:
+            out = node.outputs[0]
+            axis = len(out.shape) - 1 if node.op == "MatMul" else 1
+            mask = np.ones(out.shape[axis], np.float32)
+            mask[list(kernels[name])] = 0
+            mask = mask.reshape([-1 if index == axis else 1 for index in range(len(out.shape))])
+            inner = gs.Variable(f"{out.name}_whole", np.float32, out.shape)
+            factor = gs.Constant(f"{out.name}_mask", mask)
+            node.outputs = [inner]
+            copy.nodes.append(gs.Node("Mul", f"{name}_mask", inputs=[inner, factor], outputs=[out]))
     return copy.toposort()
 
 
@@ -126,3 +144,20 @@ def dead_error(graph: gs.Graph, parts: Parts = Parts()) -> tuple[float, int]:
         return np.inf, 0
     got = _run(cut)
     return np.inf if got is None else error(got, run(graph)), len(result.groups)
+
+
+def carried_error(graph: gs.Graph, parts: Parts = Parts()) -> tuple[float, int]:
+    """As `dead_error`, with carriers of constants; the groups that went only because of them."""
+    groups = parts.groups(graph)
+    cut = graph.copy()
+    try:
+        constants = parts.constants(graph, groups)
+        alone = parts.removable(graph, groups, constants).groups
+        use = {group: float(group * 7 % 5) for group in range(groups.count)}
+        constants = replace(constants, carriers=pick_carriers(graph, groups, constants, use))
+        together = parts.removable(graph, groups, constants).groups
+        parts.remove(cut, groups, together, constants)
+    except (ValueError, IndexError):
+        return np.inf, 0
+    got = _run(cut)
+    return np.inf if got is None else error(got, run(graph)), len(together - alone)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
-import onnx_graphsurgeon as gs
 import pytest
 from channel_networks import ChannelNetwork
-from channel_removal import error
+from channel_removal import error, zeroed
 from examples import examples
 from golden_files import assert_golden
 from graph_text import RTX, detector, network, operators, run
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutation import find_example, mutant
 from strategies import channel_networks
 
+from deploycc.detector import Detector
 from deploycc.errors import ModelError
-from deploycc.graph.channels.groups import layer_names
+from deploycc.graph.channels import carriers as carriers_module
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.text import to_text
 from deploycc.passes import PIPELINE
@@ -24,8 +29,9 @@ from deploycc.passes.fold_affine import fold_affine
 from deploycc.passes.fold_gates import fold_gates
 from deploycc.passes.lower_detection import lower_detection
 from deploycc.passes.options import Options, Prune
-from deploycc.passes.prune_channels import prune, prune_channels
+from deploycc.passes.prune_channels import PruneReport, choose, prune, prune_channels
 
+prune_module = sys.modules[prune.__module__]  # its name in the package is the pass
 RTOL, ATOL = 1e-5, 1e-5
 
 RESIDUAL = """<ir_version: 8, opset_import: ["": 13]>
@@ -40,23 +46,7 @@ g (float[1,3,6,6] x, float[4,3,3,3] w1, float[4] b1, float[4,1,3,3] wd, float[4]
 }"""
 
 CHAIN = RESIDUAL.replace("[sum] s = Add (c2, r1)", "[relu2] s = Relu (c2)")
-
-
-def zeroed(graph: gs.Graph, kernels: dict[str, tuple[int, ...]]) -> gs.Graph:
-    """A copy whose layers' outputs are multiplied by zero at these kernels: what the pass promises to equal."""
-    copy = graph.copy()
-    for node, name in list(layer_names(copy.nodes)):
-        if name in kernels:
-            out = node.outputs[0]
-            axis = len(out.shape) - 1 if node.op == "MatMul" else 1
-            mask = np.ones(out.shape[axis], np.float32)
-            mask[list(kernels[name])] = 0
-            mask = mask.reshape([-1 if index == axis else 1 for index in range(len(out.shape))])
-            inner = gs.Variable(f"{out.name}_whole", np.float32, out.shape)
-            factor = gs.Constant(f"{out.name}_mask", mask)
-            node.outputs = [inner]
-            copy.nodes.append(gs.Node("Mul", f"{name}_mask", inputs=[inner, factor], outputs=[out]))
-    return copy.toposort()
+PADDED = CHAIN.replace("Conv (d", "Conv <pads = [1,1,1,1]> (d").replace("float[4,4,1,1] w2", "float[4,4,3,3] w2")
 
 
 def test_nothing_happens_unasked() -> None:
@@ -112,13 +102,49 @@ def test_a_sum_needs_both_terms() -> None:
 
 
 def test_a_constant_in_front_of_padding_stays_and_says_why() -> None:
-    padded = CHAIN.replace("Conv (d", "Conv <pads = [1,1,1,1]> (d").replace("float[4,4,1,1] w2", "float[4,4,3,3] w2")
-    source = network(padded)
+    source = network(PADDED)
     report = prune(source, Prune({"conv1": (0,)}))
     assert report.removed == {}
     (note,) = report.stays
     assert note.code == "channel-constant"
     assert "conv2: it pads with zeros" in note.reason
+
+
+def test_a_carrier_takes_constants_in_front_of_padding() -> None:
+    source = network(PADDED)
+    expected = run(zeroed(source.graph, {"conv1": (0, 1, 3)}))
+    report = prune(source, Prune({"conv1": (0, 3)}, carriers={"conv1": (1,)}))
+    assert report.removed == {"conv1": (0, 3), "dw": (0, 3)}
+    (note,) = report.stays
+    assert (note.node, note.code) == ("conv1", "channel-carrier")
+    assert note.reason == (
+        "conv1[1] = dw[1] stays: conv2: it gets what 2 removed channels would add through this one, whose kernels are "
+        "zero now"
+    )
+    np.testing.assert_allclose(run(source.graph)[0], expected[0], rtol=RTOL, atol=ATOL)
+
+
+def test_a_carrier_that_nothing_needs_is_a_kernel_like_others() -> None:
+    source = network(CHAIN)
+    expected = run(zeroed(source.graph, {"conv1": (0, 3)}))
+    report = prune(source, Prune({"conv1": (0, 3)}, carriers={"conv1": (1,)}))
+    assert report.stays == ()
+    np.testing.assert_allclose(run(source.graph)[0], expected[0], rtol=RTOL, atol=ATOL)
+    listed = network(CHAIN)
+    assert prune(listed, Prune({"conv1": (0, 1)}, carriers={"conv1": (1,)})).removed["conv1"] == (0, 1)
+
+
+def test_an_output_carries_nothing() -> None:
+    """A carrier of zeros would show."""
+    outputs = "float[2] b3, int64[1] one, int64[1] two) => (float[1,2,6,6] y, float[1,1,6,6] z)"
+    shown = PADDED.replace("float[2] b3) => (float[1,2,6,6] y)", outputs)
+    shown = shown.replace("[conv3]", "[shown] z = Slice (d, one, two, one) [conv3]")
+    source = network(shown, {"one": np.array([1]), "two": np.array([2])})
+    before = run(source.graph)
+    report = prune(source, Prune({"conv1": (0, 3)}, carriers={"conv1": (1,)}))
+    assert report.removed == {}
+    for got, expected in zip(run(source.graph), before, strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_one_channel_is_kept() -> None:
@@ -174,6 +200,77 @@ def test_the_pass_equals_kernels_times_zero(made: ChannelNetwork) -> None:
     went = {name: tuple(k for k in kernels if k in report.removed.get(name, ())) for name, kernels in wanted.items()}
     masks = {name: kernels for name, kernels in went.items() if kernels}
     assert error(run(pruned.graph), run(zeroed(source.graph, masks))) <= 1.0
+
+
+@settings(max_examples=examples(60))
+@given(st.one_of(channel_networks("conv", "bn", "meet", "depthwise"), channel_networks()))
+def test_the_pass_with_carriers_equals_kernels_times_zero(made: ChannelNetwork) -> None:
+    source = detector(made.build())
+    error_of, _ = pass_with_carriers(source, made.seed)
+    assert error_of <= 1.0
+
+
+def test_carriers_are_reached() -> None:
+    """Without this, the property above might hold because nothing is ever carried."""
+    seen: list[int] = []
+
+    @settings(max_examples=80, derandomize=True, database=None)
+    @given(channel_networks("conv", "bn", "meet", "depthwise"))
+    def collect(made: ChannelNetwork) -> None:
+        seen.append(pass_with_carriers(detector(made.build()), made.seed)[1])
+
+    collect()
+    assert sum(seen) > 5
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        (prune_module, "    silence(graph, _those_in(groups, _listed(wanted), constants.carriers))\n", ""),
+        (carriers_module, "for index in (1, 2) if", "for index in (1,) if"),
+    ],
+    ids=["not silenced", "its bias stays"],
+)
+def test_planted_bug_in_carriers_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, old: str, new: str
+) -> None:
+    broken = mutant(module, old, new)
+    if module is carriers_module:
+        monkeypatch.setattr(prune_module, "silence", broken.silence)
+    prune_with = broken.prune if module is prune_module else prune
+
+    def shows(made: ChannelNetwork) -> bool:
+        return pass_with_carriers(detector(made.build()), made.seed, prune_with)[0] > 1.0
+
+    shown = find_example(channel_networks("conv", "bn", "meet", "depthwise"), shows)
+    monkeypatch.undo()
+    assert pass_with_carriers(detector(shown.build()), shown.seed)[0] <= 1.0
+
+
+def pass_with_carriers(
+    source: Detector, seed: int, prune_with: Callable[[Detector, Prune], PruneReport] = prune
+) -> tuple[float, int]:
+    """Pruned against masked, with some kernels as carriers whether they can be or not; how many are carriers."""
+    groups = channel_groups(source.graph)
+    random = np.random.default_rng(seed)
+    drawn = {name: random.random(len(labels)) for name, labels in groups.layers.items()}
+    least = 0.2 * (seed % 2)  # carriers may be among the kernels that go
+    wanted = {name: tuple(np.flatnonzero((draw >= least) & (draw < 0.7)).tolist()) for name, draw in drawn.items()}
+    carriers = {name: tuple(np.flatnonzero(draw < 0.2).tolist()) for name, draw in drawn.items()}
+    pruned = replace(source, graph=source.graph.copy())
+    asked = Prune(wanted, carriers=carriers)
+    report = prune_with(pruned, asked)
+    needed = choose(source.graph, groups, asked)[1].carriers
+    zero = {
+        name: tuple(
+            kernel
+            for kernel in sorted({*wanted[name], *carriers[name]})
+            if kernel in report.removed.get(name, ()) or int(groups.layers[name][kernel]) in needed
+        )
+        for name in wanted
+    }
+    masks = {name: kernels for name, kernels in zero.items() if kernels}
+    return error(run(pruned.graph), run(zeroed(source.graph, masks))), len(needed)
 
 
 def test_golden() -> None:

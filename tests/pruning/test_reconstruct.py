@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deploycc.detector import Detector
 from deploycc.errors import InputError, MeasureError
+from deploycc.graph.channels.carriers import silence
 from deploycc.passes.options import Prune
 from deploycc.passes.prune_channels import prune
 from deploycc.pruning import reconstruct, responses, windows
@@ -145,6 +146,18 @@ def test_weights_stay_if_every_change_increases_the_held_out_error() -> None:
     (layer,) = reconstruct.reconstruct(found, small, removed, (), partial(pictures, 1), 10).layers
     assert layer.ridge is not None
     assert layer.error[1] < 1e-6 * layer.error[0]
+
+
+def test_kernels_of_zeros_stay_zero() -> None:
+    """They may carry constants of removed channels, which readers count on."""
+    found = dependent()
+    small, removed = pruned(found, {"first": GONE["first"]})
+    silence(small.graph, {"second": (2,)})
+    result = reconstruct.reconstruct(found, small, removed, (), read, COUNT)
+    assert [layer.name for layer in result.layers if layer.ridge is not None] == ["second", "third"]
+    second = next(node for node in small.graph.nodes if node.name == "second")
+    for constant in second.inputs[1:]:
+        assert not constant.values[2].any()
 
 
 def test_nothing_to_refit() -> None:

@@ -1,26 +1,26 @@
 """Channels that hold the same number at every pixel of every picture, found by propagating constants like labels.
 
 A kernel of zeros does not make a channel of zeros: its bias, a BatchNormalization's shift or the bias of a depthwise
-convolution after it make the channel a constant. If every reader of the channel can fold the constant into its bias,
-the channel can be removed.
+convolution after it make the channel a constant. If every reader of the channel can fold the constant into its bias, or
+into the weights of a carrier (`deploycc.graph.channels.readers`), the channel can be removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.errors import Note
-from deploycc.graph.channels.constant_rules import CONSTANT_RULES, pads
+from deploycc.graph.channels.constant_rules import CONSTANT_RULES
 from deploycc.graph.channels.groups import ChannelGroups, Read, layer_names
 from deploycc.graph.channels.movement_rules import MOVEMENT_RULES
+from deploycc.graph.channels.readers import carrier_column, why_not_foldable
 from deploycc.graph.channels.site import Channels
-from deploycc.graph.edit import constant_values, static_shape
+from deploycc.graph.edit import static_shape
 
 Values = NDArray[np.float64]
 
@@ -31,9 +31,15 @@ class ChannelConstants:
 
     Attributes:
         values: for each variable that carries channels, by name, the constant of each channel; NaN if it varies.
+        carriers: groups that stay, and hold constants for removed ones.
     """
 
     values: Mapping[str, Values]
+    carriers: frozenset[int] = frozenset()
+
+    def at(self, node: gs.Node, read: Read) -> Values:
+        """Return what a reader sees, [channels of the operand]."""
+        return self.values[node.inputs[read.index].name]
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ class Removable:
     """The channel groups that can be removed without changing an output.
 
     Attributes:
-        groups: constant at every reader, and every reader can fold the constant.
-        blocked: constant at every reader, but one reader cannot fold it: that node and the reason.
+        groups: constant at every reader, and every reader can fold the constant or has a carrier; no carriers.
+        blocked: constant at every reader, but one reader can do neither: that node and the reason.
     """
 
     groups: frozenset[int]
@@ -50,7 +56,10 @@ class Removable:
 
 
 def channel_constants(
-    graph: gs.Graph, groups: ChannelGroups, zeroed: Mapping[str, Iterable[int]] | None = None
+    graph: gs.Graph,
+    groups: ChannelGroups,
+    zeroed: Mapping[str, Iterable[int]] | None = None,
+    carriers: Iterable[int] = (),
 ) -> ChannelConstants:
     """Propagate constants through a graph.
 
@@ -58,6 +67,7 @@ def channel_constants(
         graph: not changed.
         groups: of this graph.
         zeroed: by layer, the kernels whose output counts as zero whatever their weights are.
+        carriers: groups that will stay.
     """
     values: dict[str, Values] = {}
     for node, name in layer_names(graph.nodes):
@@ -72,69 +82,32 @@ def channel_constants(
             held[list(zeroed[name])] = 0.0
     for name, labelled in groups.tensors.items():
         values.setdefault(name, np.full(len(labelled.groups), np.nan))
-    return ChannelConstants(values)
+    return ChannelConstants(values, frozenset(carriers))
 
 
 def removable(graph: gs.Graph, groups: ChannelGroups, constants: ChannelConstants) -> Removable:
     """Return the groups that can be removed, and those that only a reader blocks.
 
     A Gemm folds any constant into its bias, a convolution any constant if it does not pad and else only zero, sums and
-    transposed convolutions only zero.
+    transposed convolutions only zero; those that have a carrier take any constant.
     """
     nodes = {tensor.name: node for node in graph.nodes for tensor in node.outputs}
     constant = np.ones(groups.count, np.bool_)
     blocked: dict[int, Note] = {}
     for read in groups.reads:
         node = nodes[read.node]
-        held = constants.values[node.inputs[read.index].name]
+        held = constants.at(node, read)
         constant[read.groups[np.isnan(held)]] = False
-        reason = _why_not_foldable(node)
-        if reason:
+        reason = why_not_foldable(node)
+        if reason and carrier_column(node, read, held, constants.carriers) is None:
             for group in np.unique(read.groups[~np.isnan(held) & (held != 0)]).tolist():
                 blocked.setdefault(group, Note(node.name or read.node, "channel-constant", reason))
-    constant[list(groups.pins)] = False
+    constant[[*groups.pins, *constants.carriers]] = False
     alive = set(np.flatnonzero(~constant).tolist())
     return Removable(
         frozenset(set(np.flatnonzero(constant).tolist()) - set(blocked)),
         {group: note for group, note in blocked.items() if group not in alive},
     )
-
-
-def _why_not_foldable(node: gs.Node) -> str:
-    """Return why a reader cannot fold a non-zero constant; empty if it can."""
-    if node.op == "Gemm" or (node.op == "Conv" and not pads(node)):
-        return ""
-    if node.op == "Conv":
-        return "it pads with zeros, so the constant would be wrong at the border"
-    return f"{node.op} cannot fold a non-zero constant into its bias"
-
-
-def reader_shift(node: gs.Node, read: Read, gone: NDArray[np.bool_], constants: ChannelConstants) -> Values | None:
-    """Return what removed channels would have added to each output channel of a Conv or Gemm; None if nothing.
-
-    Args:
-        node: the reader, with its weights still whole.
-        read: the operand through which it reads.
-        gone: [groups.count] whether a group is removed.
-        constants: of the graph.
-    """
-    held = np.nan_to_num(np.where(gone[read.groups], constants.values[node.inputs[read.index].name], 0.0))
-    columns = np.flatnonzero(held)
-    if not len(columns) or node.op not in ("Conv", "Gemm"):
-        return None
-    weight: Any = constant_values(node.inputs[1])
-    if node.op == "Gemm":
-        rows = weight[:, columns].T if node.attrs.get("transB", 0) else weight[columns]
-        return np.asarray(node.attrs.get("alpha", 1.0) * (held[columns] @ rows.astype(np.float64)))
-    groups, inputs_per_group = int(node.attrs.get("group", 1)), weight.shape[1]
-    shift = np.zeros(weight.shape[0])
-    kernels_per_group = weight.shape[0] // groups
-    for column in columns.tolist():
-        group, position = divmod(column, inputs_per_group)
-        kernels = slice(group * kernels_per_group, (group + 1) * kernels_per_group)
-        taps = weight[kernels, position].reshape(kernels_per_group, -1).astype(np.float64).sum(axis=1)
-        shift[kernels] += taps * held[column]
-    return shift
 
 
 class _ConstantSite:

@@ -11,8 +11,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from deploycc.errors import Note
-from deploycc.graph.channels.constants import ChannelConstants, reader_shift
+from deploycc.graph.channels.constants import ChannelConstants
 from deploycc.graph.channels.groups import ChannelGroups, node_key
+from deploycc.graph.channels.readers import carry, reader_shift, why_not_foldable
 from deploycc.graph.channels.reshaping import Shrunk, restate
 from deploycc.graph.edit import constant_values, fresh_name, set_constant
 
@@ -42,8 +43,8 @@ def remove_channels(
     With A the columns that stay and R those that are removed, ``W x + b = W_A x_A + W_R 0 + b``.
 
     With ``constants`` the result equals the graph in which the channel holds its constant c: the reader's bias absorbs
-    what the channel would have added, ``W x + b = W_A x_A + (b + W_R c)``. The caller removes only groups for which
-    that is possible (`deploycc.graph.channels.constants.removable`).
+    what the channel would have added, ``W x + b = W_A x_A + (b + W_R c)``, or the weights of its carrier do. The caller
+    removes only groups for which that is possible (`deploycc.graph.channels.constants.removable`).
 
     Pinned groups stay. If all channels of a tensor would be removed, its first group stays.
 
@@ -59,7 +60,7 @@ def remove_channels(
     notes = [stay_note(groups, group, reason) for group, reason in keep_back(groups, gone).items()]
     if gone.any():
         nodes = {node_key(node): node for node in graph.nodes}
-        shifts = [] if constants is None else _shifts(groups, gone, constants, nodes)
+        shifts = [] if constants is None else _take_constants(graph, groups, gone, constants, nodes)
         _cut_operands(graph, groups, gone, nodes)
         for node, shift in shifts:
             _add_to_bias(graph, node, shift)
@@ -104,15 +105,24 @@ def stay_note(groups: ChannelGroups, group: int, reason: Note) -> Note:
     )
 
 
-def _shifts(
-    groups: ChannelGroups, gone: NDArray[np.bool_], constants: ChannelConstants, nodes: Mapping[str, gs.Node]
+def _take_constants(
+    graph: gs.Graph,
+    groups: ChannelGroups,
+    gone: NDArray[np.bool_],
+    constants: ChannelConstants,
+    nodes: Mapping[str, gs.Node],
 ) -> list[tuple[gs.Node, NDArray[np.float64]]]:
-    """Return for each reader what its kept kernels lose."""
+    """Let carriers take what they must; return for every other reader what its kept kernels lose."""
     shifts = []
     for read in groups.reads:
-        shift = reader_shift(nodes[read.node], read, gone, constants)
+        node = nodes[read.node]
+        held = constants.at(node, read)
+        if why_not_foldable(node):
+            carry(graph, node, read, gone, held, constants.carriers)
+            continue
+        shift = reader_shift(node, read, gone, held)
         if shift is not None:
-            shifts.append((nodes[read.node], shift[~gone[groups.tensors[read.node].groups]]))
+            shifts.append((node, shift[~gone[groups.tensors[read.node].groups]]))
     return shifts
 
 

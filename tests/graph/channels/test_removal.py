@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from channel_networks import ChannelNetwork
-from channel_removal import NO_NETWORK, Parts, choice, dead_error, error, kill, masked, removal_error
+from channel_removal import NO_NETWORK, Parts, carried_error, choice, dead_error, error, kill, masked, removal_error
 from examples import examples
 from graph_text import network, run
 from hypothesis import given, settings
@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from mutation import find_example, mutant
 from strategies import channel_networks, constant_networks
 
-from deploycc.graph.channels import constant_rules, labels, movement_rules, removal, reshaping, rules
+from deploycc.graph.channels import carriers, constant_rules, labels, movement_rules, readers, removal, reshaping, rules
 from deploycc.graph.channels import constants as channel_constants
 from deploycc.graph.channels.labels import channel_groups
 from deploycc.graph.channels.removal import remove_channels
+
+_MOST = 0.7  # of the kernels die where a carrier is to have some to carry
 
 
 @settings(max_examples=examples(75))
@@ -34,6 +36,13 @@ def test_removed_equals_masked(made: ChannelNetwork) -> None:
 @given(st.one_of(channel_networks(), constant_networks()))
 def test_dead_channels_go_without_a_trace(made: ChannelNetwork) -> None:
     worst, _ = dead_error(kill(made.build(), made.seed))
+    assert worst <= 1.0
+
+
+@settings(max_examples=examples(60))
+@given(st.one_of(channel_networks("conv", "bn", "meet", "transposed"), channel_networks(), constant_networks()))
+def test_a_carrier_holds_what_other_dead_channels_add(made: ChannelNetwork) -> None:
+    worst, _ = carried_error(kill(made.build(), made.seed, _MOST))
     assert worst <= 1.0
 
 
@@ -60,6 +69,7 @@ def test_original_is_not_touched_and_shapes_follow(made: ChannelNetwork) -> None
 def test_the_strategy_reaches_merges_and_removals() -> None:
     """Without this, the properties above might hold because nothing is ever removed."""
     seen: list[int] = []
+    carried: list[int] = []
     ops: set[str] = set()
 
     @settings(max_examples=80, derandomize=True, database=None)
@@ -70,7 +80,14 @@ def test_the_strategy_reaches_merges_and_removals() -> None:
         seen.append(len(remove_channels(graph, groups, choice(groups, made.seed)).groups))
         ops.update(node.op for node in graph.nodes)
 
+    @settings(max_examples=80, derandomize=True, database=None)
+    @given(channel_networks("conv", "bn", "meet", "transposed"))
+    def carry(made: ChannelNetwork) -> None:
+        carried.append(carried_error(kill(made.build(), made.seed, _MOST))[1])
+
     collect()
+    carry()
+    assert sum(carried) > 20
     assert np.mean(np.array(seen) > 0) > 0.5
     assert np.mean(seen) > 2
     assert ops >= {"Add", "Concat", "Slice", "Gather", "Gemm", "ConvTranspose", "Transpose", "Reshape"}
@@ -192,17 +209,32 @@ CONSTANTS = {
         '"Add": lambda node, x: np.where(np.isnan(x[0]), x[1], x[0])', "residual"
     ),
     "a constant is folded through padding": Bug(
-        channel_constants, 'node.op == "Conv" and not pads(node)', 'node.op == "Conv"', "conv"
+        readers, 'node.op == "Conv" and not pads(node)', 'node.op == "Conv"', "conv"
     ),
     "a constant is not folded": Bug(removal, "_add_to_bias(graph, node, shift)", "pass", "conv"),
     "a Gemm's alpha is forgotten": Bug(
-        channel_constants, 'node.attrs.get("alpha", 1.0) * (held', "(held", "conv"
+        readers, 'node.attrs.get("alpha", 1.0) * (held', "(held", "conv"
     ),
     "a Gemm's beta is forgotten": Bug(removal, "beta * old.astype", "old.astype", "conv"),
     "the shift of every group goes to the first": Bug(
-        channel_constants, "kernels = slice(group * kernels_per_group, (group + 1) * kernels_per_group)",
+        readers, "kernels = slice(group * kernels_per_group, (group + 1) * kernels_per_group)",
         "kernels = slice(0, kernels_per_group)", "grouped"
     ),
+}  # fmt: skip
+
+
+CARRYING = {
+    "nothing is carried": Bug(removal, "carry(graph, node, read, gone, held, constants.carriers)", "pass"),
+    "what is carried replaces the carrier's own weights": Bug(readers, "by_input[column] +=", "by_input[column] ="),
+    "the carrier's constant counts as one": Bug(readers, "lost / held[column]", "lost"),
+    "channels that stay are carried too": Bug(
+        readers, "lost = np.nan_to_num(np.where(gone[read.groups], held, 0.0))", "lost = np.nan_to_num(held)"
+    ),
+    "any channel is a carrier": Bug(readers, "np.isin(read.groups, list(carriers)) & ", ""),
+    "a channel without a constant is a carrier": Bug(readers, "if size[largest] > 0 else None", ""),
+    "a grouped convolution has a carrier": Bug(readers, 'and int(node.attrs.get("group", 1)) == 1', ""),
+    "a transposed convolution carries along the wrong axis": Bug(readers, '"ConvTranspose": 0', '"ConvTranspose": 1'),
+    "a carrier goes with the others": Bug(channel_constants, "[*groups.pins, *constants.carriers]", "[*groups.pins]"),
 }  # fmt: skip
 
 
@@ -222,8 +254,13 @@ def parts_with(monkeypatch: pytest.MonkeyPatch, bug: Bug) -> Parts:
         monkeypatch.setattr(removal, "restate", broken.restate)
     elif bug.module is constant_rules:
         monkeypatch.setattr(channel_constants, "CONSTANT_RULES", broken.CONSTANT_RULES)
+    elif bug.module is readers:
+        for name in ("why_not_foldable", "reader_shift", "carry"):
+            monkeypatch.setattr(removal, name, getattr(broken, name))
+        for name in ("why_not_foldable", "carrier_column"):
+            monkeypatch.setattr(channel_constants, name, getattr(broken, name))
+        monkeypatch.setattr(carriers, "can_carry", broken.can_carry)
     else:
-        monkeypatch.setattr(removal, "reader_shift", broken.reader_shift)
         return Parts(constants=broken.channel_constants, removable=broken.removable)
     return Parts()
 
@@ -261,6 +298,19 @@ def test_planted_bug_in_constants_is_noticed(monkeypatch: pytest.MonkeyPatch, bu
     assert shows(shown)
     monkeypatch.undo()
     assert dead_error(kill(shown.build(), shown.seed))[0] <= 1.0
+
+
+@pytest.mark.parametrize("bug", CARRYING)
+def test_planted_bug_in_carrying_is_noticed(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    parts = parts_with(monkeypatch, CARRYING[bug])
+
+    def shows(made: ChannelNetwork) -> bool:
+        return noticed(lambda: carried_error(kill(made.build(), made.seed, _MOST), parts))
+
+    shown = find_example(channel_networks("conv", "bn", "transposed", "grouped"), shows)
+    assert shows(shown)
+    monkeypatch.undo()
+    assert carried_error(kill(shown.build(), shown.seed, _MOST))[0] <= 1.0
 
 
 # ---- spellings that the random networks do not use ------------------------------------------------------------------
