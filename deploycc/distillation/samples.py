@@ -17,8 +17,9 @@ from deploycc.distillation.views import NO_LABELS, Example, Labels, collage, var
 from deploycc.errors import InputError
 from deploycc.trainable.matching import IGNORED
 
-_LEAST_VIEWS = 4096
-_LEAST_PER_PICTURE = 4
+_BLOCK = 512  # views
+_TIMES = 2  # that each view of a block is seen, before the next block: the teacher is asked half as often
+_PER_PICTURE = 4  # on average, until each picture was drawn as often as it should be
 _COLLAGES = 0.5  # share of the views
 
 
@@ -70,14 +71,13 @@ class Samples:
         self.labelled_classes = {int(k) for example in self._small for k in example.labels.classes if k != IGNORED}
         self._seen: dict[int, Labels] = {}
         places = len(self.trained_on)
-        per_picture = max(_LEAST_PER_PICTURE, -(-_LEAST_VIEWS // places))
         self._draws: Draws | None = None
-        self._first = np.tile(np.arange(places), per_picture)  # of each view
+        self._first = np.tile(np.arange(places), _PER_PICTURE)  # of each view of a round
         self._partners: NDArray[np.float64] | None = None  # how likely a picture is another one's in a collage
         if balance is not None:
             seen = [balance.look(self._small[number].pixels) for number in self.trained_on]
             self._draws = draws(seen, balance.power)
-            self._first = np.repeat(np.arange(places), self._draws.counts(places * per_picture))
+            self._first = np.repeat(np.arange(places), self._draws.counts(places * _PER_PICTURE))
             self._partners = self._draws.factors / self._draws.factors.sum()
 
     def picture(self, number: int) -> NDArray[np.uint8]:
@@ -87,21 +87,31 @@ class Samples:
     def views(self, step: int, size: int) -> tuple[int, ...]:
         """Return the views of a step's batch, the same for the same seed and step.
 
-        A view is a picture with changes of its own. Views come again, so that the teacher's answers can be remembered.
+        A view is a picture with changes of its own. Each is seen twice, so that a teacher's answer is used twice, and
+        then no more: views that come again and again are learned by heart.
         """
-        count = self.view_count
-        epoch, place = divmod(step * size, count)
-        order = np.random.default_rng([self._seed, 2, epoch]).permutation(count)
-        return tuple(int(order[(place + k) % count]) for k in range(size))
+        return tuple(self._at(step * size + k) for k in range(size))
+
+    def _at(self, place: int) -> int:
+        """Return the view at a place of the training: blocks follow one another, each in several orders."""
+        order, place = divmod(place, _BLOCK)
+        permutation = np.random.default_rng([self._seed, 2, order]).permutation(_BLOCK)
+        return order // _TIMES * _BLOCK + int(permutation[place])
 
     @property
-    def view_count(self) -> int:
-        """How many views there are before one comes again."""
+    def round(self) -> int:
+        """After how many views each picture was drawn as often as it should be."""
         return len(self._first)
 
     def first_picture(self, view: int) -> int:
         """Return the picture that a view shows; a collage shows three others as well."""
-        return self.trained_on[int(self._first[view])]
+        return self.trained_on[self._place(view)]
+
+    def _place(self, view: int) -> int:
+        """Return the place among those trained on of the picture that a view shows."""
+        number, place = divmod(view, len(self._first))
+        permutation = np.random.default_rng([self._seed, 3, number]).permutation(len(self._first))
+        return int(self._first[permutation[place]])
 
     def view(self, number: int) -> NDArray[np.float32]:
         """Return a view as the network's input, [1, C, H, W]."""
@@ -115,7 +125,7 @@ class Samples:
 
     def _view(self, number: int) -> Example:
         rng = np.random.default_rng([self._seed, 1, number])
-        first = int(self._first[number])
+        first = self._place(number)
         if rng.random() >= _COLLAGES:
             view = self._varied(first, rng)
         else:
@@ -124,6 +134,8 @@ class Samples:
             view = collage(parts, (self._spec.height, self._spec.width), rng)
         if self.labelled:
             self._seen[number] = view.labels
+            if len(self._seen) > 2 * _BLOCK:
+                self._seen.pop(next(iter(self._seen)))
         return view
 
     def _varied(self, place: int, rng: np.random.Generator) -> Example:

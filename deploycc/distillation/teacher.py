@@ -1,4 +1,4 @@
-"""What the teacher says of pictures: run once per view in ONNX Runtime, which is faster than training's executor."""
+"""What the teacher says of pictures, by ONNX Runtime, which is faster than training's executor."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from deploycc.graph.export import to_onnx
 
 _MIB = 1024 * 1024
 
+Answer = tuple[NDArray[np.floating], ...]
+
 
 class Teacher:
-    """Answers for the views of pictures, and remembers the answers as far as the memory goes.
+    """Answers for the views of pictures, and remembers the last answers as far as the memory goes.
 
     Args:
         detector: the trained network.
@@ -42,25 +44,33 @@ class Teacher:
         self._context = {"network": detector.name}
         self._session = open_session(to_onnx(graph), threads, self._context)
         self._samples, self._left = samples, memory_mib * _MIB
-        self._known: dict[int, tuple[NDArray[np.floating], ...]] = {}
+        self._known: dict[int, Answer] = {}
 
     def answers(self, views: Sequence[int]) -> tuple[Tensor, ...]:
         """Return each of the tensors for a batch of views, in 32 bits, with the views as the first dimension."""
         rows = [self._answer(view) for view in views]
         return tuple(torch.from_numpy(np.concatenate(parts).astype(np.float32)) for parts in zip(*rows, strict=True))
 
-    def _answer(self, view: int) -> tuple[NDArray[np.floating], ...]:
+    def _answer(self, view: int) -> Answer:
         if view in self._known:
             return self._known[view]
         picture = self._samples.view(view)
         outputs = run_session(self._session, self._computed, {self._input: picture}, self._context)
         values = {self._input: picture, **dict(zip(self._computed, outputs, strict=True))}
         answer = tuple(_halved(values[name]) for name in self._tensors)
-        size = sum(array.nbytes for array in answer)
-        if size <= self._left:
-            self._left -= size
-            self._known[view] = answer
+        self._remember(view, answer)
         return answer
+
+    def _remember(self, view: int, answer: Answer) -> None:
+        """Keep an answer; what was answered first is forgotten first."""
+        self._left -= _size(answer)
+        self._known[view] = answer
+        while self._left < 0:
+            self._left += _size(self._known.pop(next(iter(self._known))))
+
+
+def _size(answer: Answer) -> int:
+    return sum(array.nbytes for array in answer)
 
 
 def _halved(values: NDArray[np.floating]) -> NDArray[np.floating]:
