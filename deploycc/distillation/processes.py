@@ -6,6 +6,7 @@ of all processes' gradients is the gradient that one process would have.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -36,6 +37,7 @@ def join(batch: int) -> None:
         )
     if count > 1 and not distributed.is_initialized():
         distributed.init_process_group("gloo")
+        atexit.register(distributed.destroy_process_group)  # its threads, left running, may abort the process
 
 
 def is_first() -> bool:
