@@ -91,12 +91,13 @@ def pruned_networks(detector: Detector, share: float, rows: list[str], threads: 
 
 
 def loss(pruned: Pruned) -> float:
-    """What is given up, as `deploycc.pruning.worth.ShareOfLayer` says."""
+    """What is given up at most, as `deploycc.pruning.worth.ShareOfLayer` says: carriers may not be needed."""
     assert pruned.profile is not None
     total = 0.0
     for layer in pruned.profile.layers:
         use = pruned.profile.mean_utilisation(layer)
-        gone = list(pruned.decision.prune.kernels.get(layer.name, ()))
+        prune = pruned.decision.prune
+        gone = list({*prune.kernels.get(layer.name, ()), *prune.carriers.get(layer.name, ())})
         total -= math.log(1 - float(use[gone].sum() / use.sum()))
     return total
 
