@@ -13,7 +13,8 @@ from torch import Tensor
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.agreement import Agreement
-from deploycc.distillation.loop import State, Task, Training, TrainingSettings, key_of, make_optimiser, start
+from deploycc.distillation.loop import State, Task, Training, TrainingSettings, key_of, start
+from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.recovery import watchful_judge
 from deploycc.distillation.samples import Samples
@@ -123,9 +124,8 @@ def train_gates(
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
-    optimiser = make_optimiser(student, settings)
-    parameters = list(student.gates.parameters())
-    optimiser.add_param_group({"params": parameters, "lr": _RATE, "peak": _RATE})
+    optimiser = Optimiser(student, settings.rate)
+    optimiser.add(student.gates.parameters(), _RATE)
     if state.step:
         student.load_state_dict(state.student)
         optimiser.load_state_dict(state.optimiser)

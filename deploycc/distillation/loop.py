@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deploycc.distillation.agreement import Judge
 from deploycc.distillation.average import Average
+from deploycc.distillation.optimiser import Optimiser
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.processes import add_gradients, is_first, part_of, said_by_first, total
 from deploycc.distillation.samples import Samples
@@ -24,10 +25,9 @@ from deploycc.files import sha256_of
 from deploycc.progress import Say
 from deploycc.trainable.network import TrainableNetwork
 
-_FORMAT = 3
+_FORMAT = 4
 _WARMUP_STEPS = 20
 _CLIP = 10.0  # norm of all gradients together
-_BETAS = (0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,6 @@ class Task:
         return True
 
 
-def make_optimiser(network: TrainableNetwork, settings: TrainingSettings) -> torch.optim.Adam:
-    """Return Adam whose steps are as large in each tensor as its weights: layers differ by orders of magnitude."""
-    groups = []
-    for weight in network.weights:
-        scale = float(weight.detach().square().mean().sqrt())
-        groups.append({"params": [weight], "lr": settings.rate * max(scale, 1e-8), "peak": settings.rate * scale})
-    return torch.optim.Adam(groups, betas=_BETAS)
-
-
 @dataclass(eq=False)
 class Training:
     """A training, which `run` takes to its end.
@@ -135,7 +126,7 @@ class Training:
     """
 
     pair: Pair
-    optimiser: torch.optim.Adam
+    optimiser: Optimiser
     samples: Samples
     settings: TrainingSettings
     judge: Judge
@@ -152,15 +143,14 @@ class Training:
         begin, before = time.monotonic(), state.minutes
         sums = [0.0] * 5
         while (progress := _progress(state, settings)) < 1:
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["peak"] * _factor(state.step, progress)
+            self.optimiser.slow_down(_factor(state.step, progress))
             self.task.begin_step(progress)
             loss = pair.loss(part_of(self.samples.views(state.step, settings.batch)), settings.bfloat16)
             price = self.task.price(progress)
             whole = loss.total if price is None else loss.total + price
             if not torch.isfinite(total(whole)):
                 return f"the loss was no longer finite at step {state.step}; the best weights before it are kept"
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad()
             whole.backward()
             add_gradients(pair.student.parameters())
             norm = torch.nn.utils.clip_grad_norm_(pair.student.parameters(), _CLIP)

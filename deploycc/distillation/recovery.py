@@ -9,7 +9,8 @@ from pathlib import Path
 from deploycc.detector import Detector
 from deploycc.distillation.agreement import Agreement, Judge
 from deploycc.distillation.average import Average
-from deploycc.distillation.loop import Training, TrainingSettings, copied, key_of, make_optimiser, start
+from deploycc.distillation.loop import Training, TrainingSettings, copied, key_of, start
+from deploycc.distillation.optimiser import Optimiser, hidden_matrices
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import Samples
 from deploycc.errors import DeployError
@@ -66,7 +67,7 @@ def recover(
     """
     judge = watchful_judge(teacher, samples)
     pair = Pair(student, teacher, samples, settings.memory_mib, settings.map_weight, label_weight=settings.label_weight)
-    optimiser = make_optimiser(pair.student, settings)
+    optimiser = Optimiser(pair.student, settings.rate, hidden_matrices(student))
     before = judge.agreement(student)
     state = start(checkpoint, key_of(pair.student, samples, settings))
     if state.step:

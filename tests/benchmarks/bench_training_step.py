@@ -30,7 +30,8 @@ from real_models import add_assets_option
 from deploycc.detector.picture_list import PictureList
 from deploycc.distillation.agreement import Judge
 from deploycc.distillation.average import Average
-from deploycc.distillation.loop import State, Training, TrainingSettings, make_optimiser
+from deploycc.distillation.loop import State, Training, TrainingSettings
+from deploycc.distillation.optimiser import Optimiser, hidden_matrices
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.samples import LEAST_PICTURES, Samples
 from deploycc.distillation.views import Labels
@@ -60,7 +61,8 @@ def measure(given: argparse.Namespace) -> None:
         clocks.append((time.monotonic(), time.process_time()))
 
     state = State("")
-    optimiser, average = make_optimiser(pair.student, settings), Average(pair.student)
+    optimiser = Optimiser(pair.student, settings.rate, hidden_matrices(teacher))
+    average = Average(pair.student)
     training = Training(
         pair, optimiser, samples, settings, judge, state, None, lambda _: None, stepped, average=average
     )

@@ -13,8 +13,9 @@ import deploycc  # noqa: E402
 from deploycc.detector import Detector, SsdHeads  # noqa: E402
 from deploycc.distillation.heads import Activation  # noqa: E402
 from deploycc.distillation.labels import LabelLoss, read_labels  # noqa: E402
-from deploycc.distillation.loop import TrainingSettings, key_of, make_optimiser  # noqa: E402
+from deploycc.distillation.loop import TrainingSettings, key_of  # noqa: E402
 from deploycc.distillation.loss import probabilities_of  # noqa: E402
+from deploycc.distillation.optimiser import Optimiser, hidden_matrices  # noqa: E402
 from deploycc.distillation.pair import Pair  # noqa: E402
 from deploycc.distillation.samples import Samples  # noqa: E402
 from deploycc.distillation.views import NO_LABELS, Labels  # noqa: E402
@@ -128,7 +129,7 @@ def test_a_network_moves_to_the_labels(detector: Detector, samples: Samples) -> 
     """Without them nothing moves: the network is its own teacher."""
     settings, views = TrainingSettings(rate=0.01), (2, 3)
     pair = Pair(detector, detector, samples, 16, 0.0, label_weight=2.0)
-    optimiser = make_optimiser(pair.student, settings)
+    optimiser = Optimiser(pair.student, settings.rate, hidden_matrices(detector))
     first = pair.loss(views, False)
     assert pair.labelled
     assert first.total.item() == pytest.approx(first.labels.item(), rel=1e-2)
