@@ -41,10 +41,12 @@ class Predictions:
 
 
 def pairwise_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the intersection over union of [N, 4] and [M, 4] boxes as [N, M]; 0 for boxes without area."""
+    """Return the intersection over union of [N, 4] and [M, 4] boxes as [N, M]; 0 for boxes without area or end."""
     a64, b64 = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    overlap = np.clip(np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2]), 0, None).prod(-1)
-    union = _area(a64) + _area(b64) - overlap
+    with np.errstate(invalid="ignore"):  # an untrained network may output any size, and infinity times 0 is no area
+        corners = np.minimum(a64[..., 2:], b64[..., 2:]) - np.maximum(a64[..., :2], b64[..., :2])
+        overlap = np.clip(corners, 0, None).prod(-1)
+        union = _area(a64) + _area(b64) - overlap
     result: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return result
 

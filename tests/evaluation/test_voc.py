@@ -69,6 +69,12 @@ def test_iou_of_boxes_without_area_is_zero() -> None:
     assert pairwise_iou(np.float32([[1, 1, 1, 5]]), np.float32([[0, 0, 9, 9], [1, 1, 1, 5]])).tolist() == [[0.0, 0.0]]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_box_without_end_overlaps_nothing() -> None:
+    endless = np.float32([[-np.inf, 2, np.inf, 2], [-np.inf, 0, np.inf, 4], [0, -np.inf, 1, np.inf]])
+    assert not pairwise_iou(endless, np.float32([[0, 0, 9, 9], *endless])).any()
+
+
 @given(accuracy_cases())
 @settings(max_examples=examples(40))
 def test_scores_are_those_of_pycocotools(case: AccuracyCase) -> None:
