@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
-from deploycc.cli.model_options import warn_if_assumed
-from deploycc.cli.options import argument, option, takes_options
+from deploycc.cli.model_options import ModelChoice, warn_if_assumed
+from deploycc.cli.options import option, takes_options
 from deploycc.cli.shared_options import ClassNames, Pictures, comma_list
 from deploycc.cli.train_options import GateOptions, OutputFile, TeachingOptions
 from deploycc.terminal import console
@@ -24,14 +23,13 @@ class GateTeachingOptions(TeachingOptions):
 @takes_options
 def command(
     *,
-    model: Annotated[str, argument("MODEL", "Trained detector, as `inspect` takes it.")],
     output: OutputFile,
-    weights: Annotated[Path | None, option("FILE", "Caffe weights.")] = None,
     pictures: Pictures,
     names: ClassNames = None,
     gates: GateOptions,
     teaching: GateTeachingOptions,
     threads: Annotated[int, option("N", "CPU threads.", min=1)] = 1,
+    choice: ModelChoice,
 ) -> None:
     """Train kernel gates for a detector, from its file alone.
 
@@ -40,18 +38,16 @@ def command(
     """
     from deploycc.files import check_writable
     from deploycc.report.training import agreement_table, gates_sentence, record_sentence
-    from deploycc.workflows.load import load
     from deploycc.workflows.train import require_torch
     from deploycc.workflows.train_gates import train_gates
 
     require_torch()
     checkpoint, metrics = output.with_suffix(".checkpoint.pt"), output.with_suffix(".metrics.json")
-    check_writable(output, checkpoint, metrics, inputs=[model, weights])
+    check_writable(output, checkpoint, metrics, inputs=[choice.model, choice.weights])
     gating, source = gates.settings(), pictures.source()
 
     with console.progress("train gates") as say:
-        say("reading")
-        original = load(model, weights=weights)
+        original = choice.load(say)
         done = train_gates(
             original,
             source,

@@ -77,7 +77,7 @@ def command(
     done = staged[-1]
     if not is_first():  # of the processes of torchrun, one writes
         return
-    warn_if_assumed(student.input, "what was trained")
+    warn_if_assumed(done.detector.input, "what was trained")
     facts = {"stages": [stage.facts() for stage in staged]} if stages else done.facts()
     write_text(metrics, json.dumps(facts, indent=1) + "\n")
     console.tables(recovery_table(done.training.before, done.training.after, done.class_names))

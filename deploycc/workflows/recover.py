@@ -91,6 +91,7 @@ def recover(
 
     from deploycc.distillation.balance import balance_by
     from deploycc.distillation.loop import TrainingSettings
+    from deploycc.distillation.preparation import prepare_alike
     from deploycc.distillation.processes import join
     from deploycc.distillation.recovery import recover as train
     from deploycc.distillation.samples import Samples
@@ -100,6 +101,7 @@ def recover(
     torch.set_num_threads(threads)
     settings = settings or TrainingSettings()
     join(settings.batch)
+    pruned, teacher = prepare_alike(pruned, teacher)
     # Folded first: training would fill the zeros at the borders of kernels that a pass can trim, and normalisation
     # that is part of its convolution needs no parameters of its own.
     student = run(pruned, cpu_options(), FOLD).detector
@@ -212,12 +214,14 @@ def recover_in_stages(
     """
     require_torch()
     from deploycc.distillation.loop import TrainingSettings
+    from deploycc.distillation.preparation import prepare_alike
     from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.prune import PruneSettings, prune
 
     if not 0 < below < 1:
         raise InputError("recover-stages", f"{below} of the MACs cannot be removed", hint="a share such as 0.2")
     settings = settings or TrainingSettings()
+    detector, teacher = prepare_alike(detector, teacher)
     if not stages:
         how: dict[str, Any] = {"names": names, "threads": threads, "checkpoint": checkpoint, "report": report}
         return (recover(detector, teacher, pictures, settings, say=say, **how),)

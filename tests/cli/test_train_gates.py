@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
+import deploycc
 from deploycc.cli import main
 
 
@@ -43,3 +44,24 @@ def test_what_cannot_be_gated_is_refused_before_training(tmp_path: Path, capsys:
         assert main(gates(tmp_path / "gated.onnx", *options)) == 1
         assert f"error[{code}]" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_file_does_not_say_is_said_by_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "gated.onnx"
+    options = [
+        "--steps",
+        "4",
+        "--check-every",
+        "4",
+        "--gain",
+        "30",
+        "--mean",
+        "100,110,120",
+        "--scale",
+        "0.01",
+        "--colour",
+        "RGB",
+    ]
+    assert main(gates(output, *options)) == 0
+    spec = deploycc.load(output).input
+    assert (spec.mean, spec.colour, spec.assumed) == ((100.0, 110.0, 120.0), "RGB", False)
