@@ -239,13 +239,16 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--calibration", type=int, default=400, help="of them, for ranking kernels and refitting")
     parser.add_argument("--scored", type=int, default=500, help="street: scenes")
+    parser.add_argument("--bfloat16", action="store_true", help="train in 16 bits")
     parser.add_argument("--check-every", type=int, default=250, help="steps")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     add_assets_option(parser)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    settings = TrainingSettings(given.steps, given.minutes, check_every=given.check_every, seed=given.seed)
+    settings = TrainingSettings(
+        given.steps, given.minutes, check_every=given.check_every, seed=given.seed, bfloat16=given.bfloat16
+    )
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"PyTorch {torch.__version__}, ONNX Runtime {ort.__version__}, {given.threads} threads of {os.cpu_count()}, "

@@ -150,6 +150,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=2000, help="street: to learn on")
     parser.add_argument("--scored", type=int, default=500, help="street: scenes")
     parser.add_argument("--calibration", type=int, default=400, help="pictures for ranking kernels and refitting")
+    parser.add_argument("--bfloat16", action="store_true", help="train in 16 bits")
     parser.add_argument("--check-every", type=int, default=250, help="steps")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -158,7 +159,9 @@ def main() -> int:
     add_assets_option(parser)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    settings = TrainingSettings(given.steps, given.minutes, check_every=given.check_every, seed=given.seed)
+    settings = TrainingSettings(
+        given.steps, given.minutes, check_every=given.check_every, seed=given.seed, bfloat16=given.bfloat16
+    )
     with tempfile.TemporaryDirectory() as name:
         packages = given.packages or Path(name)
         if given.packages is None:
