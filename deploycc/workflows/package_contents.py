@@ -15,6 +15,8 @@ from deploycc.errors import ArtefactError
 from deploycc.files import path_text, sha256_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from deploycc.bundle.tar import Entry
@@ -151,7 +153,10 @@ def _default_name(compiled: CompileReport) -> str:
 
 
 def _model_files(folder: Path, plan: BuildPlan) -> list[str]:
-    """Return what the folder's manifest lists, and the results; the agent comes apart, in its present version."""
+    """Return what the folder's manifest lists, and the results; the agent comes apart, in its present version.
+
+    Of engines that run in a row all go, or none where one is missing.
+    """
     from deploycc.agent_host.zipapp import FILE_NAME as AGENT
     from deploycc.documents.document import read_document
     from deploycc.documents.folder import FolderManifest
@@ -167,8 +172,13 @@ def _model_files(folder: Path, plan: BuildPlan) -> list[str]:
             context={"folder": folder, "missing": ", ".join(lost)},
             hint="bring it back, or compile again",
         )
-    names = {*listed, *result_files(folder), FolderManifest.FILE_NAME} - {AGENT}
+    halves = {name for engine in plan.engines if not _all_there(folder, engine.files) for name in engine.files}
+    names = {*listed, *result_files(folder), FolderManifest.FILE_NAME} - {AGENT} - halves
     return sorted(name for name in names if (folder / name).is_file())
+
+
+def _all_there(folder: Path, names: Iterable[str]) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def _engines(folder: Path) -> tuple[BundledEngine, ...]:
@@ -179,7 +189,7 @@ def _engines(folder: Path) -> tuple[BundledEngine, ...]:
     build = read_if_there(folder, BuildResult)
     found = []
     for engine in build.engines if build is not None else ():
-        if engine.status == "built" and all((folder / name).is_file() for name in engine.files):
+        if engine.status == "built" and _all_there(folder, engine.files):
             assert build is not None
             l4t = (build.environment if engine.environment is None else engine.environment).get("l4t")
             found += [

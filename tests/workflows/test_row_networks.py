@@ -198,18 +198,20 @@ def test_a_board_gets_every_file_of_a_row(compiled: Report) -> None:
     assert {*plan.engines[0].files, smoke.pictures} <= set(_needed(compiled.folder / "plan.json", {"bench"}))
 
 
-@pytest.mark.parametrize("built", [True, False])
-def test_a_bundle_brings_every_engine_or_builds_it(
-    compiled: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: bool
+@pytest.mark.parametrize("missing", [slice(0), slice(1, 2), slice(None)], ids=["none", "one", "all"])
+def test_a_bundle_brings_every_engine_or_builds_them_all(
+    compiled: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: slice
 ) -> None:
     folder = Path(shutil.copytree(compiled.folder, tmp_path / "out"))
     names = read_plan(folder).engines[0].files
-    if not built:
-        for name in names:
-            (folder / name).unlink()
+    built = not names[missing]
+    for name in names[missing]:
+        (folder / name).unlink()
     private, public = keys(tmp_path)
     packaged = package(folder, private, tmp_path / "row.tar", PackageSettings(build_on_device=not built))
-    assert [engine.file for engine in packaged.manifest.engines] == [f"model/{name}" for name in names if built]
+    listed = [f"model/{name}" for name in names]
+    assert [engine.file for engine in packaged.manifest.engines] == (listed if built else [])
+    assert {file.name for file in packaged.manifest.files} & set(listed) == set(listed if built else [])
     root = tmp_path / "root"
     root.mkdir()
     installed = Releases(str(root))
