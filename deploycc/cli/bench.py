@@ -26,7 +26,8 @@ def command(
     ] = False,
     only: Annotated[str | None, option("PRECISION", "Time the engines of this precision only.")] = None,
     input_file: Annotated[
-        Path | None, option("NPY", "NumPy file with the input tensor; default: seeded random values.", "--input")
+        Path | None,
+        option("NPY", "NumPy file with the input; default: random values, but pictures for a row.", "--input"),
     ] = None,
     single_stream: Annotated[
         bool, switch("--single-stream", "As MLPerf Automotive: p99.9 of 600 s and 6,636 pictures, one after the other.")
