@@ -191,7 +191,8 @@ def recover_in_stages(
     """Prune a little, recover, and again: many small cuts are easier to mend than one large one.
 
     Each stage removes the same share of the multiply-accumulates that the back-end has left, those kernels on which the
-    outputs depend least (`deploycc.workflows.fisher`), and gets an equal part of the steps and minutes.
+    outputs depend least (`deploycc.workflows.fisher`), refits the weights that are left, and gets an equal part of the
+    steps and minutes.
 
     Args:
         detector: the trained network, or a pruned one.
@@ -232,7 +233,7 @@ def recover_in_stages(
     for stage in range(1, stages + 1):
         before = done[-1].detector if done else detector
         importance = fisher_importance(before, pictures, threads=threads, seed=settings.seed, say=say)
-        smaller = prune(before, cut, importance=importance, say=say).detector
+        smaller = prune(before, cut, importance=importance, pictures=pictures, say=say).detector
         file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.stem}.{stage}{checkpoint.suffix}")
 
         def report_stage(record: dict[str, float], stage: int = stage) -> None:
