@@ -28,7 +28,6 @@ Counts = NDArray[np.int64]
 _AHEAD = 3  # later counts of a layer that an exchange tries
 _EXCHANGES = 50
 _LEAST_SAVING = 1e-9  # of the whole cost: less is rounding
-_TIE = 1.05  # of the least loss: the choice by Fisher information of 200 other pictures loses 4 to 8 % more (voc21)
 _PRICES = 2.0 ** np.arange(-3, 4)  # of all work that the least loss saves, in units of that loss
 _HALVINGS = 3  # between two of these prices
 
@@ -91,6 +90,7 @@ class GoalSearch:
             work: parts that cost what the network computes, where that has a price.
         """
         able = frozenset(removable)
+        self._tie = worth.tie
         found = (_stairs(groups, worth, able & bundle.groups, bundle, multiple) for bundle in bundles(groups, layers))
         self._stairs = [stairs for stairs in found if len(stairs.removed) > 1]
         self._parts = _Parts(groups, self._stairs, parts)
@@ -129,13 +129,14 @@ class GoalSearch:
         """Return the work that removing these groups saves, which `least_loss` returned."""
         return self.full_work - self._work.total_cost(self._state(gone))
 
-    def price_of_work(self, goal: float, most_loss: float = _TIE) -> float:
+    def price_of_work(self, goal: float, most_loss: float | None = None) -> float:
         """Return the price at which least work goes for a goal.
 
         Args:
             goal: for the cost of all parts.
-            most_loss: that it may cost, as a multiple of the least loss.
+            most_loss: that it may cost, as a multiple of the least loss; None: what `Worth.tie` says.
         """
+        most_loss = most_loss or self._tie
         least_work = self.work_of(gone := self.least_loss(goal))
         least = self.loss_of(gone)
         if least <= 0 or least_work <= 0 or self.least_cost >= goal:

@@ -19,7 +19,13 @@ Groups = NDArray[np.int64]
 
 
 class Worth(Protocol):
-    """A measure of what channel groups are worth."""
+    """A measure of what channel groups are worth.
+
+    Attributes:
+        tie: how many times the least loss a choice may lose that cannot be told from the best: so well is worth known.
+    """
+
+    tie: float
 
     def of_groups(self, groups: ChannelGroups, bundle: Bundle) -> Array:
         """Return by what the groups of a bundle of layers are ordered, [groups]: those with the least go first."""
@@ -47,6 +53,8 @@ class ShareOfLayer:
     Args:
         use: what each kernel is worth within its layer, [kernels] by layer.
     """
+
+    tie = 1.3  # choices by l1 and by utilisation lose 20 to 100 % more by each other's measure (street_ssd, voc21)
 
     def __init__(self, use: Mapping[str, Array]) -> None:
         self._use = use
@@ -93,6 +101,8 @@ class OutputChange:
         importance: of each kernel, [kernels] by layer (`deploycc.distillation.importance`).
         blocks: likewise, of whole blocks, by what identifies them.
     """
+
+    tie = 1.05  # the choice by Fisher information of 200 other pictures loses 4 to 8 % more (voc21)
 
     def __init__(self, importance: Mapping[str, Array], blocks: Mapping[Key, float] | None = None) -> None:
         self._importance, self._blocks = importance, blocks or {}

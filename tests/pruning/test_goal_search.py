@@ -184,6 +184,16 @@ def test_work_that_saves_no_time_is_kept() -> None:
         assert search.work_of(priced) < 0.8 * search.work_of(cheapest)
 
 
+@pytest.mark.parametrize("tie", [1.0, 1.1])
+def test_how_well_worth_is_known_decides_what_may_be_lost_for_work(tie: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShareOfLayer, "tie", tie)
+    for number, share in KEPT:
+        search = CASES[number].search()
+        goal_ms = share * search.full_cost
+        assert search.price_of_work(goal_ms) == search.price_of_work(goal_ms, tie)
+        assert (search.price_of_work(goal_ms) > 0) == (tie > 1)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
