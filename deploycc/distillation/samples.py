@@ -99,7 +99,7 @@ class Samples:
         return order // _TIMES * _BLOCK + int(permutation[place])
 
     @property
-    def round(self) -> int:
+    def views_per_round(self) -> int:
         """After how many views each picture was drawn as often as it should be."""
         return len(self._first)
 

@@ -89,6 +89,7 @@ def test_a_network_is_pruned_and_recovered_in_stages(tmp_path: Path, capsys: pyt
     assert first["after"] >= first["before"] > second["before"]
     detector = deploycc.load(output)
     assert len(detector.prunings) == 2
+    assert all(record.reconstruction is not None for record in detector.prunings)
     for record in detector.prunings:  # both cuts together leave a quarter
         (macs,) = (part.macs for part in record.parts if part.name == "back-end")
         assert macs[1] / macs[0] == pytest.approx(0.5, abs=0.03)

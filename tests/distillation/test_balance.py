@@ -125,7 +125,7 @@ def test_the_rare_picture_comes_more_often_and_every_picture_comes() -> None:
     assert RARE in plain.trained_on
     shares = []
     for samples in (plain, balanced):
-        drawn = np.bincount([samples.first_picture(view) for view in range(samples.round)], minlength=COUNT)
+        drawn = np.bincount([samples.first_picture(view) for view in range(samples.views_per_round)], minlength=COUNT)
         assert all(drawn[number] > 0 for number in samples.trained_on)
         assert all(drawn[number] == 0 for number in samples.held_out)
         shares.append(drawn[RARE] / drawn.sum())

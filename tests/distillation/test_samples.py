@@ -57,15 +57,22 @@ def test_a_place_of_the_training_has_its_view_whatever_the_batch() -> None:
 def test_pictures_take_turns() -> None:
     samples = samples_of()
     for number in range(3):
-        drawn = Counter(samples.first_picture(number * samples.round + k) for k in range(samples.round))
+        drawn = Counter(
+            samples.first_picture(number * samples.views_per_round + k) for k in range(samples.views_per_round)
+        )
         assert drawn == dict.fromkeys(samples.trained_on, 4)
-    first, second = ([samples.first_picture(n * samples.round + k) for k in range(samples.round)] for n in range(2))
+    first, second = (
+        [samples.first_picture(n * samples.views_per_round + k) for k in range(samples.views_per_round)]
+        for n in range(2)
+    )
     assert first != second
 
 
 def test_new_views_of_a_picture_are_new() -> None:
     samples = samples_of()
-    views = [view for view in range(10 * samples.round) if samples.first_picture(view) == samples.trained_on[0]]
+    views = [
+        view for view in range(10 * samples.views_per_round) if samples.first_picture(view) == samples.trained_on[0]
+    ]
     assert len({samples.view(view).tobytes() for view in views}) == len(views) == 40
 
 
