@@ -88,6 +88,9 @@ class PruningChoice:
     latency: _Latency = None
     speedup: _Speedup = None
     budget: _Budget = None
+    rounds: Annotated[
+        int, option("N", "Of --by fisher: rank kernels so often while the network shrinks; 0: every 7 %.", min=0)
+    ] = 0
     blocks: Annotated[bool, switch("--blocks", "For such a goal, whole branches and layers may go too.")] = False
 
     def settings(self) -> PruneSettings:
@@ -114,6 +117,7 @@ class PruningChoice:
             always_from=self.always_from,
             latency_ms=None if self.latency is None else read_number("--latency", self.latency, "ms", "25ms"),
             blocks=self.blocks,
+            rounds=self.rounds,
             speedup=None if self.speedup is None else read_number("--speedup", self.speedup, "x", "1.3x"),
             budget_s=None if self.budget is None else 60 * read_number("--budget", self.budget, "m", "30m"),
         )

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-
 import numpy as np
-from numpy.typing import NDArray
 
 from deploycc.detector.picture_list import PictureList
 
@@ -33,13 +28,4 @@ def to_fit_on(pictures: PictureList) -> PictureList:
     judging = set(held_out_numbers(len(pictures.names)))
     if not judging:
         return pictures
-    numbers = tuple(number for number in range(len(pictures.names)) if number not in judging)
-    return replace(
-        pictures,
-        names=tuple(pictures.names[number] for number in numbers),
-        read=partial(_read, pictures.read, numbers),
-    )
-
-
-def _read(read: Callable[[int], NDArray[np.uint8]], numbers: tuple[int, ...], number: int) -> NDArray[np.uint8]:
-    return read(numbers[number])
+    return pictures.only([number for number in range(len(pictures.names)) if number not in judging])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,16 @@ class PictureList:
     sha256: str
     read: Callable[[int], NDArray[np.uint8]]
 
+    def only(self, numbers: Sequence[int]) -> PictureList:
+        """Return some of the pictures; the digest stays that of all, from which the choice follows."""
+        names = tuple(self.names[number] for number in numbers)
+        return replace(self, names=names, read=partial(_read_chosen, self.read, tuple(numbers)))
+
+    def some(self, most: int, seed: int) -> PictureList:
+        """Return all pictures, or as many as this of more: chosen at random, in their order."""
+        chosen = np.random.default_rng(seed).permutation(len(self.names))[:most]
+        return self.only(sorted(chosen.tolist()))
+
 
 def folder_pictures(folder: Path) -> PictureList:
     """The pictures of a folder.
@@ -55,3 +65,7 @@ def folder_pictures(folder: Path) -> PictureList:
 
 def _read(paths: Sequence[Path], number: int) -> NDArray[np.uint8]:
     return read_picture(paths[number])
+
+
+def _read_chosen(read: Callable[[int], NDArray[np.uint8]], numbers: tuple[int, ...], number: int) -> NDArray[np.uint8]:
+    return read(numbers[number])

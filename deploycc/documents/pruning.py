@@ -144,6 +144,7 @@ class PruningRecord(Record):
         criterion: what makes a kernel useless.
         useless: the same in words, with its limit.
         below: the limit: share of the pictures, or of each layer's kernels (l1); 0 where a goal decided instead.
+        rankings: how often the kernels were ranked, each time after a part had gone (`fisher`).
         goal: of latency; None where the limit decided.
         scope: part of the network that may lose kernels.
         coefficient: what replaced the gates; None where none was replaced.
@@ -169,6 +170,7 @@ class PruningRecord(Record):
     criterion: Criterion
     useless: str
     below: Share
+    rankings: Count = 1
     goal: LatencyGoalRecord | None = None
     scope: Scope
     coefficient: Coefficient | None

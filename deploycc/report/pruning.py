@@ -103,6 +103,8 @@ def remarks(record: PruningRecord, network: str, explained: bool = False) -> lis
     sentences = []
     if layers_table(record, network) is None:
         sentences.append(f"{network}: kernels {record.useless} are useless; no layer has any that could be removed")
+    if record.rankings > 1:
+        sentences.append(f"kernels were ranked {record.rankings} times: a part of them went, the rest was ranked again")
     if record.blocks:
         sentences.append(f"removed whole: {'; '.join(map(_block, record.blocks))}")
     if record.goal is not None:

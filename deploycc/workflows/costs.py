@@ -11,6 +11,7 @@ from deploycc.errors import TargetError
 if TYPE_CHECKING:
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.target import Target
+    from deploycc.timing.convolutions import Costs
 
 TILE = 32
 """Kernels in the narrowest tile of TensorRT's convolutions: what numbers of kernels are rounded to without costs."""
@@ -43,6 +44,14 @@ class CostSource:
         if self.predicted is not None:
             return f"{names}: numbers of kernels follow predicted times: {self.predicted.describe()}"
         return f"{names}: no times are measured or predicted; numbers of kernels become multiples of {TILE}"
+
+
+def host_costs() -> Costs:
+    """Costs that this machine measures, on all cores that the process may use."""
+    from deploycc.timing.convolutions import Costs
+    from deploycc.timing.machine import this_machine, usable_cores
+
+    return Costs(this_machine(usable_cores()))
 
 
 def measured_here(target: Target) -> bool:

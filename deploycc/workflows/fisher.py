@@ -30,12 +30,14 @@ class FisherImportance:
             where they were not asked for.
         source: of the pictures, as it was given.
         pictures: how many of them were used.
+        rankings: how often the kernels were ranked (`deploycc.workflows.fisher_rounds`).
     """
 
     values: Mapping[str, Any]
     source: str
     pictures: int
     blocks: Mapping[Key, float] = field(default_factory=dict)
+    rankings: int = 1
 
 
 def fisher_importance(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, quiet
-from deploycc.workflows.fisher import FisherImportance, fisher_importance
+from deploycc.workflows.costs import host_costs
+from deploycc.workflows.cut import make_cut
+from deploycc.workflows.fisher_rounds import importance_for
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_decision import PruneDecision, decide_pruning
 from deploycc.workflows.prune_settings import PruneSettings, cpu_options
@@ -20,10 +22,9 @@ if TYPE_CHECKING:
     from deploycc.documents.pruning import PruningRecord
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.errors import Note
-    from deploycc.passes.prune_channels import PruneReport
     from deploycc.prediction.costs import PredictedCosts
-    from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
+    from deploycc.workflows.fisher import FisherImportance
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,27 +101,17 @@ def prune(
         MeasureError: a network does not run.
     """
     from deploycc.detector.held_out import to_fit_on
-    from deploycc.passes.fold_affine import fold_affine
-    from deploycc.passes.prune_channels import prune as remove
-    from deploycc.pruning.reconstruct import rewired_nodes
 
     settings, costs = settings or PruneSettings(), costs or host_costs()
     if settings.by == "fisher" and importance is None and pictures is not None:
-        importance = fisher_importance(detector, pictures, blocks=settings.blocks, say=say)
+        importance = importance_for(detector, pictures, settings, profile=profile, say=say)
     decision = decide_pruning(
         detector, settings, profile=profile, mask=mask, importance=importance, costs=costs, say=say
     )
-    say("removing channels")
-    small = replace(decision.dense, graph=decision.dense.graph.copy())
-    report = remove(small, decision.prune)
-    rewired = rewired_nodes(decision.dense.graph, small.graph) if decision.blocks else frozenset()
-    small = _describe_gates(fold_affine(small, cpu_options()).detector)
     refit_on = None if pictures is None or not refit else to_fit_on(open_pictures(pictures, detector.input))
-    reconstruction = None
-    if refit_on is not None:
-        small, reconstruction = _reconstruct(decision, small, report, rewired, refit_on, say)
-    record = pruning_record(decision, settings, small, report, profile, costs, reconstruction, refit_on)
-    return Pruned(replace(small, prunings=(*detector.prunings, record)), decision, record, profile)
+    cut = make_cut(decision, refit_on, say)
+    record = pruning_record(decision, settings, cut, profile, costs, refit_on)
+    return Pruned(replace(cut.detector, prunings=(*detector.prunings, record)), decision, record, profile)
 
 
 def write_pruned(pruned: Pruned, output: Path) -> WrittenDetector:
@@ -145,50 +136,6 @@ def write_pruned(pruned: Pruned, output: Path) -> WrittenDetector:
     notes = export_files(pruned.detector, *files).notes
     reason = "Caffe files hold no record of what was removed: reports on them start at the pruned network"
     return WrittenDetector(files, sha256_of(files[0]), (*notes, Note("", "caffe-no-record", reason)))
-
-
-def host_costs() -> Costs:
-    """Costs that this machine measures, on all cores that the process may use."""
-    from deploycc.timing.convolutions import Costs
-    from deploycc.timing.machine import this_machine, usable_cores
-
-    return Costs(this_machine(usable_cores()))
-
-
-def _describe_gates(small: Detector) -> Detector:
-    from deploycc.graph.gates.search import describe_again
-
-    return replace(small, gates=describe_again(small.graph, small.gates)) if small.gates else small
-
-
-def _reconstruct(
-    decision: PruneDecision,
-    small: Detector,
-    report: PruneReport,
-    rewired: frozenset[str],
-    pictures: PictureList,
-    say: Say,
-) -> tuple[Detector, Reconstruction]:
-    """Refit weights; the detector then says that its weights are not the trained ones any more."""
-    from deploycc.detector.pictures import prepare
-    from deploycc.errors import Note
-    from deploycc.pruning.reconstruct import reconstruct
-
-    original = decision.original
-    refit = reconstruct(
-        original,
-        small,
-        report.removed,
-        decision.folded,
-        lambda number: prepare(pictures.read(number), original.input),
-        len(pictures.names),
-        say,
-        rewired=rewired,
-    )
-    changed = sum(layer.ridge is not None for layer in refit.layers)
-    reason = f"weights of {changed} layers were refitted on {len(pictures.names)} pictures without labels"
-    note = Note("", "weights-refitted", f"{reason}: {pictures.source}, sha256 {pictures.sha256[:16]}...")
-    return replace(small, notes=(*small.notes, note)) if changed else small, refit
 
 
 __all__ = [

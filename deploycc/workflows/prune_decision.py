@@ -44,6 +44,7 @@ class PruneDecision:
             `deploycc.workflows.profiled_pruning.profiled_counts`); empty where nothing was timed.
         stays: useless channels that stay, whatever their number.
         folded: the gates that become constants.
+        rankings: how often the kernels were ranked.
         goal: of latency, and how it was met; None where none was given.
         blocks: that go whole.
     """
@@ -57,6 +58,7 @@ class PruneDecision:
     relative_times: Mapping[str, float]
     stays: tuple[Note, ...]
     folded: tuple[Gate, ...]
+    rankings: int = 1
     goal: LatencyGoalRecord | None = None
     blocks: tuple[Block, ...] = ()
 
@@ -138,6 +140,7 @@ def decide_pruning(
             relative_times={},
             stays=(),
             folded=folded,
+            rankings=1 if importance is None else importance.rankings,
             goal=met,
             blocks=chosen.blocks,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.compile_outputs import Refused
-from deploycc.workflows.fisher import fisher_importance
+from deploycc.workflows.fisher_rounds import importance_for
 from deploycc.workflows.pictures import check_labels, open_pictures
 from deploycc.workflows.profile import measure_profile
 from deploycc.workflows.recover import recover_for_targets
@@ -115,7 +115,7 @@ def prune_on_the_way(
     importance = None
     notes: tuple[Note, ...] = ()
     if data is not None and prunings[0].settings.by == "fisher":
-        importance = fisher_importance(detector, data, blocks=prunings[0].settings.blocks, say=say)
+        importance = importance_for(detector, data, prunings[0].settings, profile=profile, say=say)
     elif data is not None:
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile, notes = profiled.profile, profiled.notes

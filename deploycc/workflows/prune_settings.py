@@ -37,6 +37,8 @@ class PruneSettings:
             fast the network becomes. The kernels worth least per millisecond go, until the goal is met.
         budget_s: with a device: choose numbers of kernels by profiles of a few whole networks that are built there in
             this time; None: convolutions are timed one by one, however long it takes.
+        rounds: by ``fisher``: how often the kernels are ranked while the network shrinks; 0: so often that at most 7 %
+            of the MACs go at a time (`deploycc.workflows.fisher_rounds`), and once where whole blocks may go.
         blocks: for such a goal, whole branches and layers may go too, where that loses less.
     """
 
@@ -50,6 +52,7 @@ class PruneSettings:
     latency_ms: float | None = None
     speedup: float | None = None
     budget_s: float | None = None
+    rounds: int = 0
     blocks: bool = False
 
     def __post_init__(self) -> None:

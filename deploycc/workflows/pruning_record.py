@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from deploycc.graph.gates.search import Gate
     from deploycc.passes.prune_channels import LayerChange, PruneReport
     from deploycc.prediction.costs import PredictedCosts
-    from deploycc.pruning.reconstruct import Reconstruction
     from deploycc.timing.convolutions import Costs
+    from deploycc.workflows.cut import Cut
     from deploycc.workflows.prune_decision import PruneDecision
     from deploycc.workflows.prune_settings import PruneSettings
 
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
 def pruning_record(
     decision: PruneDecision,
     settings: PruneSettings,
-    small: Detector,
-    report: PruneReport,
+    cut: Cut,
     profile: UtilisationProfile | None,
     costs: Costs | PredictedCosts,
-    reconstruction: Reconstruction | None,
     pictures: PictureList | None,
 ) -> PruningRecord:
     """Say what was removed, how it was chosen, and what had to stay."""
+    report, reconstruction = cut.report, cut.reconstruction
     rounding_timed = bool(decision.relative_times) or any(layer.times_ms for layer in decision.rounded)
     timed = rounding_timed or decision.goal is not None
     return PruningRecord(
@@ -48,6 +47,7 @@ def pruning_record(
         criterion=settings.by,
         useless=decision.choice.why,
         below=settings.below if decision.goal is None else 0.0,
+        rankings=decision.rankings,
         goal=decision.goal,
         scope=settings.scope,
         coefficient=settings.coefficient if decision.folded else None,
@@ -56,7 +56,7 @@ def pruning_record(
         relative_times=decision.relative_times,
         timed_on=costs.describe() if timed else None,
         times=costs.evidence,
-        parts=_parts(decision, small),
+        parts=_parts(decision, cut.detector),
         layers=_layers(decision, report.layers),
         removed={name: kernels for name, kernels in report.removed.items() if kernels},
         blocks=tuple(

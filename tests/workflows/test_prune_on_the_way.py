@@ -15,6 +15,7 @@ from deploycc.errors import InputError
 from deploycc.target import load
 from deploycc.workflows import prune
 from deploycc.workflows import prune_on_the_way as module
+from deploycc.workflows.cut import make_cut
 from deploycc.workflows.prune import Pruned, host_costs
 from deploycc.workflows.prune_on_the_way import Recovering, prune_on_the_way
 from deploycc.workflows.target_pruning import TargetPruning
@@ -27,7 +28,8 @@ OTHER_NAMES = "background,car,truck,bus,pedestrian,cyclist,sign"
 def test_labels_of_a_data_set_join_the_loss_unless_they_have_no_weight(
     weight: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune, "_reconstruct", lambda decision, small, *_: (small, None))  # which leaves more to learn
+    unfitted: Any = lambda decision, pictures, say: make_cut(decision, None, say)  # noqa: E731
+    monkeypatch.setattr(prune, "make_cut", unfitted)  # which leaves more to learn
     settings = deploycc.PruneSettings(by="l1", below=0.3, multiple=8)
     how = TargetPruning((load("x86-cpu"),), settings, host_costs())
     nothing: dict[str, Any] = {"profile": None, "mask": None, "data": None, "cost_file": None}

@@ -1,0 +1,114 @@
+"""Kernels ranked in rounds: what went stays gone, what is left is ranked as it is now, and more of the network is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
+
+import deploycc  # noqa: E402
+from deploycc.detector import Detector  # noqa: E402
+from deploycc.distillation.agreement import Judge  # noqa: E402
+from deploycc.errors import InputError  # noqa: E402
+from deploycc.report.pruning import remarks  # noqa: E402
+from deploycc.workflows import fisher_rounds  # noqa: E402
+from deploycc.workflows.fisher import FisherImportance  # noqa: E402
+from deploycc.workflows.fisher_rounds import importance_for, number_of_rounds  # noqa: E402
+from deploycc.workflows.pictures import open_pictures  # noqa: E402
+
+SETTINGS = deploycc.PruneSettings(by="fisher", below=0.3, rounds=3)
+PICTURES = "generated:7:60"
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return deploycc.load("street_ssd")
+
+
+@pytest.fixture(scope="module")
+def in_rounds(detector: Detector) -> FisherImportance:
+    torch.set_num_threads(1)
+    return importance_for(detector, PICTURES, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds"),
+    [
+        (replace(SETTINGS, rounds=0, below=0.05), 1),
+        (replace(SETTINGS, rounds=0, below=0.22), 4),
+        (replace(SETTINGS, rounds=0, below=0.35), 6),
+        (replace(SETTINGS, rounds=0, speedup=1.3), 4),
+        (replace(SETTINGS, rounds=0, latency_ms=20.0), 4),
+        (replace(SETTINGS, rounds=0, speedup=1.3, blocks=True), 1),
+        (replace(SETTINGS, rounds=0, below=1.0), 1),
+        (replace(SETTINGS, rounds=2), 2),
+    ],
+)
+def test_at_most_seven_percent_go_at_a_time(settings: deploycc.PruneSettings, rounds: int) -> None:
+    assert number_of_rounds(settings) == rounds
+
+
+def test_whole_blocks_are_ranked_once() -> None:
+    with pytest.raises(InputError, match="ranked once"):
+        number_of_rounds(replace(SETTINGS, speedup=1.3, blocks=True))
+
+
+def test_what_went_in_a_round_goes_again(detector: Detector, in_rounds: FisherImportance) -> None:
+    pruned = deploycc.prune(detector, SETTINGS, importance=in_rounds)
+    assert any("ranked 3 times" in sentence for sentence in remarks(pruned.record, "street"))
+    part = pruned.record.part("back-end")
+    assert part is not None
+    assert 0.3 <= 1 - part.macs[1] / part.macs[0] < 0.33
+    for name, worths in in_rounds.values.items():
+        removed = set(pruned.record.removed.get(name, ()))
+        carriers = set(pruned.decision.prune.carriers.get(name, ()))  # zeros that hold a constant for those that went
+        least = np.argsort(worths)[: len(removed | carriers)]
+        assert removed | carriers == set(least.tolist()), name
+
+
+def test_more_is_left_than_where_kernels_are_ranked_once(detector: Detector, in_rounds: FisherImportance) -> None:
+    once = importance_for(detector, PICTURES, replace(SETTINGS, rounds=1))
+    assert once.rankings == 1
+    judged = open_pictures("generated:5:40", detector.input)
+    judge = Judge(detector, range(40), judged.read)
+    ours, theirs = (
+        judge.agreement(deploycc.prune(detector, SETTINGS, importance=each).detector).map50
+        for each in (in_rounds, once)
+    )
+    assert ours > theirs + 0.05
+
+
+def test_pruning_with_pictures_ranks_in_rounds(
+    detector: Detector, in_rounds: FisherImportance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    worths = {name: np.arange(1.0, 1.0 + len(values)) for name, values in in_rounds.values.items()}
+
+    def ranked(_: Detector, __: object, settings: deploycc.PruneSettings, **___: object) -> FisherImportance:
+        asked.append(settings.rounds)
+        return FisherImportance(worths, PICTURES, 1, rankings=settings.rounds)
+
+    monkeypatch.setattr("deploycc.workflows.prune.importance_for", ranked)
+    pruned = deploycc.prune(detector, replace(SETTINGS, below=0.02), pictures=PICTURES, refit=False)
+    assert asked == [3]
+    assert pruned.record.rankings == 3
+    assert all(kernels[0] == 0 for kernels in pruned.record.removed.values())  # no first kernel that must stay
+
+
+def test_each_round_ranks_the_network_of_the_round_before(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = fisher_rounds.fisher_importance, []
+
+    def counted(network: Detector, pictures: object, **how: object) -> FisherImportance:
+        kernels = sum(int(node.inputs[1].shape[0]) for node in network.graph.nodes if node.op == "Conv")
+        seen.append((kernels, how["count"], how["seed"]))
+        return real(network, "generated:7:12", count=4, seed=1)
+
+    monkeypatch.setattr(fisher_rounds, "fisher_importance", counted)
+    importance_for(detector, "generated:7:24", SETTINGS)
+    kernels = [number for number, _, _ in seen]
+    assert kernels == sorted(kernels, reverse=True)
+    assert len(set(kernels)) == 3
+    assert [how for _, *how in seen] == [[200, 1], [200, 2], [400, 3]]
