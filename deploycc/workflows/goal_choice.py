@@ -46,8 +46,14 @@ class GoalInputs:
         return constant_carriers(self.dense.graph, self.groups, self.possible)
 
     def removable(self) -> set[int]:
-        """Return the channel groups that may go."""
-        return self.can_go(self.possible.kernels)
+        """Return the channel groups that may go: where all of a tensor could, the one that is worth most stays."""
+        from deploycc.pruning.decide import group_use, kernels_of
+
+        going = self.groups.of_kernels(self.possible.kernels)
+        for labelled in self.groups.tensors.values():
+            if going.issuperset(channels := labelled.groups.tolist()):
+                going.remove(max(channels, key=lambda group: group_use(self.groups, group, self.possible)))
+        return self.can_go(kernels_of(self.groups, self.possible, going))
 
     def can_go(self, kernels: Mapping[str, tuple[int, ...]]) -> set[int]:
         """Return the channel groups that can go where just these kernels are to go."""
