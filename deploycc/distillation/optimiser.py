@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from deploycc.detector import Detector
+from deploycc.distillation.muon import Muon
 from deploycc.graph.split import split_heads
 from deploycc.trainable.network import TrainableNetwork
 
@@ -44,7 +45,7 @@ class Optimiser:
             else:
                 adam.append(_group(weight, rate * scale))
         self._adam = torch.optim.Adam(adam or [_group(nn.Parameter(torch.zeros(0)), 0.0)], betas=_BETAS)
-        self._muon = torch.optim.Muon(muon, weight_decay=0.0, adjust_lr_fn="match_rms_adamw") if muon else None
+        self._muon = Muon(muon) if muon else None
 
     def add(self, parameters: Iterable[nn.Parameter], rate: float) -> None:
         """Train other parameters too, by Adam, with steps of this size at the peak."""

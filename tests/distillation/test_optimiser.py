@@ -92,7 +92,6 @@ def test_predictors_and_depthwise_layers_are_no_hidden_matrices() -> None:
         ('group["lr"] = group["peak"] * factor', 'group["lr"] = group["peak"]'),
         ("rate * scale * _MATRIX_STEP", "rate * _MATRIX_STEP"),
         ("weight.detach().flatten(1)", "weight.detach().clone().flatten(1)"),
-        ('adjust_lr_fn="match_rms_adamw"', "adjust_lr_fn=None"),
     ],
 )
 def test_planted_bugs_are_noticed(line: str, bug: str) -> None:
