@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deploycc.detector import Detector
@@ -87,6 +88,7 @@ def train_gates(
     settings: TrainingSettings,
     gating: GatingSettings,
     *,
+    rank: Callable[[], Mapping[str, NDArray[np.float64]]] | None = None,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,
@@ -98,6 +100,8 @@ def train_gates(
         samples: pictures.
         settings: how to train.
         gating: which gates, and how many kernels they may engage.
+        rank: returns what kernels are worth by layer, [kernels]: those worth least per MAC begin nearest to going off;
+            called where training begins. None: all begin alike.
         checkpoint: written at each check, and read at the start where it exists; None: none.
         report: called with each record of the history.
         say: told each step.
@@ -124,6 +128,8 @@ def train_gates(
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
+        if rank is not None:
+            start_in_order(student, rank())
     optimiser = Optimiser(student, settings.rate)
     optimiser.add(student.gates.parameters(), _RATE)
     if state.step:
@@ -208,6 +214,34 @@ def _calibrate(network: GatedNetwork, teacher: Detector, samples: Samples) -> No
             parts.append(maps.mean((2, 3), keepdim=True))
     for (_, gate), parts in zip(deciding, pooled, strict=True):
         gate.calibrate(torch.cat(parts))
+
+
+def start_in_order(network: GatedNetwork, worths: Mapping[str, NDArray[np.float64]]) -> None:
+    """Let the units that are worth least per multiply-accumulate go off first, whatever their layer.
+
+    Args:
+        network: its gates are changed.
+        worths: of kernels, by layer; gates of other layers stay as they are.
+    """
+    gates: list[KernelGate] = []
+    values, macs = [], []
+    for name, gate in network.deciding:
+        worth = worths.get(name)
+        if worth is None or len(worth) != gate.kernels:
+            continue
+        unit_of = gate.get_buffer("unit_of").numpy()
+        sizes = np.bincount(unit_of, minlength=gate.units) * (network.macs[name] / gate.kernels)
+        gates.append(gate)
+        values.append(np.bincount(unit_of, worth, gate.units) / sizes)
+        macs.append(sizes)
+    if not gates:
+        return
+    flat, weights = np.concatenate(values), np.concatenate(macs)
+    order = np.argsort(flat, kind="stable")
+    before = np.empty(len(flat))
+    before[order] = (np.cumsum(weights[order]) - weights[order]) / weights.sum()
+    for gate, part in zip(gates, np.split(before, np.cumsum([len(each) for each in values])[:-1]), strict=True):
+        gate.start_in_order(torch.from_numpy(part))
 
 
 def _engaged_on(

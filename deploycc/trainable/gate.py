@@ -21,6 +21,7 @@ from deploycc.errors import InputError
 
 _MULTIPLE = 8  # channels that vector units and tensor cores process at once
 _ALWAYS = 10.0  # logit of a unit that is always engaged
+_FIRST, _LAST = 0.5, 4.0  # initial logits of the units that go off first and last; pictures move them by about 1
 _STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 
@@ -127,6 +128,17 @@ class KernelGate(nn.Module):
             assert self.squeeze.bias is not None
             self.squeeze.weight.div_(deviation.view(-1, 1, 1, 1))
             self.squeeze.bias.sub_(mean).div_(deviation)
+
+    def start_in_order(self, order: Tensor) -> None:
+        """Let some units go off before others once all are pressed alike; nested units have an order already.
+
+        Args:
+            order: [units], from 0 for the first to go off to 1 for the last.
+        """
+        if self.steps is None:
+            with torch.no_grad():
+                assert self.decide.bias is not None
+                self.decide.bias.copy_(_FIRST + (_LAST - _FIRST) * order)
 
     def retire(self, units: Tensor) -> None:
         """Switch units off for every input.

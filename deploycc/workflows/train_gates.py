@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import InputError, ModelError, Note
 from deploycc.progress import Say, quiet
@@ -114,6 +114,7 @@ def train_gates(
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
     from deploycc.trainable.gated import GateShape
+    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.prune import cpu_options
 
     torch.set_num_threads(threads)
@@ -124,7 +125,12 @@ def train_gates(
     settings = settings or TrainingSettings()
     opened, labels, notes = open_for_training(pictures, detector, settings, names)
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
-    training = train(teacher, samples, settings, gating, checkpoint=checkpoint, report=report, say=say)
+
+    def rank() -> Mapping[str, Any]:
+        return fisher_importance(teacher, opened, threads=threads, seed=settings.seed, say=say).values
+
+    how: dict[str, Any] = {"rank": rank, "checkpoint": checkpoint, "report": report, "say": say}
+    training = train(teacher, samples, settings, gating, **how)
     reason = (
         f"{len(chosen)} layers have gates, trained for {training.steps} steps on the outputs of {detector.name} for "
         f"{len(samples.trained_on)} {pictures_sentence(opened, labels is not None)}"

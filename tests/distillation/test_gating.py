@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
-from deploycc.distillation.gating import GatingSettings  # noqa: E402
+from deploycc.distillation.gating import GatingSettings, start_in_order  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.errors import DeployError, InputError  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.graph.gates.search import search_gates  # noqa: E402
-from deploycc.trainable.gated import GateShape  # noqa: E402
+from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
 from deploycc.trainable.sparsity import Ramp  # noqa: E402
 from deploycc.workflows.train_gates import GateTraining, layers_to_gate, train_gates  # noqa: E402
 
@@ -107,3 +108,28 @@ def test_a_network_without_heads_is_refused(teacher: Detector) -> None:
     with pytest.raises(DeployError) as error:
         layers_to_gate(replace(teacher, heads=None))
     assert error.value.code == "distillation-no-heads"
+
+
+@pytest.mark.parametrize("shape", [GateShape(hidden=8), GateShape("block", 32, hidden=8)])
+def test_units_worth_least_per_mac_start_nearest_to_going_off(teacher: Detector, shape: GateShape) -> None:
+    layers = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")  # 4 times as many MACs in the first
+    network = GatedNetwork(detector_folded(teacher), [], [], layers, shape)
+    rising, falling = np.arange(1.0, 129.0), np.arange(128.0, 0.0, -1.0)
+    start_in_order(network, {layers[0]: rising, layers[1]: falling})
+    first, second = (gate.decide.bias.detach() for _, gate in network.deciding)
+    assert torch.equal(first, first.sort().values)
+    assert torch.equal(second, second.sort(descending=True).values)
+    assert 0 < first.min() < 1
+    assert second.max() > 3.5
+    ratio = network.macs[layers[0]] / network.macs[layers[1]]
+    assert ratio > 2
+    unit = len(second) // 2
+    cheaper = rising.reshape(len(first), -1).sum(1) / ratio < falling.reshape(len(second), -1).sum(1)[unit]
+    assert torch.equal(first < second[unit], torch.from_numpy(cheaper))
+
+
+def test_a_layer_without_worths_starts_as_before(teacher: Detector) -> None:
+    layers = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")
+    network = GatedNetwork(detector_folded(teacher), [], [], layers, GateShape(hidden=8))
+    start_in_order(network, {layers[1]: np.ones(7)})
+    assert all(bool((gate.decide.bias == 2.0).all()) for _, gate in network.deciding)
