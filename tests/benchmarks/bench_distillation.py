@@ -41,6 +41,7 @@ from deploycc.evaluation.detect import OnnxRuntimeDetector
 from deploycc.evaluation.difference import matched_pairs
 from deploycc.evaluation.nms import Detections
 from deploycc.workflows.fisher import FisherImportance
+from deploycc.workflows.fisher_rounds import importance_for
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.recover import Recovery, recover, recover_in_stages
 
@@ -171,8 +172,8 @@ def cut_by(way: str, subject: Subject, calibration: PictureList) -> tuple[deploy
         return [deploycc.prune(subject.teacher, settings, importance=importance, pictures=some) for some in sides]
 
     if way == "fisher":
-        importance = deploycc.fisher_importance(subject.teacher, calibration)
-        pruned, refitted = by(deploycc.PruneSettings(by="fisher", below=subject.below), importance)
+        settings = deploycc.PruneSettings(by="fisher", below=subject.below)
+        pruned, refitted = by(settings, importance_for(subject.teacher, calibration, settings))
         return pruned, refitted
     low, high = 0.0, 0.9
     tried: list[tuple[float, deploycc.PruneSettings]] = []
