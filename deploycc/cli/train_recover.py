@@ -20,7 +20,7 @@ class RecoveryOptions(TeachingOptions):
 
     bfloat16: Annotated[
         bool,
-        switch("--bfloat16/--float32", "Compute in 16 bits, which is slower without units for it; weights keep 32."),
+        switch("--bfloat16/--float32", "Compute in 16 bits where the processor has units for it; weights keep 32."),
     ] = False
     memory_mib: Annotated[
         int, option("MIB", "Memory for the teacher's answers, which come again.", "--memory", min=0)

@@ -41,7 +41,7 @@ class TrainingSettings:
         rate: peak learning rate of a weight tensor, relative to its root mean square.
         check_every: steps between two looks at the pictures that are held out.
         seed: of the choice of pictures, their order and their changes.
-        bfloat16: compute in 16 bits, weights in 32.
+        bfloat16: compute in 16 bits where the device has units for it; weights keep 32.
         map_weight: of the feature maps in the loss; 0: they are not compared.
         label_weight: of labelled objects in the loss, where the pictures have labels; 0: labels are not looked at.
         memory_mib: for what the teacher said of views that come again.

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deploycc.distillation.precision import fast_type
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz iteration that steepens most at 0 and ends between 0.7 and 1.2 (Jordan et al.)."""
 _ITERATIONS = 5
@@ -55,16 +57,3 @@ def orthogonal(matrix: Tensor) -> Tensor:
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)
-
-
-def fast_type(device: torch.device) -> torch.dtype:
-    """Return the precision in which products of matrices are fastest on a device and exact enough for a step."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if has_bfloat16_units() else torch.float32
-
-
-def has_bfloat16_units() -> bool:
-    """Return whether this machine's processor multiplies numbers of bfloat16 itself."""
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # PyTorch 2.9
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -12,6 +12,7 @@ from deploycc.detector import Detector
 from deploycc.distillation.heads import common_rows, score_tensor
 from deploycc.distillation.labels import LabelLoss
 from deploycc.distillation.loss import Loss, distillation_loss, map_distance, probabilities_of
+from deploycc.distillation.precision import fast_type
 from deploycc.distillation.samples import Samples
 from deploycc.distillation.shared import common_maps, find_divergence
 from deploycc.distillation.teacher import Teacher
@@ -71,10 +72,11 @@ class Pair:
         self._label_loss = LabelLoss(student.heads, mine.activation, samples.labelled_classes)
 
     def loss(self, views: Sequence[int], bfloat16: bool) -> Loss:
-        """Compare the two on a batch of views."""
+        """Compare the two on a batch of views, with ``bfloat16`` in 16 bits where the device has units for it."""
         answers = self._teacher.answers(views)
         begin, (scores, locations, *its_maps) = answers[: self._starts], answers[self._starts :]
-        with torch.autocast(begin[0].device.type, torch.bfloat16, enabled=bfloat16):
+        device = begin[0].device
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16 and fast_type(device) == torch.bfloat16):
             my_scores, my_locations, *my_maps = self.student(*begin)
         count, classes = len(views), self._classes
         target = probabilities_of(_per_prior(scores, count, classes), self._its.activation)[:, self._rows]

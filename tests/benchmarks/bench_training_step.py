@@ -7,7 +7,7 @@ variant runs in a process of its own. The peak is of the whole process: PyTorch,
 answers, pictures, weights and the optimiser's state. The first step also reserves that state, so the median is of the
 others. CPU time is printed beside wall time, which only an idle machine makes a figure.
 
-A CPU without units for bfloat16 takes several times as long with it.
+A CPU without units for bfloat16 computes in float32 anyway.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from deploycc.distillation.average import Average
 from deploycc.distillation.loop import State, Training, TrainingSettings
 from deploycc.distillation.optimiser import Optimiser, hidden_matrices
 from deploycc.distillation.pair import Pair
+from deploycc.distillation.precision import fast_type
 from deploycc.distillation.samples import LEAST_PICTURES, Samples
 from deploycc.distillation.views import Labels
 
@@ -72,8 +73,9 @@ def measure(given: argparse.Namespace) -> None:
     wall, cpu = np.diff(np.array(clocks), axis=0).T
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     first, later = wall[0], float(np.median(wall[1:]))
+    kind = fast_type(torch.device("cpu")) if given.bfloat16 else torch.float32
     print(
-        f"{given.definition}, batch {given.batch}, {'bfloat16' if given.bfloat16 else 'float32'}"
+        f"{given.definition}, batch {given.batch}, {kind}"
         f"{', labels' if given.labels else ''}: step {later:.2f} s wall, {np.median(cpu[1:]):.2f} s CPU "
         f"(first {first:.2f} s), peak {peak:.2f} GB",
         flush=True,

@@ -11,10 +11,9 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 from mutation import mutant  # noqa: E402
 
 from deploycc.distillation import muon  # noqa: E402
-from deploycc.distillation.muon import Muon, fast_type, orthogonal  # noqa: E402
+from deploycc.distillation.muon import Muon, orthogonal  # noqa: E402
 
 has_its_own = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon of its own")
-CPU = torch.device("cpu")
 
 
 def random(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -69,13 +68,3 @@ def test_steps_are_those_of_pytorch() -> None:
 )
 def test_planted_bugs_are_noticed(line: str, bug: str) -> None:
     assert not moves_as_pytorch(mutant(muon, line, bug))
-
-
-@pytest.mark.parametrize(("able", "kind"), [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16)])
-def test_sixteen_bits_are_for_processors_that_have_units_for_them(
-    able: dict[str, bool], kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(muon.torch.cpu, "get_capabilities", lambda: able, raising=False)
-    assert fast_type(CPU) == kind
-    matrix = random(12, 9)
-    assert orthogonal(matrix).dtype == matrix.dtype
