@@ -75,3 +75,19 @@ def test_what_is_missing_is_said(detector: Detector, importance: FisherImportanc
         deploycc.prune(detector, replace(SETTINGS, below=1.0), importance=importance)
     with pytest.raises(BudgetMissed, match=r"at most \d+\.\d% of the MACs"):
         deploycc.prune(detector, replace(SETTINGS, below=0.999), importance=importance)
+
+
+@pytest.mark.parametrize(("count", "directions"), [(5, 1), (12, 2), (400, 4)])
+def test_few_pictures_give_several_directions_each(
+    count: int, directions: int, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+
+    def looked(_: object, __: object, ___: object, numbers: list[int], **____: object) -> dict[str, object]:
+        passes.extend(numbers)
+        return {}
+
+    monkeypatch.setattr("deploycc.distillation.importance.output_change", looked)
+    found = fisher_importance(detector, "generated:7:5", count=count)
+    assert found.pictures == 5
+    assert sorted(passes) == sorted([*range(5)] * directions)
