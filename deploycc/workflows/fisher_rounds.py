@@ -12,18 +12,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploycc.errors import InputError
+from deploycc.errors import BudgetMissed, InputError
 from deploycc.progress import Say, prefixed, quiet
 from deploycc.workflows.costs import host_costs
 from deploycc.workflows.cut import make_cut
 from deploycc.workflows.fisher import PICTURES, FisherImportance, fisher_importance
 from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_decision import decide_pruning
+from deploycc.workflows.prune_goal import check_goal
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -68,7 +69,6 @@ def importance_for(
 
     Raises:
         InputError: ``prune-option``: rounds do not fit the other settings.
-        BudgetMissed: ``macs-goal``: so many MACs cannot be removed.
         DeployError, ModelError, PictureError: as `deploycc.workflows.fisher.fisher_importance`.
     """
     from deploycc.detector.held_out import to_fit_on
@@ -98,9 +98,11 @@ def importance_for(
     values: Worths = importance.values
     for number in range(1, rounds):
         say_here = _told(say, number, rounds)
-        decision = decide_pruning(
-            current, part, profile=profile, mask=None, importance=importance, costs=host_costs(), say=say_here
-        )
+        known: dict[str, Any] = {"profile": profile, "mask": None, "importance": importance}
+        try:
+            decision = decide_pruning(current, part, **known, costs=host_costs(), say=say_here)
+        except BudgetMissed:
+            return replace(importance, values=values, rankings=number)  # the cut itself says what cannot be met
         refit_on = fit_on.some(_REFIT, seed + number)
         cut = make_cut(decision, refit_on if len(refit_on.names) >= HELD_OUT else None, say_here)
         left = _left(values, left, cut.report.removed)
@@ -121,8 +123,11 @@ def number_of_rounds(settings: PruneSettings) -> int:
     """Return how often the kernels are ranked for a cut.
 
     Raises:
-        InputError: ``prune-option``: more than once, and whole blocks may go, whose worth is known at the start only.
+        InputError: ``prune-option``: the goal cannot be meant; or more than once, and whole blocks may go, whose worth
+            is known at the start only.
     """
+    if settings.has_goal:
+        check_goal(settings)
     if settings.blocks:
         if settings.rounds > 1:
             message = "where whole blocks may go, kernels are ranked once: worths of both must be of the same network"

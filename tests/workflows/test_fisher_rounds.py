@@ -12,8 +12,10 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.agreement import Judge  # noqa: E402
-from deploycc.errors import InputError  # noqa: E402
+from deploycc.errors import BudgetMissed, InputError  # noqa: E402
+from deploycc.prediction.costs import PredictedCosts  # noqa: E402
 from deploycc.report.pruning import remarks  # noqa: E402
+from deploycc.target import load  # noqa: E402
 from deploycc.workflows import fisher_rounds  # noqa: E402
 from deploycc.workflows.fisher import FisherImportance  # noqa: E402
 from deploycc.workflows.fisher_rounds import importance_for, number_of_rounds  # noqa: E402
@@ -54,6 +56,26 @@ def test_at_most_seven_percent_go_at_a_time(settings: deploycc.PruneSettings, ro
 def test_whole_blocks_are_ranked_once() -> None:
     with pytest.raises(InputError, match="ranked once"):
         number_of_rounds(replace(SETTINGS, speedup=1.3, blocks=True))
+
+
+@pytest.mark.parametrize("speedup", [0.0, -1.0, 0.5])
+def test_a_goal_that_cannot_be_meant_is_refused_before_anything_long(speedup: float) -> None:
+    with pytest.raises(InputError, match="is not faster"):
+        number_of_rounds(replace(SETTINGS, speedup=speedup))
+
+
+def test_a_goal_out_of_reach_is_refused_as_one_of_latency(
+    detector: Detector, in_rounds: FisherImportance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ranked(*_: object, **__: object) -> FisherImportance:
+        return replace(in_rounds, rankings=1)
+
+    monkeypatch.setattr(fisher_rounds, "fisher_importance", ranked)
+    settings = replace(SETTINGS, speedup=1e6, rounds=2)
+    importance = importance_for(detector, "generated:7:2", settings)
+    assert importance.rankings == 1
+    with pytest.raises(BudgetMissed, match="no pruning makes the network take"):
+        deploycc.prune(detector, settings, importance=importance, costs=PredictedCosts(load("jetson-tx2-jp461")))
 
 
 def test_what_went_in_a_round_goes_again(detector: Detector, in_rounds: FisherImportance) -> None:
