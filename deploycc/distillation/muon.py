@@ -31,20 +31,22 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[dict[str, Any]], momentum: float = 0.95) -> None:
         super().__init__(groups, {"lr": 0.0, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move all matrices that have a gradient."""
-        for group in self.param_groups:
-            for matrix in group["params"]:
-                if matrix.grad is None:
-                    continue
-                state = self.state[matrix]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(matrix)
-                past = state["momentum_buffer"]
-                past.lerp_(matrix.grad, 1 - group["momentum"])
-                step = orthogonal(matrix.grad.lerp(past, group["momentum"]))
-                matrix.add_(step, alpha=-group["lr"] * _LIKE_ADAM * max(matrix.shape) ** 0.5)
+    def step(self, closure: Any = None) -> Any:
+        """Move all matrices that have a gradient; no closure is called."""
+        with torch.no_grad():
+            for group in self.param_groups:
+                for matrix in group["params"]:
+                    if matrix.grad is not None:
+                        self._move(matrix, group["lr"], group["momentum"])
+
+    def _move(self, matrix: Tensor, rate: float, momentum: float) -> None:
+        gradient, state = matrix.grad, self.state[matrix]
+        assert gradient is not None
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        past = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        step = orthogonal(gradient.lerp(past, momentum))
+        matrix.add_(step, alpha=-rate * _LIKE_ADAM * max(matrix.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

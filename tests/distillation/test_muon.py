@@ -61,8 +61,8 @@ def test_steps_are_those_of_pytorch() -> None:
     ("line", "bug"),
     [
         (" * max(matrix.shape) ** 0.5", ""),
-        ('matrix.grad.lerp(past, group["momentum"])', "past"),
-        ('past.lerp_(matrix.grad, 1 - group["momentum"])', "past.add_(matrix.grad)"),
+        ("gradient.lerp(past, momentum)", "past"),
+        (".lerp_(gradient, 1 - momentum)", ".add_(gradient)"),
         ("_ITERATIONS = 5", "_ITERATIONS = 3"),
     ],
 )
