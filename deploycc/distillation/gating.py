@@ -101,7 +101,7 @@ def train_gates(
         settings: how to train.
         gating: which gates, and how many kernels they may engage.
         rank: returns what kernels are worth by layer, [kernels]: those worth least per MAC begin nearest to going off;
-            called where training begins. None: all begin alike.
+            called where training begins. None, and gates that are nested or shared: all begin alike.
         checkpoint: written at each check, and read at the start where it exists; None: none.
         report: called with each record of the history.
         say: told each step.
@@ -128,7 +128,8 @@ def train_gates(
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
-        if rank is not None:
+        # Nested units have an order already, and what a shared one is worth lies in many layers.
+        if rank is not None and gating.shape.granularity != "nested" and not gating.shape.shared:
             start_in_order(student, rank())
     optimiser = Optimiser(student, settings.rate)
     optimiser.add(student.gates.parameters(), _RATE)

@@ -21,7 +21,10 @@ from deploycc.errors import InputError
 
 _MULTIPLE = 8  # channels that vector units and tensor cores process at once
 _ALWAYS = 10.0  # logit of a unit that is always engaged
-_FIRST, _LAST = 0.5, 4.0  # initial logits of the units that go off first and last; pictures move them by about 1
+_FIRST, _LAST = (
+    0.5,
+    4.0,
+)  # initial logits of the units that go off first and last; calibrated pictures move them by about 0.7
 _STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.graph.gates.search import search_gates  # noqa: E402
 from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
 from deploycc.trainable.sparsity import Ramp  # noqa: E402
+from deploycc.workflows.fisher import FisherImportance  # noqa: E402
 from deploycc.workflows.train_gates import GateTraining, layers_to_gate, train_gates  # noqa: E402
 
 PICTURES = "generated:5:30"
@@ -112,7 +114,7 @@ def test_a_network_without_heads_is_refused(teacher: Detector) -> None:
 
 @pytest.mark.parametrize("shape", [GateShape(hidden=8), GateShape("block", 32, hidden=8)])
 def test_units_worth_least_per_mac_start_nearest_to_going_off(teacher: Detector, shape: GateShape) -> None:
-    layers = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")  # 4 times as many MACs in the first
+    layers = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")  # the first has more MACs
     network = GatedNetwork(detector_folded(teacher), [], [], layers, shape)
     rising, falling = np.arange(1.0, 129.0), np.arange(128.0, 0.0, -1.0)
     start_in_order(network, {layers[0]: rising, layers[1]: falling})
@@ -133,3 +135,25 @@ def test_a_layer_without_worths_starts_as_before(teacher: Detector) -> None:
     network = GatedNetwork(detector_folded(teacher), [], [], layers, GateShape(hidden=8))
     start_in_order(network, {layers[1]: np.ones(7)})
     assert all(bool((gate.decide.bias == 2.0).all()) for _, gate in network.deciding)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ranked"),
+    [
+        (GateShape(hidden=8), True),
+        (GateShape("nested", 32, hidden=8), False),
+        (GateShape("block", shared=4, hidden=8), False),
+    ],
+)
+def test_kernels_are_ranked_only_for_gates_that_begin_in_order(
+    shape: GateShape, ranked: bool, teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def looked(*_: object, **__: object) -> FisherImportance:
+        asked.append(True)
+        return FisherImportance({}, PICTURES, 1)
+
+    monkeypatch.setattr("deploycc.workflows.fisher.fisher_importance", looked)
+    train_gates(teacher, PICTURES, replace(SETTINGS, steps=4), layers=LAYERS, gates=replace(HURRIED, shape=shape))
+    assert bool(asked) == ranked
