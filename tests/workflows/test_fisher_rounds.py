@@ -22,7 +22,7 @@ from deploycc.workflows.fisher_rounds import importance_for, number_of_rounds  #
 from deploycc.workflows.pictures import open_pictures  # noqa: E402
 
 SETTINGS = deploycc.PruneSettings(by="fisher", below=0.3, rounds=3)
-PICTURES = "generated:7:30"
+PICTURES = "generated:7:60"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_more_is_left_than_where_kernels_are_ranked_once(detector: Detector, in_
         judge.agreement(deploycc.prune(detector, SETTINGS, importance=each).detector).map50
         for each in (in_rounds, once)
     )
-    assert ours > theirs + 0.02
+    assert ours > theirs + 0.05
 
 
 def test_pruning_with_pictures_ranks_in_rounds(
