@@ -23,6 +23,7 @@ from deploycc.distillation.samples import Samples
 from deploycc.errors import ArtefactError
 from deploycc.files import sha256_of
 from deploycc.progress import Say
+from deploycc.trainable.memory import keep_freed_memory
 from deploycc.trainable.network import TrainableNetwork
 
 _FORMAT = 4
@@ -139,6 +140,7 @@ class Training:
 
     def run(self) -> str | None:
         """Take the steps that are left; return why it ended early, or None."""
+        keep_freed_memory()
         pair, state, settings = self.pair, self.state, self.settings
         begin, before = time.monotonic(), state.minutes
         sums = [0.0] * 5

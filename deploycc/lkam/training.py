@@ -41,6 +41,7 @@ from deploycc.lkam.priors import VARIANCES, make_priors
 from deploycc.lkam.samples import Samples
 from deploycc.lkam.sparsity import conv_macs
 from deploycc.progress import Say, quiet
+from deploycc.trainable.memory import keep_freed_memory
 from deploycc.trainable.multibox import multibox_loss
 from deploycc.trainable.sparsity import engaged_share, gate_price
 
@@ -81,6 +82,7 @@ def train(
         DeployError: the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     state, model = _start(config, folder / CHECKPOINT, samples)
     optimiser = _make_optimiser(model, config)
     if state.step:
