@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 
@@ -53,19 +53,17 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     parameter of a command is: ``steps: Annotated[int, option("N", "Number of steps.")] = 4000``.
     """
     parameters = inspect.signature(command, eval_str=True).parameters.values()
-    classes: dict[str, Any] = {}
-    for each in parameters:
-        if dataclasses.is_dataclass(each.annotation):
-            classes[each.name] = each.annotation
-    fields = {name: list(inspect.signature(kind, eval_str=True).parameters.values()) for name, kind in classes.items()}
+    classes: dict[str, Any] = {
+        each.name: each.annotation for each in parameters if dataclasses.is_dataclass(each.annotation)
+    }
+    fields = {name: _parameters_of(kind) for name, kind in classes.items()}
     options = [option for each in parameters for option in fields.get(each.name, [each])]
     keywords = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
 
     @functools.wraps(command)
     def with_options(**values: Any) -> None:
         made = {
-            name: kind(**{option.name: values.pop(option.name) for option in fields[name]})
-            for name, kind in classes.items()
+            name: kind(**{each.name: values.pop(each.name) for each in fields[name]}) for name, kind in classes.items()
         }
         command(**made, **values)
 
@@ -73,3 +71,8 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     with_options.__annotations__ = {each.name: each.annotation for each in keywords}
     del with_options.__wrapped__  # typer would look through it, at the command's own parameters
     return with_options
+
+
+def _parameters_of(kind: type) -> list[inspect.Parameter]:
+    kinds = get_type_hints(kind, include_extras=True)  # an inherited field is read in the module that declares it
+    return [each.replace(annotation=kinds[each.name]) for each in inspect.signature(kind).parameters.values()]

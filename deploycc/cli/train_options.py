@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from deploycc.cli.options import option
+from deploycc.cli.options import option, switch
 from deploycc.cli.shared_options import comma_list
 from deploycc.errors import InputError
 
@@ -39,6 +39,13 @@ class TeachingOptions:
         float,
         option("POWER", "Draw classes that are seen r times as seldom r^POWER as often; 0: all alike.", min=0, max=1),
     ] = 0.0
+    bfloat16: Annotated[
+        bool,
+        switch("--bfloat16/--float32", "Compute in 16 bits where the processor has units for it; weights keep 32."),
+    ] = False
+    memory_mib: Annotated[
+        int, option("MIB", "Memory for the teacher's answers, which come again.", "--memory", min=0)
+    ] = 2048
     label_weight: Annotated[
         float, option("W", "Weight of the labels of --data beside the teacher; 0: learn without labels.", min=0)
     ] = 1.0

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from deploycc.cli.model_options import warn_if_assumed
-from deploycc.cli.options import argument, option, switch, takes_options
+from deploycc.cli.options import argument, option, takes_options
 from deploycc.cli.shared_options import ClassNames, Pictures, comma_list
 from deploycc.cli.train_options import OutputFile, TeachingOptions
 from deploycc.terminal import console
-
-
-@dataclass(frozen=True)
-class RecoveryOptions(TeachingOptions):
-    """How a pruned network learns."""
-
-    bfloat16: Annotated[
-        bool,
-        switch("--bfloat16/--float32", "Compute in 16 bits where the processor has units for it; weights keep 32."),
-    ] = False
-    memory_mib: Annotated[
-        int, option("MIB", "Memory for the teacher's answers, which come again.", "--memory", min=0)
-    ] = 2048
 
 
 @takes_options
@@ -41,7 +27,7 @@ def command(
         option("N", "Prune PRUNED (maybe MODEL itself) in this number of cuts by fisher; recover after each.", min=0),
     ] = 0,
     below: Annotated[float, option("SHARE", "Share of the MACs that --stages remove.", min=0.001, max=0.95)] = 0.2,
-    teaching: RecoveryOptions,
+    teaching: TeachingOptions,
     threads: Annotated[int, option("N", "CPU threads.", min=1, max=1024)] = 1,
 ) -> None:
     """Train a pruned network on the outputs of its original.

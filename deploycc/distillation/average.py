@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,40 +17,47 @@ _SOONER = 10  # in a short training the average is over about the last tenth of 
 
 
 class Average:
-    """An exponential average of parameters.
+    """An exponential average of weights over the steps of which it is told.
 
     Args:
-        network: whose parameters as they are now begin the average.
+        weights: by name; as they are now they begin the average.
         known: state of an average to go on from.
     """
 
-    def __init__(self, network: nn.Module, known: Mapping[str, Tensor] | None = None) -> None:
-        self._network = network
-        self._values = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-        for name, value in (known or {}).items():
-            self._values[name].copy_(value)
+    def __init__(self, weights: Mapping[str, nn.Parameter], known: Mapping[str, Any] | None = None) -> None:
+        self._weights = weights
+        self._values = {name: weight.detach().clone() for name, weight in weights.items()}
+        self._steps = 0
+        if known:
+            self._steps = int(known["steps"])
+            for name, value in known["values"].items():
+                self._values[name].copy_(value)
 
-    def add(self, step: int) -> None:
-        """Let the parameters of now take part, which `step` steps were taken for."""
-        share = 1 - min(_DECAY, step / (step + _SOONER))
-        for name, weight in self._network.named_parameters():
+    def add(self) -> None:
+        """Let the weights of now take part."""
+        self._steps += 1
+        share = 1 - min(_DECAY, self._steps / (self._steps + _SOONER))
+        for name, weight in self._weights.items():
             self._values[name].lerp_(weight.detach(), share)
 
     @contextmanager
     def instead(self) -> Iterator[None]:
-        """Let the network have the average as its parameters for a while."""
+        """Let the network have the average as its weights for a while; nothing changes before `add`."""
+        if not self._steps:
+            yield
+            return
         self._swap()
         try:
             yield
         finally:
             self._swap()
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """Return what another average can go on from."""
-        return dict(self._values)
+        return {"steps": self._steps, "values": dict(self._values)}
 
     def _swap(self) -> None:
-        for name, weight in self._network.named_parameters():
-            now = weight.detach().clone()
+        for name, weight in self._weights.items():
+            now: Tensor = weight.detach().clone()
             weight.detach().copy_(self._values[name])  # into the parameter's own memory
             self._values[name].copy_(now)

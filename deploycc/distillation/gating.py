@@ -14,8 +14,9 @@ from torch import Tensor
 from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.agreement import Agreement
+from deploycc.distillation.average import Average
 from deploycc.distillation.loop import State, Task, Training, TrainingSettings, key_of, start
-from deploycc.distillation.optimiser import Optimiser
+from deploycc.distillation.optimiser import Optimiser, hidden_matrices
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.recovery import watchful_judge
 from deploycc.distillation.samples import Samples
@@ -131,13 +132,14 @@ def train_gates(
         # Nested units have an order already, and what a shared one is worth lies in many layers.
         if rank is not None and gating.shape.granularity != "nested" and not gating.shape.shared:
             start_in_order(student, rank())
-    optimiser = Optimiser(student, settings.rate)
+    optimiser = Optimiser(student, settings.rate, hidden_matrices(teacher))
     optimiser.add(student.gates.parameters(), _RATE)
     if state.step:
         student.load_state_dict(state.student)
         optimiser.load_state_dict(state.optimiser)
     task = _GateTask(student, gating, state)
-    training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, task)
+    average = Average(dict(zip(student.names, student.weights, strict=True)), state.average)
+    training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average, task)
     stopped = training.run()
     if not state.best:
         raise DeployError(

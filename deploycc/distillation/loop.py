@@ -6,7 +6,6 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from deploycc.progress import Say
 from deploycc.trainable.memory import keep_freed_memory
 from deploycc.trainable.network import TrainableNetwork
 
-_FORMAT = 4
+_FORMAT = 5
 _WARMUP_STEPS = 20
 _CLIP = 10.0  # norm of all gradients together
 
@@ -122,8 +121,8 @@ class Training:
         checkpoint: written at each check, or None.
         report: called with each record of the history.
         say: told each step.
+        average: of the student's weights, which is judged and kept in their place; it begins where weights may be kept.
         task: what else to do.
-        average: of the student's weights, which is judged and kept in their place; None: they are themselves.
     """
 
     pair: Pair
@@ -135,8 +134,8 @@ class Training:
     checkpoint: Path | None
     report: Callable[[dict[str, float]], None]
     say: Say
+    average: Average
     task: Task = field(default_factory=Task)
-    average: Average | None = None
 
     def run(self) -> str | None:
         """Take the steps that are left; return why it ended early, or None."""
@@ -159,8 +158,8 @@ class Training:
             if torch.isfinite(norm):  # a gradient that is not would spoil every weight
                 self.optimiser.step()
             state.step += 1
-            if self.average is not None:
-                self.average.add(state.step)
+            if self.task.may_keep(progress):
+                self.average.add()
             state.minutes = said_by_first(before + (time.monotonic() - begin) / 60)
             terms = [
                 *total(torch.stack([loss.scores, loss.locations, loss.maps, loss.labels]).detach()).tolist(),
@@ -176,7 +175,7 @@ class Training:
     def _check(self, sums: list[float]) -> None:
         """Look at the pictures that are held out, keep the best weights, and save."""
         state, student, progress = self.state, self.pair.student, _progress(self.state, self.settings)
-        with nullcontext() if self.average is None else self.average.instead():
+        with self.average.instead():
             map50, weights = self.judge.agreement(student.trained()).map50, copied(student)
         terms = ("scores", "locations", "maps", *(("labels",) if self.pair.labelled else ()))
         record = {
@@ -195,7 +194,7 @@ class Training:
             state.best, state.best_map50, state.best_step = weights, map50, state.step
         if self.checkpoint is not None and is_first():
             state.student, state.optimiser = student.state_dict(), self.optimiser.state_dict()
-            state.average = {} if self.average is None else self.average.state()
+            state.average = self.average.state()
             partial = self.checkpoint.with_name(self.checkpoint.name + ".partial")
             torch.save({"format": _FORMAT, **vars(state)}, partial)
             partial.replace(self.checkpoint)

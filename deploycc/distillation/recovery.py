@@ -75,8 +75,8 @@ def recover(
         optimiser.load_state_dict(state.optimiser)
     else:
         state.best, state.best_map50 = copied(pair.student), before.map50
-    average = Average(pair.student, state.average)
-    training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average=average)
+    average = Average(dict(pair.student.named_parameters()), state.average)
+    training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average)
     stopped = training.run()
     pair.student.load_state_dict(state.best)
     detector = pair.student.trained()

@@ -102,7 +102,7 @@ class KernelGate(nn.Module):
         return None if self.decided is None else self.decided.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, inputs, H, W] to a mask [N, kernels, 1, 1] of zeros and ones."""
+        """Map [N, inputs, H, W] to a mask [N, kernels, 1, 1] of zeros and ones, in 32 bits."""
         mask = self.decided = self._decide(x) if self.imposed is None else self.imposed[:, :, None, None]
         if self.units == self.kernels:
             return mask
@@ -110,11 +110,12 @@ class KernelGate(nn.Module):
         return mask.index_select(1, unit_of)
 
     def _decide(self, x: Tensor) -> Tensor:
-        y = functional.adaptive_avg_pool2d(x, 1)
-        if self.squeeze is not None:
-            y = functional.relu(self.squeeze(y))
-        weight, bias = self.logit_filters()
-        return hard_threshold(torch.sigmoid(functional.conv2d(y, weight, bias)), self.threshold)
+        with torch.autocast(x.device.type, enabled=False):  # 16 bits would decide otherwise near the threshold
+            y = x.mean((2, 3), keepdim=True, dtype=torch.float32)
+            if self.squeeze is not None:
+                y = functional.relu(self.squeeze(y))
+            weight, bias = self.logit_filters()
+            return hard_threshold(torch.sigmoid(functional.conv2d(y, weight, bias)), self.threshold)
 
     def calibrate(self, maps: Tensor) -> None:
         """Scale the hidden channels to mean 0 and deviation 1 over some inputs [N, inputs, H, W].

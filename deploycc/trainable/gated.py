@@ -123,7 +123,7 @@ class GatedNetwork(TrainableNetwork):
                 if name in self._masked:
                     layer = self.layers[self._masked[name]]
                     gate = self.gates[self._masked[name]]
-                    values[name] = values[name] * gate(values[self.reads[layer]])
+                    values[name] = values[name] * gate(values[self.reads[layer]]).to(values[name].dtype)
                     if isinstance(gate, KernelGate):
                         values[_decision_of(layer)] = gate.decided
 

@@ -63,10 +63,8 @@ def measure(given: argparse.Namespace) -> None:
 
     state = State("")
     optimiser = Optimiser(pair.student, settings.rate, hidden_matrices(teacher))
-    average = Average(pair.student)
-    training = Training(
-        pair, optimiser, samples, settings, judge, state, None, lambda _: None, stepped, average=average
-    )
+    average = Average(dict(pair.student.named_parameters()))
+    training = Training(pair, optimiser, samples, settings, judge, state, None, lambda _: None, stepped, average)
     stopped = training.run()
     assert stopped is None, stopped
     assert state.step == given.steps

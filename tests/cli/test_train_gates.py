@@ -20,7 +20,7 @@ def gates(output: Path, *more: str) -> list[str]:
 
 def test_a_gated_network_is_written_and_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "gated.onnx"
-    options = ["--gates", "nested", "--block", "16", "--steps", "4", "--check-every", "2", "--gain", "30"]
+    options = ["--gates", "nested", "--block", "16", "--steps", "4", "--check-every", "2", "--gain", "30", "--bfloat16"]
     assert main(gates(output, *options)) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == str(output)

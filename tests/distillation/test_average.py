@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from types import ModuleType
 
 import pytest
@@ -23,12 +24,13 @@ def averaged(module: ModuleType, values: Sequence[float], interrupted: int | Non
     network = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         network.weight.zero_()
-        made = module.Average(network)
+        weights = dict(network.named_parameters())
+        made = module.Average(weights)
         for number, value in enumerate(values, start=1):
             network.weight.fill_(value)
-            made.add(number)
+            made.add()
             if number == interrupted:
-                made = module.Average(network, {name: kept.clone() for name, kept in made.state().items()})
+                made = module.Average(weights, deepcopy(made.state()))
     with made.instead():
         found = network.weight.item()
     assert network.weight.item() == values[-1]
@@ -55,6 +57,14 @@ def test_it_can_be_gone_on_with(values: list[float], data: st.DataObject) -> Non
     assert averaged(average, values, at) == averaged(average, values)
 
 
+def test_nothing_is_averaged_before_the_first_step() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    made = average.Average({"weight": weight})
+    weight.data.fill_(3.0)  # steps that do not count
+    with made.instead():
+        assert weight.item() == 3.0
+
+
 def test_a_long_training_averages_over_about_a_thousand_steps() -> None:
     assert averaged(average, [0.0] * 12000 + [1.0] * 1000) == pytest.approx(1 - 0.999**1000, abs=0.01)
 
@@ -63,8 +73,9 @@ def test_a_long_training_averages_over_about_a_thousand_steps() -> None:
     ("line", "bug"),
     [
         ("weight.detach(), share)", "weight.detach(), 1 - share)"),
-        ("step / (step + _SOONER)", "_DECAY"),
+        ("self._steps / (self._steps + _SOONER)", "_DECAY"),
         ("self._values[name].copy_(value)", "pass"),
+        ('int(known["steps"])', "0"),
         ("            self._swap()\n", "            pass\n"),
     ],
 )

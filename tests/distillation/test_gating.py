@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
+from deploycc.distillation.average import Average  # noqa: E402
 from deploycc.distillation.gating import GatingSettings, start_in_order  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.errors import DeployError, InputError  # noqa: E402
@@ -94,6 +97,27 @@ def test_a_training_that_was_cut_goes_on_to_the_same_end(
 
 def bytes_of(detector: Detector) -> bytes:
     return bytes(to_onnx(detector.graph).SerializeToString())
+
+
+def test_weights_are_averaged_once_gates_no_longer_change(teacher: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    averages: list[Watched] = []
+
+    class Watched(Average):
+        def __init__(self, weights: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> None:
+            super().__init__(weights, known)
+            self.names, self.added = set(weights), 0
+            averages.append(self)
+
+        def add(self) -> None:
+            super().add()
+            self.added += 1
+
+    monkeypatch.setattr("deploycc.distillation.gating.Average", Watched)
+    train_gates(teacher, PICTURES, SETTINGS, layers=LAYERS, gates=replace(HURRIED, freeze=0.5))
+    [made] = averages
+    assert made.added == SETTINGS.steps / 2
+    assert made.names
+    assert made.names <= set(detector_folded(teacher).graph.tensors())
 
 
 def test_layers_are_chosen_by_name(teacher: Detector) -> None:

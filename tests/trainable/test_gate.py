@@ -62,6 +62,17 @@ def test_the_decision_looks_at_the_average_of_the_map_only() -> None:
     assert torch.equal(gate(x), gate(shuffled))
 
 
+def test_it_decides_in_16_bits_as_in_32() -> None:
+    gate = KernelGate(64, 256, hidden=16)
+    torch.nn.init.zeros_(gate.decide.bias)  # half of the decisions are near the threshold
+    maps = torch.randn(8, 64, 5, 5).bfloat16()
+    wanted = gate(maps.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        decided = gate(maps)
+    assert decided.dtype == torch.float32
+    assert torch.equal(decided, wanted)
+
+
 def test_a_higher_threshold_engages_fewer() -> None:
     gate = _with_random_weights(KernelGate(6, 64))
     x = torch.randn(32, 6, 4, 4)
