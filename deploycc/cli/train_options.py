@@ -78,13 +78,13 @@ class GateOptions:
         ),
     ] = None
     keep: Annotated[float | None, option("SHARE", "Share of the gated MACs to keep engaged.", min=0, max=1)] = 0.75
-    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 0.3
+    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 2.0
     spread: Annotated[
         float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
-    ] = 0.05
+    ] = 0.03
     freeze: Annotated[
         float, option("SHARE", "Share of the training after which gates are frozen.", min=0, max=0.99)
-    ] = 0.75
+    ] = 0.6
     retire: Annotated[
         float,
         option("SHARE", "Then switch off for good what less than this share of the pictures engages.", min=0, max=1),
@@ -121,6 +121,10 @@ class GateOptionsFromScratch(GateOptions):
     keep: Annotated[
         float | None, option("SHARE", "Share of the gated MACs to keep engaged; default: no limit.", min=0, max=1)
     ] = None
+    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 0.3
+    spread: Annotated[
+        float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
+    ] = 0.05
     freeze: Annotated[float, option("SHARE", "Share of the training after which gates are frozen.", min=0, max=1)] = (
         0.75
     )

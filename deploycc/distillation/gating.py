@@ -15,7 +15,7 @@ from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.agreement import Agreement
 from deploycc.distillation.average import Average
-from deploycc.distillation.loop import State, Task, Training, TrainingSettings, key_of, start
+from deploycc.distillation.loop import Task, Training, TrainingSettings, key_of, start
 from deploycc.distillation.optimiser import Optimiser, hidden_matrices
 from deploycc.distillation.pair import Pair
 from deploycc.distillation.recovery import watchful_judge
@@ -31,6 +31,8 @@ _CALIBRATE = 128  # views on which new gates are calibrated
 _BATCH = 8
 _PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 _RATE = 0.002  # peak learning rate of gates, whose weights begin at the same scale in every network
+_RATE_IN_ORDER = 0.0004  # of gates that begin near where they end: a network cannot follow those that wander
+_ALL_ON = -0.1
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class GatingSettings:
         shape: of the gates.
         keep: share of the gated MACs to keep engaged; None: as few as the loss allows.
         gain: weight of the sparsity term.
-        press: schedule that multiplies it.
+        press: schedule that multiplies it, where all units begin alike.
         spread, spread_weight: see `deploycc.trainable.sparsity.gate_price`.
         freeze: share of the training after which gates no longer change, and only the network adapts.
         retire: units that less than this share of the pictures engages are then switched off for good.
@@ -52,11 +54,11 @@ class GatingSettings:
     layers: tuple[str, ...]
     shape: GateShape
     keep: float | None = 0.75
-    gain: float = 0.3
+    gain: float = 2.0
     press: Ramp = _PRESS
-    spread: float = 0.05
+    spread: float = 0.03
     spread_weight: float = 10.0
-    freeze: float = 0.75
+    freeze: float = 0.6
     retire: float = 0.0
     threshold: float = 0.5
 
@@ -101,8 +103,8 @@ def train_gates(
         samples: pictures.
         settings: how to train.
         gating: which gates, and how many kernels they may engage.
-        rank: returns what kernels are worth by layer, [kernels]: those worth least per MAC begin nearest to going off;
-            called where training begins. None, and gates that are nested or shared: all begin alike.
+        rank: returns what kernels are worth by layer, [kernels]: those worth least per MAC begin switched off, as many
+            as may be; called where training begins. None, and gates that are nested or shared: all begin switched on.
         checkpoint: written at each check, and read at the start where it exists; None: none.
         report: called with each record of the history.
         say: told each step.
@@ -125,19 +127,20 @@ def train_gates(
     [student] = made
     for _, gate in student.deciding:
         gate.threshold = gating.threshold
-    state = start(checkpoint, key_of(student, samples, settings, asdict(gating)))
+    # Nested units have an order already, and what a shared one is worth lies in many layers.
+    rank = None if gating.shape.granularity == "nested" or gating.shape.shared else rank
+    state = start(checkpoint, key_of(student, samples, settings, asdict(gating), rank is None))
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
-        # Nested units have an order already, and what a shared one is worth lies in many layers.
-        if rank is not None and gating.shape.granularity != "nested" and not gating.shape.shared:
-            start_in_order(student, rank())
+        if rank is not None:
+            start_in_order(student, rank(), _ALL_ON if gating.keep is None else 1 - gating.keep)
     optimiser = Optimiser(student, settings.rate, hidden_matrices(teacher))
-    optimiser.add(student.gates.parameters(), _RATE)
+    optimiser.add(student.gates.parameters(), _RATE if rank is None else _RATE_IN_ORDER)
     if state.step:
         student.load_state_dict(state.student)
         optimiser.load_state_dict(state.optimiser)
-    task = _GateTask(student, gating, state)
+    task = _GateTask(student, gating, gating.press if rank is None else Ramp(1.0, 1.0))
     average = Average(dict(zip(student.names, student.weights, strict=True)), state.average)
     training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average, task)
     stopped = training.run()
@@ -166,8 +169,8 @@ def train_gates(
 class _GateTask(Task):
     """Presses kernels to go off, then freezes the gates."""
 
-    def __init__(self, network: GatedNetwork, settings: GatingSettings, state: State) -> None:
-        self._network, self._settings, self._state = network, settings, state
+    def __init__(self, network: GatedNetwork, settings: GatingSettings, press: Ramp) -> None:
+        self._network, self._settings, self._press = network, settings, press
         self._frozen = False
         self._shares = torch.ones(1)
         self.retired = 0
@@ -187,7 +190,7 @@ class _GateTask(Task):
         if self._frozen:
             return None
         settings = self._settings
-        return settings.press.at(progress) * gate_price(
+        return self._press.at(progress) * gate_price(
             gates,
             self._network.macs,
             gain=settings.gain,
@@ -219,12 +222,13 @@ def _calibrate(network: GatedNetwork, teacher: Detector, samples: Samples) -> No
         gate.calibrate(torch.cat(parts))
 
 
-def start_in_order(network: GatedNetwork, worths: Mapping[str, NDArray[np.float64]]) -> None:
-    """Let the units that are worth least per multiply-accumulate go off first, whatever their layer.
+def start_in_order(network: GatedNetwork, worths: Mapping[str, NDArray[np.float64]], off: float) -> None:
+    """Let the units that are worth least per multiply-accumulate begin switched off, whatever their layer.
 
     Args:
         network: its gates are changed.
         worths: of kernels, by layer; gates of other layers stay as they are.
+        off: share of the multiply-accumulates that begins switched off; below 0, none.
     """
     gates: list[KernelGate] = []
     values, macs = [], []
@@ -244,7 +248,7 @@ def start_in_order(network: GatedNetwork, worths: Mapping[str, NDArray[np.float6
     before = np.empty(len(flat))
     before[order] = (np.cumsum(weights[order]) - weights[order]) / weights.sum()
     for gate, part in zip(gates, np.split(before, np.cumsum([len(each) for each in values])[:-1]), strict=True):
-        gate.start_in_order(torch.from_numpy(part))
+        gate.start_in_order(torch.from_numpy(part), off)
 
 
 def _engaged_on(

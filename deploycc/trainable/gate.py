@@ -21,10 +21,8 @@ from deploycc.errors import InputError
 
 _MULTIPLE = 8  # channels that vector units and tensor cores process at once
 _ALWAYS = 10.0  # logit of a unit that is always engaged
-_FIRST, _LAST = (
-    0.5,
-    4.0,
-)  # initial logits of the units that go off first and last; calibrated pictures move them by about 0.7
+_SPAN = 5.0  # between the initial logits of the units that are worth least and most
+_QUIET = 1 / 3  # of the pictures' influence on units whose worth is known: it then moves logits by about 0.25
 _STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 
@@ -133,16 +131,18 @@ class KernelGate(nn.Module):
             self.squeeze.weight.div_(deviation.view(-1, 1, 1, 1))
             self.squeeze.bias.sub_(mean).div_(deviation)
 
-    def start_in_order(self, order: Tensor) -> None:
-        """Let some units go off before others once all are pressed alike; nested units have an order already.
+    def start_in_order(self, order: Tensor, off: float) -> None:
+        """Let the units that come first be off, each nearer to being on than the one before.
 
         Args:
-            order: [units], from 0 for the first to go off to 1 for the last.
+            order: [units], from 0 for the first to 1 for the last.
+            off: place in the order up to which units are off; below 0, all are on.
         """
-        if self.steps is None:
-            with torch.no_grad():
-                assert self.decide.bias is not None
-                self.decide.bias.copy_(_FIRST + (_LAST - _FIRST) * order)
+        assert self.steps is None, "nested units have an order already"
+        with torch.no_grad():
+            assert self.decide.bias is not None
+            self.decide.bias.copy_(_SPAN * (order - off))
+            self.decide.weight.mul_(_QUIET)
 
     def retire(self, units: Tensor) -> None:
         """Switch units off for every input.

@@ -114,8 +114,8 @@ def train_gates(
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
     from deploycc.trainable.gated import GateShape
-    from deploycc.workflows.fisher import fisher_importance
-    from deploycc.workflows.prune import cpu_options
+    from deploycc.workflows.fisher_rounds import importance_for
+    from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 
     torch.set_num_threads(threads)
     teacher = run(detector, cpu_options(), FOLD).detector
@@ -127,7 +127,8 @@ def train_gates(
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
 
     def rank() -> Mapping[str, Any]:
-        return fisher_importance(teacher, opened, threads=threads, seed=settings.seed, say=say).values
+        off = PruneSettings(by="fisher", below=0.0 if gating.keep is None else 1 - gating.keep)
+        return importance_for(teacher, opened, off, threads=threads, seed=settings.seed, say=say).values
 
     how: dict[str, Any] = {"rank": rank, "checkpoint": checkpoint, "report": report, "say": say}
     training = train(teacher, samples, settings, gating, **how)

@@ -137,27 +137,43 @@ def test_a_network_without_heads_is_refused(teacher: Detector) -> None:
 
 
 @pytest.mark.parametrize("shape", [GateShape(hidden=8), GateShape("block", 32, hidden=8)])
-def test_units_worth_least_per_mac_start_nearest_to_going_off(teacher: Detector, shape: GateShape) -> None:
+def test_units_worth_least_per_mac_start_switched_off(teacher: Detector, shape: GateShape) -> None:
     layers = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")  # the first has more MACs
     network = GatedNetwork(detector_folded(teacher), [], [], layers, shape)
+    before = [gate.decide.weight.detach().clone() for _, gate in network.deciding]
     rising, falling = np.arange(1.0, 129.0), np.arange(128.0, 0.0, -1.0)
-    start_in_order(network, {layers[0]: rising, layers[1]: falling})
+    start_in_order(network, {layers[0]: rising, layers[1]: falling}, 0.3)
     first, second = (gate.decide.bias.detach() for _, gate in network.deciding)
     assert torch.equal(first, first.sort().values)
     assert torch.equal(second, second.sort(descending=True).values)
-    assert 0 < first.min() < 1
-    assert second.max() > 3.5
-    ratio = network.macs[layers[0]] / network.macs[layers[1]]
+    macs = np.array([network.macs[name] for name in layers])
+    off = sum(int((part < 0).sum()) / len(part) * share for part, share in zip((first, second), macs, strict=True))
+    assert 0.3 <= off / macs.sum() < 0.3 + 1 / len(first)  # up to the unit in which the share ends
+    ratio = macs[0] / macs[1]
     assert ratio > 2
     unit = len(second) // 2
     cheaper = rising.reshape(len(first), -1).sum(1) / ratio < falling.reshape(len(second), -1).sum(1)[unit]
     assert torch.equal(first < second[unit], torch.from_numpy(cheaper))
+    for (_, gate), weight in zip(network.deciding, before, strict=True):
+        assert torch.allclose(gate.decide.weight, weight / 3)
+
+
+def test_where_as_many_may_stay_as_the_loss_allows_all_start_switched_on(teacher: Detector) -> None:
+    network = GatedNetwork(detector_folded(teacher), [], [], ("backend.2.0/conv/Conv",), GateShape(hidden=8))
+    start_in_order(network, {"backend.2.0/conv/Conv": np.arange(128.0)}, -0.1)
+    assert all(bool((gate.decide.bias > 0).all()) for _, gate in network.deciding)
+
+
+def test_a_training_starts_with_as_many_kernels_as_it_may_keep(teacher: Detector) -> None:
+    calm = replace(HURRIED, gain=0.0, spread=0.0, retire=0.0)
+    done = train_gates(teacher, PICTURES, replace(SETTINGS, steps=3, check_every=1), layers=LAYERS, gates=calm)
+    assert done.training.history[0]["engaged"] == pytest.approx(0.7, abs=0.1)
 
 
 def test_a_layer_without_worths_starts_as_before(teacher: Detector) -> None:
     layers = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")
     network = GatedNetwork(detector_folded(teacher), [], [], layers, GateShape(hidden=8))
-    start_in_order(network, {layers[1]: np.ones(7)})
+    start_in_order(network, {layers[1]: np.ones(7)}, 0.3)
     assert all(bool((gate.decide.bias == 2.0).all()) for _, gate in network.deciding)
 
 
@@ -174,10 +190,10 @@ def test_kernels_are_ranked_only_for_gates_that_begin_in_order(
 ) -> None:
     asked = []
 
-    def looked(*_: object, **__: object) -> FisherImportance:
-        asked.append(True)
+    def looked(_: object, __: object, cut: deploycc.PruneSettings, **___: object) -> FisherImportance:
+        asked.append((cut.by, round(cut.below, 3)))
         return FisherImportance({}, PICTURES, 1)
 
-    monkeypatch.setattr("deploycc.workflows.fisher.fisher_importance", looked)
+    monkeypatch.setattr("deploycc.workflows.fisher_rounds.importance_for", looked)
     train_gates(teacher, PICTURES, replace(SETTINGS, steps=4), layers=LAYERS, gates=replace(HURRIED, shape=shape))
-    assert bool(asked) == ranked
+    assert asked == ([("fisher", 0.3)] if ranked else [])  # in rounds, for the share that may go off
