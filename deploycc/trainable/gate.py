@@ -109,7 +109,7 @@ class KernelGate(nn.Module):
 
     def _decide(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # 16 bits would decide otherwise near the threshold
-            y = x.mean((2, 3), keepdim=True, dtype=torch.float32)
+            y = functional.adaptive_avg_pool2d(x.float(), 1)
             if self.squeeze is not None:
                 y = functional.relu(self.squeeze(y))
             weight, bias = self.logit_filters()
