@@ -78,7 +78,7 @@ class GateOptions:
         ),
     ] = None
     keep: Annotated[float | None, option("SHARE", "Share of the gated MACs to keep engaged.", min=0, max=1)] = 0.75
-    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 2.0
+    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 0.3
     spread: Annotated[
         float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
     ] = 0.03
@@ -121,7 +121,6 @@ class GateOptionsFromScratch(GateOptions):
     keep: Annotated[
         float | None, option("SHARE", "Share of the gated MACs to keep engaged; default: no limit.", min=0, max=1)
     ] = None
-    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 0.3
     spread: Annotated[
         float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
     ] = 0.05

@@ -33,6 +33,7 @@ _PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 _RATE = 0.002  # peak learning rate of gates, whose weights begin at the same scale in every network
 _RATE_IN_ORDER = 0.0004  # of gates that begin near where they end: a network cannot follow those that wander
 _ALL_ON = -0.1
+_HOLD = Ramp(7.0, 7.0)  # gates that begin at their share keep it: the task alone would switch kernels on again
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class GatingSettings:
         shape: of the gates.
         keep: share of the gated MACs to keep engaged; None: as few as the loss allows.
         gain: weight of the sparsity term.
-        press: schedule that multiplies it, where all units begin alike.
+        press: schedule that multiplies it, where all units begin switched on; others are pressed from the first step.
         spread, spread_weight: see `deploycc.trainable.sparsity.gate_price`.
         freeze: share of the training after which gates no longer change, and only the network adapts.
         retire: units that less than this share of the pictures engages are then switched off for good.
@@ -54,7 +55,7 @@ class GatingSettings:
     layers: tuple[str, ...]
     shape: GateShape
     keep: float | None = 0.75
-    gain: float = 2.0
+    gain: float = 0.3
     press: Ramp = _PRESS
     spread: float = 0.03
     spread_weight: float = 10.0
@@ -140,7 +141,7 @@ def train_gates(
     if state.step:
         student.load_state_dict(state.student)
         optimiser.load_state_dict(state.optimiser)
-    task = _GateTask(student, gating, gating.press if rank is None else Ramp(1.0, 1.0))
+    task = _GateTask(student, gating, gating.press if rank is None else _HOLD)
     average = Average(dict(zip(student.names, student.weights, strict=True)), state.average)
     training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average, task)
     stopped = training.run()
