@@ -32,7 +32,7 @@ _BATCH = 8
 _PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 _RATE = 0.002  # peak learning rate of gates, whose weights begin at the same scale in every network
 _RATE_IN_ORDER = 0.0004  # of gates that begin near where they end: a network cannot follow those that wander
-_ALL_ON = -0.1
+_ALL_ON = -0.1  # share of the units' order that begins switched off: none, and the first is on by a margin
 _HOLD = Ramp(7.0, 7.0)  # gates that begin at their share keep it: the task alone would switch kernels on again
 
 
@@ -44,7 +44,7 @@ class GatingSettings:
         layers: names of convolutions, in graph order.
         shape: of the gates.
         keep: share of the gated MACs to keep engaged; None: as few as the loss allows.
-        gain: weight of the sparsity term.
+        gain: weight of the sparsity term; it counts seven times for units that begin at their share.
         press: schedule that multiplies it, where all units begin switched on; others are pressed from the first step.
         spread, spread_weight: see `deploycc.trainable.sparsity.gate_price`.
         freeze: share of the training after which gates no longer change, and only the network adapts.

@@ -13,7 +13,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that a step frees, for the next step; return whether it does.
 
     By default, glibc gives large blocks back to the system and gets them again page by page, filled with zeros: a
-    sixth of a step's time on voc21_ssd_mobilenet in 32 bits, a twelfth in 16. See mallopt(3).
+    sixth of a step's time on voc21_ssd_mobilenet in 32 bits, a twelfth in 16. From then on the process never
+    becomes smaller. See mallopt(3).
     """
     if platform.libc_ver()[0] != "glibc":
         return False
