@@ -93,6 +93,7 @@ def train_gates(
     gating: GatingSettings,
     *,
     rank: Callable[[], Mapping[str, NDArray[np.float64]]] | None = None,
+    refit: Callable[[Mapping[str, NDArray[np.bool_]]], Mapping[str, NDArray[np.float32]]] | None = None,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,
@@ -106,6 +107,8 @@ def train_gates(
         gating: which gates, and how many kernels they may engage.
         rank: returns what kernels are worth by layer, [kernels]: those worth least per MAC begin switched off, as many
             as may be; called where training begins. None, and gates that are nested or shared: all begin switched on.
+        refit: returns the weights that the network has with these kernels switched off, by constant, for kernels
+            [kernels] by layer; called after ``rank``. None: weights begin as they were trained.
         checkpoint: written at each check, and read at the start where it exists; None: none.
         report: called with each record of the history.
         say: told each step.
@@ -135,7 +138,9 @@ def train_gates(
         say("calibrating gates")
         _calibrate(student, teacher, samples)
         if rank is not None:
-            start_in_order(student, rank(), _ALL_ON if gating.keep is None else 1 - gating.keep)
+            off = start_in_order(student, rank(), _ALL_ON if gating.keep is None else 1 - gating.keep)
+            if refit is not None and off:
+                student.take(refit(off))
     optimiser = Optimiser(student, settings.rate, hidden_matrices(teacher))
     optimiser.add(student.gates.parameters(), _RATE if rank is None else _RATE_IN_ORDER)
     if state.step:
@@ -223,15 +228,20 @@ def _calibrate(network: GatedNetwork, teacher: Detector, samples: Samples) -> No
         gate.calibrate(torch.cat(parts))
 
 
-def start_in_order(network: GatedNetwork, worths: Mapping[str, NDArray[np.float64]], off: float) -> None:
+def start_in_order(
+    network: GatedNetwork, worths: Mapping[str, NDArray[np.float64]], off: float
+) -> dict[str, NDArray[np.bool_]]:
     """Let the units that are worth least per multiply-accumulate begin switched off, whatever their layer.
 
     Args:
         network: its gates are changed.
         worths: of kernels, by layer; gates of other layers stay as they are.
         off: share of the multiply-accumulates that begins switched off; below 0, none.
+
+    Returns:
+        The kernels that begin switched off, [kernels] by layer; layers without any are left out.
     """
-    gates: list[KernelGate] = []
+    gates: dict[str, KernelGate] = {}
     values, macs = [], []
     for name, gate in network.deciding:
         worth = worths.get(name)
@@ -239,17 +249,21 @@ def start_in_order(network: GatedNetwork, worths: Mapping[str, NDArray[np.float6
             continue
         unit_of = gate.get_buffer("unit_of").numpy()
         sizes = np.bincount(unit_of, minlength=gate.units) * (network.macs[name] / gate.kernels)
-        gates.append(gate)
+        gates[name] = gate
         values.append(np.bincount(unit_of, worth, gate.units) / sizes)
         macs.append(sizes)
     if not gates:
-        return
+        return {}
     flat, weights = np.concatenate(values), np.concatenate(macs)
     order = np.argsort(flat, kind="stable")
     before = np.empty(len(flat))
     before[order] = (np.cumsum(weights[order]) - weights[order]) / weights.sum()
-    for gate, part in zip(gates, np.split(before, np.cumsum([len(each) for each in values])[:-1]), strict=True):
-        gate.start_in_order(torch.from_numpy(part), off)
+    places = np.split(before, np.cumsum([len(each) for each in values])[:-1])
+    gone = {}
+    for (name, gate), place in zip(gates.items(), places, strict=True):
+        gate.start_in_order(torch.from_numpy(place), off)
+        gone[name] = (place < off)[gate.get_buffer("unit_of").numpy()]
+    return {name: kernels for name, kernels in gone.items() if kernels.any()}
 
 
 def _engaged_on(

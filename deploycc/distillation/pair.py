@@ -60,7 +60,7 @@ class Pair:
         assert student.heads is not None
         assert teacher.heads is not None
         self._mine, self._its, self._map_weight = mine, its, map_weight
-        self._channels = [torch.from_numpy(channels) for channels in maps.values()]
+        self._channels = {name: torch.from_numpy(channels) for name, channels in maps.items()}
         self.student = make(student, [mine.name, student.heads.locations, *maps], starts)
         self._teacher = Teacher(
             teacher, [*starts, its.name, teacher.heads.locations, *maps], samples, memory_mib, torch.get_num_threads()
@@ -96,8 +96,8 @@ class Pair:
         if not my_maps:
             return loss
         distances = [
-            map_distance(mine.float(), its[:, channels])
-            for mine, its, channels in zip(my_maps, its_maps, self._channels, strict=True)
+            map_distance(mine.float(), self.student.computed(name, its[:, channels]))
+            for mine, its, (name, channels) in zip(my_maps, its_maps, self._channels.items(), strict=True)
         ]
         return replace(loss, maps=self._map_weight * torch.stack(distances).mean())
 

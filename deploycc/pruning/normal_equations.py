@@ -47,12 +47,14 @@ class NormalEquations:
 
         ``min ||D x + t - r||^2 + ridge * sum_j D_j^2 sum x_j^2``: the penalty of a change is proportional to its effect
         on the response, whatever the scale of its input; the shift has no penalty. No change costs `energy`, so the
-        error of the solution on these samples never exceeds it, for any output.
+        error of the solution on these samples never exceeds it, for any output. A group whose inputs are all zero keeps
+        its constant: it may get inputs later.
 
         Args:
             ridge: relative, more than 0.
         """
         moments = np.diagonal(self._inputs, axis1=1, axis2=2).copy()
+        reads = np.asarray(moments[:, :-1].any(axis=1))
         moments[moments <= 0] = 1.0  # an input that is always zero appears in no equation: its weights stay
         penalty = np.full(moments.shape[1], ridge)
         penalty[-1] = 0.0
@@ -60,8 +62,8 @@ class NormalEquations:
         system = self._inputs * scale[:, :, None] * scale[:, None, :]
         diagonal = np.arange(system.shape[1])
         system[:, diagonal, diagonal] = 1.0  # (moment + penalty * moment) * scale^2
-        solution: Array = scale[:, :, None] * np.linalg.solve(system, scale[:, :, None] * self._products)
-        return solution
+        solution = scale[:, :, None] * np.linalg.solve(system, scale[:, :, None] * self._products)
+        return np.where(reads[:, None, None], solution, 0.0)
 
     def error(self, change: Array) -> Array:
         """Return the squared error after a change, [groups, outputs].

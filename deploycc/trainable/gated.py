@@ -15,7 +15,7 @@ from deploycc.documents.document import Granularity
 from deploycc.errors import InputError
 from deploycc.graph.cost import node_macs
 from deploycc.graph.edit import constant_values, sole_reader
-from deploycc.trainable.gate import FollowingGate, KernelGate, unit_sizes
+from deploycc.trainable.gate import FollowingGate, KernelGate, engaged_kernels, unit_sizes
 from deploycc.trainable.gate_nodes import write_gates
 from deploycc.trainable.network import TrainableNetwork
 
@@ -126,6 +126,13 @@ class GatedNetwork(TrainableNetwork):
                     values[name] = values[name] * gate(values[self.reads[layer]]).to(values[name].dtype)
                     if isinstance(gate, KernelGate):
                         values[_decision_of(layer)] = gate.decided
+
+    def computed(self, tensor: str, values: Tensor) -> Tensor:
+        """Return the values of a map, with zeros where the gates of the last batch switched kernels off."""
+        number = self._masked.get(tensor)
+        if number is None:
+            return values
+        return values * engaged_kernels(self.by_layer[self.layers[number]]).detach()[:, :, None, None]
 
     def count_use(self) -> None:
         """Remember how many pictures of the last batch engage each unit, as a running share."""

@@ -6,7 +6,7 @@ gates and metadata stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +111,17 @@ class TrainableNetwork(nn.Module):
         """Run every node on one picture; `values` has the tensors by name."""
         for step in self._steps:
             step.run(values)
+
+    def computed(self, tensor: str, values: Tensor) -> Tensor:
+        """Return the values [N, C, H, W] of a map, less those channels that this network does not compute."""
+        return values
+
+    def take(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Give weights new values, by the constants of the graph; the others, and constants unknown here, stay."""
+        for name, weight in zip(self._names, self.weights, strict=True):
+            if name in values:
+                with torch.no_grad():
+                    weight.copy_(torch.from_numpy(values[name]))
 
     def trained(self) -> Detector:
         """Return the detector with the weights as they are now; everything else is as it was.

@@ -110,6 +110,7 @@ def decide_pruning(
     gates = find_gates(original.graph, original.gates)
     _check_inputs(original, profile, mask, importance, settings)
     layers = _layers(original, gates, settings.scope)
+    layers = layers & set(settings.layers) if settings.layers else layers
     folded = tuple(gate for gate in gates if not settings.keep_gates or _hardly_switches(gate, profile, settings))
     coefficients = {gate.layer: _coefficients(gate, profile, settings) for gate in folded}
     if folded:

@@ -29,6 +29,7 @@ class PruneSettings:
         below: remove kernels used in less than this share of the pictures; by ``l1``, this share of each layer's; by
             ``fisher``, as many as do this share of the scope's MACs, wherever the outputs depend on them least.
         scope: part of the network that may lose kernels.
+        layers: names of the layers that may, within the scope; none: all of them.
         coefficient: what replaces a gate: its ``mean`` utilisation, the ``least-squares`` constant, or ``none`` (1).
         multiple: of kernels that each layer keeps; None for what is measured to be fastest.
         keep_gates: leave gates in, except those that hardly ever switch anything off.
@@ -45,6 +46,7 @@ class PruneSettings:
     by: Criterion = "utilisation"
     below: float = 0.05
     scope: Scope = "back-end"
+    layers: tuple[str, ...] = ()
     coefficient: Coefficient = "mean"
     multiple: int | None = None
     keep_gates: bool = False

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deploycc.distillation.gating import Gated, GatingSettings
     from deploycc.distillation.loop import TrainingSettings
 
+_REFIT = 200  # pictures on which weights are refitted before they are trained
 LEAST_KERNELS = 8
 LEAST_SHARE = 0.01
 """Of the back-end's MACs; by default, layers with less are not gated: their gates could hardly save anything."""
@@ -107,12 +108,16 @@ def train_gates(
         raise InputError("train-processes", "gates are trained by one process", hint="run it without torchrun")
     import torch
 
+    from deploycc.detector.held_out import to_fit_on
+    from deploycc.detector.pictures import prepare
     from deploycc.distillation.balance import balance_by
     from deploycc.distillation.gating import GatingSettings
     from deploycc.distillation.gating import train_gates as train
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
+    from deploycc.pruning.reconstruct import HELD_OUT
+    from deploycc.pruning.switched_off import refit_without
     from deploycc.trainable.gated import GateShape
     from deploycc.workflows.fisher_rounds import importance_for
     from deploycc.workflows.prune_settings import PruneSettings, cpu_options
@@ -127,10 +132,20 @@ def train_gates(
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
 
     def rank() -> Mapping[str, Any]:
-        off = PruneSettings(by="fisher", below=0.0 if gating.keep is None else 1 - gating.keep)
+        # Layers that lose a share of their kernels also read fewer maps, so that a cut of as many saves more.
+        below = 0.0 if gating.keep is None else 1 - gating.keep**2
+        off = PruneSettings(by="fisher", below=below, layers=chosen)
         return importance_for(teacher, opened, off, threads=threads, seed=settings.seed, say=say).values
 
-    how: dict[str, Any] = {"rank": rank, "checkpoint": checkpoint, "report": report, "say": say}
+    def refit(off: Mapping[str, Any]) -> Mapping[str, Any]:
+        fit_on = to_fit_on(opened).some(_REFIT, settings.seed)
+        if len(fit_on.names) < HELD_OUT:
+            return {}
+        return refit_without(
+            teacher, off, lambda number: prepare(fit_on.read(number), teacher.input), len(fit_on.names), say
+        )
+
+    how: dict[str, Any] = {"rank": rank, "refit": refit, "checkpoint": checkpoint, "report": report, "say": say}
     training = train(teacher, samples, settings, gating, **how)
     reason = (
         f"{len(chosen)} layers have gates, trained for {training.steps} steps on the outputs of {detector.name} for "

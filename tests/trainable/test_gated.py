@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.errors import InputError  # noqa: E402
 from deploycc.graph.gates.search import search_gates  # noqa: E402
+from deploycc.trainable.gate import engaged_kernels  # noqa: E402
 from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
+from deploycc.trainable.network import TrainableNetwork  # noqa: E402
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]> g (float[1,4,6,6] x, float[16,4,3,3] w1, float[16] b1, float[16,16,1,1] w2,
@@ -42,10 +44,10 @@ def detector() -> Detector:
     return made
 
 
-def gated(detector: Detector, shape: GateShape) -> tuple[GatedNetwork, list[str]]:
+def gated(detector: Detector, shape: GateShape, output: str = "y") -> tuple[GatedNetwork, list[str]]:
     torch.manual_seed(3)
     layers = [node.name for node in detector.graph.nodes if node.op == "Conv"][:2]
-    built = GatedNetwork(detector, ["y"], [detector.input.name], layers, shape)
+    built = GatedNetwork(detector, [output], [detector.input.name], layers, shape)
     for _, gate in built.deciding:
         for parameter in gate.parameters():
             torch.nn.init.normal_(parameter, std=2.0)
@@ -83,6 +85,23 @@ def test_a_kernel_that_is_off_learns_whether_it_is_needed(detector: Detector) ->
         bias: Any = gate.decide.bias
         assert off.any()
         assert (bias.grad[off] != 0).any()
+
+
+@pytest.mark.parametrize("name", ["kernel", "block", "shared ends"])
+def test_maps_are_compared_where_they_are_computed(detector: Detector, name: str) -> None:
+    built, layers = gated(detector, SHAPES[name], "b")
+    pictures = torch.from_numpy(np.concatenate([picture(detector.graph, seed) for seed in range(6)]))
+    with torch.no_grad():
+        [masked] = built(pictures)
+        [whole] = TrainableNetwork(detector, ["b"])(pictures)
+    off = engaged_kernels(built.by_layer[layers[1]]) == 0
+    assert off.any()
+    assert not off.all()
+    assert (masked[off] == 0).all()
+    left = built.computed("b", whole)
+    assert (left[off] == 0).all()
+    assert torch.equal(left[~off], whole[~off])
+    assert torch.equal(built.computed("y", whole), whole)  # no gate multiplies this one
 
 
 def test_units_that_are_hardly_used_retire(detector: Detector) -> None:
