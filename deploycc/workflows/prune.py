@@ -104,7 +104,7 @@ def prune(
 
     settings, costs = settings or PruneSettings(), costs or host_costs()
     if settings.by == "fisher" and importance is None and pictures is not None:
-        importance = importance_for(detector, pictures, settings, profile=profile, say=say)
+        importance = importance_for(detector, pictures, settings, profile=profile, costs=costs, say=say)
     decision = decide_pruning(
         detector, settings, profile=profile, mask=mask, importance=importance, costs=costs, say=say
     )

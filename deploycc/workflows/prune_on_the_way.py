@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.compile_outputs import Refused
-from deploycc.workflows.fisher_rounds import importance_for
 from deploycc.workflows.pictures import check_labels, open_pictures
 from deploycc.workflows.profile import measure_profile
 from deploycc.workflows.recover import recover_for_targets
@@ -112,11 +111,9 @@ def prune_on_the_way(
         DeployError: as the workflows that it calls.
     """
     recovering.check(detector)
-    importance = None
     notes: tuple[Note, ...] = ()
-    if data is not None and prunings[0].settings.by == "fisher":
-        importance = importance_for(detector, data, prunings[0].settings, profile=profile, say=say)
-    elif data is not None:
+    ranked = prunings[0].settings.by == "fisher"
+    if data is not None and not ranked:
         profiled = measure_profile(detector, open_pictures(data, detector.input), say=say)
         profile, notes = profiled.profile, profiled.notes
     pruned = prune_for_targets(
@@ -124,7 +121,7 @@ def prune_on_the_way(
         prunings,
         profile=profile,
         mask=mask,
-        importance=importance,
+        rank_on=data if ranked else None,
         pictures=recovering.pictures,
         cost_file=cost_file,
         say=say,

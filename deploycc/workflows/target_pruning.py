@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import BudgetMissed, InputError
 from deploycc.progress import Say, quiet
@@ -13,6 +13,7 @@ from deploycc.workflows.compile_outputs import Refused
 from deploycc.workflows.cost_files import read_costs, write_costs
 from deploycc.workflows.costs import TILE, CostSource, cost_sources
 from deploycc.workflows.devices import is_remote
+from deploycc.workflows.fisher_rounds import importance_for
 from deploycc.workflows.prune import Pruned, PruneSettings, prune
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from deploycc.target import Target
     from deploycc.timing.convolutions import Costs
     from deploycc.timing.timer import Timer
-    from deploycc.workflows.fisher import FisherImportance
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def prune_for_targets(
     *,
     profile: UtilisationProfile | None = None,
     mask: Mapping[str, tuple[int, ...]] | None = None,
-    importance: FisherImportance | None = None,
+    rank_on: str | Path | PictureList | None = None,
     pictures: str | Path | PictureList | None = None,
     cost_file: Path | None = None,
     say: Say = quiet,
@@ -156,8 +156,8 @@ def prune_for_targets(
         prunings: as `target_prunings` returns them.
         profile: as `deploycc.workflows.prune.prune` takes it.
         mask: likewise.
-        importance: likewise.
-        pictures: likewise.
+        rank_on: pictures to rank kernels on, by ``fisher``: for each goal anew, since the ranking follows its costs.
+        pictures: as `deploycc.workflows.prune.prune` takes them.
         cost_file: keeps what was measured.
         say: progress.
 
@@ -171,16 +171,16 @@ def prune_for_targets(
     """
     pruned: dict[str, Pruned | Refused] = {}
     for how in prunings:
+        known: dict[str, Any] = {"profile": profile, "costs": how.costs, "say": say}
         try:
+            importance = None if rank_on is None else importance_for(detector, rank_on, how.settings, **known)
             made = prune(
                 detector,
                 how.settings,
-                profile=profile,
                 mask=mask,
                 importance=importance,
                 pictures=pictures,
-                costs=how.costs,
-                say=say,
+                **known,
             )
         except BudgetMissed as error:
             if len(prunings) == 1:

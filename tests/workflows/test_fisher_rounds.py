@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.agreement import Judge  # noqa: E402
 from deploycc.errors import BudgetMissed, InputError  # noqa: E402
 from deploycc.prediction.costs import PredictedCosts  # noqa: E402
+from deploycc.progress import quiet  # noqa: E402
 from deploycc.report.pruning import remarks  # noqa: E402
 from deploycc.target import load  # noqa: E402
 from deploycc.workflows import fisher_rounds  # noqa: E402
 from deploycc.workflows.fisher import FisherImportance  # noqa: E402
 from deploycc.workflows.fisher_rounds import importance_for, number_of_rounds  # noqa: E402
+from deploycc.workflows.latency_clock import latency_clock  # noqa: E402
 from deploycc.workflows.pictures import open_pictures  # noqa: E402
 
 SETTINGS = deploycc.PruneSettings(by="fisher", below=0.3, rounds=3)
@@ -43,7 +46,6 @@ def in_rounds(detector: Detector) -> FisherImportance:
         (replace(SETTINGS, rounds=0, below=0.22), 4),
         (replace(SETTINGS, rounds=0, below=0.35), 6),
         (replace(SETTINGS, rounds=0, speedup=1.3), 4),
-        (replace(SETTINGS, rounds=0, latency_ms=20.0), 4),
         (replace(SETTINGS, rounds=0, speedup=1.3, blocks=True), 1),
         (replace(SETTINGS, rounds=0, below=1.0), 1),
         (replace(SETTINGS, rounds=2), 2),
@@ -134,3 +136,55 @@ def test_each_round_ranks_the_network_of_the_round_before(detector: Detector, mo
     assert kernels == sorted(kernels, reverse=True)
     assert len(set(kernels)) == 3
     assert [how for _, *how in seen] == [[200, 1], [200, 2], [400, 3]]
+
+
+PREDICTED = PredictedCosts(load("jetson-tx2-jp461"))
+
+
+@pytest.fixture
+def cuts(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[deploycc.PruneSettings]:
+    """Settings of the cuts between rounds, which look at a few pictures only."""
+    ranked, decided = fisher_rounds.fisher_importance, fisher_rounds.decide_pruning
+    asked: list[deploycc.PruneSettings] = []
+
+    def decide(network: Detector, settings: deploycc.PruneSettings, **how: Any) -> Any:
+        assert network is detector  # every cut is made from the trained network
+        asked.append(settings)
+        return decided(network, settings, **how)
+
+    def few(network: Detector, _: object, **how: Any) -> FisherImportance:
+        return ranked(network, "generated:7:4", **{**how, "count": 4})
+
+    monkeypatch.setattr(fisher_rounds, "decide_pruning", decide)
+    monkeypatch.setattr(fisher_rounds, "fisher_importance", few)
+    return asked
+
+
+@pytest.mark.parametrize("as_ms", [False, True])
+def test_rounds_go_towards_a_latency_by_its_costs(
+    detector: Detector, cuts: list[deploycc.PruneSettings], as_ms: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_ms = latency_clock(detector, PREDICTED, quiet).before_ms
+    goal: dict[str, float] = {"latency_ms": before_ms / 1.1} if as_ms else {"speedup": 1.1}
+    importance = importance_for(detector, "generated:7:4", replace(SETTINGS, rounds=3, **goal), costs=PREDICTED)
+    assert importance.rankings == 3
+    assert [cut.speedup for cut in cuts] == pytest.approx([1.1 ** (1 / 3), 1.1 ** (2 / 3)], rel=0.01)
+    assert {(cut.latency_ms, cut.multiple) for cut in cuts} == {(None, None)}
+    pruned = deploycc.prune(detector, replace(SETTINGS, **goal), importance=importance, costs=PREDICTED)
+    assert pruned.decision.goal is not None
+    assert pruned.decision.goal.after_ms <= before_ms / 1.1
+
+
+def test_a_latency_that_is_met_already_needs_one_round(detector: Detector, cuts: list[deploycc.PruneSettings]) -> None:
+    settings = replace(SETTINGS, rounds=0, latency_ms=1000.0)
+    assert importance_for(detector, "generated:7:4", settings, costs=PREDICTED).rankings == 1
+    assert not cuts
+
+
+def test_rounds_build_nothing_on_a_device_that_has_a_budget(
+    detector: Detector, cuts: list[deploycc.PruneSettings]
+) -> None:
+    settings = replace(SETTINGS, speedup=1.25, budget_s=60.0)
+    importance_for(detector, "generated:7:4", settings, costs=PREDICTED)
+    assert [cut.below for cut in cuts] == pytest.approx([1 - 0.8 ** (1 / 3), 1 - 0.8 ** (2 / 3)])
+    assert {(cut.speedup, cut.budget_s) for cut in cuts} == {(None, None)}

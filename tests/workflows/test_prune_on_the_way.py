@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
@@ -12,10 +13,12 @@ pytest.importorskip("torch", reason="PyTorch, of the extra train, is not install
 import deploycc
 from deploycc.cli import main
 from deploycc.errors import InputError
+from deploycc.prediction.costs import PredictedCosts
 from deploycc.target import load
-from deploycc.workflows import prune
+from deploycc.workflows import prune, target_pruning
 from deploycc.workflows import prune_on_the_way as module
 from deploycc.workflows.cut import make_cut
+from deploycc.workflows.fisher import FisherImportance
 from deploycc.workflows.prune import Pruned, host_costs
 from deploycc.workflows.prune_on_the_way import Recovering, prune_on_the_way
 from deploycc.workflows.target_pruning import TargetPruning
@@ -43,6 +46,28 @@ def test_labels_of_a_data_set_join_the_loss_unless_they_have_no_weight(
     (note,) = (note for note in pruned.detector.notes if note.code == "weights-recovered")
     assert said in note.reason
     assert "for 22 pictures" in note.reason  # two of the 24 only judge
+
+
+def test_kernels_are_ranked_by_the_costs_of_each_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = deploycc.load("street_ssd")
+    worths = {
+        node.name: np.arange(1.0, 1.0 + node.inputs[1].shape[0]) for node in detector.graph.nodes if node.op == "Conv"
+    }
+    settings = deploycc.PruneSettings(by="fisher", speedup=1.05)
+    targets = [load(name) for name in ("jetson-tx2-jp461", "jetson-xavier-jp512")]
+    hows = [TargetPruning((target,), settings, PredictedCosts(target)) for target in targets]
+    asked: list[tuple[object, ...]] = []
+
+    def ranked(_: object, pictures: object, goal: object, *, costs: object, **__: object) -> FisherImportance:
+        asked.append((pictures, goal, costs))
+        return FisherImportance(worths, PICTURES, 1, rankings=len(asked) + 1)
+
+    monkeypatch.setattr(target_pruning, "importance_for", ranked)
+    nothing: dict[str, Any] = {"profile": None, "mask": None, "cost_file": None}
+    made, _ = prune_on_the_way(detector, hows, data=PICTURES, recovering=Recovering(), **nothing)
+    assert asked == [(PICTURES, settings, how.costs) for how in hows]
+    records = [one.record for one in made.values() if isinstance(one, Pruned)]
+    assert [record.rankings for record in records] == [2, 3]
 
 
 @pytest.mark.parametrize(
