@@ -7,7 +7,8 @@ Torch-Pruning 1.6 prunes by the L1 norms of filters, the same ratio in every lay
 What it then removed is what the others remove too. It decides on the executor with its convolutions as modules (`torch_executor_layers`): in the executor itself it finds no
 layer and prunes nothing. What it decided is removed from the detector's own graph, so that both sides are files of the
 same kind, and every layer must have as many kernels as in Torch-Pruning's module. ``fisher`` and ``l1`` are this
-project's. Then all get the same pictures, steps or minutes, seed and loss (`train recover`); ``+refit`` is least squares
+project's, at equal multiply-accumulates, and so is ``latency``: by Fisher information until the network is as fast as
+Torch-Pruning's, both measured on this machine, whatever it computes. Then all get the same pictures, steps or minutes, seed and loss (`train recover`); ``+refit`` is least squares
 first, which the peer does not have, so it is also shown without. Weights are chosen by agreement with the teacher on
 pictures that are held out; the pictures for scoring are only for scoring.
 
@@ -50,8 +51,10 @@ from deploycc.evaluation.accuracy import measure_accuracy
 from deploycc.evaluation.dataset import open_dataset, remembered
 from deploycc.graph.export import to_onnx
 from deploycc.passes import FOLD, run
+from deploycc.timing.convolutions import Costs
+from deploycc.timing.machine import this_machine
 from deploycc.timing.turns import time_in_turns
-from deploycc.workflows.prune import cpu_options
+from deploycc.workflows.prune import Pruned, cpu_options
 from deploycc.workflows.recover import recover
 
 TRIES = 8
@@ -89,6 +92,17 @@ def cut_by_peer(tp: Any, subject: Subject, calibration: PictureList) -> tuple[de
     return pruned, deploycc.prune(folded, settings, mask=mask, pictures=calibration)
 
 
+def cut_to_latency(subject: Subject, peer: Detector, calibration: PictureList, given: argparse.Namespace) -> Pruned:
+    """Prune by the times of this machine until the network takes as long as the peer's; it is refitted."""
+    networks = {name: run(one, cpu_options(), FOLD).detector for name, one in (("own", subject.teacher), (PEER, peer))}
+    samples = times_in_turns(networks, given.threads, given.rounds)
+    speedup = float(np.median(samples["own"] / samples[PEER]))
+    print(f"  the peer's network is {speedup:.3f} times as fast as the trained one", flush=True)
+    settings = deploycc.PruneSettings(by="fisher", speedup=speedup)
+    costs = Costs(this_machine(given.threads))
+    return deploycc.prune(subject.teacher, settings, pictures=calibration, costs=costs)
+
+
 def times_in_turns(networks: Mapping[str, Detector], threads: int, rounds: int) -> dict[str, NDArray[np.float64]]:
     """Wall times in milliseconds, in ONNX Runtime, one picture at a time."""
 
@@ -110,13 +124,16 @@ def compare(tp: Any, subject: Subject, given: argparse.Namespace, settings: Trai
     print(
         f"{subject.teacher.name}: {len(subject.pictures.names)} pictures; the trained network {whole:.2f}", flush=True
     )
+    peer = subject.teacher
     timed, figures = {"trained": run(subject.teacher, cpu_options(), FOLD).detector}, dict[str, float]()
     for way in sorted(given.ways.split(","), key=lambda way: way != PEER):
         if way == PEER:
             pruned, refitted = cut_by_peer(tp, subject, calibration)
-            subject = replace(subject, below=saved_by(pruned.detector))
+            subject, peer = replace(subject, below=saved_by(pruned.detector)), pruned.detector
+        elif way == "latency":
+            refitted = cut_to_latency(subject, peer, calibration, given)
         else:
-            pruned, refitted = cut_by(way, subject, calibration)
+            _, refitted = cut_by(way, subject, calibration)
         starts = {way: pruned} if way == PEER else {}
         for name, start in {**starts, f"{way}+refit": refitted}.items():
             before = subject.score(start.detector)
@@ -142,7 +159,7 @@ def compare(tp: Any, subject: Subject, given: argparse.Namespace, settings: Trai
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["street", "voc21"], help="street, voc21")
-    parser.add_argument("--ways", default=f"fisher,l1,{PEER}")
+    parser.add_argument("--ways", default=f"fisher,l1,latency,{PEER}")
     parser.add_argument("--packages", type=Path, help="a folder that has the peer's package already")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, help="for each way, where the steps take longer")
@@ -158,6 +175,8 @@ def main() -> int:
     parser.add_argument("--tie", type=float, default=0.5, help="points of mAP50 that chance decides")
     add_assets_option(parser)
     given = parser.parse_args()
+    if "latency" in given.ways and PEER not in given.ways:
+        parser.error(f"latency is that of {PEER}, which is not among the ways")
     torch.set_num_threads(given.threads)
     settings = TrainingSettings(
         given.steps, given.minutes, check_every=given.check_every, seed=given.seed, bfloat16=given.bfloat16
