@@ -109,8 +109,7 @@ def decide_pruning(
     original = dense = run(detector, options, FOLD + DROP_DEAD).detector
     gates = find_gates(original.graph, original.gates)
     _check_inputs(original, profile, mask, importance, settings)
-    layers = _layers(original, gates, settings.scope)
-    layers = layers & set(settings.layers) if settings.layers else layers
+    layers = _layers(original, gates, settings)
     folded = tuple(gate for gate in gates if not settings.keep_gates or _hardly_switches(gate, profile, settings))
     coefficients = {gate.layer: _coefficients(gate, profile, settings) for gate in folded}
     if folded:
@@ -220,8 +219,20 @@ def _check_inputs(
             )
 
 
-def _layers(original: Detector, gates: tuple[Gate, ...], scope: Scope) -> set[str]:
+def _layers(original: Detector, gates: tuple[Gate, ...], settings: PruneSettings) -> set[str]:
     """Names of the nodes that may lose kernels; gate modules only follow."""
+    found = _layers_of_scope(original, gates, settings.scope)
+    if unknown := set(settings.layers) - found:
+        raise InputError(
+            "prune-option",
+            f"{min(unknown)} is no layer that may lose kernels",
+            context={"scope": settings.scope},
+            hint="name convolutions of the scope as `inspect` shows them",
+        )
+    return set(settings.layers) or found
+
+
+def _layers_of_scope(original: Detector, gates: tuple[Gate, ...], scope: Scope) -> set[str]:
     from deploycc.graph.cost import node_macs
     from deploycc.graph.split import split_heads
 

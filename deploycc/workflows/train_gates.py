@@ -134,7 +134,7 @@ def train_gates(
     def rank() -> Mapping[str, Any]:
         # Layers that lose a share of their kernels also read fewer maps, so that a cut of as many saves more.
         below = 0.0 if gating.keep is None else 1 - gating.keep**2
-        off = PruneSettings(by="fisher", below=below, layers=chosen)
+        off = PruneSettings(by="fisher", below=below, scope="both", layers=chosen)
         return importance_for(teacher, opened, off, threads=threads, seed=settings.seed, say=say).values
 
     def refit(off: Mapping[str, Any]) -> Mapping[str, Any]:
