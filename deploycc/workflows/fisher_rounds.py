@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from deploycc.documents.utilisation import UtilisationProfile
     from deploycc.prediction.costs import PredictedCosts
     from deploycc.timing.convolutions import Costs
+    from deploycc.workflows.prune_decision import PruneDecision
     from deploycc.workflows.prune_settings import PruneSettings
 
 Worths = Mapping[str, NDArray[np.float64]]
@@ -101,15 +102,23 @@ def importance_for(
             say=_told(say, number, rounds),
         )
 
-    importance = rank(detector, 1)
-    for number in range(1, rounds):
-        say_here = _told(say, number, rounds)
-        known: dict[str, Any] = {"profile": profile, "mask": None, "importance": importance}
+    def decide(cut: PruneSettings, importance: FisherImportance, number: int) -> PruneDecision | None:
+        """Return None where the goal cannot be met: the cut itself then says so."""
+        known: dict[str, Any] = {"profile": profile, "mask": None, "importance": importance, "costs": costs}
         try:
-            decision = decide_pruning(detector, _part(goal, number / rounds), **known, costs=costs, say=say_here)
+            return decide_pruning(detector, cut, **known, say=_told(say, number, rounds))
         except BudgetMissed:
-            return replace(importance, rankings=number)  # the cut itself says what cannot be met
+            return None
+
+    importance = rank(detector, 1)
+    if rounds > 1 and decide(_part(goal, 1.0), importance, 1) is None:
+        return importance
+    for number in range(1, rounds):
+        decision = decide(_part(goal, number / rounds), importance, number)
+        if decision is None:
+            return importance
         refit_on = fit_on.some(_REFIT, seed + number)
+        say_here = _told(say, number, rounds)
         cut = make_cut(decision, refit_on if len(refit_on.names) >= HELD_OUT else None, say_here)
         found = rank(cut.detector, number + 1)
         values = _ranked_again(importance.values, found.values, cut.report.removed)
