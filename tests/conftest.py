@@ -13,6 +13,8 @@ from examples import CAMPAIGN
 from hypothesis import settings
 from real_models import ASSETS, missing
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of PyTorch: there is a test process on every core already
+
 # How long one example takes on a shared machine says nothing. The ordinary tests try the same examples every time, so
 # that a change is judged by what it changed; HYPOTHESIS_PROFILE=campaign looks for new ones.
 settings.register_profile("ordinary", deadline=None, print_blob=True, derandomize=True)

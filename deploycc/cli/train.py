@@ -51,7 +51,7 @@ def ssd(
     *,
     run: RunOptions,
     gates: GateOptionsFromScratch,
-    threads: Annotated[int, option("N", "Number of CPU threads.", min=1, max=1024)] = 2,
+    threads: Annotated[int, option("N", "CPU threads; 0: all cores.", min=0, max=1024)] = 0,
     verbose: Annotated[
         bool, switch("--verbose", "Print the records of the training history as JSON on stderr.")
     ] = False,

@@ -28,7 +28,7 @@ def command(
     names: ClassNames = None,
     gates: GateOptions,
     teaching: GateTeachingOptions,
-    threads: Annotated[int, option("N", "CPU threads.", min=1)] = 1,
+    threads: Annotated[int, option("N", "CPU threads; 0: all cores.", min=0, max=1024)] = 0,
     choice: ModelChoice,
 ) -> None:
     """Train kernel gates for a detector, from its file alone.

@@ -28,7 +28,7 @@ def command(
     ] = 0,
     below: Annotated[float, option("SHARE", "Share of the MACs that --stages remove.", min=0.001, max=0.95)] = 0.2,
     teaching: TeachingOptions,
-    threads: Annotated[int, option("N", "CPU threads.", min=1, max=1024)] = 1,
+    threads: Annotated[int, option("N", "CPU threads; 0: all cores.", min=0, max=1024)] = 0,
 ) -> None:
     """Train a pruned network on the outputs of its original.
 

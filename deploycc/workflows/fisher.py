@@ -47,7 +47,7 @@ def fisher_importance(
     pictures: str | Path | PictureList,
     *,
     count: int = PICTURES,
-    threads: int = 1,
+    threads: int = 0,
     seed: int = 1,
     blocks: bool = False,
     say: Say = quiet,
@@ -59,7 +59,7 @@ def fisher_importance(
         pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
         count: pictures to use at most, chosen at random of those that do not judge (`deploycc.detector.held_out`); of
             fewer, each gives several directions.
-        threads: of PyTorch.
+        threads: see `deploycc.workflows.train.use_threads`.
         seed: of the choice of pictures and of the directions.
         blocks: also estimate it for whole blocks.
         say: progress.
@@ -69,11 +69,10 @@ def fisher_importance(
         ModelError: the heads are not known, or PyTorch does not run an operator.
         PictureError: a picture cannot be read.
     """
-    from deploycc.workflows.train import require_torch
+    from deploycc.workflows.train import require_torch, use_threads
 
     require_torch()
     import numpy as np
-    import torch
 
     from deploycc.detector.held_out import to_fit_on
     from deploycc.detector.pictures import prepare
@@ -83,7 +82,7 @@ def fisher_importance(
     from deploycc.graph.channels.labels import channel_groups
     from deploycc.passes import DROP_DEAD, FOLD, run
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     network = run(detector, cpu_options(), FOLD + DROP_DEAD).detector
     opened = to_fit_on(open_pictures(pictures, detector.input))
     numbers = np.random.default_rng([seed, 3]).permutation(len(opened.names))[:count].tolist()

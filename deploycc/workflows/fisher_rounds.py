@@ -53,7 +53,7 @@ def importance_for(
     *,
     profile: UtilisationProfile | None = None,
     costs: Costs | PredictedCosts | None = None,
-    threads: int = 1,
+    threads: int = 0,
     seed: int = 1,
     say: Say = quiet,
 ) -> FisherImportance:
@@ -68,7 +68,7 @@ def importance_for(
         settings: of the cut.
         profile: of the network, where gates become constants.
         costs: see `deploycc.workflows.prune.prune`.
-        threads: of PyTorch.
+        threads: see `deploycc.workflows.train.use_threads`.
         seed: of the choice of pictures and of the random directions; every round has others.
         say: progress.
 

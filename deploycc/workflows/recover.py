@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.pictures import open_labelled, open_pictures
-from deploycc.workflows.train import require_torch
+from deploycc.workflows.train import require_torch, use_threads
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -59,7 +59,7 @@ def recover(
     settings: TrainingSettings | None = None,
     *,
     names: tuple[str, ...] = (),
-    threads: int = 1,
+    threads: int = 0,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,
@@ -75,7 +75,7 @@ def recover(
         pictures: a folder or a data set (`deploycc.workflows.pictures`).
         settings: how to train.
         names: the network's class names with the background, if it does not know them and there are labels.
-        threads: of PyTorch.
+        threads: see `deploycc.workflows.train.use_threads`.
         checkpoint: written while training; where it exists, the training goes on from it.
         report: called with every record of the history.
         say: progress.
@@ -87,7 +87,6 @@ def recover(
         ArtefactError: the checkpoint belongs to another training.
     """
     require_torch()
-    import torch
 
     from deploycc.distillation.balance import balance_by
     from deploycc.distillation.loop import TrainingSettings
@@ -98,7 +97,7 @@ def recover(
     from deploycc.passes import FOLD, run
     from deploycc.workflows.prune import cpu_options
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     settings = settings or TrainingSettings()
     join(settings.batch)
     pruned, teacher = prepare_alike(pruned, teacher)
@@ -142,7 +141,7 @@ def recover_for_targets(
     settings: TrainingSettings | None = None,
     *,
     names: tuple[str, ...] = (),
-    threads: int = 1,
+    threads: int = 0,
     say: Say = quiet,
 ) -> dict[str, Pruned]:
     """Recover what a detector was pruned to for each target; targets that share a network share its training.
@@ -153,7 +152,7 @@ def recover_for_targets(
         pictures: see `recover`.
         settings: of each training.
         names: see `recover`.
-        threads: of PyTorch; 0: one per core.
+        threads: see `recover`.
         say: progress.
 
     Returns:
@@ -163,9 +162,6 @@ def recover_for_targets(
         DeployError, ModelError, InputError, PictureError: as `recover`.
     """
     require_torch()
-    from deploycc.timing.machine import usable_cores
-
-    threads = threads or usable_cores()
     done: dict[int, Pruned] = {}
     for one in pruned.values():
         if id(one) not in done:
@@ -183,7 +179,7 @@ def recover_in_stages(
     below: float,
     stages: int,
     names: tuple[str, ...] = (),
-    threads: int = 1,
+    threads: int = 0,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,

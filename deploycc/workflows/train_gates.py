@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import InputError, ModelError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.recover import open_for_training, pictures_sentence
-from deploycc.workflows.train import require_torch
+from deploycc.workflows.train import require_torch, use_threads
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -74,7 +74,7 @@ def train_gates(
     gates: GatingSettings | None = None,
     layers: Sequence[str] = (),
     names: tuple[str, ...] = (),
-    threads: int = 1,
+    threads: int = 0,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,
@@ -91,7 +91,7 @@ def train_gates(
         layers: names of convolutions, with ``*`` and ``[...]`` as in shell patterns; none: the back-end's convolutions
             that have at least `LEAST_SHARE` of its MACs.
         names: the network's class names with the background, if it does not know them and there are labels.
-        threads: of PyTorch.
+        threads: see `deploycc.workflows.train.use_threads`.
         checkpoint: written while training; where it exists, the training goes on from it.
         report: called with every record of the history.
         say: progress.
@@ -106,7 +106,6 @@ def train_gates(
     require_torch()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("train-processes", "gates are trained by one process", hint="run it without torchrun")
-    import torch
 
     from deploycc.detector.held_out import to_fit_on
     from deploycc.detector.pictures import prepare
@@ -122,7 +121,7 @@ def train_gates(
     from deploycc.workflows.fisher_rounds import importance_for
     from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     teacher = run(detector, cpu_options(), FOLD).detector
     chosen = layers_to_gate(teacher, layers)
     gating = GatingSettings(chosen, GateShape()) if gates is None else replace(gates, layers=chosen)

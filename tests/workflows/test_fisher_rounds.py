@@ -36,7 +36,6 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def in_rounds(detector: Detector) -> FisherImportance:
-    torch.set_num_threads(1)
     return importance_for(detector, PICTURES, SETTINGS)
 
 
