@@ -65,7 +65,7 @@ class GateOptions:
     gate_layers: Annotated[
         str | None,
         option(
-            "LIST", "Convolutions to gate (wildcards: * [..]); default: of the back-end, with 1 % or more of its MACs."
+            "LIST", "Convolutions to gate (wildcards: * [..]); default: of the back-end, those with kernels to spare."
         ),
     ] = None
     block: Annotated[int, option("N", "Kernels per block, with --gates block or nested.", min=1)] = 32

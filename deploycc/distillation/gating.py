@@ -50,6 +50,8 @@ class GatingSettings:
         freeze: share of the training after which gates no longer change, and only the network adapts.
         retire: units that less than this share of the pictures engages are then switched off for good.
         threshold: of the gates' probabilities.
+        spare: layers get no gate of which less than this share of the kernels would begin switched off: it would cost
+            time in every picture and save next to nothing. 0: all get one.
     """
 
     layers: tuple[str, ...]
@@ -62,6 +64,7 @@ class GatingSettings:
     freeze: float = 0.6
     retire: float = 0.0
     threshold: float = 0.5
+    spare: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,7 @@ class Gated:
 
     Attributes:
         detector: with the gates as nodes of its graph.
+        layers: that have gates.
         agreement: with the teacher, on the pictures that were held out.
         engaged: share of the gated MACs that each of these pictures engages, [N].
         retired: units that were switched off for good.
@@ -77,6 +81,7 @@ class Gated:
     """
 
     detector: Detector
+    layers: tuple[str, ...]
     agreement: Agreement
     engaged: tuple[float, ...]
     retired: int
@@ -119,28 +124,32 @@ def train_gates(
         ArtefactError: the checkpoint cannot be used.
         DeployError: ``distillation-nothing-seen``; ``training-no-result``: it ended before the gates were trained.
     """
+    whole = GatedNetwork(teacher, (), (), gating.layers, gating.shape)  # refuses before anything long
     judge = watchful_judge(teacher, samples)
-    torch.manual_seed(settings.seed)
+    # Nested units have an order already, and what a shared one is worth lies in many layers.
+    rank = None if gating.shape.granularity == "nested" or gating.shape.shared else rank
+    state = start(checkpoint, key_of(whole, samples, settings, asdict(gating), rank is None))
+    share_off = _ALL_ON if gating.keep is None else 1 - gating.keep
     made: list[GatedNetwork] = []
 
     def make(detector: Detector, outputs: Sequence[str], inputs: Sequence[str]) -> GatedNetwork:
-        made.append(GatedNetwork(detector, outputs, inputs, gating.layers, gating.shape))
+        made.append(GatedNetwork(detector, outputs, inputs, state.layers, gating.shape))
         return made[-1]
 
+    worths = rank() if rank is not None and not state.step else {}
+    if not state.step:
+        state.layers = layers_with_spare(whole.macs, worths, share_off, gating.spare)
+    torch.manual_seed(settings.seed)
     pair = Pair(teacher, teacher, samples, settings.memory_mib, settings.map_weight, make, settings.label_weight)
     [student] = made
     for _, gate in student.deciding:
         gate.threshold = gating.threshold
-    # Nested units have an order already, and what a shared one is worth lies in many layers.
-    rank = None if gating.shape.granularity == "nested" or gating.shape.shared else rank
-    state = start(checkpoint, key_of(student, samples, settings, asdict(gating), rank is None))
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
-        if rank is not None:
-            off = start_in_order(student, rank(), _ALL_ON if gating.keep is None else 1 - gating.keep)
-            if refit is not None and off:
-                student.take(refit(off))
+        off = start_in_order(student, worths, share_off)
+        if refit is not None and off:
+            student.take(refit(off))
     optimiser = Optimiser(student, settings.rate, hidden_matrices(teacher))
     optimiser.add(student.gates.parameters(), _RATE if rank is None else _RATE_IN_ORDER)
     if state.step:
@@ -162,6 +171,7 @@ def train_gates(
     detector = student.trained()
     return Gated(
         detector,
+        student.layers,
         judge.agreement(detector),
         _engaged_on(student, samples.held_out, samples, teacher),
         task.retired,
@@ -242,28 +252,52 @@ def start_in_order(
         The kernels that begin switched off, [kernels] by layer; layers without any are left out.
     """
     gates: dict[str, KernelGate] = {}
-    values, macs = [], []
+    values: list[NDArray[np.float64]] = []
+    macs: list[NDArray[np.float64]] = []
     for name, gate in network.deciding:
         worth = worths.get(name)
         if worth is None or len(worth) != gate.kernels:
             continue
         unit_of = gate.get_buffer("unit_of").numpy()
-        sizes = np.bincount(unit_of, minlength=gate.units) * (network.macs[name] / gate.kernels)
+        sizes = np.bincount(unit_of, minlength=gate.units).astype(np.float64) * (network.macs[name] / gate.kernels)
         gates[name] = gate
         values.append(np.bincount(unit_of, worth, gate.units) / sizes)
         macs.append(sizes)
     if not gates:
         return {}
+    gone = {}
+    for (name, gate), place in zip(gates.items(), _places(values, macs), strict=True):
+        gate.start_in_order(torch.from_numpy(place), off)
+        gone[name] = (place < off)[gate.get_buffer("unit_of").numpy()]
+    return {name: kernels for name, kernels in gone.items() if kernels.any()}
+
+
+def layers_with_spare(
+    macs: Mapping[str, int], worths: Mapping[str, NDArray[np.float64]], off: float, least: float
+) -> tuple[str, ...]:
+    """Return the layers of which enough kernels are worth so little that they would begin switched off.
+
+    Args:
+        macs: of each layer.
+        worths: of kernels, by layer; layers without are among those returned.
+        off: share of the multiply-accumulates of all layers that would begin switched off.
+        least: share of a layer's kernels that is enough; 0, or more than any layer has: all are returned.
+    """
+    known = [name for name in macs if name in worths]
+    sizes: list[NDArray[np.float64]] = [np.full(len(worths[name]), macs[name] / len(worths[name])) for name in known]
+    values = [worths[name] / size for name, size in zip(known, sizes, strict=True)]
+    places = _places(values, sizes) if known else []
+    full = {name for name, place in zip(known, places, strict=True) if (place < off).mean() < least}
+    return tuple(name for name in macs if name not in full) or tuple(macs)
+
+
+def _places(values: Sequence[NDArray[np.float64]], macs: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Return each unit's place, 0 to 1, in the order of the values, which counts multiply-accumulates."""
     flat, weights = np.concatenate(values), np.concatenate(macs)
     order = np.argsort(flat, kind="stable")
     before = np.empty(len(flat))
     before[order] = (np.cumsum(weights[order]) - weights[order]) / weights.sum()
-    places = np.split(before, np.cumsum([len(each) for each in values])[:-1])
-    gone = {}
-    for (name, gate), place in zip(gates.items(), places, strict=True):
-        gate.start_in_order(torch.from_numpy(place), off)
-        gone[name] = (place < off)[gate.get_buffer("unit_of").numpy()]
-    return {name: kernels for name, kernels in gone.items() if kernels.any()}
+    return np.split(before, np.cumsum([len(each) for each in values])[:-1])
 
 
 def _engaged_on(

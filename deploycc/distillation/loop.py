@@ -25,7 +25,7 @@ from deploycc.progress import Say
 from deploycc.trainable.memory import keep_freed_memory
 from deploycc.trainable.network import TrainableNetwork
 
-_FORMAT = 5
+_FORMAT = 6
 _WARMUP_STEPS = 20
 _CLIP = 10.0  # norm of all gradients together
 
@@ -73,6 +73,7 @@ class State:
         best: state of the student that agreed most with its teacher; empty before there is one.
         best_map50: that agreement.
         best_step: when it was reached; 0: by the weights that the training began with.
+        layers: that have gates.
         history: a record per check.
     """
 
@@ -85,6 +86,7 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     best_map50: float = -1.0
     best_step: int = 0
+    layers: tuple[str, ...] = ()
     history: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deploycc.distillation.loop import TrainingSettings
 
 _REFIT = 200  # pictures on which weights are refitted before they are trained
+_SPARE = 0.5  # of the share of kernels that begins off in the mean: layers with less to spare get no gate by default
 LEAST_KERNELS = 8
 LEAST_SHARE = 0.01
 """Of the back-end's MACs; by default, layers with less are not gated: their gates could hardly save anything."""
@@ -33,13 +34,11 @@ class GateTraining:
     Attributes:
         detector: to save; its notes say what it was trained on.
         training: see `deploycc.distillation.gating.Gated`.
-        layers: that have gates.
         class_names: of the classes in its agreement, as far as they are known.
     """
 
     detector: Detector
     training: Gated
-    layers: tuple[str, ...]
     class_names: dict[int, str]
 
     def write(self, output: Path, metrics: Path) -> None:
@@ -53,7 +52,7 @@ class GateTraining:
         from deploycc.workflows.written import save_network
 
         facts = {
-            "layers": self.layers,
+            "layers": self.training.layers,
             "agreement": self.training.agreement.map50,
             "engaged": self.training.engaged,
             "retired": self.training.retired,
@@ -89,7 +88,7 @@ def train_gates(
         settings: how to train.
         gates: settings of the gates; their layers are those of ``layers``. None: a gate per kernel.
         layers: names of convolutions, with ``*`` and ``[...]`` as in shell patterns; none: the back-end's convolutions
-            that have at least `LEAST_SHARE` of its MACs.
+            that have at least `LEAST_SHARE` of its MACs and kernels to spare (`GatingSettings.spare`).
         names: the network's class names with the background, if it does not know them and there are labels.
         threads: see `deploycc.workflows.train.use_threads`.
         checkpoint: written while training; where it exists, the training goes on from it.
@@ -125,6 +124,8 @@ def train_gates(
     teacher = run(detector, cpu_options(), FOLD).detector
     chosen = layers_to_gate(teacher, layers)
     gating = GatingSettings(chosen, GateShape()) if gates is None else replace(gates, layers=chosen)
+    if not layers and gating.keep is not None:
+        gating = replace(gating, spare=_SPARE * (1 - gating.keep))
     say("reading the pictures")
     settings = settings or TrainingSettings()
     opened, labels, notes = open_for_training(pictures, detector, settings, names)
@@ -146,13 +147,19 @@ def train_gates(
 
     how: dict[str, Any] = {"rank": rank, "refit": refit, "checkpoint": checkpoint, "report": report, "say": say}
     training = train(teacher, samples, settings, gating, **how)
+    gated = training.layers
+    count = (
+        f"{len(gated)} layers"
+        if gated == chosen
+        else f"{len(gated)} of {len(chosen)} layers, those with kernels to spare,"
+    )
     reason = (
-        f"{len(chosen)} layers have gates, trained for {training.steps} steps on the outputs of {detector.name} for "
+        f"{count} have gates, trained for {training.steps} steps on the outputs of {detector.name} for "
         f"{len(samples.trained_on)} {pictures_sentence(opened, labels is not None)}"
     )
     result = replace(training.detector, notes=(*training.detector.notes, *notes, Note("", "gates-trained", reason)))
     shown = {number: detector.class_name(number) for number in training.agreement.by_class}
-    return GateTraining(result, training, chosen, shown)
+    return GateTraining(result, training, shown)
 
 
 def layers_to_gate(detector: Detector, patterns: Sequence[str] = ()) -> tuple[str, ...]:

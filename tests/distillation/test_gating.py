@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.average import Average  # noqa: E402
-from deploycc.distillation.gating import GatingSettings, start_in_order  # noqa: E402
+from deploycc.distillation.gating import GatingSettings, layers_with_spare, start_in_order  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.errors import DeployError, InputError  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
@@ -69,7 +69,11 @@ def test_the_compiler_finds_the_gates(trained: GateTraining, teacher: Detector, 
     detector = deploycc.load(path)
     gates, notes = search_gates(detector.graph, detector.gates)
     assert not notes
-    assert tuple(gate.layer for gate in gates) == trained.layers == layers_to_gate(detector_folded(teacher), LAYERS)
+    assert (
+        tuple(gate.layer for gate in gates)
+        == trained.training.layers
+        == layers_to_gate(detector_folded(teacher), LAYERS)
+    )
     assert {gate.source for gate in gates} == {"metadata"}
     profile = deploycc.profile(detector, "generated:7:12")
     used = [layer.gate for layer in profile.layers if layer.gate is not None]
@@ -173,6 +177,60 @@ def test_units_worth_least_per_mac_start_switched_off(teacher: Detector, shape: 
     assert torch.equal(first < second[unit], torch.from_numpy(cheaper))
     for (_, gate), weight in zip(network.deciding, before, strict=True):
         assert torch.allclose(gate.decide.weight, weight / 3)
+
+
+@pytest.mark.parametrize(
+    ("off", "least", "expected"),
+    [
+        (0.25, 0.0, ("low", "none", "high", "mixed")),
+        (0.25, 0.1, ("low", "none", "mixed")),
+        (0.25, 0.9, ("low", "none")),
+        (0.25, 1.1, ("none",)),
+        (-0.1, 0.1, ("none",)),
+    ],
+)
+def test_layers_without_kernels_to_spare_get_no_gate(off: float, least: float, expected: tuple[str, ...]) -> None:
+    """A quarter of the multiply-accumulates is all of ``low`` and an eighth of ``mixed``."""
+    macs = {"low": 100, "none": 100, "high": 300, "mixed": 400}
+    worths = {"low": np.full(10, 0.1), "high": np.full(10, 90.0), "mixed": np.r_[np.full(2, 1.0), np.full(6, 80.0)]}
+    assert layers_with_spare(macs, worths, off, least) == expected
+
+
+def test_by_default_layers_with_kernels_to_spare_get_gates(
+    teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = layers_to_gate(detector_folded(teacher))
+    wanted = candidates[1::2]
+    sizes = {node.name: int(node.inputs[1].shape[0]) for node in teacher.graph.nodes if node.op == "Conv"}
+    worths = {name: np.where((np.arange(sizes[name]) % 5 == 0) & (name in wanted), 1.0, 1e9) for name in candidates}
+    file, asked, reports = tmp_path / "checkpoint.pt", [], []
+
+    def ranked(*_: object, **__: object) -> FisherImportance:
+        asked.append(1)
+        return FisherImportance(worths, PICTURES, 1)
+
+    def stop(record: object) -> None:
+        reports.append(record)
+        if len(reports) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("deploycc.workflows.fisher_rounds.importance_for", ranked)
+    how: dict[str, Any] = {"gates": replace(HURRIED, keep=0.9), "checkpoint": file}
+    with pytest.raises(KeyboardInterrupt):
+        train_gates(teacher, PICTURES, SETTINGS, report=stop, **how)
+    done = train_gates(teacher, PICTURES, SETTINGS, **how)
+    assert len(asked) == 1  # the checkpoint knows the layers
+    assert done.training.layers == wanted
+    assert tuple(gate.layer for gate in search_gates(done.detector.graph, done.detector.gates)[0]) == wanted
+    [note] = (note for note in done.detector.notes if note.code == "gates-trained")
+    assert note.reason.startswith(f"{len(wanted)} of {len(candidates)} layers, those with kernels to spare, have gates")
+
+
+def test_where_no_layer_has_kernels_to_spare_all_get_gates() -> None:
+    assert layers_with_spare({"one": 100, "other": 100}, {"one": np.ones(4), "other": np.ones(4)}, 0.1, 0.9) == (
+        "one",
+        "other",
+    )
 
 
 def test_where_as_many_may_stay_as_the_loss_allows_all_start_switched_on(teacher: Detector) -> None:
