@@ -1,8 +1,9 @@
 """Kernels ranked again and again while the network shrinks: worths hold for a few kernels, not for a whole cut.
 
 Fisher information says what the outputs lose without one kernel. The sum over many kernels of a layer says too little:
-those that are left can replace one of them, and not all. So a few kernels go, the weights that are left are refitted,
-what is left is ranked anew, and a few more go. Only the ranking comes from these rounds; the cut is then made once.
+those that are left can replace one of them, and not all. So a cut is made in parts: a few kernels go, the weights that
+are left are refitted, and what is left is ranked anew. Only the ranking comes from these rounds; the cut itself is then
+made once, from the trained weights.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from deploycc.workflows.prune_settings import PruneSettings
 
 Worths = Mapping[str, NDArray[np.float64]]
+Numbers = Mapping[str, NDArray[np.int64]]
 
 _SHARE = 0.07
 """Of the MACs that are left: most that go in one round, unless the number of rounds is given."""
@@ -59,8 +61,7 @@ def importance_for(
 ) -> FisherImportance:
     """Rank the kernels of a network for a cut, in rounds.
 
-    Every round cuts the trained network, a little further than the one before, by the costs of the goal: so that the
-    kernels which are ranked together last are those which the goal leaves.
+    Between two of them, kernels go as for the goal itself, by its costs.
 
     Args:
         detector: with SSD heads that are known; it stays as it is.
@@ -102,28 +103,30 @@ def importance_for(
             say=_told(say, number, rounds),
         )
 
-    def decide(cut: PruneSettings, importance: FisherImportance, number: int) -> PruneDecision | None:
+    def decide(network: Detector, cut: PruneSettings, number: int) -> PruneDecision | None:
         """Return None where the goal cannot be met: the cut itself then says so."""
         known: dict[str, Any] = {"profile": profile, "mask": None, "importance": importance, "costs": costs}
         try:
-            return decide_pruning(detector, cut, **known, say=_told(say, number, rounds))
+            return decide_pruning(network, cut, **known, say=_told(say, number, rounds))
         except BudgetMissed:
             return None
 
     importance = rank(detector, 1)
-    if rounds > 1 and decide(_part(goal, 1.0), importance, 1) is None:
+    values: Worths = importance.values
+    current, left = detector, dict[str, NDArray[np.int64]]()
+    if rounds > 1 and decide(detector, goal, 1) is None:
         return importance
     for number in range(1, rounds):
-        decision = decide(_part(goal, number / rounds), importance, number)
+        decision = decide(current, _part(goal, rounds), number)
         if decision is None:
-            return importance
-        refit_on = fit_on.some(_REFIT, seed + number)
-        say_here = _told(say, number, rounds)
+            return replace(importance, values=values, rankings=number)
+        say_here, refit_on = _told(say, number, rounds), fit_on.some(_REFIT, seed + number)
         cut = make_cut(decision, refit_on if len(refit_on.names) >= HELD_OUT else None, say_here)
-        found = rank(cut.detector, number + 1)
-        values = _ranked_again(importance.values, found.values, cut.report.removed)
-        importance = replace(found, values=values, rankings=number + 1)
-    return importance
+        left = _left(values, left, cut.report.removed)
+        current, profile = cut.detector, None  # its gates are constants, or need none
+        importance = rank(current, number + 1)
+        values = _ranked_again(values, importance.values, left)
+    return replace(importance, values=values, rankings=rounds)
 
 
 def number_of_rounds(settings: PruneSettings) -> int:
@@ -165,23 +168,29 @@ def _goal_of_rounds(
     return replace(settings, latency_ms=None, speedup=speedup)
 
 
-def _part(goal: PruneSettings, part: float) -> PruneSettings:
-    """Return the settings of a cut that goes a part of the way, 0 to 1: equal parts keep equal shares."""
+def _part(goal: PruneSettings, rounds: int) -> PruneSettings:
+    """Return the settings of one of several cuts that meet the goal together and keep equal shares."""
     if goal.speedup is not None:
-        return replace(goal, speedup=goal.speedup**part)
-    return replace(goal, below=1 - (1 - goal.below) ** part, multiple=1)
+        return replace(goal, speedup=goal.speedup ** (1 / rounds))
+    return replace(goal, below=1 - (1 - goal.below) ** (1 / rounds), multiple=1)
 
 
 def _told(say: Say, number: int, rounds: int) -> Say:
     return say if rounds == 1 else prefixed(say, f"round {number} of {rounds}")
 
 
-def _ranked_again(values: Worths, found: Worths, removed: Mapping[str, tuple[int, ...]]) -> Worths:
-    """Return what kernels are worth, numbered as in the trained network: as found anew, less where they went."""
+def _left(values: Worths, left: Numbers, removed: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.int64]]:
+    """Return the kernels that are left of each layer, numbered as before all rounds."""
+    before = {name: left.get(name, np.arange(len(worths))) for name, worths in values.items()}
+    return {name: np.delete(numbers, list(removed.get(name, ()))) for name, numbers in before.items()}
+
+
+def _ranked_again(values: Worths, found: Worths, left: Numbers) -> Worths:
+    """Return what kernels are worth, numbered as before all rounds: as found anew, less where they went just now."""
     ranked = {}
     for name, worths in values.items():
         ranked[name] = worths
         if name in found:
             ranked[name] = _GONE * worths
-            ranked[name][np.delete(np.arange(len(worths)), list(removed.get(name, ())))] = found[name]
+            ranked[name][left[name]] = found[name]
     return ranked

@@ -148,7 +148,6 @@ def cuts(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[deploycc.P
     asked: list[deploycc.PruneSettings] = []
 
     def decide(network: Detector, settings: deploycc.PruneSettings, **how: Any) -> Any:
-        assert network is detector  # every cut is made from the trained network
         asked.append(settings)
         return decided(network, settings, **how)
 
@@ -168,7 +167,7 @@ def test_rounds_go_towards_a_latency_by_its_costs(
     goal: dict[str, float] = {"latency_ms": before_ms / 1.1} if as_ms else {"speedup": 1.1}
     importance = importance_for(detector, "generated:7:4", replace(SETTINGS, rounds=3, **goal), costs=PREDICTED)
     assert importance.rankings == 3
-    assert [cut.speedup for cut in cuts] == pytest.approx([1.1, 1.1 ** (1 / 3), 1.1 ** (2 / 3)], rel=0.01)
+    assert [cut.speedup for cut in cuts] == pytest.approx([1.1, 1.1 ** (1 / 3), 1.1 ** (1 / 3)], rel=0.01)
     assert {(cut.latency_ms, cut.multiple) for cut in cuts} == {(None, None)}
     pruned = deploycc.prune(detector, replace(SETTINGS, **goal), importance=importance, costs=PREDICTED)
     assert pruned.decision.goal is not None
@@ -186,5 +185,5 @@ def test_rounds_build_nothing_on_a_device_that_has_a_budget(
 ) -> None:
     settings = replace(SETTINGS, speedup=1.25, budget_s=60.0)
     importance_for(detector, "generated:7:4", settings, costs=PREDICTED)
-    assert [cut.below for cut in cuts] == pytest.approx([0.2, 1 - 0.8 ** (1 / 3), 1 - 0.8 ** (2 / 3)])
+    assert [cut.below for cut in cuts] == pytest.approx([0.2, 1 - 0.8 ** (1 / 3), 1 - 0.8 ** (1 / 3)])
     assert {(cut.speedup, cut.budget_s) for cut in cuts} == {(None, None)}
