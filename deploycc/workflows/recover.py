@@ -187,8 +187,8 @@ def recover_in_stages(
     """Prune a little, recover, and again: many small cuts are easier to mend than one large one.
 
     Each stage removes the same share of the multiply-accumulates that the back-end has left, those kernels on which the
-    outputs depend least (`deploycc.workflows.fisher_rounds`), refits the weights that are left, and gets an equal part
-    of the steps and minutes.
+    outputs depend least (`deploycc.workflows.fisher`), refits the weights that are left, and gets an equal part of the
+    steps and minutes.
 
     Args:
         detector: the trained network, or a pruned one.
@@ -212,7 +212,7 @@ def recover_in_stages(
     require_torch()
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.preparation import prepare_alike
-    from deploycc.workflows.fisher_rounds import importance_for
+    from deploycc.workflows.fisher import fisher_importance
     from deploycc.workflows.prune import PruneSettings, prune
 
     if not 0 < below < 1:
@@ -228,7 +228,7 @@ def recover_in_stages(
     done: list[Recovery] = []
     for stage in range(1, stages + 1):
         before = done[-1].detector if done else detector
-        importance = importance_for(before, pictures, cut, threads=threads, seed=settings.seed, say=say)
+        importance = fisher_importance(before, pictures, threads=threads, seed=settings.seed, say=say)
         smaller = prune(before, cut, importance=importance, pictures=pictures, say=say).detector
         file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.stem}.{stage}{checkpoint.suffix}")
 
