@@ -55,6 +55,8 @@ def test_what_a_file_does_not_say_is_said_by_options(tmp_path: Path, capsys: pyt
         "4",
         "--gain",
         "30",
+        "--keep",
+        "0.95",
         "--mean",
         "100,110,120",
         "--scale",
