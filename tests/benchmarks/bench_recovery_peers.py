@@ -8,9 +8,10 @@ What it then removed is what the others remove too. It decides on the executor w
 layer and prunes nothing. What it decided is removed from the detector's own graph, so that both sides are files of the
 same kind, and every layer must have as many kernels as in Torch-Pruning's module. ``fisher`` and ``l1`` are this
 project's, at equal multiply-accumulates, and so is ``latency``: by Fisher information until the network is as fast as
-Torch-Pruning's, both measured on this machine, whatever it computes. Then all get the same pictures, steps or minutes, seed and loss (`train recover`); ``+refit`` is least squares
-first, which the peer does not have, so it is also shown without. Weights are chosen by agreement with the teacher on
-pictures that are held out; the pictures for scoring are only for scoring.
+Torch-Pruning's, both measured on this machine, whatever it computes. Then all get the same pictures, steps or minutes,
+seed and loss (`train recover`); ``+refit`` is least squares first, which the peer does not have, so it is also shown
+without. Weights are chosen by agreement with the teacher on pictures that are held out; the pictures for scoring are
+only for scoring.
 
 NNCF 3.4 is no row here: it takes the executor as it is (``nncf.prune``), but all its modes of pruning set single weights
 to zero. No kernel goes, no shape changes, and no MAC is saved at the same precision (measured on both detectors below);

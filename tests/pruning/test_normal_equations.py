@@ -56,6 +56,14 @@ def test_no_fit_is_worse_than_no_change(case: FitCase) -> None:
     assert not change[:, :-1][np.all(x == 0, axis=1)].any()
 
 
+def test_a_group_that_reads_nothing_keeps_its_constant() -> None:
+    x, wanted = samples(3, 2, 40, 3, 2)
+    x[0] = 0
+    change = sums(x, wanted + 5).solve(1e-3)
+    assert not change[0].any()
+    assert (change[1][-1] > 1).all()
+
+
 def test_scaling_an_input_changes_nothing_but_its_weights() -> None:
     x, wanted = samples(2, 1, 40, 3, 2)
     factors = np.array([1e-3, 1.0, 1e3])

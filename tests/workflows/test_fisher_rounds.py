@@ -143,7 +143,7 @@ def test_each_round_ranks_the_network_of_the_round_before(detector: Detector, mo
 
 @pytest.fixture
 def cuts(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[deploycc.PruneSettings]:
-    """Settings of the whole cut, which must be possible, and of those between rounds, which look at a few pictures only."""
+    """Settings of the cuts: the whole one, which must be possible, and those between rounds; few pictures are ranked."""
     ranked, decided = fisher_rounds.fisher_importance, fisher_rounds.decide_pruning
     asked: list[deploycc.PruneSettings] = []
 
@@ -161,7 +161,7 @@ def cuts(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[deploycc.P
 
 @pytest.mark.parametrize("as_ms", [False, True])
 def test_rounds_go_towards_a_latency_by_its_costs(
-    detector: Detector, cuts: list[deploycc.PruneSettings], as_ms: bool, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, cuts: list[deploycc.PruneSettings], as_ms: bool
 ) -> None:
     before_ms = latency_clock(detector, PREDICTED, quiet).before_ms
     goal: dict[str, float] = {"latency_ms": before_ms / 1.1} if as_ms else {"speedup": 1.1}
