@@ -144,6 +144,13 @@ class KernelGate(nn.Module):
             self.decide.bias.copy_(_SPAN * (order - off))
             self.decide.weight.mul_(_QUIET)
 
+    def shift(self, logits: float) -> None:
+        """Add to the logits of all units; those that are on or off for every input stay so."""
+        with torch.no_grad():
+            assert self.decide.bias is not None
+            fixed = (self.decide.bias == -_ALWAYS) & (self.decide.weight == 0).all((1, 2, 3))
+            self.decide.bias.add_(torch.where(fixed, 0.0, logits))
+
     def retire(self, units: Tensor) -> None:
         """Switch units off for every input.
 

@@ -142,6 +142,11 @@ class GatedNetwork(TrainableNetwork):
                 assert gate.engaged is not None, name
                 self.get_buffer(f"use_{number}").lerp_(gate.engaged.detach().mean(0), 1 - _MEMORY)
 
+    def shift_gates(self, logits: float) -> None:
+        """Let all gates engage a few units more, or fewer where it is below 0."""
+        for _, gate in self.deciding:
+            gate.shift(logits)
+
     def retire(self, below: float) -> int:
         """Switch units off for good that less than this share of the pictures engages; return their number."""
         count = 0

@@ -15,13 +15,13 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.average import Average  # noqa: E402
-from deploycc.distillation.gating import GatingSettings, layers_with_spare, start_in_order  # noqa: E402
+from deploycc.distillation.gating import GatingSettings, _GateTask, layers_with_spare, start_in_order  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.errors import DeployError, InputError  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.graph.gates.search import search_gates  # noqa: E402
 from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
-from deploycc.trainable.sparsity import Ramp  # noqa: E402
+from deploycc.trainable.sparsity import Ramp, engaged_share  # noqa: E402
 from deploycc.workflows.fisher import FisherImportance  # noqa: E402
 from deploycc.workflows.train_gates import GateTraining, layers_to_gate, train_gates  # noqa: E402
 
@@ -139,6 +139,66 @@ def test_weights_are_averaged_once_gates_no_longer_change(teacher: Detector, mon
     assert made.added == SETTINGS.steps / 2
     assert made.names
     assert made.names <= set(detector_folded(teacher).graph.tensors())
+
+
+LAYER = "backend.2.0/conv/Conv"
+
+
+def gated_layer(teacher: Detector) -> GatedNetwork:
+    return GatedNetwork(detector_folded(teacher), [teacher.heads.locations], [], (LAYER,), GateShape(hidden=8))
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(0.6, 0.6), (None, 0.85)])
+def test_frozen_gates_keep_their_share(teacher: Detector, keep: float | None, expected: float) -> None:
+    """What they read still changes."""
+    torch.manual_seed(0)
+    network = gated_layer(teacher)
+    start_in_order(network, {LAYER: np.arange(128.0)}, 0.15)
+    pictures = torch.from_numpy(np.random.default_rng(0).standard_normal((4, *teacher.input.shape[1:]), np.float32))
+    shares: list[float] = []
+    task = _GateTask(network, replace(HURRIED, keep=keep, freeze=0.5, retire=0.0), Ramp(1.0, 1.0), lambda: shares)
+    task.begin_step(0.5)
+    for _ in range(60):
+        network(pictures)
+        assert task.price(0.5) is None
+        shares[:] = engaged_share(network.by_layer, network.macs).tolist()
+    assert np.mean(shares) == pytest.approx(expected, rel=0, abs=0.02)
+
+
+def test_pictures_engage_the_share_that_was_asked_for_whatever_views_do(teacher: Detector) -> None:
+    network = gated_layer(teacher)
+    [(_, gate)] = network.deciding
+    task = _GateTask(network, replace(HURRIED, keep=0.5, freeze=0.5, retire=0.0), Ramp(1.0, 1.0), lambda: [0.6, 0.7])
+    before = gate.decide.bias.detach().clone()
+
+    def step(engaged: int) -> float:
+        """Logits by which the gate moves after a view that engages so many of 128."""
+        gate.decided = (torch.arange(128) < engaged).float().reshape(1, 128, 1, 1)
+        start = gate.decide.bias.detach().clone()
+        task.begin_step(0.5)
+        task.price(0.5)
+        return float((gate.decide.bias - start).mean())
+
+    assert step(64) == 0
+    assert torch.equal(gate.decide.bias, before)
+    facts = task.facts()
+    assert facts == pytest.approx({"engaged": 0.65, "engaged_std": 0.05, "engaged_in_views": 0.5}, rel=1e-6, abs=0)
+    assert step(64) < 0  # pictures engage 15 points more than views: views must engage fewer
+    assert step(48) < 0
+    assert step(32) > 0
+
+
+def test_a_record_tells_of_all_views_since_the_last_one(teacher: Detector) -> None:
+    network = gated_layer(teacher)
+    [(_, gate)] = network.deciding
+    task = _GateTask(network, HURRIED, Ramp(1.0, 1.0), lambda: [0.5])
+    seen = []
+    for engaged in (128, 64, 32):
+        gate.decided = (torch.arange(128) < engaged).float().reshape(1, 128, 1, 1)
+        task.price(0.0)
+        if engaged != 64:
+            seen.append(task.facts()["engaged_in_views"])
+    assert seen == [1.0, 0.375]
 
 
 def test_layers_are_chosen_by_name(teacher: Detector) -> None:

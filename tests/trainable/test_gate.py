@@ -128,6 +128,21 @@ def _with_random_weights(gate: KernelGate) -> KernelGate:
 
 
 @pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
+def test_a_shift_engages_more_units_and_none_that_was_retired(granularity: Granularity) -> None:
+    torch.manual_seed(0)
+    gate = KernelGate(8, 16, granularity, 4)
+    maps = 5 * torch.rand(6, 8, 3, 3)
+    gate.shift(-3.0)
+    few = gate(maps).sum()
+    retired = torch.arange(gate.units) == gate.units - 1
+    gate.retire(retired)
+    gate.shift(30.0)
+    assert gate(maps)[:, -1].sum() == 0
+    assert gate(maps)[:, : -16 // gate.units].all()
+    assert few < 6 * 16
+
+
+@pytest.mark.parametrize("granularity", ["kernel", "block", "nested"])
 def test_a_retired_unit_stays_off(granularity: Granularity) -> None:
     torch.manual_seed(0)
     gate = KernelGate(8, 16, granularity, 4)
