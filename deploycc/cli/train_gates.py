@@ -63,7 +63,7 @@ def command(
     warn_if_assumed(original.input, "what was trained")
     done.write(output, metrics)
     console.tables(agreement_table(done.training.agreement, done.class_names))
-    console.note(gates_sentence(done.training.engaged))
+    console.note(gates_sentence(done.training.engaged, done.training.gated_share))
     if done.training.retired:
         console.note(f"{done.training.retired} units were hardly used and are switched off for good")
     if done.training.stopped:

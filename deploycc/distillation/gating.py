@@ -22,6 +22,7 @@ from deploycc.distillation.recovery import watchful_judge
 from deploycc.distillation.samples import Samples
 from deploycc.distillation.teacher import Teacher
 from deploycc.errors import DeployError
+from deploycc.graph.cost import measure_cost
 from deploycc.progress import Say, quiet
 from deploycc.trainable.gate import KernelGate
 from deploycc.trainable.gated import GatedNetwork, GateShape
@@ -76,6 +77,7 @@ class Gated:
     Attributes:
         detector: with the gates as nodes of its graph.
         layers: that have gates.
+        gated_share: of the network's MACs, which these layers have.
         agreement: with the teacher, on the pictures that were held out.
         engaged: share of the gated MACs that each of these pictures engages, [N].
         retired: units that were switched off for good.
@@ -84,6 +86,7 @@ class Gated:
 
     detector: Detector
     layers: tuple[str, ...]
+    gated_share: float
     agreement: Agreement
     engaged: tuple[float, ...]
     retired: int
@@ -181,6 +184,7 @@ def train_gates(
     return Gated(
         detector,
         student.layers,
+        sum(student.macs.values()) / measure_cost(teacher.graph).macs,
         judge.agreement(detector),
         _engaged_on(student, samples.held_out, samples, teacher),
         task.retired,

@@ -69,14 +69,16 @@ def record_sentence(record: Mapping[str, float], teacher: str) -> str:
     return f"{stage}step {record['step']}: loss {losses}, {agreement}{engaged}"
 
 
-def gates_sentence(engaged: Sequence[float]) -> str:
+def gates_sentence(engaged: Sequence[float], gated_share: float) -> str:
     """Say what gates switch off.
 
     Args:
         engaged: share of the gated MACs that each picture engages.
+        gated_share: of the network's MACs, which the gated layers have.
     """
     off = [100 * (1 - share) for share in engaged]
-    return saved_sentence({"mean": mean(off), "std": pstdev(off), "min": min(off), "max": max(off)})
+    saved = saved_sentence({"mean": mean(off), "std": pstdev(off), "min": min(off), "max": max(off)})
+    return f"{saved}; the layers with gates have {_percent(gated_share)} % of the network's"
 
 
 def saved_sentence(percent: Mapping[str, float]) -> str:

@@ -53,6 +53,7 @@ class GateTraining:
 
         facts = {
             "layers": self.training.layers,
+            "gated_share": self.training.gated_share,
             "agreement": self.training.agreement.map50,
             "engaged": self.training.engaged,
             "retired": self.training.retired,

@@ -24,8 +24,10 @@ def test_a_gated_network_is_written_and_inspected(tmp_path: Path, capsys: pytest
     assert main(gates(output, *options)) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == str(output)
-    assert "gates switch off" in " ".join(shown.err.split())
     metrics = json.loads((tmp_path / "gated.metrics.json").read_text(encoding="utf-8"))
+    shown_err = " ".join(shown.err.split())
+    assert "gates switch off" in shown_err
+    assert f"the layers with gates have {100 * metrics['gated_share']:.1f} % of the network's" in shown_err
     assert [record["step"] for record in metrics["history"]] == [2, 4]
     assert len(metrics["engaged"]) == 2  # a tenth of the pictures
     assert main(["inspect", str(output), "--json"]) == 0

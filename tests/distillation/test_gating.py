@@ -18,6 +18,7 @@ from deploycc.distillation.average import Average  # noqa: E402
 from deploycc.distillation.gating import GatingSettings, _GateTask, layers_with_spare, start_in_order  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.errors import DeployError, InputError  # noqa: E402
+from deploycc.graph.cost import measure_cost, node_macs  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.graph.gates.search import search_gates  # noqa: E402
 from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
@@ -90,10 +91,15 @@ def detector_folded(detector: Detector) -> Detector:
     return run(detector, cpu_options(), FOLD).detector
 
 
-def test_kernels_go_off_and_differently_for_each_picture(trained: GateTraining) -> None:
+def test_kernels_go_off_and_differently_for_each_picture(trained: GateTraining, teacher: Detector) -> None:
     shares = torch.tensor(trained.training.engaged)
     assert 0 < shares.mean() < 1
     assert shares.std() > 0
+    graph = detector_folded(teacher).graph
+    layers = {node.name: node_macs(node) for node in graph.nodes if node.name in trained.training.layers}
+    assert trained.training.gated_share == pytest.approx(
+        sum(layers.values()) / measure_cost(graph).macs, rel=1e-9, abs=0
+    )
     history = trained.training.history
     assert [record["step"] for record in history] == [2, 4, 6, 8]
     assert history[-1]["engaged"] < 1
