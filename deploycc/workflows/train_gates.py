@@ -118,8 +118,8 @@ def train_gates(
     from deploycc.pruning.reconstruct import HELD_OUT
     from deploycc.pruning.switched_off import refit_without
     from deploycc.trainable.gated import GateShape
-    from deploycc.workflows.fisher_rounds import importance_for
-    from deploycc.workflows.prune_settings import PruneSettings, cpu_options
+    from deploycc.workflows.fisher import fisher_importance
+    from deploycc.workflows.prune_settings import cpu_options
 
     use_threads(threads)
     teacher = run(detector, cpu_options(), FOLD).detector
@@ -133,10 +133,8 @@ def train_gates(
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
 
     def rank() -> Mapping[str, Any]:
-        # Layers that lose a share of their kernels also read fewer maps, so that a cut of as many saves more.
-        below = 0.0 if gating.keep is None else 1 - gating.keep**2
-        off = PruneSettings(by="fisher", below=below, scope="both", layers=chosen)
-        return importance_for(teacher, opened, off, threads=threads, seed=settings.seed, say=say).values
+        # Once: in rounds, as for a cut, the kernels that went would all be worth next to nothing in every layer.
+        return fisher_importance(teacher, opened, threads=threads, seed=settings.seed, say=say).values
 
     def refit(off: Mapping[str, Any]) -> Mapping[str, Any]:
         fit_on = to_fit_on(opened).some(_REFIT, settings.seed)
