@@ -35,6 +35,7 @@ _RATE = 0.002  # peak learning rate of gates, whose weights begin at the same sc
 _RATE_IN_ORDER = 0.0004  # of gates that begin near where they end: a network cannot follow those that wander
 _ALL_ON = -0.1  # share of the units' order that begins switched off: none, and the first is on by a margin
 _CORRECTION = 0.5  # logits for a batch that is as far from its share as can be
+_HELD = "pictures engage the share to keep"  # which checkpoints of earlier versions do not say
 _PLAIN = 64  # pictures on which the engaged share is looked at while gates are trained, about
 _HOLD = Ramp(7.0, 7.0)  # gates that begin at their share keep it: the task alone would switch kernels on again
 
@@ -133,7 +134,7 @@ def train_gates(
     judge = watchful_judge(teacher, samples)
     # Nested units have an order already, and what a shared one is worth lies in many layers.
     rank = None if gating.shape.granularity == "nested" or gating.shape.shared else rank
-    state = start(checkpoint, key_of(whole, samples, settings, asdict(gating), rank is None))
+    state = start(checkpoint, key_of(whole, samples, settings, asdict(gating), rank is None, _HELD))
     share_off = _ALL_ON if gating.keep is None else 1 - gating.keep
     made: list[GatedNetwork] = []
 
