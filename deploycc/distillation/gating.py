@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ _RATE_IN_ORDER = 0.0004  # of gates that begin near where they end: a network ca
 _ALL_ON = -0.1  # share of the units' order that begins switched off: none, and the first is on by a margin
 _CORRECTION = 0.5  # logits for a batch that is as far from its share as can be
 _HELD = "pictures engage the share to keep"  # which checkpoints of earlier versions do not say
-_PLAIN = 64  # pictures on which the engaged share is looked at while gates are trained, about
+_PLAIN = 64  # pictures, at most, whose engaged share is looked at while gates are trained
 _HOLD = Ramp(7.0, 7.0)  # gates that begin at their share keep it: the task alone would switch kernels on again
 
 
@@ -161,14 +162,14 @@ def train_gates(
     if state.step:
         student.load_state_dict(state.student)
         optimiser.load_state_dict(state.optimiser)
-    looked_at = samples.trained_on[:: -(-len(samples.trained_on) // _PLAIN)]
+    looked_at = samples.trained_on[:: math.ceil(len(samples.trained_on) / _PLAIN)]
 
     def plain_shares() -> tuple[float, ...]:
         return _engaged_on(student, looked_at, samples, teacher)
 
     task = _GateTask(student, gating, gating.press if rank is None else _HOLD, plain_shares)
     if state.history:
-        task.aim(state.history[-1]["engaged_in_views"])
+        task.aim(state.history[-1])
     average = Average(dict(zip(student.names, student.weights, strict=True)), state.average)
     training = Training(pair, optimiser, samples, settings, judge, state, checkpoint, report, say, average, task)
     stopped = training.run()
@@ -239,16 +240,16 @@ class _GateTask(Task):
         )
 
     def facts(self) -> dict[str, float]:
-        in_views, self._shares = float(torch.cat(self._shares).mean()), []
-        plain = self.aim(in_views)
-        return {"engaged": float(plain.mean()), "engaged_std": float(plain.std()), "engaged_in_views": in_views}
-
-    def aim(self, in_views: float) -> NDArray[np.float64]:
-        """Compare the share that views engage with those of pictures, [N], and return the latter."""
         plain = np.array(self._plain_shares())
+        in_views, self._shares = float(torch.cat(self._shares).mean()), []
+        facts = {"engaged": float(plain.mean()), "engaged_std": float(plain.std()), "engaged_in_views": in_views}
+        self.aim(facts)
+        return facts
+
+    def aim(self, record: Mapping[str, float]) -> None:
+        """Hold views to the share at which pictures engage the one that was asked for, by a record of the history."""
         if self._settings.keep is not None:
-            self._keep = self._settings.keep + in_views - float(plain.mean())
-        return plain
+            self._keep = self._settings.keep + record["engaged_in_views"] - record["engaged"]
 
     def may_keep(self, progress: float) -> bool:
         return self._frozen

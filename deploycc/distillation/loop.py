@@ -101,7 +101,7 @@ class Task:
         return None
 
     def facts(self) -> dict[str, float]:
-        """Return what a record of the history says besides losses and agreement."""
+        """Return what a record of the history says besides losses and agreement, of the weights that are judged."""
         return {}
 
     def may_keep(self, progress: float) -> bool:
@@ -179,13 +179,14 @@ class Training:
         state, student, progress = self.state, self.pair.student, _progress(self.state, self.settings)
         with self.average.instead():
             map50, weights = self.judge.agreement(student.trained()).map50, copied(student)
+            facts = self.task.facts()
         terms = ("scores", "locations", "maps", *(("labels",) if self.pair.labelled else ()))
         record = {
             "step": state.step,
             "minutes": round(state.minutes, 3),
             **{name: value / max(sums[4], 1) for name, value in zip(terms, sums, strict=False)},
             "agreement": map50,
-            **self.task.facts(),
+            **facts,
         }
         state.history.append(record)
         if is_first():

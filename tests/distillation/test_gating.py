@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,27 @@ def test_weights_are_averaged_once_gates_no_longer_change(teacher: Detector, mon
     assert made.added == SETTINGS.steps / 2
     assert made.names
     assert made.names <= set(detector_folded(teacher).graph.tensors())
+
+
+def test_a_record_tells_of_the_weights_that_are_judged(teacher: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, asked, facts = [False], [], _GateTask.facts
+
+    class Watched(Average):
+        @contextmanager
+        def instead(self) -> Iterator[None]:
+            with super().instead():
+                inside[0] = True
+                yield
+            inside[0] = False
+
+    def watched(task: _GateTask) -> dict[str, float]:
+        asked.append(inside[0])
+        return facts(task)
+
+    monkeypatch.setattr("deploycc.distillation.gating.Average", Watched)
+    monkeypatch.setattr(_GateTask, "facts", watched)
+    train_gates(teacher, PICTURES, replace(SETTINGS, steps=4), layers=LAYERS, gates=HURRIED)
+    assert asked == [True, True]
 
 
 LAYER = "backend.2.0/conv/Conv"
