@@ -16,16 +16,17 @@ from deploycc.detector import Detector
 from deploycc.detector.pictures import prepare
 from deploycc.distillation.agreement import Agreement
 from deploycc.distillation.average import Average
+from deploycc.distillation.gate_start import layers_with_spare, start_by_worth
 from deploycc.distillation.loop import Task, Training, TrainingSettings, key_of, start
 from deploycc.distillation.optimiser import Optimiser, hidden_matrices
 from deploycc.distillation.pair import Pair
+from deploycc.distillation.picture_worth import PictureWorth
 from deploycc.distillation.recovery import watchful_judge
 from deploycc.distillation.samples import Samples
 from deploycc.distillation.teacher import Teacher
 from deploycc.errors import DeployError
 from deploycc.graph.cost import measure_cost
 from deploycc.progress import Say, quiet
-from deploycc.trainable.gate import KernelGate
 from deploycc.trainable.gated import GatedNetwork, GateShape
 from deploycc.trainable.sparsity import Ramp, engaged_share, gate_price
 
@@ -33,7 +34,7 @@ _CALIBRATE = 128  # views on which new gates are calibrated
 _BATCH = 8
 _PRESS = Ramp(0.0, 1.0, 0.0, 0.2)
 _RATE = 0.002  # peak learning rate of gates, whose weights begin at the same scale in every network
-_RATE_IN_ORDER = 0.0004  # of gates that begin near where they end: a network cannot follow those that wander
+_RATE_IN_ORDER = 0.00004  # of gates that begin near where they end: a network cannot follow those that wander
 _ALL_ON = -0.1  # share of the units' order that begins switched off: none, and the first is on by a margin
 _CORRECTION = 0.5  # logits for a batch that is as far from its share as can be
 _HELD = "pictures engage the share to keep"  # which checkpoints of earlier versions do not say
@@ -104,8 +105,8 @@ def train_gates(
     settings: TrainingSettings,
     gating: GatingSettings,
     *,
-    rank: Callable[[], Mapping[str, NDArray[np.float64]]] | None = None,
-    refit: Callable[[Mapping[str, NDArray[np.bool_]]], Mapping[str, NDArray[np.float32]]] | None = None,
+    rank: Callable[[], PictureWorth] | None = None,
+    refit: Callable[[Detector], Mapping[str, NDArray[np.float32]]] | None = None,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda record: None,
     say: Say = quiet,
@@ -117,10 +118,11 @@ def train_gates(
         samples: pictures.
         settings: how to train.
         gating: which gates, and how many kernels they may engage.
-        rank: returns what kernels are worth by layer, [kernels]: those worth least per MAC begin switched off, as many
-            as may be; called where training begins. None, and gates that are nested or shared: all begin switched on.
-        refit: returns the weights that the network has with these kernels switched off, by constant, for kernels
-            [kernels] by layer; called after ``rank``. None: weights begin as they were trained.
+        rank: returns what the kernels of the layers are worth in pictures: those worth least per MAC begin switched
+            off, as many as may be, and pictures change that a little (`deploycc.distillation.gate_start`); called where
+            training begins. None, and gates that are nested or shared: all begin switched on.
+        refit: returns the weights by constant that the network should begin with, for the network with its gates;
+            called after ``rank``. None: weights begin as they were trained.
         checkpoint: written at each check, and read at the start where it exists; None: none.
         report: called with each record of the history.
         say: told each step.
@@ -143,7 +145,8 @@ def train_gates(
         made.append(GatedNetwork(detector, outputs, inputs, state.layers, gating.shape))
         return made[-1]
 
-    worths = rank() if rank is not None and not state.step else {}
+    worth = rank() if rank is not None and not state.step else None
+    worths = worth.mean_worths() if worth is not None else {}
     if not state.step:
         state.layers = layers_with_spare(whole.macs, worths, share_off, gating.spare)
     torch.manual_seed(settings.seed)
@@ -154,9 +157,10 @@ def train_gates(
     if not state.step:
         say("calibrating gates")
         _calibrate(student, teacher, samples)
-        off = start_in_order(student, worths, share_off)
-        if refit is not None and off:
-            student.take(refit(off))
+        if worth is not None:
+            start_by_worth(student, worth, share_off, gating.spread)
+            if refit is not None and share_off > 0:
+                student.take(refit(student.trained()))
     optimiser = Optimiser(student, settings.rate, hidden_matrices(teacher))
     optimiser.add(student.gates.parameters(), _RATE if rank is None else _RATE_IN_ORDER)
     if state.step:
@@ -265,68 +269,6 @@ def _calibrate(network: GatedNetwork, teacher: Detector, samples: Samples) -> No
             parts.append(maps.mean((2, 3), keepdim=True))
     for (_, gate), parts in zip(deciding, pooled, strict=True):
         gate.calibrate(torch.cat(parts))
-
-
-def start_in_order(
-    network: GatedNetwork, worths: Mapping[str, NDArray[np.float64]], off: float
-) -> dict[str, NDArray[np.bool_]]:
-    """Let the units that are worth least per multiply-accumulate begin switched off, whatever their layer.
-
-    Args:
-        network: its gates are changed.
-        worths: of kernels, by layer; gates of other layers stay as they are.
-        off: share of the multiply-accumulates that begins switched off; below 0, none.
-
-    Returns:
-        The kernels that begin switched off, [kernels] by layer; layers without any are left out.
-    """
-    gates: dict[str, KernelGate] = {}
-    values: list[NDArray[np.float64]] = []
-    macs: list[NDArray[np.float64]] = []
-    for name, gate in network.deciding:
-        worth = worths.get(name)
-        if worth is None or len(worth) != gate.kernels:
-            continue
-        unit_of = gate.get_buffer("unit_of").numpy()
-        sizes = np.bincount(unit_of, minlength=gate.units).astype(np.float64) * (network.macs[name] / gate.kernels)
-        gates[name] = gate
-        values.append(np.bincount(unit_of, worth, gate.units) / sizes)
-        macs.append(sizes)
-    if not gates:
-        return {}
-    gone = {}
-    for (name, gate), place in zip(gates.items(), _places(values, macs), strict=True):
-        gate.start_in_order(torch.from_numpy(place), off)
-        gone[name] = (place < off)[gate.get_buffer("unit_of").numpy()]
-    return {name: kernels for name, kernels in gone.items() if kernels.any()}
-
-
-def layers_with_spare(
-    macs: Mapping[str, int], worths: Mapping[str, NDArray[np.float64]], off: float, least: float
-) -> tuple[str, ...]:
-    """Return the layers of which enough kernels are worth so little that they would begin switched off.
-
-    Args:
-        macs: of each layer.
-        worths: of kernels, by layer; layers without are among those returned.
-        off: share of the multiply-accumulates of all layers that would begin switched off.
-        least: share of a layer's kernels that is enough; 0, or more than any layer has: all are returned.
-    """
-    known = [name for name in macs if name in worths]
-    sizes: list[NDArray[np.float64]] = [np.full(len(worths[name]), macs[name] / len(worths[name])) for name in known]
-    values = [worths[name] / size for name, size in zip(known, sizes, strict=True)]
-    places = _places(values, sizes) if known else []
-    full = {name for name, place in zip(known, places, strict=True) if (place < off).mean() < least}
-    return tuple(name for name in macs if name not in full) or tuple(macs)
-
-
-def _places(values: Sequence[NDArray[np.float64]], macs: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Return each unit's place, 0 to 1, in the order of the values, which counts multiply-accumulates."""
-    flat, weights = np.concatenate(values), np.concatenate(macs)
-    order = np.argsort(flat, kind="stable")
-    before = np.empty(len(flat))
-    before[order] = (np.cumsum(weights[order]) - weights[order]) / weights.sum()
-    return np.split(before, np.cumsum([len(each) for each in values])[:-1])
 
 
 def _engaged_on(

@@ -72,7 +72,7 @@ def output_change(
     for seen in backward_passes(network, detector, picture, numbers, seed=seed, say=say):
         change = np.zeros(groups.count)
         for labels, weights, axis in layers.values():
-            change += np.bincount(labels, _by_kernel(weights, axis), groups.count)
+            change += np.bincount(labels, by_kernel(weights, axis), groups.count)
         squares += 0.5 * change**2 / max(1, seen)
     worth = squares / max(1, len(numbers)) / np.maximum(members, 1)
     return {name: worth[labels] for name, (labels, _, _) in layers.items()}
@@ -154,7 +154,7 @@ def _layers(
     return found
 
 
-def _by_kernel(parameters: Sequence[torch.nn.Parameter], axis: int) -> Array:
+def by_kernel(parameters: Sequence[torch.nn.Parameter], axis: int) -> Array:
     """The derivative by a factor of each kernel's output: the output is linear in the kernel's weights and bias."""
     parts = []
     for parameter in parameters:

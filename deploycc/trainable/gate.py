@@ -22,7 +22,7 @@ from deploycc.errors import InputError
 _MULTIPLE = 8  # channels that vector units and tensor cores process at once
 _ALWAYS = 10.0  # logit of a unit that is always engaged
 _SPAN = 5.0  # between the initial logits of the units that are worth least and most
-_QUIET = 1 / 3  # of the pictures' influence on units whose worth is known: it then moves logits by about 0.25
+_ALWAYS_ABOVE = 4.0  # deviations below its mean at which a hidden channel is cut off: almost never
 _STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 
@@ -132,7 +132,7 @@ class KernelGate(nn.Module):
             self.squeeze.bias.sub_(mean).div_(deviation)
 
     def start_in_order(self, order: Tensor, off: float) -> None:
-        """Let the units that come first be off, each nearer to being on than the one before.
+        """Let the units that come first be off for every input, each nearer to being on than the one before.
 
         Args:
             order: [units], from 0 for the first to 1 for the last.
@@ -142,7 +142,27 @@ class KernelGate(nn.Module):
         with torch.no_grad():
             assert self.decide.bias is not None
             self.decide.bias.copy_(_SPAN * (order - off))
-            self.decide.weight.mul_(_QUIET)
+            self.decide.weight.zero_()
+
+    def follow(self, weights: Tensor, bias: float, places: float) -> None:
+        """Let all units come nearer to being on where a linear function of the input is high.
+
+        Args:
+            weights: of the input's spatial means, [inputs].
+            bias: added; over the inputs to expect the function should have mean 0 and deviation 1.
+            places: share of the units that change when the function rises by 1, of units that began in order.
+        """
+        rise = _SPAN * places
+        with torch.no_grad():
+            assert self.decide.bias is not None
+            if self.squeeze is None:
+                self.decide.weight.copy_((rise * weights)[None, :, None, None])
+                self.decide.bias.add_(rise * bias)
+                return
+            assert self.squeeze.bias is not None
+            self.squeeze.weight[0], self.squeeze.bias[0] = weights[:, None, None], bias + _ALWAYS_ABOVE
+            self.decide.weight[:, 0] = rise
+            self.decide.bias.sub_(rise * _ALWAYS_ABOVE)
 
     def shift(self, logits: float) -> None:
         """Add to the logits of all units; those that are on or off for every input stay so."""

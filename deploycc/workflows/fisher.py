@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from deploycc.workflows.prune_settings import cpu_options
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import PictureList
+    from deploycc.distillation.picture_worth import PictureWorth
     from deploycc.graph.blocks.search import Key
 
 PICTURES = 400
@@ -72,10 +73,6 @@ def fisher_importance(
     from deploycc.workflows.train import require_torch, use_threads
 
     require_torch()
-    import numpy as np
-
-    from deploycc.detector.held_out import to_fit_on
-    from deploycc.detector.pictures import prepare
     from deploycc.distillation.block_importance import block_change
     from deploycc.distillation.importance import output_change
     from deploycc.graph.blocks.search import find_blocks
@@ -84,15 +81,59 @@ def fisher_importance(
 
     use_threads(threads)
     network = run(detector, cpu_options(), FOLD + DROP_DEAD).detector
-    opened = to_fit_on(open_pictures(pictures, detector.input))
-    numbers = np.random.default_rng([seed, 3]).permutation(len(opened.names))[:count].tolist()
-    passes = numbers * min(DIRECTIONS, max(1, count // max(1, len(numbers))))
+    opened = open_pictures(pictures, detector.input)
+    passes, picture = _passes(opened, network, count, seed)
     groups = channel_groups(network.graph)
-
-    def picture(number: int) -> Any:
-        return prepare(opened.read(number), network.input)
-
     values = output_change(network, groups, picture, passes, seed=seed, say=say)
     found = find_blocks(network.graph, groups) if blocks else []
     changes = block_change(network, found, picture, passes, seed=seed, say=say) if found else {}
-    return FisherImportance(values, opened.source, len(numbers), changes)
+    return FisherImportance(values, opened.source, len(set(passes)), changes)
+
+
+def fisher_by_picture(
+    detector: Detector,
+    pictures: str | Path | PictureList,
+    layers: Sequence[str],
+    *,
+    count: int = PICTURES,
+    threads: int = 0,
+    seed: int = 1,
+    say: Say = quiet,
+) -> PictureWorth:
+    """Estimate how much the outputs change without each kernel of some layers, in each picture.
+
+    Args:
+        detector: with SSD heads that are known; its graph is taken as it is.
+        pictures: see `fisher_importance`.
+        layers: names of convolutions.
+        count: of pictures, see `fisher_importance`.
+        threads: see `deploycc.workflows.train.use_threads`.
+        seed: see `fisher_importance`.
+        say: progress.
+
+    Raises:
+        DeployError, ModelError, PictureError: see `fisher_importance`.
+    """
+    from deploycc.workflows.train import require_torch, use_threads
+
+    require_torch()
+    from deploycc.distillation.picture_worth import picture_worth
+
+    use_threads(threads)
+    passes, picture = _passes(open_pictures(pictures, detector.input), detector, count, seed)
+    return picture_worth(detector, layers, picture, passes, seed=seed, say=say)
+
+
+def _passes(opened: PictureList, network: Detector, count: int, seed: int) -> tuple[list[int], Callable[[int], Any]]:
+    """The picture of each pass, and a function that reads one as the network's input."""
+    import numpy as np
+
+    from deploycc.detector.held_out import to_fit_on
+    from deploycc.detector.pictures import prepare
+
+    fit_on = to_fit_on(opened)
+    numbers = np.random.default_rng([seed, 3]).permutation(len(fit_on.names))[:count].tolist()
+    return (
+        numbers * min(DIRECTIONS, max(1, count // max(1, len(numbers)))),
+        lambda number: prepare(fit_on.read(number), network.input),
+    )

@@ -115,10 +115,10 @@ def train_gates(
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
+    from deploycc.pruning.gated_refit import refit_gated
     from deploycc.pruning.reconstruct import HELD_OUT
-    from deploycc.pruning.switched_off import refit_without
     from deploycc.trainable.gated import GateShape
-    from deploycc.workflows.fisher import fisher_importance
+    from deploycc.workflows.fisher import fisher_by_picture
     from deploycc.workflows.prune_settings import cpu_options
 
     use_threads(threads)
@@ -132,16 +132,16 @@ def train_gates(
     opened, labels, notes = open_for_training(pictures, detector, settings, names)
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
 
-    def rank() -> Mapping[str, Any]:
+    def rank() -> Any:
         # Once: in rounds, as for a cut, the kernels that went would all be worth next to nothing in every layer.
-        return fisher_importance(teacher, opened, threads=threads, seed=settings.seed, say=say).values
+        return fisher_by_picture(teacher, opened, chosen, threads=threads, seed=settings.seed, say=say)
 
-    def refit(off: Mapping[str, Any]) -> Mapping[str, Any]:
+    def refit(gated: Detector) -> Mapping[str, Any]:
         fit_on = to_fit_on(opened).some(_REFIT, settings.seed)
         if len(fit_on.names) < HELD_OUT:
             return {}
-        return refit_without(
-            teacher, off, lambda number: prepare(fit_on.read(number), teacher.input), len(fit_on.names), say
+        return refit_gated(
+            teacher, gated, lambda number: prepare(fit_on.read(number), teacher.input), len(fit_on.names), say
         )
 
     how: dict[str, Any] = {"rank": rank, "refit": refit, "checkpoint": checkpoint, "report": report, "say": say}

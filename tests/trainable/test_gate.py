@@ -93,6 +93,26 @@ def test_settling_makes_the_hidden_channels_hear_the_pictures() -> None:
     assert torch.allclose(hidden.std((0, 2, 3)), torch.ones(5), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("hidden", [0, 5])
+@pytest.mark.parametrize("granularity", ["kernel", "block"])
+def test_units_follow_a_linear_function_of_the_input(granularity: Granularity, hidden: int) -> None:
+    torch.manual_seed(3)
+    gate = KernelGate(6, 40, granularity, blocks=20, hidden=hidden)
+    order = torch.linspace(0, 1, gate.units + 1)[:-1]
+    gate.start_in_order(order, 0.5)
+    weights = torch.randn(6)
+    gate.follow(weights, 0.25, 0.1)
+    maps = torch.rand(32, 6, 4, 4)
+    value = maps.mean((2, 3)) @ weights + 0.25
+    expected = order[None] > 0.5 - 0.1 * value[:, None]
+    if granularity == "block":
+        expected[:, 0] = True  # always engaged
+    gate(maps)
+    assert gate.engaged is not None
+    assert torch.equal(gate.engaged.bool(), expected)
+    assert expected.float().mean(1).std() > 0
+
+
 def test_blocks_must_divide_the_kernels() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         KernelGate(6, 12, "block", blocks=5)
