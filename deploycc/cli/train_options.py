@@ -78,12 +78,18 @@ class GateOptions:
         ),
     ] = None
     keep: Annotated[float | None, option("SHARE", "Share of the gated MACs to keep engaged.", min=0, max=1)] = 0.75
-    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss, times 7 where kernels begin off.", min=0)] = 0.3
+    gain: Annotated[float, option("GAIN", "Weight of the sparsity loss.", min=0)] = 0.3
     spread: Annotated[
         float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
-    ] = 0.03
+    ] = 0.025
     freeze: Annotated[
-        float, option("SHARE", "Share of the training after which gates are frozen.", min=0, max=0.99)
+        float,
+        option(
+            "SHARE",
+            "Share of the training after which gates are frozen; those of kernels with a share to keep always are.",
+            min=0,
+            max=0.99,
+        ),
     ] = 0.6
     retire: Annotated[
         float,

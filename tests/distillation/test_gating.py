@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.average import Average  # noqa: E402
-from deploycc.distillation.gate_start import start_in_order  # noqa: E402
+from deploycc.distillation.gate_start import start_by_worth, start_in_order  # noqa: E402
 from deploycc.distillation.gating import GatingSettings, _GateTask  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.distillation.picture_worth import PictureWorth  # noqa: E402
@@ -192,7 +192,7 @@ def test_frozen_gates_keep_their_share(teacher: Detector, keep: float | None, ex
     start_in_order(network, {LAYER: np.arange(128.0)}, 0.15)
     pictures = torch.from_numpy(np.random.default_rng(0).standard_normal((4, *teacher.input.shape[1:]), np.float32))
     shares: list[float] = []
-    task = _GateTask(network, replace(HURRIED, keep=keep, freeze=0.5, retire=0.0), Ramp(1.0, 1.0), lambda: shares)
+    task = _GateTask(network, replace(HURRIED, keep=keep, freeze=0.5, retire=0.0), lambda: shares)
     task.begin_step(0.5)
     for _ in range(60):
         network(pictures)
@@ -204,7 +204,7 @@ def test_frozen_gates_keep_their_share(teacher: Detector, keep: float | None, ex
 def test_pictures_engage_the_share_that_was_asked_for_whatever_views_do(teacher: Detector) -> None:
     network = gated_layer(teacher)
     [(_, gate)] = network.deciding
-    task = _GateTask(network, replace(HURRIED, keep=0.5, freeze=0.5, retire=0.0), Ramp(1.0, 1.0), lambda: [0.6, 0.7])
+    task = _GateTask(network, replace(HURRIED, keep=0.5, freeze=0.5, retire=0.0), lambda: [0.6, 0.7])
     before = gate.decide.bias.detach().clone()
 
     def step(engaged: int) -> float:
@@ -227,7 +227,7 @@ def test_pictures_engage_the_share_that_was_asked_for_whatever_views_do(teacher:
 def test_a_record_tells_of_all_views_since_the_last_one(teacher: Detector) -> None:
     network = gated_layer(teacher)
     [(_, gate)] = network.deciding
-    task = _GateTask(network, HURRIED, Ramp(1.0, 1.0), lambda: [0.5])
+    task = _GateTask(network, HURRIED, lambda: [0.5])
     seen = []
     for engaged in (128, 64, 32):
         gate.decided = (torch.arange(128) < engaged).float().reshape(1, 128, 1, 1)
@@ -287,6 +287,54 @@ def test_a_training_starts_with_as_many_kernels_as_it_may_keep(teacher: Detector
     calm = replace(HURRIED, gain=0.0, spread=0.0, retire=0.0)
     done = train_gates(teacher, PICTURES, replace(SETTINGS, steps=3, check_every=1), layers=LAYERS, gates=calm)
     assert done.training.history[0]["engaged"] == pytest.approx(0.7, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "keep", "same"),
+    [
+        (GateShape(hidden=8), 0.7, True),
+        (GateShape(hidden=8), None, False),
+        (GateShape("nested", 32, hidden=8), 0.7, False),
+    ],
+)
+def test_gates_that_begin_with_their_share_do_not_learn(
+    shape: GateShape, keep: float | None, same: bool, teacher: Detector
+) -> None:
+    def decisions(steps: int) -> dict[str, Any]:
+        settings = replace(SETTINGS, steps=steps, check_every=steps)
+        done = train_gates(
+            teacher,
+            PICTURES,
+            settings,
+            layers=LAYERS[:1],
+            gates=replace(HURRIED, shape=shape, keep=keep, retire=0.0, freeze=0.5),
+        )
+        tensors = done.training.detector.graph.tensors()
+        return {
+            name: tensor.values
+            for name, tensor in tensors.items()
+            if name.endswith(("squeeze/weight", "decide/weight"))
+        }
+
+    few, more = decisions(2), decisions(4)
+    assert few.keys() == more.keys() != set()
+    assert all(np.array_equal(few[name], more[name]) for name in few) == same
+
+
+def test_gates_begin_with_the_spread_that_was_asked_for_once_the_network_is_refitted(
+    teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def started(network: GatedNetwork, worth: PictureWorth, off: float, spread: float) -> None:
+        asked.append(spread)
+        start_by_worth(network, worth, off, spread)
+
+    monkeypatch.setattr("deploycc.distillation.gating.start_by_worth", started)
+    monkeypatch.setattr("deploycc.distillation.gating._engaged_on", lambda *_: (0.69, 0.71))
+    gates = replace(HURRIED, spread=0.02, retire=0.0)
+    train_gates(teacher, PICTURES, replace(SETTINGS, steps=1), layers=LAYERS[:1], gates=gates)
+    assert asked == pytest.approx([0.02, 0.04], rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize(
