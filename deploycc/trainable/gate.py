@@ -23,6 +23,7 @@ _MULTIPLE = 8  # channels that vector units and tensor cores process at once
 _ALWAYS = 10.0  # logit of a unit that is always engaged
 _SPAN = 5.0  # between the initial logits of the units that are worth least and most
 _ALWAYS_ABOVE = 4.0  # deviations below its mean at which a hidden channel is cut off: almost never
+_LEAST_DEVIATION = 1e-6  # of a hidden channel; below, all pictures are the same
 _STEP = math.log1p(math.exp(-1.0))  # initial distance between the logits of nested units
 
 
@@ -65,6 +66,7 @@ class KernelGate(nn.Module):
         threshold, slope: the decision is ``sigmoid(slope * z) > threshold``; schedules may change both in training.
         imposed: [N, units] of zeros and ones to use instead of deciding, or None.
         decided: [N, units, 1, 1] of zeros and ones of the last call, with gradient.
+        pooled: [N, inputs, 1, 1]: the means that were read for it.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class KernelGate(nn.Module):
         self.register_buffer("unit_of", unit_of, persistent=False)
         self.imposed: Tensor | None = None
         self.decided: Tensor | None = None
+        self.pooled: Tensor | None = None
 
     @property
     def engaged(self) -> Tensor | None:
@@ -109,7 +112,7 @@ class KernelGate(nn.Module):
 
     def _decide(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # 16 bits would decide otherwise near the threshold
-            y = functional.adaptive_avg_pool2d(x.float(), 1)
+            y = self.pooled = functional.adaptive_avg_pool2d(x.float(), 1)
             if self.squeeze is not None:
                 y = functional.relu(self.squeeze(y))
             weight, bias = self.logit_filters()
@@ -163,6 +166,27 @@ class KernelGate(nn.Module):
             self.squeeze.weight[0], self.squeeze.bias[0] = weights[:, None, None], bias + _ALWAYS_ABOVE
             self.decide.weight[:, 0] = rise
             self.decide.bias.sub_(rise * _ALWAYS_ABOVE)
+
+    def recalibrate(self, pooled: Tensor) -> None:
+        """Let what units `follow` have its mean and deviation again, while the mean of their logits stays.
+
+        Args:
+            pooled: what the gate reads of some pictures, [N, inputs, 1, 1]. Gates without hidden channels stay.
+        """
+        if self.squeeze is None:
+            return
+        with torch.no_grad():
+            assert self.squeeze.bias is not None
+            assert self.decide.bias is not None
+            found = self.squeeze(pooled)[:, 0]
+            mean, deviation = found.mean(), found.std()
+            if deviation < _LEAST_DEVIATION:
+                return
+            again = (found - mean) / deviation + _ALWAYS_ABOVE
+            self.squeeze.weight[0] /= deviation
+            self.squeeze.bias[0] = (self.squeeze.bias[0] - mean) / deviation + _ALWAYS_ABOVE
+            rise = functional.relu(found).mean() - functional.relu(again).mean()
+            self.decide.bias.add_(self.decide.weight[:, 0, 0, 0] * rise)
 
     def shift(self, logits: float) -> None:
         """Add to the logits of all units; those that are on or off for every input stay so."""

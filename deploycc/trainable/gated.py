@@ -105,16 +105,16 @@ class GatedNetwork(TrainableNetwork):
         return [(name, gate) for name, gate in self.by_layer.items() if isinstance(gate, KernelGate)]
 
     def forward(self, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Run a batch as `TrainableNetwork` does; the gates then have the decisions of all its pictures."""
+        """Run a batch as `TrainableNetwork` does; the gates then have read and decided for all its pictures."""
         results = super().forward(*batches)
-        count = len(self.outputs)
-        for (_, gate), decided in zip(self.deciding, results[count:], strict=True):
-            gate.decided = decided
+        count, gates = len(self.outputs), [gate for _, gate in self.deciding]
+        for gate, decided, pooled in zip(gates, results[count::2], results[count + 1 :: 2], strict=True):
+            gate.decided, gate.pooled = decided, pooled
         return results[:count]
 
     @property
     def _returned(self) -> tuple[str, ...]:
-        return (*self.outputs, *(_decision_of(name) for name, _ in self.deciding))
+        return (*self.outputs, *(what(name) for name, _ in self.deciding for what in (_decision_of, _read_for)))
 
     def _execute(self, values: dict[str, Any]) -> None:
         for step in self._steps:
@@ -125,7 +125,7 @@ class GatedNetwork(TrainableNetwork):
                     gate = self.gates[self._masked[name]]
                     values[name] = values[name] * gate(values[self.reads[layer]]).to(values[name].dtype)
                     if isinstance(gate, KernelGate):
-                        values[_decision_of(layer)] = gate.decided
+                        values[_decision_of(layer)], values[_read_for(layer)] = gate.decided, gate.pooled
 
     def computed(self, tensor: str, values: Tensor) -> Tensor:
         """Return the values of a map, with zeros where the gates of the last batch switched kernels off."""
@@ -166,6 +166,10 @@ class GatedNetwork(TrainableNetwork):
 
 def _decision_of(layer: str) -> str:
     return f"decision of {layer}"
+
+
+def _read_for(layer: str) -> str:
+    return f"read for {layer}"
 
 
 def _gateable(nodes: dict[str, gs.Node], name: str) -> gs.Node:

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.average import Average  # noqa: E402
-from deploycc.distillation.gate_start import start_by_worth, start_in_order  # noqa: E402
+from deploycc.distillation.gate_start import start_in_order  # noqa: E402
 from deploycc.distillation.gating import GatingSettings, _GateTask  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.distillation.picture_worth import PictureWorth  # noqa: E402
@@ -224,6 +224,20 @@ def test_pictures_engage_the_share_that_was_asked_for_whatever_views_do(teacher:
     assert step(32) > 0
 
 
+def test_gates_that_do_not_learn_are_recalibrated_at_each_check_and_not_where_one_is_read(teacher: Detector) -> None:
+    network, asked = gated_layer(teacher), []
+    [(_, gate)] = network.deciding
+    gate.decided = torch.ones(1, 128, 1, 1)
+    task = _GateTask(network, HURRIED, lambda: [0.5, 0.6], lambda: asked.append(1))
+    assert not any(parameter.requires_grad for parameter in network.gates.parameters())
+    for number in (1, 2):
+        task.price(0.0)
+        record = task.facts()
+        assert len(asked) == number
+    task.aim(record)  # as where a checkpoint is read, which has the gates as they were changed
+    assert len(asked) == 2
+
+
 def test_a_record_tells_of_all_views_since_the_last_one(teacher: Detector) -> None:
     network = gated_layer(teacher)
     [(_, gate)] = network.deciding
@@ -310,31 +324,27 @@ def test_gates_that_begin_with_their_share_do_not_learn(
             gates=replace(HURRIED, shape=shape, keep=keep, retire=0.0, freeze=0.5),
         )
         tensors = done.training.detector.graph.tensors()
-        return {
-            name: tensor.values
-            for name, tensor in tensors.items()
-            if name.endswith(("squeeze/weight", "decide/weight"))
-        }
+        return {name: tensor.values for name, tensor in tensors.items() if name.endswith("decide/weight")}
 
     few, more = decisions(2), decisions(4)
     assert few.keys() == more.keys() != set()
     assert all(np.array_equal(few[name], more[name]) for name in few) == same
 
 
-def test_gates_begin_with_the_spread_that_was_asked_for_once_the_network_is_refitted(
+def test_gates_are_calibrated_to_what_they_read_once_the_network_is_refitted(
     teacher: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-
-    def started(network: GatedNetwork, worth: PictureWorth, off: float, spread: float) -> None:
-        asked.append(spread)
-        start_by_worth(network, worth, off, spread)
-
-    monkeypatch.setattr("deploycc.distillation.gating.start_by_worth", started)
-    monkeypatch.setattr("deploycc.distillation.gating._engaged_on", lambda *_: (0.69, 0.71))
-    gates = replace(HURRIED, spread=0.02, retire=0.0)
+    order: list[str] = []
+    noted = {
+        "deploycc.distillation.gating.start_by_worth": "start",
+        "deploycc.distillation.gating._recalibrate": "recalibrate",
+        "deploycc.trainable.network.TrainableNetwork.take": "refit",
+    }
+    for name, what in noted.items():
+        monkeypatch.setattr(name, lambda *_, what=what: order.append(what))
+    gates = replace(HURRIED, retire=0.0)
     train_gates(teacher, PICTURES, replace(SETTINGS, steps=1), layers=LAYERS[:1], gates=gates)
-    assert asked == pytest.approx([0.02, 0.04], rel=1e-6, abs=0)
+    assert order == ["start", "refit", "recalibrate", "recalibrate"]  # the last one at the check
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,34 @@ def test_units_follow_a_linear_function_of_the_input(granularity: Granularity, h
     assert expected.float().mean(1).std() > 0
 
 
+def test_a_gate_that_sees_less_of_what_pictures_differ_in_hears_it_again() -> None:
+    torch.manual_seed(3)
+    gate = KernelGate(6, 400, hidden=5)
+    gate.start_in_order(torch.linspace(0, 1, 401)[:-1], 0.5)
+    weights, maps = torch.randn(6), torch.rand(64, 6, 1, 1)
+    value = maps.mean((2, 3)) @ weights
+    gate.follow(weights / value.std(), -float(value.mean() / value.std()), 0.1)
+    gate.retire(torch.arange(400) < 20)
+    before = gate(maps).detach().mean((1, 2, 3))
+    dull = 0.4 * maps + 0.3  # less variation, around another mean
+    assert gate(dull).detach().mean((1, 2, 3)).std() < 0.5 * before.std()
+    shifted = float(gate(dull).detach().mean())
+    gate.recalibrate(dull)
+    after = gate(dull).detach().mean((1, 2, 3))
+    assert float(after.mean()) == pytest.approx(shifted, rel=0, abs=0.005)
+    assert float(after.std()) == pytest.approx(float(before.std()), rel=0.05, abs=0)
+    assert not gate(dull)[:, :20].any()
+    gate.recalibrate(maps[:1].expand(8, -1, -1, -1))  # pictures that are all the same say nothing
+    assert torch.equal(gate(dull).detach().mean((1, 2, 3)), after)
+
+
+def test_gates_without_hidden_channels_are_not_recalibrated() -> None:
+    gate = KernelGate(6, 12, hidden=0)
+    before = gate.decide.weight.detach().clone()
+    gate.recalibrate(torch.rand(8, 6, 1, 1))
+    assert torch.equal(gate.decide.weight, before)
+
+
 def test_blocks_must_divide_the_kernels() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         KernelGate(6, 12, "block", blocks=5)
