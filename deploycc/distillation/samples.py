@@ -21,6 +21,8 @@ _BLOCK = 512  # views
 _TIMES = 2  # that each view of a block is seen, before the next block: the teacher is asked half as often
 _PER_PICTURE = 4  # on average, until each picture was drawn as often as it should be
 _COLLAGES = 0.5  # share of the views
+_BLENDS = 0.5  # share of the views without labels
+_FAINTEST, _STRONGEST = 0.1, 0.5  # of the second picture of a blend
 
 
 class Samples:
@@ -114,8 +116,19 @@ class Samples:
         return int(self._first[permutation[place]])
 
     def view(self, number: int) -> NDArray[np.float32]:
-        """Return a view as the network's input, [1, C, H, W]."""
-        return prepare(self._view(number).pixels, self._spec)
+        """Return a view as the network's input, [1, C, H, W].
+
+        Half of the views without labels have another picture blended in, as for a teacher any picture has an answer
+        (mixup, Zhang et al., 2018; for distillation, Beyer et al., Knowledge distillation: A good teacher is patient
+        and consistent, 2022).
+        """
+        shown = prepare(self._view(number).pixels, self._spec)
+        rng = np.random.default_rng([self._seed, 4, number])
+        if self.labelled or rng.random() >= _BLENDS:
+            return shown
+        other = self._varied(int(rng.choice(len(self.trained_on), p=self._partners)), rng)
+        weight = np.float32(rng.uniform(_FAINTEST, _STRONGEST))
+        return (1 - weight) * shown + weight * prepare(other.pixels, self._spec)
 
     def labels(self, number: int) -> Labels:
         """Return what is labelled in a view of pictures that have labels."""

@@ -122,3 +122,24 @@ def test_a_full_memory_forgets_what_is_oldest(monkeypatch: pytest.MonkeyPatch) -
     assert len(runs) == answers + 1
     teacher.answers((0,))
     assert len(runs) == answers + 2
+
+
+def test_half_of_the_views_have_another_picture_blended_in() -> None:
+    """Pictures of one colour each: a collage is of several as well, but has no colour between two of them."""
+
+    def read(number: int) -> NDArray[np.uint8]:
+        return np.full((16, 16, 3), 255 * (number % 2), np.uint8)
+
+    spec = deploycc.load("street_ssd").input
+    samples = Samples(PictureList("two colours", tuple(map(str, range(40))), "0" * 64, read), spec, 1)
+    plain = Samples(PictureList("two colours", tuple(map(str, range(40))), "0" * 64, read), spec, 1)
+    plain.labelled = True
+    plain._seen = {}
+    views = [(samples.view(number), plain.view(number)) for number in range(200)]
+    changed = [(blended, shown) for blended, shown in views if not np.array_equal(blended, shown)]
+    assert 30 < len(changed) < 130  # half of them, less those of two pictures of one colour
+    low, high = (min(shown.min() for _, shown in views), max(shown.max() for _, shown in views))
+    for blended, shown in changed:
+        share = np.abs(blended - shown).max() / (high - low)
+        assert 0 < share <= 0.5 + 1e-6
+    assert all(np.array_equal(samples.view(number), views[number][0]) for number in (0, 7, 150))
