@@ -83,13 +83,7 @@ class GateOptions:
         float, option("SHARE", "Target standard deviation, over pictures, of the engaged share of MACs.", min=0)
     ] = 0.025
     freeze: Annotated[
-        float,
-        option(
-            "SHARE",
-            "Share of the training after which gates are frozen; those of kernels with a share to keep always are.",
-            min=0,
-            max=0.99,
-        ),
+        float, option("SHARE", "Share of the training after which gates that learn are frozen.", min=0, max=0.99)
     ] = 0.6
     retire: Annotated[
         float,
