@@ -105,14 +105,28 @@ def pictures_with_need(network: GatedNetwork, count: int = 120) -> PictureWorth:
     return PictureWorth(worths, means)
 
 
-def shares(network: GatedNetwork, evidence: PictureWorth) -> np.ndarray:
-    """Share of the gated MACs that gates engage on maps with these means."""
-    total = 0.0
+def opposed(evidence: PictureWorth) -> PictureWorth:
+    """The last layer is worth less in pictures in which the others are worth more."""
+    last = [*evidence.worths][-1]
+    worths = evidence.worths[last]
+    return PictureWorth({**evidence.worths, last: worths.mean(0) ** 2 / worths}, evidence.means)
+
+
+def engaged(network: GatedNetwork, evidence: PictureWorth) -> dict[str, np.ndarray]:
+    """Number of the kernels that each picture engages, by layer."""
+    found = {}
     for name, gate in network.deciding:
         with torch.no_grad():
             mask = gate(torch.from_numpy(evidence.means[name]).float()[:, :, None, None])
-        total = total + mask.mean((1, 2, 3)).numpy() * network.macs[name]
-    return total / sum(network.macs.values())
+        found[name] = mask.sum((1, 2, 3)).numpy()
+    return found
+
+
+def shares(network: GatedNetwork, evidence: PictureWorth) -> np.ndarray:
+    """Share of the gated MACs that gates engage on maps with these means."""
+    found = engaged(network, evidence)
+    total = sum(found[name] / gate.kernels * network.macs[name] for name, gate in network.deciding)
+    return np.asarray(total / sum(network.macs.values()))
 
 
 def begun(teacher: Detector, hidden: int, module: ModuleType = gate_start) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +138,7 @@ def begun(teacher: Detector, hidden: int, module: ModuleType = gate_start) -> tu
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
-def test_pictures_that_need_more_of_a_layer_engage_more(teacher: Detector, hidden: int) -> None:
+def test_pictures_that_need_more_engage_more(teacher: Detector, hidden: int) -> None:
     found, need = begun(teacher, hidden)
     assert found.mean() == pytest.approx(0.7, rel=0, abs=0.01)
     assert found.std() == pytest.approx(0.04, rel=0.15, abs=0)
@@ -137,13 +151,24 @@ def test_pictures_that_need_more_of_a_layer_engage_more(teacher: Detector, hidde
         ("-float(centre @ weights)", "float(centre @ weights)"),
         ("/ scale / deviation", "/ deviation"),
         ("spread / together_std", "0.5 * spread"),
-        ("np.log(worths.sum(1)", "np.log(worths.sum(1)[::-1]"),
+        ("logarithm(values.sum(1))", "logarithm(values.sum(1)[::-1])"),
     ],
 )
 def test_planted_bugs_are_caught(teacher: Detector, old: str, new: str) -> None:
     found, need = begun(teacher, 8, mutant(gate_start, old, new))
     wrong = abs(found.mean() - 0.7) > 0.01 or abs(found.std() / 0.04 - 1) > 0.15
     assert wrong or np.corrcoef(found, need)[0, 1] < 0.9
+
+
+def test_all_layers_engage_more_in_the_same_pictures(teacher: Detector) -> None:
+    """Otherwise one layer takes back what others give, and each must vary more for the same spread of the whole."""
+    torch.manual_seed(0)
+    network = GatedNetwork(folded(teacher), [], [], (*LAYERS, "backend.2.1/conv/Conv"), GateShape(hidden=8))
+    evidence = opposed(pictures_with_need(network))
+    gate_start.start_by_worth(network, evidence, 0.3, 0.04)
+    found = np.array([*engaged(network, evidence).values()])
+    assert np.corrcoef(found).min() > 0.8
+    assert shares(network, evidence).std() == pytest.approx(0.04, rel=0.15, abs=0)
 
 
 def test_what_no_picture_changes_is_the_same_in_all(teacher: Detector) -> None:
