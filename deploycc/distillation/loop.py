@@ -100,6 +100,9 @@ class Task:
         """Return what the last batch adds to the loss; None: nothing."""
         return None
 
+    def adapt(self) -> None:
+        """Fit what does not learn to the weights: to the average before it is judged, then to those to train on."""
+
     def facts(self) -> dict[str, float]:
         """Return what a record of the history says besides losses and agreement, of the weights that are judged."""
         return {}
@@ -178,8 +181,10 @@ class Training:
         """Look at the pictures that are held out, keep the best weights, and save."""
         state, student, progress = self.state, self.pair.student, _progress(self.state, self.settings)
         with self.average.instead():
+            self.task.adapt()
             map50, weights = self.judge.agreement(student.trained()).map50, copied(student)
             facts = self.task.facts()
+        self.task.adapt()
         terms = ("scores", "locations", "maps", *(("labels",) if self.pair.labelled else ()))
         record = {
             "step": state.step,

@@ -168,7 +168,7 @@ class KernelGate(nn.Module):
             self.decide.bias.sub_(rise * _ALWAYS_ABOVE)
 
     def recalibrate(self, pooled: Tensor) -> None:
-        """Let what units `follow` have its mean and deviation again, while the mean of their logits stays.
+        """Let what units `follow` have its mean and deviation again.
 
         Args:
             pooled: what the gate reads of some pictures, [N, inputs, 1, 1]. Gates without hidden channels stay.
@@ -177,16 +177,12 @@ class KernelGate(nn.Module):
             return
         with torch.no_grad():
             assert self.squeeze.bias is not None
-            assert self.decide.bias is not None
             found = self.squeeze(pooled)[:, 0]
             mean, deviation = found.mean(), found.std()
             if deviation < _LEAST_DEVIATION:
                 return
-            again = (found - mean) / deviation + _ALWAYS_ABOVE
             self.squeeze.weight[0] /= deviation
             self.squeeze.bias[0] = (self.squeeze.bias[0] - mean) / deviation + _ALWAYS_ABOVE
-            rise = functional.relu(found).mean() - functional.relu(again).mean()
-            self.decide.bias.add_(self.decide.weight[:, 0, 0, 0] * rise)
 
     def shift(self, logits: float) -> None:
         """Add to the logits of all units; those that are on or off for every input stay so."""

@@ -17,15 +17,17 @@ import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation.average import Average  # noqa: E402
 from deploycc.distillation.gate_start import start_in_order  # noqa: E402
-from deploycc.distillation.gating import GatingSettings, _GateTask  # noqa: E402
+from deploycc.distillation.gating import GatingSettings, _batches, _GateTask, _recalibrate  # noqa: E402
 from deploycc.distillation.loop import TrainingSettings  # noqa: E402
 from deploycc.distillation.picture_worth import PictureWorth  # noqa: E402
+from deploycc.distillation.samples import Samples  # noqa: E402
 from deploycc.errors import DeployError, InputError  # noqa: E402
 from deploycc.graph.cost import measure_cost, node_macs  # noqa: E402
 from deploycc.graph.export import to_onnx  # noqa: E402
 from deploycc.graph.gates.search import search_gates  # noqa: E402
 from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
 from deploycc.trainable.sparsity import Ramp, engaged_share  # noqa: E402
+from deploycc.workflows.pictures import open_pictures  # noqa: E402
 from deploycc.workflows.train_gates import GateTraining, layers_to_gate, train_gates  # noqa: E402
 
 PICTURES = "generated:5:30"
@@ -33,6 +35,8 @@ SETTINGS = TrainingSettings(steps=8, batch=3, check_every=2)
 
 
 LAYERS = ("backend.[12]*",)
+PAIR = ("backend.2.0/conv/Conv", "backend.2.1/conv/Conv")
+"""One reads what the other makes."""
 
 
 HURRIED = GatingSettings((), GateShape(hidden=8), keep=0.7, gain=20.0, press=Ramp(1.0, 1.0), spread=0.1, retire=0.05)
@@ -224,18 +228,57 @@ def test_pictures_engage_the_share_that_was_asked_for_whatever_views_do(teacher:
     assert step(32) > 0
 
 
-def test_gates_that_do_not_learn_are_recalibrated_at_each_check_and_not_where_one_is_read(teacher: Detector) -> None:
+def test_gates_that_do_not_learn_are_recalibrated_and_not_shifted(teacher: Detector) -> None:
     network, asked = gated_layer(teacher), []
     [(_, gate)] = network.deciding
     gate.decided = torch.ones(1, 128, 1, 1)
-    task = _GateTask(network, HURRIED, lambda: [0.5, 0.6], lambda: asked.append(1))
+    before = gate.decide.bias.detach().clone()
+    task = _GateTask(network, replace(HURRIED, keep=0.5), lambda: [0.5, 0.6], lambda: asked.append(1))
     assert not any(parameter.requires_grad for parameter in network.gates.parameters())
-    for number in (1, 2):
+    for _ in range(3):  # everything is engaged, where half should be
+        task.begin_step(0.0)
         task.price(0.0)
-        record = task.facts()
-        assert len(asked) == number
-    task.aim(record)  # as where a checkpoint is read, which has the gates as they were changed
-    assert len(asked) == 2
+        task.facts()
+    assert not asked
+    assert torch.equal(gate.decide.bias, before)
+    task.adapt()
+    assert len(asked) == 1
+
+
+def test_gates_are_recalibrated_whatever_the_gates_before_them_do(teacher: Detector) -> None:
+    torch.manual_seed(2)
+    samples = Samples(open_pictures(PICTURES, teacher.input), teacher.input, 1)
+    network = GatedNetwork(detector_folded(teacher), [], [], PAIR, GateShape(hidden=4))
+    numbers = samples.trained_on[:24]
+
+    def deviations() -> list[tuple[float, float]]:
+        """Mean and deviation of what each gate follows."""
+        values: list[list[torch.Tensor]] = [[], []]
+        for _ in _batches(network, numbers, samples, teacher):
+            for (_, gate), found in zip(network.deciding, values, strict=True):
+                found.append(gate.squeeze(gate.pooled).detach()[:, 0].flatten())
+        return [(float(torch.cat(each).mean()), float(torch.cat(each).std())) for each in values]
+
+    for _, gate in network.deciding:
+        gate.start_in_order(torch.linspace(0, 1, 129)[:-1], 0.5)
+        gate.follow(torch.randn(gate.squeeze.weight.shape[1]), 0.0, 0.5)
+    _recalibrate(network, numbers, samples, teacher)
+    for mean, deviation in deviations():
+        assert mean == pytest.approx(4.0, rel=0, abs=0.1)
+        assert deviation == pytest.approx(1.0, rel=0.1, abs=0)
+
+
+def test_gates_are_recalibrated_for_the_weights_that_are_judged_and_for_those_to_train_on(
+    teacher: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(
+        "deploycc.distillation.gating._recalibrate",
+        lambda network, *_: seen.append(float(sum(weight.detach().double().sum() for weight in network.weights))),
+    )
+    train_gates(teacher, PICTURES, replace(SETTINGS, steps=4), layers=LAYERS[:1], gates=replace(HURRIED, retire=0.0))
+    _, average, own, later_average, later_own = seen  # the first are those to begin with
+    assert len({average, own, later_average, later_own}) == 4
 
 
 def test_a_record_tells_of_all_views_since_the_last_one(teacher: Detector) -> None:
@@ -344,7 +387,7 @@ def test_gates_are_calibrated_to_what_they_read_once_the_network_is_refitted(
         monkeypatch.setattr(name, lambda *_, what=what: order.append(what))
     gates = replace(HURRIED, retire=0.0)
     train_gates(teacher, PICTURES, replace(SETTINGS, steps=1), layers=LAYERS[:1], gates=gates)
-    assert order == ["start", "refit", "recalibrate", "recalibrate"]  # the last one at the check
+    assert order == ["start", "refit", "recalibrate", "recalibrate", "recalibrate"]  # the last two at the check
 
 
 @pytest.mark.parametrize(
