@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploycc.detector.picture_list import PictureList
+from deploycc.detector.picture_list import FitPictures, PictureList
 
 LEAST_PICTURES = 20
 """Fewer are too few to train on, so that none is held out."""
@@ -23,9 +23,11 @@ def held_out_numbers(count: int) -> tuple[int, ...]:
     return tuple(sorted(int(number) for number in order[: min(_MOST, round(count * _SHARE))]))
 
 
-def to_fit_on(pictures: PictureList) -> PictureList:
+def to_fit_on(pictures: PictureList) -> FitPictures:
     """Return the other pictures, in their order; the digest stays that of all, from which the choice follows."""
-    judging = set(held_out_numbers(len(pictures.names)))
-    if not judging:
+    if isinstance(pictures, FitPictures):
         return pictures
-    return pictures.only([number for number in range(len(pictures.names)) if number not in judging])
+    judging = set(held_out_numbers(len(pictures.names)))
+    numbers = tuple(number for number in range(len(pictures.names)) if number not in judging)
+    chosen = pictures.only(numbers)
+    return FitPictures(chosen.source, chosen.names, chosen.sha256, chosen.read)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from deploycc.detector.pictures import find_pictures, read_picture
 from deploycc.errors import PictureError
 from deploycc.files import sha256_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +36,19 @@ class PictureList:
     sha256: str
     read: Callable[[int], NDArray[np.uint8]]
 
-    def only(self, numbers: Sequence[int]) -> PictureList:
+    def only(self, numbers: Sequence[int]) -> Self:
         """Return some of the pictures; the digest stays that of all, from which the choice follows."""
         names = tuple(self.names[number] for number in numbers)
         return replace(self, names=names, read=partial(_read_chosen, self.read, tuple(numbers)))
 
-    def some(self, most: int, seed: int) -> PictureList:
+    def some(self, most: int, seed: int) -> Self:
         """Return all pictures, or as many as this of more: chosen at random, in their order."""
         chosen = np.random.default_rng(seed).permutation(len(self.names))[:most]
         return self.only(sorted(chosen.tolist()))
+
+
+class FitPictures(PictureList):
+    """Pictures that weights may be fitted to: those that judge are not among them."""
 
 
 def folder_pictures(folder: Path) -> PictureList:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploycc.progress import Say, quiet
-from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_settings import cpu_options
+from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.detector.picture_list import PictureList
+    from deploycc.detector.picture_list import FitPictures, PictureList
     from deploycc.distillation.picture_worth import PictureWorth
     from deploycc.graph.blocks.search import Key
 
@@ -58,8 +58,8 @@ def fisher_importance(
     Args:
         detector: with SSD heads that are known.
         pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
-        count: pictures to use at most, chosen at random of those that do not judge (`deploycc.detector.held_out`); of
-            fewer, each gives several directions.
+        count: pictures to use at most, chosen at random of those that tell most
+            (`deploycc.workflows.telling_pictures`); of fewer, each gives several directions.
         threads: see `deploycc.workflows.train.use_threads`.
         seed: of the choice of pictures and of the directions.
         blocks: also estimate it for whole blocks.
@@ -81,13 +81,13 @@ def fisher_importance(
 
     use_threads(threads)
     network = run(detector, cpu_options(), FOLD + DROP_DEAD).detector
-    opened = open_pictures(pictures, detector.input)
-    passes, picture = _passes(opened, network, count, seed)
+    fit_on = telling_pictures(pictures, detector, say)
+    passes, picture = _passes(fit_on, network, count, seed)
     groups = channel_groups(network.graph)
     values = output_change(network, groups, picture, passes, seed=seed, say=say)
     found = find_blocks(network.graph, groups) if blocks else []
     changes = block_change(network, found, picture, passes, seed=seed, say=say) if found else {}
-    return FisherImportance(values, opened.source, len(set(passes)), changes)
+    return FisherImportance(values, fit_on.source, len(set(passes)), changes)
 
 
 def fisher_by_picture(
@@ -120,18 +120,16 @@ def fisher_by_picture(
     from deploycc.distillation.picture_worth import picture_worth
 
     use_threads(threads)
-    passes, picture = _passes(open_pictures(pictures, detector.input), detector, count, seed)
+    passes, picture = _passes(telling_pictures(pictures, detector, say), detector, count, seed)
     return picture_worth(detector, layers, picture, passes, seed=seed, say=say)
 
 
-def _passes(opened: PictureList, network: Detector, count: int, seed: int) -> tuple[list[int], Callable[[int], Any]]:
+def _passes(fit_on: FitPictures, network: Detector, count: int, seed: int) -> tuple[list[int], Callable[[int], Any]]:
     """The picture of each pass, and a function that reads one as the network's input."""
     import numpy as np
 
-    from deploycc.detector.held_out import to_fit_on
     from deploycc.detector.pictures import prepare
 
-    fit_on = to_fit_on(opened)
     numbers = np.random.default_rng([seed, 3]).permutation(len(fit_on.names))[:count].tolist()
     return (
         numbers * min(DIRECTIONS, max(1, count // max(1, len(numbers)))),

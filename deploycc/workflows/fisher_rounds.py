@@ -24,10 +24,10 @@ from deploycc.workflows.costs import host_costs
 from deploycc.workflows.cut import make_cut
 from deploycc.workflows.fisher import PICTURES, FisherImportance, fisher_importance
 from deploycc.workflows.latency_clock import latency_clock
-from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_decision import decide_pruning
 from deploycc.workflows.prune_goal import check_goal
 from deploycc.workflows.prune_settings import cpu_options
+from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -82,20 +82,18 @@ def importance_for(
         DeployError, ModelError, PictureError: as `deploycc.workflows.fisher.fisher_importance`.
         MeasureError: ONNX Runtime refuses a network that is timed.
     """
-    from deploycc.detector.held_out import to_fit_on
     from deploycc.pruning.reconstruct import HELD_OUT
 
     costs = costs or host_costs()
     goal = _goal_of_rounds(detector, settings, costs, say)
     rounds = number_of_rounds(goal)
-    opened = open_pictures(pictures, detector.input)
-    fit_on = to_fit_on(opened)
+    fit_on = telling_pictures(pictures, detector, say)
 
     def rank(network: Detector, number: int) -> FisherImportance:
         """Rank the kernels that are left in a round; the last one counts most."""
         return fisher_importance(
             network,
-            opened,
+            fit_on,
             count=PICTURES if number == rounds else _LOOK,
             threads=threads,
             seed=seed + number - 1,

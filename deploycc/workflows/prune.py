@@ -11,10 +11,10 @@ from deploycc.progress import Say, quiet
 from deploycc.workflows.costs import host_costs
 from deploycc.workflows.cut import make_cut
 from deploycc.workflows.fisher_rounds import importance_for
-from deploycc.workflows.pictures import open_pictures
 from deploycc.workflows.prune_decision import PruneDecision, decide_pruning
 from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 from deploycc.workflows.pruning_record import pruning_record
+from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -87,8 +87,8 @@ def prune(
         mask: layer to kernels, for ``by="mask"``.
         importance: of the kernels, for ``by="fisher"``; None: found on ``pictures``.
         pictures: without labels (`deploycc.workflows.pictures`); None: none are looked at.
-        refit: the weights that are left, on ``pictures`` without those by which `deploycc.recover` then judges
-            (`deploycc.detector.held_out`).
+        refit: the weights that are left, on ``pictures`` that tell most (`deploycc.workflows.telling_pictures`),
+            without those by which `deploycc.recover` then judges.
         costs: times of convolutions, by which each layer's number of kernels is chosen: predicted for a target
             (`deploycc.workflows.costs.predicted_costs`), or measured on a machine that also measures what is missing;
             None: this machine, one thread per core, nothing known.
@@ -100,15 +100,15 @@ def prune(
         PictureError: a picture cannot be read.
         MeasureError: a network does not run.
     """
-    from deploycc.detector.held_out import to_fit_on
-
     settings, costs = settings or PruneSettings(), costs or host_costs()
-    if settings.by == "fisher" and importance is None and pictures is not None:
-        importance = importance_for(detector, pictures, settings, profile=profile, costs=costs, say=say)
+    rank = settings.by == "fisher" and importance is None
+    fit_on = None if pictures is None or not (rank or refit) else telling_pictures(pictures, detector, say)
+    if rank and fit_on is not None:
+        importance = importance_for(detector, fit_on, settings, profile=profile, costs=costs, say=say)
     decision = decide_pruning(
         detector, settings, profile=profile, mask=mask, importance=importance, costs=costs, say=say
     )
-    refit_on = None if pictures is None or not refit else to_fit_on(open_pictures(pictures, detector.input))
+    refit_on = fit_on if refit else None
     cut = make_cut(decision, refit_on, say)
     record = pruning_record(decision, settings, cut, profile, costs, refit_on)
     return Pruned(replace(cut.detector, prunings=(*detector.prunings, record)), decision, record, profile)

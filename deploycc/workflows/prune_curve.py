@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, prefixed, quiet
 from deploycc.workflows.prune import PruneSettings, host_costs, prune
+from deploycc.workflows.telling_pictures import telling_pictures
 
 NETWORKS = "networks"
 
@@ -54,14 +55,14 @@ def prune_curve(
     Raises:
         InputError, ArtefactError, PictureError, MeasureError: as `deploycc.workflows.prune.prune`.
     """
-    from deploycc.detector.held_out import to_fit_on
     from deploycc.documents.document import Evidence, this_tool
     from deploycc.documents.pruning_curve import Calibration, PruningCurve
     from deploycc.workflows.latency_clock import latency_clock
 
     calibration, costs = None, costs or host_costs()
     if pictures is not None:
-        count = len(to_fit_on(pictures).names)
+        pictures = telling_pictures(pictures, detector, say)
+        count = len(pictures.names)
         calibration = Calibration(source=pictures.source, count=count, sha256=pictures.sha256)
     points: list[CurvePoint] = []
     clock = latency_clock(detector, costs, say) if latencies else None

@@ -6,17 +6,19 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import InputError, ModelError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.recover import open_for_training, pictures_sentence
+from deploycc.workflows.telling_pictures import telling_pictures
 from deploycc.workflows.train import require_torch, use_threads
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
-    from deploycc.detector.picture_list import PictureList
+    from deploycc.detector.picture_list import FitPictures, PictureList
     from deploycc.distillation.gating import Gated, GatingSettings
     from deploycc.distillation.loop import TrainingSettings
 
@@ -107,7 +109,6 @@ def train_gates(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("train-processes", "gates are trained by one process", hint="run it without torchrun")
 
-    from deploycc.detector.held_out import to_fit_on
     from deploycc.detector.pictures import prepare
     from deploycc.distillation.balance import balance_by
     from deploycc.distillation.gating import GatingSettings
@@ -132,12 +133,16 @@ def train_gates(
     opened, labels, notes = open_for_training(pictures, detector, settings, names)
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
 
+    @cache
+    def telling() -> FitPictures:
+        return telling_pictures(opened, teacher, say)
+
     def rank() -> Any:
         # Once: in rounds, as for a cut, the kernels that went would all be worth next to nothing in every layer.
-        return fisher_by_picture(teacher, opened, chosen, threads=threads, seed=settings.seed, say=say)
+        return fisher_by_picture(teacher, telling(), chosen, threads=threads, seed=settings.seed, say=say)
 
     def refit(gated: Detector) -> Mapping[str, Any]:
-        fit_on = to_fit_on(opened).some(_REFIT, settings.seed)
+        fit_on = telling().some(_REFIT, settings.seed)
         if len(fit_on.names) < HELD_OUT:
             return {}
         return refit_gated(

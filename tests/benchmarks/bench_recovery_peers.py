@@ -45,7 +45,6 @@ from real_models import add_assets_option
 import deploycc
 from deploycc.cpu_session import open_session
 from deploycc.detector import Detector
-from deploycc.detector.held_out import to_fit_on
 from deploycc.detector.picture_list import PictureList, folder_pictures
 from deploycc.distillation.loop import TrainingSettings
 from deploycc.evaluation.accuracy import measure_accuracy
@@ -57,6 +56,7 @@ from deploycc.timing.machine import this_machine
 from deploycc.timing.turns import time_in_turns
 from deploycc.workflows.prune import Pruned, cpu_options
 from deploycc.workflows.recover import recover
+from deploycc.workflows.telling_pictures import telling_pictures
 
 TRIES = 8
 PEER = "torch-pruning"
@@ -120,7 +120,7 @@ def times_in_turns(networks: Mapping[str, Detector], threads: int, rounds: int) 
 
 def compare(tp: Any, subject: Subject, given: argparse.Namespace, settings: TrainingSettings) -> bool:
     """Print a line per way and state, and the times; return whether the peer is not better."""
-    calibration = first(to_fit_on(subject.pictures), given.calibration)
+    calibration = first(telling_pictures(subject.pictures, subject.teacher), given.calibration)
     whole = subject.score(subject.teacher)
     print(
         f"{subject.teacher.name}: {len(subject.pictures.names)} pictures; the trained network {whole:.2f}", flush=True
