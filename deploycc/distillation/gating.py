@@ -38,6 +38,8 @@ _ALL_ON = -0.1  # share of the units' order that begins switched off: none, and 
 _CORRECTION = 0.5  # logits for a batch that is as far from its share as can be
 _HELD = "pictures engage the share to keep"  # which checkpoints of earlier versions do not say
 _RECALIBRATIONS = 2  # the first leaves what the gates before a gate change
+_STRONGER = 1.25  # at most, between two checks
+_FAINT = 1e-6
 _PLAIN = 64  # pictures, at most, whose engaged share is looked at while gates are trained
 
 
@@ -165,7 +167,7 @@ def train_gates(
         return _engaged_on(student, looked_at, samples, teacher)
 
     def recalibrate() -> None:
-        _recalibrate(student, looked_at, samples, teacher)
+        _recalibrate(student, looked_at, samples, teacher, gating.spread)
 
     if not state.step:
         say("calibrating gates")
@@ -298,17 +300,28 @@ def _calibrate(network: GatedNetwork, teacher: Detector, samples: Samples) -> No
         gate.calibrate(torch.cat(parts))
 
 
-def _recalibrate(network: GatedNetwork, numbers: Sequence[int], samples: Samples, teacher: Detector) -> None:
-    """See `KernelGate.recalibrate`; again and again, since what a gate reads depends on the gates before it."""
+def _recalibrate(
+    network: GatedNetwork, numbers: Sequence[int], samples: Samples, teacher: Detector, spread: float
+) -> None:
+    """Give what gates follow its mean and deviation again, and the engaged share its spread between pictures.
+
+    Again and again, since what a gate reads depends on the gates before it.
+    """
     gates = [gate for _, gate in network.deciding]
     for _ in range(_RECALIBRATIONS):
         pooled: list[list[Tensor]] = [[] for _ in gates]
+        shares: list[float] = []
         for _ in _batches(network, numbers, samples, teacher):
+            shares += engaged_share(network.by_layer, network.macs).tolist()
             for gate, parts in zip(gates, pooled, strict=True):
                 assert gate.pooled is not None
                 parts.append(gate.pooled)
         for gate, parts in zip(gates, pooled, strict=True):
             gate.recalibrate(torch.cat(parts))
+    # Gates may agree less than they did at the beginning; a little at a time, since all of them follow.
+    factor = float(np.clip(spread / max(float(np.std(shares)), _FAINT), 1 / _STRONGER, _STRONGER))
+    for gate in gates:
+        gate.strengthen(factor)
 
 
 def _engaged_on(

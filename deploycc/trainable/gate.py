@@ -184,6 +184,16 @@ class KernelGate(nn.Module):
             self.squeeze.weight[0] /= deviation
             self.squeeze.bias[0] = (self.squeeze.bias[0] - mean) / deviation + _ALWAYS_ABOVE
 
+    def strengthen(self, factor: float) -> None:
+        """Let what units `follow` move them by so many times as many places; their mean stays."""
+        if self.squeeze is None:
+            return
+        with torch.no_grad():
+            assert self.decide.bias is not None
+            rise = self.decide.weight[:, 0, 0, 0]
+            self.decide.bias.sub_((factor - 1) * rise * _ALWAYS_ABOVE)
+            rise.mul_(factor)
+
     def shift(self, logits: float) -> None:
         """Add to the logits of all units; those that are on or off for every input stay so."""
         with torch.no_grad():

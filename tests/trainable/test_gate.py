@@ -129,6 +129,11 @@ def test_a_gate_that_sees_less_of_what_pictures_differ_in_hears_it_again() -> No
     assert float(after.mean()) == pytest.approx(float(before.mean()), rel=0, abs=0.005)
     assert float(after.std()) == pytest.approx(float(before.std()), rel=0.05, abs=0)
     assert not gate(dull)[:, :20].any()
+    gate.strengthen(1.5)
+    stronger = gate(dull).detach().mean((1, 2, 3))
+    assert float(stronger.mean()) == pytest.approx(float(after.mean()), rel=0, abs=0.005)
+    assert float(stronger.std()) == pytest.approx(1.5 * float(after.std()), rel=0.1, abs=0)
+    gate.strengthen(1 / 1.5)
     gate.recalibrate(maps[:1].expand(8, -1, -1, -1))  # pictures that are all the same say nothing
     assert torch.equal(gate(dull).detach().mean((1, 2, 3)), after)
 
