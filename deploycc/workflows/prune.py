@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deploycc.progress import Say, quiet
 from deploycc.workflows.costs import host_costs
 from deploycc.workflows.cut import make_cut
-from deploycc.workflows.fisher_rounds import importance_for
+from deploycc.workflows.fisher_rounds import importance_for, number_of_rounds
 from deploycc.workflows.prune_decision import PruneDecision, decide_pruning
 from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 from deploycc.workflows.pruning_record import pruning_record
@@ -101,14 +101,14 @@ def prune(
         MeasureError: a network does not run.
     """
     settings, costs = settings or PruneSettings(), costs or host_costs()
-    rank = settings.by == "fisher" and importance is None
-    fit_on = None if pictures is None or not (rank or refit) else telling_pictures(pictures, detector, say)
-    if rank and fit_on is not None:
-        importance = importance_for(detector, fit_on, settings, profile=profile, costs=costs, say=say)
+    if settings.by == "fisher" and importance is None and pictures is not None:
+        number_of_rounds(settings)  # refuses settings before it looks at pictures
+        pictures = telling_pictures(pictures, detector, say)
+        importance = importance_for(detector, pictures, settings, profile=profile, costs=costs, say=say)
     decision = decide_pruning(
         detector, settings, profile=profile, mask=mask, importance=importance, costs=costs, say=say
     )
-    refit_on = fit_on if refit else None
+    refit_on = None if pictures is None or not refit else telling_pictures(pictures, detector, say)
     cut = make_cut(decision, refit_on, say)
     record = pruning_record(decision, settings, cut, profile, costs, refit_on)
     return Pruned(replace(cut.detector, prunings=(*detector.prunings, record)), decision, record, profile)

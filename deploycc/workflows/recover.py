@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.pictures import open_labelled, open_pictures
+from deploycc.workflows.telling_pictures import telling_pictures
 from deploycc.workflows.train import require_torch, use_threads
 
 if TYPE_CHECKING:
@@ -226,10 +227,11 @@ def recover_in_stages(
     part = replace(settings, steps=-(-settings.steps // stages), minutes=minutes)
     cut = PruneSettings(by="fisher", below=1 - (1 - below) ** (1 / stages))
     done: list[Recovery] = []
+    cut_on = telling_pictures(pictures, detector, say)
     for stage in range(1, stages + 1):
         before = done[-1].detector if done else detector
-        importance = fisher_importance(before, pictures, threads=threads, seed=settings.seed, say=say)
-        smaller = prune(before, cut, importance=importance, pictures=pictures, say=say).detector
+        importance = fisher_importance(before, cut_on, threads=threads, seed=settings.seed, say=say)
+        smaller = prune(before, cut, importance=importance, pictures=cut_on, say=say).detector
         file = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.stem}.{stage}{checkpoint.suffix}")
 
         def report_stage(record: dict[str, float], stage: int = stage) -> None:

@@ -15,6 +15,7 @@ from deploycc.workflows.costs import TILE, CostSource, cost_sources
 from deploycc.workflows.devices import is_remote
 from deploycc.workflows.fisher_rounds import importance_for
 from deploycc.workflows.prune import Pruned, PruneSettings, prune
+from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -170,6 +171,11 @@ def prune_for_targets(
         BudgetMissed: likewise, where all targets are pruned alike.
     """
     pruned: dict[str, Pruned | Refused] = {}
+    same = rank_on == pictures
+    if rank_on is not None:
+        rank_on = telling_pictures(rank_on, detector, say)
+    if pictures is not None:
+        pictures = rank_on if same else telling_pictures(pictures, detector, say)
     for how in prunings:
         known: dict[str, Any] = {"profile": profile, "costs": how.costs, "say": say}
         try:

@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="PyTorch, of the extra train, is not install
 
 import deploycc
 from deploycc.cli import main
+from deploycc.detector.picture_list import FitPictures
 from deploycc.errors import InputError
 from deploycc.prediction.costs import PredictedCosts
 from deploycc.target import load
@@ -65,7 +66,11 @@ def test_kernels_are_ranked_by_the_costs_of_each_goal(monkeypatch: pytest.Monkey
     monkeypatch.setattr(target_pruning, "importance_for", ranked)
     nothing: dict[str, Any] = {"profile": None, "mask": None, "cost_file": None}
     made, _ = prune_on_the_way(detector, hows, data=PICTURES, recovering=Recovering(), **nothing)
-    assert asked == [(PICTURES, settings, how.costs) for how in hows]
+    assert [how for _, *how in asked] == [[settings, how.costs] for how in hows]
+    chosen = {id(pictures): pictures for pictures, *_ in asked}
+    (pictures,) = chosen.values()  # they are looked at once
+    assert isinstance(pictures, FitPictures)
+    assert pictures.source == PICTURES
     records = [one.record for one in made.values() if isinstance(one, Pruned)]
     assert [record.rankings for record in records] == [2, 3]
 
