@@ -23,6 +23,7 @@ from deploycc.trainable.gated import GatedNetwork
 Array = NDArray[np.float64]
 _RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
 _HELD_OUT = 5  # every fifth picture decides on the ridge
+_MOST_OFF = 0.5  # of a layer's units: single worths do not say what many are worth together
 _FAINT = 1e-3  # of the mean worth is added to each: the logarithm of nothing says too much
 
 
@@ -137,9 +138,13 @@ def layers_with_spare(
 
 
 def _places(values: Sequence[Array], macs: Sequence[Array]) -> list[Array]:
-    """Return each unit's place, 0 to 1, in the order of the values, which counts multiply-accumulates."""
+    """Return each unit's place, 0 to 1, in the order of the values, which counts multiply-accumulates.
+
+    The better half of each layer comes after the worse halves of all.
+    """
     flat, weights = np.concatenate(values), np.concatenate(macs)
-    order = np.argsort(flat, kind="stable")
+    better = np.concatenate([np.argsort(np.argsort(each, kind="stable")) >= _MOST_OFF * len(each) for each in values])
+    order = np.lexsort((flat, better))
     before = np.empty(len(flat))
     before[order] = (np.cumsum(weights[order]) - weights[order]) / weights.sum()
     return np.split(before, np.cumsum([len(each) for each in values])[:-1])
