@@ -12,7 +12,7 @@ from deploycc.cli.shared_options import comma_list
 from deploycc.errors import InputError
 
 if TYPE_CHECKING:
-    from deploycc.distillation.gating import GatingSettings
+    from deploycc.distillation.gating_settings import GatingSettings
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.lkam.config import GateConfig
 
@@ -96,7 +96,7 @@ class GateOptions:
         Raises:
             InputError: ``train-gates``, ``train-shared``.
         """
-        from deploycc.distillation.gating import GatingSettings
+        from deploycc.distillation.gating_settings import GatingSettings
         from deploycc.trainable.gated import GateShape
         from deploycc.workflows.train import GRANULARITIES
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
+from folded_detector import folded  # noqa: E402
 from mutation import mutant  # noqa: E402
 
 import deploycc  # noqa: E402
@@ -16,9 +17,7 @@ from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation import gate_start  # noqa: E402
 from deploycc.distillation.gate_start import layers_with_spare, start_in_order  # noqa: E402
 from deploycc.distillation.picture_worth import PictureWorth  # noqa: E402
-from deploycc.passes import FOLD, run  # noqa: E402
 from deploycc.trainable.gated import GatedNetwork, GateShape  # noqa: E402
-from deploycc.workflows.prune import cpu_options  # noqa: E402
 
 LAYERS = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")
 """The first has more MACs."""
@@ -27,10 +26,6 @@ LAYERS = ("backend.1.0/conv/Conv", "backend.2.0/conv/Conv")
 @pytest.fixture(scope="module")
 def teacher() -> Detector:
     return deploycc.load("street_ssd")
-
-
-def folded(teacher: Detector) -> Detector:
-    return run(teacher, cpu_options(), FOLD).detector
 
 
 @pytest.mark.parametrize("shape", [GateShape(hidden=8), GateShape("block", 32, hidden=8)])

@@ -9,19 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch, of the extra train, is not installed")
 
+from folded_detector import folded  # noqa: E402
+
 import deploycc  # noqa: E402
 from deploycc.detector import Detector  # noqa: E402
 from deploycc.distillation import teacher as teacher_module  # noqa: E402
 from deploycc.distillation.pair import Pair  # noqa: E402
 from deploycc.distillation.samples import Samples  # noqa: E402
 from deploycc.distillation.shared import common_maps, find_divergence  # noqa: E402
-from deploycc.passes import FOLD, run  # noqa: E402
 from deploycc.workflows.pictures import open_pictures  # noqa: E402
-from deploycc.workflows.prune import cpu_options  # noqa: E402
-
-
-def folded(detector: Detector) -> Detector:
-    return run(detector, cpu_options(), FOLD).detector
 
 
 def convolutions(detector: Detector) -> list[str]:
