@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploycc.progress import Say, quiet
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.prune_settings import cpu_options
-from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -58,8 +58,8 @@ def fisher_importance(
     Args:
         detector: with SSD heads that are known.
         pictures: a folder or a data set (`deploycc.workflows.pictures`); labels are not looked at.
-        count: pictures to use at most, chosen at random of those that tell most
-            (`deploycc.workflows.telling_pictures`); of fewer, each gives several directions.
+        count: pictures to use at most, chosen at random of those with objects
+            (`deploycc.workflows.pictures_with_objects`); of fewer, each gives several directions.
         threads: see `deploycc.workflows.train.use_threads`.
         seed: of the choice of pictures and of the directions.
         blocks: also estimate it for whole blocks.
@@ -81,7 +81,7 @@ def fisher_importance(
 
     use_threads(threads)
     network = run(detector, cpu_options(), FOLD + DROP_DEAD).detector
-    fit_on = telling_pictures(pictures, detector, say)
+    fit_on = pictures_with_objects(pictures, detector, say)
     passes, picture = _passes(fit_on, network, count, seed)
     groups = channel_groups(network.graph)
     values = output_change(network, groups, picture, passes, seed=seed, say=say)
@@ -120,7 +120,7 @@ def fisher_by_picture(
     from deploycc.distillation.picture_worth import picture_worth
 
     use_threads(threads)
-    passes, picture = _passes(telling_pictures(pictures, detector, say), detector, count, seed)
+    passes, picture = _passes(pictures_with_objects(pictures, detector, say), detector, count, seed)
     return picture_worth(detector, layers, picture, passes, seed=seed, say=say)
 
 

@@ -24,10 +24,10 @@ from deploycc.workflows.costs import host_costs
 from deploycc.workflows.cut import make_cut
 from deploycc.workflows.fisher import PICTURES, FisherImportance, fisher_importance
 from deploycc.workflows.latency_clock import latency_clock
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.prune_decision import decide_pruning
 from deploycc.workflows.prune_goal import check_goal
 from deploycc.workflows.prune_settings import cpu_options
-from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -87,7 +87,7 @@ def importance_for(
     costs = costs or host_costs()
     goal = _goal_of_rounds(detector, settings, costs, say)
     rounds = number_of_rounds(goal)
-    fit_on = telling_pictures(pictures, detector, say)
+    fit_on = pictures_with_objects(pictures, detector, say)
 
     def rank(network: Detector, number: int) -> FisherImportance:
         """Rank the kernels that are left in a round; the last one counts most."""

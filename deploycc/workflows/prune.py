@@ -11,10 +11,10 @@ from deploycc.progress import Say, quiet
 from deploycc.workflows.costs import host_costs
 from deploycc.workflows.cut import make_cut
 from deploycc.workflows.fisher_rounds import importance_for, number_of_rounds
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.prune_decision import PruneDecision, decide_pruning
 from deploycc.workflows.prune_settings import PruneSettings, cpu_options
 from deploycc.workflows.pruning_record import pruning_record
-from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -87,7 +87,7 @@ def prune(
         mask: layer to kernels, for ``by="mask"``.
         importance: of the kernels, for ``by="fisher"``; None: found on ``pictures``.
         pictures: without labels (`deploycc.workflows.pictures`); None: none are looked at.
-        refit: the weights that are left, on ``pictures`` that tell most (`deploycc.workflows.telling_pictures`),
+        refit: the weights that are left, on ``pictures`` with objects (`deploycc.workflows.pictures_with_objects`),
             without those by which `deploycc.recover` then judges.
         costs: times of convolutions, by which each layer's number of kernels is chosen: predicted for a target
             (`deploycc.workflows.costs.predicted_costs`), or measured on a machine that also measures what is missing;
@@ -103,12 +103,12 @@ def prune(
     settings, costs = settings or PruneSettings(), costs or host_costs()
     if settings.by == "fisher" and importance is None and pictures is not None:
         number_of_rounds(settings)  # refuses settings before it looks at pictures
-        pictures = telling_pictures(pictures, detector, say)
+        pictures = pictures_with_objects(pictures, detector, say)
         importance = importance_for(detector, pictures, settings, profile=profile, costs=costs, say=say)
     decision = decide_pruning(
         detector, settings, profile=profile, mask=mask, importance=importance, costs=costs, say=say
     )
-    refit_on = None if pictures is None or not refit else telling_pictures(pictures, detector, say)
+    refit_on = None if pictures is None or not refit else pictures_with_objects(pictures, detector, say)
     cut = make_cut(decision, refit_on, say)
     record = pruning_record(decision, settings, cut, profile, costs, refit_on)
     return Pruned(replace(cut.detector, prunings=(*detector.prunings, record)), decision, record, profile)

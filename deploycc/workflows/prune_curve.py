@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploycc.progress import Say, prefixed, quiet
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.prune import PruneSettings, host_costs, prune
-from deploycc.workflows.telling_pictures import telling_pictures
 
 NETWORKS = "networks"
 
@@ -61,7 +61,7 @@ def prune_curve(
 
     calibration, costs = None, costs or host_costs()
     if pictures is not None:
-        pictures = telling_pictures(pictures, detector, say)
+        pictures = pictures_with_objects(pictures, detector, say)
         count = len(pictures.names)
         calibration = Calibration(source=pictures.source, count=count, sha256=pictures.sha256)
     points: list[CurvePoint] = []

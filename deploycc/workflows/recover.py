@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.errors import InputError, Note
 from deploycc.progress import Say, quiet
 from deploycc.workflows.pictures import open_labelled, open_pictures
-from deploycc.workflows.telling_pictures import telling_pictures
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.train import require_torch, use_threads
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def recover_in_stages(
     part = replace(settings, steps=-(-settings.steps // stages), minutes=minutes)
     cut = PruneSettings(by="fisher", below=1 - (1 - below) ** (1 / stages))
     done: list[Recovery] = []
-    cut_on = telling_pictures(pictures, detector, say)
+    cut_on = pictures_with_objects(pictures, detector, say)
     for stage in range(1, stages + 1):
         before = done[-1].detector if done else detector
         importance = fisher_importance(before, cut_on, threads=threads, seed=settings.seed, say=say)

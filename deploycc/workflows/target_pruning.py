@@ -14,8 +14,8 @@ from deploycc.workflows.cost_files import read_costs, write_costs
 from deploycc.workflows.costs import TILE, CostSource, cost_sources
 from deploycc.workflows.devices import is_remote
 from deploycc.workflows.fisher_rounds import importance_for
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.prune import Pruned, PruneSettings, prune
-from deploycc.workflows.telling_pictures import telling_pictures
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
@@ -173,9 +173,9 @@ def prune_for_targets(
     pruned: dict[str, Pruned | Refused] = {}
     same = rank_on == pictures
     if rank_on is not None:
-        rank_on = telling_pictures(rank_on, detector, say)
+        rank_on = pictures_with_objects(rank_on, detector, say)
     if pictures is not None:
-        pictures = rank_on if same else telling_pictures(pictures, detector, say)
+        pictures = rank_on if same else pictures_with_objects(pictures, detector, say)
     for how in prunings:
         known: dict[str, Any] = {"profile": profile, "costs": how.costs, "say": say}
         try:

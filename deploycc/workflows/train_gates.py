@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from deploycc.errors import InputError, ModelError, Note
 from deploycc.progress import Say, quiet
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.recover import open_for_training, pictures_sentence
-from deploycc.workflows.telling_pictures import telling_pictures
 from deploycc.workflows.train import require_torch, use_threads
 
 if TYPE_CHECKING:
     from deploycc.detector import Detector
     from deploycc.detector.picture_list import FitPictures, PictureList
-    from deploycc.distillation.gating import Gated, GatingSettings
+    from deploycc.distillation.gating import Gated
+    from deploycc.distillation.gating_settings import GatingSettings
     from deploycc.distillation.loop import TrainingSettings
 
 _REFIT = 200  # pictures on which weights are refitted before they are trained
@@ -111,8 +112,8 @@ def train_gates(
 
     from deploycc.detector.pictures import prepare
     from deploycc.distillation.balance import balance_by
-    from deploycc.distillation.gating import GatingSettings
     from deploycc.distillation.gating import train_gates as train
+    from deploycc.distillation.gating_settings import GatingSettings
     from deploycc.distillation.loop import TrainingSettings
     from deploycc.distillation.samples import Samples
     from deploycc.passes import FOLD, run
@@ -134,15 +135,15 @@ def train_gates(
     samples = Samples(opened, detector.input, settings.seed, labels, balance_by(teacher, settings.balance))
 
     @cache
-    def telling() -> FitPictures:
-        return telling_pictures(opened, teacher, say)
+    def with_objects() -> FitPictures:
+        return pictures_with_objects(opened, teacher, say)
 
     def rank() -> Any:
         # Once: in rounds, as for a cut, the kernels that went would all be worth next to nothing in every layer.
-        return fisher_by_picture(teacher, telling(), chosen, threads=threads, seed=settings.seed, say=say)
+        return fisher_by_picture(teacher, with_objects(), chosen, threads=threads, seed=settings.seed, say=say)
 
     def refit(gated: Detector) -> Mapping[str, Any]:
-        fit_on = telling().some(_REFIT, settings.seed)
+        fit_on = with_objects().some(_REFIT, settings.seed)
         if len(fit_on.names) < HELD_OUT:
             return {}
         return refit_gated(

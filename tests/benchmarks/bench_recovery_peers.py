@@ -54,9 +54,9 @@ from deploycc.passes import FOLD, run
 from deploycc.timing.convolutions import Costs
 from deploycc.timing.machine import this_machine
 from deploycc.timing.turns import time_in_turns
+from deploycc.workflows.pictures_with_objects import pictures_with_objects
 from deploycc.workflows.prune import Pruned, cpu_options
 from deploycc.workflows.recover import recover
-from deploycc.workflows.telling_pictures import telling_pictures
 
 TRIES = 8
 PEER = "torch-pruning"
@@ -120,7 +120,7 @@ def times_in_turns(networks: Mapping[str, Detector], threads: int, rounds: int) 
 
 def compare(tp: Any, subject: Subject, given: argparse.Namespace, settings: TrainingSettings) -> bool:
     """Print a line per way and state, and the times; return whether the peer is not better."""
-    calibration = first(telling_pictures(subject.pictures, subject.teacher), given.calibration)
+    calibration = first(pictures_with_objects(subject.pictures, subject.teacher), given.calibration)
     whole = subject.score(subject.teacher)
     print(
         f"{subject.teacher.name}: {len(subject.pictures.names)} pictures; the trained network {whole:.2f}", flush=True
